@@ -24,6 +24,20 @@ pub const DATA_HOLD_MAX: Duration = Duration::from_secs(2);
 pub const UNKNOWN_ATTEMPTS_MAX: u32 = 3;
 /// Rows that a lane takes from a batch at a time: one read transaction serves them.
 pub const LANE_CHUNK_ROWS: usize = 20;
+/// Outcomes of one batch that a lane thread gathers before it reports them.
+pub const OUTCOMES_PER_REPORT: usize = 250;
+/// How long outcomes wait for company, and how often an idle thread looks.
+pub const OUTCOME_FLUSH: Duration = Duration::from_millis(5);
+/// How often a lane thread without outcomes looks for them.
+pub const OUTCOME_FLUSH_IDLE: Duration = Duration::from_millis(50);
+/// Longest sleep of a waiting lane: a neighbour may have put a row back without a notice.
+pub const LANE_LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Lanes that wait to be opened on one thread.
+pub const LANE_COMMANDS_MAX: usize = CONNECTIONS_MAX;
+/// How often actors look at what no message told them: expired claims, due deferrals, finished runs.
+pub const ACTOR_TICK: Duration = Duration::from_millis(100);
+/// A connector without demand keeps its connections for this long.
+pub const LANES_IDLE: Duration = Duration::from_secs(10);
 
 // --- journal --------------------------------------------------------------------------------------------------
 
