@@ -50,6 +50,15 @@ pub const FRAME_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// Submissions that may wait for the journal thread; a submitter blocks beyond it.
 pub const JOURNAL_QUEUE_MAX: usize = 4_096;
 
+/// Journal bytes after which a snapshot is made: recovery folds no more than this.
+pub const SNAPSHOT_AFTER_BYTES: u64 = 128 * 1024 * 1024;
+/// How often the committer looks at the journal.
+pub const COMMITTER_TICK: Duration = Duration::from_millis(500);
+/// Tracking events that may wait for their group.
+pub const TRACKED_EVENTS_MAX: usize = 20_000;
+/// How long a tracking event waits for company before its fact is written.
+pub const TRACK_GROUP: Duration = Duration::from_millis(2);
+
 // --- contacts, import -----------------------------------------------------------------------------------------
 
 /// Bytes of a contact key.

@@ -3,7 +3,7 @@
 //!
 //! Locks are held for a few comparisons, never across an await, and never two at a time.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::Recipient;
@@ -11,15 +11,23 @@ use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
 use crate::actors::book::Book;
+use crate::actors::lanes::batch::LiveBatch;
 use crate::actors::lanes::queue::LaneQueue;
 use crate::actors::{LaneReport, Nudge};
 use crate::channels::circuit::Circuit;
 use crate::channels::connector::Connector;
-use crate::channels::fair::FairQueue;
+use crate::channels::fair::{DemandKey, FairQueue};
 use crate::channels::limits_table::SharedLimits;
 use crate::clock::SystemClock;
 use crate::config::connectors::RetrySettings;
 use crate::contacts::Store;
+
+/// A claimed batch whose unmarked rows count as ahead of the lanes.
+pub struct Ahead {
+    pub key: DemandKey,
+    pub batch: Weak<LiveBatch>,
+    pub unmarked: u32,
+}
 
 pub struct Line {
     pub name: Arc<str>,
@@ -34,6 +42,7 @@ pub struct Line {
     pub queue: LaneQueue,
     pub limits: SharedLimits,
     pub fair: Mutex<FairQueue>,
+    pub ahead: Mutex<Vec<Ahead>>,
     pub circuit: Mutex<Circuit>,
     pub store: Store,
     pub book: Arc<Book>,

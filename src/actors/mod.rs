@@ -60,11 +60,14 @@ pub struct Outcomes {
     pub others: Vec<(u32, RowOutcome)>,
 }
 
-/// ChannelActor → CampaignActor: so many rows of a class may be claimed now. Reserves nothing; void when it expires.
-#[derive(Message, Clone, Copy, Debug)]
+/// ChannelActor → CampaignActor.
+#[derive(Message, Clone, Debug)]
 #[rtype(result = "()")]
-pub struct GrantRows {
-    pub grant: Grant,
+pub enum ChannelWord {
+    /// So many rows of a class may be claimed now. Reserves nothing; void when it expires.
+    Grant(Grant),
+    /// A bound shrank or a circuit opened: what no lane has marked on this connector goes back to pending.
+    TakeBack { connector: Arc<str> },
 }
 
 /// CampaignActor → ChannelActor: a run sends over this connector; grants go here.
@@ -72,7 +75,7 @@ pub struct GrantRows {
 #[rtype(result = "()")]
 pub struct Join {
     pub run: RunId,
-    pub grants: Recipient<GrantRows>,
+    pub grants: Recipient<ChannelWord>,
 }
 
 /// CampaignActor → ChannelActor: the run is done or holds; nothing is to be granted to it.

@@ -50,6 +50,8 @@ pub struct Tracked {
     /// Empty in aggregate-only mode.
     pub rows: RoaringBitmap,
     pub total: u64,
+    /// Set when earlier events turn out to be of another class: they leave this one.
+    pub was: Option<EventClass>,
     pub at: Timestamp,
 }
 
@@ -72,6 +74,24 @@ impl EventSets {
         }
         if !new.is_empty() {
             *self.rows.entry(class).or_default() |= new;
+        }
+    }
+
+    /// Moves earlier events from one class to another.
+    fn reclassify(&mut self, was: EventClass, class: EventClass, rows: &RoaringBitmap, total: u64) {
+        if let Some(set) = self.rows.get_mut(&was) {
+            *set -= rows;
+        }
+        if let Some(count) = self.totals.get_mut(&was) {
+            *count = count.saturating_sub(total);
+        }
+        self.add(class, rows, total);
+    }
+
+    fn take(&mut self, fact: &Tracked) {
+        match fact.was {
+            Some(was) => self.reclassify(was, fact.class, &fact.rows, fact.total),
+            None => self.add(fact.class, &fact.rows, fact.total),
         }
     }
 
@@ -101,10 +121,10 @@ pub struct MessageTracking {
 impl MessageTracking {
     pub fn add(&mut self, fact: &Tracked) {
         match fact.kind {
-            TrackedKind::Opened => self.opened.add(fact.class, &fact.rows, fact.total),
+            TrackedKind::Opened => self.opened.take(fact),
             TrackedKind::Clicked { link } => {
-                self.clicked.add(fact.class, &fact.rows, fact.total);
-                self.links.entry(link).or_default().add(fact.class, &fact.rows, fact.total);
+                self.clicked.take(fact);
+                self.links.entry(link).or_default().take(fact);
             }
         }
     }
