@@ -106,8 +106,6 @@ pub const FLOW_DEPTH_MAX: usize = 256;
 pub const NAME_BYTES_MAX: usize = 255;
 /// Bytes of a campaign spec: the sources of its message, attachments included, and headroom for the rest.
 pub const SPEC_BYTES_MAX: usize = REQUEST_BYTES_MAX;
-/// Nesting of a campaign spec's values: the parsers' own limits are near it.
-pub const SPEC_DEPTH_MAX: usize = 64;
 /// Messages per second that a campaign may ask for: more than any provider takes.
 pub const CAMPAIGN_RATE_MAX: u32 = 1_000_000;
 /// Weight of a campaign in fair queueing: shares of 1 : 100 are the coarsest that still starve nobody.
