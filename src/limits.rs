@@ -119,6 +119,28 @@ pub const REPLY_SAMPLE_BYTES: usize = 200;
 pub const SAMPLES_PER_CLASS: usize = 10;
 /// Running campaigns whose series are rendered at a scrape.
 pub const METRIC_CAMPAIGNS_MAX: usize = 200;
+/// Nodes of one flow: a journey on a screen has tens; the rest is headroom for generated grids.
+pub const FLOW_NODES_MAX: usize = 1_000;
+/// Edges of one flow: a node may have a few exits.
+pub const FLOW_EDGES_MAX: usize = 4_000;
+/// Nodes on the longest path between two waits: a move walks it in one go.
+pub const FLOW_DEPTH_MAX: usize = 256;
+/// Bytes of the name of a campaign, list, segment, connector or topic.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Bytes of a campaign spec: the sources of its message, attachments included, and headroom for the rest.
+pub const SPEC_BYTES_MAX: usize = REQUEST_BYTES_MAX;
+/// Messages per second that a campaign may ask for: more than any provider takes.
+pub const CAMPAIGN_RATE_MAX: u32 = 1_000_000;
+/// Weight of a campaign in fair queueing: shares of 1 : 100 are the coarsest that still starve nobody.
+pub const CAMPAIGN_WEIGHT_MAX: u32 = 100;
+/// Hours for which a deferred message is tried again, when the campaign does not say.
+pub const RETRY_DEADLINE_HOURS_DEFAULT: u32 = 72;
+/// Hours for which a campaign may have deferred messages tried again: two weeks, beyond which news is none.
+pub const RETRY_DEADLINE_HOURS_MAX: u32 = 336;
+/// Seconds of sends that a campaign's rate is measured over.
+pub const RATE_RING_SECONDS: usize = 60;
+/// Time without any progress after which a running campaign counts as stalled.
+pub const STALL_AFTER: Duration = Duration::from_secs(5);
 /// Capacity of an actor's mailbox, messages. Answers come in groups, so this holds more than all outstanding batches.
 pub const MAILBOX_MESSAGES: usize = 4_096;
 

@@ -1,0 +1,1 @@
+//! Rate, time left, and why nothing moves.
