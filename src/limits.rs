@@ -39,6 +39,13 @@ pub const ACTOR_TICK: Duration = Duration::from_millis(100);
 /// A connector without demand keeps its connections for this long.
 pub const LANES_IDLE: Duration = Duration::from_secs(10);
 
+/// Mark-file positions per credit: a position is free only when its whole batch is, a credit when its row is.
+pub const POSITIONS_PER_CREDIT: u64 = 2;
+/// Domains of one connector with limits of their own.
+pub const EMAIL_DOMAIN_CLASSES_MAX: usize = 256;
+/// How long a drain waits for answers to what is in flight; RFC 5321 lets a relay take longer, the next start settles that.
+pub const DRAIN_MAX: Duration = Duration::from_secs(30);
+
 // --- journal --------------------------------------------------------------------------------------------------
 
 /// Idle time after which written frames are made durable though nobody waits for them.

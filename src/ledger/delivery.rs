@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
+pub use crate::campaigns::Mode;
 use crate::clock::Timestamp;
 use crate::ids::{BatchId, DeliveryId, RowSpace};
 use crate::ledger::Violation;
@@ -17,17 +18,6 @@ use crate::ledger::facts::{Claimed, Returned, Settled};
 use crate::ledger::outcome::RejectClass;
 use crate::limits::UNKNOWN_ATTEMPTS_MAX;
 use crate::segments::skip::SkipReason;
-
-/// What happens to a row whose outcome is unknown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Never handed over again.
-    #[default]
-    Strict,
-    /// Sent again with the same message id.
-    AtLeastOnce,
-}
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {

@@ -55,6 +55,8 @@ pub enum Violation {
     RunExists { run: RunId },
     #[error("{delivery}: the sets overlap or do not add up to the audience")]
     Unbalanced { delivery: DeliveryId },
+    #[error("{run}: the flow can't take the contacts where the fact says")]
+    BadFlow { run: RunId },
     #[error("{delivery}: an entered row is pending and skipped at once, or outside the audience")]
     BadEntry { delivery: DeliveryId },
 }

@@ -6,7 +6,7 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::flow::Graph;
+use crate::flow::{self, Exit, Graph, NodeId, NodeKind};
 use crate::ids::{CampaignId, Channel, DeliveryId, MessageId, RunId};
 use crate::ledger::delivery::{Counts, Delivery};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
@@ -59,6 +59,8 @@ pub struct Run {
     /// Why it stands where it stands, in words, if somebody or something moved it there.
     pub reason: String,
     pub graph: Graph,
+    /// Where the contacts of the run are; each at exactly one node.
+    pub positions: flow::Positions,
     pub deliveries: Vec<Delivery>,
     pub routes: Vec<Route>,
     pub messages: BTreeMap<MessageId, MessageTracking>,
@@ -77,20 +79,46 @@ impl Run {
             deliveries.push(Delivery::enter(id, audience.space, *mode, audience.rows.clone(), skipped)?);
             routes.push(Route { channel: *channel, topic: topic.clone(), connector: connector.clone() });
         }
-        Ok(Run {
+        let mut positions = flow::Positions::default();
+        let mut run_rows = RoaringBitmap::new();
+        for delivery in &deliveries {
+            run_rows |= &delivery.audience;
+        }
+        flow::enter(&fact.graph, &mut positions, &run_rows).map_err(|_| Violation::BadFlow { run: fact.run })?;
+        let mut run = Run {
             id: fact.run,
             campaign: fact.campaign,
             version: fact.version,
             state: RunState::Running,
             reason: String::new(),
             graph: fact.graph.clone(),
+            positions,
             deliveries,
             routes,
             messages: BTreeMap::new(),
             samples: BTreeMap::new(),
             started_at: fact.at,
             ended_at: None,
-        })
+        };
+        for index in 0..run.deliveries.len() {
+            let skipped = run.deliveries[index].skipped.values().fold(RoaringBitmap::new(), |all, rows| all | rows);
+            run.leave_sends(index, &skipped)?;
+        }
+        Ok(run)
+    }
+
+    /// Rows whose outcome is final leave the send that they stand at, whatever the outcome is. Rows that the flow has
+    /// taken on before (an operator settled them) stay where they are.
+    pub fn leave_sends(&mut self, delivery: usize, rows: &RoaringBitmap) -> Result<(), Violation> {
+        let sends_of = |kind: &NodeKind| matches!(kind, NodeKind::Send { delivery: d, .. } if usize::from(*d) == delivery);
+        let sends: Vec<NodeId> = self.graph.nodes().filter(|n| sends_of(&n.kind)).map(|n| n.id).collect();
+        for node in sends {
+            let Some(here) = self.positions.at(node) else { continue };
+            let leaving = here & rows;
+            let moved = flow::advance(&self.graph, &mut self.positions, node, &Exit::NEXT, &leaving);
+            moved.map_err(|_| Violation::BadFlow { run: self.id })?;
+        }
+        Ok(())
     }
 
     pub fn delivery(&self, index: u16) -> Option<&Delivery> {

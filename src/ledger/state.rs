@@ -87,8 +87,14 @@ impl State {
             }
             Fact::Settled(settled) => self.apply_settled(settled),
             Fact::Returned(returned) => self.delivery_mut(returned.delivery)?.take_back(returned),
-            Fact::Skipped { delivery, reason, rows, .. } => self.delivery_mut(*delivery)?.skip(*reason, &rows.rows),
-            Fact::GivenUp { delivery, rows, .. } => self.delivery_mut(*delivery)?.give_up(&rows.rows),
+            Fact::Skipped { delivery, reason, rows, .. } => {
+                self.delivery_mut(*delivery)?.skip(*reason, &rows.rows)?;
+                self.leave_sends(*delivery, &rows.rows)
+            }
+            Fact::GivenUp { delivery, rows, .. } => {
+                self.delivery_mut(*delivery)?.give_up(&rows.rows)?;
+                self.leave_sends(*delivery, &rows.rows)
+            }
             Fact::UnknownSettled { delivery, rows, resend, .. } => {
                 self.delivery_mut(*delivery)?.settle_unknown(&rows.rows, *resend)
             }
@@ -211,11 +217,21 @@ impl State {
     }
 
     fn apply_settled(&mut self, fact: &Settled) -> Result<(), Violation> {
-        let run = self.runs.get_mut(&fact.delivery.run).ok_or(Violation::NoRun { run: fact.delivery.run })?;
-        let missing = Violation::NoDelivery { delivery: fact.delivery };
-        run.deliveries.get_mut(usize::from(fact.delivery.index)).ok_or(missing)?.settle(fact)?;
-        run.keep_samples(&fact.samples);
+        let delivery = self.delivery_mut(fact.delivery)?;
+        delivery.settle(fact)?;
+        let (mut leaving, _) = fact.all_rows();
+        leaving -= &delivery.pending;
+        leaving -= &delivery.deferred;
+        self.leave_sends(fact.delivery, &leaving)?;
+        if let Some(run) = self.runs.get_mut(&fact.delivery.run) {
+            run.keep_samples(&fact.samples);
+        }
         Ok(())
+    }
+
+    fn leave_sends(&mut self, delivery: DeliveryId, rows: &RoaringBitmap) -> Result<(), Violation> {
+        let run = self.runs.get_mut(&delivery.run).ok_or(Violation::NoRun { run: delivery.run })?;
+        run.leave_sends(usize::from(delivery.index), rows)
     }
 
     fn apply_unsubscribed(&mut self, fact: &Unsubscribed) -> Result<(), Violation> {
