@@ -22,7 +22,7 @@ pub mod journal;
 
 pub mod channels;
 
-//pub mod actors;
+pub mod actors;
 
 pub mod engine;
 
