@@ -56,6 +56,17 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 pub const FRAME_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// Submissions that may wait for the journal thread; a submitter blocks beyond it.
 pub const JOURNAL_QUEUE_MAX: usize = 4_096;
+/// Bytes after which the journal thread writes what it has collected, though more is queued: bounds its buffer and the
+/// time that a `written` waits.
+pub const JOURNAL_WRITE_BYTES: usize = 4 * 1024 * 1024;
+/// Written frames with somebody waiting for their durability; the journal syncs at this many, whoever is in a hurry.
+pub const JOURNAL_UNSYNCED_MAX: usize = 65_536;
+/// Size of a journal segment that is still read, bytes; a file beyond it was not written by us.
+pub const JOURNAL_SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Positions of the mark file, bytes: the sum of all credits, with room for 1 000 connectors of the default.
+pub const MARK_POSITIONS_MAX: u32 = 8_000_000;
+/// How often a journal without space tries again.
+pub const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
 
 /// Journal bytes after which a snapshot is made: recovery folds no more than this.
 pub const SNAPSHOT_AFTER_BYTES: u64 = 128 * 1024 * 1024;
