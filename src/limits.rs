@@ -95,6 +95,22 @@ pub const CSV_COLUMNS_MAX: usize = 1_000;
 pub const IMPORT_CHUNK_ROWS: usize = 50_000;
 /// Bytes of decoded bitmaps that the index cache may hold.
 pub const INDEX_CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// Address space that a contact store reserves, bytes: neither memory nor disk; some 500 M contacts.
+pub const STORE_MAP_BYTES: usize = 256 * 1024 * 1024 * 1024;
+/// Read transactions of a contact store at a time: one per lane, the API's and the evaluator's.
+pub const STORE_READERS_MAX: u32 = 2_048;
+/// Bytes of CSV after which a chunk ends early, so that long records do not make a chunk large.
+pub const IMPORT_CHUNK_BYTES: usize = 32 * 1024 * 1024;
+/// Records that are read to tell the type of a new column.
+pub const IMPORT_INFER_ROWS: usize = 10_000;
+/// Bytes that are read to tell the type of a new column.
+pub const IMPORT_INFER_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of a rejected record that are kept in the file of rejected rows.
+pub const REJECTED_RECORD_BYTES_MAX: usize = 8 * 1024;
+/// Rejected rows that a dry run shows.
+pub const IMPORT_SAMPLES: usize = 20;
+/// Entries of one contact's consent history; the oldest go.
+pub const CONSENT_HISTORY_MAX: u32 = 1_000;
 
 // --- segments -------------------------------------------------------------------------------------------------
 
