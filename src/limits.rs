@@ -120,6 +120,8 @@ pub const SEGMENT_DEPTH_MAX: usize = 64;
 pub const SEGMENT_BYTES_MAX: usize = 64 * 1024;
 /// Nodes of a parsed segment expression.
 pub const SEGMENT_NODES_MAX: usize = 10_000;
+/// Nodes of a segment expression with every `in segment` written out: segments that use each other twice double at each step.
+pub const SEGMENT_EXPANDED_NODES_MAX: usize = 100_000;
 
 // --- content --------------------------------------------------------------------------------------------------
 
