@@ -45,7 +45,8 @@ pub struct Ledger {
 impl Ledger {
     /// The engine says that it balances, and it does.
     pub fn holds(&self) -> bool {
-        let sum = self.pending + self.claimed + self.deferred + self.accepted + self.rejected + self.skipped + self.unknown;
+        let sum =
+            self.pending + self.claimed + self.deferred + self.accepted + self.rejected + self.skipped + self.unknown;
         self.balanced && sum == self.audience
     }
 }
@@ -102,11 +103,17 @@ impl Api {
             .no_proxy()
             .build()
             .context("building the HTTP client")?;
-        Ok(Api { base: format!("http://{address}"), key: key.to_owned(), http })
+        Ok(Api {
+            base: format!("http://{address}"),
+            key: key.to_owned(),
+            http,
+        })
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key)
+        self.http
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(&self.key)
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
@@ -119,7 +126,11 @@ impl Api {
 
     /// Whether the engine is recovered and takes requests.
     pub fn is_ready(&self) -> bool {
-        let sent = self.http.get(format!("{}/ready", self.base)).timeout(Duration::from_secs(2)).send();
+        let sent = self
+            .http
+            .get(format!("{}/ready", self.base))
+            .timeout(Duration::from_secs(2))
+            .send();
         sent.is_ok_and(|response| response.status().is_success())
     }
 
@@ -130,7 +141,8 @@ impl Api {
 
     /// Declares an attribute; `index` is `values`, `bit_sliced` or `none`.
     pub fn add_attribute(&self, name: &str, kind: &str, index: &str) -> anyhow::Result<()> {
-        self.post::<Value>("/v1/attributes", &json!({"name": name, "type": kind, "index": index})).map(drop)
+        self.post::<Value>("/v1/attributes", &json!({"name": name, "type": kind, "index": index}))
+            .map(drop)
     }
 
     /// Uploads a CSV file and returns the import's id; the import may still be running.
@@ -152,7 +164,12 @@ impl Api {
     }
 
     /// Waits until an import has ended; one that failed is an error.
-    pub fn wait_for_import(&self, id: &str, patience: Duration, mut seen: impl FnMut(&Import)) -> anyhow::Result<Import> {
+    pub fn wait_for_import(
+        &self,
+        id: &str,
+        patience: Duration,
+        mut seen: impl FnMut(&Import),
+    ) -> anyhow::Result<Import> {
         let until = Instant::now() + patience;
         loop {
             let import = self.import(id)?;
@@ -173,7 +190,8 @@ impl Api {
 
     /// `start`, `pause`, `resume` or `stop`.
     pub fn act(&self, campaign: &str, action: &str) -> anyhow::Result<()> {
-        self.post::<Value>(&format!("/v1/campaigns/{campaign}/{action}"), &json!({})).map(drop)
+        self.post::<Value>(&format!("/v1/campaigns/{campaign}/{action}"), &json!({}))
+            .map(drop)
     }
 
     pub fn report(&self, campaign: &str) -> anyhow::Result<Report> {
@@ -188,18 +206,26 @@ impl Api {
             contact: String,
         }
         let path = format!("/v1/campaigns/{campaign}/contacts");
-        let request = self.request(Method::GET, &path).query(&[("set", set), ("format", "ndjson")]);
+        let request = self
+            .request(Method::GET, &path)
+            .query(&[("set", set), ("format", "ndjson")]);
         let text = checked(request.timeout(Duration::from_secs(600)).send(), &path)?.text()?;
         text.lines()
             .filter(|line| !line.is_empty())
-            .map(|line| Ok(serde_json::from_str::<Line>(line).with_context(|| format!("{path}: line {line:?}"))?.contact))
+            .map(|line| {
+                Ok(serde_json::from_str::<Line>(line)
+                    .with_context(|| format!("{path}: line {line:?}"))?
+                    .contact)
+            })
             .collect()
     }
 
     /// Contacts that match an expression.
     pub fn count(&self, expression: &str) -> anyhow::Result<u64> {
         let preview: Value = self.post("/v1/segments/preview", &json!({"expression": expression, "sample": 0}))?;
-        preview["count"].as_u64().with_context(|| format!("no count in {preview}"))
+        preview["count"]
+            .as_u64()
+            .with_context(|| format!("no count in {preview}"))
     }
 }
 
@@ -223,7 +249,9 @@ fn checked(sent: reqwest::Result<Response>, path: &str) -> anyhow::Result<Respon
 }
 
 fn answer<T: DeserializeOwned>(sent: reqwest::Result<Response>, path: &str) -> anyhow::Result<T> {
-    let text = checked(sent, path)?.text().with_context(|| format!("reading the answer of {path}"))?;
+    let text = checked(sent, path)?
+        .text()
+        .with_context(|| format!("reading the answer of {path}"))?;
     serde_json::from_str(&text).with_context(|| {
         let quoted: String = text.chars().take(QUOTE_BYTES).collect();
         format!("answer of {path}: {quoted}")
@@ -236,9 +264,22 @@ mod tests {
 
     #[test]
     fn a_ledger_holds_only_if_the_sum_says_so_too() {
-        let good = Ledger { audience: 6, pending: 1, accepted: 5, balanced: true, ..Ledger::default() };
+        let good = Ledger {
+            audience: 6,
+            pending: 1,
+            accepted: 5,
+            balanced: true,
+            ..Ledger::default()
+        };
         assert!(good.holds(), "1 + 5 = 6");
-        assert!(!Ledger { balanced: false, ..good.clone() }.holds(), "the engine's own word counts");
+        assert!(
+            !Ledger {
+                balanced: false,
+                ..good.clone()
+            }
+            .holds(),
+            "the engine's own word counts"
+        );
         assert!(!Ledger { unknown: 1, ..good }.holds(), "and so does the sum");
     }
 

@@ -66,10 +66,19 @@ pub fn run(options: &GrowthOptions) -> anyhow::Result<()> {
 }
 
 fn measure(engine: &std::path::Path, options: &GrowthOptions, contacts: u64) -> anyhow::Result<(Size, f64)> {
-    let connectors = Connectors { null: true, ..Connectors::default() };
+    let connectors = Connectors {
+        null: true,
+        ..Connectors::default()
+    };
     let mut scene = Scene::start(engine, options.folder.as_deref(), &connectors)?;
     scene.declare(Columns::Full)?;
-    let base = Base { contacts, seed: options.seed, prefix: "c", batch: "base", columns: Columns::Full };
+    let base = Base {
+        contacts,
+        seed: options.seed,
+        prefix: "c",
+        batch: "base",
+        columns: Columns::Full,
+    };
     let import = scene.import(&scene.generate(&base)?, contacts)?;
     // A fresh process, so that the import's memory is not counted as the campaign's.
     scene = scene.restart()?;
@@ -77,7 +86,11 @@ fn measure(engine: &std::path::Path, options: &GrowthOptions, contacts: u64) -> 
     std::thread::sleep(std::time::Duration::from_millis(200));
     let memory_before = before.finish();
     let watch = MemoryWatch::start(scene.server.pid());
-    let run = scene.run_campaign(&reference_campaign("growth", "null", &everybody())?, contacts, "engine to null")?;
+    let run = scene.run_campaign(
+        &reference_campaign("growth", "null", &everybody())?,
+        contacts,
+        "engine to null",
+    )?;
     let memory = watch.finish();
     let cpu = import.cpu.total() + run.cpu.total();
     let size = Size {
@@ -94,7 +107,16 @@ fn measure(engine: &std::path::Path, options: &GrowthOptions, contacts: u64) -> 
 }
 
 fn lines(sizes: &[Size]) -> String {
-    let head = ["contacts", "CPU µs/contact", "contacts/s", "RssAnon+RssShmem idle", "peak", "RssFile", "import rows/s", "disk"];
+    let head = [
+        "contacts",
+        "CPU µs/contact",
+        "contacts/s",
+        "RssAnon+RssShmem idle",
+        "peak",
+        "RssFile",
+        "import rows/s",
+        "disk",
+    ];
     let mut rows = vec![cells(head)];
     rows.extend(sizes.iter().map(|size| {
         cells([
@@ -111,6 +133,8 @@ fn lines(sizes: &[Size]) -> String {
     let mut text = table(&rows);
     let costs = || sizes.iter().map(|s| s.cpu_microseconds);
     let spread = costs().fold(0.0, f64::max) / costs().fold(f64::INFINITY, f64::min).max(1e-9);
-    text.push_str(&format!("\ncost per contact, dearest over cheapest size: {spread:.2} (bar: flat ± 20 %, i.e. ≤ 1.5)\n"));
+    text.push_str(&format!(
+        "\ncost per contact, dearest over cheapest size: {spread:.2} (bar: flat ± 20 %, i.e. ≤ 1.5)\n"
+    ));
     text
 }

@@ -15,7 +15,8 @@ const REFERENCE: &str = include_str!("../reference-message.toml");
 /// The reference message for an audience, over a connector.
 pub fn reference_campaign(name: &str, connector: &str, audience: &Value) -> anyhow::Result<Value> {
     let table: toml::Table = REFERENCE.parse().context("the reference message is not TOML")?;
-    let Value::Object(mut message) = serde_json::to_value(table.get("message")).context("the reference message")? else {
+    let Value::Object(mut message) = serde_json::to_value(table.get("message")).context("the reference message")?
+    else {
         bail!("the reference message has no [message]");
     };
     message.insert("channel".to_owned(), json!("email"));
@@ -71,6 +72,8 @@ mod tests {
     }
 
     fn name_at(text: &str) -> &str {
-        text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
+        text.split(|c: char| !c.is_alphanumeric() && c != '_')
+            .next()
+            .unwrap_or_default()
     }
 }

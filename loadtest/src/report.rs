@@ -69,7 +69,10 @@ impl<P: Serialize, R: Serialize> Report<P, R> {
 }
 
 fn revision() -> Option<String> {
-    let out = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok()?;
+    let out = Command::new("git")
+        .args(["describe", "--always", "--dirty"])
+        .output()
+        .ok()?;
     let text = String::from_utf8(out.stdout).ok()?;
     (out.status.success() && !text.trim().is_empty()).then(|| text.trim().to_owned())
 }
@@ -80,13 +83,28 @@ mod tests {
 
     #[test]
     fn a_report_says_where_it_comes_from() {
-        let report = Report::new(serde_json::json!({"contacts": 5}), Disturbance { foreign_cores: 1.5, stolen_cores: 0.0 }, 7);
-        assert!(report.disturbed && report.heading().contains("busy with something else"), "it says so: {}", report.heading());
+        let report = Report::new(
+            serde_json::json!({"contacts": 5}),
+            Disturbance {
+                foreign_cores: 1.5,
+                stolen_cores: 0.0,
+            },
+            7,
+        );
+        assert!(
+            report.disturbed && report.heading().contains("busy with something else"),
+            "it says so: {}",
+            report.heading()
+        );
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("report.json");
         report.write(Some(&file)).unwrap();
         let read: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-        assert_eq!((read["result"].as_u64(), read["parameters"]["contacts"].as_u64()), (Some(7), Some(5)), "its fields");
+        assert_eq!(
+            (read["result"].as_u64(), read["parameters"]["contacts"].as_u64()),
+            (Some(7), Some(5)),
+            "its fields"
+        );
         assert!(read["machine"]["cores"].as_u64() > Some(0), "the machine is named");
     }
 }

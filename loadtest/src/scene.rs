@@ -86,7 +86,8 @@ impl Scene {
     pub fn generate(&self, base: &Base<'_>) -> anyhow::Result<PathBuf> {
         let file = self.folder.path().join(format!("{}.csv", base.batch));
         let bar = text::bar(base.contacts, "generating");
-        base::write_file(base, &file, |rows| bar.set_position(rows)).with_context(|| format!("writing {}", file.display()))?;
+        base::write_file(base, &file, |rows| bar.set_position(rows))
+            .with_context(|| format!("writing {}", file.display()))?;
         bar.finish_and_clear();
         Ok(file)
     }
@@ -105,7 +106,10 @@ impl Scene {
 
     /// Imports a file and waits for its end; a rejected row is an error.
     pub fn import(&self, file: &Path, rows: u64) -> anyhow::Result<ImportRun> {
-        let bytes = file.metadata().with_context(|| format!("size of {}", file.display()))?.len();
+        let bytes = file
+            .metadata()
+            .with_context(|| format!("size of {}", file.display()))?
+            .len();
         let bar = text::bar(rows, "importing");
         let cpu_before = self.cpu()?;
         let started = Instant::now();
@@ -122,7 +126,14 @@ impl Scene {
             import.rejected
         );
         let cpu = self.cpu()?.since(cpu_before);
-        Ok(ImportRun { rows, bytes, seconds, rows_per_second: rows as f64 / seconds, cpu, import })
+        Ok(ImportRun {
+            rows,
+            bytes,
+            seconds,
+            rows_per_second: rows as f64 / seconds,
+            cpu,
+            import,
+        })
     }
 
     /// Creates, starts and awaits a campaign that must reach `messages` contacts, all accepted.
@@ -136,9 +147,20 @@ impl Scene {
         let seconds = started.elapsed().as_secs_f64();
         let cpu = self.cpu()?.since(cpu_before);
         bar.finish_and_clear();
-        ensure!(ledger.holds(), "the ledger of campaign {id} does not balance: {ledger:?}");
-        ensure!(ledger.accepted == messages, "campaign {id} ended with {ledger:?}, and not with {messages} accepted");
-        Ok(CampaignRun { messages, seconds, cpu, ledger })
+        ensure!(
+            ledger.holds(),
+            "the ledger of campaign {id} does not balance: {ledger:?}"
+        );
+        ensure!(
+            ledger.accepted == messages,
+            "campaign {id} ended with {ledger:?}, and not with {messages} accepted"
+        );
+        Ok(CampaignRun {
+            messages,
+            seconds,
+            cpu,
+            ledger,
+        })
     }
 
     fn await_end(&self, id: &str, bar: &ProgressBar) -> anyhow::Result<Ledger> {
@@ -165,7 +187,11 @@ impl Scene {
     pub fn restart(self) -> anyhow::Result<Scene> {
         self.server.terminate().context("ending the engine")?;
         let server = self.plan.start(READY)?;
-        Ok(Scene { server, plan: self.plan, folder: self.folder })
+        Ok(Scene {
+            server,
+            plan: self.plan,
+            folder: self.folder,
+        })
     }
 
     /// Bytes that the data directory takes on disk.
@@ -185,7 +211,9 @@ pub fn everybody() -> Value {
 
 fn disk_bytes(folder: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
     entries
         .flatten()
         .map(|entry| match entry.metadata() {
