@@ -89,6 +89,42 @@ pub const SMTP_REPLY_LINE_BYTES_MAX: usize = 2_048;
 pub const SMTP_REPLY_LINES_MAX: usize = 128;
 /// Bytes of reply text that are kept in reports.
 pub const REPLY_SAMPLE_BYTES: usize = 200;
+/// Messages per window that a limit can name; beyond it a limit is none.
+pub const RATE_MESSAGES_MAX: u32 = 10_000_000;
+/// Rate up to which a limit is paced by even spacing; above it timers are too coarse and small bursts are allowed.
+pub const PACED_PER_SECOND_MAX: u32 = 200;
+/// Destination domains of one connector with a limit of their own: each is a bitmap and a queue.
+pub const LIMIT_CLASSES_MAX: usize = 256;
+/// Batches of credits that a connector can be given: 64 is 64 000 rows that a power loss may leave unknown.
+pub const CREDITS_BATCHES_MAX: usize = 64;
+/// Entries of a retry schedule.
+pub const RETRY_STEPS_MAX: usize = 32;
+/// Longest wait between two attempts, whoever asks for it.
+pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// Latest retry deadline; RFC 5321 4.5.4.1 gives up after 4 to 5 days.
+pub const RETRY_DEADLINE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Longest time-out of one SMTP step that can be configured.
+pub const SMTP_TIMEOUT_MAX: Duration = Duration::from_secs(1_800);
+/// An unused grant is void after this: the campaign paused or its rows went elsewhere.
+pub const GRANT_UNUSED_MAX: Duration = Duration::from_secs(1);
+/// Rows that a fair share is rounded up to: smaller batches cost more in journal frames than they gain in latency.
+pub const GRANT_SHARE_MIN: usize = 100;
+/// Messages of one BDAT window: what is unknown per connection if it breaks after the write.
+pub const BDAT_WINDOW_MESSAGES: usize = 4;
+/// Longest pause of a lane between two attempts to connect.
+pub const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(60);
+/// First pause of a lane after a failed connection; doubles up to the longest.
+pub const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(200);
+/// A provider's slow-down never takes a rate below this, messages per second.
+pub const SLOWED_PER_SECOND_MIN: f64 = 0.1;
+/// Whole mails that the embedded inbox keeps unless told otherwise.
+pub const INBOX_MAILS_DEFAULT: usize = 2_000;
+/// Whole mails that the embedded inbox can be told to keep.
+pub const INBOX_MAILS_MAX: usize = 100_000;
+/// Bytes of all mails in the embedded inbox together.
+pub const INBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Connections that the embedded inbox serves at a time.
+pub const INBOX_CONNECTIONS_MAX: usize = 1_024;
 
 // --- runs, reports --------------------------------------------------------------------------------------------
 

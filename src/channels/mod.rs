@@ -23,6 +23,12 @@
 //!
 //! What this module must not know: campaigns, segments, actors, HTTP.
 
+pub mod circuit;
+pub mod fair;
+pub mod limits_table;
+pub mod pacing;
+pub mod retry;
+
 use std::time::Duration;
 
 use crate::clock::Monotonic;
