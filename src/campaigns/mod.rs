@@ -21,5 +21,6 @@ pub mod validate;
 pub use compile::{AudiencePlan, CompileError, Compiled, DeliveryPlan, MessagePlan, SendPlan, compile};
 pub use lifecycle::{IllegalMove, State, Trigger, next};
 pub use parse::{Format, SpecError, merge_patch, parse};
+pub use progress::{Progress, ProgressInput, RateRing, StallReason, progress};
 pub use spec::{CampaignSpec, Kind, MessageFields, Mode, SameAddress};
 pub use validate::{Names, Problem, Severity, problems};

@@ -290,10 +290,9 @@ impl<'de> Visitor<'de> for MessageVisitor {
         let mut message = MessageSpec::default();
         let mut seen: [bool; 3] = [false; 3];
         while let Some(key) = map.next_key::<String>()? {
-            if let Some(at) = MESSAGE_KEYS.iter().position(|k| *k == key) {
-                if std::mem::replace(&mut seen[at], true) {
-                    return Err(de::Error::custom(format_args!("the key {key:?} stands twice")));
-                }
+            let ours = MESSAGE_KEYS.iter().position(|k| *k == key);
+            if ours.is_some_and(|at| std::mem::replace(&mut seen[at], true)) {
+                return Err(de::Error::custom(format_args!("the key {key:?} stands twice")));
             }
             match key.as_str() {
                 "channel" => message.channel = map.next_value()?,

@@ -373,7 +373,7 @@ mod tests {
                         let id = NodeId(id);
                         let here = positions.at(id).cloned().unwrap_or_default();
                         // Mostly rows that are there, with now and then a stranger among them.
-                        let asked = if wanted.len() % 5 == 0 { wanted } else { here.iter().take(wanted.len() as usize).collect() };
+                        let asked = if wanted.len().is_multiple_of(5) { wanted } else { here.iter().take(wanted.len() as usize).collect() };
                         advance(&graph, &mut positions, id, &Exit::NEXT, &asked)
                     }
                 };

@@ -379,7 +379,8 @@ mod tests {
     #[test]
     fn each_rule_has_its_code_and_names_the_node() {
         type Break = fn(&mut GraphParts);
-        let table: &[(&str, Break, &[(&str, Option<u32>)])] = &[
+        type Codes = &'static [(&'static str, Option<u32>)];
+        let table: &[(&str, Break, Codes)] = &[
             ("nothing", |_| (), &[]),
             (
                 "two nodes of one id",
