@@ -39,11 +39,14 @@ pub struct Book {
     clock: Arc<dyn Clock>,
     /// Raised whenever somebody may have lost the right to be sent to; lanes look again when it moved.
     narrowed: AtomicU64,
+    /// Number of the newest fact that `state` holds; moved under its lock.
+    last_seq: AtomicU64,
 }
 
 impl Book {
     pub fn new(state: State, journal: Journal, boot: BootId, clock: Arc<dyn Clock>) -> Book {
-        Book { state: RwLock::new(state), journal, boot, clock, narrowed: AtomicU64::new(0) }
+        let last_seq = AtomicU64::new(journal.written_seq());
+        Book { state: RwLock::new(state), journal, boot, clock, narrowed: AtomicU64::new(0), last_seq }
     }
 
     pub fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -96,6 +99,7 @@ impl Book {
             self.narrowed.fetch_add(1, Ordering::Release);
         }
         let seq = self.journal.submit(fact.kind(), payload, want).map_err(CommitError::from)?;
+        self.last_seq.store(seq, Ordering::Release);
         Ok(Some(seq))
     }
 
@@ -110,7 +114,7 @@ impl Book {
         decide: impl FnOnce(&State) -> Result<Option<Fact>, E>,
     ) -> Result<Option<u64>, E> {
         let (done, wait) = crossbeam::channel::bounded(1);
-        let want = Want::durable_now(move |seq| {
+        let want = Want::durable(move |seq| {
             // The waiter may have given up; then there is nobody to tell.
             drop(done.try_send(seq));
         });
@@ -126,9 +130,8 @@ impl Book {
         let (seq, bytes) = {
             let state = self.state.read();
             state.check()?;
-            (self.journal.submitted_seq(), snapshot::encode(&state)?)
+            (self.last_seq.load(Ordering::Acquire), snapshot::encode(&state)?)
         };
-        self.journal.flush()?;
         self.journal.write_snapshot(seq, &bytes)?;
         Ok(seq)
     }

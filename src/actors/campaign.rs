@@ -116,7 +116,7 @@ impl CampaignActor {
         let mut made: Option<Arc<LiveBatch>> = None;
         let (done, batch_cell) = (Arc::clone(line), Arc::new(parking_lot::Mutex::new(None::<Arc<LiveBatch>>)));
         let on_durable = Arc::clone(&batch_cell);
-        let want = Want::durable_now(move |_| {
+        let want = Want::durable(move |_| {
             if let Some(batch) = on_durable.lock().take() {
                 done.queue.push(batch);
             }
@@ -234,7 +234,7 @@ impl CampaignActor {
             line.fair.lock().ended(key, rows);
             line.nudge();
         };
-        let want = if tight { Want::durable_now(durable) } else { Want::durable_idle(durable) };
+        let want = if tight { Want::durable(durable) } else { Want::durable_idle(durable) };
         want.and_written(move |_| drop(batch))
     }
 

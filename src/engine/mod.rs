@@ -4,7 +4,7 @@
 //! Must not know HTTP or the command line.
 
 pub mod audience;
-pub mod imports;
+//pub mod imports;
 pub mod lines;
 pub mod recover;
 pub mod runs;

@@ -57,6 +57,21 @@ impl Want {
         }
     }
 
+    /// Commits at once, nobody waits.
+    pub fn now() -> Want {
+        Want { urgency: Urgency::Now, ..Want::default() }
+    }
+
+    /// Durable soon, and tells when it is.
+    pub fn durable_idle(told: impl FnOnce(u64) + Send + 'static) -> Want {
+        Want { durable: Some(Box::new(told)), ..Want::default() }
+    }
+
+    /// Also tells when it is written.
+    pub fn and_written(self, told: impl FnOnce(u64) + Send + 'static) -> Want {
+        Want { written: Some(Box::new(told)), ..self }
+    }
+
     /// Commits at once and tells when it is durable.
     pub fn durable(told: impl FnOnce(u64) + Send + 'static) -> Want {
         Want {

@@ -7,25 +7,8 @@ use std::collections::BTreeMap;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
+pub use crate::contacts::ConsentStatus;
 use crate::ids::Channel;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ConsentStatus {
-    Subscribed,
-    Unsubscribed,
-    None,
-}
-
-impl ConsentStatus {
-    pub fn name(self) -> &'static str {
-        match self {
-            ConsentStatus::Subscribed => "subscribed",
-            ConsentStatus::Unsubscribed => "unsubscribed",
-            ConsentStatus::None => "none",
-        }
-    }
-}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TopicConsent {

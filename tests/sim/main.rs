@@ -4,6 +4,8 @@
 //! - [`plan`]: virtual time, the queue of events, plans of faults.
 //! - [`seeds`]: runs a scenario over many seeds and says how to replay the one that failed.
 
+mod delivery;
 mod plan;
 mod rng;
 mod seeds;
+mod world;

@@ -161,15 +161,18 @@ impl Bench {
         let epoch = self.line.book.narrowed();
         let context = Arc::clone(&batch.context);
         let rows = &batch.rows[from..to];
-        let mut records: Vec<Option<Vec<u8>>> = Vec::with_capacity(rows.len());
+        let mut records: Vec<Option<Vec<u8>>> = vec![None; rows.len()];
         let spare = &mut self.spare;
-        let read = self.line.store.read_records(rows, |_, bytes| {
-            records.push(bytes.map(|bytes| {
-                let mut buffer = spare.pop().unwrap_or_default();
-                buffer.clear();
-                buffer.extend_from_slice(bytes);
-                buffer
-            }));
+        let read = self.line.store.reader().and_then(|reader| {
+            reader.records(rows.iter().copied(), |row, record| {
+                if let Ok(at) = rows.binary_search(&row) {
+                    let mut buffer = spare.pop().unwrap_or_default();
+                    buffer.clear();
+                    record.copy_to(&mut buffer);
+                    records[at] = Some(buffer);
+                }
+                true
+            })
         });
         if let Err(error) = read {
             tracing::error!(%error, connector = %self.line.name, "reading contacts failed: the rows are not sent now");
