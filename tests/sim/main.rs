@@ -4,6 +4,13 @@
 //! - [`plan`]: virtual time, the queue of events, plans of faults.
 //! - [`seeds`]: runs a scenario over many seeds and says how to replay the one that failed.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helpers fail by panicking"
+)]
+
 mod plan;
 mod rng;
 mod seeds;
