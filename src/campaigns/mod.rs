@@ -1,10 +1,10 @@
 //! Campaigns: what a sender defines, whether it can be sent, what it compiles to, and the life it leads.
 //!
-//! - [`spec`], [`parse`]: the spec as written in TOML or JSON, and its canonical form.
+//! - [`spec`], [`mod@parse`]: the spec as written in TOML or JSON, and its canonical form.
 //! - [`validate`]: everything that is missing or wrong, at once.
-//! - [`compile`]: a spec becomes a flow graph and the plans of its deliveries.
+//! - [`mod@compile`]: a spec becomes a flow graph and the plans of its deliveries.
 //! - [`lifecycle`]: the states of a campaign and the table of legal moves.
-//! - [`progress`]: rate, time left, and why nothing moves.
+//! - [`mod@progress`]: rate, time left, and why nothing moves.
 //!
 //! Who owns the state: the engine holds specs and states; everything here is a function of its arguments.
 //! What it must not know: content and templates (the fields of a message are passed through), ledgers, time, actors.

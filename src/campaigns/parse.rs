@@ -266,93 +266,95 @@ weight = 3
         assert_eq!(json(nulls), Ok(CampaignSpec::default()), "null is missing");
     }
 
+    /// Text, format, line and column (0: not held against), part of the message.
+    const FAULTS: &[(&str, Format, (usize, usize), &str)] = &[
+        (
+            "name = \"a\"\nnmae = 1",
+            Format::Toml,
+            (2, 1),
+            "unknown key \"nmae\"; did you mean \"name\"?",
+        ),
+        (
+            "[audience]\nsegmnet = 'a'",
+            Format::Toml,
+            (2, 1),
+            "did you mean \"segment\"?",
+        ),
+        (
+            "[limits]\nmode = \"strict\"",
+            Format::Toml,
+            (2, 1),
+            "it stands at the top",
+        ),
+        (
+            "[limits]\nlist = \"a\"",
+            Format::Toml,
+            (2, 1),
+            "it stands in [audience]",
+        ),
+        ("subject = \"a\"", Format::Toml, (1, 1), "it stands in [message]"),
+        (
+            "[message]\nchanel = \"email\"",
+            Format::Toml,
+            (1, 1),
+            "did you mean \"channel\"?",
+        ),
+        (
+            "mode = \"stric\"",
+            Format::Toml,
+            (1, 8),
+            "unknown value \"stric\"; did you mean \"strict\"?",
+        ),
+        ("kind = \"ab\"", Format::Toml, (1, 8), "unknown value \"ab\""),
+        (
+            "[message]\nchannel = \"fax\"",
+            Format::Toml,
+            (2, 11),
+            "allowed: email, sms",
+        ),
+        ("[limits]\nmessages_per_second = -5", Format::Toml, (2, 23), "-5"),
+        (
+            "send_until = 2026-12-01T18:00:00",
+            Format::Toml,
+            (1, 14),
+            "write it with an offset",
+        ),
+        ("send_until = \"tomorrow\"", Format::Toml, (1, 14), "no instant"),
+        ("name = \"é\" \"", Format::Toml, (1, 12), "unexpected"),
+        ("name = \"a\"\nname = \"b\"", Format::Toml, (2, 1), "duplicate"),
+        ("name = \"a\\u0001\"", Format::Toml, (1, 8), "control character U+0001"),
+        (
+            "[message]\nhtml = \"a\\u0002\"",
+            Format::Toml,
+            (2, 8),
+            "control character U+0002",
+        ),
+        ("[message]\npriority = 1.5", Format::Toml, (2, 12), "must be whole"),
+        ("{\n \"nmae\": 1}", Format::Json, (2, 7), "did you mean \"name\"?"),
+        ("{\"name\": \"a\", \"name\": \"b\"}", Format::Json, (1, 20), "duplicate"),
+        (
+            "{\"message\": {\"html\": \"a\", \"html\": \"b\"}}",
+            Format::Json,
+            (1, 38),
+            "stands twice",
+        ),
+        (
+            "{\"message\": {\"topic\": \"a\", \"topic\": \"b\"}}",
+            Format::Json,
+            (1, 0),
+            "stands twice",
+        ),
+        ("{\"name\": ", Format::Json, (1, 9), "EOF"),
+        ("[1]", Format::Json, (1, 0), "expected a table"),
+        ("null", Format::Json, (1, 0), "expected a table"),
+        ("{\"limits\": [500]}", Format::Json, (1, 0), "expected a table"),
+        ("limits = [500]", Format::Toml, (1, 10), "expected a table"),
+        ("{} x", Format::Json, (1, 4), "trailing"),
+    ];
+
     #[test]
     fn each_fault_is_told_with_its_place_and_the_way_out() {
-        let cases: &[(&str, Format, (usize, usize), &str)] = &[
-            (
-                "name = \"a\"\nnmae = 1",
-                Format::Toml,
-                (2, 1),
-                "unknown key \"nmae\"; did you mean \"name\"?",
-            ),
-            (
-                "[audience]\nsegmnet = 'a'",
-                Format::Toml,
-                (2, 1),
-                "did you mean \"segment\"?",
-            ),
-            (
-                "[limits]\nmode = \"strict\"",
-                Format::Toml,
-                (2, 1),
-                "it stands at the top",
-            ),
-            (
-                "[limits]\nlist = \"a\"",
-                Format::Toml,
-                (2, 1),
-                "it stands in [audience]",
-            ),
-            ("subject = \"a\"", Format::Toml, (1, 1), "it stands in [message]"),
-            (
-                "[message]\nchanel = \"email\"",
-                Format::Toml,
-                (1, 1),
-                "did you mean \"channel\"?",
-            ),
-            (
-                "mode = \"stric\"",
-                Format::Toml,
-                (1, 8),
-                "unknown value \"stric\"; did you mean \"strict\"?",
-            ),
-            ("kind = \"ab\"", Format::Toml, (1, 8), "unknown value \"ab\""),
-            (
-                "[message]\nchannel = \"fax\"",
-                Format::Toml,
-                (2, 11),
-                "allowed: email, sms",
-            ),
-            ("[limits]\nmessages_per_second = -5", Format::Toml, (2, 23), "-5"),
-            (
-                "send_until = 2026-12-01T18:00:00",
-                Format::Toml,
-                (1, 14),
-                "write it with an offset",
-            ),
-            ("send_until = \"tomorrow\"", Format::Toml, (1, 14), "no instant"),
-            ("name = \"é\" \"", Format::Toml, (1, 12), "unexpected"),
-            ("name = \"a\"\nname = \"b\"", Format::Toml, (2, 1), "duplicate"),
-            ("name = \"a\\u0001\"", Format::Toml, (1, 8), "control character U+0001"),
-            (
-                "[message]\nhtml = \"a\\u0002\"",
-                Format::Toml,
-                (2, 8),
-                "control character U+0002",
-            ),
-            ("[message]\npriority = 1.5", Format::Toml, (2, 12), "must be whole"),
-            ("{\n \"nmae\": 1}", Format::Json, (2, 7), "did you mean \"name\"?"),
-            ("{\"name\": \"a\", \"name\": \"b\"}", Format::Json, (1, 20), "duplicate"),
-            (
-                "{\"message\": {\"html\": \"a\", \"html\": \"b\"}}",
-                Format::Json,
-                (1, 38),
-                "stands twice",
-            ),
-            (
-                "{\"message\": {\"topic\": \"a\", \"topic\": \"b\"}}",
-                Format::Json,
-                (1, 0),
-                "stands twice",
-            ),
-            ("{\"name\": ", Format::Json, (1, 9), "EOF"),
-            ("[1]", Format::Json, (1, 0), "expected a table"),
-            ("null", Format::Json, (1, 0), "expected a table"),
-            ("{\"limits\": [500]}", Format::Json, (1, 0), "expected a table"),
-            ("limits = [500]", Format::Toml, (1, 10), "expected a table"),
-            ("{} x", Format::Json, (1, 4), "trailing"),
-        ];
-        for (text, format, (line, column), part) in cases {
+        for (text, format, (line, column), part) in FAULTS {
             let error = parse(text, *format).expect_err(text);
             assert!(error.message.contains(part), "{text:?}: {error}");
             assert_eq!(error.line, *line, "line of {text:?}: {error}");

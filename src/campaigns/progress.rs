@@ -399,116 +399,76 @@ mod tests {
         assert_eq!(ring.idle(at(0)), Duration::ZERO, "an earlier now");
     }
 
-    #[test]
-    fn each_reason_shows_when_nothing_moves_and_the_earlier_one_wins() {
-        let ring = RateRing::starting(at(0));
-        let now = 60_000;
-        let all = Counts {
-            pending: 10,
-            held: 0,
-            claimed: 0,
-            deferred: 0,
-        };
-        let base = running(&ring, now, all);
-        let counts = |pending, held, claimed, deferred| Counts {
+    type Change = fn(&mut ProgressInput<'_>);
+
+    /// What makes each reason the one that is told, often with a later one beside it.
+    const STANDSTILLS: [(Change, StallReason); 14] = [
+        (
+            |i| (i.state, i.circuit_open) = (State::Paused, true),
+            StallReason::Paused,
+        ),
+        (
+            |i| (i.state, i.journal_full) = (State::Stopping, true),
+            StallReason::Stopping,
+        ),
+        (
+            |i| (i.journal_full, i.circuit_open) = (true, true),
+            StallReason::JournalFull,
+        ),
+        (
+            |i| (i.circuit_open, i.lanes_ready) = (true, 0),
+            StallReason::CircuitOpen,
+        ),
+        (
+            |i| (i.lanes_ready, i.verdict) = (0, Verdict::OthersTurn),
+            StallReason::NoLane,
+        ),
+        (
+            |i| (i.lanes_ready, i.counts) = (0, counts(5, 5, 0, 3)),
+            StallReason::RetryWait,
+        ),
+        (
+            |i| (i.lanes_ready, i.counts) = (0, counts(5, 5, 0, 0)),
+            StallReason::Held,
+        ),
+        (
+            |i| i.verdict = Verdict::Limited(LimitScope::Campaign),
+            StallReason::CampaignLimit,
+        ),
+        (
+            |i| i.verdict = Verdict::Limited(LimitScope::Domain),
+            StallReason::DomainLimit,
+        ),
+        (
+            |i| i.verdict = Verdict::Limited(LimitScope::Connector),
+            StallReason::ConnectorLimit,
+        ),
+        (|i| i.verdict = Verdict::NoCredits, StallReason::Credits),
+        (|i| i.verdict = Verdict::OthersTurn, StallReason::FairShare),
+        (|i| i.counts = counts(0, 0, 3, 2), StallReason::Provider),
+        (|_| (), StallReason::NoGrant),
+    ];
+
+    fn counts(pending: u64, held: u64, claimed: u64, deferred: u64) -> Counts {
+        Counts {
             pending,
             held,
             claimed,
             deferred,
-        };
-        let limited = |scope| ProgressInput {
-            verdict: Verdict::Limited(scope),
-            ..base
-        };
-        let table = [
-            (
-                ProgressInput {
-                    state: State::Paused,
-                    circuit_open: true,
-                    ..base
-                },
-                StallReason::Paused,
-            ),
-            (
-                ProgressInput {
-                    state: State::Stopping,
-                    journal_full: true,
-                    ..base
-                },
-                StallReason::Stopping,
-            ),
-            (
-                ProgressInput {
-                    journal_full: true,
-                    circuit_open: true,
-                    ..base
-                },
-                StallReason::JournalFull,
-            ),
-            (
-                ProgressInput {
-                    circuit_open: true,
-                    lanes_ready: 0,
-                    ..base
-                },
-                StallReason::CircuitOpen,
-            ),
-            (
-                ProgressInput {
-                    lanes_ready: 0,
-                    verdict: Verdict::OthersTurn,
-                    ..base
-                },
-                StallReason::NoLane,
-            ),
-            (
-                ProgressInput {
-                    counts: counts(5, 5, 0, 3),
-                    lanes_ready: 0,
-                    ..base
-                },
-                StallReason::RetryWait,
-            ),
-            (
-                ProgressInput {
-                    counts: counts(5, 5, 0, 0),
-                    lanes_ready: 0,
-                    ..base
-                },
-                StallReason::Held,
-            ),
-            (limited(LimitScope::Campaign), StallReason::CampaignLimit),
-            (limited(LimitScope::Domain), StallReason::DomainLimit),
-            (limited(LimitScope::Connector), StallReason::ConnectorLimit),
-            (
-                ProgressInput {
-                    verdict: Verdict::NoCredits,
-                    ..base
-                },
-                StallReason::Credits,
-            ),
-            (
-                ProgressInput {
-                    verdict: Verdict::OthersTurn,
-                    ..base
-                },
-                StallReason::FairShare,
-            ),
-            (
-                ProgressInput {
-                    counts: counts(0, 0, 3, 2),
-                    ..base
-                },
-                StallReason::Provider,
-            ),
-            (base, StallReason::NoGrant),
-        ];
+        }
+    }
+
+    #[test]
+    fn each_reason_shows_when_nothing_moves_and_the_earlier_one_wins() {
         assert_eq!(
-            table.map(|(_, reason)| reason),
+            STANDSTILLS.map(|(_, reason)| reason),
             StallReason::ALL,
             "all reasons, in order"
         );
-        for (input, reason) in table {
+        let ring = RateRing::starting(at(0));
+        for (change, reason) in STANDSTILLS {
+            let mut input = running(&ring, 60_000, counts(10, 0, 0, 0));
+            change(&mut input);
             let answer = progress(&input);
             assert_eq!(answer.stall, Some(reason), "{}", reason.name());
             assert_eq!(
@@ -546,16 +506,10 @@ mod tests {
     #[test]
     fn no_time_left_is_guessed() {
         let ring = steady(100, 20);
-        let counts = |pending, held, deferred| Counts {
-            pending,
-            held,
-            claimed: 0,
-            deferred,
-        };
         let eta = |counts| progress(&running(&ring, 20_000, counts)).eta;
-        assert_eq!(eta(counts(0, 0, 0)), Some(Duration::ZERO), "nothing left");
-        assert_eq!(eta(counts(10, 5, 0)), None, "held rows");
-        assert_eq!(eta(counts(0, 0, 5)), None, "deferred, and nobody knows until when");
+        assert_eq!(eta(counts(0, 0, 0, 0)), Some(Duration::ZERO), "nothing left");
+        assert_eq!(eta(counts(10, 5, 0, 0)), None, "held rows");
+        assert_eq!(eta(counts(0, 0, 0, 5)), None, "deferred, and nobody knows until when");
         let none = RateRing::starting(at(0));
         assert_eq!(
             progress(&running(&none, 1_000, pending(10))).eta,

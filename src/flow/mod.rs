@@ -6,7 +6,7 @@
 //! - [`graph`]: nodes, exits, edges; a [`Graph`] that exists is valid.
 //! - [`validate`]: the table of rules that a graph is held against, each with a code.
 //! - [`step`]: [`Positions`] and how sets move.
-//! - [`render`]: a graph as text, Mermaid or JSON.
+//! - [`mod@render`]: a graph as text, Mermaid or JSON.
 //!
 //! Who owns the state: the ledger of a run holds its [`Positions`]; this module only computes.
 //! What it must not know: campaigns, messages, ledgers, time, actors.

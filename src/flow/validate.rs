@@ -376,81 +376,83 @@ mod tests {
         }
     }
 
+    type Break = fn(&mut GraphParts);
+    type Codes = &'static [(&'static str, Option<u32>)];
+
+    const BROKEN: &[(&str, Break, Codes)] = &[
+        ("nothing", |_| (), &[]),
+        (
+            "two nodes of one id",
+            |p| p.nodes.push(p.nodes[2].clone()),
+            &[("duplicate_node", Some(2))],
+        ),
+        ("empty", |p| *p = GraphParts::default(), &[("no_start", None)]),
+        (
+            "two starts",
+            |p| {
+                p.nodes.push(Node {
+                    id: NodeId(3),
+                    name: "again".into(),
+                    kind: NodeKind::Start,
+                });
+                p.edges.push(edge(3, 1));
+            },
+            &[("several_starts", Some(3))],
+        ),
+        (
+            "edge to nobody",
+            |p| p.edges[1].to = NodeId(9),
+            &[("unknown_node", Some(9)), ("unreachable", Some(2))],
+        ),
+        (
+            "edge from nobody",
+            |p| p.edges.push(edge(7, 2)),
+            &[("unknown_node", Some(7))],
+        ),
+        (
+            "exit of an end",
+            |p| p.edges.push(edge(2, 1)),
+            &[
+                ("unknown_exit", Some(2)),
+                ("cycle_without_wait", Some(1)),
+                ("cycle_without_wait", Some(2)),
+            ],
+        ),
+        (
+            "exit of another name",
+            |p| p.edges[1].exit = Exit("later".into()),
+            &[("unknown_exit", Some(1)), ("dangling_exit", Some(1))],
+        ),
+        (
+            "exit used twice",
+            |p| p.edges.push(edge(0, 2)),
+            &[("exit_used_twice", Some(0))],
+        ),
+        (
+            "dangling",
+            |p| drop(p.edges.pop()),
+            &[("dangling_exit", Some(1)), ("unreachable", Some(2))],
+        ),
+        (
+            "into the start",
+            |p| p.edges[1].to = NodeId(0),
+            &[
+                ("link_into_trigger", Some(0)),
+                ("unreachable", Some(2)),
+                ("cycle_without_wait", Some(0)),
+                ("cycle_without_wait", Some(1)),
+            ],
+        ),
+        (
+            "a send that loops",
+            |p| p.edges[1].to = NodeId(1),
+            &[("unreachable", Some(2)), ("cycle_without_wait", Some(1))],
+        ),
+    ];
+
     #[test]
     fn each_rule_has_its_code_and_names_the_node() {
-        type Break = fn(&mut GraphParts);
-        type Codes = &'static [(&'static str, Option<u32>)];
-        let table: &[(&str, Break, Codes)] = &[
-            ("nothing", |_| (), &[]),
-            (
-                "two nodes of one id",
-                |p| p.nodes.push(p.nodes[2].clone()),
-                &[("duplicate_node", Some(2))],
-            ),
-            ("empty", |p| *p = GraphParts::default(), &[("no_start", None)]),
-            (
-                "two starts",
-                |p| {
-                    p.nodes.push(Node {
-                        id: NodeId(3),
-                        name: "again".into(),
-                        kind: NodeKind::Start,
-                    });
-                    p.edges.push(edge(3, 1));
-                },
-                &[("several_starts", Some(3))],
-            ),
-            (
-                "edge to nobody",
-                |p| p.edges[1].to = NodeId(9),
-                &[("unknown_node", Some(9)), ("unreachable", Some(2))],
-            ),
-            (
-                "edge from nobody",
-                |p| p.edges.push(edge(7, 2)),
-                &[("unknown_node", Some(7))],
-            ),
-            (
-                "exit of an end",
-                |p| p.edges.push(edge(2, 1)),
-                &[
-                    ("unknown_exit", Some(2)),
-                    ("cycle_without_wait", Some(1)),
-                    ("cycle_without_wait", Some(2)),
-                ],
-            ),
-            (
-                "exit of another name",
-                |p| p.edges[1].exit = Exit("later".into()),
-                &[("unknown_exit", Some(1)), ("dangling_exit", Some(1))],
-            ),
-            (
-                "exit used twice",
-                |p| p.edges.push(edge(0, 2)),
-                &[("exit_used_twice", Some(0))],
-            ),
-            (
-                "dangling",
-                |p| drop(p.edges.pop()),
-                &[("dangling_exit", Some(1)), ("unreachable", Some(2))],
-            ),
-            (
-                "into the start",
-                |p| p.edges[1].to = NodeId(0),
-                &[
-                    ("link_into_trigger", Some(0)),
-                    ("unreachable", Some(2)),
-                    ("cycle_without_wait", Some(0)),
-                    ("cycle_without_wait", Some(1)),
-                ],
-            ),
-            (
-                "a send that loops",
-                |p| p.edges[1].to = NodeId(1),
-                &[("unreachable", Some(2)), ("cycle_without_wait", Some(1))],
-            ),
-        ];
-        for (name, break_it, expected) in table {
+        for (name, break_it, expected) in BROKEN {
             let mut parts = single();
             break_it(&mut parts);
             assert_eq!(codes(&parts), *expected, "{name}");
