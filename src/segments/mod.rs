@@ -4,6 +4,7 @@ pub mod audience;
 pub mod check;
 mod display;
 pub mod error;
+pub mod eval;
 pub mod expression;
 mod lexer;
 mod moment;
@@ -14,6 +15,7 @@ pub mod world;
 
 pub use audience::{AudienceInput, AudienceSummary, Eligibility, LackingSet, SameAddress, SuppressedSet};
 pub use check::check;
+pub use eval::{Evaluation, ScanKind, ScanNote, evaluate, evaluate_within};
 pub use error::{EvaluateError, Problem, SegmentError, Span};
 pub use expression::Expression;
 pub use parser::parse;
