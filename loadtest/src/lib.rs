@@ -12,6 +12,7 @@ pub mod client;
 pub mod email;
 pub mod growth;
 pub mod import;
+pub mod kill;
 pub mod message;
 pub mod peer;
 pub mod proc;

@@ -39,6 +39,16 @@ pub fn to_args(options: &SinkOptions) -> Vec<String> {
     args
 }
 
+/// What [`to_args`] wrote.
+pub fn from_args<'a>(args: impl Iterator<Item = &'a str>) -> Result<SinkOptions, clap::Error> {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: SinkOptions,
+    }
+    <Line as clap::Parser>::try_parse_from(std::iter::once("sink").chain(args)).map(|line| line.options)
+}
+
 impl SinkProcess {
     /// Starts `loadtest sink` from this very binary.
     pub fn start(options: &SinkOptions) -> anyhow::Result<SinkProcess> {
