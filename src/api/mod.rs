@@ -1,1 +1,4 @@
-//! api.
+//! The HTTP surface: handlers, the table of public errors, tracking endpoints.
+
+pub mod errors;
+pub mod port;
