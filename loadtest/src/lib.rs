@@ -9,6 +9,7 @@
 pub mod api;
 pub mod base;
 pub mod client;
+pub mod disk;
 pub mod email;
 pub mod growth;
 pub mod import;

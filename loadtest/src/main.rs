@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use loadtest::base::{self, Base, Columns};
 use loadtest::client::{self, ClientOptions};
+use loadtest::disk::{self, DiskOptions};
 use loadtest::email::{self, EmailOptions};
 use loadtest::growth::{self, GrowthOptions};
 use loadtest::import::{self, ImportOptions};
@@ -35,6 +36,8 @@ enum Command {
     Import(ImportOptions),
     /// kill -9 at random moments under load, and the accounts contact by contact
     Kill(KillOptions),
+    /// A full disk under a running campaign (needs root)
+    Disk(DiskOptions),
     /// Receive mail as fast as it comes; `loadtest sink --help` lists what it can do wrong on purpose
     Sink {
         #[command(flatten)]
@@ -70,11 +73,9 @@ fn main() -> anyhow::Result<()> {
         Command::Growth(options) => growth::run(&options),
         Command::Import(options) => import::run(&options),
         Command::Kill(options) => kill::run(&options),
+        Command::Disk(options) => disk::run(&options),
         Command::Sink { options, ceiling: true } => ceiling(&options),
-        Command::Sink {
-            options,
-            ceiling: false,
-        } => sink::run(&options),
+        Command::Sink { options, ceiling: false } => sink::run(&options),
         Command::Client(options) => {
             say(&serde_json::to_string(&client::run(&options)?)?);
             Ok(())
@@ -91,29 +92,16 @@ fn ceiling(options: &SinkOptions) -> anyhow::Result<()> {
     let report = email::client_process(&sink, 50, CEILING_MESSAGES, 10_240)?;
     let seen = sink.finish()?;
     let sink_cpu = seen.cpu_seconds * 1e6 / seen.counts.accepted.max(1) as f64;
-    say(
-        &serde_json::json!({"client": report, "sink": seen, "sink_cpu_microseconds_per_message": sink_cpu}).to_string(),
-    );
+    say(&serde_json::json!({"client": report, "sink": seen, "sink_cpu_microseconds_per_message": sink_cpu}).to_string());
     Ok(())
 }
 
 fn data(options: &DataOptions) -> anyhow::Result<()> {
     let columns = if options.ten { Columns::Ten } else { Columns::Full };
-    let base = Base {
-        contacts: options.contacts,
-        seed: options.seed,
-        prefix: "c",
-        batch: "base",
-        columns,
-    };
+    let base = Base { contacts: options.contacts, seed: options.seed, prefix: "c", batch: "base", columns };
     let bar = bar(options.contacts, "writing");
     let bytes = base::write_file(&base, &options.out, |rows| bar.set_position(rows))?;
     bar.finish_and_clear();
-    note(&format!(
-        "{} contacts, {} in {}",
-        options.contacts,
-        mebibytes(bytes),
-        options.out.display()
-    ));
+    note(&format!("{} contacts, {} in {}", options.contacts, mebibytes(bytes), options.out.display()));
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use loadtest::client::{self, ClientOptions};
+use loadtest::disk::{self, DiskOptions};
 use loadtest::kill::{self, KillOptions};
 use loadtest::sink::process::SinkProcess;
 use loadtest::sink::{self, SinkOptions};
@@ -22,12 +23,7 @@ fn engine() -> PathBuf {
 fn sink_process(options: &SinkOptions) -> SinkProcess {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command
-        .args([
-            "the_sink_is_a_process_of_its_own",
-            "--exact",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .args(["the_sink_is_a_process_of_its_own", "--exact", "--nocapture", "--test-threads=1"])
         .env(SINK, sink::process::to_args(options).join("\n"));
     SinkProcess::from_command(command).expect("the sink starts")
 }
@@ -42,29 +38,14 @@ fn the_sink_is_a_process_of_its_own() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     let record = folder.path().join("record");
-    let mut sink = sink_process(&SinkOptions {
-        record: Some(record.clone()),
-        ..SinkOptions::default()
-    });
+    let mut sink = sink_process(&SinkOptions { record: Some(record.clone()), ..SinkOptions::default() });
     assert_ne!(sink.pid(), std::process::id(), "another process");
-    let sent = ClientOptions {
-        connect: sink.address,
-        connections: 3,
-        messages: 500,
-        bytes: 2_000,
-    };
+    let sent = ClientOptions { connect: sink.address, connections: 3, messages: 500, bytes: 2_000 };
     client::run(&sent).expect("the client is served");
     let seen = sink.report().expect("a report").counts;
-    assert_eq!(
-        (seen.accepted, seen.connections),
-        (500, 3),
-        "all messages over three connections"
-    );
-    let mut recipients: Vec<String> = sink::record::read(&record)
-        .expect("the record")
-        .into_iter()
-        .map(|m| m.recipient)
-        .collect();
+    assert_eq!((seen.accepted, seen.connections), (500, 3), "all messages over three connections");
+    let mut recipients: Vec<String> =
+        sink::record::read(&record).expect("the record").into_iter().map(|m| m.recipient).collect();
     recipients.sort();
     recipients.dedup();
     assert_eq!(recipients.len(), 500, "each recipient is recorded");
@@ -80,27 +61,23 @@ fn kill_scenario(folder: &Path, options: &KillOptions) -> kill::KillResult {
 #[test]
 fn kills_under_load_mail_nobody_twice_and_forget_nobody() {
     let folder = tempfile::tempdir().expect("a folder");
-    let options = KillOptions {
-        seed: 1,
-        ..KillOptions::default()
-    };
+    let options = KillOptions { seed: 1, ..KillOptions::default() };
     let result = kill_scenario(folder.path(), &options);
     println!("{}", result.lines(&options));
     assert!(result.kills >= 30, "{} kills", result.kills);
     assert_eq!(result.problems, Vec::<String>::new(), "seed {}", options.seed);
-    assert_eq!(
-        (result.twice, result.unaccounted),
-        (0, 0),
-        "contacts twice, contacts unaccounted"
-    );
-    assert!(
-        result.unknown <= result.unknown_bound,
-        "{} > {}",
-        result.unknown,
-        result.unknown_bound
-    );
-    assert!(
-        result.accepted > 0 && result.campaigns >= 3,
-        "there was load: {result:?}"
-    );
+    assert_eq!((result.twice, result.unaccounted), (0, 0), "contacts twice, contacts unaccounted");
+    assert!(result.unknown <= result.unknown_bound, "{} > {}", result.unknown, result.unknown_bound);
+    assert!(result.accepted > 0 && result.campaigns >= 3, "there was load: {result:?}");
+}
+
+#[test]
+fn a_full_disk_stops_a_campaign_and_space_lets_it_go_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = folder.path().join("record");
+    let sink = sink_process(&SinkOptions { record: Some(record.clone()), ..SinkOptions::default() });
+    let options = DiskOptions::default();
+    let result = disk::scenario(&options, &engine(), folder.path(), sink, &record).expect("every step is seen");
+    println!("{}", result.lines());
+    assert_eq!((result.accepted, result.twice), (options.contacts, 0), "everybody once");
 }

@@ -33,9 +33,7 @@ pub struct Life {
 impl Life {
     pub fn draw(options: &KillOptions, rng: &mut Rng) -> Life {
         let span = options.life_ms_max.saturating_sub(options.life_ms_min);
-        Life {
-            length: Duration::from_micros((options.life_ms_min * 1_000) + rng.below(span * 1_000 + 1)),
-        }
+        Life { length: Duration::from_micros((options.life_ms_min * 1_000) + rng.below(span * 1_000 + 1)) }
     }
 }
 
@@ -90,23 +88,18 @@ impl Books {
                 Ok(report) => {
                     let ledger = report.ledger;
                     if !ledger.holds() {
-                        self.problems.push(format!(
-                            "{name}: the ledger does not balance after a restart: {ledger:?}"
-                        ));
+                        self.problems.push(format!("{name}: the ledger does not balance after a restart: {ledger:?}"));
                     }
                     if ledger.accepted < campaign.accepted_seen {
                         let (was, is) = (campaign.accepted_seen, ledger.accepted);
-                        self.problems
-                            .push(format!("{name}: accepted went from {was} to {is} over a restart"));
+                        self.problems.push(format!("{name}: accepted went from {was} to {is} over a restart"));
                     }
                     campaign.accepted_seen = campaign.accepted_seen.max(ledger.accepted);
                     campaign.finished = report.state == "finished";
                 }
                 // A draft that was never started has no report.
                 Err(error) if is_refusal(&error) && campaign.accepted_seen == 0 => {}
-                Err(error) => self
-                    .problems
-                    .push(format!("{name}: no report after a restart: {error:#}")),
+                Err(error) => self.problems.push(format!("{name}: no report after a restart: {error:#}")),
             }
         }
     }
@@ -120,22 +113,14 @@ impl Books {
             let audience = json!({"segment": "batch = \"base\""});
             let id = api.create_campaign(&small_campaign(&name, "relay", &audience, rate))?;
             api.act(&id, "start")?;
-            self.campaigns.push(Campaign {
-                name,
-                id,
-                finished: false,
-                accepted_seen: 0,
-            });
+            self.campaigns.push(Campaign { name, id, finished: false, accepted_seen: 0 });
         }
         Ok(())
     }
 
     /// Acts on the engine until it is killed.
     pub fn live(&mut self, mut server: Server, life: Life) -> anyhow::Result<()> {
-        let pid = i32::try_from(server.pid())
-            .ok()
-            .and_then(Pid::from_raw)
-            .context("pid of the engine")?;
+        let pid = i32::try_from(server.pid()).ok().and_then(Pid::from_raw).context("pid of the engine")?;
         let killed = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&killed);
         let killer = std::thread::spawn(move || {
@@ -166,9 +151,7 @@ impl Books {
             _ => self.look(api),
         };
         let Err(error) = done else { return };
-        let legal = error
-            .downcast_ref::<Refusal>()
-            .is_some_and(|r| r.status.as_u16() == 409);
+        let legal = error.downcast_ref::<Refusal>().is_some_and(|r| r.status.as_u16() == 409);
         if !legal && !killed.load(Ordering::SeqCst) {
             self.problems.push(format!("refused before the kill: {error:#}"));
         }
@@ -190,10 +173,7 @@ impl Books {
         let campaign = &mut self.campaigns[at - back];
         let report = api.report(&campaign.id)?;
         if !report.ledger.holds() {
-            self.problems.push(format!(
-                "{}: the live ledger does not balance: {:?}",
-                campaign.name, report.ledger
-            ));
+            self.problems.push(format!("{}: the live ledger does not balance: {:?}", campaign.name, report.ledger));
         }
         campaign.accepted_seen = campaign.accepted_seen.max(report.ledger.accepted);
         Ok(())
@@ -206,18 +186,10 @@ impl Books {
         let batch = format!("import{}", self.imports.len());
         let prefix = format!("i{}x", self.imports.len());
         let file = self.folder.join("upload.csv");
-        let rows = Base {
-            contacts: IMPORT_ROWS,
-            seed: self.seed,
-            prefix: &prefix,
-            batch: &batch,
-            columns: Columns::Full,
-        };
+        let rows =
+            Base { contacts: IMPORT_ROWS, seed: self.seed, prefix: &prefix, batch: &batch, columns: Columns::Full };
         base::write_file(&rows, &file, |_| {}).context("writing the upload")?;
-        self.imports.push(ImportAsked {
-            batch,
-            acknowledged: false,
-        });
+        self.imports.push(ImportAsked { batch, acknowledged: false });
         api.upload(&file, "key", Some(SUBSCRIBE))?;
         if let Some(last) = self.imports.last_mut() {
             last.acknowledged = true;

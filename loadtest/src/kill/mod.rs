@@ -166,11 +166,7 @@ pub fn run(options: &KillOptions) -> anyhow::Result<()> {
 
 /// The sink of the scenario.
 pub fn sink_options(options: &KillOptions, record: &Path) -> SinkOptions {
-    SinkOptions {
-        record: Some(record.to_owned()),
-        faults: faults(options.seed),
-        ..SinkOptions::default()
-    }
+    SinkOptions { record: Some(record.to_owned()), faults: faults(options.seed), ..SinkOptions::default() }
 }
 
 /// Runs the scenario in `folder` against a sink that records to `record`. An error is a failure to run it; broken
@@ -232,19 +228,10 @@ pub fn scenario(
 
 /// An engine with the base imported.
 fn set_up(options: &KillOptions, plan: &ServerPlan, folder: &Path) -> anyhow::Result<Server> {
-    let scene = Scene {
-        server: plan.start(READY)?,
-        plan: plan.clone(),
-        folder: tempfile::TempDir::new_in(folder)?,
-    };
+    let scene = Scene { server: plan.start(READY)?, plan: plan.clone(), folder: tempfile::TempDir::new_in(folder)? };
     scene.declare(Columns::Full)?;
-    let base = Base {
-        contacts: options.contacts,
-        seed: options.seed,
-        prefix: "c",
-        batch: "base",
-        columns: Columns::Full,
-    };
+    let base =
+        Base { contacts: options.contacts, seed: options.seed, prefix: "c", batch: "base", columns: Columns::Full };
     scene.import(&scene.generate(&base)?, options.contacts)?;
     Ok(scene.server)
 }
@@ -262,17 +249,10 @@ fn end(server: Server, plan: &ServerPlan, result: &mut KillResult) -> anyhow::Re
     if let Err(error) = server.terminate() {
         result.problems.push(format!("{error:#}"));
     }
-    let check = std::process::Command::new(&plan.binary)
-        .arg("check")
-        .arg("--data")
-        .arg(&plan.data)
-        .output();
+    let check = std::process::Command::new(&plan.binary).arg("check").arg("--data").arg(&plan.data).output();
     let check = check.context("running `estafette check`")?;
     if !check.status.success() {
-        let (out, errors) = (
-            String::from_utf8_lossy(&check.stdout),
-            String::from_utf8_lossy(&check.stderr),
-        );
+        let (out, errors) = (String::from_utf8_lossy(&check.stdout), String::from_utf8_lossy(&check.stderr));
         result.problems.push(format!("`estafette check` found: {out}{errors}"));
     }
     Ok(())
@@ -306,10 +286,7 @@ impl KillResult {
                 self.sink.dropped_after_dot,
                 self.sink.dropped_in_body
             ),
-            format!(
-                "recovery: median {:.0} ms, longest {:.0} ms",
-                self.recovery_ms_median, self.recovery_ms_max
-            ),
+            format!("recovery: median {:.0} ms, longest {:.0} ms", self.recovery_ms_median, self.recovery_ms_max),
         ];
         let mut text = lines.join("\n");
         for problem in self.problems.iter().take(20) {

@@ -14,9 +14,7 @@ use crate::base;
 use crate::sink::record::Accepted;
 
 /// The sets that a contact can be in; the first four are where it may end.
-pub const SETS: [&str; 7] = [
-    "accepted", "rejected", "skipped", "unknown", "pending", "claimed", "deferred",
-];
+pub const SETS: [&str; 7] = ["accepted", "rejected", "skipped", "unknown", "pending", "claimed", "deferred"];
 /// Problems of one kind that are spelled out for one campaign; the rest is counted.
 const SPELLED_OUT: usize = 5;
 
@@ -39,11 +37,7 @@ pub fn sets(books: &Books, api: &Api) -> anyhow::Result<Vec<Sets>> {
                 .iter()
                 .map(|set| Ok((*set, api.contacts(&campaign.id, set)?)))
                 .collect::<anyhow::Result<BTreeMap<_, _>>>()?;
-            Ok(Sets {
-                campaign: campaign.name.clone(),
-                ledger: api.report(&campaign.id)?.ledger,
-                members,
-            })
+            Ok(Sets { campaign: campaign.name.clone(), ledger: api.report(&campaign.id)?.ledger, members })
         })
         .collect()
 }
@@ -59,15 +53,8 @@ pub fn imports(books: &Books, api: &Api, result: &mut KillResult) -> anyhow::Res
                 break;
             }
             if Instant::now() > until {
-                let said = if import.acknowledged {
-                    "was acknowledged"
-                } else {
-                    "was cut off"
-                };
-                result.problems.push(format!(
-                    "import {} {said} and has {rows} rows of {IMPORT_ROWS}",
-                    import.batch
-                ));
+                let said = if import.acknowledged { "was acknowledged" } else { "was cut off" };
+                result.problems.push(format!("import {} {said} and has {rows} rows of {IMPORT_ROWS}", import.batch));
                 break;
             }
             // It may be running still: imports go on after a restart.
@@ -85,12 +72,7 @@ pub fn accounts(options: &KillOptions, sets: &[Sets], record: &[Accepted], resul
     let mut recorded: HashMap<&str, HashMap<&str, Vec<&str>>> = HashMap::new();
     for mail in record {
         let campaign = mail.subject.split(' ').next().unwrap_or_default();
-        recorded
-            .entry(campaign)
-            .or_default()
-            .entry(&mail.recipient)
-            .or_default()
-            .push(&mail.message_id);
+        recorded.entry(campaign).or_default().entry(&mail.recipient).or_default().push(&mail.message_id);
     }
     result.recorded = record.len() as u64;
     let nothing = HashMap::new();
@@ -99,16 +81,12 @@ pub fn accounts(options: &KillOptions, sets: &[Sets], record: &[Accepted], resul
         campaign(options, one, if mails.is_empty() { &nothing } else { &mails }, result);
     }
     for (campaign, mails) in recorded {
-        result.problems.push(format!(
-            "the sink has {} mails of a campaign {campaign:?} that was never made",
-            mails.len()
-        ));
+        result
+            .problems
+            .push(format!("the sink has {} mails of a campaign {campaign:?} that was never made", mails.len()));
     }
     if result.unknown > result.unknown_bound {
-        result.problems.push(format!(
-            "unknown {} is above its bound {}",
-            result.unknown, result.unknown_bound
-        ));
+        result.problems.push(format!("unknown {} is above its bound {}", result.unknown, result.unknown_bound));
     }
 }
 
@@ -119,11 +97,7 @@ fn campaign(options: &KillOptions, sets: &Sets, mails: &HashMap<&str, Vec<&str>>
             where_is.entry(key).or_default().push(set);
         }
     }
-    let mut breaches = Breaches {
-        campaign: &sets.campaign,
-        counts: BTreeMap::new(),
-        texts: Vec::new(),
-    };
+    let mut breaches = Breaches { campaign: &sets.campaign, counts: BTreeMap::new(), texts: Vec::new() };
     for i in 0..options.contacts {
         let (key, address) = (base::key("c", i), base::email("c", i));
         let ids = mails.get(address.as_str()).map_or(&[][..], Vec::as_slice);
@@ -136,10 +110,7 @@ fn campaign(options: &KillOptions, sets: &Sets, mails: &HashMap<&str, Vec<&str>>
             (["accepted"], 1..) | (["rejected" | "skipped"], 0) | (["unknown"], _) => {}
             (places, mails) => {
                 result.unaccounted += 1;
-                breaches.add(
-                    "unaccounted",
-                    format!("{address}: in {places:?}, recorded {mails} times"),
-                );
+                breaches.add("unaccounted", format!("{address}: in {places:?}, recorded {mails} times"));
             }
         }
     }
@@ -154,9 +125,7 @@ fn campaign(options: &KillOptions, sets: &Sets, mails: &HashMap<&str, Vec<&str>>
 }
 
 fn is_expected(address: &str, contacts: u64) -> bool {
-    let number = address
-        .strip_prefix('c')
-        .and_then(|rest| rest.split('@').next()?.parse::<u64>().ok());
+    let number = address.strip_prefix('c').and_then(|rest| rest.split('@').next()?.parse::<u64>().ok());
     number.is_some_and(|i| i < contacts && base::email("c", i) == address)
 }
 
@@ -206,9 +175,7 @@ impl Breaches<'_> {
 
     fn finish(self) -> Vec<String> {
         let more = self.counts.iter().filter(|(_, n)| **n > SPELLED_OUT);
-        let more: Vec<String> = more
-            .map(|(kind, n)| format!("{}: {kind}: {n} in all", self.campaign))
-            .collect();
+        let more: Vec<String> = more.map(|(kind, n)| format!("{}: {kind}: {n} in all", self.campaign)).collect();
         self.texts.into_iter().chain(more).collect()
     }
 }
@@ -218,10 +185,7 @@ mod tests {
     use super::*;
 
     fn books(places: &[&'static str]) -> Sets {
-        let mut sets = Sets {
-            campaign: "k0000".to_owned(),
-            ..Sets::default()
-        };
+        let mut sets = Sets { campaign: "k0000".to_owned(), ..Sets::default() };
         for (i, set) in places.iter().enumerate() {
             sets.members.entry(set).or_default().push(base::key("c", i as u64));
         }
@@ -240,28 +204,13 @@ mod tests {
     }
 
     fn mail(i: u64) -> Accepted {
-        Accepted {
-            recipient: base::email("c", i),
-            message_id: format!("<{i}@x>"),
-            subject: "k0000 hello".to_owned(),
-        }
+        Accepted { recipient: base::email("c", i), message_id: format!("<{i}@x>"), subject: "k0000 hello".to_owned() }
     }
 
     fn judge(places: &[&'static str], mailed: &[u64]) -> KillResult {
-        let options = KillOptions {
-            contacts: places.len() as u64,
-            ..KillOptions::default()
-        };
-        let mut result = KillResult {
-            unknown_bound: 1,
-            ..KillResult::default()
-        };
-        accounts(
-            &options,
-            &[books(places)],
-            &mailed.iter().map(|i| mail(*i)).collect::<Vec<_>>(),
-            &mut result,
-        );
+        let options = KillOptions { contacts: places.len() as u64, ..KillOptions::default() };
+        let mut result = KillResult { unknown_bound: 1, ..KillResult::default() };
+        accounts(&options, &[books(places)], &mailed.iter().map(|i| mail(*i)).collect::<Vec<_>>(), &mut result);
         result
     }
 
@@ -270,11 +219,7 @@ mod tests {
         let result = judge(&["accepted", "unknown", "rejected", "skipped", "accepted"], &[0, 1, 4]);
         assert_eq!(result.problems, [] as [String; 0], "nothing is wrong");
         assert_eq!((result.accepted, result.unknown, result.recorded), (2, 1, 3), "sums");
-        assert_eq!(
-            judge(&["unknown"], &[]).problems,
-            [] as [String; 0],
-            "an unknown may not have arrived"
-        );
+        assert_eq!(judge(&["unknown"], &[]).problems, [] as [String; 0], "an unknown may not have arrived");
     }
 
     #[test]
@@ -297,27 +242,15 @@ mod tests {
 
     #[test]
     fn a_contact_in_two_sets_or_none_and_a_stranger_are_found() {
-        let options = KillOptions {
-            contacts: 2,
-            ..KillOptions::default()
-        };
+        let options = KillOptions { contacts: 2, ..KillOptions::default() };
         let mut sets = books(&["accepted", "accepted"]);
         sets.members.entry("unknown").or_default().push(base::key("c", 1));
         sets.ledger.unknown = 1;
-        let mut result = KillResult {
-            unknown_bound: 9,
-            ..KillResult::default()
-        };
-        let stranger = Accepted {
-            recipient: "other@example.test".to_owned(),
-            ..mail(1)
-        };
+        let mut result = KillResult { unknown_bound: 9, ..KillResult::default() };
+        let stranger = Accepted { recipient: "other@example.test".to_owned(), ..mail(1) };
         accounts(&options, &[sets], &[mail(0), mail(1), stranger], &mut result);
         let text = result.problems.join("\n");
-        assert!(
-            text.contains("unaccounted") && text.contains("final ledger"),
-            "two sets: {text}"
-        );
+        assert!(text.contains("unaccounted") && text.contains("final ledger"), "two sets: {text}");
         assert!(text.contains("other@example.test"), "a stranger: {text}");
     }
 }
