@@ -136,11 +136,12 @@ impl ChannelActor {
                 }
             }
             LaneEvent::Closed { reason } => {
-                figures.open_connections.fetch_update(
-                    std::sync::atomic::Ordering::Relaxed,
-                    std::sync::atomic::Ordering::Relaxed,
-                    |open| Some(open.saturating_sub(1)),
-                ).ok();
+                figures
+                    .open_connections
+                    .fetch_update(std::sync::atomic::Ordering::Relaxed, std::sync::atomic::Ordering::Relaxed, |open| {
+                        Some(open.saturating_sub(1))
+                    })
+                    .ok();
                 tracing::debug!(connector = %self.line.name, reason, "a lane's connection closed");
             }
             LaneEvent::Throttled { reply } => {

@@ -103,7 +103,8 @@ impl Reader {
     /// All contacts that have the address, in row order.
     pub fn rows_of_address(&self, hash: AddressHash) -> Result<Vec<ContactRow>, ContactsError> {
         let found = self.store.inner.dbs.addresses.get(&self.txn, &hash.0).or_store("read addresses")?;
-        let mut rows: Vec<ContactRow> = found.unwrap_or_default().chunks_exact(4).filter_map(|r| row_from(r).ok()).collect();
+        let mut rows: Vec<ContactRow> =
+            found.unwrap_or_default().chunks_exact(4).filter_map(|r| row_from(r).ok()).collect();
         rows.sort_unstable();
         Ok(rows)
     }
@@ -163,7 +164,11 @@ impl Reader {
 }
 
 /// Puts the containers of one set together.
-pub(crate) fn load_set(index: &crate::contacts::store::Db, txn: &RoTxn<'_>, prefix: &[u8]) -> Result<RoaringBitmap, ContactsError> {
+pub(crate) fn load_set(
+    index: &crate::contacts::store::Db,
+    txn: &RoTxn<'_>,
+    prefix: &[u8],
+) -> Result<RoaringBitmap, ContactsError> {
     let mut assembler = Assembler::default();
     for entry in index.prefix_iter(txn, prefix).or_store("read the index")? {
         let (key, bytes) = entry.or_store("read the index")?;
