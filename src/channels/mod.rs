@@ -23,7 +23,6 @@
 //!
 //! What this module must not know: campaigns, segments, actors, HTTP.
 
-pub mod connector;
 pub mod circuit;
 pub mod fair;
 pub mod limits_table;
