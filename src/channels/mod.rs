@@ -26,10 +26,16 @@
 //! What this module must not know: campaigns, segments, actors, HTTP.
 
 pub mod circuit;
+pub mod connector;
+#[doc(hidden)]
+pub mod contract;
 pub mod fair;
+pub mod inbox;
 pub mod limits_table;
+pub mod null;
 pub mod pacing;
 pub mod retry;
+pub mod simulated;
 pub mod smtp;
 
 use std::time::Duration;

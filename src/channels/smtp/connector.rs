@@ -35,7 +35,7 @@ pub enum SmtpConnectorError {
 }
 
 /// What a connection test found.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct TestReport {
     pub greeting: String,
     pub tls: bool,

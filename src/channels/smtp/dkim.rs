@@ -204,7 +204,10 @@ mod tests {
             )
             .expect("signed");
         let text = String::from_utf8(prefix).expect("ASCII");
-        assert!((0..3).all(|i| text.contains(&format!("s=s{i}"))), "no key of that domain, so all sign: {text}");
+        assert!(
+            (0..3).all(|i| text.contains(&format!("s=s{i}"))),
+            "no key of that domain, so all sign: {text}"
+        );
     }
 
     trait ReplaceAll {
