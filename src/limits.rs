@@ -184,6 +184,15 @@ pub const GRANT_UNUSED_MAX: Duration = Duration::from_secs(1);
 pub const GRANT_SHARE_MIN: usize = 100;
 /// Messages of one BDAT window: what is unknown per connection if it breaks after the write.
 pub const BDAT_WINDOW_MESSAGES: usize = 4;
+/// Bytes of a message above which its body is written before the mark and only the final dot after it: what breaks off
+/// in a large body is then no unknown. Below it one write carries both.
+pub const BODY_AT_ONCE_BYTES_MAX: usize = 256 * 1024;
+/// A lane looks this often whether it should end, while it waits for the provider.
+pub const LANE_TICK: Duration = Duration::from_millis(250);
+/// How long an ending lane waits for answers to what it has handed over; then they are unknown.
+pub const LANE_CLOSING_MAX: Duration = Duration::from_secs(10);
+/// How long a lane waits for the answer to QUIT.
+pub const QUIT_MAX: Duration = Duration::from_secs(2);
 /// Longest pause of a lane between two attempts to connect.
 pub const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(60);
 /// First pause of a lane after a failed connection; doubles up to the longest.
