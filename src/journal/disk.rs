@@ -69,19 +69,27 @@ pub(super) fn replace_file(
     parts: &[&[u8]],
 ) -> Result<(), JournalError> {
     let temporary = dir.join(format!("{name}.tmp"));
-    let path = dir.join(name);
-    let file = create(&temporary)?;
+    if let Err(error) = write_parts(disk, site, &temporary, parts) {
+        // Give back what it took: the disk may be full. What cannot be removed now goes at the next start.
+        std::fs::remove_file(&temporary).ok();
+        return Err(error);
+    }
+    disk.rename(site, &temporary, &dir.join(name))
+        .map_err(|e| JournalError::io("rename", &temporary, e))?;
+    sync_dir(disk, dir)
+}
+
+fn write_parts(disk: &dyn Disk, site: Site, path: &Path, parts: &[&[u8]]) -> Result<(), JournalError> {
+    let file = create(path)?;
+    let needed = parts.iter().map(|part| part.len() as u64).sum();
     let mut offset = 0;
     for part in parts {
         disk.write_at(site, &file, part, offset)
-            .map_err(|e| JournalError::io("write", &temporary, e))?;
+            .map_err(|e| JournalError::write("write", path, needed, e))?;
         offset += part.len() as u64;
     }
     disk.sync(site, &file)
-        .map_err(|e| JournalError::io("sync", &temporary, e))?;
-    disk.rename(site, &temporary, &path)
-        .map_err(|e| JournalError::io("rename", &temporary, e))?;
-    sync_dir(disk, dir)
+        .map_err(|e| JournalError::write("sync", path, needed, e))
 }
 
 /// Opens a new or emptied file for reading and writing.

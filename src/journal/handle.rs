@@ -105,6 +105,7 @@ pub(super) struct Core {
     pub counters: Counters,
     /// On disk, oldest first; the last is open.
     pub segments: Mutex<Vec<Kept>>,
+    gate: Mutex<Gate>,
     status: AtomicU8,
     needed_bytes: AtomicU64,
 }
@@ -117,6 +118,7 @@ impl Core {
         last_seq: u64,
         recovered: Arc<AtomicBool>,
         segments: Vec<Kept>,
+        queue: Sender<Item>,
     ) -> Core {
         Core {
             folder,
@@ -129,6 +131,10 @@ impl Core {
             recovered,
             counters: Counters::new(),
             segments: Mutex::new(segments),
+            gate: Mutex::new(Gate {
+                next_seq: last_seq + 1,
+                queue: Some(queue),
+            }),
             status: AtomicU8::new(OK),
             needed_bytes: AtomicU64::new(0),
         }
@@ -151,6 +157,12 @@ impl Core {
         self.status.store(FAILED, Ordering::Release);
     }
 
+    /// The only sender goes, and with it what is still in the channel: whoever waits for an answer to it hears that there will
+    /// be none. (A bounded channel keeps what was sent to a receiver that is gone.)
+    pub(super) fn close_gate(&self) {
+        self.gate.lock().queue = None;
+    }
+
     fn status(&self) -> Status {
         match self.status.load(Ordering::Acquire) {
             OK => Status::Ok,
@@ -170,7 +182,6 @@ struct Gate {
 
 struct Handle {
     core: Arc<Core>,
-    gate: Mutex<Gate>,
     /// One snapshot at a time.
     snapshot: Mutex<()>,
     payload_max: usize,
@@ -197,19 +208,13 @@ impl fmt::Debug for Journal {
 impl Journal {
     pub(super) fn assemble(
         core: Arc<Core>,
-        queue: Sender<Item>,
         payload_max: usize,
         lock: DirLock,
         thread: JoinHandle<Result<(), JournalError>>,
     ) -> Journal {
-        let next_seq = core.written.load(Ordering::Acquire) + 1;
         Journal {
             handle: Arc::new(Handle {
                 core,
-                gate: Mutex::new(Gate {
-                    next_seq,
-                    queue: Some(queue),
-                }),
                 snapshot: Mutex::new(()),
                 payload_max,
                 thread: Mutex::new(Some(thread)),
@@ -231,7 +236,7 @@ impl Journal {
                 max,
             });
         }
-        let mut gate = self.handle.gate.lock();
+        let mut gate = self.handle.core.gate.lock();
         let seq = gate.next_seq;
         self.enqueue(
             &gate,
@@ -247,7 +252,11 @@ impl Journal {
     }
 
     fn enqueue(&self, gate: &Gate, item: Item) -> Result<(), JournalError> {
-        let queue = gate.queue.as_ref().ok_or(JournalError::Closed)?;
+        let gone = match self.status() {
+            Status::Failed => JournalError::Failed,
+            _ => JournalError::Closed,
+        };
+        let queue = gate.queue.as_ref().ok_or(gone)?;
         queue.send(item).map_err(|_| JournalError::Failed)
     }
 
@@ -258,7 +267,7 @@ impl Journal {
     pub fn flush(&self) -> Result<u64, JournalError> {
         let (answer, answered) = bounded(1);
         {
-            let gate = self.handle.gate.lock();
+            let gate = self.handle.core.gate.lock();
             self.enqueue(&gate, Item::Flush(answer))?;
         }
         answered.recv().map_err(|_| JournalError::Failed)
@@ -279,7 +288,7 @@ impl Journal {
     }
 
     pub fn stats(&self) -> Stats {
-        let queued = self.handle.gate.lock().queue.as_ref().map_or(0, Sender::len);
+        let queued = self.handle.core.gate.lock().queue.as_ref().map_or(0, Sender::len);
         self.handle
             .core
             .counters
@@ -345,7 +354,7 @@ impl Journal {
 impl Handle {
     fn end(&self) -> Result<(), JournalError> {
         self.core.closing.store(true, Ordering::Release);
-        self.gate.lock().queue = None;
+        self.core.close_gate();
         let thread = self.thread.lock().take();
         let ended = match thread {
             None => Ok(()),

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use memmap2::MmapRaw;
 
 use super::disk::{Disk, Site, create, open_rw, sync_dir};
-use super::error::{JournalError, is_no_space};
+use super::error::JournalError;
 use super::frame::u64_at;
 use super::race;
 
@@ -248,13 +248,7 @@ fn make(disk: &dyn Disk, folder: &Path, bytes: usize, newest: u64) -> Result<Fil
 /// Writes zeros from `from` to `to`: allocates, so that a store into the mapping cannot fail.
 fn fill(disk: &dyn Disk, file: &File, path: &Path, from: usize, to: usize) -> Result<(), JournalError> {
     const PART: usize = 64 * 1024;
-    let failed = |e: std::io::Error| match is_no_space(&e) {
-        true => JournalError::NoSpace {
-            path: path.to_owned(),
-            needed_bytes: (to - from) as u64,
-        },
-        false => JournalError::io("write", path, e),
-    };
+    let failed = |e| JournalError::write("write", path, (to - from) as u64, e);
     let mut offset = from;
     while offset < to {
         let part = (to - offset).min(PART);

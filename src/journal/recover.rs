@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::bounded;
+use crossbeam::channel::{Receiver, bounded};
 
 use super::FOLDER;
 use super::ahead::Ahead;
@@ -26,7 +26,7 @@ use super::reader::{Plan, Replay, TornTail, Trust, Visit, replay};
 use super::segment::{self, Header, Listed, SEGMENT_HEADER};
 use super::snapshot;
 use super::sync_slot::{self, SyncSlot};
-use super::writer::{Pending, Writer};
+use super::writer::{Item, Pending, Writer};
 use crate::limits;
 
 /// Smallest segment: for tests.
@@ -209,6 +209,7 @@ impl Journal {
             poisoned_through,
             duration: began.elapsed(),
         };
+        let (queue, queued) = bounded(limits::JOURNAL_QUEUE_MAX);
         let core = Core::new(
             folder,
             options.disk.clone(),
@@ -216,8 +217,9 @@ impl Journal {
             report.last_seq,
             recovered,
             kept,
+            queue,
         );
-        let journal = start(Arc::new(core), options, lock, slot, file, marks.clone())?;
+        let journal = start(Arc::new(core), queued, options, lock, slot, file, marks.clone())?;
         Ok(Opened { journal, marks, report })
     }
 }
@@ -336,6 +338,7 @@ fn tidy(
 
 fn start(
     core: Arc<Core>,
+    queued: Receiver<Item>,
     options: &Options,
     lock: DirLock,
     slot: SyncSlot,
@@ -360,7 +363,6 @@ fn start(
         kept,
         segment_bytes: options.segment_bytes,
     };
-    let (queue, queued) = bounded(limits::JOURNAL_QUEUE_MAX);
     let writer = Writer {
         core: core.clone(),
         log: Log::new(core.clone(), start),
@@ -375,5 +377,5 @@ fn start(
         .name("journal".to_owned())
         .spawn(move || writer.run())
         .map_err(|e| JournalError::io("start a thread for", &folder, e))?;
-    Ok(Journal::assemble(core, queue, options.payload_max(), lock, thread))
+    Ok(Journal::assemble(core, options.payload_max(), lock, thread))
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::boot::BootId;
 use super::disk::{Disk, Site, create, open_rw, sync_dir};
-use super::error::{Damage, JournalError, is_no_space};
+use super::error::{Damage, JournalError};
 use super::frame::{u32_at, u64_at};
 use super::{FORMAT_VERSION, frame};
 use crate::limits::JOURNAL_SEGMENT_BYTES_MAX;
@@ -218,24 +218,14 @@ fn fill(disk: &dyn Disk, path: &Path, bytes: u64, stop: &AtomicBool) -> Result<(
         let part = (bytes - offset).min(ZEROS.len() as u64);
         let zeros = &ZEROS[..usize::try_from(part).unwrap_or(ZEROS.len())];
         disk.write_at(Site::Ahead, &file, zeros, offset)
-            .map_err(|e| no_space_or_io("write", path, bytes, e))?;
+            .map_err(|e| JournalError::write("write", path, bytes, e))?;
         offset += part;
         if offset % ZEROS_PER_SYNC == 0 || offset == bytes {
             disk.sync(Site::Ahead, &file)
-                .map_err(|e| no_space_or_io("sync", path, bytes, e))?;
+                .map_err(|e| JournalError::write("sync", path, bytes, e))?;
         }
     }
     Ok(())
-}
-
-fn no_space_or_io(action: &'static str, path: &Path, needed_bytes: u64, error: std::io::Error) -> JournalError {
-    if is_no_space(&error) {
-        return JournalError::NoSpace {
-            path: path.to_owned(),
-            needed_bytes,
-        };
-    }
-    JournalError::io(action, path, error)
 }
 
 /// Whether `ahead` exists, has `bytes` and is all zeros behind its header (which is written anew). An unfit one is removed.
@@ -260,7 +250,7 @@ pub(super) fn adopt_ahead(disk: &dyn Disk, folder: &Path, header: &Header) -> Re
     let path = path_of(folder, header.id);
     let file = open_rw(&ahead)?;
     disk.write_at(Site::Segment, &file, &header.encode(), 0)
-        .map_err(|e| no_space_or_io("write", &ahead, SEGMENT_HEADER as u64, e))?;
+        .map_err(|e| JournalError::write("write", &ahead, SEGMENT_HEADER as u64, e))?;
     disk.sync(Site::Segment, &file)
         .map_err(|e| JournalError::io("sync", &ahead, e))?;
     disk.rename(Site::Segment, &ahead, &path)

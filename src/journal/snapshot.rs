@@ -130,7 +130,7 @@ fn decode(bytes: Vec<u8>, path: &Path) -> Result<Stored, JournalError> {
     let expected = (HEADER as u64).saturating_add(u64_at(&bytes, 24));
     if expected != length {
         return damaged(
-            length.min(expected),
+            24,
             Damage::FileLength {
                 found: length,
                 expected,
