@@ -165,6 +165,10 @@ impl ChannelActor {
                 self.line.circuit.lock().sender_refused(now);
                 self.take_back_all();
             }
+            LaneEvent::PolicyRefused { reply } => {
+                self.problem(&reply);
+                self.line.circuit.lock().answered(true, now);
+            }
             LaneEvent::RoundTrip { duration } => figures.round_trips.record(duration),
         }
     }

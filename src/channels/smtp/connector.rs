@@ -48,6 +48,24 @@ pub struct TestReport {
     pub elapsed_millis: u64,
 }
 
+impl TestReport {
+    /// What was found, one line each, for people.
+    pub fn steps(&self) -> Vec<String> {
+        let mut steps = vec![format!("greeting: {}", self.greeting)];
+        let mut found = |name: &str, is: bool| steps.push(format!("{name}: {}", if is { "yes" } else { "no" }));
+        found("TLS", self.tls);
+        found("authenticated", self.authenticated);
+        found("PIPELINING", self.pipelining);
+        found("CHUNKING", self.chunking);
+        found("SMTPUTF8", self.smtputf8);
+        found("DKIM", self.dkim);
+        if let Some(max) = self.size_max_bytes {
+            steps.push(format!("SIZE: {max} bytes"));
+        }
+        steps
+    }
+}
+
 /// See the module's docs.
 #[derive(Debug)]
 pub struct SmtpConnector {
