@@ -58,3 +58,6 @@ pub const OPEN_PATH: &str = "/o/";
 pub const OPEN_SUFFIX: &str = ".gif";
 pub const UNSUBSCRIBE_PATH: &str = "/u/";
 pub const VIEW_PATH: &str = "/v/";
+
+#[cfg(test)]
+mod tests;
