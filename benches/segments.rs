@@ -122,36 +122,28 @@ impl Base {
         rows
     }
 
-    /// Logins before, or from, a bound, by the digits in which times of this century differ.
+    /// Logins before, or from, a bound, by the digits in which times of this century differ: up from the last one of the bound,
+    /// one operation a digit.
     fn logins(&self, bound: u64, before: bool, among: Option<&RoaringBitmap>) -> RoaringBitmap {
-        let present = self.world.present(self.login).unwrap();
-        let mut agreeing = match among {
-            None => (*present).clone(),
-            Some(rows) => rows & &*present,
-        };
-        let mut found = RoaringBitmap::new();
-        // All times here have the digits above 37 in common.
-        for digit in (0..37u8).rev() {
-            let rows = self.world.digit(self.login, digit).unwrap();
-            if bound >> digit & 1 == 1 {
-                if before {
-                    found |= &agreeing - &*rows;
-                }
-                agreeing &= &*rows;
-            } else {
-                if !before {
-                    found |= &agreeing & &*rows;
-                }
-                agreeing -= &*rows;
-            }
-            if agreeing.is_empty() {
-                break;
-            }
+        let digit = |digit| self.world.digit(self.login, digit).unwrap();
+        let lowest = bound.trailing_zeros() as u8;
+        let mut from = (*digit(lowest)).clone();
+        for at in lowest + 1..37 {
+            if bound >> at & 1 == 1 { from &= &*digit(at) } else { from |= &*digit(at) }
         }
-        if !before {
-            found |= agreeing;
+        match (among, before) {
+            (Some(rows), true) => {
+                let mut seen = rows & &*self.world.present(self.login).unwrap();
+                seen -= from;
+                seen
+            }
+            (None, true) => &*self.world.present(self.login).unwrap() - from,
+            (Some(rows), false) => {
+                from &= rows;
+                from
+            }
+            (None, false) => from,
         }
-        found
     }
 }
 

@@ -5,13 +5,12 @@
 //!
 //! Invariants: see the parent module. Sets that already exist are shared and never copied before they change.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use roaring::{MultiOps, RoaringBitmap};
 
 use super::plan::{Dictionary, Plan, RowTest, Scan, Zoned};
-use super::slices::Slices;
+use super::slices::{self, Slices};
 use super::{ScanKind, ScanNote};
 use crate::contacts::{AttributeSets, ContactsError};
 use crate::ids::AttributeId;
@@ -200,23 +199,21 @@ impl<'w> Runner<'w> {
     fn ranges(&mut self, attribute: AttributeId, ranges: &RangeSet, hint: Hint<'_>) -> Result<Rows, ContactsError> {
         let present = self.sets.present(attribute)?;
         let among = if hint.whole {
-            Cow::Borrowed(&*present)
+            slices::Rows::Shared(Arc::clone(&present))
         } else if present.len() == self.universe.len() {
-            Cow::Borrowed(hint.rows)
+            slices::Rows::Lent(hint.rows)
         } else {
-            Cow::Owned(hint.rows & &*present)
+            slices::Rows::Owned(hint.rows & &*present)
         };
         if among.is_empty() {
             return Ok(Rows::none());
         }
-        let all = among.len();
-        let rows = match Slices::new(self.sets, attribute, present.len()).within(ranges, among)? {
-            Cow::Owned(rows) => Rows::Owned(rows),
-            // Nothing was taken away from what was lent.
-            Cow::Borrowed(_) if all == hint.rows.len() => Rows::All,
-            Cow::Borrowed(_) => Rows::Shared(present),
-        };
-        Ok(rows)
+        Ok(match Slices::new(self.sets, attribute, present).within(ranges, among)? {
+            slices::Rows::Owned(rows) => Rows::Owned(rows),
+            slices::Rows::Shared(rows) => Rows::Shared(rows),
+            // What was lent came back whole.
+            slices::Rows::Lent(_) => Rows::All,
+        })
     }
 
     fn zoned(&mut self, zoned: &Zoned, hint: Hint<'_>) -> Result<Rows, ContactsError> {
