@@ -198,17 +198,12 @@ impl<'w> Runner<'w> {
 
     fn ranges(&mut self, attribute: AttributeId, ranges: &RangeSet, hint: Hint<'_>) -> Result<Rows, ContactsError> {
         let present = self.sets.present(attribute)?;
-        let among = if hint.whole {
-            slices::Rows::Shared(Arc::clone(&present))
-        } else if present.len() == self.universe.len() {
-            slices::Rows::Lent(hint.rows)
+        let (among, valued) = if hint.whole {
+            (slices::Rows::Shared(Arc::clone(&present)), true)
         } else {
-            slices::Rows::Owned(hint.rows & &*present)
+            (slices::Rows::Lent(hint.rows), present.len() == self.universe.len())
         };
-        if among.is_empty() {
-            return Ok(Rows::none());
-        }
-        Ok(match Slices::new(self.sets, attribute, present).within(ranges, among)? {
+        Ok(match Slices::new(self.sets, attribute, present).within(ranges, among, valued)? {
             slices::Rows::Owned(rows) => Rows::Owned(rows),
             slices::Rows::Shared(rows) => Rows::Shared(rows),
             // What was lent came back whole.
