@@ -129,19 +129,27 @@ struct Telling {
 impl Telling {
     /// Up the digits, one operation each: the rows that reach the bound.
     fn climb(self) -> From {
-        self.digits.into_iter().rev().fold(self.start, |found, (bit, rows)| match (bit, found) {
-            (true, From::None) => From::None,
-            (false, From::All) => From::All,
-            (true, From::All) | (false, From::None) => From::Rows(Rows::Shared(rows)),
-            (true, From::Rows(found)) => From::Rows(found.and(&rows)),
-            (false, From::Rows(found)) => From::Rows(found.or(&rows)),
-        })
+        self.digits
+            .into_iter()
+            .rev()
+            .fold(self.start, |found, (bit, rows)| match (bit, found) {
+                (true, From::None) => From::None,
+                (false, From::All) => From::All,
+                (true, From::All) | (false, From::None) => From::Rows(Rows::Shared(rows)),
+                (true, From::Rows(found)) => From::Rows(found.and(&rows)),
+                (false, From::Rows(found)) => From::Rows(found.or(&rows)),
+            })
     }
 }
 
 impl<'s> Slices<'s> {
     pub(super) fn new(sets: &'s dyn AttributeSets, attribute: AttributeId, present: Arc<RoaringBitmap>) -> Slices<'s> {
-        Slices { sets, attribute, present, dense_part: DENSE_PART }
+        Slices {
+            sets,
+            attribute,
+            present,
+            dense_part: DENSE_PART,
+        }
     }
 
     fn digit(&self, digit: u32) -> Result<Digit, ContactsError> {
@@ -159,7 +167,11 @@ impl<'s> Slices<'s> {
     fn digit_below(&self, digit: u32, above: &Above) -> Result<Digit, ContactsError> {
         Ok(match (self.digit(digit)?, above) {
             (Digit::Some(rows), Some((last, had))) if rows.len() == last.len() && rows == *last => {
-                if *had { Digit::Full } else { Digit::Empty }
+                if *had {
+                    Digit::Full
+                } else {
+                    Digit::Empty
+                }
             }
             (other, _) => other,
         })
@@ -179,12 +191,12 @@ impl<'s> Slices<'s> {
             ([only], _) => self.range(*only, among, valued),
             (_, [gap]) => {
                 let among = self.valued(among, valued);
-                let out = self.range(*gap, Rows::Lent(&*among), true)?.into_owned();
+                let out = self.range(*gap, Rows::Lent(&among), true)?.into_owned();
                 Ok(among.minus(&out))
             }
             (several, _) => {
                 let among = self.valued(among, valued);
-                let found = several.iter().map(|range| self.range(*range, Rows::Lent(&*among), true));
+                let found = several.iter().map(|range| self.range(*range, Rows::Lent(&among), true));
                 let found = found.collect::<Result<Vec<_>, _>>()?;
                 Ok(Rows::Owned(union(found).into_owned()))
             }
@@ -197,7 +209,7 @@ impl<'s> Slices<'s> {
 
     fn range<'r>(&self, range: Range, among: Rows<'r>, valued: bool) -> Result<Rows<'r>, ContactsError> {
         if range.high == Range::END {
-            return self.from(range.low, among, valued, 64, None);
+            return self.reaching(range.low, among, valued, 64, None);
         }
         if range.low == 0 {
             return self.below(range.high, self.valued(among, valued), 64, None);
@@ -242,11 +254,15 @@ impl<'s> Slices<'s> {
         }
         // The lower bound has a zero here and the upper one a one, as it is larger.
         match self.digit_below(split, &above)? {
-            Digit::Empty => self.from(range.low, agreeing, true, split, above),
+            Digit::Empty => self.reaching(range.low, agreeing, true, split, above),
             Digit::Full => self.below(range.high, agreeing, split, above),
             Digit::Some(rows) => {
-                let with = if range.high.trailing_zeros() < split { &*agreeing & &*rows } else { RoaringBitmap::new() };
-                let low = self.from(range.low, agreeing.minus(&rows), true, split, None)?;
+                let with = if range.high.trailing_zeros() < split {
+                    &*agreeing & &*rows
+                } else {
+                    RoaringBitmap::new()
+                };
+                let low = self.reaching(range.low, agreeing.minus(&rows), true, split, None)?;
                 let high = self.below(range.high, Rows::Owned(with), split, None)?;
                 Ok(Rows::Owned(union(vec![low, high]).into_owned()))
             }
@@ -272,7 +288,7 @@ impl<'s> Slices<'s> {
     }
 
     /// Rows of `agreeing`, which agree with `bound` from digit `top` up, whose value is `bound` or more.
-    fn from<'r>(
+    fn reaching<'r>(
         &self,
         bound: u64,
         agreeing: Rows<'r>,
@@ -285,7 +301,7 @@ impl<'s> Slices<'s> {
         {
             return Ok(self.keep(telling.climb(), agreeing, valued));
         }
-        self.from_down(bound, self.valued(agreeing, valued), top, above)
+        self.reaching_down(bound, self.valued(agreeing, valued), top, above)
     }
 
     /// Rows of `agreeing`, which agree with `bound` from digit `top` up, whose value is less than `bound`.
@@ -304,7 +320,10 @@ impl<'s> Slices<'s> {
 
     /// The digits below `top` that decide who reaches `bound`; `None` if they are more than `most`.
     fn telling(&self, bound: u64, top: u32, most: usize) -> Result<Option<Telling>, ContactsError> {
-        let mut telling = Telling { start: From::All, digits: Vec::new() };
+        let mut telling = Telling {
+            start: From::All,
+            digits: Vec::new(),
+        };
         for digit in (bound.trailing_zeros().min(top)..top).rev() {
             let bit = bound >> digit & 1 == 1;
             match (bit, self.digit(digit)?) {
@@ -330,7 +349,7 @@ impl<'s> Slices<'s> {
         Ok(Some(telling))
     }
 
-    fn from_down<'r>(
+    fn reaching_down<'r>(
         &self,
         bound: u64,
         mut agreeing: Rows<'r>,
