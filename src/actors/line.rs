@@ -3,8 +3,9 @@
 //!
 //! Locks are held for a few comparisons, never across an await, and never two at a time.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use actix::Recipient;
 use parking_lot::Mutex;
@@ -21,6 +22,7 @@ use crate::channels::limits_table::SharedLimits;
 use crate::clock::SystemClock;
 use crate::config::connectors::RetrySettings;
 use crate::contacts::Store;
+use crate::content::TokenKeys;
 
 /// A claimed batch whose unmarked rows count as ahead of the lanes.
 pub struct Ahead {
@@ -45,6 +47,7 @@ pub struct Line {
     pub ahead: Mutex<Vec<Ahead>>,
     pub circuit: Mutex<Circuit>,
     pub store: Store,
+    pub tokens: TokenKeys,
     pub book: Arc<Book>,
     pub clock: SystemClock,
     pub nudge: Recipient<Nudge>,
@@ -60,7 +63,27 @@ pub struct LineFigures {
     pub open_connections: AtomicU64,
     pub connect_failures: AtomicU64,
     pub throttled: AtomicU64,
+    pub round_trips: RoundTrips,
     pub last_problem: Mutex<String>,
+}
+
+/// Upper ends of the buckets of [`RoundTrips`], seconds.
+pub const ROUND_TRIP_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// Round trips from mark to answer, by bucket; the last counts what is above all.
+#[derive(Debug, Default)]
+pub struct RoundTrips {
+    pub counts: [AtomicU64; ROUND_TRIP_BUCKETS.len() + 1],
+    pub sum_micros: AtomicU64,
+}
+
+impl RoundTrips {
+    pub fn record(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = ROUND_TRIP_BUCKETS.iter().position(|end| seconds <= *end).unwrap_or(ROUND_TRIP_BUCKETS.len());
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_micros.fetch_add(u64::try_from(duration.as_micros()).unwrap_or(0), Ordering::Relaxed);
+    }
 }
 
 impl Line {

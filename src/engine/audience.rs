@@ -39,7 +39,7 @@ impl<'b> View<'b> {
 
     pub fn evaluate(&self, text: &str) -> Result<Evaluation, EngineError> {
         let expression = self.parse(text)?;
-        evaluate(&expression, self).map_err(|source| EngineError::Segment { text: text.to_owned(), source })
+        evaluate(&expression, self).map_err(|source| EngineError::Evaluate { text: text.to_owned(), source })
     }
 
     pub fn parse(&self, text: &str) -> Result<Expression, EngineError> {
@@ -49,7 +49,7 @@ impl<'b> View<'b> {
     /// Rows that match a campaign's audience.
     pub fn matched(&self, compiled: &Compiled) -> Result<RoaringBitmap, EngineError> {
         let mut rows = match &compiled.audience.source {
-            AudienceSource::Segment(text) => self.evaluate(text)?.rows,
+            AudienceSource::Segment(text) => (*self.evaluate(text)?.rows).clone(),
             AudienceSource::List(name) => {
                 let list = self.state.lists.get(name).ok_or_else(|| EngineError::NoList { name: name.clone() })?;
                 &list.rows & &*self.reader.universe()?
@@ -57,15 +57,14 @@ impl<'b> View<'b> {
             AudienceSource::All => (*self.reader.universe()?).clone(),
         };
         if let Some(exclude) = &compiled.audience.exclude {
-            rows -= self.evaluate(exclude)?.rows;
+            rows -= &*self.evaluate(exclude)?.rows;
         }
         Ok(rows)
     }
 
     fn suppressed_rows(&self, channel: Channel) -> Result<Vec<(&'static str, SkipReason, RoaringBitmap)>, EngineError> {
         let suppression = &self.state.suppression;
-        let by_row =
-            suppression.rows_for(channel).map(|(reason, rows)| (reason.name(), SkipReason::Suppressed, rows.clone()));
+        let by_row = suppression.rows_for(channel).map(|(reason, rows)| (reason.name(), SkipReason::Suppressed, rows.clone()));
         let mut sets: Vec<_> = by_row.collect();
         let mut by_address = RoaringBitmap::new();
         for (address, _) in suppression.addresses_for(channel) {
@@ -105,8 +104,10 @@ impl<'b> View<'b> {
             let name = self.schema.by_id(*id).map_or_else(|| id.to_string(), |a| a.name.clone());
             lacking_rows.push((name, matched - &*self.reader.present(*id)?));
         }
-        let lacking: Vec<LackingSet<'_>> =
-            lacking_rows.iter().map(|(attribute, rows)| LackingSet { attribute, rows, skips: skips_missing }).collect();
+        let lacking: Vec<LackingSet<'_>> = lacking_rows
+            .iter()
+            .map(|(attribute, rows)| LackingSet { attribute, rows, skip: skips_missing })
+            .collect();
         let input = AudienceInput {
             matched,
             existing: Some(&universe),

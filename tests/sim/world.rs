@@ -4,6 +4,7 @@
 //! (a list of frames, some written, some durable), the mark file (a byte per position), the provider (it counts mails).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use roaring::RoaringBitmap;
 
@@ -72,7 +73,10 @@ impl World {
             mailed: BTreeMap::new(),
             allowed: BTreeMap::new(),
             opted_out: BTreeSet::new(),
-            retry: RetrySettings::default(),
+            retry: RetrySettings {
+                schedule: [2, 5, 10].map(Duration::from_secs).to_vec(),
+                deadline: Duration::from_secs(60),
+            },
             mode,
         };
         let audience: RoaringBitmap = (0..rows).collect();
