@@ -23,8 +23,8 @@
 //!
 //! What this module must not know: campaigns, segments, actors, HTTP.
 
-pub mod connector;
 pub mod circuit;
+pub mod connector;
 pub mod fair;
 pub mod limits_table;
 pub mod pacing;

@@ -308,7 +308,9 @@ mod tests {
             })
             .expect("scans");
         let record = |row: &u32| Record::parse(&rows[row]).expect("a record");
-        let naive = |keep: &dyn Fn(Record<'_>) -> bool| rows.keys().copied().filter(|r| keep(record(r))).collect::<RoaringBitmap>();
+        let naive = |keep: &dyn Fn(Record<'_>) -> bool| {
+            rows.keys().copied().filter(|r| keep(record(r))).collect::<RoaringBitmap>()
+        };
         assert_eq!(*reader.universe().expect("universe"), naive(&|_| true), "universe");
         assert_eq!(reader.contacts().expect("count"), rows.len() as u64, "count");
         for attribute in schema.attributes() {
@@ -316,7 +318,8 @@ mod tests {
             assert_eq!(*reader.present(id).expect("present"), naive(&|r| r.get(id).is_some()), "present {name}");
             match attribute.index {
                 IndexKind::Values => {
-                    let mut values: Vec<String> = rows.keys().filter_map(|r| record(r).get(id)).flat_map(texts).collect();
+                    let mut values: Vec<String> =
+                        rows.keys().filter_map(|r| record(r).get(id)).flat_map(texts).collect();
                     values.sort();
                     values.dedup();
                     for value in values.iter().chain([&"absent".to_owned()]) {
@@ -329,7 +332,9 @@ mod tests {
                         v.len() % 2 == 0
                     });
                     values.retain(|v| v.starts_with('v'));
-                    let want = naive(&|r| r.get(id).is_some_and(|v| texts(v).iter().any(|t| t.starts_with('v') && t.len() % 2 == 0)));
+                    let want = naive(&|r| {
+                        r.get(id).is_some_and(|v| texts(v).iter().any(|t| t.starts_with('v') && t.len() % 2 == 0))
+                    });
                     assert_eq!(union.expect("union"), want, "{name} union");
                     assert_eq!(seen, values, "{name}: each value is asked once, in order");
                 }
@@ -378,7 +383,8 @@ mod tests {
 
     fn fields() -> impl Strategy<Value = serde_json::Value> {
         let long = "v".repeat(500);
-        let text = prop_oneof![Just("va".to_owned()), Just("vab".to_owned()), Just("w".to_owned()), Just(long), "[v-z]{1,3}"];
+        let text =
+            prop_oneof![Just("va".to_owned()), Just("vab".to_owned()), Just("w".to_owned()), Just(long), "[v-z]{1,3}"];
         (
             proptest::option::of(0u8..6),
             proptest::option::of(text.clone()),
@@ -463,7 +469,9 @@ mod tests {
         let mut writer = store.writer().expect("writes");
         writer.next_row = 65_500;
         for i in 0..100 {
-            let input = contact(json!({"key": format!("k{i}"), "attributes": {"city": if i % 2 == 0 { "Lyon" } else { "Bonn" }}}));
+            let input = contact(
+                json!({"key": format!("k{i}"), "attributes": {"city": if i % 2 == 0 { "Lyon" } else { "Bonn" }}}),
+            );
             writer.upsert(&input, Timestamp(5)).expect("upserts");
         }
         writer.commit().expect("commits");
@@ -474,7 +482,11 @@ mod tests {
             assert_eq!(before.value(city, "Lyon").expect("value").len(), 50, "the old snapshot");
             assert_eq!(after.value(city, "Lyon").expect("value").len(), 49, "the new snapshot");
         }
-        assert_eq!(after.value(city, "Bonn").expect("value").min(), Some(65_500), "rows are dense from the first free one");
+        assert_eq!(
+            after.value(city, "Bonn").expect("value").min(),
+            Some(65_500),
+            "rows are dense from the first free one"
+        );
         assert_eq!(after.universe().expect("universe").max(), Some(65_599), "over the border of a container");
     }
 
@@ -501,7 +513,12 @@ mod tests {
             .expect("reads");
         assert_eq!(seen, [0, 1, 3, 49, 51, 120, 199], "all that exist");
         let mut count = 0;
-        reader.records(0..200, |_, _| { count += 1; count < 5 }).expect("reads");
+        reader
+            .records(0..200, |_, _| {
+                count += 1;
+                count < 5
+            })
+            .expect("reads");
         assert_eq!(count, 5, "stopped");
     }
 
@@ -514,7 +531,11 @@ mod tests {
         let again = store.upsert(&input, Timestamp(2)).expect("upserts");
         assert_eq!(again, Upserted { row: first.row, created: false, changed: false }, "nothing new");
         let entry = ConsentEntry {
-            channel: Channel::Email, topic: "news".into(), status: ConsentStatus::Subscribed, source: "api".into(), at: Timestamp(3),
+            channel: Channel::Email,
+            topic: "news".into(),
+            status: ConsentStatus::Subscribed,
+            source: "api".into(),
+            at: Timestamp(3),
         };
         store.record_consent(first.row, &entry).expect("recorded");
         let export = store.reader().expect("reads").export(first.row).expect("exports").expect("is there");
@@ -527,7 +548,10 @@ mod tests {
         let reader = store.reader().expect("reads");
         assert!(reader.export(first.row).expect("exports").is_none(), "no export");
         assert!(reader.consent_history(first.row).expect("history").is_empty(), "no history");
-        assert!(reader.rows_of_address(store.address_hash(Channel::Email, "a@x.test")).expect("rows").is_empty(), "no address");
+        assert!(
+            reader.rows_of_address(store.address_hash(Channel::Email, "a@x.test")).expect("rows").is_empty(),
+            "no address"
+        );
         drop(reader);
         let second = store.upsert(&input, Timestamp(4)).expect("upserts");
         assert_eq!(second.row, ContactRow(first.row.0 + 1), "a row of its own");
@@ -556,14 +580,20 @@ mod tests {
         }
         assert_eq!(store.reader().expect("reads").contacts().expect("count"), 0, "nothing was written");
         assert!(serde_json::from_value::<ContactInput>(json!({"key": "a", "emial": "x"})).is_err(), "unknown field");
-        store.upsert(&contact(json!({"key": "a", "email": "a@x.test", "attributes": {"age": 4}})), Timestamp(1)).expect("upserts");
+        store
+            .upsert(&contact(json!({"key": "a", "email": "a@x.test", "attributes": {"age": 4}})), Timestamp(1))
+            .expect("upserts");
         let row = ContactRow(0);
         store.patch(row, &contact(json!({"attributes": {"age": 5}})), Timestamp(2)).expect("patches");
         store.patch(row, &contact(json!({"email": null})), Timestamp(3)).expect("patches");
         let reader = store.reader().expect("reads");
         let record = reader.record(row).expect("reads").expect("is there");
         assert_eq!(record.get(store.schema().by_name("age").expect("age").id), Some(Value::Number(5.0)), "kept");
-        assert_eq!((record.get(AttributeId::EMAIL), record.get(AttributeId::EMAIL_DOMAIN)), (None, None), "null removes");
+        assert_eq!(
+            (record.get(AttributeId::EMAIL), record.get(AttributeId::EMAIL_DOMAIN)),
+            (None, None),
+            "null removes"
+        );
         assert_eq!(record.get(AttributeId::CREATED), Some(Value::Time(Timestamp(1))), "created");
         assert_eq!(record.get(AttributeId::UPDATED), Some(Value::Time(Timestamp(3))), "updated");
     }
