@@ -1,5 +1,7 @@
 //! The sink as a process, with Postfix's `smtp-source` and the bare client as its senders.
 
+#![allow(clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
 use std::process::Command;
 
 use loadtest::client::{self, ClientOptions};

@@ -146,10 +146,14 @@ impl Reader {
         self.store.inner.dbs.imports.get(&self.txn, key).or_store("read an import")
     }
 
-    /// All entries of the imports database whose key begins with `prefix`.
-    pub(crate) fn import_entries(&self, prefix: &[u8]) -> Result<Vec<(&[u8], &[u8])>, ContactsError> {
-        let entries = self.store.inner.dbs.imports.prefix_iter(&self.txn, prefix).or_store("read imports")?;
-        entries.map(|e| e.or_store("read imports")).collect()
+    pub(crate) fn import_keys(&self) -> Result<Vec<&[u8]>, ContactsError> {
+        let entries = self.store.inner.dbs.imports.iter(&self.txn).or_store("read imports")?;
+        entries.map(|e| e.map(|(key, _)| key).or_store("read imports")).collect()
+    }
+
+    /// A set that is not worth caching.
+    pub(crate) fn set(&self, prefix: &[u8]) -> Result<RoaringBitmap, ContactsError> {
+        load_set(&self.store.inner.dbs.index, &self.txn, prefix)
     }
 
     fn cached(&self, name: SetName, owner: &[u8], prefix: &[u8]) -> Result<Arc<RoaringBitmap>, ContactsError> {
@@ -157,7 +161,7 @@ impl Reader {
         if let Some(rows) = self.store.inner.cache.lock().get(&name, version) {
             return Ok(rows);
         }
-        let rows = Arc::new(load_set(&self.store.inner.dbs.index, &self.txn, prefix)?);
+        let rows = Arc::new(self.set(prefix)?);
         self.store.inner.cache.lock().put(name, version, &rows);
         Ok(rows)
     }
@@ -308,9 +312,7 @@ mod tests {
             })
             .expect("scans");
         let record = |row: &u32| Record::parse(&rows[row]).expect("a record");
-        let naive = |keep: &dyn Fn(Record<'_>) -> bool| {
-            rows.keys().copied().filter(|r| keep(record(r))).collect::<RoaringBitmap>()
-        };
+        let naive = |keep: &dyn Fn(Record<'_>) -> bool| rows.keys().copied().filter(|r| keep(record(r))).collect::<RoaringBitmap>();
         assert_eq!(*reader.universe().expect("universe"), naive(&|_| true), "universe");
         assert_eq!(reader.contacts().expect("count"), rows.len() as u64, "count");
         for attribute in schema.attributes() {
@@ -318,8 +320,7 @@ mod tests {
             assert_eq!(*reader.present(id).expect("present"), naive(&|r| r.get(id).is_some()), "present {name}");
             match attribute.index {
                 IndexKind::Values => {
-                    let mut values: Vec<String> =
-                        rows.keys().filter_map(|r| record(r).get(id)).flat_map(texts).collect();
+                    let mut values: Vec<String> = rows.keys().filter_map(|r| record(r).get(id)).flat_map(texts).collect();
                     values.sort();
                     values.dedup();
                     for value in values.iter().chain([&"absent".to_owned()]) {
@@ -332,9 +333,7 @@ mod tests {
                         v.len() % 2 == 0
                     });
                     values.retain(|v| v.starts_with('v'));
-                    let want = naive(&|r| {
-                        r.get(id).is_some_and(|v| texts(v).iter().any(|t| t.starts_with('v') && t.len() % 2 == 0))
-                    });
+                    let want = naive(&|r| r.get(id).is_some_and(|v| texts(v).iter().any(|t| t.starts_with('v') && t.len() % 2 == 0)));
                     assert_eq!(union.expect("union"), want, "{name} union");
                     assert_eq!(seen, values, "{name}: each value is asked once, in order");
                 }
@@ -383,8 +382,7 @@ mod tests {
 
     fn fields() -> impl Strategy<Value = serde_json::Value> {
         let long = "v".repeat(500);
-        let text =
-            prop_oneof![Just("va".to_owned()), Just("vab".to_owned()), Just("w".to_owned()), Just(long), "[v-z]{1,3}"];
+        let text = prop_oneof![Just("va".to_owned()), Just("vab".to_owned()), Just("w".to_owned()), Just(long), "[v-z]{1,3}"];
         (
             proptest::option::of(0u8..6),
             proptest::option::of(text.clone()),
@@ -469,9 +467,7 @@ mod tests {
         let mut writer = store.writer().expect("writes");
         writer.next_row = 65_500;
         for i in 0..100 {
-            let input = contact(
-                json!({"key": format!("k{i}"), "attributes": {"city": if i % 2 == 0 { "Lyon" } else { "Bonn" }}}),
-            );
+            let input = contact(json!({"key": format!("k{i}"), "attributes": {"city": if i % 2 == 0 { "Lyon" } else { "Bonn" }}}));
             writer.upsert(&input, Timestamp(5)).expect("upserts");
         }
         writer.commit().expect("commits");
@@ -482,11 +478,7 @@ mod tests {
             assert_eq!(before.value(city, "Lyon").expect("value").len(), 50, "the old snapshot");
             assert_eq!(after.value(city, "Lyon").expect("value").len(), 49, "the new snapshot");
         }
-        assert_eq!(
-            after.value(city, "Bonn").expect("value").min(),
-            Some(65_500),
-            "rows are dense from the first free one"
-        );
+        assert_eq!(after.value(city, "Bonn").expect("value").min(), Some(65_500), "rows are dense from the first free one");
         assert_eq!(after.universe().expect("universe").max(), Some(65_599), "over the border of a container");
     }
 
@@ -513,12 +505,7 @@ mod tests {
             .expect("reads");
         assert_eq!(seen, [0, 1, 3, 49, 51, 120, 199], "all that exist");
         let mut count = 0;
-        reader
-            .records(0..200, |_, _| {
-                count += 1;
-                count < 5
-            })
-            .expect("reads");
+        reader.records(0..200, |_, _| { count += 1; count < 5 }).expect("reads");
         assert_eq!(count, 5, "stopped");
     }
 
@@ -531,11 +518,7 @@ mod tests {
         let again = store.upsert(&input, Timestamp(2)).expect("upserts");
         assert_eq!(again, Upserted { row: first.row, created: false, changed: false }, "nothing new");
         let entry = ConsentEntry {
-            channel: Channel::Email,
-            topic: "news".into(),
-            status: ConsentStatus::Subscribed,
-            source: "api".into(),
-            at: Timestamp(3),
+            channel: Channel::Email, topic: "news".into(), status: ConsentStatus::Subscribed, source: "api".into(), at: Timestamp(3),
         };
         store.record_consent(first.row, &entry).expect("recorded");
         let export = store.reader().expect("reads").export(first.row).expect("exports").expect("is there");
@@ -548,10 +531,7 @@ mod tests {
         let reader = store.reader().expect("reads");
         assert!(reader.export(first.row).expect("exports").is_none(), "no export");
         assert!(reader.consent_history(first.row).expect("history").is_empty(), "no history");
-        assert!(
-            reader.rows_of_address(store.address_hash(Channel::Email, "a@x.test")).expect("rows").is_empty(),
-            "no address"
-        );
+        assert!(reader.rows_of_address(store.address_hash(Channel::Email, "a@x.test")).expect("rows").is_empty(), "no address");
         drop(reader);
         let second = store.upsert(&input, Timestamp(4)).expect("upserts");
         assert_eq!(second.row, ContactRow(first.row.0 + 1), "a row of its own");
@@ -580,20 +560,14 @@ mod tests {
         }
         assert_eq!(store.reader().expect("reads").contacts().expect("count"), 0, "nothing was written");
         assert!(serde_json::from_value::<ContactInput>(json!({"key": "a", "emial": "x"})).is_err(), "unknown field");
-        store
-            .upsert(&contact(json!({"key": "a", "email": "a@x.test", "attributes": {"age": 4}})), Timestamp(1))
-            .expect("upserts");
+        store.upsert(&contact(json!({"key": "a", "email": "a@x.test", "attributes": {"age": 4}})), Timestamp(1)).expect("upserts");
         let row = ContactRow(0);
         store.patch(row, &contact(json!({"attributes": {"age": 5}})), Timestamp(2)).expect("patches");
         store.patch(row, &contact(json!({"email": null})), Timestamp(3)).expect("patches");
         let reader = store.reader().expect("reads");
         let record = reader.record(row).expect("reads").expect("is there");
         assert_eq!(record.get(store.schema().by_name("age").expect("age").id), Some(Value::Number(5.0)), "kept");
-        assert_eq!(
-            (record.get(AttributeId::EMAIL), record.get(AttributeId::EMAIL_DOMAIN)),
-            (None, None),
-            "null removes"
-        );
+        assert_eq!((record.get(AttributeId::EMAIL), record.get(AttributeId::EMAIL_DOMAIN)), (None, None), "null removes");
         assert_eq!(record.get(AttributeId::CREATED), Some(Value::Time(Timestamp(1))), "created");
         assert_eq!(record.get(AttributeId::UPDATED), Some(Value::Time(Timestamp(3))), "updated");
     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use minijinja::{Environment, Value};
 
-use crate::contacts::Schema;
 use crate::content::fields::{self, Sender};
 use crate::content::links::{self, Classified, TrackedLink, UntrackedLink};
 use crate::content::locale::Language;
@@ -18,6 +17,7 @@ use crate::content::program::{self, Edit, EditKind, PLAIN_LINK, Part, PartKind, 
 use crate::content::skeleton::{self, Skeleton};
 use crate::content::source::{CompileContext, Footer, MessageSource, Missing, Track};
 use crate::content::{env, guard, headers, html_text, markup};
+use crate::contacts::Schema;
 use crate::ids::AttributeId;
 use crate::limits;
 
@@ -86,11 +86,7 @@ impl CompiledMessage {
 ///
 /// # Errors
 /// Everything that is wrong with it, at most a hundred problems.
-pub fn compile(
-    source: &MessageSource,
-    schema: &Schema,
-    context: &CompileContext,
-) -> Result<CompiledMessage, Vec<ContentProblem>> {
+pub fn compile(source: &MessageSource, schema: &Schema, context: &CompileContext) -> Result<CompiledMessage, Vec<ContentProblem>> {
     let mut compiler = Compiler::new(source, schema, context);
     match compiler.compile() {
         Some(message) if compiler.problems.0.is_empty() => Ok(message),
@@ -203,13 +199,8 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn templates(
-        &self,
-        html: Option<&(String, &'static str)>,
-        text: Option<&(String, &'static str)>,
-    ) -> Vec<(String, String)> {
-        let mut all =
-            vec![("subject".to_owned(), self.source.subject.clone()), ("from".to_owned(), self.source.from.clone())];
+    fn templates(&self, html: Option<&(String, &'static str)>, text: Option<&(String, &'static str)>) -> Vec<(String, String)> {
+        let mut all = vec![("subject".to_owned(), self.source.subject.clone()), ("from".to_owned(), self.source.from.clone())];
         all.extend(self.source.headers.iter().map(|(name, value)| (format!("headers.{name}"), value.clone())));
         all.extend(self.source.preheader.iter().map(|p| ("preheader".to_owned(), p.clone())));
         all.extend(html.into_iter().chain(text).map(|(template, field)| ((*field).to_owned(), template.clone())));
@@ -244,9 +235,7 @@ impl<'a> Compiler<'a> {
         let mut lines = Vec::new();
         let from = self.header_part(&checked.sender.name);
         lines.push(match from.static_text(&self.program.spans) {
-            Some(name) => {
-                HeaderLine::Static(written(|out| headers::mailbox(out, "From", &name, &checked.sender.address)))
-            }
+            Some(name) => HeaderLine::Static(written(|out| headers::mailbox(out, "From", &name, &checked.sender.address))),
             None => HeaderLine::From { part: from },
         });
         let templates = std::iter::once(("Subject".to_owned(), self.source.subject.clone()));
@@ -341,11 +330,8 @@ impl<'a> Compiler<'a> {
     ) -> Option<EditKind> {
         let written = &template[link.range.clone()];
         let place = (field, template, link.range.start);
-        let inside: Vec<_> =
-            pieces.pieces.iter().filter(|p| p.range.start < link.range.end && p.range.end > link.range.start).collect();
-        let is_own = |k: PieceKind| {
-            matches!(k, PieceKind::Print(Some(Lone::BuiltIn(BuiltIn::UnsubscribeUrl | BuiltIn::ViewUrl))))
-        };
+        let inside: Vec<_> = pieces.pieces.iter().filter(|p| p.range.start < link.range.end && p.range.end > link.range.start).collect();
+        let is_own = |k: PieceKind| matches!(k, PieceKind::Print(Some(Lone::BuiltIn(BuiltIn::UnsubscribeUrl | BuiltIn::ViewUrl))));
         if inside.len() == 1 && is_own(inside[0].kind) {
             return None;
         }
@@ -361,58 +347,37 @@ impl<'a> Compiler<'a> {
         }
         match classified {
             Classified::Other(reason) => self.leave(field, place, written, reason),
-            _ if captured => {
-                self.leave(field, place, written, "inside captured output (set block, filter, macro, call)")
-            }
+            _ if captured => self.leave(field, place, written, "inside captured output (set block, filter, macro, call)"),
             Classified::DynamicHost if off => self.leave(field, place, written, off_reason),
             Classified::DynamicHost => {
                 let help = "write scheme and host as they are and keep expressions to the path or query, or add data-track=\"off\"";
-                self.problems.at(
-                    "dynamic_host",
-                    place,
-                    "an expression decides the scheme or host of a tracked link",
-                    help,
-                );
+                self.problems.at("dynamic_host", place, "an expression decides the scheme or host of a tracked link", help);
                 None
             }
             Classified::Static { .. } if off => self.leave(field, place, written, off_reason),
             Classified::Static { url, scheme, host } => {
-                let same =
-                    |l: &&TrackedLink| l.kind == links::LinkKind::Static && l.url == url && l.hidden == link.hidden;
+                let same = |l: &&TrackedLink| l.kind == links::LinkKind::Static && l.url == url && l.hidden == link.hidden;
                 let known = self.links.iter().find(same).map(|l| l.index);
-                let index =
-                    known.or_else(|| self.add_link(url, scheme, host, links::LinkKind::Static, link.hidden, place))?;
+                let index = known.or_else(|| self.add_link(url, scheme, host, links::LinkKind::Static, link.hidden, place))?;
                 Some(EditKind::Static(index))
             }
             Classified::Expression { scheme, host } => {
                 if !is_balanced(&inside) {
                     let help = "open and close the block inside the address, or around the whole link";
-                    self.problems.at(
-                        "link_across_blocks",
-                        place,
-                        "a block begins inside a link and ends outside",
-                        help,
-                    );
+                    self.problems.at("link_across_blocks", place, "a block begins inside a link and ends outside", help);
                     return None;
                 }
                 if off {
                     self.leave(field, place, written, off_reason);
                     return Some(EditKind::Expression(PLAIN_LINK));
                 }
-                let index =
-                    self.add_link(written.to_owned(), scheme, host, links::LinkKind::Expression, link.hidden, place)?;
+                let index = self.add_link(written.to_owned(), scheme, host, links::LinkKind::Expression, link.hidden, place)?;
                 Some(EditKind::Expression(index))
             }
         }
     }
 
-    fn leave(
-        &mut self,
-        field: &str,
-        (_, template, offset): (&str, &str, usize),
-        url: &str,
-        reason: &'static str,
-    ) -> Option<EditKind> {
+    fn leave(&mut self, field: &str, (_, template, offset): (&str, &str, usize), url: &str, reason: &'static str) -> Option<EditKind> {
         let (line, _) = line_and_column(template, offset);
         self.untracked.push(UntrackedLink { field: field.to_owned(), line, url: url.to_owned(), reason });
         None
@@ -442,12 +407,7 @@ impl<'a> Compiler<'a> {
     /// Adds the residual template and what it prints; answers the attributes that it names.
     fn finish_env(&mut self) -> Option<Vec<AttributeId>> {
         if self.program.too_many_spans {
-            self.problems.field(
-                "too_many_pieces",
-                "html",
-                "the message has too many pieces of text",
-                "use fewer expressions",
-            );
+            self.problems.field("too_many_pieces", "html", "the message has too many pieces of text", "use fewer expressions");
             return None;
         }
         self.env.add_global("campaign", Value::from_iter([("name", self.context.campaign_name.as_str())]));

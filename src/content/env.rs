@@ -19,59 +19,13 @@ use crate::content::source::Missing;
 use crate::limits;
 
 pub(super) const FILTERS: [&str; 31] = [
-    "abs",
-    "bool",
-    "capitalize",
-    "count",
-    "d",
-    "date",
-    "default",
-    "e",
-    "escape",
-    "first",
-    "float",
-    "int",
-    "join",
-    "last",
-    "length",
-    "list",
-    "lower",
-    "max",
-    "min",
-    "number",
-    "replace",
-    "reverse",
-    "round",
-    "safe",
-    "sort",
-    "split",
-    "string",
-    "title",
-    "trim",
-    "truncate",
-    "upper",
+    "abs", "bool", "capitalize", "count", "d", "date", "default", "e", "escape", "first", "float", "int", "join", "last",
+    "length", "list", "lower", "max", "min", "number", "replace", "reverse", "round", "safe", "sort", "split", "string",
+    "title", "trim", "truncate", "upper",
 ];
 pub(super) const TESTS: [&str; 20] = [
-    "defined",
-    "divisibleby",
-    "endingwith",
-    "eq",
-    "even",
-    "false",
-    "ge",
-    "gt",
-    "in",
-    "le",
-    "lower",
-    "lt",
-    "ne",
-    "none",
-    "number",
-    "odd",
-    "startingwith",
-    "string",
-    "true",
-    "undefined",
+    "defined", "divisibleby", "endingwith", "eq", "even", "false", "ge", "gt", "in", "le", "lower", "lt", "ne", "none",
+    "number", "odd", "startingwith", "string", "true", "undefined",
 ];
 pub(super) const FUNCTIONS: [&str; 1] = ["range"];
 
@@ -217,9 +171,7 @@ fn write_text(out: &mut Output, text: &str, escape: bool) -> Result<(), Error> {
     let mut rest = text;
     loop {
         let special = rest.bytes().position(|b| {
-            b < b' ' && b != b'\t' && b != b'\n'
-                || b == 0x7F
-                || escape && matches!(b, b'&' | b'<' | b'>' | b'"' | b'\'')
+            b < b' ' && b != b'\t' && b != b'\n' || b == 0x7F || escape && matches!(b, b'&' | b'<' | b'>' | b'"' | b'\'')
         });
         let Some(at) = special else {
             return out.write_str(rest).map_err(Error::from);
@@ -295,8 +247,7 @@ fn truncate(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<String, 
     let text = bounded_text(value)?;
     let positional = |i: usize| args.get(i).filter(|v| !v.is_undefined()).cloned();
     let length = kwargs.get::<Option<usize>>("length")?.or(positional(0).and_then(|v| v.as_usize())).unwrap_or(255);
-    let kill_words =
-        kwargs.get::<Option<bool>>("killwords")?.unwrap_or_else(|| positional(1).is_some_and(|v| v.is_true()));
+    let kill_words = kwargs.get::<Option<bool>>("killwords")?.unwrap_or_else(|| positional(1).is_some_and(|v| v.is_true()));
     let end = kwargs.get::<Option<String>>("end")?.or_else(|| positional(2).map(|v| v.to_string()));
     kwargs.assert_all_used()?;
     let end = end.unwrap_or_else(|| "…".to_owned());
@@ -334,11 +285,7 @@ fn date(value: &Value, format: Option<&str>) -> Result<String, Error> {
     let text = bounded_text(value)?;
     let zoned = match text.parse::<jiff::Timestamp>() {
         Ok(instant) => instant.to_zoned(zone()),
-        Err(_) => text
-            .parse::<jiff::civil::Date>()
-            .ok()
-            .and_then(|d| d.to_zoned(jiff::tz::TimeZone::UTC).ok())
-            .ok_or_else(bad)?,
+        Err(_) => text.parse::<jiff::civil::Date>().ok().and_then(|d| d.to_zoned(jiff::tz::TimeZone::UTC).ok()).ok_or_else(bad)?,
     };
     let language = LANGUAGE.get();
     let day = zoned.date();
@@ -350,23 +297,18 @@ fn date(value: &Value, format: Option<&str>) -> Result<String, Error> {
         pattern => {
             let names = pattern.replace("%B", language.month(day)).replace("%A", language.day(day));
             jiff::fmt::strtime::format(&names, &zoned).map_err(|_| {
-                Error::new(
-                    ErrorKind::InvalidOperation,
-                    format!("{pattern:?} is not a date format: short, long, full, time or strftime"),
-                )
+                Error::new(ErrorKind::InvalidOperation, format!("{pattern:?} is not a date format: short, long, full, time or strftime"))
             })
         }
     }
 }
 
 fn zone() -> jiff::tz::TimeZone {
-    ZONE.with_borrow(|z| if z.is_empty() { None } else { jiff::tz::TimeZone::get(z).ok() })
-        .unwrap_or(jiff::tz::TimeZone::UTC)
+    ZONE.with_borrow(|z| if z.is_empty() { None } else { jiff::tz::TimeZone::get(z).ok() }).unwrap_or(jiff::tz::TimeZone::UTC)
 }
 
 fn shown(value: &Value) -> String {
-    bounded_text(value)
-        .map_or_else(|_| "the value".to_owned(), |t| format!("{:?}", t.chars().take(40).collect::<String>()))
+    bounded_text(value).map_or_else(|_| "the value".to_owned(), |t| format!("{:?}", t.chars().take(40).collect::<String>()))
 }
 
 /// A number as templates and bodies print it: whole ones without a point.

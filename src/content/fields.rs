@@ -38,28 +38,9 @@ pub(super) struct Checked {
 
 /// Headers that the engine writes itself.
 const OWN_HEADERS: [&str; 22] = [
-    "bcc",
-    "cc",
-    "content-disposition",
-    "content-id",
-    "content-transfer-encoding",
-    "content-type",
-    "date",
-    "dkim-signature",
-    "feedback-id",
-    "from",
-    "list-id",
-    "list-unsubscribe",
-    "list-unsubscribe-post",
-    "message-id",
-    "mime-version",
-    "received",
-    "reply-to",
-    "return-path",
-    "sender",
-    "subject",
-    "to",
-    "x-estafette",
+    "bcc", "cc", "content-disposition", "content-id", "content-transfer-encoding", "content-type", "date",
+    "dkim-signature", "feedback-id", "from", "list-id", "list-unsubscribe", "list-unsubscribe-post", "message-id",
+    "mime-version", "received", "reply-to", "return-path", "sender", "subject", "to", "x-estafette",
 ];
 
 /// Checks all fields; `None` if the sender is not usable.
@@ -88,17 +69,11 @@ fn sizes(source: &MessageSource, problems: &mut Problems) {
     let total = bodies + headers + source.subject.len() + source.from.len();
     if total > limits::MESSAGE_SOURCE_BYTES_MAX {
         let message = format!("the sources have {total} bytes; {} are allowed", limits::MESSAGE_SOURCE_BYTES_MAX);
-        problems.field(
-            "source_too_large",
-            "html",
-            message,
-            "shorten the message; link to images instead of embedding them",
-        );
+        problems.field("source_too_large", "html", message, "shorten the message; link to images instead of embedding them");
     }
     let attached: usize = source.attachments.iter().map(|a| a.base64.len()).sum();
     if attached > limits::MESSAGE_BYTES_MAX {
-        let message =
-            format!("the attachments have {attached} encoded bytes; {} are allowed", limits::MESSAGE_BYTES_MAX);
+        let message = format!("the attachments have {attached} encoded bytes; {} are allowed", limits::MESSAGE_BYTES_MAX);
         problems.field("attachments_too_large", "attachments", message, "link to the files instead");
     }
 }
@@ -111,12 +86,7 @@ fn public_url(context: &CompileContext, problems: &mut Problems) {
         && context.public_url.len() <= 200;
     if !is_clean {
         let message = format!("public_url {:?} cannot stand in a message", context.public_url);
-        problems.field(
-            "bad_public_url",
-            "public_url",
-            message,
-            "give http(s)://host[:port][/path] without a slash at the end",
-        );
+        problems.field("bad_public_url", "public_url", message, "give http(s)://host[:port][/path] without a slash at the end");
     }
 }
 
@@ -126,10 +96,7 @@ const _: () = assert!(RETURN_PATH_PREFIX.len() + crate::content::tokens::RETURN_
 
 fn return_path(context: &CompileContext, problems: &mut Problems) {
     let domain = context.return_path_domain.iter().map(|d| format!("{RETURN_PATH_PREFIX}@{d}"));
-    for (field, address) in domain
-        .map(|a| ("return_path_domain", a))
-        .chain(context.unsubscribe_mailbox.iter().map(|m| ("unsubscribe_mailbox", m.clone())))
-    {
+    for (field, address) in domain.map(|a| ("return_path_domain", a)).chain(context.unsubscribe_mailbox.iter().map(|m| ("unsubscribe_mailbox", m.clone()))) {
         if !headers::is_safe_address(&address) || !address.is_ascii() {
             problems.field("bad_address", field, format!("{address:?} is not an address"), "correct the configuration");
         }
@@ -147,8 +114,7 @@ fn sender(from: &str, problems: &mut Problems) -> Option<Sender> {
         Ok(mailbox) if !from.contains("{{") => (mailbox.name.unwrap_or_default(), mailbox.email.to_string()),
         _ => (name.trim_matches('"').to_owned(), address.to_owned()),
     };
-    let is_address =
-        lettre::Address::from_str(&address).is_ok() && headers::is_safe_address(&address) && address.is_ascii();
+    let is_address = lettre::Address::from_str(&address).is_ok() && headers::is_safe_address(&address) && address.is_ascii();
     let help = "write an address, or: Name <name@example.org>; only the name may hold expressions";
     if from.is_empty() {
         problems.field("bad_sender", "from", "the sender is missing", help);
@@ -163,18 +129,11 @@ fn sender(from: &str, problems: &mut Problems) -> Option<Sender> {
 
 fn header_name(name: &str, problems: &mut Problems) {
     let field = format!("headers.{name}");
-    let is_token = !name.is_empty()
-        && name.len() <= 70
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let is_token = !name.is_empty() && name.len() <= 70 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if !is_token {
         problems.field("bad_header", &field, format!("{name:?} is not a header name"), "use letters, digits and '-'");
     } else if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
-        problems.field(
-            "own_header",
-            &field,
-            format!("{name} is written by the engine"),
-            "use the message's own key for it",
-        );
+        problems.field("own_header", &field, format!("{name} is written by the engine"), "use the message's own key for it");
     }
 }
 
@@ -197,8 +156,7 @@ fn lists(source: &MessageSource, problems: &mut Problems, out: &mut Vec<u8>) {
             Some((name, id)) => (name.trim().trim_matches('"'), id),
             None => ("", list_id.trim()),
         };
-        let is_label =
-            |l: &str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        let is_label = |l: &str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         if id.contains('.') && id.split('.').all(is_label) && id.len() <= 255 {
             if name.is_empty() {
                 out.extend_from_slice(format!("List-Id: <{id}>\r\n").as_bytes());
@@ -207,23 +165,14 @@ fn lists(source: &MessageSource, problems: &mut Problems, out: &mut Vec<u8>) {
             }
         } else {
             let message = format!("{list_id:?} is not a list id");
-            problems.field(
-                "bad_list_id",
-                "list_id",
-                message,
-                "write news.example.org, or: Our news <news.example.org>",
-            );
+            problems.field("bad_list_id", "list_id", message, "write news.example.org, or: Our news <news.example.org>");
         }
     }
     if let Some(feedback) = &source.feedback_id {
         let is_field = |f: &str| f.bytes().all(|b| b.is_ascii_graphic() && b != b':');
         let fields: Vec<&str> = feedback.split(':').collect();
         let sender = fields.last().copied().unwrap_or("");
-        if fields.len() <= 4
-            && fields.iter().all(|f| is_field(f))
-            && (5..=15).contains(&sender.len())
-            && feedback.len() <= 120
-        {
+        if fields.len() <= 4 && fields.iter().all(|f| is_field(f)) && (5..=15).contains(&sender.len()) && feedback.len() <= 120 {
             out.extend_from_slice(format!("Feedback-ID: {feedback}\r\n").as_bytes());
         } else {
             let help = "write up to four fields joined with ':', the last one a sender id of 5 to 15 characters";
@@ -236,12 +185,7 @@ fn attachment(index: usize, source: &AttachmentSource, problems: &mut Problems) 
     let field = format!("attachments[{index}]");
     let name = headers::collapse(&source.name);
     if name.is_empty() || name.contains(['/', '\\']) || name.len() > 200 {
-        problems.field(
-            "bad_attachment",
-            &field,
-            format!("{:?} is not a file name", source.name),
-            "give a name without a path",
-        );
+        problems.field("bad_attachment", &field, format!("{:?} is not a file name", source.name), "give a name without a path");
         return None;
     }
     let media_type = ContentType::parse(&source.media_type);
@@ -254,12 +198,7 @@ fn attachment(index: usize, source: &AttachmentSource, problems: &mut Problems) 
     match (STANDARD.decode(clean), media_type) {
         (Ok(bytes), Ok(media_type)) => Some(File { name, media_type, bytes }),
         _ => {
-            problems.field(
-                "bad_attachment",
-                &field,
-                "the content is not base64",
-                "encode the file with base64, padding included",
-            );
+            problems.field("bad_attachment", &field, "the content is not base64", "encode the file with base64, padding included");
             None
         }
     }

@@ -10,26 +10,8 @@ use crate::content::pieces::{Piece, PieceKind, Pieces};
 const DROPPED: [&[u8]; 5] = [b"head", b"style", b"script", b"title", b"noscript"];
 /// Elements that begin a line.
 const LINES: [&[u8]; 20] = [
-    b"br",
-    b"p",
-    b"div",
-    b"tr",
-    b"table",
-    b"ul",
-    b"ol",
-    b"li",
-    b"h1",
-    b"h2",
-    b"h3",
-    b"h4",
-    b"h5",
-    b"h6",
-    b"hr",
-    b"section",
-    b"header",
-    b"footer",
-    b"blockquote",
-    b"pre",
+    b"br", b"p", b"div", b"tr", b"table", b"ul", b"ol", b"li", b"h1", b"h2", b"h3", b"h4", b"h5", b"h6", b"hr",
+    b"section", b"header", b"footer", b"blockquote", b"pre",
 ];
 /// Elements with an empty line around them.
 const PARAGRAPHS: [&[u8]; 10] = [b"p", b"table", b"ul", b"ol", b"h1", b"h2", b"h3", b"h4", b"h5", b"blockquote"];
@@ -140,13 +122,11 @@ impl Writer<'_> {
         let mut at = range.start;
         while at < range.end {
             if matches!(mask[at], PRINT_MASK | BLOCK_MASK) {
-                let end =
-                    at + mask[at..range.end].iter().take_while(|b| matches!(**b, PRINT_MASK | BLOCK_MASK)).count();
+                let end = at + mask[at..range.end].iter().take_while(|b| matches!(**b, PRINT_MASK | BLOCK_MASK)).count();
                 self.tags(end, true);
                 at = end;
             } else {
-                let end =
-                    at + mask[at..range.end].iter().take_while(|b| !matches!(**b, PRINT_MASK | BLOCK_MASK)).count();
+                let end = at + mask[at..range.end].iter().take_while(|b| !matches!(**b, PRINT_MASK | BLOCK_MASK)).count();
                 self.words(&self.source[at..end]);
                 at = end;
             }

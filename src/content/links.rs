@@ -191,8 +191,7 @@ impl<'m> Tag<'m> {
     fn href(&self) -> Option<FoundLink> {
         let range = trimmed(self.mask, self.value(b"href")?);
         let text = |name: &[u8]| self.value(name).map(|r| self.mask[r].to_ascii_lowercase());
-        let style: Vec<u8> =
-            text(b"style").unwrap_or_default().into_iter().filter(|b| !b.is_ascii_whitespace()).collect();
+        let style: Vec<u8> = text(b"style").unwrap_or_default().into_iter().filter(|b| !b.is_ascii_whitespace()).collect();
         let hides = [b"display:none".as_slice(), b"visibility:hidden"];
         Some(FoundLink {
             range,
@@ -225,7 +224,9 @@ pub(super) fn find_in_text(mask: &[u8]) -> Vec<FoundLink> {
             at = start + 4;
             continue;
         }
-        let mut end = run(mask, start, |b| b > b' ' && !matches!(b, b'<' | b'>' | b'"' | 0x7F) || b == PRINT_MASK);
+        let mut end = run(mask, start, |b| {
+            b > b' ' && !matches!(b, b'<' | b'>' | b'"' | 0x7F) || b == PRINT_MASK
+        });
         while end > start && matches!(mask[end - 1], b'.' | b',' | b';' | b':' | b'!' | b'?' | b')' | b']' | b'\'') {
             end -= 1;
         }
@@ -238,15 +239,8 @@ pub(super) fn find_in_text(mask: &[u8]) -> Vec<FoundLink> {
 /// What a found link is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Classified {
-    Static {
-        url: String,
-        scheme: String,
-        host: String,
-    },
-    Expression {
-        scheme: String,
-        host: String,
-    },
+    Static { url: String, scheme: String, host: String },
+    Expression { scheme: String, host: String },
     /// http(s) or nothing before an expression that decides the host.
     DynamicHost,
     Other(&'static str),
@@ -303,10 +297,7 @@ mod tests {
 
     #[test]
     fn links_of_html_are_found_as_a_browser_would() {
-        assert_eq!(
-            html(r#"<a class=x href=" https://a.test/?x=1&amp;y=2 ">t</a>"#),
-            [("https://a.test/?x=1&amp;y=2", false, false)]
-        );
+        assert_eq!(html(r#"<a class=x href=" https://a.test/?x=1&amp;y=2 ">t</a>"#), [("https://a.test/?x=1&amp;y=2", false, false)]);
         assert_eq!(html("<A HREF='b' data-track=off>"), [("b", true, false)]);
         assert_eq!(html("<a href=c/d>x</a><area href=\"e\">"), [("c/d", false, false), ("e", false, false)]);
         assert_eq!(html("<!-- <a href=x> --><link href=y><style>a<a href=z></style>"), []);

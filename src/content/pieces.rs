@@ -9,8 +9,8 @@ use std::ops::Range;
 use minijinja::machinery::{Token, Tokenizer};
 use minijinja::syntax::SyntaxConfig;
 
-use crate::contacts::Schema;
 use crate::content::problem::{Problems, suggestion};
+use crate::contacts::Schema;
 use crate::ids::AttributeId;
 
 /// Names that a template may use without a contact.
@@ -72,16 +72,8 @@ pub(super) fn syntax() -> SyntaxConfig {
 
 /// Cuts a template that minijinja has already accepted. Problems go to `problems`.
 pub(super) fn cut(field: &str, source: &str, schema: &Schema, problems: &mut Problems) -> Pieces {
-    let mut cutter = Cutter {
-        field,
-        source,
-        schema,
-        problems,
-        out: Pieces::default(),
-        open: Vec::new(),
-        tag: Vec::new(),
-        tag_start: 0,
-    };
+    let mut cutter =
+        Cutter { field, source, schema, problems, out: Pieces::default(), open: Vec::new(), tag: Vec::new(), tag_start: 0 };
     let mut tokens = Tokenizer::new(source, field, false, syntax());
     let mut inside: Option<bool> = None;
     while let Ok(Some((token, span))) = tokens.next_token() {
@@ -172,9 +164,7 @@ impl<'a> Cutter<'a> {
         self.out.binds_names |= matches!(keyword, "set" | "macro");
         let has = |wanted: &str| self.tag.iter().any(|(t, _)| matches!(t, Token::Ident(i) if *i == wanted));
         let assigns = self.tag.iter().any(|(t, _)| matches!(t, Token::Assign));
-        let is_inline_set = keyword == "set"
-            && assigns
-            && !self.tag.iter().take_while(|(t, _)| !matches!(t, Token::Assign)).any(|(t, _)| matches!(t, Token::Pipe));
+        let is_inline_set = keyword == "set" && assigns && !self.tag.iter().take_while(|(t, _)| !matches!(t, Token::Assign)).any(|(t, _)| matches!(t, Token::Pipe));
         let opens = OPENING.iter().find(|(k, _)| *k == keyword).filter(|_| !is_inline_set);
         if let Some((keyword, captures)) = opens {
             let captures = *captures || (*keyword == "for" && has("recursive"));
@@ -196,12 +186,9 @@ impl<'a> Cutter<'a> {
     fn lone(&self) -> Option<Lone> {
         match self.tag.as_slice() {
             [(Token::Ident("contact"), _), (Token::Dot, _), (Token::Ident(name), _)]
-            | [
-                (Token::Ident("contact"), _),
-                (Token::BracketOpen, _),
-                (Token::Str(name), _),
-                (Token::BracketClose, _),
-            ] => self.schema.by_name(name).map(|a| Lone::Attribute(a.id)),
+            | [(Token::Ident("contact"), _), (Token::BracketOpen, _), (Token::Str(name), _), (Token::BracketClose, _)] => {
+                self.schema.by_name(name).map(|a| Lone::Attribute(a.id))
+            }
             [(Token::Ident("campaign"), _), (Token::Dot, _), (Token::Ident("name"), _)] => {
                 Some(Lone::BuiltIn(BuiltIn::CampaignName))
             }
@@ -222,9 +209,7 @@ impl<'a> Cutter<'a> {
             }
             let member = match tag.get(i + 1..) {
                 Some([(Token::Dot, _), (Token::Ident(name), at), ..]) => Some((*name, *at)),
-                Some([(Token::BracketOpen, _), (Token::Str(name), at), (Token::BracketClose, _), ..]) => {
-                    Some((*name, *at))
-                }
+                Some([(Token::BracketOpen, _), (Token::Str(name), at), (Token::BracketClose, _), ..]) => Some((*name, *at)),
                 _ => None,
             };
             match (*name, member) {
@@ -276,16 +261,14 @@ mod tests {
 
     fn pieces(source: &str) -> (Pieces, Problems) {
         let mut problems = Problems::default();
-        let schema =
-            Schema::built_in().with("tags", crate::contacts::AttributeType::List, None).expect("a new attribute");
+        let schema = Schema::built_in().with("tags", crate::contacts::AttributeType::List, None).expect("a new attribute");
         let pieces = cut("html", source, &schema, &mut problems);
         (pieces, problems)
     }
 
     #[test]
     fn text_prints_and_blocks_are_told_apart_with_their_depth() {
-        let source =
-            "a {{- contact.email -}} b{# c #}{% if contact.tags %}x{% set y = 1 %}{% set z %}q{% endset %}{% endif %}";
+        let source = "a {{- contact.email -}} b{# c #}{% if contact.tags %}x{% set y = 1 %}{% set z %}q{% endset %}{% endif %}";
         let (cut, problems) = pieces(source);
         assert!(problems.0.is_empty(), "no problems: {:?}", problems.0);
         let seen: Vec<_> = cut.pieces.iter().map(|p| (&source[p.range.clone()], p.depth, p.captured)).collect();

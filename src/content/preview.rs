@@ -5,8 +5,8 @@
 use mail_parser::MessageParser;
 use serde::Serialize;
 
-use crate::contacts::Record;
 use crate::content::render::{Recipient, RenderSkip, Rendered, Renderer};
+use crate::contacts::Record;
 
 /// A rendered message in readable form.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::contacts::{AttributeType, Record, RecordBuilder, Schema, Value};
 use crate::content::compile::CompiledMessage;
 use crate::content::problem::Problems;
 use crate::content::render::{Recipient, Rendered, Renderer, SkipReason};
 use crate::content::tokens::TokenKeys;
+use crate::contacts::{AttributeType, Record, RecordBuilder, Schema, Value};
 use crate::ids::{AttributeId, ContactRow, MessageId, RowSpace, RunId};
 
 /// A contact with a value for every attribute.

@@ -161,8 +161,7 @@ impl Program {
         let ops = builder.ops;
         if self.residual.len() > before {
             let scope = if pieces.binds_names { ("{% with %}", "{% endwith %}") } else { ("", "") };
-            let escape =
-                if kind == PartKind::Html { ("", "") } else { ("{% autoescape false %}", "{% endautoescape %}") };
+            let escape = if kind == PartKind::Html { ("", "") } else { ("{% autoescape false %}", "{% endautoescape %}") };
             self.residual.insert_str(before, &format!("{}{}", escape.0, scope.0));
             self.residual.push_str(scope.1);
             self.residual.push_str(escape.1);
@@ -269,9 +268,7 @@ impl Builder<'_> {
                 self.flush_region();
                 self.ops.push(Op::Attribute(id));
             }
-            Some(Lone::BuiltIn(built_in))
-                if self.link.is_none() && !(in_block && built_in == BuiltIn::CampaignName) =>
-            {
+            Some(Lone::BuiltIn(built_in)) if self.link.is_none() && !(in_block && built_in == BuiltIn::CampaignName) => {
                 let items = self.built_in(built_in);
                 self.static_items(items, in_block);
             }

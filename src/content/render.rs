@@ -13,7 +13,6 @@ use minijinja::ErrorKind;
 use minijinja::machinery;
 
 use crate::clock::Timestamp;
-use crate::contacts::Record;
 use crate::content::compile::{CompiledMessage, HeaderLine, RESIDUAL};
 use crate::content::context::{self, Variables};
 use crate::content::fields::RETURN_PATH_PREFIX;
@@ -22,6 +21,7 @@ use crate::content::program::{self, Item, Op, PLAIN_LINK, Part, PartKind, SlotKi
 use crate::content::source::{Missing, Track};
 use crate::content::tokens::{ReturnPathToken, Token, TokenId, TokenKeys};
 use crate::content::{env, headers, qp};
+use crate::contacts::Record;
 use crate::ids::{AttributeId, Channel, ContactRow, MessageId, RowSpace, RunId};
 use crate::limits;
 
@@ -432,11 +432,7 @@ impl Splicer<'_> {
 
     fn span(&mut self, id: u16, link: Option<u16>, sink: &mut impl Sink) -> Result<(), RenderSkip> {
         let Some(span) = self.message.program.spans.get(usize::from(id)) else { return Ok(()) };
-        if link.is_some() {
-            TextSink(&mut self.scratch.url).span(span, self.tokens)
-        } else {
-            sink.span(span, self.tokens)
-        }
+        if link.is_some() { TextSink(&mut self.scratch.url).span(span, self.tokens) } else { sink.span(span, self.tokens) }
     }
 
     fn attribute(&mut self, id: AttributeId, link: Option<u16>, sink: &mut impl Sink) -> Result<(), RenderSkip> {
@@ -465,8 +461,7 @@ impl Splicer<'_> {
         let mut at = start.min(end);
         let mut result = Ok(());
         while at < end && result.is_ok() {
-            let marker =
-                find(&bytes[..end], at, |b| matches!(b, program::SPAN | program::LINK_BEGIN | program::LINK_END));
+            let marker = find(&bytes[..end], at, |b| matches!(b, program::SPAN | program::LINK_BEGIN | program::LINK_END));
             if marker > at {
                 let text = residual.get(at..marker).unwrap_or("");
                 match link {

@@ -65,7 +65,10 @@ fn attach(mut mixed: MultiPart, files: Vec<File>) -> MultiPart {
 }
 
 fn part(content_type: ContentType, place: &str) -> SinglePart {
-    SinglePart::builder().header(content_type).header(ContentTransferEncoding::QuotedPrintable).body(place.to_owned())
+    SinglePart::builder()
+        .header(content_type)
+        .header(ContentTransferEncoding::QuotedPrintable)
+        .body(place.to_owned())
 }
 
 fn split<'b>(bytes: &'b [u8], place: &str) -> Option<(&'b [u8], &'b [u8])> {

@@ -93,8 +93,10 @@ struct KeySet {
 
 impl KeySet {
     fn derive(key_id: u8, root: &[u8; 32]) -> KeySet {
-        let domains = DOMAINS
-            .map(|(_, mac, prf)| DomainKeys { mac: blake3::derive_key(mac, root), prf: blake3::derive_key(prf, root) });
+        let domains = DOMAINS.map(|(_, mac, prf)| DomainKeys {
+            mac: blake3::derive_key(mac, root),
+            prf: blake3::derive_key(prf, root),
+        });
         KeySet { key_id, domains }
     }
 
@@ -347,9 +349,7 @@ mod tests {
             for at in 0..text.len() {
                 for replacement in 0..=127u8 {
                     let mut bytes = text.clone().into_bytes();
-                    if bytes[at].eq_ignore_ascii_case(&replacement) && *name == "return path"
-                        || bytes[at] == replacement
-                    {
+                    if bytes[at].eq_ignore_ascii_case(&replacement) && *name == "return path" || bytes[at] == replacement {
                         continue;
                     }
                     bytes[at] = replacement;
