@@ -113,6 +113,9 @@ pub struct Unsuppressed {
     pub rows: RowSet,
     pub addresses: Vec<AddressHash>,
     pub at: Timestamp,
+    /// One reason, or all of them; entries by address have one.
+    #[serde(default)]
+    pub reason: Option<SuppressReason>,
 }
 
 /// One chunk of an import: the list it fills and the consent it gives.
