@@ -47,11 +47,7 @@ fn sources(folders: &[&str]) -> Vec<Source> {
         .into_iter()
         .map(|path| {
             let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("reading {}: {e}", path.display()));
-            let name = path
-                .strip_prefix(root())
-                .expect("below the root")
-                .to_string_lossy()
-                .into_owned();
+            let name = path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
             Source::parse(&name, &text).unwrap_or_else(|e| panic!("{name}: {e}"))
         })
         .collect()
@@ -59,12 +55,7 @@ fn sources(folders: &[&str]) -> Vec<Source> {
 
 fn report(findings: &[Finding]) {
     let lines: Vec<String> = findings.iter().map(Finding::to_string).collect();
-    assert!(
-        findings.is_empty(),
-        "{} findings:\n{}",
-        findings.len(),
-        lines.join("\n")
-    );
+    assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), lines.join("\n"));
 }
 
 #[test]
@@ -83,12 +74,7 @@ fn imports_run_downwards_only() {
 #[test]
 fn no_test_is_switched_off() {
     let folders: Vec<&str> = HELD.into_iter().chain(TESTS).collect();
-    report(
-        &sources(&folders)
-            .iter()
-            .flat_map(check::ignored_tests)
-            .collect::<Vec<_>>(),
-    );
+    report(&sources(&folders).iter().flat_map(check::ignored_tests).collect::<Vec<_>>());
 }
 
 #[test]

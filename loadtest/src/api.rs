@@ -98,22 +98,12 @@ impl Api {
     /// `address` is `host:port`.
     pub fn new(address: &str, key: &str) -> anyhow::Result<Api> {
         install_crypto();
-        let http = Client::builder()
-            .timeout(REQUEST_TIMEOUT)
-            .no_proxy()
-            .build()
-            .context("building the HTTP client")?;
-        Ok(Api {
-            base: format!("http://{address}"),
-            key: key.to_owned(),
-            http,
-        })
+        let http = Client::builder().timeout(REQUEST_TIMEOUT).no_proxy().build().context("building the HTTP client")?;
+        Ok(Api { base: format!("http://{address}"), key: key.to_owned(), http })
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http
-            .request(method, format!("{}{path}", self.base))
-            .bearer_auth(&self.key)
+        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key)
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
@@ -126,11 +116,7 @@ impl Api {
 
     /// Whether the engine is recovered and takes requests.
     pub fn is_ready(&self) -> bool {
-        let sent = self
-            .http
-            .get(format!("{}/ready", self.base))
-            .timeout(Duration::from_secs(2))
-            .send();
+        let sent = self.http.get(format!("{}/ready", self.base)).timeout(Duration::from_secs(2)).send();
         sent.is_ok_and(|response| response.status().is_success())
     }
 
@@ -141,8 +127,7 @@ impl Api {
 
     /// Declares an attribute; `index` is `values`, `bit_sliced` or `none`.
     pub fn add_attribute(&self, name: &str, kind: &str, index: &str) -> anyhow::Result<()> {
-        self.post::<Value>("/v1/attributes", &json!({"name": name, "type": kind, "index": index}))
-            .map(drop)
+        self.post::<Value>("/v1/attributes", &json!({"name": name, "type": kind, "index": index})).map(drop)
     }
 
     /// Uploads a CSV file and returns the import's id; the import may still be running.
@@ -190,8 +175,7 @@ impl Api {
 
     /// `start`, `pause`, `resume` or `stop`.
     pub fn act(&self, campaign: &str, action: &str) -> anyhow::Result<()> {
-        self.post::<Value>(&format!("/v1/campaigns/{campaign}/{action}"), &json!({}))
-            .map(drop)
+        self.post::<Value>(&format!("/v1/campaigns/{campaign}/{action}"), &json!({})).map(drop)
     }
 
     pub fn report(&self, campaign: &str) -> anyhow::Result<Report> {
@@ -206,16 +190,12 @@ impl Api {
             contact: String,
         }
         let path = format!("/v1/campaigns/{campaign}/contacts");
-        let request = self
-            .request(Method::GET, &path)
-            .query(&[("set", set), ("format", "ndjson")]);
+        let request = self.request(Method::GET, &path).query(&[("set", set), ("format", "ndjson")]);
         let text = checked(request.timeout(Duration::from_secs(600)).send(), &path)?.text()?;
         text.lines()
             .filter(|line| !line.is_empty())
             .map(|line| {
-                Ok(serde_json::from_str::<Line>(line)
-                    .with_context(|| format!("{path}: line {line:?}"))?
-                    .contact)
+                Ok(serde_json::from_str::<Line>(line).with_context(|| format!("{path}: line {line:?}"))?.contact)
             })
             .collect()
     }
@@ -223,9 +203,7 @@ impl Api {
     /// Contacts that match an expression.
     pub fn count(&self, expression: &str) -> anyhow::Result<u64> {
         let preview: Value = self.post("/v1/segments/preview", &json!({"expression": expression, "sample": 0}))?;
-        preview["count"]
-            .as_u64()
-            .with_context(|| format!("no count in {preview}"))
+        preview["count"].as_u64().with_context(|| format!("no count in {preview}"))
     }
 }
 
@@ -249,9 +227,7 @@ fn checked(sent: reqwest::Result<Response>, path: &str) -> anyhow::Result<Respon
 }
 
 fn answer<T: DeserializeOwned>(sent: reqwest::Result<Response>, path: &str) -> anyhow::Result<T> {
-    let text = checked(sent, path)?
-        .text()
-        .with_context(|| format!("reading the answer of {path}"))?;
+    let text = checked(sent, path)?.text().with_context(|| format!("reading the answer of {path}"))?;
     serde_json::from_str(&text).with_context(|| {
         let quoted: String = text.chars().take(QUOTE_BYTES).collect();
         format!("answer of {path}: {quoted}")
@@ -264,22 +240,9 @@ mod tests {
 
     #[test]
     fn a_ledger_holds_only_if_the_sum_says_so_too() {
-        let good = Ledger {
-            audience: 6,
-            pending: 1,
-            accepted: 5,
-            balanced: true,
-            ..Ledger::default()
-        };
+        let good = Ledger { audience: 6, pending: 1, accepted: 5, balanced: true, ..Ledger::default() };
         assert!(good.holds(), "1 + 5 = 6");
-        assert!(
-            !Ledger {
-                balanced: false,
-                ..good.clone()
-            }
-            .holds(),
-            "the engine's own word counts"
-        );
+        assert!(!Ledger { balanced: false, ..good.clone() }.holds(), "the engine's own word counts");
         assert!(!Ledger { unknown: 1, ..good }.holds(), "and so does the sum");
     }
 

@@ -87,16 +87,7 @@ const PLACES: [(&str, &str, &str); 8] = [
     ("US", "Boston", "en"),
 ];
 const PLANS: [&str; 4] = ["free", "basic", "pro", "enterprise"];
-const INTERESTS: [&str; 8] = [
-    "books",
-    "cycling",
-    "music",
-    "travel",
-    "cooking",
-    "photography",
-    "gardening",
-    "chess",
-];
+const INTERESTS: [&str; 8] = ["books", "cycling", "music", "travel", "cooking", "photography", "gardening", "chess"];
 
 /// Key of contact `i`.
 pub fn key(prefix: &str, i: u64) -> String {
@@ -112,10 +103,7 @@ pub fn email(prefix: &str, i: u64) -> String {
 pub fn write_file(base: &Base<'_>, path: &Path, progress: impl FnMut(u64)) -> io::Result<u64> {
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
     write(base, &mut out, progress)?;
-    out.into_inner()
-        .map_err(io::IntoInnerError::into_error)?
-        .metadata()
-        .map(|m| m.len())
+    out.into_inner().map_err(io::IntoInnerError::into_error)?.metadata().map(|m| m.len())
 }
 
 /// Writes the base; `progress` hears the row number every thousand rows.
@@ -145,10 +133,7 @@ fn row(base: &Base<'_>, i: u64, rng: &mut Rng, out: &mut impl Write) -> io::Resu
     let (month, day, hour) = (1 + rng.below(12), 1 + rng.below(28), rng.below(24));
     let login = format!("2026-{month:02}-{day:02}T{hour:02}:30:00Z");
     if base.columns == Columns::Ten {
-        return writeln!(
-            out,
-            "{key},{email},{first},{last},{country},{city},{age},{points},{plan},{login}"
-        );
+        return writeln!(out, "{key},{email},{first},{last},{country},{city},{age},{points},{plan},{login}");
     }
     let from = skewed(rng, INTERESTS.len());
     let to = (from + 1 + skewed(rng, 3)).min(INTERESTS.len());
@@ -166,18 +151,7 @@ mod tests {
 
     fn text(contacts: u64, seed: u64, columns: Columns) -> String {
         let mut out = Vec::new();
-        write(
-            &Base {
-                contacts,
-                seed,
-                prefix: "c",
-                batch: "base",
-                columns,
-            },
-            &mut out,
-            |_| {},
-        )
-        .unwrap();
+        write(&Base { contacts, seed, prefix: "c", batch: "base", columns }, &mut out, |_| {}).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -189,25 +163,13 @@ mod tests {
             assert_eq!(reader.headers().unwrap().len(), width, "{columns:?}");
             let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
             assert_eq!(rows.len(), 500, "one row a contact, none ragged ({columns:?})");
-            assert_eq!(
-                (&rows[7][0], &rows[7][1]),
-                ("c00000007", "c00000007@mail7.example.net"),
-                "key and address"
-            );
+            assert_eq!((&rows[7][0], &rows[7][1]), ("c00000007", "c00000007@mail7.example.net"), "key and address");
         }
     }
 
     #[test]
     fn the_seed_decides_everything_else() {
-        assert_eq!(
-            text(100, 5, Columns::Full),
-            text(100, 5, Columns::Full),
-            "same seed, same bytes"
-        );
-        assert_ne!(
-            text(100, 5, Columns::Full),
-            text(100, 6, Columns::Full),
-            "another seed, another base"
-        );
+        assert_eq!(text(100, 5, Columns::Full), text(100, 5, Columns::Full), "same seed, same bytes");
+        assert_ne!(text(100, 5, Columns::Full), text(100, 6, Columns::Full), "another seed, another base");
     }
 }

@@ -45,10 +45,7 @@ pub struct ClientReport {
 
 /// Sends all messages; the report goes to the caller.
 pub fn run(options: &ClientOptions) -> anyhow::Result<ClientReport> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, send_all(options))
 }
@@ -95,9 +92,7 @@ fn take(left: &Cell<u64>) -> Option<u64> {
 }
 
 async fn connection(address: SocketAddr, body: Rc<[u8]>, left: Rc<Cell<u64>>) -> anyhow::Result<()> {
-    let mut stream = TcpStream::connect(address)
-        .await
-        .with_context(|| format!("connecting to {address}"))?;
+    let mut stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
     stream.set_nodelay(true)?;
     let mut read = vec![0u8; 4_096];
     expect_lines(&mut stream, &mut read, 1).await?;
@@ -125,20 +120,13 @@ async fn connection(address: SocketAddr, body: Rc<[u8]>, left: Rc<Cell<u64>>) ->
 
 fn push_envelope(into: &mut Vec<u8>, n: u64) -> std::io::Result<()> {
     use std::io::Write;
-    write!(
-        into,
-        "MAIL FROM:<b{n}@bounce.example.test>\r\nRCPT TO:<user{n}@example.net>\r\nDATA\r\n"
-    )
+    write!(into, "MAIL FROM:<b{n}@bounce.example.test>\r\nRCPT TO:<user{n}@example.net>\r\nDATA\r\n")
 }
 
 async fn write_both(stream: &mut TcpStream, body: &[u8], envelope: &[u8]) -> std::io::Result<()> {
-    let mut written = stream
-        .write_vectored(&[IoSlice::new(body), IoSlice::new(envelope)])
-        .await?;
+    let mut written = stream.write_vectored(&[IoSlice::new(body), IoSlice::new(envelope)]).await?;
     while written < body.len() {
-        written += stream
-            .write_vectored(&[IoSlice::new(&body[written..]), IoSlice::new(envelope)])
-            .await?;
+        written += stream.write_vectored(&[IoSlice::new(&body[written..]), IoSlice::new(envelope)]).await?;
     }
     stream.write_all(&envelope[written - body.len()..]).await
 }
@@ -153,9 +141,7 @@ async fn expect_lines(stream: &mut TcpStream, buffer: &mut [u8], lines: usize) -
         }
         filled += n;
     }
-    let refused = buffer[..filled]
-        .split(|b| *b == b'\n')
-        .find(|line| matches!(line.first(), Some(b'4' | b'5')));
+    let refused = buffer[..filled].split(|b| *b == b'\n').find(|line| matches!(line.first(), Some(b'4' | b'5')));
     match refused {
         Some(line) => bail!("the sink refused: {}", String::from_utf8_lossy(line)),
         None => Ok(()),
@@ -172,11 +158,7 @@ mod tests {
             let body = body(size);
             assert_eq!(body.len(), size + 3, "payload and the dot ({size})");
             assert!(body.ends_with(b"\r\n.\r\n"), "ends with the dot ({size})");
-            assert_eq!(
-                memchr::memmem::find_iter(&body, b"\r\n.\r\n").count(),
-                1,
-                "and with no other ({size})"
-            );
+            assert_eq!(memchr::memmem::find_iter(&body, b"\r\n.\r\n").count(), 1, "and with no other ({size})");
         }
     }
 }

@@ -95,10 +95,7 @@ fn cpus(rounds: &[Round]) -> f64 {
 /// Runs everything and prints the table.
 pub fn run(options: &EmailOptions) -> anyhow::Result<()> {
     let engine = find_binary(options.engine.as_deref())?;
-    let mut sink = SinkProcess::start(&SinkOptions {
-        chunking: options.chunking,
-        ..SinkOptions::default()
-    })?;
+    let mut sink = SinkProcess::start(&SinkOptions { chunking: options.chunking, ..SinkOptions::default() })?;
     let connectors = Connectors {
         relay_port: Some(sink.address.port()),
         connections: options.connections,
@@ -107,13 +104,8 @@ pub fn run(options: &EmailOptions) -> anyhow::Result<()> {
     };
     let scene = Scene::start(&engine, options.folder.as_deref(), &connectors)?;
     scene.declare(Columns::Full)?;
-    let base = Base {
-        contacts: options.contacts,
-        seed: options.seed,
-        prefix: "c",
-        batch: "base",
-        columns: Columns::Full,
-    };
+    let base =
+        Base { contacts: options.contacts, seed: options.seed, prefix: "c", batch: "base", columns: Columns::Full };
     let mut result = EmailResult {
         import: Some(scene.import(&scene.generate(&base)?, options.contacts)?),
         ..EmailResult::default()
@@ -170,11 +162,7 @@ pub fn client_process(sink: &SinkProcess, connections: u64, messages: u64, bytes
         .output()
         .context("starting the client")?;
     if !out.status.success() {
-        bail!(
-            "the client ended with {}: {}",
-            out.status,
-            String::from_utf8_lossy(&out.stderr)
-        );
+        bail!("the client ended with {}: {}", out.status, String::from_utf8_lossy(&out.stderr));
     }
     serde_json::from_slice(&out.stdout).context("report of the client")
 }
@@ -191,19 +179,9 @@ fn engine_round(
     let run = scene.run_campaign(&spec, options.contacts, "engine to sink")?;
     let seen = sink.report()?;
     if seen.counts.accepted != options.contacts {
-        bail!(
-            "the sink accepted {} messages of {}",
-            seen.counts.accepted,
-            options.contacts
-        );
+        bail!("the sink accepted {} messages of {}", seen.counts.accepted, options.contacts);
     }
-    result.engine.push(round_of(
-        run.cpu,
-        run.seconds,
-        seen.per_second,
-        seen.cpu_seconds,
-        options.contacts,
-    ));
+    result.engine.push(round_of(run.cpu, run.seconds, seen.per_second, seen.cpu_seconds, options.contacts));
     Ok(())
 }
 
@@ -213,19 +191,9 @@ fn peer_round(options: &EmailOptions, sink: &mut SinkProcess, result: &mut Email
     let run = smtp_source(sink.address, options.contacts, options.connections, options.peer_bytes)?;
     let seen = sink.report()?;
     if seen.counts.accepted != options.contacts {
-        bail!(
-            "the sink accepted {} messages of smtp-source's {}",
-            seen.counts.accepted,
-            options.contacts
-        );
+        bail!("the sink accepted {} messages of smtp-source's {}", seen.counts.accepted, options.contacts);
     }
-    result.peer.push(round_of(
-        run.cpu,
-        run.seconds,
-        seen.per_second,
-        seen.cpu_seconds,
-        options.contacts,
-    ));
+    result.peer.push(round_of(run.cpu, run.seconds, seen.per_second, seen.cpu_seconds, options.contacts));
     result.peer_command = run.command;
     Ok(run.cpu.total())
 }
@@ -233,9 +201,7 @@ fn peer_round(options: &EmailOptions, sink: &mut SinkProcess, result: &mut Email
 fn null_round(options: &EmailOptions, scene: &Scene, round: u64, result: &mut EmailResult) -> anyhow::Result<()> {
     let spec = reference_campaign(&format!("null-{round}"), "null", &everybody())?;
     let run = scene.run_campaign(&spec, options.contacts, "engine to null")?;
-    result
-        .null
-        .push(round_of(run.cpu, run.seconds, run.per_second(), 0.0, options.contacts));
+    result.null.push(round_of(run.cpu, run.seconds, run.per_second(), 0.0, options.contacts));
     Ok(())
 }
 
@@ -254,11 +220,7 @@ fn round_of(cpu: proc::Cpu, seconds: f64, per_second: f64, sink_cpu: f64, messag
 fn lines(result: &EmailResult, options: &EmailOptions) -> String {
     let range = |rounds: &[Round]| {
         let rates = rounds.iter().map(|r| r.per_second);
-        format!(
-            "{}–{}",
-            grouped(rates.clone().fold(f64::INFINITY, f64::min)),
-            grouped(rates.fold(0.0, f64::max))
-        )
+        format!("{}–{}", grouped(rates.clone().fold(f64::INFINITY, f64::min)), grouped(rates.fold(0.0, f64::max)))
     };
     let middle = |rounds: &[Round], pick: fn(&Round) -> f64| {
         format!("{:.1}", median(&rounds.iter().map(pick).collect::<Vec<_>>()))
@@ -270,14 +232,8 @@ fn lines(result: &EmailResult, options: &EmailOptions) -> String {
         let sink = middle(rounds, |r| r.sink_cpu_microseconds);
         cells([name, &grouped(rates(rounds)), &range(rounds), &ratio, &cpu, &sink])
     };
-    let mut rows = vec![cells([
-        "sender",
-        "msg/s (median)",
-        "min–max",
-        "ratio",
-        "CPU µs/msg (user + system)",
-        "sink CPU µs/msg",
-    ])];
+    let mut rows =
+        vec![cells(["sender", "msg/s (median)", "min–max", "ratio", "CPU µs/msg (user + system)", "sink CPU µs/msg"])];
     rows.push(row("estafette, SMTP", &result.engine, format!("{:.2}", result.ratio)));
     rows.push(row("smtp-source -d", &result.peer, "1".to_owned()));
     if let Some(ceiling) = &result.ceiling {
@@ -298,10 +254,7 @@ fn lines(result: &EmailResult, options: &EmailOptions) -> String {
         "\n{} contacts, {} rounds alternating, {} connections; peer: {}\n",
         options.contacts, options.rounds, options.connections, result.peer_command
     ));
-    text.push_str(&format!(
-        "rate over smtp-source's: {:.2} (bar ≥ 1.5, goal ≥ 4)\n",
-        result.ratio
-    ));
+    text.push_str(&format!("rate over smtp-source's: {:.2} (bar ≥ 1.5, goal ≥ 4)\n", result.ratio));
     text.push_str(&format!(
         "engine alone (null connector), CPU per message of smtp-source's: {:.4} = 1/{:.1} (bar ≤ 1/6, goal ≤ 1/20)\n",
         result.null_cpu_share,
@@ -313,11 +266,7 @@ fn lines(result: &EmailResult, options: &EmailOptions) -> String {
         mebibytes(result.memory.file)
     ));
     if let Some(import) = &result.import {
-        text.push_str(&format!(
-            "import: {} rows, {} rows/s\n",
-            import.rows,
-            grouped(import.rows_per_second)
-        ));
+        text.push_str(&format!("import: {} rows, {} rows/s\n", import.rows, grouped(import.rows_per_second)));
     }
     text
 }

@@ -66,19 +66,10 @@ pub fn run(options: &GrowthOptions) -> anyhow::Result<()> {
 }
 
 fn measure(engine: &std::path::Path, options: &GrowthOptions, contacts: u64) -> anyhow::Result<(Size, f64)> {
-    let connectors = Connectors {
-        null: true,
-        ..Connectors::default()
-    };
+    let connectors = Connectors { null: true, ..Connectors::default() };
     let mut scene = Scene::start(engine, options.folder.as_deref(), &connectors)?;
     scene.declare(Columns::Full)?;
-    let base = Base {
-        contacts,
-        seed: options.seed,
-        prefix: "c",
-        batch: "base",
-        columns: Columns::Full,
-    };
+    let base = Base { contacts, seed: options.seed, prefix: "c", batch: "base", columns: Columns::Full };
     let import = scene.import(&scene.generate(&base)?, contacts)?;
     // A fresh process, so that the import's memory is not counted as the campaign's.
     scene = scene.restart()?;
@@ -86,11 +77,7 @@ fn measure(engine: &std::path::Path, options: &GrowthOptions, contacts: u64) -> 
     std::thread::sleep(std::time::Duration::from_millis(200));
     let memory_before = before.finish();
     let watch = MemoryWatch::start(scene.server.pid());
-    let run = scene.run_campaign(
-        &reference_campaign("growth", "null", &everybody())?,
-        contacts,
-        "engine to null",
-    )?;
+    let run = scene.run_campaign(&reference_campaign("growth", "null", &everybody())?, contacts, "engine to null")?;
     let memory = watch.finish();
     let cpu = import.cpu.total() + run.cpu.total();
     let size = Size {

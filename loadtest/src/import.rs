@@ -45,22 +45,9 @@ pub struct ImportResult {
 
 pub fn run(options: &ImportOptions) -> anyhow::Result<()> {
     let engine = find_binary(options.engine.as_deref())?;
-    let scene = Scene::start(
-        &engine,
-        options.folder.as_deref(),
-        &Connectors {
-            null: true,
-            ..Connectors::default()
-        },
-    )?;
+    let scene = Scene::start(&engine, options.folder.as_deref(), &Connectors { null: true, ..Connectors::default() })?;
     scene.declare(Columns::Ten)?;
-    let base = Base {
-        contacts: options.rows,
-        seed: options.seed,
-        prefix: "c",
-        batch: "base",
-        columns: Columns::Ten,
-    };
+    let base = Base { contacts: options.rows, seed: options.seed, prefix: "c", batch: "base", columns: Columns::Ten };
     let file = scene.generate(&base)?;
     let watch = MachineWatch::start(&[scene.server.pid()]);
     let memory = MemoryWatch::start(scene.server.pid());
@@ -68,12 +55,7 @@ pub fn run(options: &ImportOptions) -> anyhow::Result<()> {
     let upsert = scene.import(&file, options.rows)?;
     let memory = memory.finish();
     let bare_rows_per_second = options.rows as f64 / bare(&file)?;
-    let result = ImportResult {
-        empty,
-        upsert,
-        bare_rows_per_second,
-        memory,
-    };
+    let result = ImportResult { empty, upsert, bare_rows_per_second, memory };
     let report = Report::new(options.clone(), watch.finish(0.0), result);
     scene.server.terminate().context("ending the engine")?;
     say(&report.heading());
@@ -96,25 +78,13 @@ fn bare(file: &Path) -> anyhow::Result<f64> {
 fn lines(result: &ImportResult) -> String {
     let row = |name: &str, run: &ImportRun| {
         let cpu = format!("{:.2}", run.cpu.total() * 1e6 / run.rows as f64);
-        cells([
-            name,
-            &grouped(run.rows as f64),
-            &grouped(run.rows_per_second),
-            &cpu,
-            &mebibytes(run.bytes),
-        ])
+        cells([name, &grouped(run.rows as f64), &grouped(run.rows_per_second), &cpu, &mebibytes(run.bytes)])
     };
     let rows = [
         cells(["import over the API", "rows", "rows/s", "CPU µs/row", "file"]),
         row("into an empty base", &result.empty),
         row("the same again, as upserts", &result.upsert),
-        cells([
-            "csv crate, reading only",
-            "",
-            &grouped(result.bare_rows_per_second),
-            "",
-            "",
-        ]),
+        cells(["csv crate, reading only", "", &grouped(result.bare_rows_per_second), "", ""]),
     ];
     format!(
         "{}\nbar ≥ 200 000 rows/s; memory of the engine: peak RssAnon + RssShmem {}, RssFile {}\n",

@@ -9,9 +9,11 @@
 pub mod api;
 pub mod base;
 pub mod client;
+pub mod disk;
 pub mod email;
 pub mod growth;
 pub mod import;
+pub mod kill;
 pub mod message;
 pub mod peer;
 pub mod proc;

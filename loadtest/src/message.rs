@@ -72,8 +72,6 @@ mod tests {
     }
 
     fn name_at(text: &str) -> &str {
-        text.split(|c: char| !c.is_alphanumeric() && c != '_')
-            .next()
-            .unwrap_or_default()
+        text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
     }
 }

@@ -44,10 +44,7 @@ pub fn smtp_source(sink: SocketAddr, messages: u64, sessions: u64, bytes: u64) -
         .stdin(Stdio::null())
         .spawn()
         .context("starting smtp-source: install it with `apt-get install postfix`")?;
-    let pid = i32::try_from(child.id())
-        .ok()
-        .and_then(Pid::from_raw)
-        .context("pid of smtp-source")?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("pid of smtp-source")?;
     let waited = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
     let seconds = started.elapsed().as_secs_f64();
     let cpu = proc::cpu_of(child.id());
@@ -57,9 +54,5 @@ pub fn smtp_source(sink: SocketAddr, messages: u64, sessions: u64, bytes: u64) -
         bail!("smtp-source ended with {status}");
     }
     let cpu = cpu.context("CPU of smtp-source")?;
-    Ok(PeerRun {
-        command: format!("smtp-source {}", arguments.join(" ")),
-        seconds,
-        cpu,
-    })
+    Ok(PeerRun { command: format!("smtp-source {}", arguments.join(" ")), seconds, cpu })
 }

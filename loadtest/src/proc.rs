@@ -46,10 +46,7 @@ fn parse_stat(stat: &str) -> Option<Cpu> {
     // The name in parentheses may hold anything, so fields are counted from its end: utime and stime are 14 and 15.
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
-    Some(Cpu {
-        user_seconds: ticks()? / TICKS_PER_SECOND,
-        system_seconds: ticks()? / TICKS_PER_SECOND,
-    })
+    Some(Cpu { user_seconds: ticks()? / TICKS_PER_SECOND, system_seconds: ticks()? / TICKS_PER_SECOND })
 }
 
 /// CPU seconds of this process; 0 where /proc is missing.
@@ -78,11 +75,7 @@ fn parse_status(status: &str) -> Memory {
         line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
     };
     let bytes = |name: &str| field(name).unwrap_or(0) * 1_024;
-    Memory {
-        anonymous: bytes("RssAnon:"),
-        shared: bytes("RssShmem:"),
-        file: bytes("RssFile:"),
-    }
+    Memory { anonymous: bytes("RssAnon:"), shared: bytes("RssShmem:"), file: bytes("RssFile:") }
 }
 
 /// Samples the memory of a process until it is stopped.
@@ -116,20 +109,12 @@ impl MemoryWatch {
                 std::thread::sleep(SAMPLE_EVERY);
             }
         });
-        MemoryWatch {
-            stop,
-            own,
-            file,
-            thread: Some(thread),
-        }
+        MemoryWatch { stop, own, file, thread: Some(thread) }
     }
 
     pub fn finish(mut self) -> PeakMemory {
         self.end();
-        PeakMemory {
-            own: self.own.load(Ordering::Relaxed),
-            file: self.file.load(Ordering::Relaxed),
-        }
+        PeakMemory { own: self.own.load(Ordering::Relaxed), file: self.file.load(Ordering::Relaxed) }
     }
 
     fn end(&mut self) {
@@ -173,30 +158,16 @@ impl Disturbance {
 impl MachineWatch {
     /// `own` are the processes that belong to the measurement, besides this one.
     pub fn start(own: &[u32]) -> MachineWatch {
-        let own = own
-            .iter()
-            .copied()
-            .chain([std::process::id()])
-            .map(|pid| (pid, cpu_seconds(pid)))
-            .collect();
+        let own = own.iter().copied().chain([std::process::id()]).map(|pid| (pid, cpu_seconds(pid))).collect();
         let (busy, stolen) = machine_seconds();
-        MachineWatch {
-            started: Instant::now(),
-            busy,
-            stolen,
-            own,
-        }
+        MachineWatch { started: Instant::now(), busy, stolen, own }
     }
 
     /// `ended` is the CPU of children that came and went in between.
     pub fn finish(&self, ended: f64) -> Disturbance {
         let wall = self.started.elapsed().as_secs_f64().max(0.001);
         let (busy, stolen) = machine_seconds();
-        let ours: f64 = self
-            .own
-            .iter()
-            .map(|(pid, before)| (cpu_seconds(*pid) - before).max(0.0))
-            .sum();
+        let ours: f64 = self.own.iter().map(|(pid, before)| (cpu_seconds(*pid) - before).max(0.0)).sum();
         Disturbance {
             foreign_cores: ((busy - self.busy - ours - ended) / wall).max(0.0),
             stolen_cores: ((stolen - self.stolen) / wall).max(0.0),
@@ -216,16 +187,9 @@ fn machine_seconds() -> (f64, f64) {
 fn parse_machine(stat: &str) -> (f64, f64) {
     let line = stat.lines().find(|l| l.starts_with("cpu ")).unwrap_or_default();
     // user nice system idle iowait irq softirq steal
-    let ticks: Vec<f64> = line
-        .split_ascii_whitespace()
-        .skip(1)
-        .filter_map(|f| f.parse().ok())
-        .collect();
+    let ticks: Vec<f64> = line.split_ascii_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
     let at = |i: usize| ticks.get(i).copied().unwrap_or(0.0);
-    (
-        (at(0) + at(1) + at(2) + at(5) + at(6)) / TICKS_PER_SECOND,
-        at(7) / TICKS_PER_SECOND,
-    )
+    ((at(0) + at(1) + at(2) + at(5) + at(6)) / TICKS_PER_SECOND, at(7) / TICKS_PER_SECOND)
 }
 
 /// Waits until the machine has been idle for a second, at most `patience`; what it saw last.
@@ -253,27 +217,18 @@ pub struct Machine {
 impl Machine {
     pub fn read() -> Machine {
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let cpu = cpu.lines().find_map(|l| {
-            l.strip_prefix("model name")?
-                .split_once(':')
-                .map(|(_, name)| name.trim().to_owned())
-        });
+        let cpu = cpu
+            .lines()
+            .find_map(|l| l.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_owned()));
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let kib = memory.lines().find_map(|l| {
-            l.strip_prefix("MemTotal:")?
-                .split_ascii_whitespace()
-                .next()?
-                .parse::<u64>()
-                .ok()
-        });
+        let kib = memory
+            .lines()
+            .find_map(|l| l.strip_prefix("MemTotal:")?.split_ascii_whitespace().next()?.parse::<u64>().ok());
         Machine {
             cpu: cpu.unwrap_or_else(|| "unknown".to_owned()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_bytes: kib.unwrap_or(0) * 1_024,
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")
-                .unwrap_or_default()
-                .trim()
-                .to_owned(),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         }
     }
 }
@@ -286,26 +241,14 @@ mod tests {
     fn stat_is_read_past_any_process_name() {
         let stat = "7 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 1 0 1 1 1";
         let cpu = parse_stat(stat).unwrap();
-        assert_eq!(
-            (cpu.user_seconds, cpu.system_seconds),
-            (2.5, 0.5),
-            "fields 14 and 15 in ticks of 10 ms"
-        );
+        assert_eq!((cpu.user_seconds, cpu.system_seconds), (2.5, 0.5), "fields 14 and 15 in ticks of 10 ms");
         assert_eq!(parse_stat("7 (a) S 1"), None, "a short line is no figure");
     }
 
     #[test]
     fn memory_is_in_bytes_and_missing_fields_are_nothing() {
         let memory = parse_status("Name:\tx\nRssAnon:\t     12 kB\nRssFile:\t 3 kB\n");
-        assert_eq!(
-            memory,
-            Memory {
-                anonymous: 12 * 1_024,
-                shared: 0,
-                file: 3 * 1_024
-            },
-            "kB are KiB"
-        );
+        assert_eq!(memory, Memory { anonymous: 12 * 1_024, shared: 0, file: 3 * 1_024 }, "kB are KiB");
     }
 
     #[test]
@@ -320,10 +263,7 @@ mod tests {
         let held = std::hint::black_box(vec![1u8; 8 << 20]);
         std::thread::sleep(Duration::from_millis(100));
         let peak = watch.finish();
-        assert!(
-            peak.own >= held.len() as u64,
-            "eight MiB on the heap are seen: {peak:?}"
-        );
+        assert!(peak.own >= held.len() as u64, "eight MiB on the heap are seen: {peak:?}");
         assert!(cpu_of(std::process::id()).is_some(), "own stat is readable");
     }
 }

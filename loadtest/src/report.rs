@@ -69,10 +69,7 @@ impl<P: Serialize, R: Serialize> Report<P, R> {
 }
 
 fn revision() -> Option<String> {
-    let out = Command::new("git")
-        .args(["describe", "--always", "--dirty"])
-        .output()
-        .ok()?;
+    let out = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok()?;
     let text = String::from_utf8(out.stdout).ok()?;
     (out.status.success() && !text.trim().is_empty()).then(|| text.trim().to_owned())
 }
@@ -83,14 +80,8 @@ mod tests {
 
     #[test]
     fn a_report_says_where_it_comes_from() {
-        let report = Report::new(
-            serde_json::json!({"contacts": 5}),
-            Disturbance {
-                foreign_cores: 1.5,
-                stolen_cores: 0.0,
-            },
-            7,
-        );
+        let report =
+            Report::new(serde_json::json!({"contacts": 5}), Disturbance { foreign_cores: 1.5, stolen_cores: 0.0 }, 7);
         assert!(
             report.disturbed && report.heading().contains("busy with something else"),
             "it says so: {}",

@@ -52,9 +52,8 @@ pub fn mix(mut z: u64) -> u64 {
 
 /// A number in `0.0..1.0` that depends on the seed and the bytes alone (FNV-1a, then the finaliser).
 pub fn unit_of(seed: u64, bytes: &[u8]) -> f64 {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325 ^ seed, |h, b| {
-        (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash =
+        bytes.iter().fold(0xcbf2_9ce4_8422_2325 ^ seed, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
     (mix(hash) >> 11) as f64 / (1u64 << 53) as f64
 }
 
@@ -66,11 +65,7 @@ mod tests {
     fn the_same_seed_gives_the_same_stream_and_salts_differ() {
         let draw = |mut r: Rng| (0..8).map(|_| r.next_u64()).collect::<Vec<_>>();
         assert_eq!(draw(Rng::new(7)), draw(Rng::new(7)), "a stream is its seed");
-        assert_ne!(
-            draw(Rng::salted(7, 1)),
-            draw(Rng::salted(7, 2)),
-            "salted streams are apart"
-        );
+        assert_ne!(draw(Rng::salted(7, 1)), draw(Rng::salted(7, 2)), "salted streams are apart");
     }
 
     #[test]
@@ -78,9 +73,7 @@ mod tests {
         let mut r = Rng::new(1);
         let hits = (0..100_000).filter(|_| r.chance(0.2)).count();
         assert!((19_000..21_000).contains(&hits), "20 % of 100 000 draws, got {hits}");
-        let by_name = (0..100_000)
-            .filter(|i| unit_of(3, format!("user{i}@example.test").as_bytes()) < 0.05)
-            .count();
+        let by_name = (0..100_000).filter(|i| unit_of(3, format!("user{i}@example.test").as_bytes()) < 0.05).count();
         assert!((4_500..5_500).contains(&by_name), "5 % of 100 000 names, got {by_name}");
         assert!((0..100).all(|_| !r.chance(0.0)), "a share of nothing never hits");
     }

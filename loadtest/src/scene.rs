@@ -106,10 +106,7 @@ impl Scene {
 
     /// Imports a file and waits for its end; a rejected row is an error.
     pub fn import(&self, file: &Path, rows: u64) -> anyhow::Result<ImportRun> {
-        let bytes = file
-            .metadata()
-            .with_context(|| format!("size of {}", file.display()))?
-            .len();
+        let bytes = file.metadata().with_context(|| format!("size of {}", file.display()))?.len();
         let bar = text::bar(rows, "importing");
         let cpu_before = self.cpu()?;
         let started = Instant::now();
@@ -126,14 +123,7 @@ impl Scene {
             import.rejected
         );
         let cpu = self.cpu()?.since(cpu_before);
-        Ok(ImportRun {
-            rows,
-            bytes,
-            seconds,
-            rows_per_second: rows as f64 / seconds,
-            cpu,
-            import,
-        })
+        Ok(ImportRun { rows, bytes, seconds, rows_per_second: rows as f64 / seconds, cpu, import })
     }
 
     /// Creates, starts and awaits a campaign that must reach `messages` contacts, all accepted.
@@ -147,20 +137,9 @@ impl Scene {
         let seconds = started.elapsed().as_secs_f64();
         let cpu = self.cpu()?.since(cpu_before);
         bar.finish_and_clear();
-        ensure!(
-            ledger.holds(),
-            "the ledger of campaign {id} does not balance: {ledger:?}"
-        );
-        ensure!(
-            ledger.accepted == messages,
-            "campaign {id} ended with {ledger:?}, and not with {messages} accepted"
-        );
-        Ok(CampaignRun {
-            messages,
-            seconds,
-            cpu,
-            ledger,
-        })
+        ensure!(ledger.holds(), "the ledger of campaign {id} does not balance: {ledger:?}");
+        ensure!(ledger.accepted == messages, "campaign {id} ended with {ledger:?}, and not with {messages} accepted");
+        Ok(CampaignRun { messages, seconds, cpu, ledger })
     }
 
     fn await_end(&self, id: &str, bar: &ProgressBar) -> anyhow::Result<Ledger> {
@@ -187,11 +166,7 @@ impl Scene {
     pub fn restart(self) -> anyhow::Result<Scene> {
         self.server.terminate().context("ending the engine")?;
         let server = self.plan.start(READY)?;
-        Ok(Scene {
-            server,
-            plan: self.plan,
-            folder: self.folder,
-        })
+        Ok(Scene { server, plan: self.plan, folder: self.folder })
     }
 
     /// Bytes that the data directory takes on disk.

@@ -72,12 +72,7 @@ impl ServerPlan {
         fs::write(&config, connectors.to_toml()).with_context(|| format!("writing {}", config.display()))?;
         let data = folder.join("data");
         fs::create_dir_all(&data).with_context(|| format!("making {}", data.display()))?;
-        Ok(ServerPlan {
-            binary: binary.to_owned(),
-            data,
-            config,
-            log: folder.join("estafette.log"),
-        })
+        Ok(ServerPlan { binary: binary.to_owned(), data, config, log: folder.join("estafette.log") })
     }
 
     /// Starts the process and does not wait for it.
@@ -90,11 +85,7 @@ impl ServerPlan {
                 _ => {}
             }
         }
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.log)
-            .context("opening the log")?;
+        let log = OpenOptions::new().create(true).append(true).open(&self.log).context("opening the log")?;
         let errors = log.try_clone().context("opening the log twice")?;
         Command::new(&self.binary)
             .arg("serve")
@@ -107,12 +98,7 @@ impl ServerPlan {
             .stdout(log)
             .stderr(errors)
             .spawn()
-            .with_context(|| {
-                format!(
-                    "starting {}: build it with `cargo build --release`",
-                    self.binary.display()
-                )
-            })
+            .with_context(|| format!("starting {}: build it with `cargo build --release`", self.binary.display()))
     }
 
     /// Starts the engine and waits until it says that it is ready.
@@ -120,11 +106,7 @@ impl ServerPlan {
         let started = Instant::now();
         let mut child = self.spawn()?;
         match self.wait_ready(&mut child, started + patience) {
-            Ok(api) => Ok(Server {
-                child,
-                api,
-                recovery: started.elapsed(),
-            }),
+            Ok(api) => Ok(Server { child, api, recovery: started.elapsed() }),
             Err(error) => {
                 end(&mut child);
                 Err(error.context(format!("last lines of its log:\n{}", self.log_tail())))
@@ -191,10 +173,7 @@ impl Server {
 
     /// SIGTERM; the engine must drain and exit with 0.
     pub fn terminate(mut self) -> anyhow::Result<()> {
-        let pid = i32::try_from(self.child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .context("pid of the engine")?;
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("pid of the engine")?;
         kill_process(pid, Signal::TERM).context("telling the engine to end")?;
         let until = Instant::now() + DRAIN;
         loop {
@@ -222,13 +201,9 @@ fn end(child: &mut Child) {
 
 /// The engine's binary: the one named, else `ESTAFETTE_BIN`, else the one beside this program.
 pub fn find_binary(named: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let beside = std::env::current_exe()
-        .context("finding this program")?
-        .with_file_name("estafette");
-    let path = named
-        .map(Path::to_owned)
-        .or_else(|| std::env::var_os("ESTAFETTE_BIN").map(PathBuf::from))
-        .unwrap_or(beside);
+    let beside = std::env::current_exe().context("finding this program")?.with_file_name("estafette");
+    let path =
+        named.map(Path::to_owned).or_else(|| std::env::var_os("ESTAFETTE_BIN").map(PathBuf::from)).unwrap_or(beside);
     match File::open(&path) {
         Ok(_) => Ok(path),
         Err(error) => bail!(
@@ -254,11 +229,7 @@ mod tests {
         let tables = parsed["connectors"].as_array().unwrap();
         assert_eq!(tables.len(), 2, "relay and null");
         assert_eq!(tables[0]["port"].as_integer(), Some(2525), "the sink's port");
-        assert_eq!(
-            tables[0]["retry_schedule_seconds"].as_array().map(Vec::len),
-            Some(1),
-            "extras are kept"
-        );
+        assert_eq!(tables[0]["retry_schedule_seconds"].as_array().map(Vec::len), Some(1), "extras are kept");
     }
 
     #[test]

@@ -33,13 +33,7 @@ pub fn bar(total: u64, what: &'static str) -> ProgressBar {
 /// A table whose first column is text and whose others are right-aligned.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| {
-        rows.iter()
-            .filter_map(|r| r.get(c))
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or(0)
-    };
+    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in rows {
@@ -107,14 +101,7 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let text = table(&[
-            cells(["sender", "rate"]),
-            cells(["a", "1"]),
-            cells(["longer name", "12 345"]),
-        ]);
-        assert_eq!(
-            text, "sender         rate\na                 1\nlonger name  12 345\n",
-            "first left, others right"
-        );
+        let text = table(&[cells(["sender", "rate"]), cells(["a", "1"]), cells(["longer name", "12 345"])]);
+        assert_eq!(text, "sender         rate\na                 1\nlonger name  12 345\n", "first left, others right");
     }
 }

@@ -116,7 +116,7 @@ impl Book {
         let (done, wait) = crossbeam::channel::bounded(1);
         let want = Want::durable(move |seq| {
             // The waiter may have given up; then there is nobody to tell.
-            drop(done.try_send(seq));
+            done.try_send(seq).ok();
         });
         let seq = self.commit_by(decide, want)?;
         if seq.is_some() {

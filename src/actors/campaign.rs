@@ -124,7 +124,8 @@ impl CampaignActor {
         let decided = self.book.commit_by::<CommitError>(
             |state| {
                 let delivery = state.delivery(context.delivery)?;
-                let wanted = decide::rows_to_claim(delivery, &leg.classes, class, grant.rows.min(BATCH_CONTACTS_MAX), now);
+                let wanted =
+                    decide::rows_to_claim(delivery, &leg.classes, class, grant.rows.min(BATCH_CONTACTS_MAX), now);
                 let count = usize::try_from(wanted.len()).unwrap_or(usize::MAX);
                 let used = line.fair.lock().claimed(grant.id, count);
                 let positions = if used && count > 0 { self.pool.take(wanted.len()) } else { None };
@@ -138,7 +139,8 @@ impl CampaignActor {
                 let scopes = line.limits.limited(&scopes_of(class, context.delivery.run));
                 let pool = Arc::clone(&self.pool);
                 let at = line.clock.monotonic();
-                let batch = LiveBatch::new(id, Arc::clone(context), scopes, class, &wanted, positions.clone(), pool, at);
+                let batch =
+                    LiveBatch::new(id, Arc::clone(context), scopes, class, &wanted, positions.clone(), pool, at);
                 let batch = Arc::new(batch);
                 let unmarked = u32::try_from(count).unwrap_or(u32::MAX);
                 line.ahead.lock().push(Ahead { key: grant.key, batch: Arc::downgrade(&batch), unmarked });
@@ -183,8 +185,14 @@ impl CampaignActor {
             let settled = self.book.commit_by::<CommitError>(
                 |state| {
                     let delivery = state.delivery(leg.context.delivery)?;
-                    let fact =
-                        decide::settle(report.batch.id, delivery, &leg.line.retry, &report.accepted, &report.others, now);
+                    let fact = decide::settle(
+                        report.batch.id,
+                        delivery,
+                        &leg.line.retry,
+                        &report.accepted,
+                        &report.others,
+                        now,
+                    );
                     let hard = fact.rejected.iter().find(|(class, _)| *class == RejectClass::HardBounce);
                     bounced = hard.map(|(_, rows)| rows.clone()).unwrap_or_default();
                     Ok(Some(Fact::Settled(fact)))
@@ -258,7 +266,8 @@ impl CampaignActor {
                 let count = usize::try_from(rows.len()).unwrap_or(usize::MAX);
                 let key = DemandKey { delivery: leg.context.delivery, class: open.batch.class };
                 let want = self.ending(&leg.line, key, count, Arc::clone(&open.batch));
-                let fact = Fact::Returned(Returned { batch: id, delivery: leg.context.delivery, rows, at: self.book.now() });
+                let fact =
+                    Fact::Returned(Returned { batch: id, delivery: leg.context.delivery, rows, at: self.book.now() });
                 if let Err(error) = self.book.commit(&fact, want) {
                     tracing::error!(batch = %id, %error, "withdrawn rows were not returned");
                 }

@@ -11,7 +11,7 @@ use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 
 use crate::actors::lanes::LiveBatch;
 use crate::actors::lanes::threads::LaneThreads;
-use crate::actors::line::{Line, LineFigures};
+use crate::actors::line::Line;
 use crate::actors::{ChannelWord, Join, LaneReport, Leave, Nudge};
 use crate::channels::LaneEvent;
 use crate::channels::limits_table::Scope;
@@ -136,17 +136,18 @@ impl ChannelActor {
                 }
             }
             LaneEvent::Closed { reason } => {
-                figures.open_connections.fetch_update(
-                    std::sync::atomic::Ordering::Relaxed,
-                    std::sync::atomic::Ordering::Relaxed,
-                    |open| Some(open.saturating_sub(1)),
-                ).ok();
+                figures
+                    .open_connections
+                    .fetch_update(std::sync::atomic::Ordering::Relaxed, std::sync::atomic::Ordering::Relaxed, |open| {
+                        Some(open.saturating_sub(1))
+                    })
+                    .ok();
                 tracing::debug!(connector = %self.line.name, reason, "a lane's connection closed");
             }
             LaneEvent::Throttled { reply } => {
                 Line::count(&figures.throttled);
                 self.problem(&reply);
-                let rate = self.line.limits.with(|limits| limits.slow_down(Scope::Connector, now));
+                let rate = self.line.limits.with(|limits| limits.slow_down(Scope::Connector, None, now));
                 if rate.is_some() {
                     self.line.fair.lock().set_rate(Scope::Connector, rate);
                     self.take_back_all();
@@ -164,7 +165,7 @@ impl ChannelActor {
                 self.line.circuit.lock().sender_refused(now);
                 self.take_back_all();
             }
-            LaneEvent::RoundTrip { duration } => LineFigures::round_trip(&self.line.name, duration),
+            LaneEvent::RoundTrip { duration } => figures.round_trips.record(duration),
         }
     }
 

@@ -39,7 +39,8 @@ impl CommitterActor {
         }
         let bytes = self.book.journal().stats().bytes;
         let due = bytes.saturating_sub(self.bytes_at_snapshot) >= SNAPSHOT_AFTER_BYTES;
-        if due && matches!(self.book.journal().status(), Status::Ok) && !self.snapshotting.swap(true, Ordering::AcqRel) {
+        if due && matches!(self.book.journal().status(), Status::Ok) && !self.snapshotting.swap(true, Ordering::AcqRel)
+        {
             self.bytes_at_snapshot = bytes;
             self.make_snapshot();
         }

@@ -35,7 +35,13 @@ impl Classes {
 }
 
 /// The rows that a grant claims now.
-pub fn rows_to_claim(delivery: &Delivery, classes: &Classes, class: ClassId, rows: usize, now: Timestamp) -> RoaringBitmap {
+pub fn rows_to_claim(
+    delivery: &Delivery,
+    classes: &Classes,
+    class: ClassId,
+    rows: usize,
+    now: Timestamp,
+) -> RoaringBitmap {
     delivery.ready(now, rows, classes.filter(class))
 }
 
@@ -131,7 +137,8 @@ pub fn to_suppress(state: &State, run: &Run, bounced: &RoaringBitmap, after: u32
     }
     let bounces_of = |row: u32| {
         let deliveries = state.runs.values().flat_map(|r| &r.deliveries).filter(|d| d.space == space_of(run));
-        let bounced = deliveries.filter(|d| d.rejected.get(&RejectClass::HardBounce).is_some_and(|rows| rows.contains(row)));
+        let bounced =
+            deliveries.filter(|d| d.rejected.get(&RejectClass::HardBounce).is_some_and(|rows| rows.contains(row)));
         u32::try_from(bounced.count()).unwrap_or(u32::MAX)
     };
     bounced.iter().filter(|row| after == 1 || bounces_of(*row) >= after).collect()

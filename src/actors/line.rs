@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use actix::Recipient;
 use parking_lot::Mutex;
@@ -60,7 +61,27 @@ pub struct LineFigures {
     pub open_connections: AtomicU64,
     pub connect_failures: AtomicU64,
     pub throttled: AtomicU64,
+    pub round_trips: RoundTrips,
     pub last_problem: Mutex<String>,
+}
+
+/// Upper ends of the buckets of [`RoundTrips`], seconds.
+pub const ROUND_TRIP_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// Round trips from mark to answer, by bucket; the last counts what is above all.
+#[derive(Debug, Default)]
+pub struct RoundTrips {
+    pub counts: [AtomicU64; ROUND_TRIP_BUCKETS.len() + 1],
+    pub sum_micros: AtomicU64,
+}
+
+impl RoundTrips {
+    pub fn record(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = ROUND_TRIP_BUCKETS.iter().position(|end| seconds <= *end).unwrap_or(ROUND_TRIP_BUCKETS.len());
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_micros.fetch_add(u64::try_from(duration.as_micros()).unwrap_or(0), Ordering::Relaxed);
+    }
 }
 
 impl Line {

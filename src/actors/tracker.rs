@@ -64,7 +64,7 @@ impl TrackerActor {
             let want = Want::written(move |_| {
                 for waiter in done {
                     // The asker may have hung up.
-                    drop(waiter.send(()));
+                    waiter.send(()).ok();
                 }
             });
             if let Err(error) = self.book.commit(&fact, want) {

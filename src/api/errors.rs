@@ -104,17 +104,8 @@ pub struct ErrorBody {
 
 impl ErrorBody {
     pub fn new(code: Code, message: String, details: serde_json::Value) -> ErrorBody {
-        let details = if details.is_null() {
-            serde_json::json!({})
-        } else {
-            details
-        };
-        ErrorBody {
-            code: code.name().to_owned(),
-            message,
-            link: format!("/docs#{}", code.name()),
-            details,
-        }
+        let details = if details.is_null() { serde_json::json!({}) } else { details };
+        ErrorBody { code: code.name().to_owned(), message, link: format!("/docs#{}", code.name()), details }
     }
 }
 
@@ -130,16 +121,8 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), count, "a code stands twice in the table");
         for code in Code::ALL {
-            assert!(
-                (400..600).contains(&code.status()),
-                "{} has a status that is no error",
-                code.name()
-            );
-            assert!(
-                code.text().ends_with('.'),
-                "{} is not explained in a sentence",
-                code.name()
-            );
+            assert!((400..600).contains(&code.status()), "{} has a status that is no error", code.name());
+            assert!(code.text().ends_with('.'), "{} is not explained in a sentence", code.name());
         }
     }
 }

@@ -137,14 +137,7 @@ fn single(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
     let message = message(spec, MessageId(0))?;
     let mut parts = GraphParts::default();
     parts.node(START, "start", NodeKind::Start);
-    parts.node(
-        SEND,
-        "send",
-        NodeKind::Send {
-            delivery: 0,
-            message: message.id.0,
-        },
-    );
+    parts.node(SEND, "send", NodeKind::Send { delivery: 0, message: message.id.0 });
     parts.node(END, "end", NodeKind::End { kind: EndKind::Neutral });
     parts.edge(START, Exit::NEXT, SEND);
     parts.edge(SEND, Exit::NEXT, END);
@@ -157,10 +150,7 @@ fn single(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
         same_address: spec.same_address.unwrap_or_default(),
         retry_deadline: retry_deadline(spec),
         send_until: spec.send_until,
-        sends: vec![SendPlan {
-            node: SEND,
-            message: message.id,
-        }],
+        sends: vec![SendPlan { node: SEND, message: message.id }],
     };
     Ok(Compiled {
         name: required("name", spec.name.clone())?,
@@ -195,16 +185,11 @@ fn audience(spec: &CampaignSpec) -> Result<AudiencePlan, CompileError> {
         (None, None, true) => AudienceSource::All,
         _ => return Err(CompileError::Audience),
     };
-    Ok(AudiencePlan {
-        source,
-        exclude: audience.exclude.clone(),
-    })
+    Ok(AudiencePlan { source, exclude: audience.exclude.clone() })
 }
 
 fn retry_deadline(spec: &CampaignSpec) -> Duration {
-    let hours = spec
-        .retry_deadline_hours
-        .unwrap_or(limits::RETRY_DEADLINE_HOURS_DEFAULT);
+    let hours = spec.retry_deadline_hours.unwrap_or(limits::RETRY_DEADLINE_HOURS_DEFAULT);
     Duration::from_secs(u64::from(hours.min(limits::RETRY_DEADLINE_HOURS_MAX)) * 3_600)
 }
 
@@ -248,34 +233,15 @@ messages_per_second = 500
         assert_eq!(render(&compiled.graph, GraphFormat::Text, None), expected, "graph");
         assert_eq!(compiled.deliveries.len(), 1, "one delivery");
         let delivery = compiled.delivery(0).expect("delivery 0");
-        assert_eq!(
-            (delivery.mode, delivery.same_address),
-            (Mode::AtLeastOnce, SameAddress::Newest),
-            "modes"
-        );
+        assert_eq!((delivery.mode, delivery.same_address), (Mode::AtLeastOnce, SameAddress::Newest), "modes");
         assert_eq!(delivery.retry_deadline, Duration::from_secs(36_000), "retry deadline");
         assert_eq!(delivery.message_at(SEND), Some(MessageId(0)), "message of the send");
         assert_eq!(delivery.message_at(END), None, "no message at the end");
         let message = compiled.message(MessageId(0)).expect("message 0");
-        assert_eq!(
-            (message.connector.as_str(), message.topic.as_str()),
-            ("relay", "news"),
-            "connector and topic"
-        );
+        assert_eq!((message.connector.as_str(), message.topic.as_str()), ("relay", "news"), "connector and topic");
         assert_eq!(message.fields["subject"], "Hello", "content is passed through");
-        assert_eq!(
-            compiled.audience.source,
-            AudienceSource::List("customers".into()),
-            "audience"
-        );
-        assert_eq!(
-            compiled.limits,
-            RunLimits {
-                messages_per_second: Some(500),
-                weight: 1
-            },
-            "limits"
-        );
+        assert_eq!(compiled.audience.source, AudienceSource::List("customers".into()), "audience");
+        assert_eq!(compiled.limits, RunLimits { messages_per_second: Some(500), weight: 1 }, "limits");
     }
 
     #[test]
@@ -286,10 +252,7 @@ messages_per_second = 500
             let of_graph: Vec<NodeId> = compiled.graph.sends_of(delivery.index).collect();
             let of_plan: Vec<NodeId> = delivery.sends.iter().map(|s| s.node).collect();
             assert_eq!(of_plan, of_graph, "sends");
-            assert!(
-                delivery.sends.iter().all(|s| compiled.message(s.message).is_some()),
-                "messages exist"
-            );
+            assert!(delivery.sends.iter().all(|s| compiled.message(s.message).is_some()), "messages exist");
         }
     }
 
@@ -316,18 +279,8 @@ messages_per_second = 500
     fn an_incomplete_spec_names_what_is_missing() {
         for (line, error) in [
             ("name = \"spring\"", CompileError::Missing { path: "name" }),
-            (
-                "channel = \"email\"",
-                CompileError::Missing {
-                    path: "message.channel",
-                },
-            ),
-            (
-                "connector = \"relay\"",
-                CompileError::Missing {
-                    path: "message.connector",
-                },
-            ),
+            ("channel = \"email\"", CompileError::Missing { path: "message.channel" }),
+            ("connector = \"relay\"", CompileError::Missing { path: "message.connector" }),
             ("topic = \"news\"", CompileError::Missing { path: "message.topic" }),
             ("list = \"customers\"", CompileError::Audience),
         ] {

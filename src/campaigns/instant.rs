@@ -13,9 +13,9 @@ pub(super) const TOML_DATETIME: &str = "$__toml_private_datetime";
 pub(super) fn parse(text: &str) -> Result<Timestamp, String> {
     match text.parse::<jiff::Timestamp>() {
         Ok(time) => Ok(Timestamp(time.as_millisecond())),
-        Err(_) => Err(format!(
-            "{text:?} is no instant; write it with an offset, such as \"2026-12-01T18:00:00+01:00\""
-        )),
+        Err(_) => {
+            Err(format!("{text:?} is no instant; write it with an offset, such as \"2026-12-01T18:00:00+01:00\""))
+        }
     }
 }
 

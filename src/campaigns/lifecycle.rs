@@ -145,17 +145,8 @@ pub fn next(state: State, trigger: Trigger) -> Result<State, IllegalMove> {
 }
 
 impl State {
-    pub const ALL: [State; 9] = [
-        Draft,
-        AwaitingApproval,
-        Scheduled,
-        Running,
-        Paused,
-        Stopping,
-        Stopped,
-        Finished,
-        Archived,
-    ];
+    pub const ALL: [State; 9] =
+        [Draft, AwaitingApproval, Scheduled, Running, Paused, Stopping, Stopped, Finished, Archived];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -177,10 +168,7 @@ impl State {
 
     /// The triggers that lead on from here, in the order of the table.
     pub fn legal(self) -> impl Iterator<Item = Trigger> {
-        MOVES
-            .iter()
-            .filter(move |(from, _, _)| *from == self)
-            .map(|(_, by, _)| *by)
+        MOVES.iter().filter(move |(from, _, _)| *from == self).map(|(_, by, _)| *by)
     }
 
     /// Whether the spec may be changed.
@@ -298,11 +286,7 @@ mod tests {
 
     #[test]
     fn every_pair_of_state_and_trigger_is_as_the_table_by_hand_says() {
-        assert_eq!(
-            EXPECTED.iter().map(|(s, _)| *s).collect::<Vec<_>>(),
-            State::ALL,
-            "all states, in order"
-        );
+        assert_eq!(EXPECTED.iter().map(|(s, _)| *s).collect::<Vec<_>>(), State::ALL, "all states, in order");
         for (state, cells) in EXPECTED {
             let cells: Vec<&str> = cells.split(' ').collect();
             assert_eq!(cells.len(), Trigger::ALL.len(), "{state}: all triggers");
@@ -327,10 +311,7 @@ mod tests {
             }
         }
         let pause = next(Draft, Trigger::Pause).expect_err("refused").to_string();
-        assert_eq!(
-            pause,
-            "cannot pause a campaign that is draft; legal now: start, schedule, submit, archive"
-        );
+        assert_eq!(pause, "cannot pause a campaign that is draft; legal now: start, schedule, submit, archive");
         let settle = next(Stopped, Trigger::SettleReopens).expect_err("refused").to_string();
         assert!(settle.contains("linked run"), "{settle}");
         let nothing = next(Archived, Trigger::Start).expect_err("refused").to_string();
@@ -352,11 +333,7 @@ mod tests {
         }
         for state in State::ALL {
             assert!(reached.contains(&state), "{state} is reached");
-            assert_eq!(
-                state.legal().next().is_none(),
-                state == Archived,
-                "{state}: a way leads on"
-            );
+            assert_eq!(state.legal().next().is_none(), state == Archived, "{state}: a way leads on");
         }
     }
 

@@ -29,11 +29,7 @@ pub struct SpecError {
 
 impl SpecError {
     fn at_start(message: impl Into<String>) -> SpecError {
-        SpecError {
-            line: 1,
-            column: 1,
-            message: message.into(),
-        }
+        SpecError { line: 1, column: 1, message: message.into() }
     }
 }
 
@@ -41,18 +37,11 @@ impl SpecError {
 pub fn parse(text: &str, format: Format) -> Result<CampaignSpec, SpecError> {
     if text.len() > limits::SPEC_BYTES_MAX {
         let max = limits::SPEC_BYTES_MAX;
-        return Err(SpecError::at_start(format!(
-            "the spec has {} bytes, and {max} is the most",
-            text.len()
-        )));
+        return Err(SpecError::at_start(format!("the spec has {} bytes, and {max} is the most", text.len())));
     }
     match format {
-        Format::Toml => toml::from_str(text)
-            .map(|Table(spec)| spec)
-            .map_err(|e| from_toml(text, &e)),
-        Format::Json => serde_json::from_str(without_mark(text))
-            .map(|Table(spec)| spec)
-            .map_err(|e| from_json(&e)),
+        Format::Toml => toml::from_str(text).map(|Table(spec)| spec).map_err(|e| from_toml(text, &e)),
+        Format::Json => serde_json::from_str(without_mark(text)).map(|Table(spec)| spec).map_err(|e| from_json(&e)),
     }
 }
 
@@ -72,9 +61,7 @@ pub fn merge_patch(spec: &CampaignSpec, patch: &str, format: Format) -> Result<C
     let size = merged.to_json().len();
     if size > limits::SPEC_BYTES_MAX {
         let max = limits::SPEC_BYTES_MAX;
-        return Err(SpecError::at_start(format!(
-            "the patched spec would have {size} bytes, and {max} is the most"
-        )));
+        return Err(SpecError::at_start(format!("the patched spec would have {size} bytes, and {max} is the most")));
     }
     Ok(merged)
 }
@@ -133,11 +120,7 @@ fn from_json(error: &serde_json::Error) -> SpecError {
     let full = error.to_string();
     let suffix = format!(" at line {} column {}", error.line(), error.column());
     let message = full.strip_suffix(&suffix).unwrap_or(&full);
-    SpecError {
-        line: error.line().max(1),
-        column: error.column().max(1),
-        message: reword(message),
-    }
+    SpecError { line: error.line().max(1), column: error.column().max(1), message: reword(message) }
 }
 
 /// Keys of the spec by the table that they stand in.
@@ -157,20 +140,7 @@ const PLACES: [(&str, &[&str]); 4] = [
         ],
     ),
     ("audience", &["segment", "list", "all", "exclude"]),
-    (
-        "message",
-        &[
-            "channel",
-            "connector",
-            "topic",
-            "from",
-            "reply_to",
-            "subject",
-            "html",
-            "mjml",
-            "text",
-        ],
-    ),
+    ("message", &["channel", "connector", "topic", "from", "reply_to", "subject", "html", "mjml", "text"]),
     ("limits", &["messages_per_second", "weight"]),
 ];
 
@@ -268,82 +238,27 @@ weight = 3
 
     /// Text, format, line and column (0: not held against), part of the message.
     const FAULTS: &[(&str, Format, (usize, usize), &str)] = &[
-        (
-            "name = \"a\"\nnmae = 1",
-            Format::Toml,
-            (2, 1),
-            "unknown key \"nmae\"; did you mean \"name\"?",
-        ),
-        (
-            "[audience]\nsegmnet = 'a'",
-            Format::Toml,
-            (2, 1),
-            "did you mean \"segment\"?",
-        ),
-        (
-            "[limits]\nmode = \"strict\"",
-            Format::Toml,
-            (2, 1),
-            "it stands at the top",
-        ),
-        (
-            "[limits]\nlist = \"a\"",
-            Format::Toml,
-            (2, 1),
-            "it stands in [audience]",
-        ),
+        ("name = \"a\"\nnmae = 1", Format::Toml, (2, 1), "unknown key \"nmae\"; did you mean \"name\"?"),
+        ("[audience]\nsegmnet = 'a'", Format::Toml, (2, 1), "did you mean \"segment\"?"),
+        ("[limits]\nmode = \"strict\"", Format::Toml, (2, 1), "it stands at the top"),
+        ("[limits]\nlist = \"a\"", Format::Toml, (2, 1), "it stands in [audience]"),
         ("subject = \"a\"", Format::Toml, (1, 1), "it stands in [message]"),
-        (
-            "[message]\nchanel = \"email\"",
-            Format::Toml,
-            (1, 1),
-            "did you mean \"channel\"?",
-        ),
-        (
-            "mode = \"stric\"",
-            Format::Toml,
-            (1, 8),
-            "unknown value \"stric\"; did you mean \"strict\"?",
-        ),
+        ("[message]\nchanel = \"email\"", Format::Toml, (1, 1), "did you mean \"channel\"?"),
+        ("mode = \"stric\"", Format::Toml, (1, 8), "unknown value \"stric\"; did you mean \"strict\"?"),
         ("kind = \"ab\"", Format::Toml, (1, 8), "unknown value \"ab\""),
-        (
-            "[message]\nchannel = \"fax\"",
-            Format::Toml,
-            (2, 11),
-            "allowed: email, sms",
-        ),
+        ("[message]\nchannel = \"fax\"", Format::Toml, (2, 11), "allowed: email, sms"),
         ("[limits]\nmessages_per_second = -5", Format::Toml, (2, 23), "-5"),
-        (
-            "send_until = 2026-12-01T18:00:00",
-            Format::Toml,
-            (1, 14),
-            "write it with an offset",
-        ),
+        ("send_until = 2026-12-01T18:00:00", Format::Toml, (1, 14), "write it with an offset"),
         ("send_until = \"tomorrow\"", Format::Toml, (1, 14), "no instant"),
         ("name = \"é\" \"", Format::Toml, (1, 12), "unexpected"),
         ("name = \"a\"\nname = \"b\"", Format::Toml, (2, 1), "duplicate"),
         ("name = \"a\\u0001\"", Format::Toml, (1, 8), "control character U+0001"),
-        (
-            "[message]\nhtml = \"a\\u0002\"",
-            Format::Toml,
-            (2, 8),
-            "control character U+0002",
-        ),
+        ("[message]\nhtml = \"a\\u0002\"", Format::Toml, (2, 8), "control character U+0002"),
         ("[message]\npriority = 1.5", Format::Toml, (2, 12), "must be whole"),
         ("{\n \"nmae\": 1}", Format::Json, (2, 7), "did you mean \"name\"?"),
         ("{\"name\": \"a\", \"name\": \"b\"}", Format::Json, (1, 20), "duplicate"),
-        (
-            "{\"message\": {\"html\": \"a\", \"html\": \"b\"}}",
-            Format::Json,
-            (1, 38),
-            "stands twice",
-        ),
-        (
-            "{\"message\": {\"topic\": \"a\", \"topic\": \"b\"}}",
-            Format::Json,
-            (1, 0),
-            "stands twice",
-        ),
+        ("{\"message\": {\"html\": \"a\", \"html\": \"b\"}}", Format::Json, (1, 38), "stands twice"),
+        ("{\"message\": {\"topic\": \"a\", \"topic\": \"b\"}}", Format::Json, (1, 0), "stands twice"),
         ("{\"name\": ", Format::Json, (1, 9), "EOF"),
         ("[1]", Format::Json, (1, 0), "expected a table"),
         ("null", Format::Json, (1, 0), "expected a table"),
@@ -366,19 +281,12 @@ weight = 3
 
     #[test]
     fn deep_and_large_texts_are_refused() {
-        let deep = format!(
-            "{{\"message\":{{\"x\":{}{}}}}}",
-            "[".repeat(100_000),
-            "]".repeat(100_000)
-        );
+        let deep = format!("{{\"message\":{{\"x\":{}{}}}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(json(&deep).is_err(), "deep JSON");
         let deep = format!("[message]\nx = {}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(toml(&deep).is_err(), "deep TOML");
         let large = format!("{{\"name\":\"{}\"}}", "a".repeat(limits::SPEC_BYTES_MAX));
-        assert!(
-            json(&large).expect_err("large").message.contains("is the most"),
-            "large"
-        );
+        assert!(json(&large).expect_err("large").message.contains("is the most"), "large");
     }
 
     #[test]
@@ -394,23 +302,11 @@ weight = 3
         );
         assert_eq!(patched.audience.exclude, spec.audience.exclude, "kept");
         assert_eq!(patched.message.fields["subject"], "Hi", "content");
-        assert_eq!(
-            patched.message.fields["headers"],
-            serde_json::json!({ "X-New": "2" }),
-            "nested content"
-        );
+        assert_eq!(patched.message.fields["headers"], serde_json::json!({ "X-New": "2" }), "nested content");
         assert_eq!(patched.limits, Default::default(), "a table removed");
-        assert_eq!(
-            merge_patch(&spec, "{}", Format::Json),
-            Ok(spec.clone()),
-            "an empty patch"
-        );
+        assert_eq!(merge_patch(&spec, "{}", Format::Json), Ok(spec.clone()), "an empty patch");
         let toml_patch = merge_patch(&spec, "send_until = 2027-01-01T00:00:00Z", Format::Toml).expect("patched");
-        assert_eq!(
-            toml_patch.send_until.map(|t| t.to_string()).as_deref(),
-            Some("2027-01-01T00:00:00Z"),
-            "TOML"
-        );
+        assert_eq!(toml_patch.send_until.map(|t| t.to_string()).as_deref(), Some("2027-01-01T00:00:00Z"), "TOML");
     }
 
     #[test]
@@ -421,10 +317,7 @@ weight = 3
         assert!(error.message.contains("did you mean \"weight\"?"), "{error}");
         assert!(merge_patch(&spec, "[]", Format::Json).is_err(), "no object");
         assert!(merge_patch(&spec, "null", Format::Json).is_err(), "nothing");
-        assert!(
-            merge_patch(&spec, "{\"limits\": 3}", Format::Json).is_err(),
-            "wrong type"
-        );
+        assert!(merge_patch(&spec, "{\"limits\": 3}", Format::Json).is_err(), "wrong type");
     }
 
     #[test]
@@ -453,11 +346,7 @@ weight = 3
             (r#"{"a":"b"}"#, r#"{"a":null}"#, "{}"),
             (r#"{"a":["b"]}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
             (r#"{"a":"c"}"#, r#"{"a":["b"]}"#, r#"{"a":["b"]}"#),
-            (
-                r#"{"a":{"b":"c"}}"#,
-                r#"{"a":{"b":"d","c":null}}"#,
-                r#"{"a":{"b":"d"}}"#,
-            ),
+            (r#"{"a":{"b":"c"}}"#, r#"{"a":{"b":"d","c":null}}"#, r#"{"a":{"b":"d"}}"#),
             (r#"{"a":[{"b":"c"}]}"#, r#"{"a":[1]}"#, r#"{"a":[1]}"#),
             (r#"["a","b"]"#, r#"["c","d"]"#, r#"["c","d"]"#),
             (r#"{"a":"b"}"#, r#"["c"]"#, r#"["c"]"#),

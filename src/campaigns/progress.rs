@@ -36,12 +36,7 @@ pub struct RateRing {
 impl RateRing {
     /// Begins to measure; also after a pause, so that the pause does not count as slowness.
     pub fn starting(now: Monotonic) -> RateRing {
-        RateRing {
-            counts: [0; RATE_RING_SECONDS],
-            newest: second(now),
-            since: now,
-            last: now,
-        }
+        RateRing { counts: [0; RATE_RING_SECONDS], newest: second(now), since: now, last: now }
     }
 
     /// Rows got their final outcome.
@@ -64,9 +59,7 @@ impl RateRing {
         let whole = seconds.min(RATE_RING_SECONDS as u64 - 1);
         let oldest = running.saturating_sub(whole);
         let kept_from = (self.newest + 1).saturating_sub(RATE_RING_SECONDS as u64);
-        let sum: u64 = (oldest.max(kept_from)..=running.min(self.newest))
-            .map(|s| self.counts[place(s)])
-            .sum();
+        let sum: u64 = (oldest.max(kept_from)..=running.min(self.newest)).map(|s| self.counts[place(s)]).sum();
         let window = now.since(Monotonic(oldest * NANOS).max(self.since)).max(MEASURED_LEAST);
         sum as f64 / window.as_secs_f64()
     }
@@ -233,12 +226,7 @@ pub struct Progress {
 }
 
 pub fn progress(input: &ProgressInput<'_>) -> Progress {
-    let Counts {
-        pending,
-        claimed,
-        deferred,
-        ..
-    } = input.counts;
+    let Counts { pending, claimed, deferred, .. } = input.counts;
     let remaining = pending + claimed + deferred;
     let stands = input.ring.idle(input.monotonic) >= STALL_AFTER;
     let reason = if remaining == 0 { None } else { reason(input) };
@@ -247,11 +235,7 @@ pub fn progress(input: &ProgressInput<'_>) -> Progress {
     let bounds = |r: &StallReason| !matches!(r, StallReason::Provider | StallReason::NoGrant);
     Progress {
         remaining,
-        rate: if stands {
-            0.0
-        } else {
-            input.ring.rate(input.monotonic, SHOWN_SECONDS)
-        },
+        rate: if stands { 0.0 } else { input.ring.rate(input.monotonic, SHOWN_SECONDS) },
         eta: eta(input, remaining, stands),
         stall,
         slowed_by: if stall.is_none() { reason.filter(bounds) } else { None },
@@ -260,12 +244,7 @@ pub fn progress(input: &ProgressInput<'_>) -> Progress {
 
 /// The first reason that holds, in the order of [`StallReason::ALL`]; `None` if the state is one that does not send.
 fn reason(input: &ProgressInput<'_>) -> Option<StallReason> {
-    let Counts {
-        pending,
-        held,
-        claimed,
-        deferred,
-    } = input.counts;
+    let Counts { pending, held, claimed, deferred } = input.counts;
     match input.state {
         State::Paused => return Some(StallReason::Paused),
         State::Stopping => return Some(StallReason::Stopping),
@@ -304,11 +283,7 @@ fn eta(input: &ProgressInput<'_>, remaining: u64, stands: bool) -> Option<Durati
     if remaining == 0 {
         return Some(Duration::ZERO);
     }
-    let retries = if deferred > 0 {
-        input.retries_until?.saturating_since(input.now)
-    } else {
-        Duration::ZERO
-    };
+    let retries = if deferred > 0 { input.retries_until?.saturating_since(input.now) } else { Duration::ZERO };
     if remaining == deferred {
         return Some(retries);
     }
@@ -355,10 +330,7 @@ mod tests {
     }
 
     fn pending(pending: u64) -> Counts {
-        Counts {
-            pending,
-            ..Counts::default()
-        }
+        Counts { pending, ..Counts::default() }
     }
 
     #[test]
@@ -377,11 +349,7 @@ mod tests {
     fn a_gap_longer_than_the_ring_leaves_nothing_behind() {
         let mut ring = steady(500, 60);
         ring.record(at(500_000), 10);
-        assert!(
-            (ring.rate(at(500_000), 60) - 10.0 / 59.0).abs() < 0.01,
-            "{}",
-            ring.rate(at(500_000), 60)
-        );
+        assert!((ring.rate(at(500_000), 60) - 10.0 / 59.0).abs() < 0.01, "{}", ring.rate(at(500_000), 60));
         assert_eq!(steady(500, 60).rate(at(10_000_000), 60), 0.0, "long ago");
     }
 
@@ -391,11 +359,7 @@ mod tests {
         ring.record(at(5_000), 100);
         assert_eq!(ring.rate(at(5_000), 10), 1_000.0, "measured over the least");
         ring.record(at(1_000), 7);
-        assert_eq!(
-            ring.idle(at(5_500)),
-            Duration::from_millis(500),
-            "progress never goes back"
-        );
+        assert_eq!(ring.idle(at(5_500)), Duration::from_millis(500), "progress never goes back");
         assert_eq!(ring.idle(at(0)), Duration::ZERO, "an earlier now");
     }
 
@@ -403,46 +367,16 @@ mod tests {
 
     /// What makes each reason the one that is told, often with a later one beside it.
     const STANDSTILLS: [(Change, StallReason); 14] = [
-        (
-            |i| (i.state, i.circuit_open) = (State::Paused, true),
-            StallReason::Paused,
-        ),
-        (
-            |i| (i.state, i.journal_full) = (State::Stopping, true),
-            StallReason::Stopping,
-        ),
-        (
-            |i| (i.journal_full, i.circuit_open) = (true, true),
-            StallReason::JournalFull,
-        ),
-        (
-            |i| (i.circuit_open, i.lanes_ready) = (true, 0),
-            StallReason::CircuitOpen,
-        ),
-        (
-            |i| (i.lanes_ready, i.verdict) = (0, Verdict::OthersTurn),
-            StallReason::NoLane,
-        ),
-        (
-            |i| (i.lanes_ready, i.counts) = (0, counts(5, 5, 0, 3)),
-            StallReason::RetryWait,
-        ),
-        (
-            |i| (i.lanes_ready, i.counts) = (0, counts(5, 5, 0, 0)),
-            StallReason::Held,
-        ),
-        (
-            |i| i.verdict = Verdict::Limited(LimitScope::Campaign),
-            StallReason::CampaignLimit,
-        ),
-        (
-            |i| i.verdict = Verdict::Limited(LimitScope::Domain),
-            StallReason::DomainLimit,
-        ),
-        (
-            |i| i.verdict = Verdict::Limited(LimitScope::Connector),
-            StallReason::ConnectorLimit,
-        ),
+        (|i| (i.state, i.circuit_open) = (State::Paused, true), StallReason::Paused),
+        (|i| (i.state, i.journal_full) = (State::Stopping, true), StallReason::Stopping),
+        (|i| (i.journal_full, i.circuit_open) = (true, true), StallReason::JournalFull),
+        (|i| (i.circuit_open, i.lanes_ready) = (true, 0), StallReason::CircuitOpen),
+        (|i| (i.lanes_ready, i.verdict) = (0, Verdict::OthersTurn), StallReason::NoLane),
+        (|i| (i.lanes_ready, i.counts) = (0, counts(5, 5, 0, 3)), StallReason::RetryWait),
+        (|i| (i.lanes_ready, i.counts) = (0, counts(5, 5, 0, 0)), StallReason::Held),
+        (|i| i.verdict = Verdict::Limited(LimitScope::Campaign), StallReason::CampaignLimit),
+        (|i| i.verdict = Verdict::Limited(LimitScope::Domain), StallReason::DomainLimit),
+        (|i| i.verdict = Verdict::Limited(LimitScope::Connector), StallReason::ConnectorLimit),
         (|i| i.verdict = Verdict::NoCredits, StallReason::Credits),
         (|i| i.verdict = Verdict::OthersTurn, StallReason::FairShare),
         (|i| i.counts = counts(0, 0, 3, 2), StallReason::Provider),
@@ -450,33 +384,19 @@ mod tests {
     ];
 
     fn counts(pending: u64, held: u64, claimed: u64, deferred: u64) -> Counts {
-        Counts {
-            pending,
-            held,
-            claimed,
-            deferred,
-        }
+        Counts { pending, held, claimed, deferred }
     }
 
     #[test]
     fn each_reason_shows_when_nothing_moves_and_the_earlier_one_wins() {
-        assert_eq!(
-            STANDSTILLS.map(|(_, reason)| reason),
-            StallReason::ALL,
-            "all reasons, in order"
-        );
+        assert_eq!(STANDSTILLS.map(|(_, reason)| reason), StallReason::ALL, "all reasons, in order");
         let ring = RateRing::starting(at(0));
         for (change, reason) in STANDSTILLS {
             let mut input = running(&ring, 60_000, counts(10, 0, 0, 0));
             change(&mut input);
             let answer = progress(&input);
             assert_eq!(answer.stall, Some(reason), "{}", reason.name());
-            assert_eq!(
-                (answer.slowed_by, answer.rate),
-                (None, 0.0),
-                "{}: stands",
-                reason.name()
-            );
+            assert_eq!((answer.slowed_by, answer.rate), (None, 0.0), "{}: stands", reason.name());
             assert!(!reason.explain().is_empty(), "{}", reason.name());
         }
     }
@@ -487,20 +407,13 @@ mod tests {
         let mut input = running(&ring, 20_000, pending(1_000));
         input.verdict = Verdict::Limited(LimitScope::Campaign);
         let answer = progress(&input);
-        assert_eq!(
-            (answer.stall, answer.slowed_by),
-            (None, Some(StallReason::CampaignLimit))
-        );
+        assert_eq!((answer.stall, answer.slowed_by), (None, Some(StallReason::CampaignLimit)));
         input.verdict = Verdict::Free;
         input.counts.claimed = 50;
         assert_eq!(progress(&input).slowed_by, None, "answers on their way are no brake");
         input.state = State::Paused;
         let paused = progress(&input);
-        assert_eq!(
-            (paused.stall, paused.eta),
-            (Some(StallReason::Paused), None),
-            "a pause shows at once"
-        );
+        assert_eq!((paused.stall, paused.eta), (Some(StallReason::Paused), None), "a pause shows at once");
     }
 
     #[test]
@@ -511,33 +424,16 @@ mod tests {
         assert_eq!(eta(counts(10, 5, 0, 0)), None, "held rows");
         assert_eq!(eta(counts(0, 0, 0, 5)), None, "deferred, and nobody knows until when");
         let none = RateRing::starting(at(0));
-        assert_eq!(
-            progress(&running(&none, 1_000, pending(10))).eta,
-            None,
-            "nothing measured"
-        );
+        assert_eq!(progress(&running(&none, 1_000, pending(10))).eta, None, "nothing measured");
         assert_eq!(progress(&running(&ring, 40_000, pending(10))).eta, None, "a standstill");
     }
 
     #[test]
     fn deferrals_count_with_their_due_times() {
         let ring = steady(100, 20);
-        let mut input = running(
-            &ring,
-            20_000,
-            Counts {
-                pending: 1_000,
-                held: 0,
-                claimed: 0,
-                deferred: 7,
-            },
-        );
+        let mut input = running(&ring, 20_000, Counts { pending: 1_000, held: 0, claimed: 0, deferred: 7 });
         input.retries_until = Some(Timestamp(20_000 + 3_600_000));
-        assert_eq!(
-            progress(&input).eta,
-            Some(Duration::from_secs(3_600)),
-            "the last retry is later than the rest"
-        );
+        assert_eq!(progress(&input).eta, Some(Duration::from_secs(3_600)), "the last retry is later than the rest");
         input.retries_until = Some(Timestamp(20_001));
         let eta = progress(&input).eta.expect("known").as_secs_f64();
         assert!((eta - 10.0).abs() < 0.2, "the rest is later: {eta}");

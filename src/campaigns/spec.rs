@@ -178,20 +178,12 @@ pub(super) struct Table<T>(pub(super) T);
 
 impl<'de, T: Default + Deserialize<'de>> Deserialize<'de> for Table<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Table<T>, D::Error> {
-        deserializer
-            .deserialize_any(TableVisitor {
-                null: false,
-                table: PhantomData,
-            })
-            .map(Table)
+        deserializer.deserialize_any(TableVisitor { null: false, table: PhantomData }).map(Table)
     }
 }
 
 fn table_or_null<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
-    deserializer.deserialize_any(TableVisitor {
-        null: true,
-        table: PhantomData,
-    })
+    deserializer.deserialize_any(TableVisitor { null: true, table: PhantomData })
 }
 
 struct TableVisitor<T> {
@@ -212,11 +204,7 @@ impl<'de, T: Default + Deserialize<'de>> Visitor<'de> for TableVisitor<T> {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<T, E> {
-        if self.null {
-            Ok(T::default())
-        } else {
-            Err(E::invalid_type(de::Unexpected::Unit, &self))
-        }
+        if self.null { Ok(T::default()) } else { Err(E::invalid_type(de::Unexpected::Unit, &self)) }
     }
 }
 
@@ -239,15 +227,11 @@ fn lines<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D
 }
 
 fn forbidden_in_lines(text: &str) -> Option<char> {
-    text.chars()
-        .find(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r'))
+    text.chars().find(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r'))
 }
 
 fn control_character<E: de::Error>(c: char) -> E {
-    E::custom(format_args!(
-        "the control character U+{:04X} is not allowed here; remove it",
-        u32::from(c)
-    ))
+    E::custom(format_args!("the control character U+{:04X} is not allowed here; remove it", u32::from(c)))
 }
 
 const MESSAGE_KEYS: [&str; 3] = ["channel", "connector", "topic"];
@@ -373,11 +357,9 @@ fn forbidden_in_value(value: &Value) -> Option<char> {
     match value {
         Value::String(text) => forbidden_in_lines(text),
         Value::Array(values) => values.iter().find_map(forbidden_in_value),
-        Value::Object(map) => map.iter().find_map(|(key, value)| {
-            key.chars()
-                .find(|c| c.is_control())
-                .or_else(|| forbidden_in_value(value))
-        }),
+        Value::Object(map) => map
+            .iter()
+            .find_map(|(key, value)| key.chars().find(|c| c.is_control()).or_else(|| forbidden_in_value(value))),
         Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
 }
@@ -393,10 +375,7 @@ mod tests {
             name: Some("spring".into()),
             mode: Some(Mode::AtLeastOnce),
             send_until: Some(Timestamp(1_764_612_000_000)),
-            message: MessageSpec {
-                channel: Some(Channel::WebPush),
-                ..MessageSpec::default()
-            },
+            message: MessageSpec { channel: Some(Channel::WebPush), ..MessageSpec::default() },
             ..CampaignSpec::default()
         };
         let expected = r#"{"message":{"channel":"web_push"},"mode":"at_least_once","name":"spring","send_until":"2025-12-01T18:00:00Z"}"#;

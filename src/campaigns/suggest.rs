@@ -6,12 +6,7 @@ pub(super) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
     let lower = name.to_lowercase();
     candidates
         .into_iter()
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
+        .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= most)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -60,20 +55,12 @@ mod tests {
     #[test]
     fn messages_of_serde_are_reworded() {
         let none = |_: &str| None;
-        let one = reword(
-            "unknown field `wieght`, expected `messages_per_second` or `weight`",
-            none,
-        );
-        assert_eq!(
-            one,
-            r#"unknown key "wieght"; did you mean "weight"? (allowed: messages_per_second, weight)"#
-        );
+        let one = reword("unknown field `wieght`, expected `messages_per_second` or `weight`", none);
+        assert_eq!(one, r#"unknown key "wieght"; did you mean "weight"? (allowed: messages_per_second, weight)"#);
         let two = reword("unknown variant `x`, expected one of `strict`, `at_least_once`", none);
         assert_eq!(two, r#"unknown value "x" (allowed: strict, at_least_once)"#);
         assert_eq!(reword("missing field `a`", none), "missing field `a`");
-        let moved = reword("unknown field `mode`, expected `weight`", |_| {
-            Some("it stands above".to_owned())
-        });
+        let moved = reword("unknown field `mode`, expected `weight`", |_| Some("it stands above".to_owned()));
         assert_eq!(moved, r#"unknown key "mode"; it stands above (allowed: weight)"#);
     }
 }

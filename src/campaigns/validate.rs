@@ -57,15 +57,7 @@ impl Problem {
         fix: impl Into<String>,
     ) -> Problem {
         let (path, message, fix) = (path.into(), message.into(), fix.into());
-        Problem {
-            code,
-            severity: Severity::Error,
-            path,
-            line: None,
-            column: None,
-            message,
-            fix,
-        }
+        Problem { code, severity: Severity::Error, path, line: None, column: None, message, fix }
     }
 
     pub fn warning(
@@ -74,18 +66,11 @@ impl Problem {
         message: impl Into<String>,
         fix: impl Into<String>,
     ) -> Problem {
-        Problem {
-            severity: Severity::Warning,
-            ..Problem::error(code, path, message, fix)
-        }
+        Problem { severity: Severity::Warning, ..Problem::error(code, path, message, fix) }
     }
 
     pub fn at(self, line: u32, column: u32) -> Problem {
-        Problem {
-            line: Some(line),
-            column: Some(column),
-            ..self
-        }
+        Problem { line: Some(line), column: Some(column), ..self }
     }
 
     pub fn blocks(&self) -> bool {
@@ -123,21 +108,11 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
 
 fn name(name: Option<&str>, names: &dyn Names, found: &mut Vec<Problem>) {
     let Some(name) = name.filter(|n| !n.trim().is_empty()) else {
-        found.push(Problem::error(
-            "no_name",
-            "name",
-            "the campaign has no name",
-            "set name",
-        ));
+        found.push(Problem::error("no_name", "name", "the campaign has no name", "set name"));
         return;
     };
     if let Some(fault) = name_fault(name) {
-        found.push(Problem::error(
-            "bad_name",
-            "name",
-            format!("the name {fault}"),
-            "choose another name",
-        ));
+        found.push(Problem::error("bad_name", "name", format!("the name {fault}"), "choose another name"));
     } else if names.campaign_name_taken(name) {
         let message = format!("another campaign is named {name:?}");
         found.push(Problem::error("name_taken", "name", message, "choose another name"));
@@ -146,11 +121,7 @@ fn name(name: Option<&str>, names: &dyn Names, found: &mut Vec<Problem>) {
 
 fn name_fault(name: &str) -> Option<String> {
     if name.len() > limits::NAME_BYTES_MAX {
-        return Some(format!(
-            "has {} bytes, and {} is the most",
-            name.len(),
-            limits::NAME_BYTES_MAX
-        ));
+        return Some(format!("has {} bytes, and {} is the most", name.len(), limits::NAME_BYTES_MAX));
     }
     (name.trim() != name).then(|| "begins or ends with a space".to_owned())
 }
@@ -162,34 +133,20 @@ fn times(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
     }
     if let Some(until) = spec.send_until.filter(|until| *until <= names.now()) {
         let message = format!("send_until, {until}, is past: nothing would be sent");
-        found.push(Problem::error(
-            "send_until_past",
-            "send_until",
-            message,
-            "set a later instant, or remove it",
-        ));
+        found.push(Problem::error("send_until_past", "send_until", message, "set a later instant, or remove it"));
     }
 }
 
 fn audience(audience: &AudienceSpec, names: &dyn Names, found: &mut Vec<Problem>) {
     let all = audience.all == Some(true);
-    let given: Vec<&str> = [
-        ("segment", audience.segment.is_some()),
-        ("list", audience.list.is_some()),
-        ("all", all),
-    ]
-    .into_iter()
-    .filter_map(|(key, given)| given.then_some(key))
-    .collect();
+    let given: Vec<&str> = [("segment", audience.segment.is_some()), ("list", audience.list.is_some()), ("all", all)]
+        .into_iter()
+        .filter_map(|(key, given)| given.then_some(key))
+        .collect();
     match given.as_slice() {
         [] => {
             let fix = "set audience.segment to an expression, audience.list to a list, or audience.all to true";
-            found.push(Problem::error(
-                "no_audience",
-                "audience",
-                "the campaign has no audience",
-                fix,
-            ));
+            found.push(Problem::error("no_audience", "audience", "the campaign has no audience", fix));
         }
         [_] => {}
         several => {
@@ -209,12 +166,7 @@ fn audience(audience: &AudienceSpec, names: &dyn Names, found: &mut Vec<Problem>
         if !lists.contains(list) {
             let near = did_you_mean(list, lists.iter().map(String::as_str));
             let message = format!("no list is named {list:?}{near}");
-            found.push(Problem::error(
-                "unknown_list",
-                "audience.list",
-                message,
-                "make the list, or name another",
-            ));
+            found.push(Problem::error("unknown_list", "audience.list", message, "make the list, or name another"));
         }
     }
 }
@@ -230,27 +182,14 @@ fn expression_problems(path: &str, expression: &str, names: &dyn Names, found: &
 
 fn message(message: &MessageSpec, names: &dyn Names, found: &mut Vec<Problem>) {
     if message.channel.is_none() {
-        let fix = format!(
-            "set message.channel to one of: {}",
-            Channel::ALL.map(Channel::name).join(", ")
-        );
-        found.push(Problem::error(
-            "no_channel",
-            "message.channel",
-            "the message has no channel",
-            fix,
-        ));
+        let fix = format!("set message.channel to one of: {}", Channel::ALL.map(Channel::name).join(", "));
+        found.push(Problem::error("no_channel", "message.channel", "the message has no channel", fix));
     }
     connector(message, names, found);
     match message.topic.as_deref() {
         None | Some("") => {
             let fix = "set message.topic to what its contacts subscribed to, such as \"news\"";
-            found.push(Problem::error(
-                "no_topic",
-                "message.topic",
-                "the message has no topic",
-                fix,
-            ));
+            found.push(Problem::error("no_topic", "message.topic", "the message has no topic", fix));
         }
         Some(topic) => {
             if let Some(fault) = name_fault(topic) {
@@ -280,23 +219,13 @@ fn connector(message: &MessageSpec, names: &dyn Names, found: &mut Vec<Problem>)
         format!("set it to one of: {}", fitting.join(", "))
     };
     let Some(name) = message.connector.as_deref().filter(|n| !n.is_empty()) else {
-        found.push(Problem::error(
-            "no_connector",
-            PATH,
-            "the message has no connector",
-            fix,
-        ));
+        found.push(Problem::error("no_connector", PATH, "the message has no connector", fix));
         return;
     };
     match (connectors.iter().find(|(known, _)| known == name), message.channel) {
         (None, _) => {
             let near = did_you_mean(name, fitting.iter().copied());
-            found.push(Problem::error(
-                "unknown_connector",
-                PATH,
-                format!("no connector is named {name:?}{near}"),
-                fix,
-            ));
+            found.push(Problem::error("unknown_connector", PATH, format!("no connector is named {name:?}{near}"), fix));
         }
         (Some((_, has)), Some(wanted)) if *has != wanted => {
             let message = format!("connector {name:?} is for {has}, and the message for {wanted}");
@@ -308,67 +237,35 @@ fn connector(message: &MessageSpec, names: &dyn Names, found: &mut Vec<Problem>)
 
 fn rates(limits: &LimitsSpec, found: &mut Vec<Problem>) {
     if let Some(rate) = limits.messages_per_second {
-        within(
-            "bad_rate",
-            "limits.messages_per_second",
-            rate,
-            limits::CAMPAIGN_RATE_MAX,
-            found,
-        );
+        within("bad_rate", "limits.messages_per_second", rate, limits::CAMPAIGN_RATE_MAX, found);
     }
     if let Some(weight) = limits.weight {
-        within(
-            "bad_weight",
-            "limits.weight",
-            weight,
-            limits::CAMPAIGN_WEIGHT_MAX,
-            found,
-        );
+        within("bad_weight", "limits.weight", weight, limits::CAMPAIGN_WEIGHT_MAX, found);
     }
 }
 
 fn within(code: &'static str, path: &str, value: u32, max: u32, found: &mut Vec<Problem>) {
     if !(1..=max).contains(&value) {
         let message = format!("{path} is {value}, and must be from 1 to {max}");
-        found.push(Problem::error(
-            code,
-            path,
-            message,
-            "set it within these bounds, or remove it",
-        ));
+        found.push(Problem::error(code, path, message, "set it within these bounds, or remove it"));
     }
 }
 
 /// The least that a message has, without looking into templates: a mail has a sender that is an address, a subject and a
 /// body; on any other channel it has a text.
 pub fn basic_message_problems(channel: Channel, fields: &MessageFields) -> Vec<Problem> {
-    let text = |key: &str| {
-        fields
-            .get(key)
-            .and_then(|v| v.as_str())
-            .filter(|t| !t.trim().is_empty())
-    };
+    let text = |key: &str| fields.get(key).and_then(|v| v.as_str()).filter(|t| !t.trim().is_empty());
     let mut found = Vec::new();
     if channel != Channel::Email {
         if text("text").is_none() {
-            found.push(Problem::error(
-                "no_body",
-                "message.text",
-                "the message has no text",
-                "set message.text",
-            ));
+            found.push(Problem::error("no_body", "message.text", "the message has no text", "set message.text"));
         }
         return found;
     }
     match text("from") {
         None => {
             let fix = "set message.from, such as \"News <news@example.com>\"";
-            found.push(Problem::error(
-                "no_sender",
-                "message.from",
-                "the message has no sender",
-                fix,
-            ));
+            found.push(Problem::error("no_sender", "message.from", "the message has no sender", fix));
         }
         Some(from) => {
             if let Err(fault) = from.parse::<Mailbox>() {
@@ -380,12 +277,7 @@ pub fn basic_message_problems(channel: Channel, fields: &MessageFields) -> Vec<P
     }
     if text("subject").is_none() {
         let message = "the message has no subject, or an empty one";
-        found.push(Problem::error(
-            "no_subject",
-            "message.subject",
-            message,
-            "set message.subject",
-        ));
+        found.push(Problem::error("no_subject", "message.subject", message, "set message.subject"));
     }
     if ["html", "mjml", "text"].into_iter().all(|key| text(key).is_none()) {
         let fix = "set message.html, message.mjml or message.text";
@@ -406,11 +298,7 @@ mod tests {
             Timestamp(1_800_000_000_000)
         }
         fn connectors(&self) -> Vec<(String, Channel)> {
-            vec![
-                ("relay".into(), Channel::Email),
-                ("backup".into(), Channel::Email),
-                ("texts".into(), Channel::Sms),
-            ]
+            vec![("relay".into(), Channel::Email), ("backup".into(), Channel::Email), ("texts".into(), Channel::Sms)]
         }
         fn lists(&self) -> Vec<String> {
             vec!["staff".into(), "customers".into()]
@@ -463,16 +351,7 @@ weight = 2
         let all: Vec<&str> = found("").into_iter().map(|p| p.code).collect();
         assert_eq!(
             all,
-            [
-                "no_name",
-                "no_audience",
-                "no_channel",
-                "no_connector",
-                "no_topic",
-                "no_sender",
-                "no_subject",
-                "no_body"
-            ]
+            ["no_name", "no_audience", "no_channel", "no_connector", "no_topic", "no_sender", "no_subject", "no_body"]
         );
     }
 
@@ -489,36 +368,11 @@ weight = 2
             ("2030-", "2020-", "send_until_past", "send_until"),
             ("segment = 'age >= 18'", "", "no_audience", "audience"),
             ("segment = 'age >= 18'", "all = false", "no_audience", "audience"),
-            (
-                "segment = 'age >= 18'",
-                "segment = 'age >= 18'\nall = true",
-                "several_audiences",
-                "audience",
-            ),
-            (
-                "segment = 'age >= 18'",
-                "list = 'custmers'",
-                "unknown_list",
-                "audience.list",
-            ),
-            (
-                "segment = 'age >= 18'",
-                "segment = ' '",
-                "bad_segment",
-                "audience.segment",
-            ),
-            (
-                "segment = 'age >= 18'",
-                "segment = 'a!'",
-                "bad_segment",
-                "audience.segment",
-            ),
-            (
-                "exclude = 'in list \"staff\"'",
-                "exclude = '!'",
-                "bad_segment",
-                "audience.exclude",
-            ),
+            ("segment = 'age >= 18'", "segment = 'age >= 18'\nall = true", "several_audiences", "audience"),
+            ("segment = 'age >= 18'", "list = 'custmers'", "unknown_list", "audience.list"),
+            ("segment = 'age >= 18'", "segment = ' '", "bad_segment", "audience.segment"),
+            ("segment = 'age >= 18'", "segment = 'a!'", "bad_segment", "audience.segment"),
+            ("exclude = 'in list \"staff\"'", "exclude = '!'", "bad_segment", "audience.exclude"),
             ("channel = \"email\"", "", "no_channel", "message.channel"),
             ("connector = \"relay\"", "", "no_connector", "message.connector"),
             ("\"relay\"", "\"realy\"", "unknown_connector", "message.connector"),
@@ -527,12 +381,7 @@ weight = 2
             ("topic = \"news\"", "topic = \"news \"", "bad_topic", "message.topic"),
             ("News <news@example.test>", "", "no_sender", "message.from"),
             ("News <news@example.test>", "News", "bad_sender", "message.from"),
-            (
-                "subject = \"Hello\"",
-                "subject = \"  \"",
-                "no_subject",
-                "message.subject",
-            ),
+            ("subject = \"Hello\"", "subject = \"  \"", "no_subject", "message.subject"),
             ("text = \"…\"", "", "no_body", "message"),
             ("= 500", "= 0", "bad_rate", "limits.messages_per_second"),
             ("= 500", "= 4000000000", "bad_rate", "limits.messages_per_second"),
@@ -547,22 +396,14 @@ weight = 2
 
     #[test]
     fn every_problem_says_what_to_do_and_offers_what_is_near() {
-        let wrong = GOOD
-            .replace("\"relay\"", "\"realy\"")
-            .replace("segment = 'age >= 18'", "list = 'custmers'");
+        let wrong = GOOD.replace("\"relay\"", "\"realy\"").replace("segment = 'age >= 18'", "list = 'custmers'");
         let all = found(&wrong);
         assert_eq!(all.len(), 2, "{all:?}");
         assert!(all[0].message.contains("did you mean \"customers\"?"), "{:?}", all[0]);
         assert!(all[1].message.contains("did you mean \"relay\"?"), "{:?}", all[1]);
-        assert_eq!(
-            all[1].fix, "set it to one of: relay, backup",
-            "only connectors of the channel"
-        );
+        assert_eq!(all[1].fix, "set it to one of: relay, backup", "only connectors of the channel");
         for problem in found("").into_iter().chain(all) {
-            assert!(
-                !problem.message.is_empty() && !problem.fix.is_empty() && problem.blocks(),
-                "{problem:?}"
-            );
+            assert!(!problem.message.is_empty() && !problem.fix.is_empty() && problem.blocks(), "{problem:?}");
         }
     }
 

@@ -48,11 +48,7 @@ pub struct Circuit {
 
 impl Default for Circuit {
     fn default() -> Circuit {
-        Circuit {
-            state: CircuitState::Closed,
-            failures: 0,
-            wait: OPEN_MIN,
-        }
+        Circuit { state: CircuitState::Closed, failures: 0, wait: OPEN_MIN }
     }
 }
 
@@ -97,10 +93,7 @@ impl Circuit {
 
     /// The provider refused us: open at once.
     pub fn sender_refused(&mut self, now: Monotonic) {
-        self.state = CircuitState::Open {
-            until: now.plus(SENDER_FAULT_PROBE),
-            reason: OpenReason::SenderRefused,
-        };
+        self.state = CircuitState::Open { until: now.plus(SENDER_FAULT_PROBE), reason: OpenReason::SenderRefused };
     }
 
     /// An operator or a new configuration says that it is mended.
@@ -114,10 +107,7 @@ impl Circuit {
             OpenReason::SenderRefused => SENDER_FAULT_PROBE,
         };
         self.wait = (self.wait * 2).min(OPEN_MAX);
-        self.state = CircuitState::Open {
-            until: now.plus(wait),
-            reason,
-        };
+        self.state = CircuitState::Open { until: now.plus(wait), reason };
     }
 }
 
@@ -173,10 +163,7 @@ mod tests {
         assert!(!circuit.admits(at(599)), "open for long");
         assert_eq!(
             circuit.state(),
-            CircuitState::Open {
-                until: at(600),
-                reason: OpenReason::SenderRefused
-            },
+            CircuitState::Open { until: at(600), reason: OpenReason::SenderRefused },
             "and says why"
         );
         circuit.reset();

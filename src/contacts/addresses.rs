@@ -52,7 +52,9 @@ pub(crate) fn has_control(text: &str) -> bool {
     // C1 is U+0080 ..= U+009F: the bytes C2 80 ..= C2 9F.
     let bytes = text.as_bytes();
     bytes.iter().enumerate().any(|(i, b)| {
-        (*b < 0x20 && *b != b'\t' && *b != b'\n') || *b == 0x7F || (*b == 0xC2 && bytes.get(i + 1).is_some_and(|n| *n < 0xA0))
+        (*b < 0x20 && *b != b'\t' && *b != b'\n')
+            || *b == 0x7F
+            || (*b == 0xC2 && bytes.get(i + 1).is_some_and(|n| *n < 0xA0))
     })
 }
 
@@ -305,9 +307,30 @@ mod tests {
         let long = format!("{}@x.org", "a".repeat(65));
         let longer = format!("a@{}org", "abcdefgh.".repeat(30));
         for given in [
-            "", "a", "@x.org", "a@", "a@x", "a@b@x.org", ".a@x.org", "a.@x.org", "a..b@x.org", "a b@x.org", "a@x_y.org", "a@-x.org",
-            "a@x..org", "a@[1.2.3.4]", "a@1.2.3.4", "a\u{0}@x.org", "a@x.org\r\nBcc: b@x.org", "a\"b@x.org", "a<b@x.org", "\"a\"b\"@x.org",
-            "a,b@x.org", "Ann <a@x.org>", &long, &longer,
+            "",
+            "a",
+            "@x.org",
+            "a@",
+            "a@x",
+            "a@b@x.org",
+            ".a@x.org",
+            "a.@x.org",
+            "a..b@x.org",
+            "a b@x.org",
+            "a@x_y.org",
+            "a@-x.org",
+            "a@x..org",
+            "a@[1.2.3.4]",
+            "a@1.2.3.4",
+            "a\u{0}@x.org",
+            "a@x.org\r\nBcc: b@x.org",
+            "a\"b@x.org",
+            "a<b@x.org",
+            "\"a\"b\"@x.org",
+            "a,b@x.org",
+            "Ann <a@x.org>",
+            &long,
+            &longer,
         ] {
             assert!(normalise_email(given).is_err(), "{given:?} is no address");
         }
@@ -334,7 +357,11 @@ mod tests {
         let hash = address_hash(&salt, Channel::Email, "Ann@x.org");
         assert_eq!(hash, address_hash(&salt, Channel::Email, "ann@x.org"), "case");
         assert_ne!(hash, address_hash(&[8; 32], Channel::Email, "ann@x.org"), "salt");
-        assert_ne!(address_hash(&salt, Channel::Sms, "+331"), address_hash(&salt, Channel::Whatsapp, "+331"), "channel");
+        assert_ne!(
+            address_hash(&salt, Channel::Sms, "+331"),
+            address_hash(&salt, Channel::Whatsapp, "+331"),
+            "channel"
+        );
     }
 
     proptest! {
@@ -342,10 +369,10 @@ mod tests {
         fn nothing_that_passes_holds_controls_and_twice_is_once(text in "\\PC{0,20}|[a-z\u{0}-\u{9f}@.\"]{1,30}") {
             if let Ok(once) = normalise_email(&text) {
                 prop_assert!(!has_control(&once), "no control characters");
-                prop_assert_eq!(normalise_email(&once).as_deref(), Ok(&*once), "twice");
+                prop_assert_eq!(normalise_email(&once), Ok(once.clone()), "twice");
             }
             if let Ok(once) = normalise_language(&text) {
-                prop_assert_eq!(normalise_language(&once).as_deref(), Ok(&*once), "twice");
+                prop_assert_eq!(normalise_language(&once), Ok(once.clone()), "twice");
             }
             let stripped = strip_control(&text);
             prop_assert!(!has_control(&stripped), "stripped");

@@ -58,7 +58,9 @@ impl<'a> Stored<'a> {
         let fits = match kind {
             b'a' => payload.len() == len as usize * 2,
             b'b' => payload.len() == WORDS * 8,
-            b'r' => payload.len() >= 2 && payload.len() == 2 + 4 * usize::from(u16::from_le_bytes([payload[0], payload[1]])),
+            b'r' => {
+                payload.len() >= 2 && payload.len() == 2 + 4 * usize::from(u16::from_le_bytes([payload[0], payload[1]]))
+            }
             _ => false,
         };
         if fits { Ok(Stored { kind, len, text, payload }) } else { Err(BadContainer) }
@@ -67,7 +69,8 @@ impl<'a> Stored<'a> {
     /// The sorted values, if the payload is a short array (what a rare value has).
     fn short_array(&self, max: usize) -> Option<impl Iterator<Item = u16> + 'a> {
         let payload = self.payload;
-        (self.kind == b'a' && self.len as usize <= max).then(|| payload.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])))
+        (self.kind == b'a' && self.len as usize <= max)
+            .then(|| payload.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])))
     }
 
     /// Sets the bits of this container in `words`.
@@ -240,7 +243,14 @@ impl Default for Scratch {
 impl Scratch {
     /// Takes `remove` from the container `old` and adds `add` (both sorted; a row in both ends up in the container) and
     /// writes the entry into `out`; answers whether any row is left.
-    pub(crate) fn edit(&mut self, old: Option<&[u8]>, add: &[u16], remove: &[u16], text: Option<&str>, out: &mut Vec<u8>) -> Result<bool, BadContainer> {
+    pub(crate) fn edit(
+        &mut self,
+        old: Option<&[u8]>,
+        add: &[u16],
+        remove: &[u16],
+        text: Option<&str>,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, BadContainer> {
         let old = old.map(Stored::parse).transpose()?;
         let room = (ARRAY_MAX / 2).saturating_sub(add.len());
         match old {

@@ -58,7 +58,9 @@ impl Slot {
     fn index(&mut self, row: u32, value: Value<'_>, add: bool) {
         match (self.kind, value) {
             (IndexKind::Values, Value::Text(text)) => push_row(self.value(text), row, add),
-            (IndexKind::Values, Value::Bool(flag)) => push_row(self.value(if flag { "true" } else { "false" }), row, add),
+            (IndexKind::Values, Value::Bool(flag)) => {
+                push_row(self.value(if flag { "true" } else { "false" }), row, add)
+            }
             (IndexKind::Values, Value::List(list)) => {
                 for text in list.iter() {
                     push_row(self.value(text), row, add);
@@ -215,7 +217,12 @@ impl IndexBatch {
         Ok(())
     }
 
-    fn apply_slots(&mut self, slots: &mut [Option<Box<Slot>>], txn: &mut RwTxn<'_>, dbs: &Databases) -> Result<(), ContactsError> {
+    fn apply_slots(
+        &mut self,
+        slots: &mut [Option<Box<Slot>>],
+        txn: &mut RwTxn<'_>,
+        dbs: &Databases,
+    ) -> Result<(), ContactsError> {
         // In the order of the keys: D, P, then V.
         let mut key = std::mem::take(&mut self.key);
         for (id, slot) in used(slots) {
@@ -362,7 +369,9 @@ impl IndexBatch {
                 rows.extend_from_slice(&row);
                 dbs.addresses.put(txn, &change.hash.0, &rows).or_store("write addresses")?;
             } else {
-                let Some(present) = dbs.addresses.get(txn, &change.hash.0).or_store("read addresses")? else { continue };
+                let Some(present) = dbs.addresses.get(txn, &change.hash.0).or_store("read addresses")? else {
+                    continue;
+                };
                 let before = present.len();
                 rows.clear();
                 present.chunks_exact(4).filter(|r| *r != row).for_each(|r| rows.extend_from_slice(r));
@@ -402,7 +411,8 @@ impl IndexBatch {
         alone.retain(|a| shared.binary_search(a).is_err());
         let mut key = std::mem::take(&mut self.key);
         for channel in Channel::ALL {
-            let of = |list: &[(Channel, u32)]| list.iter().filter(|s| s.0 == channel).map(|s| s.1).collect::<Vec<u32>>();
+            let of =
+                |list: &[(Channel, u32)]| list.iter().filter(|s| s.0 == channel).map(|s| s.1).collect::<Vec<u32>>();
             let (add, remove) = (of(&shared), of(&alone));
             if add.is_empty() && remove.is_empty() {
                 continue;

@@ -103,16 +103,19 @@ impl ContactInput {
                 builder.set(AttributeId::ZONE, Value::Text(&zone));
             }
         }
-        for (field, id, text) in [("in_app", AttributeId::IN_APP, &self.in_app), ("postal", AttributeId::POSTAL, &self.postal)] {
+        for (field, id, text) in
+            [("in_app", AttributeId::IN_APP, &self.in_app), ("postal", AttributeId::POSTAL, &self.postal)]
+        {
             let Some(text) = text else { continue };
             builder.remove(id);
             if let Some(text) = filled(text) {
                 values::set_text(builder, id, text).map_err(|e| InputError::new(field, e))?;
             }
         }
-        for (field, id, list) in
-            [("device_tokens", AttributeId::DEVICE_TOKENS, &self.device_tokens), ("web_push", AttributeId::WEB_PUSH, &self.web_push)]
-        {
+        for (field, id, list) in [
+            ("device_tokens", AttributeId::DEVICE_TOKENS, &self.device_tokens),
+            ("web_push", AttributeId::WEB_PUSH, &self.web_push),
+        ] {
             let Some(list) = list else { continue };
             builder.remove(id);
             let entries = list.iter().flatten().map(|e| e.trim());

@@ -188,11 +188,7 @@ fn create_databases(env: &Env<WithoutTls>) -> Result<Databases, ContactsError> {
 }
 
 /// Checks the format and makes the salt of a new store.
-fn prepare_meta(
-    dbs: &Databases,
-    txn: &mut heed::RwTxn<'_>,
-    salt: Option<[u8; 32]>,
-) -> Result<[u8; 32], ContactsError> {
+fn prepare_meta(dbs: &Databases, txn: &mut heed::RwTxn<'_>, salt: Option<[u8; 32]>) -> Result<[u8; 32], ContactsError> {
     match dbs.meta.get(txn, b"format").or_store("read meta data")? {
         Some(bytes) => {
             let found = bytes.try_into().map_or(0, u32::from_le_bytes);

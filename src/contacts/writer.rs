@@ -52,7 +52,12 @@ impl<'s> Writer<'s> {
         &self.schema
     }
 
-    pub fn add_attribute(&mut self, name: &str, kind: AttributeType, index: Option<IndexKind>) -> Result<AttributeId, ContactsError> {
+    pub fn add_attribute(
+        &mut self,
+        name: &str,
+        kind: AttributeType,
+        index: Option<IndexKind>,
+    ) -> Result<AttributeId, ContactsError> {
         let schema = self.schema.with(name, kind, index)?;
         self.batch.extend_schema(&schema);
         let id = schema.by_name(name).map_or(AttributeId(0), |a| a.id);
@@ -130,9 +135,21 @@ impl<'s> Writer<'s> {
         let (first, last) = (consent_key(row, 0), consent_key(row, u32::MAX));
         let range = (std::ops::Bound::Included(&first[..]), std::ops::Bound::Included(&last[..]));
         let position = |key: &[u8]| key.last_chunk().map_or(0, |b| u32::from_be_bytes(*b));
-        let oldest = dbs.consents.range(&self.txn, &range).or_store("read consents")?.next().transpose().or_store("read consents")?;
+        let oldest = dbs
+            .consents
+            .range(&self.txn, &range)
+            .or_store("read consents")?
+            .next()
+            .transpose()
+            .or_store("read consents")?;
         let oldest = oldest.map(|(key, _)| position(key));
-        let newest = dbs.consents.rev_range(&self.txn, &range).or_store("read consents")?.next().transpose().or_store("read consents")?;
+        let newest = dbs
+            .consents
+            .rev_range(&self.txn, &range)
+            .or_store("read consents")?
+            .next()
+            .transpose()
+            .or_store("read consents")?;
         let next = newest.map_or(0, |(key, _)| position(key).saturating_add(1));
         if let Some(oldest) = oldest.filter(|o| next - o >= limits::CONSENT_HISTORY_MAX) {
             dbs.consents.delete(&mut self.txn, &consent_key(row, oldest)).or_store("drop a consent")?;
@@ -191,7 +208,12 @@ impl<'s> Writer<'s> {
     }
 
     /// Writes the record that `builder` has, of `row` or of a new one.
-    fn put(&mut self, row: Option<ContactRow>, mut builder: RecordBuilder, now: Timestamp) -> Result<Upserted, ContactsError> {
+    fn put(
+        &mut self,
+        row: Option<ContactRow>,
+        mut builder: RecordBuilder,
+        now: Timestamp,
+    ) -> Result<Upserted, ContactsError> {
         let dbs = self.store.inner.dbs;
         let created = row.is_none();
         let row = match row {

@@ -39,7 +39,7 @@ impl<'b> View<'b> {
 
     pub fn evaluate(&self, text: &str) -> Result<Evaluation, EngineError> {
         let expression = self.parse(text)?;
-        evaluate(&expression, self).map_err(|source| EngineError::Segment { text: text.to_owned(), source })
+        evaluate(&expression, self).map_err(|source| EngineError::Evaluate { text: text.to_owned(), source })
     }
 
     pub fn parse(&self, text: &str) -> Result<Expression, EngineError> {
@@ -49,7 +49,7 @@ impl<'b> View<'b> {
     /// Rows that match a campaign's audience.
     pub fn matched(&self, compiled: &Compiled) -> Result<RoaringBitmap, EngineError> {
         let mut rows = match &compiled.audience.source {
-            AudienceSource::Segment(text) => self.evaluate(text)?.rows,
+            AudienceSource::Segment(text) => (*self.evaluate(text)?.rows).clone(),
             AudienceSource::List(name) => {
                 let list = self.state.lists.get(name).ok_or_else(|| EngineError::NoList { name: name.clone() })?;
                 &list.rows & &*self.reader.universe()?
@@ -57,7 +57,7 @@ impl<'b> View<'b> {
             AudienceSource::All => (*self.reader.universe()?).clone(),
         };
         if let Some(exclude) = &compiled.audience.exclude {
-            rows -= self.evaluate(exclude)?.rows;
+            rows -= &*self.evaluate(exclude)?.rows;
         }
         Ok(rows)
     }
@@ -106,7 +106,7 @@ impl<'b> View<'b> {
         }
         let lacking: Vec<LackingSet<'_>> = lacking_rows
             .iter()
-            .map(|(attribute, rows)| LackingSet { attribute, rows, skips: skips_missing })
+            .map(|(attribute, rows)| LackingSet { attribute, rows, skip: skips_missing })
             .collect();
         let input = AudienceInput {
             matched,

@@ -4,7 +4,7 @@
 //! Must not know HTTP or the command line.
 
 pub mod audience;
-//pub mod imports;
+pub mod imports;
 pub mod lines;
 pub mod recover;
 pub mod runs;
@@ -25,7 +25,7 @@ use crate::actors::{RunCommand, RunEnded};
 use crate::campaigns::compile::MessagePlan;
 use crate::campaigns::{CompileError, IllegalMove, SpecError, lifecycle};
 use crate::channels::connector::Connector;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::{ContactsError, Store};
 use crate::content::tokens::TokenKeys;
@@ -34,7 +34,7 @@ use crate::ids::{CampaignId, MessageId, RunId};
 use crate::journal::JournalError;
 use crate::ledger::Violation;
 use crate::limits::{DRAIN_MAX, POSITIONS_PER_CREDIT};
-use crate::segments::SegmentError;
+use crate::segments::{EvaluateError, SegmentError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -80,6 +80,8 @@ pub enum EngineError {
     Compile(#[from] CompileError),
     #[error("the content of the message has {} problems", .0.len())]
     Content(Vec<ContentProblem>),
+    #[error("segment: {source}")]
+    Evaluate { text: String, source: EvaluateError },
     #[error("segment: {source}")]
     Segment { text: String, source: SegmentError },
 }

@@ -113,10 +113,14 @@ fn count(facts: &[Fact], batches: usize) -> Settled {
 
 /// A restored directory may not know what was sent since it was copied: every running campaign waits for a person.
 fn hold_running(book: &Book) -> Result<(), EngineError> {
-    let live: Vec<_> = book.read().runs.values().filter(|run| run.state == RunState::Running).map(|run| run.id).collect();
+    let live: Vec<_> =
+        book.read().runs.values().filter(|run| run.state == RunState::Running).map(|run| run.id).collect();
     for run in live {
         let reason = "the data directory was restored: review what was sent since the copy, then resume".to_owned();
-        book.commit(&Fact::RunMoved { run, to: RunState::Paused, reason, at: book.now() }, crate::journal::Want::idle())?;
+        book.commit(
+            &Fact::RunMoved { run, to: RunState::Paused, reason, at: book.now() },
+            crate::journal::Want::idle(),
+        )?;
     }
     Ok(())
 }

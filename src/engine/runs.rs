@@ -15,8 +15,8 @@ use crate::campaigns::{self, Compiled, Trigger, lifecycle};
 use crate::channels::limits_table::{Scope, Start};
 use crate::clock::Clock;
 use crate::config::connectors::RateLimits;
-use crate::content::CompiledMessage;
 use crate::contacts::AttributeSets;
+use crate::content::CompiledMessage;
 use crate::engine::audience::View;
 use crate::engine::lines::Wired;
 use crate::engine::{Engine, EngineError};
@@ -158,7 +158,12 @@ impl Engine {
     pub fn take_up(&self) -> Result<usize, EngineError> {
         let live: Vec<(RunId, CampaignId, u32)> = {
             let state = self.book.read();
-            state.runs.values().filter(|run| run.state.is_live()).map(|run| (run.id, run.campaign, run.version)).collect()
+            state
+                .runs
+                .values()
+                .filter(|run| run.state.is_live())
+                .map(|run| (run.id, run.campaign, run.version))
+                .collect()
         };
         for (run, campaign, version) in &live {
             let taken = self.compiled(*campaign, Some(*version)).and_then(|(_, compiled)| self.spawn(*run, &compiled));
@@ -173,8 +178,11 @@ impl Engine {
     }
 
     fn spawn(&self, run: RunId, compiled: &Compiled) -> Result<(), EngineError> {
-        let parts: Vec<LegParts<'_>> =
-            compiled.deliveries.iter().map(|plan| self.leg_parts(run, compiled, plan.index)).collect::<Result<_, _>>()?;
+        let parts: Vec<LegParts<'_>> = compiled
+            .deliveries
+            .iter()
+            .map(|plan| self.leg_parts(run, compiled, plan.index))
+            .collect::<Result<_, _>>()?;
         for part in &parts {
             let now = part.wired.line.clock.monotonic();
             let rate = RateLimits { per_second: compiled.limits.messages_per_second, ..RateLimits::default() };
@@ -309,7 +317,12 @@ impl Engine {
         let reopen = self.book.read().runs.get(&id).and_then(decide::reopens) == Some(true);
         if resend && settled > 0 && reopen {
             let reason = "unknown contacts are sent again".to_owned();
-            self.book.commit_durable(&Fact::RunMoved { run: id, to: RunState::Running, reason, at: self.book.now() })?;
+            self.book.commit_durable(&Fact::RunMoved {
+                run: id,
+                to: RunState::Running,
+                reason,
+                at: self.book.now(),
+            })?;
         }
         self.tell(id, RunCommand::Refresh)?;
         Ok(settled)

@@ -146,11 +146,7 @@ pub struct GraphParts {
 
 impl GraphParts {
     pub fn node(&mut self, id: NodeId, name: impl Into<String>, kind: NodeKind) -> NodeId {
-        self.nodes.push(Node {
-            id,
-            name: name.into(),
-            kind,
-        });
+        self.nodes.push(Node { id, name: name.into(), kind });
         id
     }
 
@@ -228,11 +224,7 @@ impl From<Graph> for GraphParts {
     fn from(graph: Graph) -> GraphParts {
         GraphParts {
             nodes: graph.nodes.into_values().collect(),
-            edges: graph
-                .edges
-                .into_iter()
-                .map(|((from, exit), to)| Edge { from, exit, to })
-                .collect(),
+            edges: graph.edges.into_iter().map(|((from, exit), to)| Edge { from, exit, to }).collect(),
         }
     }
 }
@@ -253,14 +245,7 @@ pub(crate) mod tests {
     pub(crate) fn single() -> GraphParts {
         let mut parts = GraphParts::default();
         let start = parts.node(NodeId(0), "start", NodeKind::Start);
-        let send = parts.node(
-            NodeId(1),
-            "send",
-            NodeKind::Send {
-                delivery: 0,
-                message: 0,
-            },
-        );
+        let send = parts.node(NodeId(1), "send", NodeKind::Send { delivery: 0, message: 0 });
         let end = parts.node(NodeId(2), "end", NodeKind::End { kind: EndKind::Neutral });
         parts.edge(start, Exit::NEXT, send);
         parts.edge(send, Exit::NEXT, end);
@@ -273,11 +258,7 @@ pub(crate) mod tests {
         let json = serde_json::to_string(&graph).expect("to JSON");
         assert_eq!(serde_json::from_str::<Graph>(&json).expect("from JSON"), graph, "JSON");
         let bytes = rmp_serde::to_vec(&graph).expect("to MessagePack");
-        assert_eq!(
-            rmp_serde::from_slice::<Graph>(&bytes).expect("from MessagePack"),
-            graph,
-            "MessagePack"
-        );
+        assert_eq!(rmp_serde::from_slice::<Graph>(&bytes).expect("from MessagePack"), graph, "MessagePack");
     }
 
     #[test]
@@ -285,13 +266,8 @@ pub(crate) mod tests {
         let mut parts = single();
         parts.edges.pop();
         let json = serde_json::to_string(&parts).expect("to JSON");
-        let error = serde_json::from_str::<Graph>(&json)
-            .expect_err("a dangling exit")
-            .to_string();
-        assert!(
-            error.contains("n1") && error.contains("next"),
-            "names the node and the exit: {error}"
-        );
+        let error = serde_json::from_str::<Graph>(&json).expect_err("a dangling exit").to_string();
+        assert!(error.contains("n1") && error.contains("next"), "names the node and the exit: {error}");
     }
 
     #[test]
@@ -301,16 +277,8 @@ pub(crate) mod tests {
         turned.edges.reverse();
         let (one, other) = (Graph::new(single()).expect("valid"), Graph::new(turned).expect("valid"));
         assert_eq!(one, other, "equal");
-        assert_eq!(
-            rmp_serde::to_vec(&one).expect("bytes"),
-            rmp_serde::to_vec(&other).expect("bytes"),
-            "equal bytes"
-        );
-        assert_eq!(
-            one.sends_of(0).collect::<Vec<_>>(),
-            [NodeId(1)],
-            "sends of the delivery"
-        );
+        assert_eq!(rmp_serde::to_vec(&one).expect("bytes"), rmp_serde::to_vec(&other).expect("bytes"), "equal bytes");
+        assert_eq!(one.sends_of(0).collect::<Vec<_>>(), [NodeId(1)], "sends of the delivery");
         assert_eq!(one.sends_of(1).count(), 0, "sends of no delivery");
     }
 }

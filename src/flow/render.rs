@@ -67,24 +67,13 @@ fn text(graph: &Graph, positions: Option<&Positions>) -> String {
     while let Some((id, depth, by)) = open.pop() {
         let Some(node) = graph.node(id) else { continue };
         let indent = "  ".repeat(depth);
-        let arrow = if by.is_empty() {
-            String::new()
-        } else {
-            format!("{} → ", printable(&by))
-        };
+        let arrow = if by.is_empty() { String::new() } else { format!("{} → ", printable(&by)) };
         if !shown.insert(id) {
             put(&mut out, format_args!("{indent}{arrow}see {id}\n"));
             continue;
         }
         let count = positions.map_or(String::new(), |p| format!(" · {} contacts", p.count(id)));
-        put(
-            &mut out,
-            format_args!(
-                "{indent}{arrow}{id} {} ({}){count}\n",
-                printable(&node.name),
-                describe(node)
-            ),
-        );
+        put(&mut out, format_args!("{indent}{arrow}{id} {} ({}){count}\n", printable(&node.name), describe(node)));
         let exits = next.get(&id).into_iter().flatten().rev();
         open.extend(exits.map(|(exit, to)| (*to, depth + 1, exit.clone())));
     }
@@ -104,10 +93,7 @@ fn mermaid(graph: &Graph, positions: Option<&Positions>) -> String {
         put(&mut out, format_args!("  {}{left}\"{label}\"{right}\n", node.id));
     }
     for (from, exit, to) in graph.edges() {
-        put(
-            &mut out,
-            format_args!("  {from} -->|\"{}\"| {to}\n", mermaid_text(exit.name())),
-        );
+        put(&mut out, format_args!("  {from} -->|\"{}\"| {to}\n", mermaid_text(exit.name())));
     }
     out
 }
@@ -186,16 +172,8 @@ mod tests {
         enter(&graph(), &mut positions, &(0..5).collect()).expect("enters");
         for format in GraphFormat::ALL {
             let with = render(&graph(), format, Some(&positions));
-            assert!(
-                with.contains('5') && with.contains("contacts"),
-                "{}: {with}",
-                format.name()
-            );
-            assert!(
-                !render(&graph(), format, None).contains("contacts"),
-                "{}",
-                format.name()
-            );
+            assert!(with.contains('5') && with.contains("contacts"), "{}: {with}", format.name());
+            assert!(!render(&graph(), format, None).contains("contacts"), "{}", format.name());
         }
     }
 
@@ -204,11 +182,7 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&render(&graph(), GraphFormat::Json, None)).expect("JSON");
         assert_eq!(value["nodes"][1]["message"], 0, "message of the send");
         assert_eq!(value["nodes"][2]["end"], "neutral", "kind of the end");
-        assert_eq!(
-            value["edges"][1],
-            json!({ "from": "n1", "exit": "next", "to": "n2" }),
-            "edge"
-        );
+        assert_eq!(value["edges"][1], json!({ "from": "n1", "exit": "next", "to": "n2" }), "edge");
     }
 
     #[test]
@@ -218,15 +192,8 @@ mod tests {
         let graph = Graph::new(parts).expect("names are free");
         let mermaid = render(&graph, GraphFormat::Mermaid, None);
         assert_eq!(mermaid.lines().count(), 6, "one line a node and edge: {mermaid}");
-        assert!(
-            mermaid.contains("a#34;#93; n9#91;#34;#60;script#62;#124;#35;"),
-            "escaped: {mermaid}"
-        );
-        assert_eq!(
-            render(&graph, GraphFormat::Text, None).lines().count(),
-            3,
-            "text keeps its lines"
-        );
+        assert!(mermaid.contains("a#34;#93; n9#91;#34;#60;script#62;#124;#35;"), "escaped: {mermaid}");
+        assert_eq!(render(&graph, GraphFormat::Text, None).lines().count(), 3, "text keeps its lines");
     }
 
     #[test]

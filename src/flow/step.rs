@@ -70,17 +70,12 @@ impl Positions {
 
     /// Where one row is.
     pub fn node_of(&self, row: u32) -> Option<NodeId> {
-        self.at
-            .iter()
-            .find(|(_, rows)| rows.contains(row))
-            .map(|(node, _)| *node)
+        self.at.iter().find(|(_, rows)| rows.contains(row)).map(|(node, _)| *node)
     }
 
     /// Whether every row has reached an end: nobody of the run can still arrive anywhere.
     pub fn all_ended(&self, graph: &Graph) -> bool {
-        self.at
-            .keys()
-            .all(|id| graph.node(*id).is_some_and(|n| matches!(n.kind, NodeKind::End { .. })))
+        self.at.keys().all(|id| graph.node(*id).is_some_and(|n| matches!(n.kind, NodeKind::End { .. })))
     }
 
     /// Invariants 1, 3 and 4, and that every node exists; for snapshots, recovery and `check`. Answers the first node
@@ -119,11 +114,7 @@ impl Positions {
 
 /// Lets rows into the run, at its start. Answers each hop, in order; none if `rows` is empty.
 pub fn enter(graph: &Graph, positions: &mut Positions, rows: &RoaringBitmap) -> Result<Vec<Move>, StepError> {
-    let count = positions
-        .at
-        .values()
-        .map(|present| present.intersection_len(rows))
-        .sum();
+    let count = positions.at.values().map(|present| present.intersection_len(rows)).sum();
     if count > 0 {
         return Err(StepError::EnteredBefore { count });
     }
@@ -142,17 +133,10 @@ pub fn advance(
     if graph.node(node).is_none() {
         return Err(StepError::UnknownNode { node });
     }
-    let target = graph.target(node, exit).ok_or_else(|| StepError::UnknownExit {
-        node,
-        exit: exit.clone(),
-    })?;
+    let target = graph.target(node, exit).ok_or_else(|| StepError::UnknownExit { node, exit: exit.clone() })?;
     let present = positions.at(node).map_or(0, |at| at.intersection_len(rows));
     if present < rows.len() {
-        return Err(StepError::NotThere {
-            node,
-            asked: rows.len(),
-            missing: rows.len() - present,
-        });
+        return Err(StepError::NotThere { node, asked: rows.len(), missing: rows.len() - present });
     }
     let hops = walk(graph, target)?;
     positions.take(node, rows);
@@ -168,16 +152,10 @@ fn walk(graph: &Graph, first: NodeId) -> Result<Vec<NodeId>, StepError> {
         if !node.kind.passes() {
             return Ok(hops);
         }
-        here = graph.target(here, &Exit::NEXT).ok_or(StepError::UnknownExit {
-            node: here,
-            exit: Exit::NEXT,
-        })?;
+        here = graph.target(here, &Exit::NEXT).ok_or(StepError::UnknownExit { node: here, exit: Exit::NEXT })?;
         hops.push(here);
     }
-    Err(StepError::NeverRests {
-        node: first,
-        steps: hops.len(),
-    })
+    Err(StepError::NeverRests { node: first, steps: hops.len() })
 }
 
 fn apply(positions: &mut Positions, from: Option<NodeId>, hops: Vec<NodeId>, rows: &RoaringBitmap) -> Vec<Move> {
@@ -188,13 +166,7 @@ fn apply(positions: &mut Positions, from: Option<NodeId>, hops: Vec<NodeId>, row
         positions.put(*rest, rows.clone());
     }
     let mut before = from;
-    hops.into_iter()
-        .map(|to| Move {
-            from: before.replace(to),
-            to,
-            rows: rows.clone(),
-        })
-        .collect()
+    hops.into_iter().map(|to| Move { from: before.replace(to), to, rows: rows.clone() }).collect()
 }
 
 #[cfg(test)]
@@ -238,31 +210,18 @@ mod tests {
         let before = positions.clone();
         let later = Exit("later".into());
         let refusals = [
-            (
-                enter(&graph, &mut positions, &rows(&[2, 3])),
-                StepError::EnteredBefore { count: 1 },
-            ),
+            (enter(&graph, &mut positions, &rows(&[2, 3])), StepError::EnteredBefore { count: 1 }),
             (
                 advance(&graph, &mut positions, SEND, &Exit::NEXT, &rows(&[1, 3, 4])),
-                StepError::NotThere {
-                    node: SEND,
-                    asked: 3,
-                    missing: 2,
-                },
+                StepError::NotThere { node: SEND, asked: 3, missing: 2 },
             ),
             (
                 advance(&graph, &mut positions, SEND, &later, &rows(&[1])),
-                StepError::UnknownExit {
-                    node: SEND,
-                    exit: later.clone(),
-                },
+                StepError::UnknownExit { node: SEND, exit: later.clone() },
             ),
             (
                 advance(&graph, &mut positions, END, &Exit::NEXT, &rows(&[])),
-                StepError::UnknownExit {
-                    node: END,
-                    exit: Exit::NEXT,
-                },
+                StepError::UnknownExit { node: END, exit: Exit::NEXT },
             ),
             (
                 advance(&graph, &mut positions, NodeId(9), &Exit::NEXT, &rows(&[1])),
@@ -280,11 +239,7 @@ mod tests {
         let graph = Graph::new(single()).expect("valid");
         let mut positions = Positions::default();
         assert_eq!(enter(&graph, &mut positions, &rows(&[])), Ok(vec![]), "enter");
-        assert_eq!(
-            advance(&graph, &mut positions, SEND, &Exit::NEXT, &rows(&[])),
-            Ok(vec![]),
-            "advance"
-        );
+        assert_eq!(advance(&graph, &mut positions, SEND, &Exit::NEXT, &rows(&[])), Ok(vec![]), "advance");
         assert_eq!(positions, Positions::default(), "no entries");
         assert!(positions.all_ended(&graph), "an empty run has ended");
     }
@@ -299,19 +254,9 @@ mod tests {
         let twice = broken(&[(SEND, &[1, 2]), (END, &[2])]).verify(&graph);
         assert_eq!(twice, Err(StepError::EnteredBefore { count: 1 }), "a row at two nodes");
         let resting = broken(&[(NodeId(0), &[1])]).verify(&graph);
-        assert_eq!(
-            resting,
-            Err(StepError::NeverRests {
-                node: NodeId(0),
-                steps: 0
-            }),
-            "a row at the start"
-        );
+        assert_eq!(resting, Err(StepError::NeverRests { node: NodeId(0), steps: 0 }), "a row at the start");
         assert!(broken(&[(SEND, &[])]).verify(&graph).is_err(), "an empty entry");
-        assert!(
-            broken(&[(NodeId(7), &[1])]).verify(&graph).is_err(),
-            "a node that does not exist"
-        );
+        assert!(broken(&[(NodeId(7), &[1])]).verify(&graph).is_err(), "a node that does not exist");
     }
 
     /// start → a layered graph of sends in which branches merge → ends.
@@ -319,20 +264,10 @@ mod tests {
         let mut parts = GraphParts::default();
         let start = parts.node(NodeId(0), "start", NodeKind::Start);
         let sends: Vec<NodeId> = (1..=targets.len() as u32)
-            .map(|id| {
-                parts.node(
-                    NodeId(id),
-                    "send",
-                    NodeKind::Send {
-                        delivery: 0,
-                        message: 0,
-                    },
-                )
-            })
+            .map(|id| parts.node(NodeId(id), "send", NodeKind::Send { delivery: 0, message: 0 }))
             .collect();
-        let ends: Vec<NodeId> = (101..103)
-            .map(|id| parts.node(NodeId(id), "end", NodeKind::End { kind: EndKind::Neutral }))
-            .collect();
+        let ends: Vec<NodeId> =
+            (101..103).map(|id| parts.node(NodeId(id), "end", NodeKind::End { kind: EndKind::Neutral })).collect();
         parts.edge(start, Exit::NEXT, sends[0]);
         for (at, pick) in targets.iter().enumerate() {
             let later: Vec<NodeId> = sends[at + 1..].iter().chain(&ends).copied().collect();

@@ -66,20 +66,8 @@ const RULES: &[Rule] = &[
 /// Every rule that the parts break, in the order of the table and of the node ids.
 pub fn problems(parts: &GraphParts) -> Vec<GraphProblem> {
     let mut found = Vec::new();
-    within(
-        &mut found,
-        "too_many_nodes",
-        "nodes",
-        parts.nodes.len(),
-        limits::FLOW_NODES_MAX,
-    );
-    within(
-        &mut found,
-        "too_many_edges",
-        "links",
-        parts.edges.len(),
-        limits::FLOW_EDGES_MAX,
-    );
+    within(&mut found, "too_many_nodes", "nodes", parts.nodes.len(), limits::FLOW_NODES_MAX);
+    within(&mut found, "too_many_edges", "links", parts.edges.len(), limits::FLOW_EDGES_MAX);
     if !found.is_empty() {
         return found;
     }
@@ -100,22 +88,12 @@ pub fn problems(parts: &GraphParts) -> Vec<GraphProblem> {
 fn within(found: &mut Vec<GraphProblem>, code: &'static str, what: &str, count: usize, max: usize) {
     if count > max {
         let message = format!("the flow has {count} {what}, and {max} is the most");
-        found.push(GraphProblem {
-            code,
-            node: None,
-            message,
-            fix: format!("use fewer {what}, or several campaigns"),
-        });
+        found.push(GraphProblem { code, node: None, message, fix: format!("use fewer {what}, or several campaigns") });
     }
 }
 
 fn problem(code: &'static str, node: NodeId, message: String, fix: impl Into<String>) -> GraphProblem {
-    GraphProblem {
-        code,
-        node: Some(node),
-        message,
-        fix: fix.into(),
-    }
+    GraphProblem { code, node: Some(node), message, fix: fix.into() }
 }
 
 fn node_ids_are_unique(view: &View<'_>, found: &mut Vec<GraphProblem>) {
@@ -123,12 +101,7 @@ fn node_ids_are_unique(view: &View<'_>, found: &mut Vec<GraphProblem>) {
     for node in &view.parts.nodes {
         if !seen.insert(node.id) {
             let message = format!("{} names two nodes, one of them {:?}", node.id, node.name);
-            found.push(problem(
-                "duplicate_node",
-                node.id,
-                message,
-                "give each node an id of its own",
-            ));
+            found.push(problem("duplicate_node", node.id, message, "give each node an id of its own"));
         }
     }
 }
@@ -137,12 +110,7 @@ fn one_start(view: &View<'_>, found: &mut Vec<GraphProblem>) {
     let mut starts = view.parts.nodes.iter().filter(|n| n.kind.is_trigger());
     if starts.next().is_none() {
         let message = "no node starts the flow".to_owned();
-        found.push(GraphProblem {
-            code: "no_start",
-            node: None,
-            message,
-            fix: "add a start".to_owned(),
-        });
+        found.push(GraphProblem { code: "no_start", node: None, message, fix: "add a start".to_owned() });
     }
     for other in starts {
         let message = format!("{} {:?} is a second start", other.id, other.name);
@@ -158,12 +126,7 @@ fn edges_join_known_nodes(view: &View<'_>, found: &mut Vec<GraphProblem>) {
                     "the link {} -{}-> {} leads {end} a node that does not exist",
                     edge.from, edge.exit, edge.to
                 );
-                found.push(problem(
-                    "unknown_node",
-                    unknown,
-                    message,
-                    "link nodes of this flow, or remove the link",
-                ));
+                found.push(problem("unknown_node", unknown, message, "link nodes of this flow, or remove the link"));
             }
         }
     }
@@ -178,32 +141,13 @@ fn exits_are_known_and_used_once(view: &View<'_>, found: &mut Vec<GraphProblem>)
         let exits = node.kind.exits();
         if !exits.contains(&edge.exit) {
             let kind = node.kind.name();
-            let message = format!(
-                "{} {:?} is a {kind} and has no exit {:?}",
-                node.id,
-                node.name,
-                edge.exit.name()
-            );
+            let message = format!("{} {:?} is a {kind} and has no exit {:?}", node.id, node.name, edge.exit.name());
             let names: Vec<&str> = exits.iter().map(Exit::name).collect();
-            let fix = if names.is_empty() {
-                "remove the link".to_owned()
-            } else {
-                format!("use {}", names.join(", "))
-            };
+            let fix = if names.is_empty() { "remove the link".to_owned() } else { format!("use {}", names.join(", ")) };
             found.push(problem("unknown_exit", node.id, message, fix));
         } else if !used.insert((edge.from, &edge.exit)) {
-            let message = format!(
-                "exit {:?} of {} {:?} leads to two places",
-                edge.exit.name(),
-                node.id,
-                node.name
-            );
-            found.push(problem(
-                "exit_used_twice",
-                node.id,
-                message,
-                "keep one link, or put a split there",
-            ));
+            let message = format!("exit {:?} of {} {:?} leads to two places", edge.exit.name(), node.id, node.name);
+            found.push(problem("exit_used_twice", node.id, message, "keep one link, or put a split there"));
         }
     }
 }
@@ -214,12 +158,7 @@ fn exits_lead_somewhere(view: &View<'_>, found: &mut Vec<GraphProblem>) {
         for exit in node.kind.exits() {
             if !linked.contains(&(node.id, &exit)) {
                 let message = format!("exit {:?} of {} {:?} leads nowhere", exit.name(), node.id, node.name);
-                found.push(problem(
-                    "dangling_exit",
-                    node.id,
-                    message,
-                    "link it to a node, or to an end",
-                ));
+                found.push(problem("dangling_exit", node.id, message, "link it to a node, or to an end"));
             }
         }
     }
@@ -229,36 +168,19 @@ fn nothing_leads_into_a_trigger(view: &View<'_>, found: &mut Vec<GraphProblem>) 
     for edge in &view.parts.edges {
         if let Some(node) = view.by_id.get(&edge.to).filter(|n| n.kind.is_trigger()) {
             let message = format!("{} leads into {} {:?}, where rows begin", edge.from, node.id, node.name);
-            found.push(problem(
-                "link_into_trigger",
-                node.id,
-                message,
-                "link to the node after it",
-            ));
+            found.push(problem("link_into_trigger", node.id, message, "link to the node after it"));
         }
     }
 }
 
 fn all_is_reachable(view: &View<'_>, found: &mut Vec<GraphProblem>) {
-    let mut open: Vec<NodeId> = view
-        .by_id
-        .values()
-        .filter(|n| n.kind.is_trigger())
-        .map(|n| n.id)
-        .collect();
+    let mut open: Vec<NodeId> = view.by_id.values().filter(|n| n.kind.is_trigger()).map(|n| n.id).collect();
     if open.is_empty() {
         return;
     }
     let mut reached: BTreeSet<NodeId> = open.iter().copied().collect();
     while let Some(id) = open.pop() {
-        open.extend(
-            view.next
-                .get(&id)
-                .into_iter()
-                .flatten()
-                .copied()
-                .filter(|to| reached.insert(*to)),
-        );
+        open.extend(view.next.get(&id).into_iter().flatten().copied().filter(|to| reached.insert(*to)));
     }
     for node in view.by_id.values().filter(|n| !reached.contains(&n.id)) {
         let message = format!("no way leads from the start to {} {:?}", node.id, node.name);
@@ -282,11 +204,7 @@ fn no_cycle_without_a_wait(view: &View<'_>, found: &mut Vec<GraphProblem>) {
         }
     }
     let mut depth: BTreeMap<NodeId, usize> = BTreeMap::new();
-    let mut open: Vec<NodeId> = incoming
-        .iter()
-        .filter(|(_, count)| **count == 0)
-        .map(|(id, _)| *id)
-        .collect();
+    let mut open: Vec<NodeId> = incoming.iter().filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
     while let Some(id) = open.pop() {
         incoming.remove(&id);
         let here = depth.get(&id).copied().unwrap_or(1);
@@ -305,24 +223,14 @@ fn no_cycle_without_a_wait(view: &View<'_>, found: &mut Vec<GraphProblem>) {
                 "{id} is the {here}th node in a row without a wait, and {} is the most",
                 limits::FLOW_DEPTH_MAX
             );
-            found.push(problem(
-                "too_deep",
-                id,
-                message,
-                "put a wait before it, or shorten the path",
-            ));
+            found.push(problem("too_deep", id, message, "put a wait before it, or shorten the path"));
         }
     }
     let left: BTreeSet<NodeId> = incoming.keys().copied().collect();
     for id in left.iter().filter(|id| reaches_itself(**id, &left, &at_once)) {
         let name = view.by_id.get(id).map_or("", |n| &n.name);
         let message = format!("{id} {name:?} lies on a cycle without a wait");
-        found.push(problem(
-            "cycle_without_wait",
-            *id,
-            message,
-            "put a wait on the cycle, or end it",
-        ));
+        found.push(problem("cycle_without_wait", *id, message, "put a wait on the cycle, or end it"));
     }
 }
 
@@ -351,29 +259,15 @@ mod tests {
     use super::*;
 
     fn codes(parts: &GraphParts) -> Vec<(&'static str, Option<u32>)> {
-        problems(parts)
-            .into_iter()
-            .map(|p| (p.code, p.node.map(|n| n.0)))
-            .collect()
+        problems(parts).into_iter().map(|p| (p.code, p.node.map(|n| n.0))).collect()
     }
 
     fn edge(from: u32, to: u32) -> Edge {
-        Edge {
-            from: NodeId(from),
-            exit: Exit::NEXT,
-            to: NodeId(to),
-        }
+        Edge { from: NodeId(from), exit: Exit::NEXT, to: NodeId(to) }
     }
 
     fn send(id: u32) -> Node {
-        Node {
-            id: NodeId(id),
-            name: format!("send {id}"),
-            kind: NodeKind::Send {
-                delivery: 0,
-                message: 0,
-            },
-        }
+        Node { id: NodeId(id), name: format!("send {id}"), kind: NodeKind::Send { delivery: 0, message: 0 } }
     }
 
     type Break = fn(&mut GraphParts);
@@ -381,58 +275,30 @@ mod tests {
 
     const BROKEN: &[(&str, Break, Codes)] = &[
         ("nothing", |_| (), &[]),
-        (
-            "two nodes of one id",
-            |p| p.nodes.push(p.nodes[2].clone()),
-            &[("duplicate_node", Some(2))],
-        ),
+        ("two nodes of one id", |p| p.nodes.push(p.nodes[2].clone()), &[("duplicate_node", Some(2))]),
         ("empty", |p| *p = GraphParts::default(), &[("no_start", None)]),
         (
             "two starts",
             |p| {
-                p.nodes.push(Node {
-                    id: NodeId(3),
-                    name: "again".into(),
-                    kind: NodeKind::Start,
-                });
+                p.nodes.push(Node { id: NodeId(3), name: "again".into(), kind: NodeKind::Start });
                 p.edges.push(edge(3, 1));
             },
             &[("several_starts", Some(3))],
         ),
-        (
-            "edge to nobody",
-            |p| p.edges[1].to = NodeId(9),
-            &[("unknown_node", Some(9)), ("unreachable", Some(2))],
-        ),
-        (
-            "edge from nobody",
-            |p| p.edges.push(edge(7, 2)),
-            &[("unknown_node", Some(7))],
-        ),
+        ("edge to nobody", |p| p.edges[1].to = NodeId(9), &[("unknown_node", Some(9)), ("unreachable", Some(2))]),
+        ("edge from nobody", |p| p.edges.push(edge(7, 2)), &[("unknown_node", Some(7))]),
         (
             "exit of an end",
             |p| p.edges.push(edge(2, 1)),
-            &[
-                ("unknown_exit", Some(2)),
-                ("cycle_without_wait", Some(1)),
-                ("cycle_without_wait", Some(2)),
-            ],
+            &[("unknown_exit", Some(2)), ("cycle_without_wait", Some(1)), ("cycle_without_wait", Some(2))],
         ),
         (
             "exit of another name",
             |p| p.edges[1].exit = Exit("later".into()),
             &[("unknown_exit", Some(1)), ("dangling_exit", Some(1))],
         ),
-        (
-            "exit used twice",
-            |p| p.edges.push(edge(0, 2)),
-            &[("exit_used_twice", Some(0))],
-        ),
-        (
-            "dangling",
-            |p| drop(p.edges.pop()),
-            &[("dangling_exit", Some(1)), ("unreachable", Some(2))],
-        ),
+        ("exit used twice", |p| p.edges.push(edge(0, 2)), &[("exit_used_twice", Some(0))]),
+        ("dangling", |p| drop(p.edges.pop()), &[("dangling_exit", Some(1)), ("unreachable", Some(2))]),
         (
             "into the start",
             |p| p.edges[1].to = NodeId(0),
@@ -456,11 +322,7 @@ mod tests {
             let mut parts = single();
             break_it(&mut parts);
             assert_eq!(codes(&parts), *expected, "{name}");
-            assert_eq!(
-                Graph::new(parts).is_ok(),
-                expected.is_empty(),
-                "{name}: a graph exists only if it is valid"
-            );
+            assert_eq!(Graph::new(parts).is_ok(), expected.is_empty(), "{name}: a graph exists only if it is valid");
         }
     }
 
@@ -471,11 +333,7 @@ mod tests {
         parts.edges = vec![edge(0, 1), edge(1, 3), edge(3, 1)];
         assert_eq!(
             codes(&parts),
-            [
-                ("unreachable", Some(2)),
-                ("cycle_without_wait", Some(1)),
-                ("cycle_without_wait", Some(3))
-            ]
+            [("unreachable", Some(2)), ("cycle_without_wait", Some(1)), ("cycle_without_wait", Some(3))]
         );
     }
 
@@ -491,11 +349,7 @@ mod tests {
         };
         let deep = u32::try_from(limits::FLOW_DEPTH_MAX).expect("small");
         assert_eq!(codes(&chain(deep)), [], "as deep as may be");
-        assert_eq!(
-            codes(&chain(deep + 5)),
-            [("too_deep", Some(deep))],
-            "one refusal, at the first node too deep"
-        );
+        assert_eq!(codes(&chain(deep + 5)), [("too_deep", Some(deep))], "one refusal, at the first node too deep");
         let many = u32::try_from(limits::FLOW_NODES_MAX).expect("small");
         assert_eq!(codes(&chain(many + 1)), [("too_many_nodes", None)], "nodes");
         let mut parts = single();

@@ -36,14 +36,7 @@ pub(super) struct Ahead {
 impl Ahead {
     pub(super) fn new(disk: Arc<dyn Disk>, folder: PathBuf, bytes: u64, retry: Duration, ready: bool) -> Ahead {
         let state = if ready { State::Ready } else { State::None };
-        Ahead {
-            disk,
-            folder,
-            bytes,
-            retry,
-            stop: Arc::default(),
-            state,
-        }
+        Ahead { disk, folder, bytes, retry, stop: Arc::default(), state }
     }
 
     /// Begins to make it, if it is not there or being made.
@@ -95,10 +88,7 @@ impl Ahead {
             self.settle(made)?;
         }
         if self.lacks_space() {
-            return Err(JournalError::NoSpace {
-                path: self.folder.clone(),
-                needed_bytes: self.bytes,
-            });
+            return Err(JournalError::NoSpace { path: self.folder.clone(), needed_bytes: self.bytes });
         }
         self.state = State::Ready;
         Ok(())

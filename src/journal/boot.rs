@@ -14,10 +14,7 @@ impl BootId {
 
     /// The running kernel's, or [`BootId::NONE`].
     pub fn current() -> BootId {
-        std::fs::read_to_string(BOOT_ID_FILE)
-            .ok()
-            .and_then(|text| BootId::parse(text.trim()))
-            .unwrap_or(BootId::NONE)
+        std::fs::read_to_string(BOOT_ID_FILE).ok().and_then(|text| BootId::parse(text.trim())).unwrap_or(BootId::NONE)
     }
 
     /// Of the form `6fd5a44b-35f4-4ad4-a9b9-6b9be13e1fe9`.
@@ -52,11 +49,7 @@ mod tests {
     #[test]
     fn the_kernels_form_is_read_and_anything_else_is_not() {
         let id = BootId::parse("6fd5a44b-35f4-4ad4-a9b9-6b9be13e1fe9").expect("a boot id");
-        assert_eq!(
-            id.to_string(),
-            "6fd5a44b35f44ad4a9b96b9be13e1fe9",
-            "all digits are kept"
-        );
+        assert_eq!(id.to_string(), "6fd5a44b35f44ad4a9b96b9be13e1fe9", "all digits are kept");
         for bad in [
             "",
             "6fd5",

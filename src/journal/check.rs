@@ -63,24 +63,13 @@ impl CheckReport {
             JournalError::Io { path, .. } | JournalError::Version { path, .. } => (path.as_path(), None),
             _ => (dir, None),
         };
-        let finding = Finding {
-            fatal: true,
-            path: path.to_owned(),
-            offset,
-            what: error.to_string(),
-            advice: advice(error),
-        };
+        let finding =
+            Finding { fatal: true, path: path.to_owned(), offset, what: error.to_string(), advice: advice(error) };
         self.findings.push(finding);
     }
 
     fn note(&mut self, path: PathBuf, offset: Option<u64>, what: String, advice: &'static str) {
-        self.findings.push(Finding {
-            fatal: false,
-            path,
-            offset,
-            what,
-            advice,
-        });
+        self.findings.push(Finding { fatal: false, path, offset, what, advice });
     }
 }
 
@@ -123,31 +112,14 @@ fn run(dir: &Path, report: &mut CheckReport, visit: &mut Visit<'_>) -> Result<()
     if poisoned_through > 0 && segments.first().is_some_and(|oldest| oldest.id <= poisoned_through) {
         let what =
             format!("segments up to {poisoned_through} are poisoned: a sync failed, or the directory was restored");
-        report.note(
-            folder.clone(),
-            None,
-            what,
-            "nothing: claims in them that were not settled count as unknown",
-        );
+        report.note(folder.clone(), None, what, "nothing: claims in them that were not settled count as unknown");
     }
     let slot = sync_slot::read(&folder);
     report.slot_seq = slot;
     let snapshot = snapshot::read_newest(&folder)?;
     report.snapshot_seq = snapshot.as_ref().map(|stored| stored.seq);
-    let trust = Trust {
-        kernel: BootId::current(),
-        poisoned_through,
-    };
-    let replay = replay(
-        &Plan {
-            folder: &folder,
-            trust,
-            slot,
-            snapshot,
-            segments: &segments,
-        },
-        visit,
-    )?;
+    let trust = Trust { kernel: BootId::current(), poisoned_through };
+    let replay = replay(&Plan { folder: &folder, trust, slot, snapshot, segments: &segments }, visit)?;
     fill(report, replay);
     Ok(())
 }
@@ -168,12 +140,7 @@ fn fill(report: &mut CheckReport, replay: Replay) {
         })
         .collect();
     for path in replay.unneeded {
-        report.note(
-            path,
-            None,
-            "older than the snapshot".to_owned(),
-            "nothing: the next start removes it",
-        );
+        report.note(path, None, "older than the snapshot".to_owned(), "nothing: the next start removes it");
     }
     if let Some(tail) = &replay.tail {
         let what = format!("a torn tail of {} bytes: {}", tail.bytes, tail.what);

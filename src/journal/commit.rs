@@ -126,22 +126,14 @@ impl Log {
         }
         if let Err(error) = self.disk.write_at(Site::Segment, &self.file, &self.staged, self.offset) {
             if is_no_space(&error) {
-                return Err(Stall::NoSpace {
-                    needed_bytes: self.staged.len() as u64,
-                });
+                return Err(Stall::NoSpace { needed_bytes: self.staged.len() as u64 });
             }
             return Err(Stall::Fatal(JournalError::io("write", &self.path, error)));
         }
         self.offset += self.staged.len() as u64;
         self.unsynced_frames += self.staged_frames;
-        self.core
-            .counters
-            .frames
-            .fetch_add(self.staged_frames, Ordering::Relaxed);
-        self.core
-            .counters
-            .bytes
-            .fetch_add(self.staged.len() as u64, Ordering::Relaxed);
+        self.core.counters.frames.fetch_add(self.staged_frames, Ordering::Relaxed);
+        self.core.counters.bytes.fetch_add(self.staged.len() as u64, Ordering::Relaxed);
         self.core.written.store(self.staged_seq, Ordering::Release);
         self.staged.clear();
         self.staged.shrink_to(crate::limits::JOURNAL_WRITE_BYTES);
@@ -158,9 +150,7 @@ impl Log {
             return Ok(());
         }
         let began = Instant::now();
-        self.disk
-            .sync(Site::Segment, &self.file)
-            .map_err(|e| Stall::Fatal(JournalError::io("sync", &self.path, e)))?;
+        self.disk.sync(Site::Segment, &self.file).map_err(|e| Stall::Fatal(JournalError::io("sync", &self.path, e)))?;
         self.core.counters.commit(began.elapsed(), self.unsynced_frames);
         self.unsynced_frames = 0;
         let durable = self.core.written.load(Ordering::Relaxed);
@@ -174,22 +164,13 @@ impl Log {
     /// Opens the next segment, whose first frame is `first_seq`. Everything before is written and synced.
     pub(super) fn rotate(&mut self, first_seq: u64) -> Result<(), Stall> {
         self.ahead.take()?;
-        let header = Header {
-            id: self.id + 1,
-            boot: self.boot,
-            first_seq,
-            bytes: self.segment_bytes,
-        };
+        let header = Header { id: self.id + 1, boot: self.boot, first_seq, bytes: self.segment_bytes };
         self.file = adopt_ahead(&*self.disk, &self.core.folder, &header)?;
         self.ahead.adopted();
         self.id = header.id;
         self.path = path_of(&self.core.folder, header.id);
         self.offset = SEGMENT_HEADER as u64;
-        self.core.segments.lock().push(Kept {
-            id: self.id,
-            first_seq,
-            path: self.path.clone(),
-        });
+        self.core.segments.lock().push(Kept { id: self.id, first_seq, path: self.path.clone() });
         Ok(())
     }
 }

@@ -36,11 +36,7 @@ pub enum Damage {
 #[derive(Debug, Error)]
 pub enum JournalError {
     #[error("cannot {action} {}", path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("no space for {}: {needed_bytes} bytes are needed; free some and start again", path.display())]
     NoSpace { path: PathBuf, needed_bytes: u64 },
     #[error("the data directory {} is in use by another process", dir.display())]
@@ -58,10 +54,7 @@ pub enum JournalError {
     #[error("the option {name} is out of its range of {min} to {max}")]
     Option { name: &'static str, min: u64, max: u64 },
     #[error("frame {seq} was refused by its reader")]
-    Visit {
-        seq: u64,
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    Visit { seq: u64, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("a frame of {bytes} bytes exceeds the maximum of {max}")]
     TooLarge { bytes: usize, max: usize },
     #[error("a snapshot up to frame {seq} was asked for, but only {written} are written")]
@@ -76,19 +69,11 @@ pub enum JournalError {
 
 impl JournalError {
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> JournalError {
-        JournalError::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        JournalError::Io { action, path: path.to_owned(), source }
     }
 
     pub(super) fn damaged(path: &Path, offset: u64, what: Damage) -> JournalError {
-        JournalError::Damaged {
-            path: path.to_owned(),
-            offset,
-            what,
-        }
+        JournalError::Damaged { path: path.to_owned(), offset, what }
     }
 }
 

@@ -87,10 +87,7 @@ pub(super) fn zeros_from(bytes: &[u8]) -> usize {
         let start = end.saturating_sub(STRIDE);
         // A fold, not `any`: without an early exit the compiler reads sixteen bytes at a time.
         if bytes[start..end].iter().fold(0, |all, byte| all | byte) != 0 {
-            return bytes[start..end]
-                .iter()
-                .rposition(|byte| *byte != 0)
-                .map_or(start, |at| start + at + 1);
+            return bytes[start..end].iter().rposition(|byte| *byte != 0).map_or(start, |at| start + at + 1);
         }
         end = start;
     }
@@ -109,13 +106,7 @@ pub(super) struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     /// `bytes` is the whole segment, `offset` where its first frame stands, `zeros_from` where its zeros begin.
     pub(super) fn new(bytes: &'a [u8], segment: u64, offset: usize, zeros_from: usize, first_seq: u64) -> Scanner<'a> {
-        Scanner {
-            bytes,
-            segment,
-            offset,
-            zeros_from,
-            next_seq: first_seq,
-        }
+        Scanner { bytes, segment, offset, zeros_from, next_seq: first_seq }
     }
 
     /// The next frame; at `End` and `Bad` the scanner stays where it is.
@@ -129,24 +120,13 @@ impl<'a> Scanner<'a> {
                 self.next_seq = self.next_seq.saturating_add(1);
                 Step::Frame(frame)
             }
-            Ok(frame) => self.bad(
-                Damage::FrameSequence {
-                    found: frame.seq,
-                    expected: self.next_seq,
-                },
-                false,
-            ),
+            Ok(frame) => self.bad(Damage::FrameSequence { found: frame.seq, expected: self.next_seq }, false),
             Err(Undecodable { what, end }) => self.bad(what, end.is_some_and(|end| end > self.zeros_from)),
         }
     }
 
     fn bad(&self, what: Damage, reaches_zeros: bool) -> Step<'a> {
-        Step::Bad(BadFrame {
-            offset: self.offset,
-            what,
-            expected: self.next_seq,
-            reaches_zeros,
-        })
+        Step::Bad(BadFrame { offset: self.offset, what, expected: self.next_seq, reaches_zeros })
     }
 
     /// The valid frames at any byte after `after`, whose numbers could stand there: `(how many, the largest durable number
@@ -157,15 +137,9 @@ impl<'a> Scanner<'a> {
         while offset + FRAME_HEADER <= self.zeros_from {
             let seq = u64_at(self.bytes, offset + 9);
             // Each frame before it takes at least a header, which bounds the numbers that can stand here.
-            let most = after
-                .expected
-                .saturating_add(((offset - after.offset) / FRAME_HEADER) as u64);
+            let most = after.expected.saturating_add(((offset - after.offset) / FRAME_HEADER) as u64);
             let possible = seq >= after.expected && seq <= most && u64_at(self.bytes, offset + 17) < seq;
-            match if possible {
-                decode(self.bytes, self.segment, offset).ok()
-            } else {
-                None
-            } {
+            match if possible { decode(self.bytes, self.segment, offset).ok() } else { None } {
                 Some(frame) => {
                     count += 1;
                     durable = durable.max(frame.durable);
@@ -187,25 +161,17 @@ struct Undecodable {
 fn decode(bytes: &[u8], segment: u64, offset: usize) -> Result<RawFrame<'_>, Undecodable> {
     let rest = &bytes[offset..];
     if rest.len() < FRAME_HEADER {
-        let what = Damage::FrameLength {
-            found: rest.len() as u64,
-        };
+        let what = Damage::FrameLength { found: rest.len() as u64 };
         return Err(Undecodable { what, end: None });
     }
     let length = u32_at(rest, 0) as usize;
     let size = FRAME_HEADER.saturating_add(length);
     if length > FRAME_BYTES_MAX || size > rest.len() {
-        return Err(Undecodable {
-            what: Damage::FrameLength { found: length as u64 },
-            end: None,
-        });
+        return Err(Undecodable { what: Damage::FrameLength { found: length as u64 }, end: None });
     }
     let frame = &rest[..size];
     if checksum(segment, frame) != u32_at(frame, 4) {
-        return Err(Undecodable {
-            what: Damage::FrameChecksum,
-            end: Some(offset + size),
-        });
+        return Err(Undecodable { what: Damage::FrameChecksum, end: Some(offset + size) });
     }
     Ok(RawFrame {
         offset,
@@ -269,16 +235,7 @@ mod tests {
     fn a_frame_of_another_segment_does_not_validate() {
         let bytes = segment_of(&[b"claimed".to_vec()], 64);
         let step = scanner(&bytes, 8).step();
-        assert!(
-            matches!(
-                step,
-                Step::Bad(BadFrame {
-                    what: Damage::FrameChecksum,
-                    ..
-                })
-            ),
-            "foreign frame gave {step:?}"
-        );
+        assert!(matches!(step, Step::Bad(BadFrame { what: Damage::FrameChecksum, .. })), "foreign frame gave {step:?}");
     }
 
     #[test]
@@ -296,10 +253,7 @@ mod tests {
         let mut flipped = segment_of(&[vec![9; 40]], 200);
         flipped[30] ^= 1;
         match scanner(&flipped, 7).step() {
-            Step::Bad(bad) => assert!(
-                !bad.reaches_zeros,
-                "a complete frame with a flipped byte is not incomplete"
-            ),
+            Step::Bad(bad) => assert!(!bad.reaches_zeros, "a complete frame with a flipped byte is not incomplete"),
             other => panic!("a flipped frame gave {other:?}"),
         }
     }
@@ -313,13 +267,7 @@ mod tests {
         bytes.resize(400, 0);
         bytes[12] ^= 0xff;
         let mut scanner = scanner(&bytes, 7);
-        let Step::Bad(bad) = scanner.step() else {
-            panic!("the first frame is damaged")
-        };
-        assert_eq!(
-            scanner.frames_after(&bad),
-            (3, 3),
-            "three frames follow, the last names 3 as durable"
-        );
+        let Step::Bad(bad) = scanner.step() else { panic!("the first frame is damaged") };
+        assert_eq!(scanner.frames_after(&bad), (3, 3), "three frames follow, the last names 3 as durable");
     }
 }

@@ -42,19 +42,12 @@ impl DirLock {
 
     /// What the identity file must say in this directory.
     pub(super) fn identity(&self, dir: &Path) -> Result<String, JournalError> {
-        let metadata = self
-            .directory
-            .metadata()
-            .map_err(|e| JournalError::io("read", dir, e))?;
+        let metadata = self.directory.metadata().map_err(|e| JournalError::io("read", dir, e))?;
         // A file system without birth times leaves the inode alone to tell.
         let born = metadata.created().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-        let born = born.map_or("unknown".to_owned(), |since| {
-            format!("{}.{:09}", since.as_secs(), since.subsec_nanos())
-        });
-        Ok(format!(
-            "estafette data directory\ninode {}\nborn {born}\n",
-            metadata.ino()
-        ))
+        let born =
+            born.map_or("unknown".to_owned(), |since| format!("{}.{:09}", since.as_secs(), since.subsec_nanos()));
+        Ok(format!("estafette data directory\ninode {}\nborn {born}\n", metadata.ino()))
     }
 }
 

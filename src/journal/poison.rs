@@ -45,13 +45,7 @@ pub(super) fn write_failing(disk: &dyn Disk, folder: &Path, marks: &Marks, segme
 }
 
 pub(super) fn write(disk: &dyn Disk, folder: &Path, segment: u64) -> Result<(), JournalError> {
-    replace_file(
-        disk,
-        Site::Poison,
-        folder,
-        NAME,
-        &[format!("{TEXT}{segment}\n").as_bytes()],
-    )
+    replace_file(disk, Site::Poison, folder, NAME, &[format!("{TEXT}{segment}\n").as_bytes()])
 }
 
 /// The last poisoned segment of `folder`, 0 if none is; `newest` if the file says something else than it should.
@@ -62,10 +56,7 @@ pub(super) fn read(folder: &Path, newest: u64) -> Result<u64, JournalError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(0),
         Err(e) => return Err(JournalError::io("read", &path, e)),
     };
-    let through = text
-        .strip_prefix(TEXT)
-        .and_then(|rest| rest.strip_suffix('\n'))
-        .and_then(|id| id.parse().ok());
+    let through = text.strip_prefix(TEXT).and_then(|rest| rest.strip_suffix('\n')).and_then(|id| id.parse().ok());
     Ok(through.unwrap_or(newest))
 }
 

@@ -126,10 +126,7 @@ mod tests {
                 assert!(set_outcome(&*lane_cell, ACCEPTED), "a marked row takes its outcome");
             });
             let seen = Cell::load(&*cell);
-            assert!(
-                [FREE, MARKED, ACCEPTED].contains(&seen),
-                "states come in order, saw {seen}"
-            );
+            assert!([FREE, MARKED, ACCEPTED].contains(&seen), "states come in order, saw {seen}");
             if seen == ACCEPTED {
                 assert_eq!(
                     sent.load(std::sync::atomic::Ordering::Relaxed),
@@ -150,11 +147,7 @@ mod tests {
             let declared = set_outcome(&*cell, UNKNOWN);
             let answered = lane.join().expect("the lane ends");
             assert!(declared != answered, "declared {declared} and answered {answered}");
-            assert_eq!(
-                Cell::load(&*cell),
-                if answered { ACCEPTED } else { UNKNOWN },
-                "the byte says which"
-            );
+            assert_eq!(Cell::load(&*cell), if answered { ACCEPTED } else { UNKNOWN }, "the byte says which");
         });
     }
 }

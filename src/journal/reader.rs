@@ -107,39 +107,19 @@ pub(super) fn replay(plan: &Plan<'_>, visit: &mut Visit<'_>) -> Result<Replay, J
     let base = plan.snapshot.as_ref().map_or(0, |s| s.seq);
     if let Some(stored) = &plan.snapshot {
         let same_boot = plan.trust.of(stored.boot, stored.segment);
-        let given = Replayed::Snapshot(Snapshot {
-            seq: stored.seq,
-            state: stored.state(),
-            same_boot,
-        });
-        visit(given).map_err(|source| JournalError::Visit {
-            seq: stored.seq,
-            source,
-        })?;
+        let given = Replayed::Snapshot(Snapshot { seq: stored.seq, state: stored.state(), same_boot });
+        visit(given).map_err(|source| JournalError::Visit { seq: stored.seq, source })?;
     }
     let start = first_needed(plan, base)?;
-    let mut replay = Replay {
-        last_seq: base,
-        ..Replay::default()
-    };
-    replay.unneeded = plan.segments[..start]
-        .iter()
-        .map(|listed| listed.path.clone())
-        .collect();
+    let mut replay = Replay { last_seq: base, ..Replay::default() };
+    replay.unneeded = plan.segments[..start].iter().map(|listed| listed.path.clone()).collect();
     let mut durable = plan.slot.max(base);
     let needed = &plan.segments[start..];
     for (at, listed) in needed.iter().enumerate() {
         let image = Image::read(listed)?;
-        let due = if at == 0 {
-            image.header.first_seq
-        } else {
-            replay.last_seq + 1
-        };
+        let due = if at == 0 { image.header.first_seq } else { replay.last_seq + 1 };
         if image.header.first_seq != due {
-            let what = Damage::Gap {
-                after: replay.last_seq,
-                found: image.header.first_seq,
-            };
+            let what = Damage::Gap { after: replay.last_seq, found: image.header.first_seq };
             return Err(JournalError::damaged(&listed.path, 40, what));
         }
         if at == 0 {
@@ -149,14 +129,8 @@ pub(super) fn replay(plan: &Plan<'_>, visit: &mut Visit<'_>) -> Result<Replay, J
         read_segment(plan, &image, base, newest, &mut durable, &mut replay, visit)?;
     }
     if replay.last_seq < durable {
-        let what = Damage::EndsEarly {
-            last: replay.last_seq,
-            durable,
-        };
-        let (path, offset) = replay
-            .segments
-            .last()
-            .map_or((plan.folder, 0), |s| (s.path.as_path(), s.bytes));
+        let what = Damage::EndsEarly { last: replay.last_seq, durable };
+        let (path, offset) = replay.segments.last().map_or((plan.folder, 0), |s| (s.path.as_path(), s.bytes));
         return Err(JournalError::damaged(path, offset, what));
     }
     Ok(replay)
@@ -168,10 +142,7 @@ fn first_needed(plan: &Plan<'_>, base: u64) -> Result<usize, JournalError> {
     for (at, listed) in plan.segments.iter().enumerate() {
         let header = read_header(listed)?;
         if header.first_seq > base + 1 {
-            let what = Damage::Gap {
-                after: base,
-                found: header.first_seq,
-            };
+            let what = Damage::Gap { after: base, found: header.first_seq };
             return start.ok_or_else(|| JournalError::damaged(&listed.path, 40, what));
         }
         start = Some(at);
@@ -189,9 +160,7 @@ pub(super) fn read_header(listed: &Listed) -> Result<Header, JournalError> {
     let file = std::fs::File::open(path).map_err(|e| JournalError::io("open", path, e))?;
     let length = file.metadata().map_err(|e| JournalError::io("read", path, e))?.len();
     let mut head = Vec::with_capacity(SEGMENT_HEADER);
-    file.take(SEGMENT_HEADER as u64)
-        .read_to_end(&mut head)
-        .map_err(|e| JournalError::io("read", path, e))?;
+    file.take(SEGMENT_HEADER as u64).read_to_end(&mut head).map_err(|e| JournalError::io("read", path, e))?;
     Header::decode(&head, path, length)
 }
 
@@ -206,13 +175,7 @@ fn read_segment(
 ) -> Result<(), JournalError> {
     let header = &image.header;
     let same_boot = plan.trust.of(header.boot, header.id);
-    let mut scanner = Scanner::new(
-        &image.bytes,
-        header.id,
-        SEGMENT_HEADER,
-        image.zeros_from,
-        header.first_seq,
-    );
+    let mut scanner = Scanner::new(&image.bytes, header.id, SEGMENT_HEADER, image.zeros_from, header.first_seq);
     let mut frames = 0;
     let end = loop {
         match scanner.step() {
@@ -223,12 +186,7 @@ fn read_segment(
                 if frame.seq > base {
                     replay.frames += 1;
                     replay.payload_bytes += frame.payload.len() as u64;
-                    let given = Frame {
-                        seq: frame.seq,
-                        kind: frame.kind,
-                        payload: frame.payload,
-                        same_boot,
-                    };
+                    let given = Frame { seq: frame.seq, kind: frame.kind, payload: frame.payload, same_boot };
                     visit(Replayed::Frame(given)).map_err(|source| JournalError::Visit { seq: frame.seq, source })?;
                 }
             }
@@ -236,12 +194,7 @@ fn read_segment(
             Step::Bad(bad) => {
                 let (followers, named) = scanner.frames_after(&bad);
                 *durable = (*durable).max(named);
-                let case = Case {
-                    newest,
-                    trusted: same_boot,
-                    durable: *durable,
-                    followers,
-                };
+                let case = Case { newest, trusted: same_boot, durable: *durable, followers };
                 let incomplete =
                     judge(&bad, case).map_err(|what| JournalError::damaged(&image.path, bad.offset as u64, what))?;
                 replay.tail = Some(TornTail {
@@ -312,21 +265,8 @@ fn fuzz_frames(bytes: &[u8], segment: u64, offset: usize, first_seq: u64) -> u64
             Step::End { .. } => return frames,
             Step::Bad(bad) => {
                 let (followers, durable) = scanner.frames_after(&bad);
-                let verdict = |trusted| {
-                    judge(
-                        &bad,
-                        Case {
-                            newest: true,
-                            trusted,
-                            durable,
-                            followers,
-                        },
-                    )
-                };
-                debug_assert!(
-                    verdict(true).is_err() || verdict(false).is_ok(),
-                    "distrust never refuses more"
-                );
+                let verdict = |trusted| judge(&bad, Case { newest: true, trusted, durable, followers });
+                debug_assert!(verdict(true).is_err() || verdict(false).is_ok(), "distrust never refuses more");
                 return frames;
             }
         }
@@ -338,66 +278,21 @@ mod tests {
     use super::*;
 
     fn bad(expected: u64, reaches_zeros: bool) -> BadFrame {
-        BadFrame {
-            offset: 64,
-            what: Damage::FrameChecksum,
-            expected,
-            reaches_zeros,
-        }
+        BadFrame { offset: 64, what: Damage::FrameChecksum, expected, reaches_zeros }
     }
 
     #[test]
     fn the_verdicts_are_the_table_of_the_documentation() {
-        let case = |newest, trusted, durable, followers| Case {
-            newest,
-            trusted,
-            durable,
-            followers,
-        };
+        let case = |newest, trusted, durable, followers| Case { newest, trusted, durable, followers };
         let table = [
-            (
-                "older segment",
-                bad(9, true),
-                case(false, false, 0, 0),
-                Err(Damage::FrameChecksum),
-            ),
-            (
-                "known durable",
-                bad(9, true),
-                case(true, false, 9, 0),
-                Err(Damage::FrameChecksum),
-            ),
+            ("older segment", bad(9, true), case(false, false, 0, 0), Err(Damage::FrameChecksum)),
+            ("known durable", bad(9, true), case(true, false, 9, 0), Err(Damage::FrameChecksum)),
             ("incomplete, trusted", bad(9, true), case(true, true, 8, 0), Ok(true)),
-            (
-                "incomplete, not trusted",
-                bad(9, true),
-                case(true, false, 8, 0),
-                Ok(true),
-            ),
-            (
-                "a valid frame follows, trusted",
-                bad(9, true),
-                case(true, true, 8, 1),
-                Err(Damage::FrameChecksum),
-            ),
-            (
-                "complete, trusted",
-                bad(9, false),
-                case(true, true, 8, 0),
-                Err(Damage::FrameChecksum),
-            ),
-            (
-                "a valid frame follows, not trusted",
-                bad(9, true),
-                case(true, false, 8, 1),
-                Ok(false),
-            ),
-            (
-                "complete, not trusted",
-                bad(9, false),
-                case(true, false, 8, 0),
-                Ok(false),
-            ),
+            ("incomplete, not trusted", bad(9, true), case(true, false, 8, 0), Ok(true)),
+            ("a valid frame follows, trusted", bad(9, true), case(true, true, 8, 1), Err(Damage::FrameChecksum)),
+            ("complete, trusted", bad(9, false), case(true, true, 8, 0), Err(Damage::FrameChecksum)),
+            ("a valid frame follows, not trusted", bad(9, true), case(true, false, 8, 1), Ok(false)),
+            ("complete, not trusted", bad(9, false), case(true, false, 8, 0), Ok(false)),
         ];
         for (name, bad, case, verdict) in table {
             assert_eq!(judge(&bad, case), verdict, "{name}");

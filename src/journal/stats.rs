@@ -4,9 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Upper bounds of an `fdatasync`, microseconds.
-const SYNC_MICROS: [u64; 12] = [
-    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000,
-];
+const SYNC_MICROS: [u64; 12] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000];
 /// Upper bounds of the frames of one commit.
 const COMMIT_FRAMES: [u64; 12] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096];
 
@@ -52,11 +50,7 @@ pub(super) struct Buckets {
 
 impl Buckets {
     fn new(bounds: &'static [u64; 12]) -> Buckets {
-        Buckets {
-            bounds,
-            counts: Default::default(),
-            sum: AtomicU64::new(0),
-        }
+        Buckets { bounds, counts: Default::default(), sum: AtomicU64::new(0) }
     }
 
     fn observe(&self, value: u64) {
@@ -101,8 +95,7 @@ impl Counters {
 
     pub(super) fn commit(&self, took: Duration, frames: u64) {
         self.commits.fetch_add(1, Relaxed);
-        self.sync_micros
-            .observe(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.sync_micros.observe(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         self.commit_frames.observe(frames);
     }
 

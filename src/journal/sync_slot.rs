@@ -39,24 +39,17 @@ impl SyncSlot {
     pub(super) fn write(&mut self, disk: &dyn Disk, durable: u64) -> bool {
         self.turn += 1;
         let offset = (self.turn % 2) * DISTANCE as u64;
-        disk.write_at(Site::SyncSlot, &self.file, &encode(durable, self.turn), offset)
-            .is_ok()
+        disk.write_at(Site::SyncSlot, &self.file, &encode(durable, self.turn), offset).is_ok()
     }
 
     /// Overwrites both records, for a start that does not believe what they said.
     pub(super) fn reset(&mut self, disk: &dyn Disk, durable: u64) -> Result<(), JournalError> {
         let failed = |e| JournalError::io("write", Path::new(NAME), e);
         for turn in [0, 1] {
-            disk.write_at(
-                Site::SyncSlot,
-                &self.file,
-                &encode(durable, turn),
-                turn * DISTANCE as u64,
-            )
-            .map_err(failed)?;
+            disk.write_at(Site::SyncSlot, &self.file, &encode(durable, turn), turn * DISTANCE as u64)
+                .map_err(failed)?;
         }
-        disk.sync(Site::SyncSlot, &self.file)
-            .map_err(|e| JournalError::io("sync", Path::new(NAME), e))
+        disk.sync(Site::SyncSlot, &self.file).map_err(|e| JournalError::io("sync", Path::new(NAME), e))
     }
 }
 

@@ -92,10 +92,7 @@ impl Writer {
                 Err(Stall::NoSpace { needed_bytes }) => {
                     self.core.set_no_space(needed_bytes);
                     if self.core.closing.load(Ordering::Acquire) {
-                        return Err(JournalError::NoSpace {
-                            path: self.core.folder.clone(),
-                            needed_bytes,
-                        });
+                        return Err(JournalError::NoSpace { path: self.core.folder.clone(), needed_bytes });
                     }
                 }
                 Err(Stall::Fatal(error)) => return Err(self.fatal(error)),
@@ -115,11 +112,7 @@ impl Writer {
     fn wait(&mut self) -> Turn {
         if self.is_stalled() {
             std::thread::park_timeout(self.retry);
-            return if self.core.closing.load(Ordering::Acquire) {
-                Turn::Closed
-            } else {
-                Turn::Work
-            };
+            return if self.core.closing.load(Ordering::Acquire) { Turn::Closed } else { Turn::Work };
         }
         let deadline = self.state.since.map(|since| since + self.commit_idle);
         let ahead = self.log.ahead().is_busy().then(|| Instant::now() + self.retry);
@@ -162,10 +155,7 @@ impl Writer {
     fn work(&mut self) -> Result<(), Stall> {
         self.log.ahead().poll()?;
         self.write_backlog()?;
-        let idle = self
-            .state
-            .since
-            .is_some_and(|since| since.elapsed() >= self.commit_idle);
+        let idle = self.state.since.is_some_and(|since| since.elapsed() >= self.commit_idle);
         if self.state.urgent || idle || self.state.unsynced.len() >= JOURNAL_UNSYNCED_MAX {
             self.sync()?;
         }

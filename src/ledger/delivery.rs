@@ -59,7 +59,8 @@ pub struct Counts {
 
 impl Counts {
     pub fn is_balanced(&self) -> bool {
-        let sum = self.pending + self.claimed + self.deferred + self.accepted + self.rejected + self.skipped + self.unknown;
+        let sum =
+            self.pending + self.claimed + self.deferred + self.accepted + self.rejected + self.skipped + self.unknown;
         self.audience == sum
     }
 
@@ -331,9 +332,8 @@ impl Delivery {
                 due.map(|rows| rows.intersection_len(class)).sum::<u64>() + free
             }
             ClassFilter::NoneOf(classes) => {
-                let outside = |rows: &RoaringBitmap| {
-                    rows.len() - classes.iter().map(|c| c.intersection_len(rows)).sum::<u64>()
-                };
+                let outside =
+                    |rows: &RoaringBitmap| rows.len() - classes.iter().map(|c| c.intersection_len(rows)).sum::<u64>();
                 due.map(outside).sum::<u64>() + outside(&self.pending) - outside(&self.held)
             }
         }

@@ -23,27 +23,73 @@ pub enum Fact {
     ConsentChanged(ConsentChanged),
     Suppressed(Suppressed),
     Unsuppressed(Unsuppressed),
-    ListCreated { name: String, source: String, at: Timestamp },
-    ListDeleted { name: String },
-    ListChanged { name: String, added: RowSet, removed: RowSet },
+    ListCreated {
+        name: String,
+        source: String,
+        at: Timestamp,
+    },
+    ListDeleted {
+        name: String,
+    },
+    ListChanged {
+        name: String,
+        added: RowSet,
+        removed: RowSet,
+    },
     ImportChunk(ImportChunk),
-    SegmentSaved { name: String, text: String, at: Timestamp },
-    SegmentDeleted { name: String },
-    ContactsErased { rows: RowSet },
-    CampaignSaved { campaign: CampaignId, spec: String, at: Timestamp },
-    CampaignArchived { campaign: CampaignId, at: Timestamp },
-    CampaignDeleted { campaign: CampaignId },
+    SegmentSaved {
+        name: String,
+        text: String,
+        at: Timestamp,
+    },
+    SegmentDeleted {
+        name: String,
+    },
+    ContactsErased {
+        rows: RowSet,
+    },
+    CampaignSaved {
+        campaign: CampaignId,
+        spec: String,
+        at: Timestamp,
+    },
+    CampaignArchived {
+        campaign: CampaignId,
+        at: Timestamp,
+    },
+    CampaignDeleted {
+        campaign: CampaignId,
+    },
     RunStarted(Box<RunStarted>),
-    RunMoved { run: RunId, to: RunState, reason: String, at: Timestamp },
+    RunMoved {
+        run: RunId,
+        to: RunState,
+        reason: String,
+        at: Timestamp,
+    },
     Claimed(Claimed),
     Settled(Settled),
     Returned(Returned),
     /// pending · deferred → skipped.
-    Skipped { delivery: DeliveryId, reason: SkipReason, rows: RowSet, at: Timestamp },
+    Skipped {
+        delivery: DeliveryId,
+        reason: SkipReason,
+        rows: RowSet,
+        at: Timestamp,
+    },
     /// deferred → rejected(retry_deadline).
-    GivenUp { delivery: DeliveryId, rows: RowSet, at: Timestamp },
+    GivenUp {
+        delivery: DeliveryId,
+        rows: RowSet,
+        at: Timestamp,
+    },
     /// unknown → pending (`resend`) · accepted, by an operator.
-    UnknownSettled { delivery: DeliveryId, rows: RowSet, resend: bool, at: Timestamp },
+    UnknownSettled {
+        delivery: DeliveryId,
+        rows: RowSet,
+        resend: bool,
+        at: Timestamp,
+    },
     Tracked(Tracked),
     Unsubscribed(Unsubscribed),
 }

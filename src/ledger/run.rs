@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::flow::{self, Exit, Graph, NodeId, NodeKind};
 use crate::ids::{CampaignId, Channel, DeliveryId, MessageId, RunId};
+use crate::ledger::Violation;
 use crate::ledger::delivery::{Counts, Delivery};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
 use crate::ledger::tracking::MessageTracking;
-use crate::ledger::Violation;
 use crate::limits::SAMPLES_PER_CLASS;
 
 /// Where a run stands. `campaigns::lifecycle` has the table of legal moves.
@@ -110,7 +110,8 @@ impl Run {
     /// Rows whose outcome is final leave the send that they stand at, whatever the outcome is. Rows that the flow has
     /// taken on before (an operator settled them) stay where they are.
     pub fn leave_sends(&mut self, delivery: usize, rows: &RoaringBitmap) -> Result<(), Violation> {
-        let sends_of = |kind: &NodeKind| matches!(kind, NodeKind::Send { delivery: d, .. } if usize::from(*d) == delivery);
+        let sends_of =
+            |kind: &NodeKind| matches!(kind, NodeKind::Send { delivery: d, .. } if usize::from(*d) == delivery);
         let sends: Vec<NodeId> = self.graph.nodes().filter(|n| sends_of(&n.kind)).map(|n| n.id).collect();
         for node in sends {
             let Some(here) = self.positions.at(node) else { continue };

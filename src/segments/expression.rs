@@ -32,9 +32,15 @@ pub enum Kind {
     InList(String),
     InSegment(String),
     /// Contacts with a consent for the topic.
-    Subscribed { channel: Channel, topic: String },
+    Subscribed {
+        channel: Channel,
+        topic: String,
+    },
     /// Contacts who withdrew theirs.
-    Unsubscribed { channel: Channel, topic: String },
+    Unsubscribed {
+        channel: Channel,
+        topic: String,
+    },
     /// Contacts with an address on the channel.
     Reachable(Channel),
     /// Contacts suppressed everywhere, or also those suppressed on the channel.
@@ -81,7 +87,10 @@ pub enum Operator {
     Match(TextMatch, String),
     Empty,
     /// A list with any, or all, of these entries; never empty.
-    Has { all: bool, entries: Vec<String> },
+    Has {
+        all: bool,
+        entries: Vec<String>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

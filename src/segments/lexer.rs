@@ -169,9 +169,7 @@ fn date_length(rest: &str) -> Option<usize> {
 }
 
 fn date(text: &str, at: usize) -> Result<Token, SegmentError> {
-    let bad = || {
-        SegmentError::new(Span::new(at, at + text.len()), Problem::BadDate { text: text.to_owned() })
-    };
+    let bad = || SegmentError::new(Span::new(at, at + text.len()), Problem::BadDate { text: text.to_owned() });
     if text.len() == 10 {
         return text.parse::<civil::Date>().map(|day| Token::Date(Anchor::Day(day))).map_err(|_| bad());
     }

@@ -19,8 +19,8 @@ pub mod world;
 
 pub use audience::{AudienceInput, AudienceSummary, Eligibility, LackingSet, SameAddress, SuppressedSet};
 pub use check::check;
-pub use eval::{Evaluation, ScanKind, ScanNote, evaluate, evaluate_within};
 pub use error::{EvaluateError, Problem, SegmentError, Span};
+pub use eval::{Evaluation, ScanKind, ScanNote, evaluate, evaluate_within};
 pub use expression::Expression;
 pub use parser::parse;
 pub use skip::SkipReason;

@@ -32,7 +32,8 @@ impl Stretch {
 
 /// Whether the moment means different instants in different zones.
 pub(super) fn depends_on_zone(moment: &Moment) -> bool {
-    !matches!(moment.anchor, Anchor::Now | Anchor::Instant(_)) || moment.steps.iter().any(|step| step.unit.is_calendar())
+    !matches!(moment.anchor, Anchor::Now | Anchor::Instant(_))
+        || moment.steps.iter().any(|step| step.unit.is_calendar())
 }
 
 enum At {
@@ -113,8 +114,16 @@ mod tests {
     fn days_are_those_of_the_zone_and_as_long_as_they_are() {
         let at = "2026-03-29T12:00:00Z";
         assert_eq!(stretch("today", at, "UTC"), ("2026-03-29T00:00:00Z".to_owned(), 24 * HOUR), "UTC");
-        assert_eq!(stretch("today", at, "Europe/Paris"), ("2026-03-28T23:00:00Z".to_owned(), 23 * HOUR), "clocks change");
-        assert_eq!(stretch("today", "2026-03-28T23:30:00Z", "Europe/Paris").0, "2026-03-28T23:00:00Z", "already tomorrow");
+        assert_eq!(
+            stretch("today", at, "Europe/Paris"),
+            ("2026-03-28T23:00:00Z".to_owned(), 23 * HOUR),
+            "clocks change"
+        );
+        assert_eq!(
+            stretch("today", "2026-03-28T23:30:00Z", "Europe/Paris").0,
+            "2026-03-28T23:00:00Z",
+            "already tomorrow"
+        );
         assert_eq!(stretch("2026-10-25", at, "Europe/Paris").1, 25 * HOUR, "a long day");
         assert_eq!(stretch("today + 1h", at, "UTC"), ("2026-03-29T01:00:00Z".to_owned(), 1), "an hour into the day");
     }
@@ -123,8 +132,16 @@ mod tests {
     fn steps_follow_the_calendar_of_the_zone() {
         let at = "2026-03-31T10:00:00Z";
         assert_eq!(stretch("now - 1mo", at, "UTC").0, "2026-02-28T10:00:00Z", "the last day of a shorter month");
-        assert_eq!(stretch("now - 2d", "2026-03-30T10:00:00Z", "Europe/Paris").0, "2026-03-28T11:00:00Z", "same time of day");
-        assert_eq!(stretch("now - 48h", "2026-03-30T10:00:00Z", "Europe/Paris").0, "2026-03-28T10:00:00Z", "exact hours");
+        assert_eq!(
+            stretch("now - 2d", "2026-03-30T10:00:00Z", "Europe/Paris").0,
+            "2026-03-28T11:00:00Z",
+            "same time of day"
+        );
+        assert_eq!(
+            stretch("now - 48h", "2026-03-30T10:00:00Z", "Europe/Paris").0,
+            "2026-03-28T10:00:00Z",
+            "exact hours"
+        );
         assert_eq!(stretch("2024-02-29 + 1y", at, "UTC").0, "2025-02-28T00:00:00Z", "no 29 February");
         assert_eq!(stretch("today - 1w + 90m", at, "UTC").0, "2026-03-24T01:30:00Z", "one after the other");
         assert_eq!(stretch("2026-03-29T02:30", at, "Europe/Paris").0, "2026-03-29T01:30:00Z", "skipped by the clocks");

@@ -92,13 +92,23 @@ fn person() -> impl Strategy<Value = Person> {
                     ("time", time.map(Field::Time)),
                     ("list", list.map(Field::List)),
                 ];
-                named.into_iter().filter_map(move |(name, field)| Some((format!("{prefix}_{name}"), field?))).collect::<Vec<_>>()
+                named
+                    .into_iter()
+                    .filter_map(move |(name, field)| Some((format!("{prefix}_{name}"), field?)))
+                    .collect::<Vec<_>>()
             })
     };
-    let built_in = (option::of(one_of(&ZONES)), option::of(any::<bool>()), option::of(one_of(&["a@x.test", "b@y.test"])));
+    let built_in =
+        (option::of(one_of(&ZONES)), option::of(any::<bool>()), option::of(one_of(&["a@x.test", "b@y.test"])));
     let state = (any::<bool>(), option::of(any::<bool>()), any::<bool>(), any::<bool>());
     (fields("a"), fields("b"), built_in, state).prop_map(|(a, b, (zone, active, email), state)| {
-        let mut person = Person { list: state.0, consent: state.1, suppressed: state.2, suppressed_on_email: state.3, ..Person::default() };
+        let mut person = Person {
+            list: state.0,
+            consent: state.1,
+            suppressed: state.2,
+            suppressed_on_email: state.3,
+            ..Person::default()
+        };
         person.fields.extend(a.into_iter().chain(b));
         person.fields.extend(zone.map(|zone| ("zone".to_owned(), Field::Text(zone))));
         person.fields.extend(active.map(|active| ("active".to_owned(), Field::Flag(active))));
@@ -156,7 +166,9 @@ fn holds(expression: &Expression, person: &Person) -> bool {
         Kind::And(parts) => parts.iter().all(|part| holds(part, person)),
         Kind::Or(parts) => parts.iter().any(|part| holds(part, person)),
         Kind::InList(_) => person.list,
-        Kind::InSegment(_) => person.list && matches!(person.fields.get("a_number"), Some(Field::Number(n)) if *n < 3.0),
+        Kind::InSegment(_) => {
+            person.list && matches!(person.fields.get("a_number"), Some(Field::Number(n)) if *n < 3.0)
+        }
         Kind::Subscribed { .. } => person.consent == Some(true),
         Kind::Unsubscribed { .. } => person.consent == Some(false),
         Kind::Reachable(_) => person.fields.contains_key("email"),
@@ -393,9 +405,54 @@ proptest! {
 }
 
 const PIECES: [&str; 48] = [
-    "and", "or", "not", "in", "list", "segment", "(", ")", ",", "=", "!=", "<", ">=", "-", "+", "\"", "'", "\\", "`", "\"a\"", "'b'",
-    "age", "created", "now", "today", "30d", "1mo", "3", "2.5", "1e9", "2026-01-31", "2026-01-31T10:00", "T", "Z", "+01:00",
-    "zone", "contact", "between", "contains", "starts", "with", "is", "empty", "has", "any", "all", "é", "\u{0}",
+    "and",
+    "or",
+    "not",
+    "in",
+    "list",
+    "segment",
+    "(",
+    ")",
+    ",",
+    "=",
+    "!=",
+    "<",
+    ">=",
+    "-",
+    "+",
+    "\"",
+    "'",
+    "\\",
+    "`",
+    "\"a\"",
+    "'b'",
+    "age",
+    "created",
+    "now",
+    "today",
+    "30d",
+    "1mo",
+    "3",
+    "2.5",
+    "1e9",
+    "2026-01-31",
+    "2026-01-31T10:00",
+    "T",
+    "Z",
+    "+01:00",
+    "zone",
+    "contact",
+    "between",
+    "contains",
+    "starts",
+    "with",
+    "is",
+    "empty",
+    "has",
+    "any",
+    "all",
+    "é",
+    "\u{0}",
 ];
 
 fn error(text: &str, world: &MemoryWorld) -> Problem {
@@ -429,7 +486,10 @@ fn cycles_unknown_names_and_explosions_are_refused() {
     assert_eq!(error("in segment 'a'", &world), path(&["b", "c", "b"]), "the cycle, without the way to it");
     assert_eq!(error("in segment 'nope'", &world), Problem::UnknownSegment { name: "nope".to_owned() });
     assert_eq!(error("in list 'nope'", &world), Problem::UnknownList { name: "nope".to_owned() });
-    assert!(matches!(error("in segment 'wrong'", &world), Problem::InSegment { name, .. } if name == "wrong"), "names the segment");
+    assert!(
+        matches!(error("in segment 'wrong'", &world), Problem::InSegment { name, .. } if name == "wrong"),
+        "names the segment"
+    );
     assert!(matches!(error("in segment 'deep 199'", &world), Problem::TooDeep { .. }), "too deep");
     assert!(matches!(error("in segment 'wide 39'", &world), Problem::TooLarge { .. }), "too large");
     assert!(evaluate(&parse("in segment 'deep 60'").expect("parses"), &world).is_ok(), "deep enough");
@@ -452,7 +512,12 @@ fn a_scan_reads_only_what_is_left_and_says_so() {
     let found = notes("b_number >= 500 and a_number = 4 and b_number != 504");
     assert_eq!(found.rows.len(), 49, "rows");
     let visited: Vec<(&str, u64)> = found.notes.iter().map(|note| (note.part.as_str(), note.visited)).collect();
-    assert_eq!(visited, [("b_number != 504", 100), ("b_number >= 500", 99)], "only rows that the index left: {:?}", found.notes);
+    assert_eq!(
+        visited,
+        [("b_number != 504", 100), ("b_number >= 500", 99)],
+        "only rows that the index left: {:?}",
+        found.notes
+    );
     let found = notes("a_number = 3 and b_number > 1");
     assert_eq!(found.notes[0].visited, 0, "odd rows have no value to read");
     assert!(notes("a_number = 11 and b_number > 1").notes.is_empty(), "nothing left, nothing read");
@@ -465,7 +530,15 @@ fn a_scan_reads_only_what_is_left_and_says_so() {
 fn missing_values_fail_comparisons_and_pass_their_negation() {
     let people: People = [(1, Person::default())].into_iter().collect();
     let world = world(&people);
-    for text in ["a_text = 'FR'", "a_text != 'FR'", "a_number < 3", "b_number != 3", "a_list has 'x'", "a_time > 2020-01-01", "b_text contains ''"] {
+    for text in [
+        "a_text = 'FR'",
+        "a_text != 'FR'",
+        "a_number < 3",
+        "b_number != 3",
+        "a_list has 'x'",
+        "a_time > 2020-01-01",
+        "b_text contains ''",
+    ] {
         let expression = parse(text).expect("parses");
         assert!(rows(&expression, &world).is_empty(), "{text} is false");
         assert_eq!(rows(&Expression::negate(expression, Span::default()), &world).len(), 1, "not {text} is true");

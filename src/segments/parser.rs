@@ -242,9 +242,7 @@ impl Parser {
         let text = self.text("a channel and a topic in quotes, as in \"email:news\"")?;
         match channel_topic(&text) {
             Some((channel, topic)) => Ok((channel, topic.to_owned())),
-            None => {
-                Err(SegmentError::new(self.last_span(), Problem::BadTopic { text, channels: channel_names() }))
-            }
+            None => Err(SegmentError::new(self.last_span(), Problem::BadTopic { text, channels: channel_names() })),
         }
     }
 
@@ -330,7 +328,10 @@ impl Parser {
     fn has(&mut self) -> Parsed<Operator> {
         let (all, any) = (self.is_word_at(0, "all"), self.is_word_at(0, "any"));
         if !all && !any {
-            return Ok(Operator::Has { all: false, entries: vec![self.text("an entry in quotes, `any (` or `all (`")?] });
+            return Ok(Operator::Has {
+                all: false,
+                entries: vec![self.text("an entry in quotes, `any (` or `all (`")?],
+            });
         }
         self.at += 1;
         let entries = self.listed(|parser| parser.text("an entry in quotes"))?;
@@ -435,19 +436,40 @@ mod tests {
             ("not (a = 1 or b = 2)", "not (a = 1 or b = 2)"),
             ("not a in (1, 2)", "a not in (1, 2)"),
             ("a not between 1 and 2 and b != false", "a not between 1 and 2 and b != false"),
-            ("n contains \"x\\\"\" or n not starts with 'y' or n ends with 'z'", "n contains \"x\\\"\" or n not starts with \"y\" or n ends with \"z\""),
+            (
+                "n contains \"x\\\"\" or n not starts with 'y' or n ends with 'z'",
+                "n contains \"x\\\"\" or n not starts with \"y\" or n ends with \"z\"",
+            ),
             ("n is empty or n is not empty", "n is empty or n is not empty"),
-            ("t has any ('a') and t has all ('a','b') and t not has 'c'", "t has \"a\" and t has all (\"a\", \"b\") and t not has \"c\""),
+            (
+                "t has any ('a') and t has all ('a','b') and t not has 'c'",
+                "t has \"a\" and t has all (\"a\", \"b\") and t not has \"c\"",
+            ),
             ("l < now - 30d", "l < now - 30d"),
             ("l >= today+1mo-2h in zone \"Europe/Paris\"", "l >= today + 1mo - 2h in zone \"Europe/Paris\""),
-            ("l between 2026-01-31 and 2026-02-01T10:00 in contact zone", "l between 2026-01-31 and 2026-02-01T10:00:00 in contact zone"),
+            (
+                "l between 2026-01-31 and 2026-02-01T10:00 in contact zone",
+                "l between 2026-01-31 and 2026-02-01T10:00:00 in contact zone",
+            ),
             ("l = 2026-01-31T10:00:00+01:00", "l = 2026-01-31T09:00:00Z"),
-            ("in list \"x\" and not in list \"y\" and in segment \"z\"", "in list \"x\" and not in list \"y\" and in segment \"z\""),
-            ("subscribed to \"email:news\" and unsubscribed from 'sms:a:b'", "subscribed to \"email:news\" and unsubscribed from \"sms:a:b\""),
-            ("reachable on email and suppressed or suppressed on sms", "reachable on email and suppressed or suppressed on sms"),
+            (
+                "in list \"x\" and not in list \"y\" and in segment \"z\"",
+                "in list \"x\" and not in list \"y\" and in segment \"z\"",
+            ),
+            (
+                "subscribed to \"email:news\" and unsubscribed from 'sms:a:b'",
+                "subscribed to \"email:news\" and unsubscribed from \"sms:a:b\"",
+            ),
+            (
+                "reachable on email and suppressed or suppressed on sms",
+                "reachable on email and suppressed or suppressed on sms",
+            ),
             ("every", "every"),
             ("ALL and Active", "every and active"),
-            ("active = false or all = 3 or subscribed or `or` = 1", "active = false or all = 3 or subscribed = true or `or` = 1"),
+            (
+                "active = false or all = 3 or subscribed or `or` = 1",
+                "active = false or all = 3 or subscribed = true or `or` = 1",
+            ),
         ];
         for (text, expected) in cases {
             assert_eq!(canonical(text), expected, "{text}");
@@ -488,7 +510,10 @@ mod tests {
         let nested = |n: usize| format!("{}a = 1{}", "(".repeat(n), ")".repeat(n));
         assert!(parse(&nested(limits::SEGMENT_DEPTH_MAX)).is_ok(), "as deep as allowed");
         let problem = |text: &str| parse(text).expect_err("refused").problem;
-        assert_eq!(problem(&nested(limits::SEGMENT_DEPTH_MAX + 1)), Problem::TooDeep { max: limits::SEGMENT_DEPTH_MAX });
+        assert_eq!(
+            problem(&nested(limits::SEGMENT_DEPTH_MAX + 1)),
+            Problem::TooDeep { max: limits::SEGMENT_DEPTH_MAX }
+        );
         assert_eq!(problem(&"not ".repeat(16_000)), Problem::TooDeep { max: limits::SEGMENT_DEPTH_MAX });
         let wide = format!("a in (1{})", ",1".repeat(limits::SEGMENT_NODES_MAX));
         assert_eq!(problem(&wide), Problem::TooLarge { max: limits::SEGMENT_NODES_MAX });

@@ -42,7 +42,7 @@ enum Event {
 impl Event {
     /// Lives in the process, and dies with it.
     fn is_inside(&self) -> bool {
-        matches!(self, Event::Durable(_) | Event::Row(..) | Event::Answer(..) | Event::Flush | Event::Write)
+        matches!(self, Event::Durable(_) | Event::Row(..) | Event::Answer(..) | Event::Flush | Event::Write | Event::Look)
     }
 }
 
@@ -163,6 +163,7 @@ impl Scenario {
         let mut rng = self.rng.stream("crash");
         self.world.crash(power, &mut rng, now);
         self.rng.next();
+        self.sim.schedule_in(Duration::from_millis(50), Event::Look);
     }
 }
 

@@ -5,12 +5,7 @@
 //! - [`world`], [`delivery`]: a process around the real core, and one delivery through all that can happen to it.
 //! - [`seeds`]: runs a scenario over many seeds and says how to replay the one that failed.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test's helpers fail by panicking"
-)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
 
 mod delivery;
 mod plan;

@@ -90,12 +90,7 @@ impl<E: Debug> Sim<E> {
 
     /// Takes away every waiting event that `gone` picks, as a crash does with all that lived in memory.
     pub(crate) fn cancel_where(&mut self, mut gone: impl FnMut(&E) -> bool) -> usize {
-        let keys: Vec<Key> = self
-            .queue
-            .iter()
-            .filter(|(_, event)| gone(event))
-            .map(|(key, _)| *key)
-            .collect();
+        let keys: Vec<Key> = self.queue.iter().filter(|(_, event)| gone(event)).map(|(key, _)| *key).collect();
         for key in &keys {
             self.queue.remove(key);
             self.keys.remove(&key.2);
@@ -114,16 +109,8 @@ impl<E: Debug> Sim<E> {
         if self.trace.len() == TRACE_EVENTS {
             self.trace.pop_front();
         }
-        self.trace.push_back(format!(
-            "{:>14.6} s  {event:?}",
-            Duration::from_nanos(at.0).as_secs_f64()
-        ));
-        assert!(
-            self.handled <= self.events_max,
-            "no rest after {} events:\n{}",
-            self.events_max,
-            self.trace()
-        );
+        self.trace.push_back(format!("{:>14.6} s  {event:?}", Duration::from_nanos(at.0).as_secs_f64()));
+        assert!(self.handled <= self.events_max, "no rest after {} events:\n{}", self.events_max, self.trace());
         Some(event)
     }
 
@@ -234,10 +221,7 @@ mod tests {
             for event in 0..20 {
                 sim.schedule(at(5), event);
             }
-            drain(&mut sim)
-                .into_iter()
-                .map(|(_, event)| event)
-                .collect::<Vec<i32>>()
+            drain(&mut sim).into_iter().map(|(_, event)| event).collect::<Vec<i32>>()
         };
         assert_eq!(order(1), order(1), "replays");
         assert_ne!(order(1), order(2), "another seed tries another order");
@@ -286,36 +270,17 @@ mod tests {
     #[test]
     fn a_plan_is_in_order_within_its_bounds_and_of_all_its_kinds() {
         let sources = [
-            Source {
-                weight: 3,
-                make: |_| 'a',
-            },
-            Source {
-                weight: 0,
-                make: |_| 'n',
-            },
-            Source {
-                weight: 1,
-                make: |_| 'b',
-            },
+            Source { weight: 3, make: |_| 'a' },
+            Source { weight: 0, make: |_| 'n' },
+            Source { weight: 1, make: |_| 'b' },
         ];
         let until = at(1_000_000_000);
         let plan = random_events(&mut Rng::new(4), &sources, at(1_000), until, Duration::from_micros(100));
-        assert!(
-            (9_000..11_000).contains(&plan.len()),
-            "some ten thousand: {}",
-            plan.len()
-        );
+        assert!((9_000..11_000).contains(&plan.len()), "some ten thousand: {}", plan.len());
         assert!(plan.windows(2).all(|w| w[0].0 < w[1].0), "in order");
-        assert!(
-            plan.iter().all(|(time, _)| *time > at(1_000) && *time < until),
-            "within bounds"
-        );
+        assert!(plan.iter().all(|(time, _)| *time > at(1_000) && *time < until), "within bounds");
         let b = plan.iter().filter(|(_, kind)| *kind == 'b').count();
-        assert!(
-            plan.iter().all(|(_, kind)| *kind != 'n') && (2_200..2_800).contains(&b),
-            "by weight: {b}"
-        );
+        assert!(plan.iter().all(|(_, kind)| *kind != 'n') && (2_200..2_800).contains(&b), "by weight: {b}");
         let none: Vec<(Monotonic, char)> = random_events(&mut Rng::new(4), &[], at(0), until, Duration::from_secs(1));
         assert_eq!(none, [], "no kinds, no events");
     }
@@ -348,15 +313,8 @@ mod tests {
             }
             expected.sort_unstable();
             let came = drain(&mut sim);
-            assert_eq!(
-                came.iter().map(|(time, _)| *time).collect::<Vec<_>>(),
-                expected,
-                "seed {seed}"
-            );
-            assert!(
-                came.iter().all(|(_, event)| !cancelled.contains(event)),
-                "seed {seed}: cancelled"
-            );
+            assert_eq!(came.iter().map(|(time, _)| *time).collect::<Vec<_>>(), expected, "seed {seed}");
+            assert!(came.iter().all(|(_, event)| !cancelled.contains(event)), "seed {seed}: cancelled");
         }
     }
 }

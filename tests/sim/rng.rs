@@ -33,9 +33,8 @@ impl Rng {
     /// A stream of its own for one purpose, whatever was drawn here before.
     pub(crate) fn stream(&self, salt: &str) -> Rng {
         // FNV-1a of the salt, mixed with the root.
-        let hash = salt.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash =
+            salt.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
         let mut mixed = self.root;
         let first = splitmix(&mut mixed);
         Rng::new(first.rotate_left(17) ^ hash)
@@ -112,27 +111,14 @@ mod tests {
         let mixed: Vec<u64> = (0..3).map(|_| splitmix(&mut seed)).collect();
         assert_eq!(
             mixed,
-            [
-                6_457_827_717_110_365_317,
-                3_203_168_211_198_807_973,
-                9_817_491_932_198_370_423
-            ],
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423],
             "splitmix64"
         );
-        let mut rng = Rng {
-            state: [1, 2, 3, 4],
-            root: 0,
-        };
+        let mut rng = Rng { state: [1, 2, 3, 4], root: 0 };
         let drawn: Vec<u64> = (0..5).map(|_| rng.next()).collect();
         assert_eq!(
             drawn,
-            [
-                11_520,
-                0,
-                1_509_978_240,
-                1_215_971_899_390_074_240,
-                1_216_172_134_540_287_360
-            ],
+            [11_520, 0, 1_509_978_240, 1_215_971_899_390_074_240, 1_216_172_134_540_287_360],
             "xoshiro256**"
         );
     }
@@ -148,22 +134,10 @@ mod tests {
         );
         let mut drawn = Rng::new(7);
         drawn.next();
-        assert_eq!(
-            drawn.stream("faults").next(),
-            rng.stream("faults").next(),
-            "draws change no stream"
-        );
+        assert_eq!(drawn.stream("faults").next(), rng.stream("faults").next(), "draws change no stream");
         assert_ne!(rng.stream("faults").next(), rng.stream("times").next(), "salts differ");
-        assert_ne!(
-            Rng::new(8).stream("faults").next(),
-            rng.stream("faults").next(),
-            "seeds differ"
-        );
-        assert_ne!(
-            rng.stream("a").stream("b").next(),
-            rng.stream("b").stream("a").next(),
-            "nested streams differ"
-        );
+        assert_ne!(Rng::new(8).stream("faults").next(), rng.stream("faults").next(), "seeds differ");
+        assert_ne!(rng.stream("a").stream("b").next(), rng.stream("b").stream("a").next(), "nested streams differ");
     }
 
     #[test]
@@ -180,10 +154,7 @@ mod tests {
         for _ in 0..10_000 {
             weighted[rng.weighted(&[1, 0, 3]).expect("some weight")] += 1;
         }
-        assert!(
-            weighted[1] == 0 && (2_300..2_700).contains(&weighted[0]),
-            "weights: {weighted:?}"
-        );
+        assert!(weighted[1] == 0 && (2_300..2_700).contains(&weighted[0]), "weights: {weighted:?}");
         let mean = (0..10_000).map(|_| rng.gap(1_000)).sum::<u64>() / 10_000;
         assert!((950..1_050).contains(&mean), "gap: {mean}");
     }
@@ -192,11 +163,7 @@ mod tests {
     fn the_borders_are_kept() {
         let mut rng = Rng::new(3);
         assert_eq!((rng.below(0), rng.below(1), rng.between(5, 5)), (0, 0, 5), "narrow");
-        assert_eq!(
-            (rng.pick::<u8>(&[]), rng.weighted(&[]), rng.weighted(&[0, 0])),
-            (None, None, None),
-            "none"
-        );
+        assert_eq!((rng.pick::<u8>(&[]), rng.weighted(&[]), rng.weighted(&[0, 0])), (None, None, None), "none");
         assert!((0..1_000).all(|_| (2..=4).contains(&rng.between(2, 4))), "between");
         assert!(!rng.chance(0.0) && rng.chance(1.0), "never and always");
         let mut items: Vec<u32> = (0..50).collect();

@@ -25,10 +25,7 @@ pub(crate) fn for_each_seed(name: &str, count: u64, mut scenario: impl FnMut(u64
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{variable} is {text:?}, and must be a number")),
-    )
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, and must be a number")))
 }
 
 fn chosen(one: Option<u64>, many: Option<u64>, count: u64) -> std::ops::Range<u64> {

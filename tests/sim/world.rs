@@ -4,6 +4,7 @@
 //! (a list of frames, some written, some durable), the mark file (a byte per position), the provider (it counts mails).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use roaring::RoaringBitmap;
 
@@ -72,7 +73,10 @@ impl World {
             mailed: BTreeMap::new(),
             allowed: BTreeMap::new(),
             opted_out: BTreeSet::new(),
-            retry: RetrySettings::default(),
+            retry: RetrySettings {
+                schedule: [2, 5, 10].map(Duration::from_secs).to_vec(),
+                deadline: Duration::from_secs(60),
+            },
             mode,
         };
         let audience: RoaringBitmap = (0..rows).collect();
@@ -299,14 +303,18 @@ impl World {
     /// some of what was written, and nothing that can be believed of the mark bytes.
     pub(crate) fn crash(&mut self, power: bool, rng: &mut Rng, now: Timestamp) {
         let before = self.state.runs[&RUN].deliveries[0].unknown.len();
-        let settled_unknown: u64 = self.gathered.values().flatten().filter(|(_, o)| *o == RowOutcome::Unknown).count() as u64;
+        let settled_unknown: u64 =
+            self.gathered.values().flatten().filter(|(_, o)| *o == RowOutcome::Unknown).count() as u64;
         let unwritten = self.written;
         let wire = self.on_the_wire();
-        let kept = if power { self.durable + rng.below((unwritten - self.durable) as u64 + 1) as usize } else { unwritten };
+        let kept =
+            if power { self.durable + rng.below((unwritten - self.durable) as u64 + 1) as usize } else { unwritten };
         self.frames.truncate(kept);
         if power {
             self.boot = BootId([self.boot.0[0] + 1; 16]);
-            self.marks.iter_mut().for_each(|m| *m = if rng.chance(0.5) { MarkWord::Accepted } else { MarkWord::NotHandedOver });
+            self.marks
+                .iter_mut()
+                .for_each(|m| *m = if rng.chance(0.5) { MarkWord::Accepted } else { MarkWord::NotHandedOver });
         }
         self.state = self.replayed();
         self.live.clear();
@@ -396,6 +404,8 @@ pub(crate) fn refusal(rng: &mut Rng) -> RowOutcome {
     match rng.below(3) {
         0 => RowOutcome::Rejected(RejectClass::HardBounce, "550 5.1.1 no such user".to_owned()),
         1 => RowOutcome::Deferred(None, "451 4.7.1 later".to_owned()),
-        _ => RowOutcome::Deferred(Some(std::time::Duration::from_secs(rng.below(900))), "421 4.7.0 slow down".to_owned()),
+        _ => {
+            RowOutcome::Deferred(Some(std::time::Duration::from_secs(rng.below(900))), "421 4.7.0 slow down".to_owned())
+        }
     }
 }

@@ -42,20 +42,11 @@ pub struct Source {
 
 impl Source {
     pub fn parse(name: &str, text: &str) -> Result<Source, syn::Error> {
-        Ok(Source {
-            name: name.to_owned(),
-            text: text.to_owned(),
-            tree: syn::parse_file(text)?,
-        })
+        Ok(Source { name: name.to_owned(), text: text.to_owned(), tree: syn::parse_file(text)? })
     }
 
     pub fn finding(&self, line: usize, rule: &'static str, text: String) -> Finding {
-        Finding {
-            file: self.name.clone(),
-            line,
-            rule,
-            text,
-        }
+        Finding { file: self.name.clone(), line, rule, text }
     }
 }
 
@@ -96,17 +87,8 @@ fn words(tokens: TokenStream) -> Vec<String> {
 /// Files that a `#[cfg(test)] mod name;` of this file brings in.
 fn test_files(source: &Source) -> Vec<String> {
     let folder = source.name.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let stem = source
-        .name
-        .rsplit('/')
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches(".rs");
-    let below = if ["mod", "lib", "main"].contains(&stem) {
-        folder.to_owned()
-    } else {
-        format!("{folder}/{stem}")
-    };
+    let stem = source.name.rsplit('/').next().unwrap_or_default().trim_end_matches(".rs");
+    let below = if ["mod", "lib", "main"].contains(&stem) { folder.to_owned() } else { format!("{folder}/{stem}") };
     let outside = source.tree.items.iter().filter_map(|item| match item {
         syn::Item::Mod(module) if module.content.is_none() && is_test_only(&module.attrs) => Some(module),
         _ => None,
@@ -114,28 +96,19 @@ fn test_files(source: &Source) -> Vec<String> {
     outside
         .flat_map(|module| match path_attribute(&module.attrs) {
             Some(path) => vec![format!("{folder}/{path}")],
-            None => vec![
-                format!("{below}/{}.rs", module.ident),
-                format!("{below}/{}/mod.rs", module.ident),
-            ],
+            None => vec![format!("{below}/{}.rs", module.ident), format!("{below}/{}/mod.rs", module.ident)],
         })
         .collect()
 }
 
 fn path_attribute(attributes: &[syn::Attribute]) -> Option<String> {
-    attributes
-        .iter()
-        .find(|a| a.path().is_ident("path"))
-        .and_then(|a| match &a.meta {
-            syn::Meta::NameValue(pair) => match &pair.value {
-                syn::Expr::Lit(syn::ExprLit {
-                    lit: syn::Lit::Str(text),
-                    ..
-                }) => Some(text.value()),
-                _ => None,
-            },
+    attributes.iter().find(|a| a.path().is_ident("path")).and_then(|a| match &a.meta {
+        syn::Meta::NameValue(pair) => match &pair.value {
+            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => Some(text.value()),
             _ => None,
-        })
+        },
+        _ => None,
+    })
 }
 
 fn length(source: &Source) -> Option<Finding> {
@@ -151,20 +124,13 @@ fn length(source: &Source) -> Option<Finding> {
         .sum();
     let lines = source.text.lines().count().saturating_sub(tests);
     (lines > FILE_LINES_MAX).then(|| {
-        source.finding(
-            1,
-            "length of a file",
-            format!("{lines} lines without tests, at most {FILE_LINES_MAX}"),
-        )
+        source.finding(1, "length of a file", format!("{lines} lines without tests, at most {FILE_LINES_MAX}"))
     })
 }
 
 fn module_doc(source: &Source) -> Option<Finding> {
-    let documented = source
-        .tree
-        .attrs
-        .iter()
-        .any(|a| a.path().is_ident("doc") && matches!(a.style, syn::AttrStyle::Inner(_)));
+    let documented =
+        source.tree.attrs.iter().any(|a| a.path().is_ident("doc") && matches!(a.style, syn::AttrStyle::Inner(_)));
     (!documented).then(|| source.finding(1, "module documentation", "no //! at the top".to_owned()))
 }
 
@@ -179,8 +145,7 @@ impl Functions<'_> {
         let lines = to + 1 - from;
         if lines > FUNCTION_LINES_MAX {
             let text = format!("{name} has {lines} lines, at most {FUNCTION_LINES_MAX}");
-            self.findings
-                .push(self.source.finding(from, "length of a function", text));
+            self.findings.push(self.source.finding(from, "length of a function", text));
         }
     }
 }
@@ -211,10 +176,7 @@ impl<'ast> Visit<'ast> for Functions<'_> {
 }
 
 fn functions(source: &Source) -> Vec<Finding> {
-    let mut visitor = Functions {
-        source,
-        findings: Vec::new(),
-    };
+    let mut visitor = Functions { source, findings: Vec::new() };
     visitor.visit_file(&source.tree);
     visitor.findings
 }
@@ -226,34 +188,21 @@ struct Leftovers<'a> {
 
 impl<'ast> Visit<'ast> for Leftovers<'_> {
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
-        let name = call
-            .path
-            .segments
-            .last()
-            .map(|s| s.ident.to_string())
-            .unwrap_or_default();
+        let name = call.path.segments.last().map(|s| s.ident.to_string()).unwrap_or_default();
         if LEFTOVER_MACROS.contains(&name.as_str()) {
-            self.findings.push(
-                self.source
-                    .finding(call.span().start().line, "leftover", format!("{name}!")),
-            );
+            self.findings.push(self.source.finding(call.span().start().line, "leftover", format!("{name}!")));
         }
         visit::visit_macro(self, call);
     }
 }
 
 fn leftovers(source: &Source) -> Vec<Finding> {
-    let mut visitor = Leftovers {
-        source,
-        findings: Vec::new(),
-    };
+    let mut visitor = Leftovers { source, findings: Vec::new() };
     visitor.visit_file(&source.tree);
     for (at, line) in source.text.lines().enumerate() {
         let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
         if let Some(word) = words.find(|w| LEFTOVER_WORDS.contains(w)) {
-            visitor
-                .findings
-                .push(source.finding(at + 1, "leftover", word.to_owned()));
+            visitor.findings.push(source.finding(at + 1, "leftover", word.to_owned()));
         }
     }
     visitor.findings
@@ -274,13 +223,7 @@ impl Unsafe {
 }
 
 fn unsafe_code(source: &Source) -> Vec<Finding> {
-    if UNSAFE_FILES.iter().any(|f| {
-        if f.ends_with('/') {
-            source.name.starts_with(f)
-        } else {
-            source.name == *f
-        }
-    }) {
+    if UNSAFE_FILES.iter().any(|f| if f.ends_with('/') { source.name.starts_with(f) } else { source.name == *f }) {
         return Vec::new();
     }
     // Tokens and not the tree: `unsafe` inside a macro call is unsafe code, too. A parsed file always has tokens.
@@ -301,8 +244,7 @@ impl<'ast> Visit<'ast> for Ignored {
             let switched_off = attribute.path().is_ident("ignore")
                 || (attribute.path().is_ident("cfg_attr") && attribute_words(attribute).iter().any(|w| w == "ignore"));
             if switched_off {
-                self.0
-                    .push((attribute.span().start().line, function.sig.ident.to_string()));
+                self.0.push((attribute.span().start().line, function.sig.ident.to_string()));
             }
         }
         visit::visit_item_fn(self, function);
@@ -320,11 +262,7 @@ fn attribute_words(attribute: &syn::Attribute) -> Vec<String> {
 pub fn ignored_tests(source: &Source) -> Vec<Finding> {
     let mut visitor = Ignored(Vec::new());
     visitor.visit_file(&source.tree);
-    visitor
-        .0
-        .into_iter()
-        .map(|(line, name)| source.finding(line, "test switched off", name))
-        .collect()
+    visitor.0.into_iter().map(|(line, name)| source.finding(line, "test switched off", name)).collect()
 }
 
 /// Folders of `src/` that the map does not name.

@@ -50,11 +50,7 @@ pub struct Import {
 /// Breaches of the table in these files.
 pub fn all(sources: &[Source]) -> Vec<Finding> {
     let actors: BTreeSet<String> = sources.iter().filter(|s| is_actor(s)).map(|s| s.name.clone()).collect();
-    sources
-        .iter()
-        .filter(|s| s.name != "src/lib.rs")
-        .flat_map(|s| one(s, &actors))
-        .collect()
+    sources.iter().filter(|s| s.name != "src/lib.rs").flat_map(|s| one(s, &actors)).collect()
 }
 
 fn one(source: &Source, actors: &BTreeSet<String>) -> Vec<Finding> {
@@ -78,10 +74,7 @@ fn one(source: &Source, actors: &BTreeSet<String>) -> Vec<Finding> {
             (Some(at), None) => at < place,
         };
         if !allowed {
-            let text = format!(
-                "{own} imports {}, which stands above it or is not for it",
-                import.path.join("::")
-            );
+            let text = format!("{own} imports {}, which stands above it or is not for it", import.path.join("::"));
             findings.push(source.finding(import.line, "import", text));
         }
         if let Some(finding) = between_actors(source, &import, actors) {
@@ -106,29 +99,22 @@ fn between_actors(source: &Source, import: &Import, actors: &BTreeSet<String>) -
 
 fn is_actor(source: &Source) -> bool {
     source.tree.items.iter().any(|item| match item {
-        syn::Item::Impl(block) => block
-            .trait_
-            .as_ref()
-            .is_some_and(|(_, path, _)| path.segments.last().is_some_and(|s| s.ident == "Actor")),
+        syn::Item::Impl(block) => {
+            block.trait_.as_ref().is_some_and(|(_, path, _)| path.segments.last().is_some_and(|s| s.ident == "Actor"))
+        }
         _ => false,
     })
 }
 
 /// `src/a/b.rs` is `a::b`, `src/a/mod.rs` is `a`.
 pub fn module_path(file: &str) -> Vec<String> {
-    let inner = file
-        .trim_start_matches("src/")
-        .trim_end_matches(".rs")
-        .trim_end_matches("/mod");
+    let inner = file.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
     inner.split('/').map(str::to_owned).collect()
 }
 
 /// Every path of the file that leads through the root: `use`, written out, or inside a macro call; tests left out.
 pub fn imports(source: &Source) -> Vec<Import> {
-    let mut visitor = Imports {
-        module: module_path(&source.name),
-        found: Vec::new(),
-    };
+    let mut visitor = Imports { module: module_path(&source.name), found: Vec::new() };
     visitor.visit_file(&source.tree);
     visitor.found
 }

@@ -9,53 +9,32 @@ fn source(name: &str, text: &str) -> Source {
 
 /// The rules that a file breaks, with their lines.
 fn broken(name: &str, text: &str) -> Vec<(&'static str, usize)> {
-    check::all(&[source(name, text)])
-        .iter()
-        .map(|f| (f.rule, f.line))
-        .collect()
+    check::all(&[source(name, text)]).iter().map(|f| (f.rule, f.line)).collect()
 }
 
 fn import_findings(files: &[(&str, &str)]) -> Vec<String> {
     let sources: Vec<Source> = files.iter().map(|(name, text)| source(name, text)).collect();
-    imports::all(&sources)
-        .iter()
-        .map(|f| format!("{}:{}", f.file, f.line))
-        .collect()
+    imports::all(&sources).iter().map(|f| format!("{}:{}", f.file, f.line)).collect()
 }
 
 #[test]
 fn good_code_has_no_findings() {
     let text = "//! Doc.\nuse crate::ids::RunId;\npub fn f(_: RunId) {}\n#[cfg(test)]\nmod tests { #[test] fn t() { crate::cli::x(); } }\n";
     assert_eq!(broken("src/ledger/state.rs", text), [], "nothing to find");
-    assert_eq!(
-        import_findings(&[("src/ledger/state.rs", text)]),
-        [] as [String; 0],
-        "tests may import anything"
-    );
+    assert_eq!(import_findings(&[("src/ledger/state.rs", text)]), [] as [String; 0], "tests may import anything");
 }
 
 #[test]
 fn a_file_without_documentation_is_found() {
-    assert_eq!(
-        broken("src/flow/x.rs", "// a plain comment\nfn f() {}\n"),
-        [("module documentation", 1)]
-    );
+    assert_eq!(broken("src/flow/x.rs", "// a plain comment\nfn f() {}\n"), [("module documentation", 1)]);
 }
 
 #[test]
 fn a_long_file_is_found_and_its_tests_do_not_count() {
     let filler = "const _: () = ();\n";
     let long = format!("//! Doc.\n{}", filler.repeat(FILE_LINES_MAX));
-    assert_eq!(
-        broken("src/flow/x.rs", &long),
-        [("length of a file", 1)],
-        "one line too many"
-    );
-    let tested = format!(
-        "//! Doc.\n{}#[cfg(test)]\nmod tests {{\n{}}}\n",
-        filler.repeat(400),
-        filler.repeat(400)
-    );
+    assert_eq!(broken("src/flow/x.rs", &long), [("length of a file", 1)], "one line too many");
+    let tested = format!("//! Doc.\n{}#[cfg(test)]\nmod tests {{\n{}}}\n", filler.repeat(400), filler.repeat(400));
     assert_eq!(broken("src/flow/x.rs", &tested), [], "400 lines and 400 of tests");
 }
 
@@ -63,26 +42,12 @@ fn a_long_file_is_found_and_its_tests_do_not_count() {
 fn a_long_function_is_found_wherever_it_stands() {
     let body = "    f();\n".repeat(FUNCTION_LINES_MAX - 1);
     let free = format!("//! Doc.\nfn f() {{\n{body}}}\n");
-    assert_eq!(
-        broken("src/flow/x.rs", &free),
-        [("length of a function", 2)],
-        "71 lines"
-    );
+    assert_eq!(broken("src/flow/x.rs", &free), [("length of a function", 2)], "71 lines");
     let method = format!("//! Doc.\nstruct S;\nimpl S {{\nfn g() {{\n{body}}}\n}}\n");
-    assert_eq!(
-        broken("src/flow/x.rs", &method),
-        [("length of a function", 4)],
-        "a method"
-    );
-    let short = format!(
-        "//! Doc.\n/// Long\n/// words.\nfn f() {{\n{}}}\n",
-        "    f();\n".repeat(FUNCTION_LINES_MAX - 2)
-    );
-    assert_eq!(
-        broken("src/flow/x.rs", &short),
-        [],
-        "70 lines, documentation not counted"
-    );
+    assert_eq!(broken("src/flow/x.rs", &method), [("length of a function", 4)], "a method");
+    let short =
+        format!("//! Doc.\n/// Long\n/// words.\nfn f() {{\n{}}}\n", "    f();\n".repeat(FUNCTION_LINES_MAX - 2));
+    assert_eq!(broken("src/flow/x.rs", &short), [], "70 lines, documentation not counted");
 }
 
 #[test]
@@ -92,11 +57,7 @@ fn leftovers_are_found() {
         assert_eq!(broken("src/flow/x.rs", &text), [("leftover", 2)], "{macro_name}!");
     }
     for word in [concat!("FIX", "ME"), concat!("XX", "X"), concat!("TO", "DO")] {
-        assert_eq!(
-            broken("src/flow/x.rs", &format!("//! Doc.\n// {word}: later\n")),
-            [("leftover", 2)],
-            "{word}"
-        );
+        assert_eq!(broken("src/flow/x.rs", &format!("//! Doc.\n// {word}: later\n")), [("leftover", 2)], "{word}");
     }
 }
 
@@ -111,10 +72,7 @@ fn unsafe_code_is_found_outside_its_files_and_inside_macros() {
     );
     assert_eq!(broken("src/journal/marks.rs", block), [], "the mark file may");
     assert_eq!(
-        broken(
-            "src/flow/x.rs",
-            "//! Doc.\n//! Not unsafe.\nconst A: &str = \"unsafe\";\n"
-        ),
+        broken("src/flow/x.rs", "//! Doc.\n//! Not unsafe.\nconst A: &str = \"unsafe\";\n"),
         [],
         "a word is not code"
     );
@@ -122,10 +80,7 @@ fn unsafe_code_is_found_outside_its_files_and_inside_macros() {
 
 #[test]
 fn test_files_of_their_own_are_left_out() {
-    let parent = source(
-        "src/flow/step.rs",
-        "//! Doc.\n#[cfg(test)]\n#[path = \"step_tests.rs\"]\nmod tests;\n",
-    );
+    let parent = source("src/flow/step.rs", "//! Doc.\n#[cfg(test)]\n#[path = \"step_tests.rs\"]\nmod tests;\n");
     let long = format!("//! Doc.\n{}", "const _: () = ();\n".repeat(FILE_LINES_MAX));
     let findings = check::all(&[parent, source("src/flow/step_tests.rs", &long)]);
     assert!(findings.is_empty(), "cases may be as long as they like: {findings:?}");
@@ -136,11 +91,7 @@ fn a_test_that_is_switched_off_is_found() {
     let off = "#[test]\n#[ignore = \"slow\"]\nfn t() {}\n";
     assert_eq!(check::ignored_tests(&source("tests/x.rs", off)).len(), 1, "ignore");
     let conditional = "#[cfg_attr(debug_assertions, ignore)]\n#[test]\nfn t() {}\n";
-    assert_eq!(
-        check::ignored_tests(&source("tests/x.rs", conditional)).len(),
-        1,
-        "ignore by condition"
-    );
+    assert_eq!(check::ignored_tests(&source("tests/x.rs", conditional)).len(), 1, "ignore by condition");
     assert!(
         check::ignored_tests(&source("tests/x.rs", "#[test]\nfn ignore() {}\n")).is_empty(),
         "a name is no attribute"
@@ -158,11 +109,7 @@ fn imports_upwards_are_found_in_every_form() {
         ("macro", "//! D.\nfn f() { vec![crate::cli::RUN]; }\n"),
     ];
     for (form, text) in forms {
-        assert_eq!(
-            import_findings(&[("src/segments/parse.rs", text)]),
-            ["src/segments/parse.rs:2"],
-            "{form}"
-        );
+        assert_eq!(import_findings(&[("src/segments/parse.rs", text)]), ["src/segments/parse.rs:2"], "{form}");
     }
     let down = "//! D.\nuse crate::contacts::sets::AttributeSets;\nuse super::eval::Eval;\nuse super::super::limits;\n";
     assert_eq!(
@@ -181,11 +128,7 @@ fn narrow_modules_get_less_than_their_place() {
         "the journal knows no facts"
     );
     let channels = "//! D.\nuse crate::ledger::Fact;\n";
-    assert_eq!(
-        import_findings(&[("src/channels/null.rs", channels)]),
-        [] as [String; 0],
-        "others follow the order"
-    );
+    assert_eq!(import_findings(&[("src/channels/null.rs", channels)]), [] as [String; 0], "others follow the order");
 }
 
 #[test]
@@ -198,28 +141,16 @@ fn an_actor_that_imports_another_is_found() {
         ("src/actors/committer.rs", committer.as_str()),
         ("src/actors/messages.rs", "//! D.\npub struct Submit;\n"),
     ];
-    assert_eq!(
-        import_findings(&files),
-        ["src/actors/campaign.rs:2"],
-        "messages are shared, actors are not"
-    );
+    assert_eq!(import_findings(&files), ["src/actors/campaign.rs:2"], "messages are shared, actors are not");
 }
 
 #[test]
 fn a_module_without_a_place_is_found() {
-    assert_eq!(
-        import_findings(&[("src/helpers.rs", "//! D.\n")]),
-        ["src/helpers.rs:1"],
-        "a new module needs a place"
-    );
+    assert_eq!(import_findings(&[("src/helpers.rs", "//! D.\n")]), ["src/helpers.rs:1"], "a new module needs a place");
 }
 
 #[test]
 fn a_folder_that_the_map_does_not_name_is_found() {
     let folders = ["contacts".to_owned(), "flow".to_owned()];
-    assert_eq!(
-        check::unnamed("contacts/ and more", &folders).len(),
-        1,
-        "flow is missing"
-    );
+    assert_eq!(check::unnamed("contacts/ and more", &folders).len(), 1, "flow is missing");
 }

@@ -92,12 +92,7 @@ impl Dice {
     pub fn new(faults: Faults) -> Dice {
         let seed = faults.fault_seed;
         let (temporary, stage, drop) = (Rng::salted(seed, 1), Rng::salted(seed, 2), Rng::salted(seed, 3));
-        Dice {
-            faults,
-            temporary,
-            stage,
-            drop,
-        }
+        Dice { faults, temporary, stage, drop }
     }
 
     /// Whether this attempt's refusal, if any, is spoken at RCPT.
@@ -116,11 +111,7 @@ impl Dice {
         if self.faults.fail_5xx > 0.0 && unit_of(self.faults.fault_seed, recipient) < self.faults.fail_5xx {
             return Verdict::Permanent;
         }
-        if self.temporary.chance(self.faults.fail_4xx) {
-            Verdict::Temporary
-        } else {
-            Verdict::Accept
-        }
+        if self.temporary.chance(self.faults.fail_4xx) { Verdict::Temporary } else { Verdict::Accept }
     }
 
     pub fn drops_in_body(&mut self) -> bool {
@@ -143,21 +134,14 @@ mod tests {
 
     #[test]
     fn a_permanent_refusal_is_the_same_at_every_attempt_and_a_temporary_one_is_not() {
-        let mut dice = Dice::new(Faults {
-            fail_4xx: 0.3,
-            fail_5xx: 0.3,
-            ..Faults::default()
-        });
+        let mut dice = Dice::new(Faults { fail_4xx: 0.3, fail_5xx: 0.3, ..Faults::default() });
         let mut gone = 0;
         for i in 0..200 {
             let name = format!("u{i}@example.test");
             let verdicts: Vec<Verdict> = (0..40).map(|_| dice.judge(name.as_bytes())).collect();
             if verdicts[0] == Verdict::Permanent {
                 gone += 1;
-                assert!(
-                    verdicts.iter().all(|v| *v == Verdict::Permanent),
-                    "{name} was refused for good once"
-                );
+                assert!(verdicts.iter().all(|v| *v == Verdict::Permanent), "{name} was refused for good once");
             } else {
                 assert!(verdicts.contains(&Verdict::Accept), "{name} is accepted in the end");
             }
@@ -184,10 +168,6 @@ mod tests {
             fault_seed: 42,
         };
         let line = Line::parse_from(std::iter::once("x".to_owned()).chain(faults.to_args()));
-        assert_eq!(
-            format!("{:?}", line.faults),
-            format!("{faults:?}"),
-            "what one process passes, the other reads"
-        );
+        assert_eq!(format!("{:?}", line.faults), format!("{faults:?}"), "what one process passes, the other reads");
     }
 }

@@ -91,18 +91,9 @@ impl Shared {
             (Some(first), Some(last)) => last.duration_since(first).as_secs_f64(),
             _ => 0.0,
         };
-        let per_second = if window > 0.0 {
-            self.hub.counts.accepted as f64 / window
-        } else {
-            0.0
-        };
+        let per_second = if window > 0.0 { self.hub.counts.accepted as f64 / window } else { 0.0 };
         let cpu_seconds = (proc::own_cpu_seconds() - self.cpu_at_reset).max(0.0);
-        SinkReport {
-            counts: self.hub.counts.clone(),
-            window_seconds: window,
-            per_second,
-            cpu_seconds,
-        }
+        SinkReport { counts: self.hub.counts.clone(), window_seconds: window, per_second, cpu_seconds }
     }
 
     fn reset(&mut self) {
@@ -115,29 +106,17 @@ impl Shared {
 
 /// Runs the sink until it is told to end; prints as the module says.
 pub fn run(options: &SinkOptions) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, serve(options))
 }
 
 async fn serve(options: &SinkOptions) -> anyhow::Result<()> {
-    let recorder = options
-        .record
-        .as_deref()
-        .map(Recorder::open)
-        .transpose()
-        .context("opening the record")?;
-    let listener = TcpListener::bind(&options.listen)
-        .await
-        .with_context(|| format!("listening on {}", options.listen))?;
+    let recorder = options.record.as_deref().map(Recorder::open).transpose().context("opening the record")?;
+    let listener =
+        TcpListener::bind(&options.listen).await.with_context(|| format!("listening on {}", options.listen))?;
     let address = listener.local_addr().context("asking for the address")?;
-    print_line(&Listening {
-        listen: address.to_string(),
-        port: address.port(),
-    })?;
+    print_line(&Listening { listen: address.to_string(), port: address.port() })?;
 
     let hub = Hub::new(Dice::new(options.faults.clone()), recorder, options.chunking);
     let shared = Rc::new(RefCell::new(Shared {

@@ -24,19 +24,21 @@ pub struct SinkProcess {
 
 /// The arguments that [`super::SinkOptions`] parses back to the same options.
 pub fn to_args(options: &SinkOptions) -> Vec<String> {
-    let mut args = vec![
-        format!("--listen={}", options.listen),
-        format!("--latency-ms={}", options.latency_ms),
-    ];
-    args.extend(
-        options
-            .record
-            .as_ref()
-            .map(|path| format!("--record={}", path.display())),
-    );
+    let mut args = vec![format!("--listen={}", options.listen), format!("--latency-ms={}", options.latency_ms)];
+    args.extend(options.record.as_ref().map(|path| format!("--record={}", path.display())));
     args.extend(options.chunking.then(|| "--chunking".to_owned()));
     args.extend(options.faults.to_args());
     args
+}
+
+/// What [`to_args`] wrote.
+pub fn from_args<'a>(args: impl Iterator<Item = &'a str>) -> Result<SinkOptions, clap::Error> {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: SinkOptions,
+    }
+    <Line as clap::Parser>::try_parse_from(std::iter::once("sink").chain(args)).map(|line| line.options)
 }
 
 impl SinkProcess {
@@ -57,16 +59,8 @@ impl SinkProcess {
         let ask = child.stdin.take();
         let mut answers = BufReader::new(child.stdout.take().context("the sink has no standard output")?);
         let listening: Listening = next_answer(&mut answers).context("the sink did not say where it listens")?;
-        let address = listening
-            .listen
-            .parse()
-            .with_context(|| format!("address of the sink: {}", listening.listen))?;
-        Ok(SinkProcess {
-            child,
-            ask,
-            answers,
-            address,
-        })
+        let address = listening.listen.parse().with_context(|| format!("address of the sink: {}", listening.listen))?;
+        Ok(SinkProcess { child, ask, answers, address })
     }
 
     pub fn pid(&self) -> u32 {

@@ -23,10 +23,7 @@ pub struct Recorder {
 impl Recorder {
     pub fn open(path: &Path) -> io::Result<Recorder> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Recorder {
-            file,
-            pending: Vec::with_capacity(64 * 1024),
-        })
+        Ok(Recorder { file, pending: Vec::with_capacity(64 * 1024) })
     }
 
     /// Adds one message; nothing is written before [`Recorder::flush`].
@@ -99,10 +96,7 @@ pub fn read(path: &Path) -> io::Result<Vec<Accepted>> {
                     message_id: message_id.to_owned(),
                     subject: subject.to_owned(),
                 }),
-                _ => Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("not a record line: {line:?}"),
-                )),
+                _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("not a record line: {line:?}"))),
             }
         })
         .collect()
@@ -116,16 +110,8 @@ mod tests {
     fn headers_are_found_whatever_their_case_and_unfolded() {
         let head = b"From: a@b.c\r\nSUBJECT: one\r\n two\r\n\tthree\r\nmessage-id:<1@x>\r\n\r\nSubject: body\r\n";
         assert_eq!(header(head, b"subject"), b"one two three", "folded lines are joined");
-        assert_eq!(
-            header(head, b"message-id"),
-            b"<1@x>",
-            "no space after the colon is needed"
-        );
-        assert_eq!(
-            header(head, b"list-id"),
-            b"",
-            "what stands in the body or nowhere is not a header"
-        );
+        assert_eq!(header(head, b"message-id"), b"<1@x>", "no space after the colon is needed");
+        assert_eq!(header(head, b"list-id"), b"", "what stands in the body or nowhere is not a header");
     }
 
     #[test]
@@ -135,17 +121,9 @@ mod tests {
         let mut recorder = Recorder::open(&path).unwrap();
         recorder.add(b"a@b.c", b"Message-ID: <1@x>\r\nSubject: tab\there\r\n\r\n");
         recorder.flush().unwrap();
-        std::fs::OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .unwrap()
-            .write_all(b"torn@b")
-            .unwrap();
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"torn@b").unwrap();
         let read = read(&path).unwrap();
         assert_eq!(read.len(), 1, "the torn line does not count");
-        assert_eq!(
-            (read[0].recipient.as_str(), read[0].subject.as_str()),
-            ("a@b.c", "tab here")
-        );
+        assert_eq!((read[0].recipient.as_str(), read[0].subject.as_str()), ("a@b.c", "tab here"));
     }
 }

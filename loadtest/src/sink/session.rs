@@ -32,15 +32,7 @@ pub struct Hub {
 impl Hub {
     pub fn new(dice: Dice, recorder: Option<Recorder>, chunking: bool) -> Hub {
         let terminator = memmem::Finder::new(b"\r\n.\r\n");
-        Hub {
-            dice,
-            counts: Counts::default(),
-            recorder,
-            chunking,
-            terminator,
-            throttle_second: None,
-            throttle_used: 0,
-        }
+        Hub { dice, counts: Counts::default(), recorder, chunking, terminator, throttle_second: None, throttle_used: 0 }
     }
 
     fn throttled(&mut self) -> bool {
@@ -48,10 +40,7 @@ impl Hub {
             return false;
         };
         let now = Instant::now();
-        if self
-            .throttle_second
-            .is_none_or(|at| now.duration_since(at).as_millis() >= 1_000)
-        {
+        if self.throttle_second.is_none_or(|at| now.duration_since(at).as_millis() >= 1_000) {
             self.throttle_second = Some(now);
             self.throttle_used = 0;
         }
@@ -165,11 +154,8 @@ impl Session {
             b"EHLO" => {
                 self.reset();
                 replies.extend_from_slice(EHLO);
-                let end: &[u8] = if hub.chunking {
-                    b"-CHUNKING\r\n250 SIZE 104857600\r\n"
-                } else {
-                    b" SIZE 104857600\r\n"
-                };
+                let end: &[u8] =
+                    if hub.chunking { b"-CHUNKING\r\n250 SIZE 104857600\r\n" } else { b" SIZE 104857600\r\n" };
                 replies.extend_from_slice(end);
             }
             b"HELO" => {
@@ -253,10 +239,7 @@ impl Session {
             return Step::Close;
         }
         // The empty line that would end an empty body is the one that ends the DATA command.
-        self.state = State::Body {
-            tail: *b"\r\n\0\0",
-            kept: 2,
-        };
+        self.state = State::Body { tail: *b"\r\n\0\0", kept: 2 };
         replies.extend_from_slice(b"354 go on\r\n");
         Step::Continue
     }
@@ -280,16 +263,10 @@ impl Session {
         let Some(end) = end else {
             let mut last = [0u8; 4];
             let joined = &seam[..kept + ahead];
-            let source = if input.len() >= 4 {
-                &input[input.len() - 4..]
-            } else {
-                &joined[joined.len().saturating_sub(4)..]
-            };
+            let source =
+                if input.len() >= 4 { &input[input.len() - 4..] } else { &joined[joined.len().saturating_sub(4)..] };
             last[..source.len()].copy_from_slice(source);
-            self.state = State::Body {
-                tail: last,
-                kept: source.len(),
-            };
+            self.state = State::Body { tail: last, kept: source.len() };
             return (input.len(), Step::Continue);
         };
         self.state = State::Command;
@@ -298,10 +275,7 @@ impl Session {
 
     fn bdat(&mut self, line: &[u8], hub: &mut Hub, replies: &mut Vec<u8>) {
         let mut words = line.split(|b| *b == b' ').filter(|w| !w.is_empty()).skip(1);
-        let size = words
-            .next()
-            .and_then(|w| std::str::from_utf8(w).ok())
-            .and_then(|w| w.parse::<u64>().ok());
+        let size = words.next().and_then(|w| std::str::from_utf8(w).ok()).and_then(|w| w.parse::<u64>().ok());
         let last = words.next().is_some_and(|w| w.eq_ignore_ascii_case(b"LAST"));
         match size {
             Some(0) if last => {
@@ -334,19 +308,14 @@ impl Session {
         if last {
             return (take, self.finish(hub, replies));
         }
-        replies.extend_from_slice(if self.recipients > 0 {
-            b"250 2.0.0 chunk\r\n"
-        } else {
-            b"503 5.5.1 no rcpt\r\n"
-        });
+        replies.extend_from_slice(if self.recipients > 0 { b"250 2.0.0 chunk\r\n" } else { b"503 5.5.1 no rcpt\r\n" });
         (take, Step::Continue)
     }
 
     fn keep_head(&mut self, body: &[u8], hub: &mut Hub) {
         hub.counts.bytes += body.len() as u64;
         if hub.recorder.is_some() && self.head.len() < HEAD_BYTES_MAX {
-            self.head
-                .extend_from_slice(&body[..body.len().min(HEAD_BYTES_MAX - self.head.len())]);
+            self.head.extend_from_slice(&body[..body.len().min(HEAD_BYTES_MAX - self.head.len())]);
         }
     }
 
@@ -370,11 +339,7 @@ impl Session {
             replies.extend_from_slice(b"554 5.5.1 no valid recipients\r\n");
             return;
         }
-        match if refused_at_dot {
-            hub.dice.judge(&self.recipient)
-        } else {
-            Verdict::Accept
-        } {
+        match if refused_at_dot { hub.dice.judge(&self.recipient) } else { Verdict::Accept } {
             Verdict::Accept => {
                 hub.counts.accepted += u64::from(recipients);
                 self.messages += 1;

@@ -46,7 +46,10 @@ pub struct LiveBatch {
 }
 
 impl LiveBatch {
-    #[allow(clippy::too_many_arguments, reason = "a plain constructor; every field is needed and named at the one caller")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a plain constructor; every field is needed and named at the one caller"
+    )]
     pub fn new(
         id: BatchId,
         context: Arc<SendContext>,

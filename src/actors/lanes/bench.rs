@@ -177,7 +177,11 @@ impl Bench {
         if let Err(error) = read {
             tracing::error!(%error, connector = %self.line.name, "reading contacts failed: the rows are not sent now");
             batch.withdraw();
-            drop(context.settler.try_send(Outcomes { batch: Arc::clone(batch), accepted: Vec::new(), others: Vec::new() }));
+            drop(context.settler.try_send(Outcomes {
+                batch: Arc::clone(batch),
+                accepted: Vec::new(),
+                others: Vec::new(),
+            }));
             return;
         }
         let mut refused = Vec::new();

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::actors::RowOutcome;
 use crate::actors::lanes::bench::{Bench, Found, Stocked};
-use crate::channels::{Feed, HandBack, LaneEvent, Mark, Outcome, OutMessage, Pull, Ticket};
+use crate::channels::{Feed, HandBack, LaneEvent, Mark, OutMessage, Outcome, Pull, Ticket};
 use crate::clock::{Clock, Monotonic};
 
 pub struct LaneFeed {

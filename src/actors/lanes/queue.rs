@@ -81,11 +81,7 @@ impl LaneQueue {
     }
 
     /// Up to `max` rows of the next class, in turn, that `admit` opens. Otherwise the earliest time at which one may open.
-    pub fn take(
-        &self,
-        max: usize,
-        mut admit: impl FnMut(&LiveBatch) -> Admission,
-    ) -> Result<Chunk, Option<Monotonic>> {
+    pub fn take(&self, max: usize, mut admit: impl FnMut(&LiveBatch) -> Admission) -> Result<Chunk, Option<Monotonic>> {
         let mut inner = self.inner.lock();
         let count = inner.classes.len();
         let mut until: Option<Monotonic> = None;

@@ -17,7 +17,12 @@ pub struct Opted<'a> {
 }
 
 /// Why the row must not be sent to now; `None` releases it.
-pub fn refusal(opted: &Opted<'_>, row: u32, record: Option<&Record<'_>>, address: Option<AddressHash>) -> Option<SkipReason> {
+pub fn refusal(
+    opted: &Opted<'_>,
+    row: u32,
+    record: Option<&Record<'_>>,
+    address: Option<AddressHash>,
+) -> Option<SkipReason> {
     let Some(record) = record else { return Some(SkipReason::Erased) };
     if !record.is_active() {
         return Some(SkipReason::Deactivated);

@@ -15,7 +15,6 @@ use tokio::task::LocalSet;
 use crate::actors::lanes::bench::Bench;
 use crate::actors::lanes::feed::LaneFeed;
 use crate::actors::line::Line;
-use crate::channels::Feed;
 use crate::limits::{LANE_COMMANDS_MAX, OUTCOME_FLUSH, OUTCOME_FLUSH_IDLE};
 
 /// Opens a lane on a thread.

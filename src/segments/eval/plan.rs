@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use crate::contacts::{Record, Value};
 use crate::contacts::sets::{number_digits, time_digits};
+use crate::contacts::{Record, Value};
 use crate::ids::AttributeId;
 use crate::segments::expression::TextMatch;
 use crate::segments::ranges::RangeSet;

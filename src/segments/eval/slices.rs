@@ -211,3 +211,54 @@ fn union(mut sets: Vec<RoaringBitmap>) -> RoaringBitmap {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::contacts::Schema;
+    use crate::segments::memory::MemoryWorld;
+
+    const ID: AttributeId = AttributeId(64);
+
+    /// Few low digits, or few high ones, or both ends at once, so that bounds and values meet in every way.
+    fn value() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            0u64..16,
+            (0u64..16).prop_map(|v| v << 59),
+            (0u64..4, 0u64..4).prop_map(|(high, low)| high << 62 | low),
+            (0u64..8).prop_map(|v| v << 30 | 1 << 62),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn ranges_find_the_values_in_them(
+            values in vec(value(), 0..20), bounds in vec((value(), value()), 0..4),
+            open in any::<bool>(), asked in vec(0u32..20, 0..20), all in any::<bool>(),
+        ) {
+            let mut world = MemoryWorld::new(Schema::built_in(), Timestamp(0));
+            world.set_digits(ID, (0u32..).zip(values.iter().copied()));
+            let present = world.present(ID).expect("in memory");
+            let asked: RoaringBitmap = asked.into_iter().collect();
+            let among = if all { (*present).clone() } else { &*present & &asked };
+            let mut bounds = bounds;
+            if let (true, Some(last)) = (open, bounds.last_mut()) {
+                last.1 = Range::END;
+            }
+            let ranges = RangeSet::of(bounds);
+            let slices = Slices::new(&world, ID, present.len());
+            let expected: RoaringBitmap =
+                among.iter().filter(|row| ranges.contains(values[*row as usize])).collect();
+            for lent in [Cow::Borrowed(&among), Cow::Owned(among.clone())] {
+                let found = slices.within(&ranges, lent).expect("in memory");
+                prop_assert_eq!(&*found, &expected, "{:?} in {:?}", &ranges, &values);
+            }
+        }
+    }
+}
