@@ -146,10 +146,14 @@ impl Reader {
         self.store.inner.dbs.imports.get(&self.txn, key).or_store("read an import")
     }
 
-    /// All entries of the imports database whose key begins with `prefix`.
-    pub(crate) fn import_entries(&self, prefix: &[u8]) -> Result<Vec<(&[u8], &[u8])>, ContactsError> {
-        let entries = self.store.inner.dbs.imports.prefix_iter(&self.txn, prefix).or_store("read imports")?;
-        entries.map(|e| e.or_store("read imports")).collect()
+    pub(crate) fn import_keys(&self) -> Result<Vec<&[u8]>, ContactsError> {
+        let entries = self.store.inner.dbs.imports.iter(&self.txn).or_store("read imports")?;
+        entries.map(|e| e.map(|(key, _)| key).or_store("read imports")).collect()
+    }
+
+    /// A set that is not worth caching.
+    pub(crate) fn set(&self, prefix: &[u8]) -> Result<RoaringBitmap, ContactsError> {
+        load_set(&self.store.inner.dbs.index, &self.txn, prefix)
     }
 
     fn cached(&self, name: SetName, owner: &[u8], prefix: &[u8]) -> Result<Arc<RoaringBitmap>, ContactsError> {
@@ -157,7 +161,7 @@ impl Reader {
         if let Some(rows) = self.store.inner.cache.lock().get(&name, version) {
             return Ok(rows);
         }
-        let rows = Arc::new(load_set(&self.store.inner.dbs.index, &self.txn, prefix)?);
+        let rows = Arc::new(self.set(prefix)?);
         self.store.inner.cache.lock().put(name, version, &rows);
         Ok(rows)
     }

@@ -98,11 +98,6 @@ impl<R: Read> Records<R> {
         &self.fields[start..self.ends[index]]
     }
 
-    /// All fields in one slice, parted by nothing.
-    pub(crate) fn all_fields(&self) -> &[u8] {
-        self.ends[..self.count].last().map_or(&[], |end| &self.fields[..*end])
-    }
-
     pub(crate) fn next(&mut self) -> io::Result<Found> {
         self.skip_line_ends()?;
         self.record_line = self.line;
@@ -125,6 +120,7 @@ impl<R: Read> Records<R> {
             count += ends;
             match result {
                 ReadRecordResult::Record if at_end && read == 0 => return Ok(Found::End),
+                ReadRecordResult::Record if count > limits::CSV_COLUMNS_MAX => return self.fault(Fault::TooManyColumns),
                 ReadRecordResult::Record => {
                     self.count = count;
                     self.take(read);

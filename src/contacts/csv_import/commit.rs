@@ -1,0 +1,188 @@
+//! A chunk of parsed rows → the store, within one write transaction.
+//!
+//! Owns nothing but buffers. Rows are taken in the order of their keys, so that the database of keys is walked once, new
+//! rows are appended to the records, and each container of the index is written once.
+
+use heed::PutFlags;
+use roaring::RoaringBitmap;
+
+use crate::contacts::csv_import::rows::Chunk;
+use crate::contacts::csv_import::{Duplicates, EmptyCells, ImportSpec, Plan, Progress};
+use crate::contacts::record::{Record, RecordBuilder, Value};
+use crate::contacts::schema::Schema;
+use crate::contacts::writer::{Writer, row_from};
+use crate::contacts::{ContactsError, StoreResult};
+use crate::ids::{AttributeId, ContactRow};
+
+/// How a row of the file is laid over a contact that is there.
+pub(crate) struct Rules {
+    duplicates: Duplicates,
+    /// Attributes that an empty cell clears.
+    clears: Vec<AttributeId>,
+    /// The file says whether a contact is active.
+    sets_active: bool,
+    now: crate::clock::Timestamp,
+}
+
+impl Rules {
+    pub(crate) fn new(spec: &ImportSpec, plan: &Plan, schema: &Schema) -> Rules {
+        let planned = plan.columns.iter().filter_map(|c| schema.by_name(c.attribute.as_deref()?)).map(|a| a.id);
+        let mut clears: Vec<AttributeId> = planned.collect();
+        let sets_active = clears.contains(&AttributeId::ACTIVE);
+        clears.retain(|id| *id != AttributeId::ACTIVE);
+        if clears.contains(&AttributeId::EMAIL) {
+            clears.push(AttributeId::EMAIL_DOMAIN);
+        }
+        if spec.empty_cells == EmptyCells::Keep {
+            clears.clear();
+        }
+        Rules { duplicates: spec.duplicates, clears, sets_active, now: spec.now }
+    }
+
+    /// Lays what a row of the file says over `builder`.
+    fn overlay(&self, builder: &mut RecordBuilder, row: Record<'_>) {
+        for id in &self.clears {
+            builder.remove(*id);
+        }
+        for (id, bytes) in row.raw_iter() {
+            let kept = matches!(id, AttributeId::KEY | AttributeId::CREATED | AttributeId::UPDATED)
+                || (id == AttributeId::ACTIVE && !self.sets_active);
+            if !kept {
+                builder.set_raw(id, bytes);
+            }
+        }
+    }
+}
+
+/// What a chunk did.
+pub(crate) struct Taken {
+    /// Every contact that a row of the chunk names.
+    pub(crate) rows: Vec<u32>,
+    pub(crate) unsubscribed: RoaringBitmap,
+}
+
+/// A row of the chunk: the beginning of its key for a fast comparison, the key, its ordinal.
+type Keyed<'c> = (u64, &'c str, u32);
+
+fn parse(bytes: &[u8]) -> Result<Record<'_>, ContactsError> {
+    Record::parse(bytes).map_err(|_| ContactsError::Damaged { what: "parsed row" })
+}
+
+/// The chunk's rows in the order of their keys, rows of one key in the order of the file.
+fn by_key(chunk: &Chunk) -> Result<Vec<Keyed<'_>>, ContactsError> {
+    let mut keyed = Vec::with_capacity(chunk.ends.len());
+    for ordinal in 0..u32::try_from(chunk.ends.len()).unwrap_or(u32::MAX) {
+        let key = parse(chunk.record(ordinal))?.key();
+        let mut head = [0; 8];
+        let length = key.len().min(8);
+        head[..length].copy_from_slice(&key.as_bytes()[..length]);
+        keyed.push((u64::from_be_bytes(head), key, ordinal));
+    }
+    if !keyed.is_sorted() {
+        keyed.sort_unstable();
+    }
+    Ok(keyed)
+}
+
+impl Writer<'_> {
+    /// Takes the rows of a chunk. `seen` are the rows that earlier chunks of the import named; `progress` is counted up.
+    pub(crate) fn take_chunk(
+        &mut self,
+        chunk: &Chunk,
+        rules: &Rules,
+        seen: &RoaringBitmap,
+        progress: &mut Progress,
+    ) -> Result<Taken, ContactsError> {
+        let dbs = self.store.inner.dbs;
+        let says_unsubscribed: RoaringBitmap = chunk.unsubscribed.iter().copied().collect();
+        let mut taken = Taken { rows: Vec::with_capacity(chunk.ends.len()), unsubscribed: RoaringBitmap::new() };
+        let mut builder = RecordBuilder::new();
+        let (mut old, mut new) = (Vec::new(), Vec::new());
+        let keyed = by_key(chunk)?;
+        for group in keyed.chunk_by(|a, b| a.1 == b.1) {
+            let candidate = u32::try_from(self.next_row).map_err(|_| ContactsError::RowsExhausted)?;
+            let candidate = candidate.to_le_bytes();
+            let present = dbs.keys.get_or_put(&mut self.txn, group[0].1.as_bytes(), &candidate).or_store("write a key")?;
+            let (row, created) = match present {
+                Some(bytes) => (row_from(bytes)?, false),
+                None => (self.take_row()?, true),
+            };
+            taken.rows.push(row.0);
+            let repeats = group.len() as u64;
+            let again = seen.contains(row.0);
+            progress.merged += if again { repeats } else { repeats - 1 };
+            // Opt-out wins: one row that says so is enough.
+            if group.iter().any(|g| says_unsubscribed.contains(g.2)) {
+                taken.unsubscribed.insert(row.0);
+            }
+            let first = chunk.record(group[0].2);
+            let group = if rules.duplicates == Duplicates::Oldest { &group[..1] } else { group };
+            if created {
+                let bytes = if group.len() == 1 {
+                    first
+                } else {
+                    builder.clear();
+                    builder.extend_raw(parse(first)?);
+                    for (_, _, ordinal) in &group[1..] {
+                        rules.overlay(&mut builder, parse(chunk.record(*ordinal))?);
+                    }
+                    new.clear();
+                    builder.write(&mut new);
+                    &new
+                };
+                self.batch.change(row.0, None, Some(parse(bytes)?));
+                dbs.records
+                    .put_with_flags(&mut self.txn, PutFlags::APPEND, &row.0.to_be_bytes(), bytes)
+                    .or_store("append a record")?;
+                progress.created += 1;
+                continue;
+            }
+            if again && rules.duplicates == Duplicates::Oldest {
+                continue;
+            }
+            let changed = self.overlay_row(row, rules, &mut builder, (&mut old, &mut new), |builder| {
+                for (_, _, ordinal) in group {
+                    rules.overlay(builder, parse(chunk.record(*ordinal))?);
+                }
+                Ok(())
+            })?;
+            if !again {
+                let count = if changed { &mut progress.updated } else { &mut progress.unchanged };
+                *count += 1;
+            }
+        }
+        progress.accepted = progress.created + progress.updated + progress.unchanged;
+        taken.rows.sort_unstable();
+        Ok(taken)
+    }
+
+    /// Changes a contact that is there; answers whether its record is another one now.
+    fn overlay_row(
+        &mut self,
+        row: ContactRow,
+        rules: &Rules,
+        builder: &mut RecordBuilder,
+        (old, new): (&mut Vec<u8>, &mut Vec<u8>),
+        overlay: impl FnOnce(&mut RecordBuilder) -> Result<(), ContactsError>,
+    ) -> Result<bool, ContactsError> {
+        let records = self.store.inner.dbs.records;
+        let damaged = || ContactsError::DamagedRecord { row: row.0 };
+        old.clear();
+        old.extend_from_slice(records.get(&self.txn, &row.0.to_be_bytes()).or_store("read a record")?.ok_or_else(damaged)?);
+        let before = Record::parse(old).map_err(|_| damaged())?;
+        builder.clear();
+        builder.extend_raw(before);
+        overlay(builder)?;
+        new.clear();
+        builder.write(new);
+        if before.raw_iter().eq(parse(new)?.raw_iter()) {
+            return Ok(false);
+        }
+        builder.set(AttributeId::UPDATED, Value::Time(rules.now));
+        new.clear();
+        builder.write(new);
+        self.batch.change(row.0, Some(before), Some(parse(new)?));
+        records.put(&mut self.txn, &row.0.to_be_bytes(), new).or_store("write a record")?;
+        Ok(true)
+    }
+}
