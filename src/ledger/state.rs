@@ -143,8 +143,9 @@ impl State {
                 }
             }
             Fact::Unsuppressed(u) => self.suppression.remove(u.channel, u.reason, &u.rows.rows, &u.addresses),
-            Fact::ListCreated { name, source, at } => {
-                self.list_or_new(name, source, *at);
+            Fact::ListCreated { name, source, at, rows } => {
+                let rows = &rows.rows - &self.erased;
+                self.list_or_new(name, source, *at).rows |= rows;
             }
             Fact::ListDeleted { name } => {
                 self.lists.remove(name);
@@ -219,6 +220,10 @@ impl State {
         self.suppression.erase(rows);
         for list in self.lists.values_mut() {
             list.rows -= rows;
+        }
+        // Replies of relays quote addresses.
+        for samples in self.runs.values_mut().flat_map(|run| run.samples.values_mut()) {
+            samples.retain(|sample| !rows.contains(sample.row));
         }
     }
 
