@@ -22,6 +22,7 @@ use crate::channels::limits_table::SharedLimits;
 use crate::clock::SystemClock;
 use crate::config::connectors::RetrySettings;
 use crate::contacts::Store;
+use crate::content::TokenKeys;
 
 /// A claimed batch whose unmarked rows count as ahead of the lanes.
 pub struct Ahead {
@@ -46,6 +47,7 @@ pub struct Line {
     pub ahead: Mutex<Vec<Ahead>>,
     pub circuit: Mutex<Circuit>,
     pub store: Store,
+    pub tokens: TokenKeys,
     pub book: Arc<Book>,
     pub clock: SystemClock,
     pub nudge: Recipient<Nudge>,

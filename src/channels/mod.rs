@@ -23,6 +23,7 @@
 //!
 //! What this module must not know: campaigns, segments, actors, HTTP.
 
+pub mod connector;
 pub mod circuit;
 pub mod fair;
 pub mod limits_table;

@@ -20,6 +20,7 @@ use crate::channels::limits_table::{ClassId, Scope, SharedLimits, Start};
 use crate::clock::{Clock, SystemClock};
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::Store;
+use crate::content::TokenKeys;
 use crate::engine::EngineError;
 use crate::ids::Channel;
 use crate::limits::BATCH_CONTACTS_MAX;
@@ -52,6 +53,7 @@ pub fn credits_of(settings: &[ConnectorSettings]) -> u64 {
     settings.iter().map(|s| (s.credits_batches() * BATCH_CONTACTS_MAX) as u64).sum()
 }
 
+#[allow(clippy::too_many_arguments, reason = "wiring names every part once")]
 pub fn wire(
     settings: &ConnectorSettings,
     connector: Connector,
@@ -59,12 +61,13 @@ pub fn wire(
     store: &Store,
     clock: SystemClock,
     threads: &Arc<LaneThreads>,
+    tokens: &TokenKeys,
 ) -> Result<Wired, EngineError> {
     let arbiter = Arbiter::new();
     let credits = settings.credits_batches() * BATCH_CONTACTS_MAX;
     let (sender, receiver) = crossbeam::channel::bounded::<(Arc<Line>, Addr<ChannelActor>)>(1);
     let started =
-        Parts { settings: settings.clone(), connector, credits, book: Arc::clone(book), store: store.clone(), clock };
+        Parts { settings: settings.clone(), connector, credits, book: Arc::clone(book), store: store.clone(), clock, tokens: tokens.clone() };
     let threads = Arc::clone(threads);
     let spawned = arbiter.spawn_fn(move || {
         let mut made = None;
@@ -93,10 +96,11 @@ struct Parts {
     book: Arc<Book>,
     store: Store,
     clock: SystemClock,
+    tokens: TokenKeys,
 }
 
 fn line(parts: Parts, actor: &Addr<ChannelActor>) -> Line {
-    let Parts { settings, connector, credits, book, store, clock } = parts;
+    let Parts { settings, connector, credits, book, store, clock, tokens } = parts;
     let now = clock.monotonic();
     let limits = SharedLimits::default();
     let mut fair = FairQueue::new(credits);
@@ -123,6 +127,7 @@ fn line(parts: Parts, actor: &Addr<ChannelActor>) -> Line {
         ahead: Mutex::new(Vec::new()),
         circuit: Mutex::new(Circuit::default()),
         store,
+        tokens,
         book,
         clock,
         nudge: actor.clone().recipient(),

@@ -28,8 +28,7 @@ use crate::channels::connector::Connector;
 use crate::clock::SystemClock;
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::{ContactsError, Store};
-use crate::content::tokens::TokenKeys;
-use crate::content::{CompileContext, CompiledMessage, ContentProblem, MessageSource};
+use crate::content::{CompileContext, CompiledMessage, ContentProblem, MessageSource, TokenKeys};
 use crate::ids::{CampaignId, MessageId, RunId};
 use crate::journal::JournalError;
 use crate::ledger::Violation;
@@ -78,6 +77,8 @@ pub enum EngineError {
     Spec(#[from] SpecError),
     #[error(transparent)]
     Compile(#[from] CompileError),
+    #[error("[message]: {reason}")]
+    MessageFields { reason: String },
     #[error("the content of the message has {} problems", .0.len())]
     Content(Vec<ContentProblem>),
     #[error("segment: {source}")]
@@ -92,6 +93,9 @@ pub struct EngineOptions {
     pub directory: PathBuf,
     pub connectors: Vec<ConnectorSettings>,
     pub public_url: String,
+    /// Domain that takes in bounces; without it they go to the sender's address.
+    pub return_path_domain: Option<String>,
+    pub unsubscribe_mailbox: Option<String>,
     pub lane_threads: usize,
     pub aggregate_only: bool,
     pub restored: bool,
@@ -104,7 +108,7 @@ pub struct Engine {
     pub store: Store,
     pub book: Arc<Book>,
     pub lines: lines::Lines,
-    pub tokens: Arc<TokenKeys>,
+    pub tokens: TokenKeys,
     pub tracker: Recipient<TrackedEvent>,
     pub recovery: RecoverySummary,
     pub imports: imports::Imports,
@@ -138,13 +142,13 @@ impl Engine {
             crate::journal::Options { mark_positions: positions, restored: options.restored, ..Default::default() };
         let recovered = recover::open(&options.directory, &journal, Arc::new(clock))?;
         let store = Store::open(&options.directory.join("contacts"))?;
-        let tokens = Arc::new(TokenKeys::new(root_key(&options.directory).map_err(directory)?));
+        let tokens = TokenKeys::new(&root_key(&options.directory).map_err(directory)?);
         let book = recovered.book;
         let pool = Arc::new(PositionPool::new(recovered.marks, positions));
         let threads = Arc::new(LaneThreads::start(options.lane_threads)?);
         let mut wired = lines::Lines::new();
         for (settings, connector) in options.connectors.iter().zip(connectors) {
-            let line = lines::wire(settings, connector, &book, &store, clock, &threads)?;
+            let line = lines::wire(settings, connector, &book, &store, clock, &threads, &tokens)?;
             wired.insert(settings.name().to_owned(), line);
         }
         let (campaign_arbiter, service_arbiter) = (Arbiter::new(), Arbiter::new());
@@ -187,12 +191,14 @@ impl Engine {
 
     /// Compiles content for this engine's schema and public address.
     pub fn content(&self, campaign: &str, plan: &MessagePlan) -> Result<Arc<CompiledMessage>, EngineError> {
-        let source = MessageSource::from_fields(&plan.fields).map_err(EngineError::Content)?;
+        let fields = serde_json::Value::Object(plan.fields.clone());
+        let source: MessageSource =
+            serde_json::from_value(fields).map_err(|error| EngineError::MessageFields { reason: error.to_string() })?;
         let context = CompileContext {
             public_url: self.options.public_url.clone(),
-            campaign: campaign.to_owned(),
-            keys: Arc::clone(&self.tokens),
-            aggregate_only: self.options.aggregate_only,
+            campaign_name: campaign.to_owned(),
+            return_path_domain: self.options.return_path_domain.clone(),
+            unsubscribe_mailbox: self.options.unsubscribe_mailbox.clone(),
         };
         let compiled = crate::content::compile(&source, &self.store.schema(), &context);
         compiled.map(Arc::new).map_err(EngineError::Content)

@@ -100,7 +100,7 @@ impl Engine {
         for plan in &compiled.messages {
             if let Ok(message) = self.content(&compiled.name, plan) {
                 used.extend_from_slice(message.used_attributes());
-                skips |= message.skips_missing();
+                skips |= plan.fields.get("missing").and_then(|m| m.as_str()) == Some("skip");
             }
         }
         used.sort_unstable();

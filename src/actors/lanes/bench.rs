@@ -16,7 +16,7 @@ use crate::channels::limits_table::ClassId;
 use crate::channels::{LaneEvent, OutMessage};
 use crate::clock::{Clock, Monotonic};
 use crate::contacts::Record;
-use crate::content::{CompiledMessage, Recipient as MailRecipient, Rendered, Renderer};
+use crate::content::{self, CompiledMessage, Recipient as MailRecipient, Rendered, Renderer};
 use crate::ids::BatchId;
 use crate::limits::{LANE_CHUNK_ROWS, OUTCOMES_PER_REPORT};
 use crate::segments::skip::SkipReason;
@@ -214,9 +214,9 @@ impl Bench {
         if self.renderers.len() > RENDERERS_MAX {
             self.renderers.clear();
         }
-        let compiled = &context.compiled;
+        let (compiled, keys) = (&context.compiled, self.line.tokens.clone());
         let entry = self.renderers.entry(key);
-        let (_, renderer) = entry.or_insert_with(|| (Arc::clone(compiled), Renderer::new(Arc::clone(compiled))));
+        let (_, renderer) = entry.or_insert_with(|| (Arc::clone(compiled), Renderer::new(Arc::clone(compiled), keys)));
         let Ok(record) = Record::parse(&row.record) else {
             self.skip(&row.batch, row.index, SkipReason::RenderFailed, "the record is damaged".to_owned());
             return false;
@@ -229,20 +229,20 @@ impl Bench {
             sent_at: self.line.clock.now(),
         };
         into.clear();
-        let mut rendered = Rendered {
-            body: &mut into.body,
-            return_path: &mut into.return_path,
-            needs_8bit: &mut into.needs_8bit,
-            needs_smtputf8: &mut into.needs_smtputf8,
-            needs_dot_stuffing: &mut into.needs_dot_stuffing,
-        };
+        let mut rendered = Rendered::new(&mut into.body, &mut into.return_path);
         match renderer.render(&record, &who, &mut rendered) {
             Ok(()) => {
+                let flags = (rendered.needs_8bit, rendered.needs_smtputf8, rendered.needs_dot_stuffing);
+                (into.needs_8bit, into.needs_smtputf8, into.needs_dot_stuffing) = flags;
                 into.recipient.push_str(record.address(context.channel).unwrap_or_default());
                 true
             }
             Err(skip) => {
-                self.skip(&row.batch, row.index, skip.reason, skip.sample);
+                let reason = match skip.reason {
+                    content::SkipReason::MissingAttribute => SkipReason::MissingAttribute,
+                    _ => SkipReason::RenderFailed,
+                };
+                self.skip(&row.batch, row.index, reason, skip.sample);
                 false
             }
         }
