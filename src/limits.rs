@@ -117,6 +117,8 @@ pub const IMPORT_REPORTS_MAX: usize = 1_000;
 pub const IMPORT_REASONS_MAX: usize = 50;
 /// How often an import without disk space tries again.
 pub const IMPORT_SPACE_RETRY: Duration = Duration::from_secs(5);
+/// Newest replayed changes of consent that a start holds against the histories; those not written yet are fewer.
+pub const CONSENTS_REPLAYED_MAX: usize = 20_000;
 /// Entries of one contact's consent history; the oldest go.
 pub const CONSENT_HISTORY_MAX: u32 = 1_000;
 

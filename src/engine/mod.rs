@@ -4,6 +4,8 @@
 //! Must not know HTTP or the command line.
 
 pub mod audience;
+pub mod base;
+pub mod glance;
 pub mod imports;
 pub mod lines;
 pub mod recover;
@@ -53,6 +55,10 @@ pub enum EngineError {
     Commit(#[from] CommitError),
     #[error(transparent)]
     Threads(#[from] ThreadError),
+    #[error(transparent)]
+    Imports(#[from] imports::ImportsError),
+    #[error("the contacts can't be brought up to the journal")]
+    Base(#[from] base::BaseError),
     #[error("an arbiter thread is gone")]
     ArbiterGone,
     #[error("connector {name:?}: {reason}")]
@@ -153,7 +159,7 @@ impl Engine {
         }
         let (campaign_arbiter, service_arbiter) = (Arbiter::new(), Arbiter::new());
         let (tracker, ended) = services(&service_arbiter, &book, options.aggregate_only)?;
-        let imports = imports::Imports::new(&options.directory).map_err(directory)?;
+        let imports = imports::Imports::open(&options.directory, &store, &book)?;
         let recovery = RecoverySummary {
             seconds: recovered.seconds,
             frames: recovered.report.frames,
@@ -179,8 +185,9 @@ impl Engine {
             started: Instant::now(),
         };
         let engine = Arc::new(engine);
+        engine.repair_base(&recovered.consents)?;
         let runs = engine.take_up()?;
-        engine.resume_imports()?;
+        engine.imports.start()?;
         tracing::info!(runs, seconds = engine.recovery.seconds, "recovered");
         Ok(engine)
     }
@@ -206,6 +213,7 @@ impl Engine {
 
     /// Ends well: no new batch, answers of what is in flight awaited to a deadline, everything synced. Blocks.
     pub fn drain(&self) -> Result<(), EngineError> {
+        self.imports.stop();
         for entry in self.campaigns.iter() {
             // An actor that can't be told is gone or busy; its lanes close below.
             drop(entry.value().try_send(RunCommand::Drain));

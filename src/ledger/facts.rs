@@ -27,6 +27,9 @@ pub enum Fact {
         name: String,
         source: String,
         at: Timestamp,
+        /// Its first contacts.
+        #[serde(default)]
+        rows: RowSet,
     },
     ListDeleted {
         name: String,
