@@ -230,6 +230,8 @@ pub const MAILBOX_MESSAGES: usize = 4_096;
 
 /// Bytes of a JSON or TOML request body.
 pub const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Contacts that the preview of a segment shows.
+pub const PREVIEW_SAMPLE_MAX: usize = 100;
 /// Entries of one page of a list.
 pub const PAGE_MAX: usize = 1_000;
 
