@@ -123,6 +123,16 @@ pub const IMPORT_INFER_BYTES: u64 = 8 * 1024 * 1024;
 pub const REJECTED_RECORD_BYTES_MAX: usize = 8 * 1024;
 /// Rejected rows that a dry run shows.
 pub const IMPORT_SAMPLES: usize = 20;
+/// Imports that wait for their turn: each holds an upload on the disk.
+pub const IMPORTS_WAITING_MAX: usize = 100;
+/// Reports of imports that are kept; the oldest go, with their rejected rows.
+pub const IMPORT_REPORTS_MAX: usize = 1_000;
+/// Reasons of rejected rows that a report counts apart.
+pub const IMPORT_REASONS_MAX: usize = 50;
+/// How often an import without disk space tries again.
+pub const IMPORT_SPACE_RETRY: Duration = Duration::from_secs(5);
+/// Newest replayed changes of consent that a start holds against the histories; those not written yet are fewer.
+pub const CONSENTS_REPLAYED_MAX: usize = 20_000;
 /// Entries of one contact's consent history; the oldest go.
 pub const CONSENT_HISTORY_MAX: u32 = 1_000;
 
@@ -245,6 +255,8 @@ pub const MAILBOX_MESSAGES: usize = 4_096;
 
 /// Bytes of a JSON or TOML request body.
 pub const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Contacts that the preview of a segment shows.
+pub const PREVIEW_SAMPLE_MAX: usize = 100;
 /// Entries of one page of a list.
 pub const PAGE_MAX: usize = 1_000;
 

@@ -57,6 +57,7 @@ error_table! {
     UploadIncomplete, "upload_incomplete", 400, "The upload ended early. Nothing was imported: send it again.";
     ListNotFound, "list_not_found", 404, "No list has this name.";
     ListExists, "list_exists", 409, "A list with this name exists.";
+    ListInUse, "list_in_use", 409, "A segment or an unfinished campaign uses it: details name them.";
     InvalidList, "invalid_list", 422, "The list's name or its contents are not valid.";
     SegmentNotFound, "segment_not_found", 404, "No segment has this name.";
     SegmentExists, "segment_exists", 409, "A segment with this name exists.";

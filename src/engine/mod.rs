@@ -4,6 +4,8 @@
 //! Must not know HTTP or the command line.
 
 pub mod audience;
+pub mod base;
+pub mod glance;
 pub mod imports;
 pub mod lines;
 pub mod names;
@@ -58,6 +60,10 @@ pub enum EngineError {
     Commit(#[from] CommitError),
     #[error(transparent)]
     Threads(#[from] ThreadError),
+    #[error(transparent)]
+    Imports(#[from] imports::ImportsError),
+    #[error("the contacts can't be brought up to the journal")]
+    Base(#[from] base::BaseError),
     #[error("an arbiter thread is gone")]
     ArbiterGone,
     #[error("connector {name:?}: {reason}")]
@@ -168,7 +174,7 @@ impl Engine {
         let (campaign_arbiter, service_arbiter) = (Arbiter::new(), Arbiter::new());
         let pulses = Arc::new(Pulses::default());
         let (tracker, ended) = services(&service_arbiter, &book, options.aggregate_only, clock, &pulses)?;
-        let imports = imports::Imports::new(&options.directory).map_err(directory)?;
+        let imports = imports::Imports::open(&options.directory, &store, &book)?;
         let recovery = RecoverySummary {
             seconds: recovered.seconds,
             frames: recovered.report.frames,
@@ -197,8 +203,9 @@ impl Engine {
             draining: AtomicBool::new(false),
         };
         let engine = Arc::new(engine);
+        engine.repair_base(&recovered.consents)?;
         let runs = engine.take_up()?;
-        engine.resume_imports()?;
+        engine.imports.start()?;
         tracing::info!(runs, seconds = engine.recovery.seconds, "recovered");
         Ok(engine)
     }
@@ -219,6 +226,7 @@ impl Engine {
     /// Ends well: no new batch, answers of what is in flight awaited to a deadline, everything synced. Blocks.
     pub fn drain(&self) -> Result<(), EngineError> {
         self.draining.store(true, Ordering::Release);
+        self.imports.stop();
         for entry in self.campaigns.iter() {
             // An actor that can't be told is gone or busy; its lanes close below.
             drop(entry.value().try_send(RunCommand::Drain));

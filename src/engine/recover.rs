@@ -2,6 +2,7 @@
 //!
 //! Steps 7 of the journal's order "At start" are here; each is repeatable, because nothing is granted before the last.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,10 +10,12 @@ use std::time::Instant;
 use crate::actors::book::Book;
 use crate::clock::{Clock, Timestamp};
 use crate::engine::EngineError;
+use crate::engine::base::Consented;
 use crate::journal::{Journal, MarkState, Marks, OpenReport, Options, Replayed, VisitError};
 use crate::ledger::batch::BootId;
 use crate::ledger::recover::{MarkWord, facts_of};
 use crate::ledger::{Fact, RejectClass, RunState, State, snapshot};
+use crate::limits::CONSENTS_REPLAYED_MAX;
 
 /// The boot of claims whose mark bytes can be believed; all others fold with [`BootId::default`].
 const THIS_BOOT: BootId = BootId([1; 16]);
@@ -24,6 +27,8 @@ pub struct Recovered {
     /// Rows of claims that were open, by what became of them.
     pub settled: Settled,
     pub seconds: f64,
+    /// The newest changes of consent that were replayed, oldest first: their contacts' histories may lack them.
+    pub consents: VecDeque<Consented>,
 }
 
 /// What recovery made of open claims, in rows.
@@ -38,7 +43,16 @@ pub struct Settled {
 pub fn open(directory: &Path, options: &Options, clock: Arc<dyn Clock>) -> Result<Recovered, EngineError> {
     let began = Instant::now();
     let mut state = State::default();
-    let opened = Journal::open(directory, options, &mut |replayed| fold(&mut state, replayed))?;
+    let mut consents = VecDeque::new();
+    let mut note = |fact: &Fact| {
+        if let Some(consented) = Consented::of(fact) {
+            if consents.len() == CONSENTS_REPLAYED_MAX {
+                consents.pop_front();
+            }
+            consents.push_back(consented);
+        }
+    };
+    let opened = Journal::open(directory, options, &mut |replayed| fold_noting(&mut state, replayed, &mut note))?;
     state.check().map_err(EngineError::Unsound)?;
     let facts = crash_facts(&state, &opened.marks, clock.now());
     let settled = count(&facts, state.open_batches().count());
@@ -53,11 +67,15 @@ pub fn open(directory: &Path, options: &Options, clock: Arc<dyn Clock>) -> Resul
     book.journal().flush()?;
     opened.marks.zero();
     let seconds = began.elapsed().as_secs_f64();
-    Ok(Recovered { book, marks: opened.marks, report: opened.report, settled, seconds })
+    Ok(Recovered { book, marks: opened.marks, report: opened.report, settled, seconds, consents })
 }
 
 /// Folds what the journal replays; also what `estafette check` uses.
 pub fn fold(state: &mut State, replayed: Replayed<'_>) -> Result<(), VisitError> {
+    fold_noting(state, replayed, &mut |_| {})
+}
+
+fn fold_noting(state: &mut State, replayed: Replayed<'_>, note: &mut dyn FnMut(&Fact)) -> Result<(), VisitError> {
     match replayed {
         Replayed::Snapshot(stored) => {
             *state = snapshot::decode(stored.state)?;
@@ -69,6 +87,7 @@ pub fn fold(state: &mut State, replayed: Replayed<'_>) -> Result<(), VisitError>
             let fact = Fact::decode(frame.payload)?;
             let boot = if frame.same_boot { THIS_BOOT } else { BootId::default() };
             state.apply(&fact, boot)?;
+            note(&fact);
         }
     }
     Ok(())

@@ -27,6 +27,9 @@ pub enum Fact {
         name: String,
         source: String,
         at: Timestamp,
+        /// Its first contacts.
+        #[serde(default)]
+        rows: RowSet,
     },
     ListDeleted {
         name: String,
@@ -159,6 +162,9 @@ pub struct Unsuppressed {
     pub rows: RowSet,
     pub addresses: Vec<AddressHash>,
     pub at: Timestamp,
+    /// One reason, or all of them; entries by address have one.
+    #[serde(default)]
+    pub reason: Option<SuppressReason>,
 }
 
 /// One chunk of an import: the list it fills and the consent it gives.

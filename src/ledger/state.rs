@@ -31,6 +31,14 @@ pub struct State {
     pub next_campaign: u32,
     pub next_run: u32,
     pub next_batch: u64,
+    #[serde(default)]
+    pub next_list: u32,
+    #[serde(default)]
+    pub next_segment: u32,
+    /// Rows of the base that were erased. Rows are never used again, so a later fact that names one (an import's chunk
+    /// that was under way) means nobody; and the store is held against this set at start.
+    #[serde(default)]
+    pub erased: RoaringBitmap,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,12 +46,20 @@ pub struct List {
     pub rows: RoaringBitmap,
     pub source: String,
     pub created_at: Timestamp,
+    /// Never given to another list.
+    #[serde(default)]
+    pub id: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedSegment {
     pub text: String,
     pub saved_at: Timestamp,
+    #[serde(default)]
+    pub created_at: Timestamp,
+    /// Never given to another segment.
+    #[serde(default)]
+    pub id: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,31 +132,32 @@ impl State {
     /// Facts about the base: they always fit.
     fn apply_base(&mut self, fact: &Fact) {
         match fact {
-            Fact::ConsentChanged(c) => self.consent.set(c.channel, &c.topic, c.status, &c.rows.rows),
+            Fact::ConsentChanged(c) => {
+                let rows = &c.rows.rows - &self.erased;
+                self.consent.set(c.channel, &c.topic, c.status, &rows);
+            }
             Fact::Suppressed(s) => {
-                self.suppression.add_rows(s.channel, s.reason, &s.rows.rows);
+                self.suppression.add_rows(s.channel, s.reason, &(&s.rows.rows - &self.erased), s.at);
                 for address in &s.addresses {
                     self.suppression.add_address(s.channel, *address, Entry { reason: s.reason, at: s.at });
                 }
             }
-            Fact::Unsuppressed(u) => self.suppression.remove(u.channel, &u.rows.rows, &u.addresses),
-            Fact::ListCreated { name, source, at } => {
-                let list = List { rows: RoaringBitmap::new(), source: source.clone(), created_at: *at };
-                self.lists.entry(name.clone()).or_insert(list);
+            Fact::Unsuppressed(u) => self.suppression.remove(u.channel, u.reason, &u.rows.rows, &u.addresses),
+            Fact::ListCreated { name, source, at, rows } => {
+                let rows = &rows.rows - &self.erased;
+                self.list_or_new(name, source, *at).rows |= rows;
             }
             Fact::ListDeleted { name } => {
                 self.lists.remove(name);
             }
             Fact::ListChanged { name, added, removed } => {
                 if let Some(list) = self.lists.get_mut(name) {
-                    list.rows |= &added.rows;
+                    list.rows |= &added.rows - &self.erased;
                     list.rows -= &removed.rows;
                 }
             }
             Fact::ImportChunk(chunk) => self.apply_import_chunk(chunk),
-            Fact::SegmentSaved { name, text, at } => {
-                self.segments.insert(name.clone(), SavedSegment { text: text.clone(), saved_at: *at });
-            }
+            Fact::SegmentSaved { name, text, at } => self.apply_segment_saved(name, text, *at),
             Fact::SegmentDeleted { name } => {
                 self.segments.remove(name);
             }
@@ -164,22 +181,49 @@ impl State {
             return;
         }
         *next = chunk.chunk + 1;
+        let rows = &chunk.rows.rows - &self.erased;
+        let unsubscribed = &chunk.unsubscribed.rows - &self.erased;
+        let subscribing = &rows - &unsubscribed;
         if let Some(name) = &chunk.list {
-            let list = List { rows: RoaringBitmap::new(), source: chunk.import.to_string(), created_at: chunk.at };
-            self.lists.entry(name.clone()).or_insert(list).rows |= &chunk.rows.rows;
+            self.list_or_new(name, &chunk.import.to_string(), chunk.at).rows |= rows;
         }
-        let subscribing = &chunk.rows.rows - &chunk.unsubscribed.rows;
         for (channel, topic) in &chunk.subscribe {
             self.consent.subscribe_imported(*channel, topic, &subscribing, chunk.resubscribe);
-            self.consent.set(*channel, topic, ConsentStatus::Unsubscribed, &chunk.unsubscribed.rows);
+            self.consent.set(*channel, topic, ConsentStatus::Unsubscribed, &unsubscribed);
         }
     }
 
+    fn list_or_new(&mut self, name: &str, source: &str, at: Timestamp) -> &mut List {
+        let next = &mut self.next_list;
+        self.lists.entry(name.to_owned()).or_insert_with(|| {
+            *next = (*next).max(1);
+            let id = *next;
+            *next += 1;
+            List { rows: RoaringBitmap::new(), source: source.to_owned(), created_at: at, id }
+        })
+    }
+
+    fn apply_segment_saved(&mut self, name: &str, text: &str, at: Timestamp) {
+        if let Some(segment) = self.segments.get_mut(name) {
+            segment.text = text.to_owned();
+            segment.saved_at = at;
+            return;
+        }
+        let id = self.next_segment.max(1);
+        self.next_segment = id + 1;
+        self.segments.insert(name.to_owned(), SavedSegment { text: text.to_owned(), saved_at: at, created_at: at, id });
+    }
+
     fn apply_erased(&mut self, rows: &RoaringBitmap) {
+        self.erased |= rows;
         self.consent.erase(rows);
         self.suppression.erase(rows);
         for list in self.lists.values_mut() {
             list.rows -= rows;
+        }
+        // Replies of relays quote addresses.
+        for samples in self.runs.values_mut().flat_map(|run| run.samples.values_mut()) {
+            samples.retain(|sample| !rows.contains(sample.row));
         }
     }
 
@@ -235,7 +279,8 @@ impl State {
     }
 
     fn apply_unsubscribed(&mut self, fact: &Unsubscribed) -> Result<(), Violation> {
-        self.consent.set(fact.channel, &fact.topic, ConsentStatus::Unsubscribed, &fact.rows.rows);
+        let rows = &fact.rows.rows - &self.erased;
+        self.consent.set(fact.channel, &fact.topic, ConsentStatus::Unsubscribed, &rows);
         let run = self.runs.get_mut(&fact.run).ok_or(Violation::NoRun { run: fact.run })?;
         run.messages.entry(fact.message).or_default().unsubscribed |= &fact.rows.rows;
         Ok(())

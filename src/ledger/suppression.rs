@@ -61,12 +61,42 @@ pub struct Entry {
 pub struct Suppression {
     rows: BTreeMap<(Option<Channel>, SuppressReason), RoaringBitmap>,
     addresses: BTreeMap<(Option<Channel>, AddressHash), Entry>,
+    /// The rows once more, by the day (since the epoch) of their entry; for people and exports, never asked on a send.
+    #[serde(default)]
+    days: BTreeMap<(Option<Channel>, SuppressReason, i32), RoaringBitmap>,
 }
 
+/// An entry by contact, as exports show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RowEntry {
+    pub channel: Option<Channel>,
+    pub reason: SuppressReason,
+    /// Day since the epoch.
+    pub day: i32,
+    pub row: u32,
+}
+
+/// An entry by address, as exports show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressEntry {
+    pub channel: Option<Channel>,
+    pub address: AddressHash,
+    pub entry: Entry,
+}
+
+const DAY_MILLIS: i64 = 86_400_000;
+
 impl Suppression {
-    pub fn add_rows(&mut self, channel: Option<Channel>, reason: SuppressReason, rows: &RoaringBitmap) {
-        if !rows.is_empty() {
-            *self.rows.entry((channel, reason)).or_default() |= rows;
+    pub fn add_rows(&mut self, channel: Option<Channel>, reason: SuppressReason, rows: &RoaringBitmap, at: Timestamp) {
+        if rows.is_empty() {
+            return;
+        }
+        let present = self.rows.entry((channel, reason)).or_default();
+        let new = rows - &*present;
+        *present |= rows;
+        if !new.is_empty() {
+            let day = i32::try_from(at.0.div_euclid(DAY_MILLIS)).unwrap_or(i32::MAX);
+            *self.days.entry((channel, reason, day)).or_default() |= new;
         }
     }
 
@@ -74,9 +104,23 @@ impl Suppression {
         self.addresses.entry((channel, address)).or_insert(entry);
     }
 
-    pub fn remove(&mut self, channel: Option<Channel>, rows: &RoaringBitmap, addresses: &[AddressHash]) {
-        self.rows.retain(|(scope, _), set| {
-            if *scope == channel {
+    /// Removes entries of one channel scope, and of one reason unless that is `None`.
+    pub fn remove(
+        &mut self,
+        channel: Option<Channel>,
+        reason: Option<SuppressReason>,
+        rows: &RoaringBitmap,
+        addresses: &[AddressHash],
+    ) {
+        let meant = |scope: &Option<Channel>, r: &SuppressReason| *scope == channel && reason.is_none_or(|only| only == *r);
+        self.rows.retain(|(scope, r), set| {
+            if meant(scope, r) {
+                *set -= rows;
+            }
+            !set.is_empty()
+        });
+        self.days.retain(|(scope, r, _), set| {
+            if meant(scope, r) {
                 *set -= rows;
             }
             !set.is_empty()
@@ -107,6 +151,35 @@ impl Suppression {
         self.addresses.iter().map(|((channel, address), entry)| (*channel, *address, *entry))
     }
 
+    /// Entries by contact from the one after `after`, in the order of [`RowEntry`].
+    pub fn rows_after(&self, after: Option<RowEntry>) -> impl Iterator<Item = RowEntry> {
+        let first = after.map(|a| (a.channel, a.reason, a.day));
+        let sets = match first {
+            Some(key) => self.days.range(key..),
+            None => self.days.range(..),
+        };
+        sets.flat_map(move |((channel, reason, day), rows)| {
+            let skip = after.filter(|a| (a.channel, a.reason, a.day) == (*channel, *reason, *day));
+            let rows = rows.range(skip.map_or(0, |a| a.row.saturating_add(1))..);
+            rows.map(move |row| RowEntry { channel: *channel, reason: *reason, day: *day, row })
+        })
+    }
+
+    /// Entries by address whose channel and hash come after `after`, in that order.
+    pub fn addresses_after(&self, after: Option<(Option<Channel>, AddressHash)>) -> impl Iterator<Item = AddressEntry> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let found = self.addresses.range((after.map_or(Unbounded, Excluded), Unbounded));
+        found.map(|((channel, address), entry)| AddressEntry { channel: *channel, address: *address, entry: *entry })
+    }
+
+    pub fn row_entry(&self, channel: Option<Channel>, reason: SuppressReason, row: u32) -> bool {
+        self.rows.get(&(channel, reason)).is_some_and(|rows| rows.contains(row))
+    }
+
+    pub fn address_entry(&self, channel: Option<Channel>, address: AddressHash) -> Option<Entry> {
+        self.addresses.get(&(channel, address)).copied()
+    }
+
     pub fn address_count(&self) -> usize {
         self.addresses.len()
     }
@@ -123,6 +196,10 @@ impl Suppression {
     /// Forgets the rows of erased contacts; entries by address stay.
     pub fn erase(&mut self, rows: &RoaringBitmap) {
         self.rows.retain(|_, set| {
+            *set -= rows;
+            !set.is_empty()
+        });
+        self.days.retain(|_, set| {
             *set -= rows;
             !set.is_empty()
         });

@@ -3,6 +3,7 @@
 //! Owns no state but the handle. Every engine error becomes a row of the table of public errors here ([`errors`]).
 
 pub mod campaigns;
+pub mod contacts;
 pub mod errors;
 pub mod operations;
 pub mod reports;
