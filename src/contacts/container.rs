@@ -58,16 +58,28 @@ impl<'a> Stored<'a> {
         let fits = match kind {
             b'a' => payload.len() == len as usize * 2,
             b'b' => payload.len() == WORDS * 8,
-            b'r' => payload.len() >= 2 && payload.len() == 2 + 4 * usize::from(u16::from_le_bytes([payload[0], payload[1]])),
+            b'r' => {
+                payload.len() >= 2 && payload.len() == 2 + 4 * usize::from(u16::from_le_bytes([payload[0], payload[1]]))
+            }
             _ => false,
         };
-        if fits { Ok(Stored { kind, len, text, payload }) } else { Err(BadContainer) }
+        if fits {
+            Ok(Stored {
+                kind,
+                len,
+                text,
+                payload,
+            })
+        } else {
+            Err(BadContainer)
+        }
     }
 
     /// The sorted values, if the payload is a short array (what a rare value has).
     fn short_array(&self, max: usize) -> Option<impl Iterator<Item = u16> + 'a> {
         let payload = self.payload;
-        (self.kind == b'a' && self.len as usize <= max).then(|| payload.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])))
+        (self.kind == b'a' && self.len as usize <= max)
+            .then(|| payload.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])))
     }
 
     /// Sets the bits of this container in `words`.
@@ -200,8 +212,14 @@ fn push_runs(words: &Words, out: &mut Vec<u8>) {
 /// Writes sorted distinct values as an entry into `out` (cleared first); answers whether there is any.
 fn encode_sorted(lows: &[u16], text: Option<&str>, out: &mut Vec<u8>) -> bool {
     out.clear();
-    let runs = lows.iter().enumerate().filter(|(i, low)| *i == 0 || lows[i - 1] + 1 != **low).count();
-    let Ok(len) = u32::try_from(lows.len()) else { return false };
+    let runs = lows
+        .iter()
+        .enumerate()
+        .filter(|(i, low)| *i == 0 || lows[i - 1] + 1 != **low)
+        .count();
+    let Ok(len) = u32::try_from(lows.len()) else {
+        return false;
+    };
     if len == 0 {
         return false;
     }
@@ -233,14 +251,24 @@ pub(crate) struct Scratch {
 
 impl Default for Scratch {
     fn default() -> Scratch {
-        Scratch { words: Box::new([0; WORDS]), lows: Vec::new() }
+        Scratch {
+            words: Box::new([0; WORDS]),
+            lows: Vec::new(),
+        }
     }
 }
 
 impl Scratch {
     /// Takes `remove` from the container `old` and adds `add` (both sorted; a row in both ends up in the container) and
     /// writes the entry into `out`; answers whether any row is left.
-    pub(crate) fn edit(&mut self, old: Option<&[u8]>, add: &[u16], remove: &[u16], text: Option<&str>, out: &mut Vec<u8>) -> Result<bool, BadContainer> {
+    pub(crate) fn edit(
+        &mut self,
+        old: Option<&[u8]>,
+        add: &[u16],
+        remove: &[u16],
+        text: Option<&str>,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, BadContainer> {
         let old = old.map(Stored::parse).transpose()?;
         let room = (ARRAY_MAX / 2).saturating_sub(add.len());
         match old {
@@ -303,7 +331,8 @@ pub(crate) struct Assembler {
 
 impl Assembler {
     pub(crate) fn push(&mut self, high: u16, stored: Stored<'_>) {
-        self.heads.push((high, stored.len, stored.kind == b'r', stored.payload.len()));
+        self.heads
+            .push((high, stored.len, stored.kind == b'r', stored.payload.len()));
         self.payloads.extend_from_slice(stored.payload);
     }
 

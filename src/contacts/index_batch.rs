@@ -47,7 +47,8 @@ impl Slot {
         let id = match self.ids.get(text) {
             Some(id) => *id as usize,
             None => {
-                self.ids.insert(text.into(), u32::try_from(self.values.len()).unwrap_or(u32::MAX));
+                self.ids
+                    .insert(text.into(), u32::try_from(self.values.len()).unwrap_or(u32::MAX));
                 self.values.push(ValueDelta::default());
                 self.values.len() - 1
             }
@@ -58,7 +59,9 @@ impl Slot {
     fn index(&mut self, row: u32, value: Value<'_>, add: bool) {
         match (self.kind, value) {
             (IndexKind::Values, Value::Text(text)) => push_row(self.value(text), row, add),
-            (IndexKind::Values, Value::Bool(flag)) => push_row(self.value(if flag { "true" } else { "false" }), row, add),
+            (IndexKind::Values, Value::Bool(flag)) => {
+                push_row(self.value(if flag { "true" } else { "false" }), row, add)
+            }
             (IndexKind::Values, Value::List(list)) => {
                 for text in list.iter() {
                     push_row(self.value(text), row, add);
@@ -72,7 +75,11 @@ impl Slot {
 }
 
 fn push_row(delta: &mut ValueDelta, row: u32, add: bool) {
-    if add { delta.add.push(row) } else { delta.remove.push(row) }
+    if add {
+        delta.add.push(row)
+    } else {
+        delta.remove.push(row)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,7 +157,8 @@ impl IndexBatch {
     pub(crate) fn change(&mut self, row: u32, old: Option<Record<'_>>, new: Option<Record<'_>>) {
         self.touched.insert(row);
         if let (None, Some(new)) = (old, new) {
-            new.raw_iter().for_each(|(id, bytes)| self.change_value(row, id, None, Some(bytes)));
+            new.raw_iter()
+                .for_each(|(id, bytes)| self.change_value(row, id, None, Some(bytes)));
             return;
         }
         let mut old = old.into_iter().flat_map(|r| r.raw_iter()).peekable();
@@ -171,7 +179,9 @@ impl IndexBatch {
     }
 
     fn change_value(&mut self, row: u32, id: AttributeId, before: Option<&[u8]>, after: Option<&[u8]>) {
-        let Some(Some(slot)) = self.slots.get_mut(usize::from(id.0)) else { return };
+        let Some(Some(slot)) = self.slots.get_mut(usize::from(id.0)) else {
+            return;
+        };
         slot.used = true;
         match (before.is_some(), after.is_some()) {
             (false, true) => slot.present_add.push(row),
@@ -202,7 +212,12 @@ impl IndexBatch {
 
     fn address(&mut self, channel: Channel, text: &str, row: u32, add: bool) {
         let hash = address_hash(&self.salt, channel, text);
-        self.addresses.push(AddressChange { hash, add, row, channel });
+        self.addresses.push(AddressChange {
+            hash,
+            add,
+            row,
+            channel,
+        });
     }
 
     /// Sorts what can be sorted before the rows are known; for a batch that another one will absorb.
@@ -216,13 +231,20 @@ impl IndexBatch {
         let row_of = |place: u32| rows.get(place as usize).copied().flatten();
         self.touched.extend(rows.iter().flatten());
         for (mine, theirs) in self.slots.iter_mut().zip(&mut other.slots) {
-            let (Some(mine), Some(theirs)) = (mine, theirs) else { continue };
+            let (Some(mine), Some(theirs)) = (mine, theirs) else {
+                continue;
+            };
             if !theirs.used {
                 continue;
             }
             mine.used = true;
             mine.present_add.extend(theirs.present_add.drain(..).filter_map(row_of));
-            mine.digits.extend(theirs.digits.drain(..).filter_map(|(place, digits)| Some((row_of(place)?, digits))));
+            mine.digits.extend(
+                theirs
+                    .digits
+                    .drain(..)
+                    .filter_map(|(place, digits)| Some((row_of(place)?, digits))),
+            );
             for (text, id) in theirs.ids.drain() {
                 let delta = &mut theirs.values[id as usize];
                 mine.value(&text).add.extend(delta.add.drain(..).filter_map(row_of));
@@ -230,7 +252,12 @@ impl IndexBatch {
             theirs.values.clear();
             theirs.used = false;
         }
-        let taken = other.addresses.drain(..).filter_map(|change| Some(AddressChange { row: row_of(change.row)?, ..change }));
+        let taken = other.addresses.drain(..).filter_map(|change| {
+            Some(AddressChange {
+                row: row_of(change.row)?,
+                ..change
+            })
+        });
         self.addresses.extend(taken);
         other.touched.clear();
     }
@@ -249,7 +276,12 @@ impl IndexBatch {
         Ok(())
     }
 
-    fn apply_slots(&mut self, slots: &mut [Option<Box<Slot>>], txn: &mut RwTxn<'_>, dbs: &Databases) -> Result<(), ContactsError> {
+    fn apply_slots(
+        &mut self,
+        slots: &mut [Option<Box<Slot>>],
+        txn: &mut RwTxn<'_>,
+        dbs: &Databases,
+    ) -> Result<(), ContactsError> {
         // In the order of the keys: D, P, then V.
         let mut key = std::mem::take(&mut self.key);
         for (id, slot) in used(slots) {
@@ -283,7 +315,9 @@ impl IndexBatch {
             slot.values.clear();
             slot.used = false;
             let version = txn.id() as u64;
-            dbs.versions.put(txn, &id.0.to_be_bytes(), &version.to_le_bytes()).or_store("write a version")?;
+            dbs.versions
+                .put(txn, &id.0.to_be_bytes(), &version.to_le_bytes())
+                .or_store("write a version")?;
         }
         self.key = key;
         Ok(())
@@ -385,7 +419,10 @@ impl IndexBatch {
         for change in &changes {
             let row = change.row.to_le_bytes();
             if change.add {
-                let present = dbs.addresses.get_or_put(txn, &change.hash.0, &row).or_store("write addresses")?;
+                let present = dbs
+                    .addresses
+                    .get_or_put(txn, &change.hash.0, &row)
+                    .or_store("write addresses")?;
                 let Some(present) = present else { continue };
                 if present.chunks_exact(4).any(|r| r == row) {
                     continue;
@@ -397,16 +434,25 @@ impl IndexBatch {
                 }
                 shared.push((change.channel, change.row));
                 rows.extend_from_slice(&row);
-                dbs.addresses.put(txn, &change.hash.0, &rows).or_store("write addresses")?;
+                dbs.addresses
+                    .put(txn, &change.hash.0, &rows)
+                    .or_store("write addresses")?;
             } else {
-                let Some(present) = dbs.addresses.get(txn, &change.hash.0).or_store("read addresses")? else { continue };
+                let Some(present) = dbs.addresses.get(txn, &change.hash.0).or_store("read addresses")? else {
+                    continue;
+                };
                 let before = present.len();
                 rows.clear();
-                present.chunks_exact(4).filter(|r| *r != row).for_each(|r| rows.extend_from_slice(r));
+                present
+                    .chunks_exact(4)
+                    .filter(|r| *r != row)
+                    .for_each(|r| rows.extend_from_slice(r));
                 if rows.is_empty() {
                     dbs.addresses.delete(txn, &change.hash.0).or_store("write addresses")?;
                 } else {
-                    dbs.addresses.put(txn, &change.hash.0, &rows).or_store("write addresses")?;
+                    dbs.addresses
+                        .put(txn, &change.hash.0, &rows)
+                        .or_store("write addresses")?;
                 }
                 if before > 4 {
                     doubtful.push((change.channel, change.row));
@@ -430,7 +476,11 @@ impl IndexBatch {
     ) -> Result<(), ContactsError> {
         let mut alone = Vec::new();
         for (channel, row) in doubtful {
-            if self.shares(txn, dbs, channel, row)? { shared.push((channel, row)) } else { alone.push((channel, row)) }
+            if self.shares(txn, dbs, channel, row)? {
+                shared.push((channel, row))
+            } else {
+                alone.push((channel, row))
+            }
         }
         shared.sort_unstable();
         shared.dedup();
@@ -439,7 +489,12 @@ impl IndexBatch {
         alone.retain(|a| shared.binary_search(a).is_err());
         let mut key = std::mem::take(&mut self.key);
         for channel in Channel::ALL {
-            let of = |list: &[(Channel, u32)]| list.iter().filter(|s| s.0 == channel).map(|s| s.1).collect::<Vec<u32>>();
+            let of = |list: &[(Channel, u32)]| {
+                list.iter()
+                    .filter(|s| s.0 == channel)
+                    .map(|s| s.1)
+                    .collect::<Vec<u32>>()
+            };
             let (add, remove) = (of(&shared), of(&alone));
             if add.is_empty() && remove.is_empty() {
                 continue;
@@ -447,7 +502,9 @@ impl IndexBatch {
             index_keys::shared(channel, &mut key);
             self.apply_set(txn, dbs, &mut key, &add, &remove, None)?;
             let version = txn.id() as u64;
-            dbs.versions.put(txn, &[channel as u8], &version.to_le_bytes()).or_store("write a version")?;
+            dbs.versions
+                .put(txn, &[channel as u8], &version.to_le_bytes())
+                .or_store("write a version")?;
         }
         self.key = key;
         Ok(())
@@ -455,7 +512,9 @@ impl IndexBatch {
 
     /// Whether any address of the row on the channel is another row's too, as written now.
     fn shares(&self, txn: &RwTxn<'_>, dbs: &Databases, channel: Channel, row: u32) -> Result<bool, ContactsError> {
-        let Some(bytes) = dbs.records.get(txn, &row.to_be_bytes()).or_store("read a record")? else { return Ok(false) };
+        let Some(bytes) = dbs.records.get(txn, &row.to_be_bytes()).or_store("read a record")? else {
+            return Ok(false);
+        };
         let record = Record::parse(bytes).map_err(|_| ContactsError::DamagedRecord { row })?;
         let is_shared = |text: &str| -> Result<bool, ContactsError> {
             let hash = address_hash(&self.salt, channel, text);

@@ -19,7 +19,13 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     }
     if bytes.len() == 10 {
         let date: jiff::civil::Date = text.parse().ok()?;
-        return Some(Timestamp(date.at(0, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond()));
+        return Some(Timestamp(
+            date.at(0, 0, 0, 0)
+                .to_zoned(jiff::tz::TimeZone::UTC)
+                .ok()?
+                .timestamp()
+                .as_millisecond(),
+        ));
     }
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Some(Timestamp(time.as_millisecond()));
@@ -28,7 +34,12 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
         return None;
     }
     let time: jiff::civil::DateTime = text.parse().ok()?;
-    Some(Timestamp(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond()))
+    Some(Timestamp(
+        time.to_zoned(jiff::tz::TimeZone::UTC)
+            .ok()?
+            .timestamp()
+            .as_millisecond(),
+    ))
 }
 
 /// Reads a finite decimal number with a point.
@@ -54,7 +65,9 @@ pub fn parse_bool(text: &str) -> Option<bool> {
 /// Text within its limit and without control characters, which are dropped. Empty text is no value.
 pub fn set_text(builder: &mut RecordBuilder, id: AttributeId, text: &str) -> Result<(), ValueError> {
     if text.len() > limits::TEXT_BYTES_MAX {
-        return Err(ValueError::TooLong { max: limits::TEXT_BYTES_MAX });
+        return Err(ValueError::TooLong {
+            max: limits::TEXT_BYTES_MAX,
+        });
     }
     let text = addresses::strip_control(text);
     if !text.is_empty() {
@@ -64,18 +77,26 @@ pub fn set_text(builder: &mut RecordBuilder, id: AttributeId, text: &str) -> Res
 }
 
 /// A list within its limits; empty entries and repeated ones are dropped. An empty list is no value.
-pub fn set_list<'t>(builder: &mut RecordBuilder, id: AttributeId, entries: impl Iterator<Item = &'t str>) -> Result<(), ValueError> {
+pub fn set_list<'t>(
+    builder: &mut RecordBuilder,
+    id: AttributeId,
+    entries: impl Iterator<Item = &'t str>,
+) -> Result<(), ValueError> {
     let mut kept: smallvec::SmallVec<[std::borrow::Cow<'t, str>; 8]> = smallvec::SmallVec::new();
     for entry in entries {
         if entry.len() > limits::TEXT_BYTES_MAX {
-            return Err(ValueError::TooLong { max: limits::TEXT_BYTES_MAX });
+            return Err(ValueError::TooLong {
+                max: limits::TEXT_BYTES_MAX,
+            });
         }
         let entry = addresses::strip_control(entry);
         if entry.is_empty() || kept.contains(&entry) {
             continue;
         }
         if kept.len() == limits::LIST_ENTRIES_MAX {
-            return Err(ValueError::TooManyEntries { max: limits::LIST_ENTRIES_MAX });
+            return Err(ValueError::TooManyEntries {
+                max: limits::LIST_ENTRIES_MAX,
+            });
         }
         kept.push(entry);
     }
@@ -98,9 +119,15 @@ pub fn set_from_text(
         AttributeType::Text => return set_text(builder, id, text),
         AttributeType::List => return set_list(builder, id, text.split(list_separator).map(str::trim)),
         AttributeType::Number => builder.set(id, Value::Number(parse_number(text).ok_or(wanted("number"))?)),
-        AttributeType::Boolean => builder.set(id, Value::Bool(parse_bool(text).ok_or(wanted("boolean (true or false)"))?)),
+        AttributeType::Boolean => builder.set(
+            id,
+            Value::Bool(parse_bool(text).ok_or(wanted("boolean (true or false)"))?),
+        ),
         AttributeType::DateTime => {
-            builder.set(id, Value::Time(parse_time(text).ok_or(wanted("date-time (YYYY-MM-DD or RFC 3339)"))?));
+            builder.set(
+                id,
+                Value::Time(parse_time(text).ok_or(wanted("date-time (YYYY-MM-DD or RFC 3339)"))?),
+            );
         }
     }
     Ok(())
@@ -113,10 +140,23 @@ mod tests {
     #[test]
     fn times_are_read_in_all_stated_forms() {
         let day = Timestamp(1_709_164_800_000);
-        for text in ["2024-02-29", "2024-02-29T00:00:00Z", "2024-02-29 00:00:00", "2024-02-29T01:00:00+01:00", "2024-02-29T00:00"] {
+        for text in [
+            "2024-02-29",
+            "2024-02-29T00:00:00Z",
+            "2024-02-29 00:00:00",
+            "2024-02-29T01:00:00+01:00",
+            "2024-02-29T00:00",
+        ] {
             assert_eq!(parse_time(text), Some(day), "{text}");
         }
-        for text in ["2023-02-29", "29.02.2024", "2024-02-29T25:00", "", "2024-2-29", "2024-02-29T00:00[Mars/Base]"] {
+        for text in [
+            "2023-02-29",
+            "29.02.2024",
+            "2024-02-29T25:00",
+            "",
+            "2024-2-29",
+            "2024-02-29T00:00[Mars/Base]",
+        ] {
             assert_eq!(parse_time(text), None, "{text}");
         }
     }
@@ -127,6 +167,10 @@ mod tests {
         for text in ["NaN", "inf", "-inf", "1,5", "", "0x10", "1e999", "+-1"] {
             assert_eq!(parse_number(text), None, "{text}");
         }
-        assert_eq!((parse_bool("YES"), parse_bool("0"), parse_bool("maybe")), (Some(true), Some(false), None), "booleans");
+        assert_eq!(
+            (parse_bool("YES"), parse_bool("0"), parse_bool("maybe")),
+            (Some(true), Some(false), None),
+            "booleans"
+        );
     }
 }

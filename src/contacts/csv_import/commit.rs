@@ -26,7 +26,11 @@ pub(crate) struct Rules {
 
 impl Rules {
     pub(crate) fn new(spec: &ImportSpec, plan: &Plan, schema: &Schema) -> Rules {
-        let planned = plan.columns.iter().filter_map(|c| schema.by_name(c.attribute.as_deref()?)).map(|a| a.id);
+        let planned = plan
+            .columns
+            .iter()
+            .filter_map(|c| schema.by_name(c.attribute.as_deref()?))
+            .map(|a| a.id);
         let mut clears: Vec<AttributeId> = planned.collect();
         let sets_active = clears.contains(&AttributeId::ACTIVE);
         clears.retain(|id| *id != AttributeId::ACTIVE);
@@ -36,7 +40,12 @@ impl Rules {
         if spec.empty_cells == EmptyCells::Keep {
             clears.clear();
         }
-        Rules { duplicates: spec.duplicates, clears, sets_active, now: spec.now }
+        Rules {
+            duplicates: spec.duplicates,
+            clears,
+            sets_active,
+            now: spec.now,
+        }
     }
 
     /// Lays what a row of the file says over `builder`.
@@ -76,7 +85,10 @@ impl Writer<'_> {
     ) -> Result<Taken, ContactsError> {
         let dbs = self.store.inner.dbs;
         let says_unsubscribed: RoaringBitmap = chunk.unsubscribed.iter().copied().collect();
-        let mut taken = Taken { rows: Vec::with_capacity(chunk.ends.len()), unsubscribed: RoaringBitmap::new() };
+        let mut taken = Taken {
+            rows: Vec::with_capacity(chunk.ends.len()),
+            unsubscribed: RoaringBitmap::new(),
+        };
         let mut builder = RecordBuilder::new();
         let (mut old, mut new) = (Vec::new(), Vec::new());
         // Rows that became new contacts as they are: the index entries that the parser prepared hold for them.
@@ -84,7 +96,10 @@ impl Writer<'_> {
         for group in chunk.by_key.chunk_by(|a, b| chunk.key(*a) == chunk.key(*b)) {
             let candidate = u32::try_from(self.next_row).map_err(|_| ContactsError::RowsExhausted)?;
             let candidate = candidate.to_le_bytes();
-            let present = dbs.keys.get_or_put(&mut self.txn, chunk.key(group[0]).as_bytes(), &candidate).or_store("write a key")?;
+            let present = dbs
+                .keys
+                .get_or_put(&mut self.txn, chunk.key(group[0]).as_bytes(), &candidate)
+                .or_store("write a key")?;
             let (row, created) = match present {
                 Some(bytes) => (row_from(bytes)?, false),
                 None => (self.take_row()?, true),
@@ -98,7 +113,11 @@ impl Writer<'_> {
                 taken.unsubscribed.insert(row.0);
             }
             let first = chunk.record(group[0]);
-            let group = if rules.duplicates == Duplicates::Oldest { &group[..1] } else { group };
+            let group = if rules.duplicates == Duplicates::Oldest {
+                &group[..1]
+            } else {
+                group
+            };
             if created {
                 let bytes = if group.len() == 1 {
                     as_parsed[group[0] as usize] = Some(row.0);
@@ -130,11 +149,17 @@ impl Writer<'_> {
                 Ok(())
             })?;
             if !again {
-                let count = if changed { &mut progress.updated } else { &mut progress.unchanged };
+                let count = if changed {
+                    &mut progress.updated
+                } else {
+                    &mut progress.unchanged
+                };
                 *count += 1;
             }
         }
-        self.batch.absorb(&mut chunk.index, &as_parsed);
+        if let Some(index) = &mut chunk.index {
+            self.batch.absorb(index, &as_parsed);
+        }
         progress.accepted = progress.created + progress.updated + progress.unchanged;
         taken.rows.sort_unstable();
         Ok(taken)
@@ -152,7 +177,12 @@ impl Writer<'_> {
         let records = self.store.inner.dbs.records;
         let damaged = || ContactsError::DamagedRecord { row: row.0 };
         old.clear();
-        old.extend_from_slice(records.get(&self.txn, &row.0.to_be_bytes()).or_store("read a record")?.ok_or_else(damaged)?);
+        old.extend_from_slice(
+            records
+                .get(&self.txn, &row.0.to_be_bytes())
+                .or_store("read a record")?
+                .ok_or_else(damaged)?,
+        );
         let before = Record::parse(old).map_err(|_| damaged())?;
         builder.clear();
         builder.extend_raw(before);
@@ -166,7 +196,9 @@ impl Writer<'_> {
         new.clear();
         builder.write(new);
         self.batch.change(row.0, Some(before), Some(parse(new)?));
-        records.put(&mut self.txn, &row.0.to_be_bytes(), new).or_store("write a record")?;
+        records
+            .put(&mut self.txn, &row.0.to_be_bytes(), new)
+            .or_store("write a record")?;
         Ok(true)
     }
 }
