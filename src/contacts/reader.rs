@@ -361,14 +361,14 @@ pub(crate) mod tests {
     pub(crate) fn check_against_records(store: &Store) {
         let reader = store.reader().expect("reads");
         let schema = store.schema();
-        let mut rows: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+        let mut rows = Rows::new();
         let all = (0..u32::try_from(reader.next_row().expect("rows")).expect("few")).collect::<RoaringBitmap>();
         reader
             .scan(&all, &mut |row, record| {
                 rows.insert(row, RecordBuilder::from_record(record).to_bytes());
             })
             .expect("scans");
-        let record = |row: &u32| Record::parse(&rows[row]).expect("a record");
+        let record = |row: &u32| record_at(&rows, *row);
         let naive = |keep: &dyn Fn(Record<'_>) -> bool| {
             rows.keys()
                 .copied()
@@ -420,6 +420,18 @@ pub(crate) mod tests {
                 IndexKind::None => {}
             }
         }
+        check_addresses(store, &reader, &rows);
+    }
+
+    type Rows = BTreeMap<u32, Vec<u8>>;
+
+    fn record_at(rows: &Rows, row: u32) -> Record<'_> {
+        Record::parse(&rows[&row]).expect("a record")
+    }
+
+    /// Compares keys, addresses and shared addresses with the records.
+    fn check_addresses(store: &Store, reader: &Reader, rows: &Rows) {
+        let record = |row: &u32| record_at(rows, *row);
         for channel in [Channel::Email, Channel::Push, Channel::Sms] {
             let mut by_address: BTreeMap<AddressHash, Vec<u32>> = BTreeMap::new();
             for row in rows.keys() {

@@ -328,7 +328,11 @@ mod tests {
             records.buffer.len()
         );
         assert_eq!(records.next().expect("reads"), Found::Record, "and on");
-        assert_eq!((records.record_line(), records.field(1)), (2, &b"2"[..]), "the next line");
+        assert_eq!(
+            (records.record_line(), records.field(1)),
+            (2, &b"2"[..]),
+            "the next line"
+        );
         let wide = "x,".repeat(10_000) + "\n1,2\n";
         assert_eq!(
             read(wide.as_bytes()),
