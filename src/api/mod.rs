@@ -1,1 +1,5 @@
-//! api.
+//! The HTTP surface: handlers, the table of public errors, tracking endpoints.
+
+pub mod adapter;
+pub mod errors;
+pub mod port;

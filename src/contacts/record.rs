@@ -66,6 +66,15 @@ impl<'a> Record<'a> {
         Ok(Record { entries, values })
     }
 
+    /// Appends the record's bytes, as [`Record::parse`] takes them.
+    pub fn copy_to(&self, out: &mut Vec<u8>) {
+        let count = u16::try_from(self.len()).unwrap_or(u16::MAX);
+        out.extend_from_slice(&[VERSION, 0]);
+        out.extend_from_slice(&count.to_le_bytes());
+        out.extend_from_slice(self.entries);
+        out.extend_from_slice(self.values);
+    }
+
     fn entry(&self, index: usize) -> (AttributeId, usize) {
         let at = index * ENTRY_BYTES;
         let e = &self.entries[at..at + ENTRY_BYTES];

@@ -1,0 +1,129 @@
+//! The one table of public errors: code, HTTP status, what it means. Every refusal of the API is a row of it.
+//!
+//! Invariants: AE-1 a code is never reused or renamed, clients match on it; AE-2 the table names each code once; AE-3 the
+//! `link` of an error leads to its row on the docs page. It must not know handlers, actix or the engine.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! error_table {
+    ($($variant:ident, $code:literal, $status:literal, $text:literal;)*) => {
+        /// A public error code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code { $(#[doc = $text] $variant,)* }
+
+        impl Code {
+            pub const ALL: &'static [Code] = &[$(Code::$variant,)*];
+
+            /// The name on the wire.
+            pub fn name(self) -> &'static str {
+                match self { $(Code::$variant => $code,)* }
+            }
+
+            pub fn status(self) -> u16 {
+                match self { $(Code::$variant => $status,)* }
+            }
+
+            /// What the code means and what to do, for the docs page.
+            pub fn text(self) -> &'static str {
+                match self { $(Code::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+error_table! {
+    // the request itself
+    InvalidBody, "invalid_body", 400, "The body cannot be read as the media type says: see the line and column in details.";
+    InvalidParameter, "invalid_parameter", 400, "A path or query parameter has a value that is not allowed.";
+    InvalidCursor, "invalid_cursor", 400, "The cursor is not one that this list gave out. Start again without it.";
+    Unauthorized, "unauthorized", 401, "Send the key as Authorization: Bearer KEY.";
+    Forbidden, "forbidden", 403, "The key is known and does not allow this.";
+    RouteNotFound, "route_not_found", 404, "There is no such path. The docs page lists all.";
+    MethodNotAllowed, "method_not_allowed", 405, "The path exists, the method does not.";
+    RequestTimeout, "request_timeout", 408, "The request did not arrive, or was not answered, in time.";
+    BodyTooLarge, "body_too_large", 413, "The body is larger than the limit named in the message.";
+    UnsupportedMediaType, "unsupported_media_type", 415, "Send application/json, or application/toml for a campaign.";
+    IdempotencyMismatch, "idempotency_mismatch", 422, "This Idempotency-Key was used with another body. Use a new key.";
+    IdempotencyInFlight, "idempotency_in_flight", 409, "The first request with this Idempotency-Key is not answered yet.";
+    TooManyRequests, "too_many_requests", 429, "Too much at once. Come back after Retry-After seconds.";
+    // contacts
+    ContactNotFound, "contact_not_found", 404, "No contact has this key.";
+    InvalidContact, "invalid_contact", 422, "A field of the contact is not valid: details name each.";
+    AttributeExists, "attribute_exists", 409, "The attribute is there already, with another type or index.";
+    InvalidAttribute, "invalid_attribute", 422, "The attribute's name, type or index is not valid.";
+    InvalidConsent, "invalid_consent", 422, "Channel, topic or status of a consent is not valid.";
+    ImportNotFound, "import_not_found", 404, "No import has this id.";
+    InvalidImport, "invalid_import", 422, "The file or its options cannot be imported: details say where and why.";
+    UploadIncomplete, "upload_incomplete", 400, "The upload ended early. Nothing was imported: send it again.";
+    ListNotFound, "list_not_found", 404, "No list has this name.";
+    ListExists, "list_exists", 409, "A list with this name exists.";
+    ListInUse, "list_in_use", 409, "A segment or an unfinished campaign uses it: details name them.";
+    InvalidList, "invalid_list", 422, "The list's name or its contents are not valid.";
+    SegmentNotFound, "segment_not_found", 404, "No segment has this name.";
+    SegmentExists, "segment_exists", 409, "A segment with this name exists.";
+    SegmentInUse, "segment_in_use", 409, "Another segment or an unfinished campaign uses it: details name them.";
+    InvalidSegment, "invalid_segment", 422, "The expression is not valid: details give the exact span.";
+    SuppressionNotFound, "suppression_not_found", 404, "No suppression has this id.";
+    InvalidSuppression, "invalid_suppression", 422, "The suppression names no valid contact, address or channel.";
+    // campaigns
+    CampaignNotFound, "campaign_not_found", 404, "No campaign has this id or name.";
+    CampaignExists, "campaign_exists", 409, "A campaign with this name exists.";
+    RunNotFound, "run_not_found", 404, "No run has this id, or the campaign has none yet.";
+    InvalidSpec, "invalid_spec", 422, "The spec cannot be read: details give line and column.";
+    CampaignIncomplete, "campaign_incomplete", 422, "The campaign cannot start: details list everything that is missing or wrong.";
+    IllegalMove, "illegal_move", 409, "The campaign's state does not allow this: details name the state and the legal moves.";
+    CampaignLocked, "campaign_locked", 409, "The campaign has started and can no longer be edited.";
+    RenderFailed, "render_failed", 422, "The message cannot be rendered for this contact: details say why.";
+    InvalidSet, "invalid_set", 422, "There is no such set of contacts: details list the sets.";
+    InvalidSettle, "invalid_settle", 422, "Nothing can be settled this way: details say why.";
+    // connectors
+    ConnectorNotFound, "connector_not_found", 404, "No connector has this name.";
+    ConnectorFailed, "connector_failed", 502, "The provider could not be reached or refused: details hold its words.";
+    // the engine
+    MailNotFound, "mail_not_found", 404, "The inbox does not hold this mail, or no longer.";
+    NotReady, "not_ready", 503, "The engine is recovering or shutting down. Try again.";
+    StorageFull, "storage_full", 507, "The disk of the data directory is full. Campaigns are paused; nothing is lost.";
+    Busy, "busy", 503, "A queue inside the engine is full. Try again.";
+    Internal, "internal", 500, "A fault of the engine. The log has the request id.";
+}
+
+/// The body of every error answer: `{code, message, link, details}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ErrorBody {
+    /// A code of the error table.
+    #[schema(example = "campaign_not_found")]
+    pub code: String,
+    /// What is wrong with this request, in words.
+    pub message: String,
+    /// Where the code is explained.
+    #[schema(example = "/docs#campaign_not_found")]
+    pub link: String,
+    /// What a program can use: fields, spans, legal moves. An empty object if there is nothing to add.
+    #[schema(value_type = Object)]
+    pub details: serde_json::Value,
+}
+
+impl ErrorBody {
+    pub fn new(code: Code, message: String, details: serde_json::Value) -> ErrorBody {
+        let details = if details.is_null() { serde_json::json!({}) } else { details };
+        ErrorBody { code: code.name().to_owned(), message, link: format!("/docs#{}", code.name()), details }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_statuses_are_errors() {
+        let mut names: Vec<_> = Code::ALL.iter().map(|c| c.name()).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count, "a code stands twice in the table");
+        for code in Code::ALL {
+            assert!((400..600).contains(&code.status()), "{} has a status that is no error", code.name());
+            assert!(code.text().ends_with('.'), "{} is not explained in a sentence", code.name());
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Wire types of the report: the ledger, deliveries, progress, tracking figures. Owns no state.
+//!
+//! Invariant: `audience = pending + claimed + deferred + accepted + rejected + skipped + unknown`, and `balanced` says
+//! whether it holds for the sets it was counted from.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{AudienceView, Time};
+
+/// Promise 2 in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ledger {
+    pub audience: u64,
+    pub pending: u64,
+    pub claimed: u64,
+    pub deferred: u64,
+    pub accepted: u64,
+    pub rejected: u64,
+    pub skipped: u64,
+    pub unknown: u64,
+    /// The disjoint sets add up to the audience.
+    pub balanced: bool,
+    /// Of `pending`: rows whose node is not yet their send.
+    #[serde(default)]
+    pub pending_held: u64,
+    #[serde(default)]
+    pub rejected_by: BTreeMap<String, u64>,
+    #[serde(default)]
+    pub skipped_by: BTreeMap<String, u64>,
+}
+
+impl Ledger {
+    /// What the sets add up to.
+    pub fn sum(&self) -> u64 {
+        self.pending + self.claimed + self.deferred + self.accepted + self.rejected + self.skipped + self.unknown
+    }
+
+    /// Adds another delivery's ledger.
+    pub fn add(&mut self, other: &Ledger) {
+        self.audience += other.audience;
+        self.pending += other.pending;
+        self.claimed += other.claimed;
+        self.deferred += other.deferred;
+        self.accepted += other.accepted;
+        self.rejected += other.rejected;
+        self.skipped += other.skipped;
+        self.unknown += other.unknown;
+        self.pending_held += other.pending_held;
+        for (class, count) in &other.rejected_by {
+            *self.rejected_by.entry(class.clone()).or_default() += count;
+        }
+        for (reason, count) in &other.skipped_by {
+            *self.skipped_by.entry(reason.clone()).or_default() += count;
+        }
+        self.balanced = self.balanced && other.balanced;
+    }
+}
+
+/// Counts of one kind of event, kept apart by who caused it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EventCounts {
+    /// Contacts; 0 where tracking is aggregate-only.
+    pub unique: u64,
+    /// Events by people.
+    pub total: u64,
+    pub suspect: u64,
+    pub machine: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LinkCounts {
+    pub index: u16,
+    pub url: String,
+    #[serde(flatten)]
+    pub counts: EventCounts,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MessageReport {
+    pub message: u16,
+    pub name: String,
+    pub accepted: u64,
+    pub opened: EventCounts,
+    pub clicked: EventCounts,
+    pub unsubscribed: u64,
+    pub links: Vec<LinkCounts>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeliveryReport {
+    pub index: u16,
+    pub connector: String,
+    pub channel: String,
+    #[serde(flatten)]
+    pub ledger: Ledger,
+    pub messages: Vec<MessageReport>,
+}
+
+/// Why a running campaign is not sending at the speed it could.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StallView {
+    #[schema(example = "connector_limit")]
+    pub reason: String,
+    pub message: String,
+    pub since: Option<Time>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SampleView {
+    /// Reject class, `deferred`, or skip reason.
+    pub class: String,
+    pub contact: Option<String>,
+    pub text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Report {
+    pub campaign: u32,
+    pub name: String,
+    pub run: u32,
+    pub state: String,
+    /// `strict` or `at_least_once`.
+    pub mode: String,
+    pub started_at: Time,
+    pub finished_at: Option<Time>,
+    /// The sum over `deliveries`.
+    pub ledger: Ledger,
+    pub deliveries: Vec<DeliveryReport>,
+    /// Messages settled per second, over the last seconds.
+    pub rate_per_second: f64,
+    pub eta_seconds: Option<f64>,
+    pub stall: Option<StallView>,
+    /// The audience as it was at the start.
+    pub audience: Option<AudienceView>,
+    pub samples: Vec<SampleView>,
+    /// Longest time from an unsubscribe request to its effect in this process, milliseconds.
+    pub unsubscribe_latency_ms_max: Option<f64>,
+    /// Another run that this one continues, if it is linked to one.
+    pub linked_run: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ledgers_add_up_set_by_set() {
+        let one = Ledger {
+            audience: 6,
+            pending: 1,
+            claimed: 1,
+            accepted: 2,
+            skipped: 1,
+            rejected: 1,
+            balanced: true,
+            skipped_by: BTreeMap::from([("no_address".into(), 1)]),
+            rejected_by: BTreeMap::from([("hard_bounce".into(), 1)]),
+            ..Ledger::default()
+        };
+        let mut sum = Ledger { balanced: true, ..Ledger::default() };
+        sum.add(&one);
+        sum.add(&one);
+        assert_eq!(sum.audience, 12);
+        assert_eq!(sum.sum(), 12, "sets add up to the audience");
+        assert_eq!(sum.skipped_by["no_address"], 2, "reasons add up too");
+        assert!(sum.balanced, "two balanced ledgers give a balanced one");
+        sum.add(&Ledger::default());
+        assert!(!sum.balanced, "one that is not balanced spoils the sum");
+    }
+}

@@ -1,0 +1,449 @@
+//! Who may claim next: weighted fair queueing over the campaigns of one connector, asked *before* anything is claimed.
+//!
+//! Owns, per connector: what campaigns wait with, the rows granted or claimed and not yet marked, and the credits. No
+//! clock: the time is passed in. Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996): each run has a tag that grows
+//! by rows ÷ weight with every grant; the run with the smallest tag is next; a run that comes back starts at the present.
+//!
+//! Invariants:
+//! - FQ-1 rows granted or claimed and unmarked in a limited scope ≤ max(1, rate × `CLAIM_AHEAD`): a throttled scope holds
+//!   no more, and rows of scopes without a limit ≤ `BATCHES_AHEAD` batches.
+//! - FQ-2 credits out ≤ credits; rows of limited scopes hold at most half of them while others wait.
+//! - FQ-3 between two grants of a waiting run any other run is granted at most its weight's share plus one batch.
+//! - FQ-4 a grant that is not used within `GRANT_UNUSED_MAX` is void, and everything it held is free again.
+//! - FQ-5 what is refused is passed over, never waited for: a demand that cannot be granted delays no other.
+//!
+//! Must not know bitmaps, the journal, lanes, or the limits' pacing (only their long-run rate).
+
+use std::collections::{BTreeMap, HashMap};
+
+use smallvec::SmallVec;
+
+use super::limits_table::{ClassId, Scope, scopes_of};
+use crate::clock::Monotonic;
+use crate::ids::{DeliveryId, RunId};
+use crate::limits::{BATCH_CONTACTS_MAX, BATCHES_AHEAD, CLAIM_AHEAD, GRANT_SHARE_MIN, GRANT_UNUSED_MAX};
+
+/// A queue of waiting rows: one delivery's rows of one destination class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DemandKey {
+    pub delivery: DeliveryId,
+    pub class: ClassId,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GrantId(pub u64);
+
+/// The channel's word that `rows` rows may be claimed now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub id: GrantId,
+    pub key: DemandKey,
+    pub rows: usize,
+}
+
+/// Why a demand gets no grant now; what reports say about a stall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Unanswered claims use up the connector's credits.
+    Credits,
+    /// Rows of limited scopes hold their half of the credits while others wait.
+    LimitedCredits,
+    /// Enough is claimed ahead of the lanes.
+    Ahead,
+    /// This scope's limit.
+    Limit(Scope),
+    /// Its scope is closed (circuit open, paused, draining).
+    Closed(Scope),
+}
+
+#[derive(Clone, Debug)]
+struct Demand {
+    /// Rows that wait and are not granted.
+    waiting: u64,
+    /// Order within the run: rows granted so far.
+    tag: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Run {
+    weight: u32,
+    /// Virtual finish time of its last grant, in rows × `TAG_UNIT` ÷ weight.
+    tag: u64,
+    demands: BTreeMap<(u16, ClassId), Demand>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ScopeState {
+    /// `None` is unlimited.
+    ahead_max: Option<u64>,
+    /// Granted or claimed, and not marked.
+    outstanding: u64,
+    closed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    key: DemandKey,
+    rows: usize,
+    expires: Monotonic,
+}
+
+const BATCH_ROWS: u64 = BATCH_CONTACTS_MAX as u64;
+/// Rows × unit ÷ weight stays exact enough for weights up to 10 000.
+const TAG_UNIT: u64 = 1 << 16;
+/// Heaviest campaign.
+pub const WEIGHT_MAX: u32 = 10_000;
+
+/// The fair queue of one connector. See the module's docs.
+#[derive(Clone, Debug)]
+pub struct FairQueue {
+    runs: BTreeMap<RunId, Run>,
+    scopes: HashMap<Scope, ScopeState>,
+    grants: BTreeMap<GrantId, Open>,
+    next_grant: u64,
+    /// Virtual time: the start tag of the newest grant.
+    virtual_time: u64,
+    credits: u64,
+    credits_out: u64,
+    out: HashMap<DemandKey, Out>,
+    /// Of `credits_out`, rows of demands with a limited scope below the connector.
+    credits_limited: u64,
+    /// Granted or claimed and unmarked rows of demands that no class or campaign limits.
+    free_ahead: u64,
+}
+
+/// What one demand holds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Out {
+    /// Granted or claimed, and not marked.
+    ahead: u64,
+    /// Granted or claimed, and not durably ended.
+    credits: u64,
+}
+
+impl FairQueue {
+    /// `credits` in rows.
+    pub fn new(credits: usize) -> FairQueue {
+        FairQueue {
+            runs: BTreeMap::new(),
+            scopes: HashMap::new(),
+            grants: BTreeMap::new(),
+            next_grant: 1,
+            virtual_time: 0,
+            credits: credits as u64,
+            credits_out: 0,
+            out: HashMap::new(),
+            credits_limited: 0,
+            free_ahead: 0,
+        }
+    }
+
+    /// How many rows wait in this queue now, beside those granted or claimed. Zero removes the queue.
+    pub fn set_demand(&mut self, key: DemandKey, waiting: u64, weight: u32) {
+        let virtual_time = self.virtual_time;
+        let run = self.runs.entry(key.delivery.run).or_insert_with(|| Run {
+            weight: 1,
+            tag: virtual_time,
+            demands: BTreeMap::new(),
+        });
+        run.weight = weight.clamp(1, WEIGHT_MAX);
+        let place = (key.delivery.index, key.class);
+        if waiting == 0 {
+            run.demands.remove(&place);
+            return;
+        }
+        if run.demands.is_empty() {
+            run.tag = run.tag.max(virtual_time);
+        }
+        let start = run.demands.values().map(|d| d.tag).min().unwrap_or(0);
+        run.demands.entry(place).or_insert(Demand { waiting, tag: start }).waiting = waiting;
+    }
+
+    /// Forgets a run that waits for nothing more; what it has outstanding is still counted until it ends.
+    pub fn remove_run(&mut self, run: RunId) {
+        self.runs.remove(&run);
+    }
+
+    /// Long-run permits per second of a scope; `None` is unlimited.
+    pub fn set_rate(&mut self, scope: Scope, per_second: Option<f64>) {
+        let ahead_max = per_second.map(|rate| ((rate * CLAIM_AHEAD.as_secs_f64()) as u64).max(1));
+        let state = self.scopes.entry(scope).or_default();
+        let turned = state.ahead_max.is_some() != ahead_max.is_some();
+        state.ahead_max = ahead_max;
+        if turned {
+            self.recount();
+        }
+    }
+
+    /// Forgets a scope that nothing will be granted in any more.
+    pub fn remove_scope(&mut self, scope: Scope) {
+        if self.scopes.remove(&scope).is_some_and(|s| s.ahead_max.is_some()) {
+            self.recount();
+        }
+    }
+
+    /// Closes or opens a scope (circuit, pause, drain): a closed one is granted nothing.
+    pub fn set_closed(&mut self, scope: Scope, closed: bool) {
+        self.scopes.entry(scope).or_default().closed = closed;
+    }
+
+    /// Rows of this scope beyond what may be outstanding: to be withdrawn after a slow-down.
+    pub fn above_bound(&self, scope: Scope) -> u64 {
+        let Some(state) = self.scopes.get(&scope) else { return 0 };
+        state.ahead_max.map_or(0, |max| state.outstanding.saturating_sub(max))
+    }
+
+    pub fn outstanding(&self, scope: Scope) -> u64 {
+        self.scopes.get(&scope).map_or(0, |s| s.outstanding)
+    }
+
+    pub fn credits_out(&self) -> u64 {
+        self.credits_out
+    }
+
+    /// Rows that wait, over all demands.
+    pub fn waiting(&self) -> u64 {
+        self.runs.values().flat_map(|r| r.demands.values()).map(|d| d.waiting).sum()
+    }
+
+    /// Every grant that can be given now, in fair order.
+    pub fn grants(&mut self, now: Monotonic, out: &mut Vec<Grant>) {
+        while let Some(grant) = self.next(now) {
+            out.push(grant);
+        }
+    }
+
+    /// The campaign claimed `rows` of a grant (at most what was granted); the rest is free again. `false` if the grant is
+    /// void: then nothing may be claimed on it.
+    pub fn claimed(&mut self, id: GrantId, rows: usize) -> bool {
+        let Some(open) = self.grants.remove(&id) else {
+            return false;
+        };
+        let unused = open.rows.saturating_sub(rows);
+        self.unmark(open.key, unused);
+        self.credit_back(open.key, unused);
+        true
+    }
+
+    /// Voids grants that nobody used in time.
+    pub fn expire(&mut self, now: Monotonic) {
+        let due: Vec<GrantId> = self.grants.iter().filter(|(_, g)| g.expires <= now).map(|(id, _)| *id).collect();
+        for id in due {
+            self.claimed(id, 0);
+        }
+    }
+
+    /// When [`FairQueue::expire`] has something to do.
+    pub fn expires_at(&self) -> Option<Monotonic> {
+        self.grants.values().map(|g| g.expires).min()
+    }
+
+    /// Claimed rows that were marked, dropped at release, or taken back: no longer ahead of the lanes.
+    pub fn left(&mut self, key: DemandKey, rows: usize) {
+        self.unmark(key, rows);
+    }
+
+    /// Claimed rows whose ending frame is durable: their credits are free.
+    pub fn ended(&mut self, key: DemandKey, rows: usize) {
+        self.credit_back(key, rows);
+    }
+
+    /// Claims that recovery found unsettled hold credits until their ending frame is durable.
+    pub fn restore_credits(&mut self, rows: usize) {
+        self.credits_out += rows as u64;
+    }
+
+    /// Why this demand gets nothing now; `None` if a grant is possible.
+    pub fn held(&self, key: DemandKey) -> Option<Held> {
+        let run = self.runs.get(&key.delivery.run)?;
+        let waiting = run.demands.get(&(key.delivery.index, key.class))?.waiting;
+        self.room(key, waiting, self.unlimited_waits(), &[]).err()
+    }
+
+    fn next(&mut self, now: Monotonic) -> Option<Grant> {
+        let weights: u64 = self.runs.values().filter(|r| !r.demands.is_empty()).map(|r| u64::from(r.weight)).sum();
+        let unlimited_waits = self.unlimited_waits();
+        let mut reserved: SmallVec<[Held; 8]> = SmallVec::new();
+        for (start, _, key, waiting) in self.order() {
+            match self.room(key, waiting, unlimited_waits, &reserved) {
+                Ok(room) => {
+                    let weight = self.runs.get(&key.delivery.run).map_or(1, |r| u64::from(r.weight));
+                    let share = (room.shared * weight / weights.max(1)).max(room.share_min);
+                    let rows = room.rows.min(share).min(waiting).min(BATCH_ROWS) as usize;
+                    self.book(key, rows, start);
+                    let id = GrantId(self.next_grant);
+                    self.next_grant += 1;
+                    self.grants.insert(id, Open { key, rows, expires: now.plus(GRANT_UNUSED_MAX) });
+                    return Some(Grant { id, key, rows });
+                }
+                // Who comes first and waits for a bound to free up keeps it from those behind, or small demands would
+                // starve large ones.
+                Err(held) => reserved.push(held),
+            }
+        }
+        None
+    }
+
+    /// Every waiting demand: by the run's start tag, and within a run by rows already granted.
+    fn order(&self) -> Vec<(u64, u64, DemandKey, u64)> {
+        let mut order: Vec<(u64, u64, DemandKey, u64)> = Vec::new();
+        for (run_id, run) in &self.runs {
+            let start = run.tag.max(self.virtual_time);
+            order.extend(run.demands.iter().filter(|(_, d)| d.waiting > 0).map(|((index, class), d)| {
+                (
+                    start,
+                    d.tag,
+                    DemandKey { delivery: DeliveryId { run: *run_id, index: *index }, class: *class },
+                    d.waiting,
+                )
+            }));
+        }
+        order.sort_unstable();
+        order
+    }
+
+    fn book(&mut self, key: DemandKey, rows: usize, start: u64) {
+        let n = rows as u64;
+        self.virtual_time = self.virtual_time.max(start);
+        if let Some(run) = self.runs.get_mut(&key.delivery.run) {
+            run.tag = start.saturating_add(n * TAG_UNIT / u64::from(run.weight));
+            if let Some(demand) = run.demands.get_mut(&(key.delivery.index, key.class)) {
+                demand.waiting -= n;
+                demand.tag = demand.tag.saturating_add(n);
+            }
+        }
+        for scope in scopes_of(key.class, key.delivery.run) {
+            self.scopes.entry(scope).or_default().outstanding += n;
+        }
+        let out = self.out.entry(key).or_default();
+        out.ahead += n;
+        out.credits += n;
+        self.credits_out += n;
+        if self.is_limited(key) {
+            self.credits_limited += n;
+        } else {
+            self.free_ahead += n;
+        }
+    }
+
+    /// How many rows this demand may be granted by every bound; its own scopes first, then those it shares with all.
+    fn room(&self, key: DemandKey, waiting: u64, unlimited_waits: bool, reserved: &[Held]) -> Result<Room, Held> {
+        let limited = self.is_limited(key);
+        let mut room = Room { rows: u64::MAX, shared: self.credits, share_min: GRANT_SHARE_MIN as u64 };
+        let scopes = scopes_of(key.class, key.delivery.run);
+        for scope in scopes.iter().rev() {
+            let Some(state) = self.scopes.get(scope) else { continue };
+            if state.closed {
+                return Err(Held::Closed(*scope));
+            }
+            let Some(max) = state.ahead_max else { continue };
+            // Half a window at a time: a grant per freed permit would be a journal frame per message.
+            room.narrow(
+                max.saturating_sub(state.outstanding),
+                max.div_ceil(2),
+                waiting,
+                Held::Limit(*scope),
+                reserved,
+            )?;
+            room.shared = room.shared.min(max);
+            room.share_min = 1;
+        }
+        if limited && unlimited_waits {
+            let half = (self.credits / 2).saturating_sub(self.credits_limited);
+            room.narrow(half, 1, waiting, Held::LimitedCredits, reserved)?;
+        }
+        if !limited {
+            let max = (BATCHES_AHEAD * BATCH_CONTACTS_MAX) as u64;
+            room.narrow(max.saturating_sub(self.free_ahead), BATCH_ROWS, waiting, Held::Ahead, reserved)?;
+            room.shared = room.shared.min(max);
+        }
+        let need = if limited { 1 } else { BATCH_ROWS };
+        room.narrow(self.credits.saturating_sub(self.credits_out), need, waiting, Held::Credits, reserved)?;
+        Ok(room)
+    }
+
+    /// Whether a class or campaign limit slows this demand below the connector.
+    fn is_limited(&self, key: DemandKey) -> bool {
+        [Scope::Class(key.class), Scope::Campaign(key.delivery.run)]
+            .iter()
+            .any(|s| self.scopes.get(s).is_some_and(|s| s.ahead_max.is_some()))
+    }
+
+    /// Whether a demand waits that no class or campaign limits.
+    fn unlimited_waits(&self) -> bool {
+        self.runs.iter().any(|(run, r)| {
+            r.demands.iter().any(|((index, class), d)| {
+                let key = DemandKey { delivery: DeliveryId { run: *run, index: *index }, class: *class };
+                d.waiting > 0 && !self.is_limited(key)
+            })
+        })
+    }
+
+    fn unmark(&mut self, key: DemandKey, rows: usize) {
+        let Some(out) = self.out.get_mut(&key) else { return };
+        let n = out.ahead.min(rows as u64);
+        out.ahead -= n;
+        for scope in scopes_of(key.class, key.delivery.run) {
+            if let Some(state) = self.scopes.get_mut(&scope) {
+                state.outstanding = state.outstanding.saturating_sub(n);
+            }
+        }
+        if !self.is_limited(key) {
+            self.free_ahead -= n;
+        }
+        self.forget_if_done(key);
+    }
+
+    fn credit_back(&mut self, key: DemandKey, rows: usize) {
+        let Some(out) = self.out.get_mut(&key) else { return };
+        let n = out.credits.min(rows as u64);
+        out.credits -= n;
+        self.credits_out = self.credits_out.saturating_sub(n);
+        if self.is_limited(key) {
+            self.credits_limited -= n;
+        }
+        self.forget_if_done(key);
+    }
+
+    fn forget_if_done(&mut self, key: DemandKey) {
+        if self.out.get(&key).is_some_and(|o| o.ahead == 0 && o.credits == 0) {
+            self.out.remove(&key);
+        }
+    }
+
+    /// Sums by kind change hands when a scope becomes limited or unlimited.
+    fn recount(&mut self) {
+        let (mut free_ahead, mut credits_limited) = (0, 0);
+        for (key, out) in &self.out {
+            if self.is_limited(*key) {
+                credits_limited += out.credits;
+            } else {
+                free_ahead += out.ahead;
+            }
+        }
+        self.free_ahead = free_ahead;
+        self.credits_limited = credits_limited;
+    }
+}
+
+struct Room {
+    rows: u64,
+    /// The bound that campaigns share.
+    shared: u64,
+    /// A fair share is rounded up to this.
+    share_min: u64,
+}
+
+impl Room {
+    /// Applies one bound: `free` rows of it are left, and less than `need` (or than what waits) is not worth a grant.
+    fn narrow(&mut self, free: u64, need: u64, waiting: u64, bound: Held, reserved: &[Held]) -> Result<(), Held> {
+        if free < need.min(waiting).min(BATCH_ROWS).max(1) || reserved.contains(&bound) {
+            return Err(bound);
+        }
+        self.rows = self.rows.min(free);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,494 @@
+//! Limits by scope of one connector: taken all or nothing, each able to say that it is the one that blocks.
+//!
+//! Owns the pacing state of every scope of one connector and no clock. [`LimitsTable`] is the plain core;
+//! [`SharedLimits`] is the same behind a mutex for lanes on several threads (held for a few comparisons, never across an
+//! await). A message's scopes are its connector, its destination class and its campaign, where these have limits.
+//!
+//! Invariants: LT-1 a permit is taken of every scope or of none; LT-2 promise 5 holds for each scope and window, across
+//! campaigns, retries and test sends; LT-3 a scope made after a restart is exhausted; LT-4 an envelope is attached only
+//! while every scope of it has more permits free than envelopes open in it; LT-5 slowing never exceeds what is configured
+//! and is undone step by step.
+//!
+//! Must not know messages, lanes, sessions, or the journal.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::pacing::{Gcra, WindowCounter};
+use crate::clock::Monotonic;
+use crate::config::connectors::RateLimits;
+use crate::ids::RunId;
+use crate::limits::SLOWED_PER_SECOND_MIN;
+
+/// Destination class of a connector: 0 has no limit of its own, class k is the k-th configured domain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClassId(pub u16);
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    Connector,
+    Class(ClassId),
+    Campaign(RunId),
+}
+
+/// The scopes of one message.
+pub type Scopes = SmallVec<[Scope; 3]>;
+
+/// Every scope that a message of this run and class is counted in.
+pub fn scopes_of(class: ClassId, run: RunId) -> Scopes {
+    SmallVec::from_slice(&[Scope::Connector, Scope::Class(class), Scope::Campaign(run)])
+}
+
+/// No permit: which scope blocks longest, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    pub scope: Scope,
+    pub until: Monotonic,
+}
+
+/// How a new scope begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing can have been handed over in this scope before.
+    Fresh,
+    /// The process began; what an earlier one handed over is not known.
+    Restarted,
+}
+
+/// Slowing begins at this share of the measured rate (as in the retry modes of cloud SDKs).
+const SLOW_DOWN_FACTOR: f64 = 0.7;
+/// At most one slow-down in this time: replies of one burst all complain about the same rate.
+const SLOW_DOWN_EVERY: Duration = Duration::from_secs(1);
+/// After each such time without a complaint the rate grows by a tenth of what it was slowed from.
+const RECOVER_EVERY: Duration = Duration::from_secs(30);
+
+/// A provider asked for less.
+#[derive(Clone, Debug)]
+struct Slowed {
+    /// Rate before the first complaint.
+    from: f64,
+    current: f64,
+    changed: Monotonic,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Limit {
+    second: Option<Paced>,
+    minute: Option<Gcra>,
+    hour: Option<WindowCounter>,
+    day: Option<WindowCounter>,
+    slowed: Option<Slowed>,
+    /// Stands still until then ("come back in 60 seconds").
+    paused_until: Monotonic,
+    open_envelopes: u64,
+    /// Marks since `measured_from`, and the rate of the last whole second.
+    measured: u64,
+    measured_from: Monotonic,
+    rate: f64,
+}
+
+#[derive(Clone, Debug)]
+struct Paced {
+    now: Gcra,
+    ceiling: Gcra,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+impl Limit {
+    fn new(rate: RateLimits, start: Start, now: Monotonic) -> Limit {
+        let pace = |n: u32, window| match start {
+            Start::Fresh => Gcra::fresh(n, window),
+            Start::Restarted => Gcra::exhausted(n, window, now),
+        };
+        Limit {
+            second: rate.per_second.map(|n| Paced { now: pace(n, SECOND), ceiling: Gcra::fresh(n, SECOND) }),
+            minute: rate.per_minute.map(|n| pace(n, MINUTE)),
+            hour: rate.per_hour.map(|n| WindowCounter::new(n, HOUR)),
+            day: rate.per_day.map(|n| WindowCounter::new(n, DAY)),
+            ..Limit::default()
+        }
+    }
+
+    /// Permits free now, and when one is.
+    fn state(&mut self, now: Monotonic) -> (u64, Monotonic) {
+        let mut free = if self.paused_until > now { 0 } else { u64::MAX };
+        let mut at = self.paused_until.max(now);
+        for pace in self.second.iter().map(|p| &p.now).chain(self.minute.iter()) {
+            free = free.min(pace.free(now));
+            at = at.max(pace.free_at(now));
+        }
+        for window in self.hour.iter_mut().chain(self.day.iter_mut()) {
+            free = free.min(window.free(now));
+            at = at.max(window.free_at(now));
+        }
+        (free, at)
+    }
+
+    fn take(&mut self, now: Monotonic) {
+        for pace in self.second.iter_mut().map(|p| &mut p.now).chain(self.minute.iter_mut()) {
+            pace.take(now);
+        }
+        for window in self.hour.iter_mut().chain(self.day.iter_mut()) {
+            window.take(now);
+        }
+        if now.since(self.measured_from) >= SECOND {
+            self.rate = self.measured as f64 / now.since(self.measured_from).as_secs_f64();
+            self.measured = 0;
+            self.measured_from = now;
+        }
+        self.measured += 1;
+    }
+
+    fn apply_rate(&mut self, per_second: f64, now: Monotonic) {
+        match &mut self.second {
+            Some(paced) => {
+                let ceiling = paced.ceiling.clone();
+                paced.now.set_rate(per_second, &ceiling, now);
+            }
+            None => {
+                // Unlimited by configuration: the ceiling is as fast as a limit can be.
+                let ceiling = Gcra::fresh(crate::limits::RATE_MESSAGES_MAX, SECOND);
+                let mut pace = ceiling.clone();
+                pace.set_rate(per_second, &ceiling, now);
+                self.second = Some(Paced { now: pace, ceiling });
+            }
+        }
+    }
+
+    /// Long-run permits per second over the windows that pace; `None` is unlimited.
+    fn per_second(&self) -> Option<f64> {
+        let paces = self.second.iter().map(|p| p.now.per_second()).chain(self.minute.iter().map(Gcra::per_second));
+        paces.reduce(f64::min)
+    }
+}
+
+/// Limits of one connector. See the module's docs.
+#[derive(Debug, Default)]
+pub struct LimitsTable {
+    limits: HashMap<Scope, Limit>,
+}
+
+impl LimitsTable {
+    /// Adds or replaces a scope; one without limits costs nothing and is not kept.
+    pub fn set(&mut self, scope: Scope, rate: RateLimits, start: Start, now: Monotonic) {
+        if rate.is_unlimited() {
+            self.limits.remove(&scope);
+            return;
+        }
+        self.limits.insert(scope, Limit::new(rate, start, now));
+    }
+
+    pub fn remove(&mut self, scope: Scope) {
+        self.limits.remove(&scope);
+    }
+
+    pub fn is_limited(&self, scope: Scope) -> bool {
+        self.limits.contains_key(&scope)
+    }
+
+    /// Adds what earlier processes handed over in the hour and day windows of a scope.
+    pub fn restore(&mut self, scope: Scope, age: Duration, count: u32, now: Monotonic) {
+        if let Some(limit) = self.limits.get_mut(&scope) {
+            for window in limit.hour.iter_mut().chain(limit.day.iter_mut()) {
+                window.restore(age, count, now);
+            }
+        }
+    }
+
+    /// Permits that a message of these scopes could take now; `u64::MAX` if nothing limits it.
+    pub fn free(&mut self, scopes: &[Scope], now: Monotonic) -> Result<u64, Blocked> {
+        let mut free = u64::MAX;
+        let mut blocked: Option<Blocked> = None;
+        for scope in scopes {
+            let Some(limit) = self.limits.get_mut(scope) else {
+                continue;
+            };
+            let (scope_free, until) = limit.state(now);
+            free = free.min(scope_free);
+            if scope_free == 0 && blocked.is_none_or(|b| b.until < until) {
+                blocked = Some(Blocked { scope: *scope, until });
+            }
+        }
+        match blocked {
+            Some(blocked) => Err(blocked),
+            None => Ok(free),
+        }
+    }
+
+    /// Takes one permit of every scope, or none.
+    pub fn take(&mut self, scopes: &[Scope], now: Monotonic) -> Result<(), Blocked> {
+        self.free(scopes, now)?;
+        for scope in scopes {
+            if let Some(limit) = self.limits.get_mut(scope) {
+                limit.take(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether another envelope may be opened ahead of its permit (LT-4); counts it as open if so.
+    pub fn open_envelope(&mut self, scopes: &[Scope], now: Monotonic) -> bool {
+        for scope in scopes {
+            let Some(limit) = self.limits.get_mut(scope) else {
+                continue;
+            };
+            let (free, _) = limit.state(now);
+            if free <= limit.open_envelopes {
+                return false;
+            }
+        }
+        for scope in scopes {
+            if let Some(limit) = self.limits.get_mut(scope) {
+                limit.open_envelopes += 1;
+            }
+        }
+        true
+    }
+
+    /// An envelope that [`LimitsTable::open_envelope`] counted was marked, withdrawn or lost.
+    pub fn close_envelope(&mut self, scopes: &[Scope]) {
+        for scope in scopes {
+            if let Some(limit) = self.limits.get_mut(scope) {
+                limit.open_envelopes = limit.open_envelopes.saturating_sub(1);
+            }
+        }
+    }
+
+    /// The provider said "slow down": 0.7 of the measured rate, once a second at most. Answers the new rate. A scope that
+    /// had no limit was not measured here: there the caller's own figure (messages per second) counts.
+    pub fn slow_down(&mut self, scope: Scope, callers_rate: Option<f64>, now: Monotonic) -> Option<f64> {
+        let limit = self.limits.entry(scope).or_default();
+        if limit.slowed.as_ref().is_some_and(|s| now.since(s.changed) < SLOW_DOWN_EVERY) {
+            return None;
+        }
+        let running = now.since(limit.measured_from);
+        let own = if running >= SECOND || limit.rate == 0.0 {
+            limit.measured as f64 / running.as_secs_f64().max(1.0)
+        } else {
+            limit.rate
+        };
+        let measured = if own > 0.0 { own } else { callers_rate.unwrap_or(0.0) };
+        let before = limit.slowed.as_ref().map_or(measured, |s| s.current.min(measured.max(SLOWED_PER_SECOND_MIN)));
+        let configured = limit.per_second().unwrap_or(f64::INFINITY);
+        let current = (before.min(configured) * SLOW_DOWN_FACTOR).max(SLOWED_PER_SECOND_MIN);
+        let from = limit.slowed.as_ref().map_or(measured.max(current), |s| s.from);
+        limit.slowed = Some(Slowed { from, current, changed: now });
+        limit.apply_rate(current, now);
+        Some(current)
+    }
+
+    /// The provider named a time: nothing in this scope before.
+    pub fn pause(&mut self, scope: Scope, until: Monotonic) {
+        let limit = self.limits.entry(scope).or_default();
+        limit.paused_until = limit.paused_until.max(until);
+    }
+
+    /// Undoes slow-downs step by step; to be called about once a second. Answers the scopes whose rate changed.
+    pub fn recover(&mut self, now: Monotonic) -> Vec<(Scope, Option<f64>)> {
+        let mut changed = Vec::new();
+        for (scope, limit) in &mut self.limits {
+            let Some(slowed) = &mut limit.slowed else { continue };
+            if now.since(slowed.changed) < RECOVER_EVERY {
+                continue;
+            }
+            slowed.changed = now;
+            slowed.current += slowed.from.max(1.0) / 10.0;
+            let (current, done) = (slowed.current, slowed.current >= slowed.from * 2.0);
+            if done {
+                // Twice what it was slowed from without a complaint: back to the configured limit.
+                limit.slowed = None;
+                limit.apply_rate(f64::from(crate::limits::RATE_MESSAGES_MAX), now);
+            } else {
+                limit.apply_rate(current, now);
+            }
+            changed.push((*scope, limit.per_second()));
+        }
+        changed
+    }
+
+    /// Long-run permits per second of a scope now; `None` is unlimited.
+    pub fn per_second(&self, scope: Scope) -> Option<f64> {
+        self.limits.get(&scope).and_then(Limit::per_second)
+    }
+
+    /// Sets the pace of a scope (an operator's or a provider's word), never above what is configured.
+    pub fn set_rate(&mut self, scope: Scope, per_second: f64, now: Monotonic) {
+        self.limits.entry(scope).or_default().apply_rate(per_second.max(SLOWED_PER_SECOND_MIN), now);
+    }
+
+    /// Messages taken in the current hour and day of a scope, for the journal's counts.
+    pub fn taken(&mut self, scope: Scope, now: Monotonic) -> (u64, u64) {
+        let Some(limit) = self.limits.get_mut(&scope) else {
+            return (0, 0);
+        };
+        let hour = limit.hour.as_mut().map_or(0, |w| w.taken(now));
+        (hour, limit.day.as_mut().map_or(0, |w| w.taken(now)))
+    }
+}
+
+/// [`LimitsTable`] for lanes on several threads.
+#[derive(Debug, Default)]
+pub struct SharedLimits(Mutex<LimitsTable>);
+
+impl SharedLimits {
+    /// Runs `f` with the table locked; `f` is short and never waits.
+    pub fn with<T>(&self, f: impl FnOnce(&mut LimitsTable) -> T) -> T {
+        f(&mut self.0.lock())
+    }
+
+    /// The scopes among these that have limits: what a lane needs to ask for; empty means no lock is taken per message.
+    pub fn limited(&self, scopes: &[Scope]) -> Scopes {
+        let table = self.0.lock();
+        scopes.iter().copied().filter(|s| table.is_limited(*s)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NANOS: u64 = 1_000_000_000;
+
+    fn per_second(n: u32) -> RateLimits {
+        RateLimits { per_second: Some(n), ..RateLimits::default() }
+    }
+
+    fn at(seconds: f64) -> Monotonic {
+        Monotonic((seconds * NANOS as f64) as u64)
+    }
+
+    const CLASS: Scope = Scope::Class(ClassId(1));
+    const CAMPAIGN: Scope = Scope::Campaign(RunId(7));
+
+    #[test]
+    fn all_or_nothing_and_who_blocks() {
+        let mut table = LimitsTable::default();
+        table.set(Scope::Connector, per_second(100), Start::Fresh, at(0.0));
+        table.set(CLASS, per_second(1), Start::Fresh, at(0.0));
+        let scopes = scopes_of(ClassId(1), RunId(7));
+        assert_eq!(table.take(&scopes, at(0.0)), Ok(()), "both have a permit");
+        assert_eq!(table.take(&scopes, at(0.1)), Err(Blocked { scope: CLASS, until: at(1.0) }), "the class blocks");
+        let others = scopes_of(ClassId(0), RunId(7));
+        assert_eq!(table.take(&others, at(0.1)), Ok(()), "a refused take cost the connector nothing");
+        assert_eq!(table.free(&[CAMPAIGN], at(0.1)), Ok(u64::MAX), "a scope without a limit is unlimited");
+    }
+
+    #[test]
+    fn restarts_are_conservative() {
+        let mut table = LimitsTable::default();
+        table.set(Scope::Connector, per_second(100), Start::Restarted, at(0.0));
+        assert!(table.take(&[Scope::Connector], at(0.99)).is_err(), "exhausted for a whole window");
+        assert!(table.take(&[Scope::Connector], at(1.0)).is_ok(), "then open");
+    }
+
+    #[test]
+    fn envelopes_need_more_permits_than_are_open() {
+        let mut table = LimitsTable::default();
+        table.set(Scope::Connector, per_second(1_000), Start::Fresh, at(0.0));
+        let scopes = [Scope::Connector];
+        for n in 0..10 {
+            assert!(table.open_envelope(&scopes, at(0.0)), "envelope {n} of a burst of ten");
+        }
+        assert!(!table.open_envelope(&scopes, at(0.0)), "no more envelopes than permits");
+        table.close_envelope(&scopes);
+        assert!(table.open_envelope(&scopes, at(0.0)), "one closed, one may open");
+        table.set(Scope::Connector, per_second(100), Start::Fresh, at(0.0));
+        table.take(&scopes, at(0.0)).expect("a permit");
+        assert!(!table.open_envelope(&scopes, at(0.005)), "in spaced mode there is no permit ahead");
+    }
+
+    #[test]
+    fn slowing_down_and_back() {
+        let mut table = LimitsTable::default();
+        table.set(Scope::Connector, per_second(1_000), Start::Fresh, at(0.0));
+        let mut sent = 0;
+        for step in 0..2_000 {
+            while table.take(&[Scope::Connector], at(f64::from(step) / 1_000.0)).is_ok() {
+                sent += 1;
+            }
+        }
+        let slowed = table.slow_down(Scope::Connector, None, at(2.0)).expect("the first complaint counts");
+        assert!((600.0..=720.0).contains(&slowed), "0.7 of about {} a second, got {slowed}", sent / 2);
+        assert_eq!(table.slow_down(Scope::Connector, None, at(2.5)), None, "one decision a second");
+        let mut now = 2.0;
+        while table.limits[&Scope::Connector].slowed.is_some() {
+            now += 31.0;
+            table.recover(at(now));
+            assert!(
+                table.per_second(Scope::Connector).is_some_and(|r| r <= 1_000.0),
+                "never above the configured limit"
+            );
+            assert!(now < 10_000.0, "recovery ends");
+        }
+        assert!(table.per_second(Scope::Connector).is_some_and(|r| r > 980.0), "back at the configured limit");
+    }
+
+    #[test]
+    fn an_unlimited_scope_can_be_slowed_and_paused() {
+        let mut table = LimitsTable::default();
+        for i in 0..100 {
+            table.take(&[CLASS], at(f64::from(i) / 100.0)).expect("unlimited");
+        }
+        assert_eq!(table.slow_down(CLASS, Some(100.0), at(1.0)), Some(70.0), "the caller's measure counts");
+        assert!(table.take(&[CLASS], at(1.0)).is_err(), "held");
+        table.pause(CLASS, at(500.0));
+        assert_eq!(table.take(&[CLASS], at(400.0)), Err(Blocked { scope: CLASS, until: at(500.0) }), "paused");
+    }
+
+    #[test]
+    fn hours_hold_across_a_restart() {
+        let mut table = LimitsTable::default();
+        let limit = RateLimits { per_hour: Some(10), ..RateLimits::default() };
+        table.set(CLASS, limit, Start::Restarted, at(0.0));
+        table.restore(CLASS, Duration::from_secs(600), 9, at(0.0));
+        assert!(table.take(&[CLASS], at(0.0)).is_ok(), "the tenth of the hour");
+        assert!(table.take(&[CLASS], at(2_900.0)).is_err(), "the eleventh");
+        assert_eq!(table.taken(CLASS, at(1.0)), (10, 0), "counted");
+        assert!(table.take(&[CLASS], at(3_100.0)).is_ok(), "nine have left the window");
+    }
+
+    proptest! {
+        #[test]
+        fn every_scope_keeps_its_limit(
+            connector in 1u32..400, class in 1u32..400, campaign in 1u32..400,
+            steps in prop::collection::vec((0u64..30_000_000, 0u16..2, 0u32..2, 1u8..20, prop::bool::weighted(0.05)), 1..300),
+        ) {
+            let mut table = LimitsTable::default();
+            table.set(Scope::Connector, per_second(connector), Start::Fresh, at(0.0));
+            table.set(CLASS, per_second(class), Start::Fresh, at(0.0));
+            table.set(Scope::Campaign(RunId(1)), per_second(campaign), Start::Fresh, at(0.0));
+            let mut marks: HashMap<Scope, Vec<u64>> = HashMap::new();
+            let mut now = 0;
+            for (pause, class_id, run, asks, complain) in steps {
+                now += pause;
+                let scopes = scopes_of(ClassId(class_id), RunId(run));
+                for _ in 0..asks {
+                    if table.take(&scopes, Monotonic(now)).is_ok() {
+                        scopes.iter().for_each(|s| marks.entry(*s).or_default().push(now));
+                    }
+                }
+                if complain {
+                    table.slow_down(Scope::Connector, None, Monotonic(now));
+                }
+                table.recover(Monotonic(now));
+            }
+            for (scope, n) in [(Scope::Connector, connector), (CLASS, class), (Scope::Campaign(RunId(1)), campaign)] {
+                let marks = marks.get(&scope).cloned().unwrap_or_default();
+                for (i, from) in marks.iter().enumerate() {
+                    let within = marks[i..].iter().take_while(|m| **m < from + NANOS).count();
+                    prop_assert!(within <= n as usize, "{scope:?}: {within} marks in a second of {n}");
+                }
+            }
+        }
+    }
+}

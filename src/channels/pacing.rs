@@ -1,0 +1,338 @@
+//! Pacing of one limit: how many permits are free now, and when the next one is.
+//!
+//! Owns the state of one limit and no clock: the time is passed in. Two forms. [`Gcra`] paces windows up to a minute
+//! (generic cell rate algorithm, ITU-T I.371; the theoretical arrival time is one word): even spacing up to
+//! `PACED_PER_SECOND_MAX`, above that a burst of N/100 at a rate of 0.99 N. [`WindowCounter`] counts hours and days.
+//!
+//! Invariants: PC-1 at most N permits are taken in every half-open window, for any pattern of asking (promise 5);
+//! PC-2 a limiter made *exhausted* gives nothing until a whole window has passed; PC-3 `take` succeeds exactly if `free`
+//! was not zero; PC-4 a change of rate frees nothing: the next permit comes no earlier than it would have and at least one
+//! new spacing away, and never faster than the configured ceiling.
+//!
+//! Must not know scopes, lanes, or who asks.
+
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+use crate::limits::PACED_PER_SECOND_MAX;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Generic cell rate algorithm for at most `n` permits per window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gcra {
+    /// Nanoseconds between two permits in the long run.
+    spacing: u64,
+    /// Permits that may be taken at one instant after a pause.
+    burst: u64,
+    /// Theoretical arrival time of the next permit, nanoseconds of the monotonic clock.
+    next: u64,
+}
+
+impl Gcra {
+    /// At most `n` (≥ 1) permits per `window`; everything is free at once.
+    pub fn fresh(n: u32, window: Duration) -> Gcra {
+        let (spacing, burst) = shape(n, window);
+        Gcra { spacing, burst, next: 0 }
+    }
+
+    /// As [`Gcra::fresh`], but nothing is free before a whole window has passed: whatever was handed over just before a
+    /// restart is then out of the window.
+    pub fn exhausted(n: u32, window: Duration, now: Monotonic) -> Gcra {
+        let (spacing, burst) = shape(n, window);
+        // `free` counts how far `next` lies behind the burst's horizon: with `next` beyond the window's end by the
+        // burst, the first permit is free exactly at its end.
+        let next = now.plus(window).0.saturating_add((burst - 1).saturating_mul(spacing));
+        Gcra { spacing, burst, next }
+    }
+
+    /// Permits that could be taken at `now`.
+    pub fn free(&self, now: Monotonic) -> u64 {
+        let horizon = now.0.saturating_add((self.burst - 1).saturating_mul(self.spacing));
+        let next = self.next.max(now.0);
+        if horizon < next { 0 } else { (horizon - next) / self.spacing + 1 }
+    }
+
+    /// When at least one permit is free; not later than `now` if one is.
+    pub fn free_at(&self, now: Monotonic) -> Monotonic {
+        let earliest = self.next.saturating_sub((self.burst - 1).saturating_mul(self.spacing));
+        Monotonic(earliest.max(now.0))
+    }
+
+    /// Takes one permit; the caller has seen that one is free.
+    pub fn take(&mut self, now: Monotonic) {
+        self.next = self.next.max(now.0).saturating_add(self.spacing);
+    }
+
+    /// A slower or faster rate in messages per second from now on; debt is kept in units of permits.
+    pub fn set_rate(&mut self, per_second: f64, ceiling: &Gcra, now: Monotonic) {
+        let wanted = (SECOND as f64 / per_second.max(f64::MIN_POSITIVE)).ceil();
+        let spacing = if wanted >= 1e18 { 1_000_000_000_000_000_000 } else { wanted as u64 }.max(ceiling.spacing);
+        let burst = if spacing == ceiling.spacing { ceiling.burst } else { 1 };
+        let free_at = self.free_at(now).0;
+        self.spacing = spacing;
+        self.burst = burst;
+        // The next permit comes when it would have come, and at least one new spacing away: a faster rate never frees
+        // more than its own burst, a slower one bites at once.
+        let earliest = if free_at > now.0 { free_at } else { now.0 };
+        self.next = earliest.saturating_add(burst.saturating_mul(spacing));
+    }
+
+    /// Permits per second in the long run.
+    pub fn per_second(&self) -> f64 {
+        SECOND as f64 / self.spacing as f64
+    }
+}
+
+/// Spacing (ns) and burst for at most `n` permits per half-open window.
+///
+/// Even spacing of ⌈W/n⌉ gives n marks in `[0, W)`. A burst of b = ⌊n/100⌋ refilled at spacing t = ⌈W/⌈0.99 n⌉⌉ gives at
+/// most b + ⌈W/t⌉ − 1 < b + ⌈0.99 n⌉ + 1 − 1, and ⌊n/100⌋ + ⌈99 n/100⌉ = n.
+fn shape(n: u32, window: Duration) -> (u64, u64) {
+    let n = u64::from(n.max(1));
+    let nanos = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX).max(1);
+    let paced_max = u128::from(PACED_PER_SECOND_MAX) * u128::from(nanos) / u128::from(SECOND);
+    if u128::from(n) <= paced_max.max(1) {
+        return (nanos.div_ceil(n), 1);
+    }
+    let refill = (n * 99).div_ceil(100).max(1);
+    (nanos.div_ceil(refill), (n / 100).max(1))
+}
+
+/// At most `n` permits in every window, counted in slices; for hours and days, where spacing is not what is wanted.
+///
+/// Conservative: the oldest slice counts whole until it has wholly left the window, so a permit comes back up to one
+/// slice late and never early.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowCounter {
+    n: u64,
+    slice: u64,
+    /// Number of the newest slice in `counts`; slices are numbered so that the time before the start has room.
+    newest: u64,
+    /// Ring, by slice number.
+    counts: [u32; SLICES],
+    sum: u64,
+}
+
+/// Slices that a window and its border take: 60 whole ones and the one that is leaving.
+const SLICES: usize = 61;
+
+impl WindowCounter {
+    pub fn new(n: u32, window: Duration) -> WindowCounter {
+        let nanos = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
+        let slice = nanos.div_ceil(SLICES as u64 - 1).max(1);
+        WindowCounter { n: u64::from(n.max(1)), slice, newest: SLICES as u64, counts: [0; SLICES], sum: 0 }
+    }
+
+    /// Slice of `now`; times before the start of the process are slices below `SLICES`.
+    fn slice_of(&self, now: Monotonic) -> u64 {
+        now.0 / self.slice + SLICES as u64
+    }
+
+    fn roll(&mut self, now: Monotonic) {
+        let current = self.slice_of(now);
+        let gone = current.saturating_sub(self.newest).min(SLICES as u64);
+        for k in 1..=gone {
+            let place = ((self.newest + k) % SLICES as u64) as usize;
+            self.sum -= u64::from(self.counts[place]);
+            self.counts[place] = 0;
+        }
+        // After a long pause every slice has been emptied, whatever its number.
+        self.newest = self.newest.max(current);
+    }
+
+    /// Adds what earlier processes handed over `age` ago (journaled counts, plus one for every row of a claim that was
+    /// unsettled at the crash, at age zero).
+    pub fn restore(&mut self, age: Duration, count: u32, now: Monotonic) {
+        self.roll(now);
+        let back = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX) / self.slice;
+        if back >= SLICES as u64 {
+            return;
+        }
+        let place = ((self.newest.saturating_sub(back)) % SLICES as u64) as usize;
+        self.counts[place] = self.counts[place].saturating_add(count);
+        self.sum = self.counts.iter().map(|c| u64::from(*c)).sum();
+    }
+
+    pub fn free(&mut self, now: Monotonic) -> u64 {
+        self.roll(now);
+        self.n.saturating_sub(self.sum)
+    }
+
+    /// When a permit is free again.
+    pub fn free_at(&mut self, now: Monotonic) -> Monotonic {
+        self.roll(now);
+        let mut left = self.sum;
+        let mut slice = self.newest.saturating_sub(SLICES as u64 - 1);
+        while left >= self.n && slice <= self.newest {
+            left -= u64::from(self.counts[(slice % SLICES as u64) as usize]);
+            slice += 1;
+        }
+        if slice + SLICES as u64 <= self.newest + 1 {
+            return now;
+        }
+        // The last slice that had to leave is `slice - 1`; it leaves when slice number `slice - 1 + SLICES` begins.
+        Monotonic((slice - 1).saturating_mul(self.slice).max(now.0))
+    }
+
+    pub fn take(&mut self, now: Monotonic) {
+        self.roll(now);
+        let place = (self.newest % SLICES as u64) as usize;
+        self.counts[place] = self.counts[place].saturating_add(1);
+        self.sum += 1;
+    }
+
+    /// Permits taken in the current window.
+    pub fn taken(&mut self, now: Monotonic) -> u64 {
+        self.roll(now);
+        self.sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(nanos: u64) -> Monotonic {
+        Monotonic(nanos)
+    }
+
+    /// The most marks in any half-open window that starts at a mark.
+    fn most_in_window(marks: &[u64], window: u64) -> usize {
+        let mut from = 0;
+        let mut most = 0;
+        for (i, mark) in marks.iter().enumerate() {
+            while marks[from] + window <= *mark {
+                from += 1;
+            }
+            most = most.max(i - from + 1);
+        }
+        most
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_n_in_any_second(
+            n in prop_oneof![1u32..300, 300u32..3_000],
+            steps in prop::collection::vec((0u64..40_000_000, 1u32..40), 1..400),
+        ) {
+            let mut pace = Gcra::fresh(n, Duration::from_secs(1));
+            let (mut now, mut marks) = (0u64, Vec::new());
+            for (pause, asks) in steps {
+                now += pause;
+                for _ in 0..asks {
+                    if pace.free(at(now)) > 0 {
+                        pace.take(at(now));
+                        marks.push(now);
+                    }
+                }
+            }
+            prop_assert!(most_in_window(&marks, SECOND) <= n as usize, "{} marks in a second of {}", most_in_window(&marks, SECOND), n);
+        }
+
+        #[test]
+        fn a_greedy_sender_gets_nearly_all_and_never_more(n in 1u32..5_000) {
+            let mut pace = Gcra::fresh(n, Duration::from_secs(1));
+            let (mut now, mut marks) = (0u64, Vec::new());
+            while now < 3 * SECOND {
+                now = pace.free_at(at(now)).0;
+                prop_assert!(pace.free(at(now)) > 0, "free at the time that free_at named");
+                pace.take(at(now));
+                marks.push(now);
+            }
+            prop_assert!(most_in_window(&marks, SECOND) <= n as usize, "limit {}", n);
+            let rate = (marks.len() - 1) as f64 / 3.0;
+            prop_assert!(rate >= f64::from(n) * 0.98 - 1.0, "rate {} of {}", rate, n);
+        }
+
+        #[test]
+        fn a_mark_follows_free(n in 1u32..2_000, asks in prop::collection::vec(0u64..20_000_000, 1..200)) {
+            let mut pace = Gcra::exhausted(n, Duration::from_secs(1), at(7));
+            let mut now = 7;
+            for pause in asks {
+                now += pause;
+                let free = pace.free(at(now));
+                prop_assert_eq!(free > 0, pace.free_at(at(now)).0 <= now, "free and free_at agree");
+                if now < 7 + SECOND {
+                    prop_assert_eq!(free, 0, "exhausted until a whole window has passed");
+                }
+                if free > 0 {
+                    pace.take(at(now));
+                    prop_assert_eq!(pace.free(at(now)), free - 1, "one permit less");
+                }
+            }
+        }
+
+        #[test]
+        fn windows_count_exactly(
+            n in 1u32..50,
+            steps in prop::collection::vec((0u64..400, 1u32..20), 1..200),
+        ) {
+            let hour = Duration::from_secs(3_600);
+            let mut counter = WindowCounter::new(n, hour);
+            let (mut now, mut marks) = (0u64, Vec::new());
+            for (pause_seconds, asks) in steps {
+                now += pause_seconds * SECOND;
+                for _ in 0..asks {
+                    if counter.free(at(now)) > 0 {
+                        counter.take(at(now));
+                        marks.push(now);
+                    } else {
+                        let free_at = counter.free_at(at(now));
+                        prop_assert!(free_at.0 > now, "nothing free now, so later");
+                        prop_assert!(counter.clone().free(free_at) > 0, "free at the time it names");
+                    }
+                }
+            }
+            prop_assert!(most_in_window(&marks, 3_600 * SECOND) <= n as usize, "limit {} per hour", n);
+        }
+    }
+
+    #[test]
+    fn exhausted_opens_exactly_after_the_window() {
+        for n in [1, 10, 200, 1_000] {
+            let pace = Gcra::exhausted(n, Duration::from_secs(1), at(5));
+            assert_eq!(pace.free(at(5 + SECOND - 1)), 0, "limit {n}: nothing within the window");
+            assert!(pace.free(at(5 + SECOND)) >= 1, "limit {n}: open at its end");
+        }
+    }
+
+    #[test]
+    fn a_minute_is_paced_too() {
+        let mut pace = Gcra::fresh(30, Duration::from_secs(60));
+        pace.take(at(0));
+        assert_eq!(pace.free_at(at(0)), at(2 * SECOND), "30 a minute is one every two seconds");
+    }
+
+    #[test]
+    fn slowing_down_bites_at_once_and_the_ceiling_holds() {
+        let ceiling = Gcra::fresh(1_000, Duration::from_secs(1));
+        let mut pace = ceiling.clone();
+        pace.set_rate(2.0, &ceiling, at(SECOND));
+        assert_eq!(pace.free(at(SECOND)), 0, "the burst is gone");
+        assert_eq!(pace.free_at(at(SECOND)), at(SECOND + SECOND / 2), "one every half second");
+        pace.set_rate(1e9, &ceiling, at(SECOND));
+        assert_eq!((pace.spacing, pace.burst), (ceiling.spacing, ceiling.burst), "never faster than configured");
+    }
+
+    #[test]
+    fn counts_of_earlier_processes_hold() {
+        let hour = Duration::from_secs(3_600);
+        let mut counter = WindowCounter::new(100, hour);
+        counter.restore(Duration::from_secs(1_800), 60, at(0));
+        counter.restore(Duration::ZERO, 40, at(0));
+        counter.restore(Duration::from_secs(8_000), 40, at(0));
+        assert_eq!(counter.free(at(0)), 0, "the hour is used up by the process before");
+        assert!(counter.free(at(1_800 * SECOND)) == 0 && counter.free(at(1_930 * SECOND)) == 60, "half an hour on");
+    }
+
+    #[test]
+    fn a_long_pause_empties_the_window() {
+        let mut counter = WindowCounter::new(5, Duration::from_secs(3_600));
+        (0..5).for_each(|_| counter.take(at(0)));
+        assert_eq!(counter.free(at(0)), 0, "used up");
+        assert_eq!(counter.free(at(40_000 * SECOND)), 5, "long after");
+    }
+}

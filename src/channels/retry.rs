@@ -1,0 +1,120 @@
+//! When a deferred message is tried again.
+//!
+//! Owns no state. Invariants: RT-1 the same row and attempt always get the same wait, whoever computes it and whenever
+//! (after a kill the schedule applies again); RT-2 no wait is beyond the deadline: what would be is given up now; RT-3 a
+//! provider's own "come back after" is honoured within bounds.
+//!
+//! Must not know rows, sets, or the journal.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::config::connectors::RetrySettings;
+use crate::limits::RETRY_WAIT_MAX;
+
+/// Waits are spread by up to this share, so that what was deferred together does not come back together.
+const JITTER_SHARE: f64 = 0.2;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextAttempt {
+    At(Timestamp),
+    /// The deadline comes first: rejected as `retry_deadline`.
+    GiveUp,
+}
+
+/// One deferral.
+#[derive(Clone, Copy, Debug)]
+pub struct Deferral {
+    /// Attempts that were deferred so far, this one included (≥ 1).
+    pub attempts: u32,
+    pub first_attempt: Timestamp,
+    /// When the provider gave this answer.
+    pub deferred_at: Timestamp,
+    /// What the provider asked for, if it did.
+    pub asked: Option<Duration>,
+    /// Spreads rows: run, delivery and row, hashed.
+    pub seed: u64,
+}
+
+/// When to try again after `deferral`, by the connector's schedule.
+pub fn next_attempt(settings: &RetrySettings, deferral: &Deferral) -> NextAttempt {
+    let step = usize::try_from(deferral.attempts.max(1) - 1).unwrap_or(usize::MAX);
+    let planned = settings.schedule.get(step).or(settings.schedule.last()).copied().unwrap_or(RETRY_WAIT_MAX);
+    let spread = planned.mul_f64(JITTER_SHARE * unit(deferral.seed, deferral.attempts));
+    let wait = match deferral.asked {
+        Some(asked) => asked.max(planned.min(Duration::from_secs(1))) + spread,
+        None => planned + spread,
+    };
+    let due = deferral.deferred_at.plus(wait.min(RETRY_WAIT_MAX));
+    if due.saturating_since(deferral.first_attempt) > settings.deadline {
+        NextAttempt::GiveUp
+    } else {
+        NextAttempt::At(due)
+    }
+}
+
+/// A number in `[0, 1)` that only depends on its inputs (the finaliser of SplitMix64).
+fn unit(seed: u64, attempt: u32) -> f64 {
+    let mut z = seed.wrapping_add(u64::from(attempt).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn settings() -> RetrySettings {
+        RetrySettings {
+            schedule: [10, 100, 1_000].map(Duration::from_secs).to_vec(),
+            deadline: Duration::from_secs(5_000),
+        }
+    }
+
+    fn deferral(attempts: u32, at_seconds: i64) -> Deferral {
+        let time = |s: i64| Timestamp(s * 1_000);
+        Deferral { attempts, first_attempt: time(0), deferred_at: time(at_seconds), asked: None, seed: 42 }
+    }
+
+    fn wait_seconds(d: Deferral) -> Option<f64> {
+        match next_attempt(&settings(), &d) {
+            NextAttempt::At(due) => Some(due.saturating_since(d.deferred_at).as_secs_f64()),
+            NextAttempt::GiveUp => None,
+        }
+    }
+
+    #[test]
+    fn the_schedule_is_followed_and_its_last_step_repeats() {
+        for (attempts, planned) in [(1, 10.0), (2, 100.0), (3, 1_000.0), (4, 1_000.0), (900, 1_000.0)] {
+            let wait = wait_seconds(deferral(attempts, 0)).expect("within the deadline");
+            assert!((planned..planned * 1.2).contains(&wait), "attempt {attempts}: {wait} for {planned}");
+        }
+    }
+
+    #[test]
+    fn past_the_deadline_it_is_given_up() {
+        assert_eq!(wait_seconds(deferral(3, 4_500)), None, "the next attempt would come after the deadline");
+        assert!(wait_seconds(deferral(1, 4_500)).is_some(), "a short wait still fits");
+    }
+
+    #[test]
+    fn the_provider_is_heard_within_bounds() {
+        let asked = |seconds| Deferral { asked: Some(Duration::from_secs(seconds)), ..deferral(1, 0) };
+        let wait = wait_seconds(asked(60)).expect("a minute");
+        assert!((60.0..63.0).contains(&wait), "asked for a minute, got {wait}");
+        assert!(wait_seconds(asked(0)).is_some_and(|w| w >= 1.0), "no hot loop on zero");
+        assert_eq!(wait_seconds(asked(u64::MAX / 4)), None, "a year is beyond the deadline");
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_row_waits_the_same_and_rows_spread(seed in any::<u64>(), attempts in 1u32..50) {
+            let d = Deferral { seed, attempts, ..deferral(attempts, 0) };
+            prop_assert_eq!(next_attempt(&settings(), &d), next_attempt(&settings(), &d), "deterministic");
+            prop_assert!((0.0..1.0).contains(&unit(seed, attempts)), "in the unit interval");
+        }
+    }
+}
