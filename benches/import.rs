@@ -94,9 +94,9 @@ fn read_bare(file: &Path) -> u64 {
 /// User and system time of the process so far, and its resident anonymous memory in MiB (now, peak of all kinds).
 fn usage() -> (Duration, u64, u64) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let ticks: Vec<u64> = stat.rsplit(") ").next().unwrap().split(' ').filter_map(|f| f.parse().ok()).collect();
-    // Fields 14 and 15 of proc(5), of which the first three are cut off and the state is no number.
-    let cpu = Duration::from_millis((ticks[10] + ticks[11]) * 10);
+    // Fields 14 and 15 of proc(5); the first two are cut off.
+    let ticks = |at: usize| stat.rsplit(") ").next().and_then(|s| s.split(' ').nth(at)?.parse::<u64>().ok()).unwrap_or(0);
+    let cpu = Duration::from_millis((ticks(11) + ticks(12)) * 10);
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let field = |name: &str| {
         let line = status.lines().find(|l| l.starts_with(name)).unwrap_or("0");
@@ -116,7 +116,8 @@ fn once(rows: usize) {
     let bare = begin.elapsed();
     assert_eq!(read, rows as u64, "all rows");
     println!("csv crate alone     {:>9.0} rows/s", rows as f64 / bare.as_secs_f64());
-    for (number, file, what) in [(1, &first, "into an empty base"), (2, &second, "as upserts, all changed")] {
+    let turns = std::env::var("IMPORT_TURNS").ok().and_then(|t| t.parse().ok()).unwrap_or(2);
+    for (number, file, what) in [(1, &first, "into an empty base"), (2, &second, "as upserts, all changed")].into_iter().take(turns) {
         let cpu = usage().0;
         let begin = Instant::now();
         let progress = import(&store, number, file);

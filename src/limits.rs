@@ -72,6 +72,20 @@ pub const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
 pub const SNAPSHOT_AFTER_BYTES: u64 = 128 * 1024 * 1024;
 /// How often the committer looks at the journal.
 pub const COMMITTER_TICK: Duration = Duration::from_millis(500);
+/// How long it is remembered when a row was accepted, to tell a scanner's click from a reader's.
+pub const RECENT_ACCEPTED: Duration = Duration::from_secs(5);
+/// Reports of accepted rows that are remembered for that.
+pub const RECENT_REPORTS_MAX: usize = 8_192;
+/// Messages whose table of links is kept compiled.
+pub const TRACKED_MESSAGES_MAX: usize = 256;
+/// Seed addresses of one test send.
+pub const TEST_ADDRESSES_MAX: usize = 100;
+/// Longest wait for the answer to a test send.
+pub const TEST_SEND_WAIT: Duration = Duration::from_secs(60);
+/// How often the progress of live runs is measured.
+pub const PULSE_TICK: Duration = Duration::from_millis(250);
+/// Longest wait of a pause or stop for the answers of what is on the wire.
+pub const ACT_WAIT: Duration = Duration::from_secs(5);
 /// Tracking events that may wait for their group.
 pub const TRACKED_EVENTS_MAX: usize = 20_000;
 /// How long a tracking event waits for company before its fact is written.
@@ -180,6 +194,15 @@ pub const GRANT_UNUSED_MAX: Duration = Duration::from_secs(1);
 pub const GRANT_SHARE_MIN: usize = 100;
 /// Messages of one BDAT window: what is unknown per connection if it breaks after the write.
 pub const BDAT_WINDOW_MESSAGES: usize = 4;
+/// Bytes of a message above which its body is written before the mark and only the final dot after it: what breaks off
+/// in a large body is then no unknown. Below it one write carries both.
+pub const BODY_AT_ONCE_BYTES_MAX: usize = 256 * 1024;
+/// A lane looks this often whether it should end, while it waits for the provider.
+pub const LANE_TICK: Duration = Duration::from_millis(250);
+/// How long an ending lane waits for answers to what it has handed over; then they are unknown.
+pub const LANE_CLOSING_MAX: Duration = Duration::from_secs(10);
+/// How long a lane waits for the answer to QUIT.
+pub const QUIT_MAX: Duration = Duration::from_secs(2);
 /// Longest pause of a lane between two attempts to connect.
 pub const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(60);
 /// First pause of a lane after a failed connection; doubles up to the longest.
@@ -201,6 +224,8 @@ pub const INBOX_CONNECTIONS_MAX: usize = 1_024;
 pub const SAMPLES_PER_CLASS: usize = 10;
 /// Running campaigns whose series are rendered at a scrape.
 pub const METRIC_CAMPAIGNS_MAX: usize = 200;
+/// How long the series of an ended campaign are still rendered, so that its last values are scraped.
+pub const METRIC_CAMPAIGNS_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Nodes of one flow: a journey on a screen has tens; the rest is headroom for generated grids.
 pub const FLOW_NODES_MAX: usize = 1_000;
 /// Edges of one flow: a node may have a few exits.

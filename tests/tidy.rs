@@ -4,6 +4,8 @@
 //! The table of import directions is that of ARCHITECTURE.md, as data. The checker is itself checked on bad samples, so
 //! that it can fail.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 #[path = "tidy/check.rs"]
 mod check;
 #[path = "tidy/imports.rs"]

@@ -32,7 +32,7 @@ pub struct Base<'a> {
 }
 
 /// Attributes of [`Columns::Full`]: name, type, index.
-pub const ATTRIBUTES: [(&str, &str, &str); 11] = [
+pub const ATTRIBUTES: [(&str, &str, &str); 13] = [
     ("first_name", "text", "none"),
     ("last_name", "text", "none"),
     ("country", "text", "values"),
@@ -43,6 +43,8 @@ pub const ATTRIBUTES: [(&str, &str, &str); 11] = [
     ("interests", "list", "none"),
     ("last_login", "date_time", "bit_sliced"),
     ("referral_code", "text", "none"),
+    ("company", "text", "none"),
+    ("member_since", "text", "none"),
     ("batch", "text", "values"),
 ];
 
@@ -109,7 +111,7 @@ pub fn write_file(base: &Base<'_>, path: &Path, progress: impl FnMut(u64)) -> io
 /// Writes the base; `progress` hears the row number every thousand rows.
 pub fn write(base: &Base<'_>, out: &mut impl Write, mut progress: impl FnMut(u64)) -> io::Result<()> {
     let head: &[u8] = match base.columns {
-        Columns::Full => b"key,email,language,first_name,last_name,country,city,age,points,plan,interests,last_login,referral_code,batch\n",
+        Columns::Full => b"key,email,language,first_name,last_name,country,city,age,points,plan,interests,last_login,referral_code,company,member_since,batch\n",
         Columns::Ten => b"key,email,first_name,last_name,country,city,age,points,plan,last_login\n",
     };
     out.write_all(head)?;
@@ -138,9 +140,10 @@ fn row(base: &Base<'_>, i: u64, rng: &mut Rng, out: &mut impl Write) -> io::Resu
     let from = skewed(rng, INTERESTS.len());
     let to = (from + 1 + skewed(rng, 3)).min(INTERESTS.len());
     let (interests, code) = (INTERESTS[from..to].join("|"), rng.below(0x10_0000));
+    let since = 2009 + rng.below(17);
     writeln!(
         out,
-        "{key},{email},{language},{first},{last},{country},{city},{age},{points},{plan},{interests},{login},REF-{code:05X},{}",
+        "{key},{email},{language},{first},{last},{country},{city},{age},{points},{plan},{interests},{login},REF-{code:05X},{last} & {city} Ltd,{since},{}",
         base.batch
     )
 }
@@ -157,7 +160,7 @@ mod tests {
 
     #[test]
     fn rows_are_csv_with_the_columns_of_their_head() {
-        for (columns, width) in [(Columns::Full, 14), (Columns::Ten, 10)] {
+        for (columns, width) in [(Columns::Full, 16), (Columns::Ten, 10)] {
             let text = text(500, 1, columns);
             let mut reader = csv::Reader::from_reader(text.as_bytes());
             assert_eq!(reader.headers().unwrap().len(), width, "{columns:?}");

@@ -59,7 +59,7 @@ struct DataOptions {
     contacts: u64,
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Ten columns instead of fourteen
+    /// Ten columns instead of sixteen
     #[arg(long)]
     ten: bool,
     /// The file to write

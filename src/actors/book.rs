@@ -8,14 +8,19 @@
 //! Invariants: BK-1 no fact reaches the journal that the state refused, and none changes the state without reaching the
 //! journal's queue; BK-2 while the journal has no space, nothing new is committed but what ends claims.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use roaring::RoaringBitmap;
 
 use crate::clock::{Clock, Timestamp};
+use crate::limits::{RECENT_ACCEPTED, RECENT_REPORTS_MAX};
 use crate::journal::{Journal, JournalError, Status, Want};
+use crate::ids::RunId;
 use crate::ledger::batch::BootId;
+use crate::ledger::facts::Settled;
 use crate::ledger::{Fact, State, Violation, snapshot};
 
 #[derive(Debug, thiserror::Error)]
@@ -41,12 +46,14 @@ pub struct Book {
     narrowed: AtomicU64,
     /// Number of the newest fact that `state` holds; moved under its lock.
     last_seq: AtomicU64,
+    /// Who was accepted in the last seconds: a click that comes too soon is a machine's.
+    recent: Mutex<VecDeque<(RunId, Timestamp, RoaringBitmap)>>,
 }
 
 impl Book {
     pub fn new(state: State, journal: Journal, boot: BootId, clock: Arc<dyn Clock>) -> Book {
         let last_seq = AtomicU64::new(journal.written_seq());
-        Book { state: RwLock::new(state), journal, boot, clock, narrowed: AtomicU64::new(0), last_seq }
+        Book { state: RwLock::new(state), journal, boot, clock, narrowed: AtomicU64::new(0), last_seq, recent: Mutex::default() }
     }
 
     pub fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -77,6 +84,24 @@ impl Book {
         !matches!(self.journal.status(), Status::NoSpace { .. })
     }
 
+    fn remember(&self, settled: &Settled) {
+        if settled.accepted.is_empty() {
+            return;
+        }
+        let mut recent = self.recent.lock();
+        let oldest = Timestamp(settled.at.0 - i64::try_from(RECENT_ACCEPTED.as_millis()).unwrap_or(0));
+        while recent.len() >= RECENT_REPORTS_MAX || recent.front().is_some_and(|(_, at, _)| *at < oldest) {
+            recent.pop_front();
+        }
+        recent.push_back((settled.delivery.run, settled.at, settled.accepted.clone()));
+    }
+
+    /// When a row was accepted, if that was in the last seconds.
+    pub fn recently_accepted(&self, run: RunId, row: u32) -> Option<Timestamp> {
+        let recent = self.recent.lock();
+        recent.iter().rev().find(|(r, _, rows)| *r == run && rows.contains(row)).map(|(_, at, _)| *at)
+    }
+
     /// Applies a fact and queues it for the journal; answers its sequence number. Does not wait for the disk.
     pub fn commit(&self, fact: &Fact, want: Want) -> Result<u64, CommitError> {
         self.commit_by(|_| Ok(Some(fact.clone())), want).map(|seq| seq.unwrap_or(0))
@@ -97,6 +122,9 @@ impl Book {
         state.apply(&fact, self.boot).map_err(CommitError::from)?;
         if narrows(&fact) {
             self.narrowed.fetch_add(1, Ordering::Release);
+        }
+        if let Fact::Settled(settled) = &fact {
+            self.remember(settled);
         }
         let seq = self.journal.submit(fact.kind(), payload, want).map_err(CommitError::from)?;
         self.last_seq.store(seq, Ordering::Release);

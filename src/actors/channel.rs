@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 
@@ -73,6 +74,18 @@ impl ChannelActor {
         }
         self.steer_lanes(now);
         self.recover_rates(now);
+        self.judge_refusals(now);
+    }
+
+    /// Many refusals by policy among the answers are the sender's fault: the circuit opens.
+    fn judge_refusals(&self, now: Monotonic) {
+        let take = |counter: &AtomicU64| u32::try_from(counter.swap(0, Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let figures = &self.line.figures;
+        let refused = take(&figures.new_policy_refusals);
+        let answers = take(&figures.new_answers).max(refused);
+        if answers > 0 {
+            self.line.circuit.lock().answered(answers, refused, now);
+        }
     }
 
     /// Tells the fair queue which claimed rows have been marked or taken back since the last look.
@@ -165,7 +178,8 @@ impl ChannelActor {
                 self.line.circuit.lock().sender_refused(now);
                 self.take_back_all();
             }
-            LaneEvent::RoundTrip { duration } => figures.round_trips.record(duration),
+            // Counted where they happen, a mailbox message each would be too many.
+            LaneEvent::RoundTrip { .. } | LaneEvent::PolicyRefused { .. } => {}
         }
     }
 

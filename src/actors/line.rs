@@ -64,6 +64,9 @@ pub struct LineFigures {
     pub connect_failures: AtomicU64,
     pub throttled: AtomicU64,
     pub round_trips: RoundTrips,
+    /// Since the channel actor last looked.
+    pub new_answers: AtomicU64,
+    pub new_policy_refusals: AtomicU64,
     pub last_problem: Mutex<String>,
 }
 

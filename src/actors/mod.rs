@@ -12,6 +12,7 @@ pub mod committer;
 pub mod decide;
 pub mod lanes;
 pub mod line;
+pub mod pulse;
 pub mod tracker;
 
 use std::sync::Arc;

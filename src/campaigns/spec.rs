@@ -54,6 +54,14 @@ pub enum Kind {
     Single,
 }
 
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Single => "single",
+        }
+    }
+}
+
 /// What happens to a message that was handed over and never answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

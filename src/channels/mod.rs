@@ -10,8 +10,10 @@
 //! 2. It MUST give every message that it pulled back exactly once: by [`Feed::answer`] or, if not marked, by
 //!    [`Feed::hand_back`].
 //! 3. After a mark it MUST answer: with the provider's word, or with [`Outcome::Unknown`] if none will come.
-//! 4. It MUST answer `Rejected` and `Deferred` only on the provider's own word about this message. A lost connection, a
-//!    refusal of the session, or a time-out before the mark is a `hand_back`, and costs the message nothing.
+//! 4. It MUST answer `Rejected` and `Deferred` only on the provider's own word about this message, or if the message
+//!    cannot be put on this provider's wire at all (an extension it does not offer, an address that would end a command).
+//!    A lost connection, a refusal of the session, or a time-out before the mark is a `hand_back`, and costs the message
+//!    nothing.
 //! 5. On [`Mark::Withdrawn`] it MUST NOT hand over; if the transaction cannot be abandoned otherwise it MUST close the
 //!    connection before the byte of MUST 1.
 //! 6. On [`Mark::Hold`] it MAY keep an open transaction until then, at most `DATA_HOLD_MAX`, and then MUST act as in 5.
@@ -23,12 +25,18 @@
 //!
 //! What this module must not know: campaigns, segments, actors, HTTP.
 
-pub mod connector;
 pub mod circuit;
+pub mod connector;
+#[doc(hidden)]
+pub mod contract;
 pub mod fair;
+pub mod inbox;
 pub mod limits_table;
+pub mod null;
 pub mod pacing;
 pub mod retry;
+pub mod simulated;
+pub mod smtp;
 
 use std::time::Duration;
 
@@ -123,6 +131,9 @@ pub enum LaneEvent {
     TooManyConnections { reply: String },
     /// Authentication or policy refused the sender: open the circuit of the connector.
     SenderRefused { reply: String },
+    /// One message was refused by policy. A single one may be a recipient's own rule, so it opens nothing; a large share
+    /// of them is a sender's fault (`circuit::Circuit::answered`).
+    PolicyRefused { reply: String },
     /// Round trip of one message, from its mark to its answer.
     RoundTrip { duration: Duration },
 }
@@ -143,7 +154,8 @@ pub enum HandBack {
 pub trait Feed {
     /// The next released and rendered message of a class that has permits now.
     fn pull(&mut self, into: &mut OutMessage, now: Monotonic) -> Pull;
-    /// Resolves when [`Feed::pull`] may answer otherwise, or `until` has come, or the feed closes.
+    /// Resolves when [`Feed::pull`] may answer otherwise, or `until` has come, or the feed closes. At once if any of these
+    /// happened since the last pull. May be dropped before it resolves (lanes watch their connection beside it).
     async fn wait(&mut self, until: Option<Monotonic>);
     /// Whether the envelope of `message` may go out while `open` other envelopes are open on all lanes' behalf: true while
     /// every limit scope of it has more permits free now than envelopes open in it. Unlimited scopes always may.

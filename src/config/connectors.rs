@@ -265,6 +265,15 @@ impl ConnectorSettings {
         }
     }
 
+    /// Where it sends to, without secrets.
+    pub fn target(&self) -> String {
+        match self {
+            ConnectorSettings::Smtp(smtp) => format!("{}:{}", smtp.host, smtp.port),
+            ConnectorSettings::Inbox(_) => "the embedded inbox: nothing leaves the machine".to_owned(),
+            ConnectorSettings::Null(_) | ConnectorSettings::Simulated(_) => "nowhere".to_owned(),
+        }
+    }
+
     pub fn kind(&self) -> &'static str {
         match self {
             ConnectorSettings::Smtp(_) => "smtp",

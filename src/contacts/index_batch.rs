@@ -151,6 +151,10 @@ impl IndexBatch {
     /// The record of `row` changes from `old` to `new`.
     pub(crate) fn change(&mut self, row: u32, old: Option<Record<'_>>, new: Option<Record<'_>>) {
         self.touched.insert(row);
+        if let (None, Some(new)) = (old, new) {
+            new.raw_iter().for_each(|(id, bytes)| self.change_value(row, id, None, Some(bytes)));
+            return;
+        }
         let mut old = old.into_iter().flat_map(|r| r.raw_iter()).peekable();
         let mut new = new.into_iter().flat_map(|r| r.raw_iter()).peekable();
         loop {
@@ -203,6 +207,36 @@ impl IndexBatch {
         self.addresses.push(AddressChange { hash, add, row, channel });
     }
 
+    /// Sorts what can be sorted before the rows are known; for a batch that another one will absorb.
+    pub(crate) fn prepare(&mut self) {
+        self.addresses.sort_unstable();
+    }
+
+    /// Takes over the additions of `other`, whose rows are places in `rows`; `None` there drops what the row brings.
+    /// `other` has additions only, and is empty afterwards.
+    pub(crate) fn absorb(&mut self, other: &mut IndexBatch, rows: &[Option<u32>]) {
+        let row_of = |place: u32| rows.get(place as usize).copied().flatten();
+        self.touched.extend(rows.iter().flatten());
+        for (mine, theirs) in self.slots.iter_mut().zip(&mut other.slots) {
+            let (Some(mine), Some(theirs)) = (mine, theirs) else { continue };
+            if !theirs.used {
+                continue;
+            }
+            mine.used = true;
+            mine.present_add.extend(theirs.present_add.drain(..).filter_map(row_of));
+            mine.digits.extend(theirs.digits.drain(..).filter_map(|(place, digits)| Some((row_of(place)?, digits))));
+            for (text, id) in theirs.ids.drain() {
+                let delta = &mut theirs.values[id as usize];
+                mine.value(&text).add.extend(delta.add.drain(..).filter_map(row_of));
+            }
+            theirs.values.clear();
+            theirs.used = false;
+        }
+        let taken = other.addresses.drain(..).filter_map(|change| Some(AddressChange { row: row_of(change.row)?, ..change }));
+        self.addresses.extend(taken);
+        other.touched.clear();
+    }
+
     /// Writes all changes. Records must be in place already: rows that may have stopped sharing an address are read again.
     pub(crate) fn apply(&mut self, txn: &mut RwTxn<'_>, dbs: &Databases) -> Result<(), ContactsError> {
         if self.touched.is_empty() {
@@ -243,6 +277,9 @@ impl IndexBatch {
             texts.sort_unstable();
             for (text, at) in texts {
                 let delta = &mut slot.values[at as usize];
+                if delta.add.is_empty() && delta.remove.is_empty() {
+                    continue;
+                }
                 delta.add.sort_unstable();
                 delta.remove.sort_unstable();
                 index_keys::value(id, text, &mut key);

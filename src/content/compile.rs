@@ -347,6 +347,7 @@ impl<'a> Compiler<'a> {
         }
         match classified {
             Classified::Other(reason) => self.leave(field, place, written, reason),
+            _ if link.goes_on => self.leave(field, place, written, "a block tag follows directly; put a space or line end between"),
             _ if captured => self.leave(field, place, written, "inside captured output (set block, filter, macro, call)"),
             Classified::DynamicHost if off => self.leave(field, place, written, off_reason),
             Classified::DynamicHost => {
@@ -356,9 +357,7 @@ impl<'a> Compiler<'a> {
             }
             Classified::Static { .. } if off => self.leave(field, place, written, off_reason),
             Classified::Static { url, scheme, host } => {
-                let same = |l: &&TrackedLink| l.kind == links::LinkKind::Static && l.url == url && l.hidden == link.hidden;
-                let known = self.links.iter().find(same).map(|l| l.index);
-                let index = known.or_else(|| self.add_link(url, scheme, host, links::LinkKind::Static, link.hidden, place))?;
+                let index = self.add_link(url, scheme, host, links::LinkKind::Static, link.hidden, place)?;
                 Some(EditKind::Static(index))
             }
             Classified::Expression { scheme, host } => {
@@ -371,7 +370,7 @@ impl<'a> Compiler<'a> {
                     self.leave(field, place, written, off_reason);
                     return Some(EditKind::Expression(PLAIN_LINK));
                 }
-                let index = self.add_link(written.to_owned(), scheme, host, links::LinkKind::Expression, link.hidden, place)?;
+                let index = self.add_link(url, scheme, host, links::LinkKind::Expression, link.hidden, place)?;
                 Some(EditKind::Expression(index))
             }
         }
@@ -383,6 +382,7 @@ impl<'a> Compiler<'a> {
         None
     }
 
+    /// The index of a link in the table; links to the same address share one.
     fn add_link(
         &mut self,
         url: String,
@@ -392,6 +392,9 @@ impl<'a> Compiler<'a> {
         hidden: bool,
         place: (&str, &str, usize),
     ) -> Option<u16> {
+        if let Some(known) = self.links.iter().find(|l| l.kind == kind && l.url == url && l.hidden == hidden) {
+            return Some(known.index);
+        }
         let index = u16::try_from(self.links.len()).ok().filter(|i| usize::from(*i) < limits::LINKS_MAX);
         let Some(index) = index else {
             if self.links.len() == limits::LINKS_MAX {
@@ -410,7 +413,7 @@ impl<'a> Compiler<'a> {
             self.problems.field("too_many_pieces", "html", "the message has too many pieces of text", "use fewer expressions");
             return None;
         }
-        self.env.add_global("campaign", Value::from_iter([("name", self.context.campaign_name.as_str())]));
+        self.env.add_global("campaign", Value::from_pairs([("name", self.context.campaign_name.as_str())]));
         for (i, text) in self.program.captured_texts.iter().enumerate() {
             self.env.add_global(program::captured_name(i), Value::from_safe_string(text.clone()));
         }

@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn blocks_in_dropped_markup_stay_balanced() {
-        assert_eq!(text("<p {% if contact.key %}class=a{% endif %}>x</p>"), "{% if contact.key %}{% endif %}x\n");
+        assert_eq!(text("<p {% if contact.key %}class=a{% endif %}>x</p>"), "{% if contact.key %}{% endif %}\n\nx\n");
         assert_eq!(text("a < b &unknown; &#233;&eacute;"), "a < b &unknown; éé\n");
     }
 }

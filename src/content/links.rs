@@ -67,6 +67,8 @@ pub(super) struct FoundLink {
     pub range: Range<usize>,
     pub switched_off: bool,
     pub hidden: bool,
+    /// In text: a block tag or trimmed space follows without a space, so that the address may go on.
+    pub goes_on: bool,
 }
 
 /// The template with everything but its text overwritten.
@@ -102,7 +104,7 @@ pub(super) fn find_in_html(mask: &[u8]) -> Vec<FoundLink> {
             links.extend(tag.href());
         }
         at = match tag.name.as_slice() {
-            b"style" | b"script" => find_closing(mask, tag.end, &tag.name),
+            b"style" | b"script" if !tag.closing => find_closing(mask, tag.end, &tag.name),
             _ => tag.end,
         };
     }
@@ -197,6 +199,7 @@ impl<'m> Tag<'m> {
             range,
             switched_off: text(b"data-track").as_deref() == Some(b"off".as_slice()),
             hidden: self.value(b"hidden").is_some() || hides.iter().any(|h| find(&style, 0, h).is_some()),
+            goes_on: false,
         })
     }
 }
@@ -227,10 +230,11 @@ pub(super) fn find_in_text(mask: &[u8]) -> Vec<FoundLink> {
         let mut end = run(mask, start, |b| {
             b > b' ' && !matches!(b, b'<' | b'>' | b'"' | 0x7F) || b == PRINT_MASK
         });
+        let goes_on = mask.get(end) == Some(&BLOCK_MASK);
         while end > start && matches!(mask[end - 1], b'.' | b',' | b';' | b':' | b'!' | b'?' | b')' | b']' | b'\'') {
             end -= 1;
         }
-        links.push(FoundLink { range: start..end, switched_off: false, hidden: false });
+        links.push(FoundLink { range: start..end, switched_off: false, hidden: false, goes_on });
         at = end.max(start + 4);
     }
     links
@@ -300,7 +304,7 @@ mod tests {
         assert_eq!(html(r#"<a class=x href=" https://a.test/?x=1&amp;y=2 ">t</a>"#), [("https://a.test/?x=1&amp;y=2", false, false)]);
         assert_eq!(html("<A HREF='b' data-track=off>"), [("b", true, false)]);
         assert_eq!(html("<a href=c/d>x</a><area href=\"e\">"), [("c/d", false, false), ("e", false, false)]);
-        assert_eq!(html("<!-- <a href=x> --><link href=y><style>a<a href=z></style>"), []);
+        assert_eq!(html("<!-- <a href=x> --><link href=y><style>a<a href=z></style><a href=w>"), [("w", false, false)]);
         assert_eq!(html("<!--[if mso]><v:roundrect href=\"m\"><![endif]-->"), [("m", false, false)]);
         assert_eq!(html("<a style='display: none' href=h>"), [("h", false, true)]);
         assert_eq!(html("a < b <a href"), [("", false, false)], "cut off");

@@ -125,10 +125,6 @@ impl Language {
         LANGUAGES.iter().find(|(name, _)| name.eq_ignore_ascii_case(primary)).map(|(_, language)| *language)
     }
 
-    pub fn tag(self) -> &'static str {
-        LANGUAGES.iter().find(|(_, l)| *l == self).map_or("en", |(tag, _)| tag)
-    }
-
     fn words(self) -> &'static Words {
         match self {
             Language::En => &EN,

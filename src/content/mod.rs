@@ -24,6 +24,7 @@ pub(crate) mod compile;
 mod context;
 mod env;
 mod fields;
+mod fuzz;
 mod guard;
 mod headers;
 mod html_text;
@@ -42,6 +43,7 @@ mod source;
 pub mod tokens;
 
 pub use compile::{CompiledMessage, SlowRegion, compile};
+pub use fuzz::{fuzz_template, fuzz_token};
 pub use links::{LinkKind, TrackedLink, UntrackedLink};
 pub use preview::{Preview, preview};
 pub use problem::ContentProblem;
@@ -58,3 +60,6 @@ pub const OPEN_PATH: &str = "/o/";
 pub const OPEN_SUFFIX: &str = ".gif";
 pub const UNSUBSCRIBE_PATH: &str = "/u/";
 pub const VIEW_PATH: &str = "/v/";
+
+#[cfg(test)]
+mod tests;

@@ -201,8 +201,9 @@ mod tests {
         let mut out = Vec::new();
         let column = encode_html(&mut out, 0, "a<b>&\"' é");
         assert_eq!(decode(&out), "a&lt;b&gt;&amp;&quot;&#x27; é", "escaped");
+        assert!(column > 0, "within a line");
         let token = [b'x'; 41];
-        let column = unbroken(&mut out, column, &token);
+        let column = unbroken(&mut out, 40, &token);
         assert_eq!(column, 41, "moved to a line of its own");
         assert!(out.ends_with(&token), "in one piece");
     }

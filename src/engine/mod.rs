@@ -8,11 +8,15 @@ pub mod base;
 pub mod glance;
 pub mod imports;
 pub mod lines;
+pub mod names;
 pub mod recover;
 pub mod runs;
+pub mod testsend;
+pub mod tracking;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Arbiter, Recipient};
@@ -22,6 +26,7 @@ use crate::actors::book::{Book, CommitError};
 use crate::actors::committer::CommitterActor;
 use crate::actors::lanes::PositionPool;
 use crate::actors::lanes::threads::{LaneThreads, ThreadError};
+use crate::actors::pulse::{PulseActor, Pulses};
 use crate::actors::tracker::{TrackedEvent, TrackerActor};
 use crate::actors::{RunCommand, RunEnded};
 use crate::campaigns::compile::MessagePlan;
@@ -30,7 +35,7 @@ use crate::channels::connector::Connector;
 use crate::clock::SystemClock;
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::{ContactsError, Store};
-use crate::content::{CompileContext, CompiledMessage, ContentProblem, MessageSource, TokenKeys};
+use crate::content::{CompiledMessage, ContentProblem, TokenKeys};
 use crate::ids::{CampaignId, MessageId, RunId};
 use crate::journal::JournalError;
 use crate::ledger::Violation;
@@ -87,6 +92,12 @@ pub enum EngineError {
     MessageFields { reason: String },
     #[error("the content of the message has {} problems", .0.len())]
     Content(Vec<ContentProblem>),
+    #[error("a test goes to 1 to {max} addresses, {given} were given")]
+    TestAddresses { given: usize, max: usize },
+    #[error("{address:?} is no e-mail address: {reason}")]
+    TestAddress { address: String, reason: String },
+    #[error("the message can't be rendered for this contact: {sample}")]
+    Render { sample: String },
     #[error("segment: {source}")]
     Evaluate { text: String, source: EvaluateError },
     #[error("segment: {source}")]
@@ -118,6 +129,8 @@ pub struct Engine {
     pub tracker: Recipient<TrackedEvent>,
     pub recovery: RecoverySummary,
     pub imports: imports::Imports,
+    pub pulses: Arc<Pulses>,
+    tracking: tracking::TrackingState,
     pool: Arc<PositionPool>,
     threads: Arc<LaneThreads>,
     campaigns: DashMap<RunId, Recipient<RunCommand>>,
@@ -125,6 +138,7 @@ pub struct Engine {
     campaign_arbiter: Arbiter,
     service_arbiter: Arbiter,
     started: Instant,
+    draining: AtomicBool,
 }
 
 /// What the last start found.
@@ -158,7 +172,8 @@ impl Engine {
             wired.insert(settings.name().to_owned(), line);
         }
         let (campaign_arbiter, service_arbiter) = (Arbiter::new(), Arbiter::new());
-        let (tracker, ended) = services(&service_arbiter, &book, options.aggregate_only)?;
+        let pulses = Arc::new(Pulses::default());
+        let (tracker, ended) = services(&service_arbiter, &book, options.aggregate_only, clock, &pulses)?;
         let imports = imports::Imports::open(&options.directory, &store, &book)?;
         let recovery = RecoverySummary {
             seconds: recovered.seconds,
@@ -176,6 +191,8 @@ impl Engine {
             tracker,
             recovery,
             imports,
+            pulses,
+            tracking: tracking::TrackingState::default(),
             pool,
             threads,
             campaigns: DashMap::new(),
@@ -183,6 +200,7 @@ impl Engine {
             campaign_arbiter,
             service_arbiter,
             started: Instant::now(),
+            draining: AtomicBool::new(false),
         };
         let engine = Arc::new(engine);
         engine.repair_base(&recovered.consents)?;
@@ -196,23 +214,18 @@ impl Engine {
         self.started.elapsed()
     }
 
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
     /// Compiles content for this engine's schema and public address.
     pub fn content(&self, campaign: &str, plan: &MessagePlan) -> Result<Arc<CompiledMessage>, EngineError> {
-        let fields = serde_json::Value::Object(plan.fields.clone());
-        let source: MessageSource =
-            serde_json::from_value(fields).map_err(|error| EngineError::MessageFields { reason: error.to_string() })?;
-        let context = CompileContext {
-            public_url: self.options.public_url.clone(),
-            campaign_name: campaign.to_owned(),
-            return_path_domain: self.options.return_path_domain.clone(),
-            unsubscribe_mailbox: self.options.unsubscribe_mailbox.clone(),
-        };
-        let compiled = crate::content::compile(&source, &self.store.schema(), &context);
-        compiled.map(Arc::new).map_err(EngineError::Content)
+        self.compile_fields(&plan.fields, &self.compile_context(campaign)).map(Arc::new)
     }
 
     /// Ends well: no new batch, answers of what is in flight awaited to a deadline, everything synced. Blocks.
     pub fn drain(&self) -> Result<(), EngineError> {
+        self.draining.store(true, Ordering::Release);
         self.imports.stop();
         for entry in self.campaigns.iter() {
             // An actor that can't be told is gone or busy; its lanes close below.
@@ -246,11 +259,14 @@ fn services(
     arbiter: &Arbiter,
     book: &Arc<Book>,
     aggregate_only: bool,
+    clock: SystemClock,
+    pulses: &Arc<Pulses>,
 ) -> Result<(Recipient<TrackedEvent>, Recipient<RunEnded>), EngineError> {
     let (sender, receiver) = crossbeam::channel::bounded(1);
-    let book = Arc::clone(book);
+    let (book, pulses) = (Arc::clone(book), Arc::clone(pulses));
     let spawned = arbiter.spawn_fn(move || {
         CommitterActor::new(Arc::clone(&book)).start();
+        PulseActor::new(Arc::clone(&book), clock, pulses).start();
         let tracker = TrackerActor::new(book, aggregate_only).start().recipient();
         let ended = EndsActor.start().recipient();
         drop(sender.send((tracker, ended)));

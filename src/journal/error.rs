@@ -72,6 +72,17 @@ impl JournalError {
         JournalError::Io { action, path: path.to_owned(), source }
     }
 
+    /// As [`JournalError::io`], telling lack of space apart.
+    pub(super) fn write(action: &'static str, path: &Path, needed_bytes: u64, source: io::Error) -> JournalError {
+        if is_no_space(&source) {
+            return JournalError::NoSpace {
+                path: path.to_owned(),
+                needed_bytes,
+            };
+        }
+        JournalError::io(action, path, source)
+    }
+
     pub(super) fn damaged(path: &Path, offset: u64, what: Damage) -> JournalError {
         JournalError::Damaged { path: path.to_owned(), offset, what }
     }

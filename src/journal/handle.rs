@@ -51,7 +51,10 @@ impl Want {
 
     /// Tells when it is written; durable soon.
     pub fn written(told: impl FnOnce(u64) + Send + 'static) -> Want {
-        Want { written: Some(Box::new(told)), ..Want::default() }
+        Want {
+            written: Some(Box::new(told)),
+            ..Want::default()
+        }
     }
 
     /// Commits at once, nobody waits.
@@ -71,13 +74,19 @@ impl Want {
 
     /// Commits at once and tells when it is durable.
     pub fn durable(told: impl FnOnce(u64) + Send + 'static) -> Want {
-        Want { urgency: Urgency::Now, durable: Some(Box::new(told)), ..Want::default() }
+        Want {
+            urgency: Urgency::Now,
+            durable: Some(Box::new(told)),
+            ..Want::default()
+        }
     }
 }
 
 impl fmt::Debug for Want {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Want").field("urgency", &self.urgency).finish_non_exhaustive()
+        f.debug_struct("Want")
+            .field("urgency", &self.urgency)
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,6 +120,7 @@ pub(super) struct Core {
     pub counters: Counters,
     /// On disk, oldest first; the last is open.
     pub segments: Mutex<Vec<Kept>>,
+    gate: Mutex<Gate>,
     status: AtomicU8,
     needed_bytes: AtomicU64,
 }
@@ -123,6 +133,7 @@ impl Core {
         last_seq: u64,
         recovered: Arc<AtomicBool>,
         segments: Vec<Kept>,
+        queue: Sender<Item>,
     ) -> Core {
         Core {
             folder,
@@ -135,6 +146,10 @@ impl Core {
             recovered,
             counters: Counters::new(),
             segments: Mutex::new(segments),
+            gate: Mutex::new(Gate {
+                next_seq: last_seq + 1,
+                queue: Some(queue),
+            }),
             status: AtomicU8::new(OK),
             needed_bytes: AtomicU64::new(0),
         }
@@ -157,10 +172,18 @@ impl Core {
         self.status.store(FAILED, Ordering::Release);
     }
 
+    /// The only sender goes, and with it what is still in the channel: whoever waits for an answer to it hears that there will
+    /// be none. (A bounded channel keeps what was sent to a receiver that is gone.)
+    pub(super) fn close_gate(&self) {
+        self.gate.lock().queue = None;
+    }
+
     fn status(&self) -> Status {
         match self.status.load(Ordering::Acquire) {
             OK => Status::Ok,
-            NO_SPACE => Status::NoSpace { needed_bytes: self.needed_bytes.load(Ordering::Relaxed) },
+            NO_SPACE => Status::NoSpace {
+                needed_bytes: self.needed_bytes.load(Ordering::Relaxed),
+            },
             _ => Status::Failed,
         }
     }
@@ -174,7 +197,6 @@ struct Gate {
 
 struct Handle {
     core: Arc<Core>,
-    gate: Mutex<Gate>,
     /// One snapshot at a time.
     snapshot: Mutex<()>,
     payload_max: usize,
@@ -191,23 +213,23 @@ pub struct Journal {
 impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let core = &self.handle.core;
-        f.debug_struct("Journal").field("folder", &core.folder).field("status", &core.status()).finish_non_exhaustive()
+        f.debug_struct("Journal")
+            .field("folder", &core.folder)
+            .field("status", &core.status())
+            .finish_non_exhaustive()
     }
 }
 
 impl Journal {
     pub(super) fn assemble(
         core: Arc<Core>,
-        queue: Sender<Item>,
         payload_max: usize,
         lock: DirLock,
         thread: JoinHandle<Result<(), JournalError>>,
     ) -> Journal {
-        let next_seq = core.written.load(Ordering::Acquire) + 1;
         Journal {
             handle: Arc::new(Handle {
                 core,
-                gate: Mutex::new(Gate { next_seq, queue: Some(queue) }),
                 snapshot: Mutex::new(()),
                 payload_max,
                 thread: Mutex::new(Some(thread)),
@@ -224,17 +246,32 @@ impl Journal {
     pub fn submit(&self, kind: u8, payload: Vec<u8>, want: Want) -> Result<u64, JournalError> {
         let max = self.handle.payload_max;
         if payload.len() > max {
-            return Err(JournalError::TooLarge { bytes: payload.len(), max });
+            return Err(JournalError::TooLarge {
+                bytes: payload.len(),
+                max,
+            });
         }
-        let mut gate = self.handle.gate.lock();
+        let mut gate = self.handle.core.gate.lock();
         let seq = gate.next_seq;
-        self.enqueue(&gate, Item::Frame(Submission { seq, kind, payload, want }))?;
+        self.enqueue(
+            &gate,
+            Item::Frame(Submission {
+                seq,
+                kind,
+                payload,
+                want,
+            }),
+        )?;
         gate.next_seq += 1;
         Ok(seq)
     }
 
     fn enqueue(&self, gate: &Gate, item: Item) -> Result<(), JournalError> {
-        let queue = gate.queue.as_ref().ok_or(JournalError::Closed)?;
+        let gone = match self.status() {
+            Status::Failed => JournalError::Failed,
+            _ => JournalError::Closed,
+        };
+        let queue = gate.queue.as_ref().ok_or(gone)?;
         queue.send(item).map_err(|_| JournalError::Failed)
     }
 
@@ -245,7 +282,7 @@ impl Journal {
     pub fn flush(&self) -> Result<u64, JournalError> {
         let (answer, answered) = bounded(1);
         {
-            let gate = self.handle.gate.lock();
+            let gate = self.handle.core.gate.lock();
             self.enqueue(&gate, Item::Flush(answer))?;
         }
         answered.recv().map_err(|_| JournalError::Failed)
@@ -266,8 +303,11 @@ impl Journal {
     }
 
     pub fn stats(&self) -> Stats {
-        let queued = self.handle.gate.lock().queue.as_ref().map_or(0, Sender::len);
-        self.handle.core.counters.read(queued, self.handle.core.segments.lock().len())
+        let queued = self.handle.core.gate.lock().queue.as_ref().map_or(0, Sender::len);
+        self.handle
+            .core
+            .counters
+            .read(queued, self.handle.core.segments.lock().len())
     }
 
     /// Stores `state`, which includes every frame up to and including `seq`, and then removes the segments and snapshots
@@ -329,7 +369,7 @@ impl Journal {
 impl Handle {
     fn end(&self) -> Result<(), JournalError> {
         self.core.closing.store(true, Ordering::Release);
-        self.gate.lock().queue = None;
+        self.core.close_gate();
         let thread = self.thread.lock().take();
         let ended = match thread {
             None => Ok(()),

@@ -66,7 +66,8 @@ enum Turn {
     Closed,
 }
 
-/// Marks the journal failed if the thread ends in any other way than by returning, a panicking callback included.
+/// Runs when the thread ends, after the writer is dropped. Ending in any other way than by returning, a panicking callback
+/// included, is a failure.
 struct Ends(Arc<Core>);
 
 impl Drop for Ends {
@@ -74,13 +75,19 @@ impl Drop for Ends {
         if std::thread::panicking() {
             self.0.fail();
         }
+        self.0.close_gate();
     }
 }
 
 impl Writer {
     /// Runs until the handle is closed or the disk fails.
-    pub(super) fn run(mut self) -> Result<(), JournalError> {
+    pub(super) fn run(self) -> Result<(), JournalError> {
+        // Dropped last: a submitter that blocks on the full queue is let go by the receiver's end, before the gate is locked.
         let _ends = Ends(self.core.clone());
+        self.turn()
+    }
+
+    fn turn(mut self) -> Result<(), JournalError> {
         loop {
             let turn = self.wait();
             if self.core.abandoned.load(Ordering::Acquire) {

@@ -282,6 +282,8 @@ pub struct Returned {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Unsubscribed {
     pub run: RunId,
+    /// The message whose link was used.
+    pub message: MessageId,
     pub rows: RowSet,
     pub channel: Channel,
     pub topic: String,

@@ -282,11 +282,7 @@ impl State {
         let rows = &fact.rows.rows - &self.erased;
         self.consent.set(fact.channel, &fact.topic, ConsentStatus::Unsubscribed, &rows);
         let run = self.runs.get_mut(&fact.run).ok_or(Violation::NoRun { run: fact.run })?;
-        if let Some(message) = run.messages.values_mut().next() {
-            message.unsubscribed |= &fact.rows.rows;
-        } else {
-            run.messages.entry(crate::ids::MessageId(0)).or_default().unsubscribed |= &fact.rows.rows;
-        }
+        run.messages.entry(fact.message).or_default().unsubscribed |= &fact.rows.rows;
         Ok(())
     }
 

@@ -225,7 +225,14 @@ pub enum Unit {
 }
 
 impl Unit {
-    pub const ALL: [Unit; 6] = [Unit::Minutes, Unit::Hours, Unit::Days, Unit::Weeks, Unit::Months, Unit::Years];
+    pub const ALL: [Unit; 6] = [
+        Unit::Minutes,
+        Unit::Hours,
+        Unit::Days,
+        Unit::Weeks,
+        Unit::Months,
+        Unit::Years,
+    ];
 
     pub fn suffix(self) -> &'static str {
         match self {
@@ -262,50 +269,53 @@ impl Expression {
 
     /// All of `parts`, of which there is one at least.
     pub fn and(parts: Vec<Expression>) -> Expression {
-        Expression::join(parts, Kind::And, |kind| match kind {
-            Kind::And(inner) => Ok(inner),
-            other => Err(other),
-        })
+        Expression::join(parts, true)
     }
 
     /// Any of `parts`, of which there is one at least.
     pub fn or(parts: Vec<Expression>) -> Expression {
-        Expression::join(parts, Kind::Or, |kind| match kind {
-            Kind::Or(inner) => Ok(inner),
-            other => Err(other),
-        })
+        Expression::join(parts, false)
     }
 
     /// The opposite; `not not x` is `x`.
     pub fn negate(inner: Expression, span: Span) -> Expression {
         match inner.kind {
-            Kind::Not(innermost) => Expression { kind: innermost.kind, span },
-            kind => Expression { kind: Kind::Not(Box::new(Expression { kind, span: inner.span })), span },
+            Kind::Not(innermost) => Expression {
+                kind: innermost.kind,
+                span,
+            },
+            kind => Expression {
+                kind: Kind::Not(Box::new(Expression { kind, span: inner.span })),
+                span,
+            },
         }
     }
 
-    fn join(
-        parts: Vec<Expression>,
-        wrap: fn(Vec<Expression>) -> Kind,
-        open: fn(Kind) -> Result<Vec<Expression>, Kind>,
-    ) -> Expression {
+    fn join(parts: Vec<Expression>, and: bool) -> Expression {
         let mut flat = Vec::with_capacity(parts.len());
         let span = match (parts.first(), parts.last()) {
             (Some(first), Some(last)) => first.span.to(last.span),
             _ => Span::default(),
         };
         for part in parts {
-            match open(part.kind) {
-                Ok(inner) => flat.extend(inner),
-                Err(kind) => flat.push(Expression { kind, span: part.span }),
+            match part.kind {
+                Kind::And(inner) if and => flat.extend(inner),
+                Kind::Or(inner) if !and => flat.extend(inner),
+                kind => flat.push(Expression { kind, span: part.span }),
             }
         }
         match flat.pop() {
-            None => Expression { kind: Kind::Every, span },
+            None => Expression {
+                kind: Kind::Every,
+                span,
+            },
             Some(only) if flat.is_empty() => only,
             Some(last) => {
                 flat.push(last);
-                Expression { kind: wrap(flat), span }
+                Expression {
+                    kind: if and { Kind::And(flat) } else { Kind::Or(flat) },
+                    span,
+                }
             }
         }
     }

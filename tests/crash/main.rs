@@ -3,6 +3,8 @@
 //! The scenarios are those of `loadtest kill` and `loadtest disk`, smaller. The sink must survive what happens to the
 //! engine, so it is this test program, run a second time.
 
+#![allow(clippy::expect_used, clippy::print_stdout, reason = "helpers of tests fail as tests do")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -60,8 +60,8 @@ pub fn all(sources: &[Source]) -> Vec<Finding> {
         findings.extend(functions(source));
         findings.extend(leftovers(source));
         findings.extend(unsafe_code(source));
+        findings.extend(module_doc(source));
     }
-    findings.extend(sources.iter().flat_map(module_doc));
     findings
 }
 

@@ -321,6 +321,20 @@ impl Bench {
     }
 
     pub fn report(&self, event: LaneEvent) {
+        let figures = &self.line.figures;
+        match event {
+            LaneEvent::RoundTrip { duration } => {
+                Line::count(&figures.new_answers);
+                figures.round_trips.record(duration);
+                return;
+            }
+            LaneEvent::PolicyRefused { reply } => {
+                Line::count(&figures.new_policy_refusals);
+                *figures.last_problem.lock() = reply;
+                return;
+            }
+            _ => {}
+        }
         if self.line.reports.try_send(LaneReport { event }).is_err() {
             tracing::debug!(connector = %self.line.name, "a lane's report was dropped: the channel actor is busy");
         }

@@ -81,8 +81,8 @@ async fn serve(mut commands: mpsc::Receiver<OpenLane>) {
         });
         let bench = Rc::clone(bench);
         tokio::task::spawn_local(async move {
-            let feed = LaneFeed::new(bench, ordinal);
-            line.connector.run_lane(feed).await;
+            let mut feed = LaneFeed::new(bench, ordinal);
+            line.connector.run_lane(&mut feed).await;
             line.running.lock().remove(u32::try_from(ordinal).unwrap_or(u32::MAX));
         });
     }

@@ -240,7 +240,7 @@ impl Check<'_> {
 
     fn timeouts(&self, raw: Timeouts) -> Result<SmtpTimeouts, ConnectorError> {
         let mut t = SmtpTimeouts::default();
-        let mut set = |key, value: Option<u64>, place: &mut Duration| -> Result<(), ConnectorError> {
+        let set = |key, value: Option<u64>, place: &mut Duration| -> Result<(), ConnectorError> {
             if let Some(seconds) = value {
                 *place = Duration::from_secs(self.range(key, seconds, 1, limits::SMTP_TIMEOUT_MAX.as_secs())?);
             }

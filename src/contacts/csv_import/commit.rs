@@ -61,34 +61,15 @@ pub(crate) struct Taken {
     pub(crate) unsubscribed: RoaringBitmap,
 }
 
-/// A row of the chunk: the beginning of its key for a fast comparison, the key, its ordinal.
-type Keyed<'c> = (u64, &'c str, u32);
-
 fn parse(bytes: &[u8]) -> Result<Record<'_>, ContactsError> {
     Record::parse(bytes).map_err(|_| ContactsError::Damaged { what: "parsed row" })
-}
-
-/// The chunk's rows in the order of their keys, rows of one key in the order of the file.
-fn by_key(chunk: &Chunk) -> Result<Vec<Keyed<'_>>, ContactsError> {
-    let mut keyed = Vec::with_capacity(chunk.ends.len());
-    for ordinal in 0..u32::try_from(chunk.ends.len()).unwrap_or(u32::MAX) {
-        let key = parse(chunk.record(ordinal))?.key();
-        let mut head = [0; 8];
-        let length = key.len().min(8);
-        head[..length].copy_from_slice(&key.as_bytes()[..length]);
-        keyed.push((u64::from_be_bytes(head), key, ordinal));
-    }
-    if !keyed.is_sorted() {
-        keyed.sort_unstable();
-    }
-    Ok(keyed)
 }
 
 impl Writer<'_> {
     /// Takes the rows of a chunk. `seen` are the rows that earlier chunks of the import named; `progress` is counted up.
     pub(crate) fn take_chunk(
         &mut self,
-        chunk: &Chunk,
+        chunk: &mut Chunk,
         rules: &Rules,
         seen: &RoaringBitmap,
         progress: &mut Progress,
@@ -98,11 +79,12 @@ impl Writer<'_> {
         let mut taken = Taken { rows: Vec::with_capacity(chunk.ends.len()), unsubscribed: RoaringBitmap::new() };
         let mut builder = RecordBuilder::new();
         let (mut old, mut new) = (Vec::new(), Vec::new());
-        let keyed = by_key(chunk)?;
-        for group in keyed.chunk_by(|a, b| a.1 == b.1) {
+        // Rows that became new contacts as they are: the index entries that the parser prepared hold for them.
+        let mut as_parsed: Vec<Option<u32>> = vec![None; chunk.ends.len()];
+        for group in chunk.by_key.chunk_by(|a, b| chunk.key(*a) == chunk.key(*b)) {
             let candidate = u32::try_from(self.next_row).map_err(|_| ContactsError::RowsExhausted)?;
             let candidate = candidate.to_le_bytes();
-            let present = dbs.keys.get_or_put(&mut self.txn, group[0].1.as_bytes(), &candidate).or_store("write a key")?;
+            let present = dbs.keys.get_or_put(&mut self.txn, chunk.key(group[0]).as_bytes(), &candidate).or_store("write a key")?;
             let (row, created) = match present {
                 Some(bytes) => (row_from(bytes)?, false),
                 None => (self.take_row()?, true),
@@ -112,25 +94,26 @@ impl Writer<'_> {
             let again = seen.contains(row.0);
             progress.merged += if again { repeats } else { repeats - 1 };
             // Opt-out wins: one row that says so is enough.
-            if group.iter().any(|g| says_unsubscribed.contains(g.2)) {
+            if !says_unsubscribed.is_empty() && group.iter().any(|ordinal| says_unsubscribed.contains(*ordinal)) {
                 taken.unsubscribed.insert(row.0);
             }
-            let first = chunk.record(group[0].2);
+            let first = chunk.record(group[0]);
             let group = if rules.duplicates == Duplicates::Oldest { &group[..1] } else { group };
             if created {
                 let bytes = if group.len() == 1 {
+                    as_parsed[group[0] as usize] = Some(row.0);
                     first
                 } else {
                     builder.clear();
                     builder.extend_raw(parse(first)?);
-                    for (_, _, ordinal) in &group[1..] {
+                    for ordinal in &group[1..] {
                         rules.overlay(&mut builder, parse(chunk.record(*ordinal))?);
                     }
                     new.clear();
                     builder.write(&mut new);
+                    self.batch.change(row.0, None, Some(parse(&new)?));
                     &new
                 };
-                self.batch.change(row.0, None, Some(parse(bytes)?));
                 dbs.records
                     .put_with_flags(&mut self.txn, PutFlags::APPEND, &row.0.to_be_bytes(), bytes)
                     .or_store("append a record")?;
@@ -141,7 +124,7 @@ impl Writer<'_> {
                 continue;
             }
             let changed = self.overlay_row(row, rules, &mut builder, (&mut old, &mut new), |builder| {
-                for (_, _, ordinal) in group {
+                for ordinal in group {
                     rules.overlay(builder, parse(chunk.record(*ordinal))?);
                 }
                 Ok(())
@@ -151,6 +134,7 @@ impl Writer<'_> {
                 *count += 1;
             }
         }
+        self.batch.absorb(&mut chunk.index, &as_parsed);
         progress.accepted = progress.created + progress.updated + progress.unchanged;
         taken.rows.sort_unstable();
         Ok(taken)

@@ -119,7 +119,8 @@ impl ImportJob {
     fn spawn_parser(&mut self) -> Result<(), ImportError> {
         let ImportStatus { spec, plan, spool, progress, .. } = &self.status;
         let place = (progress.position, progress.line);
-        let mut parser = ChunkParser::new(open(spool)?, plan, spec, &self.store.schema(), place)?;
+        let parser = ChunkParser::new(open(spool)?, plan, spec, &self.store.schema(), place)?;
+        let mut parser = parser.for_store(self.store.salt());
         let (give, take) = bounded(CHUNKS_AHEAD);
         let work = move || loop {
             let chunk = parser.next_chunk(0);
@@ -145,8 +146,8 @@ impl ImportJob {
             return Err(ImportError::Unconfirmed { chunk });
         }
         let Some(parsed) = &self.parsed else { return Ok(None) };
-        let chunk = parsed.recv().map_err(|_| ImportError::ParserLost)??;
-        let done = self.write_chunk(&chunk)?;
+        let mut chunk = parsed.recv().map_err(|_| ImportError::ParserLost)??;
+        let done = self.write_chunk(&mut chunk)?;
         if chunk.ended {
             self.stop_parser();
         }
@@ -154,7 +155,7 @@ impl ImportJob {
         Ok(done)
     }
 
-    fn write_chunk(&mut self, chunk: &Chunk) -> Result<Option<ChunkDone>, ImportError> {
+    fn write_chunk(&mut self, chunk: &mut Chunk) -> Result<Option<ChunkDone>, ImportError> {
         let import = self.status.spec.import;
         let mut progress = Progress { failed: None, ..self.status.progress.clone() };
         let mut writer = self.store.writer()?;

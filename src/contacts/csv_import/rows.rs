@@ -15,7 +15,8 @@ use crate::contacts::csv_import::plan::Plan;
 use crate::contacts::csv_import::records::{Fault, Found, Records};
 use crate::contacts::csv_import::rejected::RejectedRows;
 use crate::contacts::csv_import::{ImportError, ImportSpec, RejectedRow};
-use crate::contacts::record::{RecordBuilder, Value};
+use crate::contacts::index_batch::IndexBatch;
+use crate::contacts::record::{Record, RecordBuilder, Value};
 use crate::contacts::schema::{AttributeType, Schema};
 use crate::contacts::values;
 use crate::ids::AttributeId;
@@ -59,12 +60,15 @@ enum KeyForm {
 }
 
 /// The rows of one chunk, ready for the store.
-#[derive(Default)]
 pub(crate) struct Chunk {
     /// Record bytes, one after the other.
     pub(crate) records: Vec<u8>,
     /// Where each record ends.
     pub(crate) ends: Vec<u32>,
+    /// Ordinals in the order of their keys, those of one key in the order of the file.
+    pub(crate) by_key: Vec<u32>,
+    /// What the records bring to the index if they are new contacts, with ordinals for rows.
+    pub(crate) index: IndexBatch,
     /// Ordinals of records whose row says "unsubscribed".
     pub(crate) unsubscribed: Vec<u32>,
     /// Rows read, rejected ones included.
@@ -85,6 +89,51 @@ impl Chunk {
         let start = if at == 0 { 0 } else { self.ends[at - 1] as usize };
         &self.records[start..self.ends[at] as usize]
     }
+
+    pub(crate) fn key(&self, ordinal: u32) -> &str {
+        Record::parse(self.record(ordinal)).map_or("", |r| r.key())
+    }
+
+    fn new(index: IndexBatch, size_hint: usize) -> Chunk {
+        Chunk {
+            records: Vec::with_capacity(size_hint),
+            ends: Vec::with_capacity(limits::IMPORT_CHUNK_ROWS),
+            by_key: Vec::new(),
+            index,
+            unsubscribed: Vec::new(),
+            read: 0,
+            rejected: 0,
+            rejected_rows: Vec::new(),
+            samples: Vec::new(),
+            place: (0, 0),
+            ended: false,
+        }
+    }
+
+    /// Sorts the rows by key and collects what they bring to the index; so that the writer has less to do.
+    fn prepare(&mut self) {
+        let count = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
+        let mut keyed: Vec<(u64, &str, u32)> = Vec::with_capacity(self.ends.len());
+        for ordinal in 0..count {
+            let Ok(record) = Record::parse(self.record(ordinal)) else { continue };
+            let key = record.key();
+            // The beginning as a number decides most comparisons.
+            let mut head = [0; 8];
+            let length = key.len().min(8);
+            head[..length].copy_from_slice(&key.as_bytes()[..length]);
+            keyed.push((u64::from_be_bytes(head), key, ordinal));
+        }
+        keyed.sort_unstable();
+        self.by_key = keyed.into_iter().map(|k| k.2).collect();
+        let mut index = std::mem::replace(&mut self.index, IndexBatch::new([0; 32], &Schema::built_in()));
+        for ordinal in 0..count {
+            if let Ok(record) = Record::parse(self.record(ordinal)) {
+                index.change(ordinal, None, Some(record));
+            }
+        }
+        index.prepare();
+        self.index = index;
+    }
 }
 
 pub(crate) struct ChunkParser<F> {
@@ -97,6 +146,9 @@ pub(crate) struct ChunkParser<F> {
     now: crate::clock::Timestamp,
     builder: RecordBuilder,
     size_hint: usize,
+    schema: Schema,
+    /// The store's salt; `None`: nothing is prepared for a store.
+    salt: Option<[u8; 32]>,
 }
 
 impl<F: Read + Seek> ChunkParser<F> {
@@ -118,12 +170,21 @@ impl<F: Read + Seek> ChunkParser<F> {
             now: spec.now,
             builder: RecordBuilder::new(),
             size_hint: 0,
+            schema: schema.clone(),
+            salt: None,
         })
+    }
+
+    /// Chunks come sorted and indexed, for a store with this salt.
+    pub(crate) fn for_store(mut self, salt: [u8; 32]) -> ChunkParser<F> {
+        self.salt = Some(salt);
+        self
     }
 
     /// The next chunk; `samples` of its rejected rows are kept for people.
     pub(crate) fn next_chunk(&mut self, samples: usize) -> Result<Chunk, ImportError> {
-        let mut chunk = Chunk { records: Vec::with_capacity(self.size_hint), ..Chunk::default() };
+        let index = IndexBatch::new(self.salt.unwrap_or_default(), &self.schema);
+        let mut chunk = Chunk::new(index, self.size_hint);
         let mut rejected = RejectedRows::new();
         let begin = self.records.place().0;
         while chunk.read < limits::IMPORT_CHUNK_ROWS as u64 && self.records.place().0 - begin < limits::IMPORT_CHUNK_BYTES as u64 {
@@ -152,6 +213,9 @@ impl<F: Read + Seek> ChunkParser<F> {
         chunk.place = self.records.place();
         chunk.rejected_rows = rejected.into_bytes()?;
         self.size_hint = chunk.records.len() + chunk.records.len() / 16;
+        if self.salt.is_some() {
+            chunk.prepare();
+        }
         Ok(chunk)
     }
 
@@ -167,11 +231,14 @@ impl<F: Read + Seek> ChunkParser<F> {
         let text = |column: usize| -> Result<&str, RowError> {
             let text = std::str::from_utf8(columns.field(column))
                 .map_err(|_| RowError::Value { column, reason: ValueError::Encoding { encoding: encoding.name() } })?;
-            Ok(text.trim())
+            // Most cells begin and end with a visible ASCII character.
+            let visible = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_graphic());
+            let trimmed = visible(text.as_bytes().first()) && visible(text.as_bytes().last());
+            Ok(if trimmed { text } else { text.trim() })
         };
         let builder = &mut self.builder;
         builder.clear();
-        let mut domain: Option<String> = None;
+        let mut email = std::borrow::Cow::Borrowed("");
         let mut unsubscribed = false;
         for (column, step) in &self.steps {
             let column = *column;
@@ -181,8 +248,8 @@ impl<F: Read + Seek> ChunkParser<F> {
                 Step::Updated => builder.set(AttributeId::UPDATED, Value::Time(self.now)),
                 Step::Active => builder.set(AttributeId::ACTIVE, Value::Bool(true)),
                 Step::EmailDomain => {
-                    if let Some(domain) = &domain {
-                        builder.set(AttributeId::EMAIL_DOMAIN, Value::Text(domain));
+                    if !email.is_empty() {
+                        builder.set(AttributeId::EMAIL_DOMAIN, Value::Text(addresses::email_domain(&email)));
                     }
                 }
                 Step::Key(form) => {
@@ -203,9 +270,8 @@ impl<F: Read + Seek> ChunkParser<F> {
                     }
                     match *step {
                         Step::Email => {
-                            let email = addresses::normalise_email(cell).map_err(refuse)?;
+                            email = addresses::normalise_email(cell).map_err(refuse)?;
                             builder.set(AttributeId::EMAIL, Value::Text(&email));
-                            domain = Some(addresses::email_domain(&email).to_owned());
                         }
                         Step::Phone(id) => {
                             let phone = addresses::normalise_phone(cell, self.country).map_err(refuse)?;

@@ -1,12 +1,19 @@
 //! The journal as a whole. Here: helpers, and the plain life of a journal; the other files break it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::*;
+
+mod faults;
+mod flips;
+mod model;
+mod power;
 
 const BOOT: BootId = BootId([1; 16]);
 const OTHER_BOOT: BootId = BootId([2; 16]);
@@ -35,6 +42,31 @@ impl Replay {
             }
         }
     }
+}
+
+/// Does not wait for the disk: for tests that open thousands of journals and cut the power themselves, if at all.
+#[derive(Debug)]
+struct Unsynced;
+
+impl Disk for Unsynced {
+    fn write_at(&self, site: Site, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        RealDisk.write_at(site, file, bytes, offset)
+    }
+
+    fn sync(&self, _site: Site, _file: &File) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn rename(&self, site: Site, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(site, from, to)
+    }
+}
+
+/// In memory where there is such a place: for tests that lay out thousands of directories.
+fn quick_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .expect("a folder")
 }
 
 /// Small segments, so that tests rotate; a failed sync is observed and not fatal.
@@ -86,7 +118,7 @@ fn newest_segment(dir: &Path) -> PathBuf {
 
 /// A copy of `dir` that passes for the original: its identity is written anew, marks and all are kept.
 fn clone_of(dir: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().expect("a folder");
+    let copy = quick_dir();
     let (from, to) = (dir.join(FOLDER), copy.path().join(FOLDER));
     std::fs::create_dir(&to).expect("made");
     for entry in std::fs::read_dir(from).expect("listed") {
