@@ -462,3 +462,6 @@ fn in_folder(path: &Path, what: &'static str) -> impl Fn(io::Error) -> ImportsEr
     let path = path.to_owned();
     move |source| ImportsError::Folder { path: path.clone(), what, source }
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,11 +79,23 @@ impl Running {
 
     /// One chunk, into the store and the journal; `false` at the end of the file.
     pub fn step(&mut self, book: &Book) -> Result<bool, WorkError> {
-        let Some(done) = self.job.next_chunk()? else { return Ok(false) };
+        let Some(done) = self.take()? else { return Ok(false) };
         let number = done.chunk;
-        record(book, &self.ticket, done)?;
-        self.job.confirm_chunk(number)?;
+        self.record(book, done)?;
+        self.confirm(number)?;
         Ok(true)
+    }
+
+    pub(super) fn take(&mut self) -> Result<Option<ChunkDone>, WorkError> {
+        Ok(self.job.next_chunk()?)
+    }
+
+    pub(super) fn record(&self, book: &Book, done: ChunkDone) -> Result<(), WorkError> {
+        Ok(record(book, &self.ticket, done)?)
+    }
+
+    pub(super) fn confirm(&mut self, number: u32) -> Result<(), WorkError> {
+        Ok(self.job.confirm_chunk(number)?)
     }
 }
 
