@@ -24,6 +24,27 @@ pub const DATA_HOLD_MAX: Duration = Duration::from_secs(2);
 pub const UNKNOWN_ATTEMPTS_MAX: u32 = 3;
 /// Rows that a lane takes from a batch at a time: one read transaction serves them.
 pub const LANE_CHUNK_ROWS: usize = 20;
+/// Outcomes of one batch that a lane thread gathers before it reports them.
+pub const OUTCOMES_PER_REPORT: usize = 250;
+/// How long outcomes wait for company, and how often an idle thread looks.
+pub const OUTCOME_FLUSH: Duration = Duration::from_millis(5);
+/// How often a lane thread without outcomes looks for them.
+pub const OUTCOME_FLUSH_IDLE: Duration = Duration::from_millis(50);
+/// Longest sleep of a waiting lane: a neighbour may have put a row back without a notice.
+pub const LANE_LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Lanes that wait to be opened on one thread.
+pub const LANE_COMMANDS_MAX: usize = CONNECTIONS_MAX;
+/// How often actors look at what no message told them: expired claims, due deferrals, finished runs.
+pub const ACTOR_TICK: Duration = Duration::from_millis(100);
+/// A connector without demand keeps its connections for this long.
+pub const LANES_IDLE: Duration = Duration::from_secs(10);
+
+/// Mark-file positions per credit: a position is free only when its whole batch is, a credit when its row is.
+pub const POSITIONS_PER_CREDIT: u64 = 2;
+/// Domains of one connector with limits of their own.
+pub const EMAIL_DOMAIN_CLASSES_MAX: usize = 256;
+/// How long a drain waits for answers to what is in flight; RFC 5321 lets a relay take longer, the next start settles that.
+pub const DRAIN_MAX: Duration = Duration::from_secs(30);
 
 // --- journal --------------------------------------------------------------------------------------------------
 
@@ -35,6 +56,40 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 pub const FRAME_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// Submissions that may wait for the journal thread; a submitter blocks beyond it.
 pub const JOURNAL_QUEUE_MAX: usize = 4_096;
+/// Bytes after which the journal thread writes what it has collected, though more is queued: bounds its buffer and the
+/// time that a `written` waits.
+pub const JOURNAL_WRITE_BYTES: usize = 4 * 1024 * 1024;
+/// Written frames with somebody waiting for their durability; the journal syncs at this many, whoever is in a hurry.
+pub const JOURNAL_UNSYNCED_MAX: usize = 65_536;
+/// Size of a journal segment that is still read, bytes; a file beyond it was not written by us.
+pub const JOURNAL_SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Positions of the mark file, bytes: the sum of all credits, with room for 1 000 connectors of the default.
+pub const MARK_POSITIONS_MAX: u32 = 8_000_000;
+/// How often a journal without space tries again.
+pub const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
+
+/// Journal bytes after which a snapshot is made: recovery folds no more than this.
+pub const SNAPSHOT_AFTER_BYTES: u64 = 128 * 1024 * 1024;
+/// How often the committer looks at the journal.
+pub const COMMITTER_TICK: Duration = Duration::from_millis(500);
+/// How long it is remembered when a row was accepted, to tell a scanner's click from a reader's.
+pub const RECENT_ACCEPTED: Duration = Duration::from_secs(5);
+/// Reports of accepted rows that are remembered for that.
+pub const RECENT_REPORTS_MAX: usize = 8_192;
+/// Messages whose table of links is kept compiled.
+pub const TRACKED_MESSAGES_MAX: usize = 256;
+/// Seed addresses of one test send.
+pub const TEST_ADDRESSES_MAX: usize = 100;
+/// Longest wait for the answer to a test send.
+pub const TEST_SEND_WAIT: Duration = Duration::from_secs(60);
+/// How often the progress of live runs is measured.
+pub const PULSE_TICK: Duration = Duration::from_millis(250);
+/// Longest wait of a pause or stop for the answers of what is on the wire.
+pub const ACT_WAIT: Duration = Duration::from_secs(5);
+/// Tracking events that may wait for their group.
+pub const TRACKED_EVENTS_MAX: usize = 20_000;
+/// How long a tracking event waits for company before its fact is written.
+pub const TRACK_GROUP: Duration = Duration::from_millis(2);
 
 // --- contacts, import -----------------------------------------------------------------------------------------
 
@@ -54,6 +109,32 @@ pub const CSV_COLUMNS_MAX: usize = 1_000;
 pub const IMPORT_CHUNK_ROWS: usize = 50_000;
 /// Bytes of decoded bitmaps that the index cache may hold.
 pub const INDEX_CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// Address space that a contact store reserves, bytes: neither memory nor disk; some 500 M contacts.
+pub const STORE_MAP_BYTES: usize = 256 * 1024 * 1024 * 1024;
+/// Read transactions of a contact store at a time: one per lane, the API's and the evaluator's.
+pub const STORE_READERS_MAX: u32 = 2_048;
+/// Bytes of CSV after which a chunk ends early, so that long records do not make a chunk large.
+pub const IMPORT_CHUNK_BYTES: usize = 32 * 1024 * 1024;
+/// Records that are read to tell the type of a new column.
+pub const IMPORT_INFER_ROWS: usize = 10_000;
+/// Bytes that are read to tell the type of a new column.
+pub const IMPORT_INFER_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of a rejected record that are kept in the file of rejected rows.
+pub const REJECTED_RECORD_BYTES_MAX: usize = 8 * 1024;
+/// Rejected rows that a dry run shows.
+pub const IMPORT_SAMPLES: usize = 20;
+/// Imports that wait for their turn: each holds an upload on the disk.
+pub const IMPORTS_WAITING_MAX: usize = 100;
+/// Reports of imports that are kept; the oldest go, with their rejected rows.
+pub const IMPORT_REPORTS_MAX: usize = 1_000;
+/// Reasons of rejected rows that a report counts apart.
+pub const IMPORT_REASONS_MAX: usize = 50;
+/// How often an import without disk space tries again.
+pub const IMPORT_SPACE_RETRY: Duration = Duration::from_secs(5);
+/// Newest replayed changes of consent that a start holds against the histories; those not written yet are fewer.
+pub const CONSENTS_REPLAYED_MAX: usize = 20_000;
+/// Entries of one contact's consent history; the oldest go.
+pub const CONSENT_HISTORY_MAX: u32 = 1_000;
 
 // --- segments -------------------------------------------------------------------------------------------------
 
@@ -63,6 +144,8 @@ pub const SEGMENT_DEPTH_MAX: usize = 64;
 pub const SEGMENT_BYTES_MAX: usize = 64 * 1024;
 /// Nodes of a parsed segment expression.
 pub const SEGMENT_NODES_MAX: usize = 10_000;
+/// Nodes of a segment expression with every `in segment` written out: segments that use each other twice double at each step.
+pub const SEGMENT_EXPANDED_NODES_MAX: usize = 100_000;
 
 // --- content --------------------------------------------------------------------------------------------------
 
@@ -111,6 +194,15 @@ pub const GRANT_UNUSED_MAX: Duration = Duration::from_secs(1);
 pub const GRANT_SHARE_MIN: usize = 100;
 /// Messages of one BDAT window: what is unknown per connection if it breaks after the write.
 pub const BDAT_WINDOW_MESSAGES: usize = 4;
+/// Bytes of a message above which its body is written before the mark and only the final dot after it: what breaks off
+/// in a large body is then no unknown. Below it one write carries both.
+pub const BODY_AT_ONCE_BYTES_MAX: usize = 256 * 1024;
+/// A lane looks this often whether it should end, while it waits for the provider.
+pub const LANE_TICK: Duration = Duration::from_millis(250);
+/// How long an ending lane waits for answers to what it has handed over; then they are unknown.
+pub const LANE_CLOSING_MAX: Duration = Duration::from_secs(10);
+/// How long a lane waits for the answer to QUIT.
+pub const QUIT_MAX: Duration = Duration::from_secs(2);
 /// Longest pause of a lane between two attempts to connect.
 pub const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(60);
 /// First pause of a lane after a failed connection; doubles up to the longest.
@@ -132,6 +224,30 @@ pub const INBOX_CONNECTIONS_MAX: usize = 1_024;
 pub const SAMPLES_PER_CLASS: usize = 10;
 /// Running campaigns whose series are rendered at a scrape.
 pub const METRIC_CAMPAIGNS_MAX: usize = 200;
+/// How long the series of an ended campaign are still rendered, so that its last values are scraped.
+pub const METRIC_CAMPAIGNS_AFTER: Duration = Duration::from_secs(15 * 60);
+/// Nodes of one flow: a journey on a screen has tens; the rest is headroom for generated grids.
+pub const FLOW_NODES_MAX: usize = 1_000;
+/// Edges of one flow: a node may have a few exits.
+pub const FLOW_EDGES_MAX: usize = 4_000;
+/// Nodes on the longest path between two waits: a move walks it in one go.
+pub const FLOW_DEPTH_MAX: usize = 256;
+/// Bytes of the name of a campaign, list, segment, connector or topic.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Bytes of a campaign spec: the sources of its message, attachments included, and headroom for the rest.
+pub const SPEC_BYTES_MAX: usize = REQUEST_BYTES_MAX;
+/// Messages per second that a campaign may ask for: more than any provider takes.
+pub const CAMPAIGN_RATE_MAX: u32 = 1_000_000;
+/// Weight of a campaign in fair queueing: shares of 1 : 100 are the coarsest that still starve nobody.
+pub const CAMPAIGN_WEIGHT_MAX: u32 = 100;
+/// Hours for which a deferred message is tried again, when the campaign does not say.
+pub const RETRY_DEADLINE_HOURS_DEFAULT: u32 = 72;
+/// Hours for which a campaign may have deferred messages tried again: two weeks, beyond which news is none.
+pub const RETRY_DEADLINE_HOURS_MAX: u32 = 336;
+/// Seconds of sends that a campaign's rate is measured over.
+pub const RATE_RING_SECONDS: usize = 60;
+/// Time without any progress after which a running campaign counts as stalled.
+pub const STALL_AFTER: Duration = Duration::from_secs(5);
 /// Capacity of an actor's mailbox, messages. Answers come in groups, so this holds more than all outstanding batches.
 pub const MAILBOX_MESSAGES: usize = 4_096;
 
@@ -139,6 +255,8 @@ pub const MAILBOX_MESSAGES: usize = 4_096;
 
 /// Bytes of a JSON or TOML request body.
 pub const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Contacts that the preview of a segment shows.
+pub const PREVIEW_SAMPLE_MAX: usize = 100;
 /// Entries of one page of a list.
 pub const PAGE_MAX: usize = 1_000;
 /// Entries of a page when the client does not say.
@@ -210,15 +328,7 @@ pub const RECENT_MAX: usize = 65_536;
 /// Opens and clicks that wait for the journal at a time; beyond it the endpoint answers without counting.
 pub const TRACKING_WAITING_MAX: usize = 16_384;
 
-const _: () = assert!(
-    CLAIM_AHEAD.as_millis() < CLAIM_MAX.as_millis(),
-    "a paced claim must be marked before it is taken back"
-);
-const _: () = assert!(
-    BATCHES_AHEAD < CREDITS_BATCHES_DEFAULT,
-    "credits must outlast what is claimed ahead"
-);
-const _: () = assert!(
-    (FRAME_BYTES_MAX as u64) < SEGMENT_BYTES,
-    "a frame must fit in a segment"
-);
+const _: () =
+    assert!(CLAIM_AHEAD.as_millis() < CLAIM_MAX.as_millis(), "a paced claim must be marked before it is taken back");
+const _: () = assert!(BATCHES_AHEAD < CREDITS_BATCHES_DEFAULT, "credits must outlast what is claimed ahead");
+const _: () = assert!((FRAME_BYTES_MAX as u64) < SEGMENT_BYTES, "a frame must fit in a segment");

@@ -1,1 +1,107 @@
-fn main() {}
+//! `loadtest`: the command line of the harness.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use loadtest::base::{self, Base, Columns};
+use loadtest::client::{self, ClientOptions};
+use loadtest::disk::{self, DiskOptions};
+use loadtest::email::{self, EmailOptions};
+use loadtest::growth::{self, GrowthOptions};
+use loadtest::import::{self, ImportOptions};
+use loadtest::kill::{self, KillOptions};
+use loadtest::sink::process::SinkProcess;
+use loadtest::sink::{self, SinkOptions};
+use loadtest::text::{bar, mebibytes, note, say};
+
+/// Load tests of Estafette, beside its peers.
+///
+/// All but `sink`, `client` and `data` start an engine of their own: build it first with `cargo build --release`, and
+/// it is found beside this program. They print a table, and with --json FILE a typed report with the command, the
+/// revision, the machine and the parameters.
+#[derive(Parser)]
+#[command(version, long_about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Rate and CPU of an e-mail campaign beside smtp-source's to the same sink, alternating
+    Email(EmailOptions),
+    /// Cost and memory per contact from ten thousand to two million contacts, engine alone
+    Growth(GrowthOptions),
+    /// Rows a second of the CSV import
+    Import(ImportOptions),
+    /// kill -9 at random moments under load, and the accounts contact by contact
+    Kill(KillOptions),
+    /// A full disk under a running campaign (needs root)
+    Disk(DiskOptions),
+    /// Receive mail as fast as it comes; `loadtest sink --help` lists what it can do wrong on purpose
+    Sink {
+        #[command(flatten)]
+        options: SinkOptions,
+        /// Measure the sink's own ceiling with the bare client, print it and end
+        #[arg(long)]
+        ceiling: bool,
+    },
+    /// Send one fixed body with RFC 2920 pipelining: the ceiling of this machine
+    Client(ClientOptions),
+    /// Write a sample base as CSV
+    Data(DataOptions),
+}
+
+#[derive(Args)]
+struct DataOptions {
+    /// Contacts
+    #[arg(long, default_value_t = 20_000)]
+    contacts: u64,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Ten columns instead of sixteen
+    #[arg(long)]
+    ten: bool,
+    /// The file to write
+    #[arg(long, default_value = "contacts.csv")]
+    out: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Email(options) => email::run(&options),
+        Command::Growth(options) => growth::run(&options),
+        Command::Import(options) => import::run(&options),
+        Command::Kill(options) => kill::run(&options),
+        Command::Disk(options) => disk::run(&options),
+        Command::Sink { options, ceiling: true } => ceiling(&options),
+        Command::Sink { options, ceiling: false } => sink::run(&options),
+        Command::Client(options) => {
+            say(&serde_json::to_string(&client::run(&options)?)?);
+            Ok(())
+        }
+        Command::Data(options) => data(&options),
+    }
+}
+
+/// Messages of the measurement of the ceiling.
+const CEILING_MESSAGES: u64 = 300_000;
+
+fn ceiling(options: &SinkOptions) -> anyhow::Result<()> {
+    let sink = SinkProcess::start(options)?;
+    let report = email::client_process(&sink, 50, CEILING_MESSAGES, 10_240)?;
+    let seen = sink.finish()?;
+    let sink_cpu = seen.cpu_seconds * 1e6 / seen.counts.accepted.max(1) as f64;
+    say(&serde_json::json!({"client": report, "sink": seen, "sink_cpu_microseconds_per_message": sink_cpu}).to_string());
+    Ok(())
+}
+
+fn data(options: &DataOptions) -> anyhow::Result<()> {
+    let columns = if options.ten { Columns::Ten } else { Columns::Full };
+    let base = Base { contacts: options.contacts, seed: options.seed, prefix: "c", batch: "base", columns };
+    let bar = bar(options.contacts, "writing");
+    let bytes = base::write_file(&base, &options.out, |rows| bar.set_position(rows))?;
+    bar.finish_and_clear();
+    note(&format!("{} contacts, {} in {}", options.contacts, mebibytes(bytes), options.out.display()));
+    Ok(())
+}

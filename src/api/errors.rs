@@ -57,6 +57,7 @@ error_table! {
     UploadIncomplete, "upload_incomplete", 400, "The upload ended early. Nothing was imported: send it again.";
     ListNotFound, "list_not_found", 404, "No list has this name.";
     ListExists, "list_exists", 409, "A list with this name exists.";
+    ListInUse, "list_in_use", 409, "A segment or an unfinished campaign uses it: details name them.";
     InvalidList, "invalid_list", 422, "The list's name or its contents are not valid.";
     SegmentNotFound, "segment_not_found", 404, "No segment has this name.";
     SegmentExists, "segment_exists", 409, "A segment with this name exists.";
@@ -104,17 +105,8 @@ pub struct ErrorBody {
 
 impl ErrorBody {
     pub fn new(code: Code, message: String, details: serde_json::Value) -> ErrorBody {
-        let details = if details.is_null() {
-            serde_json::json!({})
-        } else {
-            details
-        };
-        ErrorBody {
-            code: code.name().to_owned(),
-            message,
-            link: format!("/docs#{}", code.name()),
-            details,
-        }
+        let details = if details.is_null() { serde_json::json!({}) } else { details };
+        ErrorBody { code: code.name().to_owned(), message, link: format!("/docs#{}", code.name()), details }
     }
 }
 
@@ -130,16 +122,8 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), count, "a code stands twice in the table");
         for code in Code::ALL {
-            assert!(
-                (400..600).contains(&code.status()),
-                "{} has a status that is no error",
-                code.name()
-            );
-            assert!(
-                code.text().ends_with('.'),
-                "{} is not explained in a sentence",
-                code.name()
-            );
+            assert!((400..600).contains(&code.status()), "{} has a status that is no error", code.name());
+            assert!(code.text().ends_with('.'), "{} is not explained in a sentence", code.name());
         }
     }
 }

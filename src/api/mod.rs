@@ -6,6 +6,7 @@
 //! Owns keys and kept answers (`keys`, `idempotency`) and the recent events that the machine rules look at
 //! (`tracking::recent`). It must not know actors, the journal or the store.
 
+pub mod adapter;
 pub mod errors;
 pub mod guard;
 pub mod idempotency;

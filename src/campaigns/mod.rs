@@ -1,1 +1,26 @@
-//! campaigns.
+//! Campaigns: what a sender defines, whether it can be sent, what it compiles to, and the life it leads.
+//!
+//! - [`spec`], [`mod@parse`]: the spec as written in TOML or JSON, and its canonical form.
+//! - [`validate`]: everything that is missing or wrong, at once.
+//! - [`mod@compile`]: a spec becomes a flow graph and the plans of its deliveries.
+//! - [`lifecycle`]: the states of a campaign and the table of legal moves.
+//! - [`mod@progress`]: rate, time left, and why nothing moves.
+//!
+//! Who owns the state: the engine holds specs and states; everything here is a function of its arguments.
+//! What it must not know: content and templates (the fields of a message are passed through), ledgers, time, actors.
+
+pub mod compile;
+mod instant;
+pub mod lifecycle;
+pub mod parse;
+pub mod progress;
+pub mod spec;
+mod suggest;
+pub mod validate;
+
+pub use compile::{AudiencePlan, CompileError, Compiled, DeliveryPlan, MessagePlan, SendPlan, compile};
+pub use lifecycle::{IllegalMove, State, Trigger, next};
+pub use parse::{Format, SpecError, merge_patch, parse};
+pub use progress::{Progress, ProgressInput, RateRing, StallReason, progress};
+pub use spec::{CampaignSpec, Kind, MessageFields, Mode, SameAddress};
+pub use validate::{Names, Problem, Severity, problems};

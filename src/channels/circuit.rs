@@ -5,6 +5,8 @@
 //! at once and stays open until an operator closes it or the configuration changes, but for a slow probe; CB-4 every wait
 //! is bounded.
 //!
+//! CB-5 one message refused by policy opens nothing (it may be a recipient's own rule); most of the newest ones do.
+//!
 //! Must not know lanes, messages or replies.
 
 use std::time::Duration;
@@ -17,6 +19,10 @@ const OPEN_MIN: Duration = Duration::from_secs(5);
 const OPEN_MAX: Duration = Duration::from_secs(300);
 /// A sender's fault is asked again at this pace: an operator may have mended it at the provider.
 const SENDER_FAULT_PROBE: Duration = Duration::from_secs(600);
+
+/// Answers over which the share of policy refusals is taken, and the refusals among them that open the circuit.
+const POLICY_WINDOW: u32 = 20;
+const POLICY_TO_OPEN: u32 = 10;
 
 /// Why a circuit is open; what reports and alerts say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +50,8 @@ pub struct Circuit {
     state: CircuitState,
     failures: u32,
     wait: Duration,
+    answers: u32,
+    policy_refusals: u32,
 }
 
 impl Default for Circuit {
@@ -52,6 +60,8 @@ impl Default for Circuit {
             state: CircuitState::Closed,
             failures: 0,
             wait: OPEN_MIN,
+            answers: 0,
+            policy_refusals: 0,
         }
     }
 }
@@ -80,9 +90,27 @@ impl Circuit {
         }
     }
 
-    /// A session was ready, or a message was answered.
+    /// A session was ready, or a message was accepted.
     pub fn succeeded(&mut self) {
-        *self = Circuit::default();
+        let (answers, policy_refusals) = (self.answers, self.policy_refusals);
+        *self = Circuit {
+            answers,
+            policy_refusals,
+            ..Circuit::default()
+        };
+    }
+
+    /// `answers` messages were answered, of which `refused` were refused by policy.
+    pub fn answered(&mut self, answers: u32, refused: u32, now: Monotonic) {
+        self.answers = self.answers.saturating_add(answers);
+        self.policy_refusals = self.policy_refusals.saturating_add(refused);
+        if self.policy_refusals >= POLICY_TO_OPEN && self.policy_refusals * 2 >= self.answers {
+            (self.answers, self.policy_refusals) = (0, 0);
+            self.sender_refused(now);
+        } else if self.answers >= POLICY_WINDOW {
+            self.answers /= 2;
+            self.policy_refusals /= 2;
+        }
     }
 
     /// The provider could not be reached or hung up before it was ready.
@@ -164,6 +192,19 @@ mod tests {
             assert!(circuit.admits(at(now)), "a probe at the latest after the longest wait");
             circuit.failed(at(now));
         }
+    }
+
+    #[test]
+    fn many_policy_refusals_open_and_few_do_not() {
+        let mut circuit = Circuit::default();
+        for _ in 0..1_000 {
+            circuit.answered(10, 2, at(0));
+        }
+        assert!(circuit.is_closed(), "one in five is the recipients' own rules");
+        for _ in 0..40 {
+            circuit.answered(1, 1, at(1));
+        }
+        assert!(!circuit.is_closed(), "nearly all is our fault");
     }
 
     #[test]

@@ -156,10 +156,7 @@ impl FairQueue {
             run.tag = run.tag.max(virtual_time);
         }
         let start = run.demands.values().map(|d| d.tag).min().unwrap_or(0);
-        run.demands
-            .entry(place)
-            .or_insert(Demand { waiting, tag: start })
-            .waiting = waiting;
+        run.demands.entry(place).or_insert(Demand { waiting, tag: start }).waiting = waiting;
     }
 
     /// Forgets a run that waits for nothing more; what it has outstanding is still counted until it ends.
@@ -206,11 +203,7 @@ impl FairQueue {
 
     /// Rows that wait, over all demands.
     pub fn waiting(&self) -> u64 {
-        self.runs
-            .values()
-            .flat_map(|r| r.demands.values())
-            .map(|d| d.waiting)
-            .sum()
+        self.runs.values().flat_map(|r| r.demands.values()).map(|d| d.waiting).sum()
     }
 
     /// Every grant that can be given now, in fair order.
@@ -234,12 +227,7 @@ impl FairQueue {
 
     /// Voids grants that nobody used in time.
     pub fn expire(&mut self, now: Monotonic) {
-        let due: Vec<GrantId> = self
-            .grants
-            .iter()
-            .filter(|(_, g)| g.expires <= now)
-            .map(|(id, _)| *id)
-            .collect();
+        let due: Vec<GrantId> = self.grants.iter().filter(|(_, g)| g.expires <= now).map(|(id, _)| *id).collect();
         for id in due {
             self.claimed(id, 0);
         }
@@ -273,12 +261,7 @@ impl FairQueue {
     }
 
     fn next(&mut self, now: Monotonic) -> Option<Grant> {
-        let weights: u64 = self
-            .runs
-            .values()
-            .filter(|r| !r.demands.is_empty())
-            .map(|r| u64::from(r.weight))
-            .sum();
+        let weights: u64 = self.runs.values().filter(|r| !r.demands.is_empty()).map(|r| u64::from(r.weight)).sum();
         let unlimited_waits = self.unlimited_waits();
         let mut reserved: SmallVec<[Held; 8]> = SmallVec::new();
         for (start, _, key, waiting) in self.order() {
@@ -290,14 +273,7 @@ impl FairQueue {
                     self.book(key, rows, start);
                     let id = GrantId(self.next_grant);
                     self.next_grant += 1;
-                    self.grants.insert(
-                        id,
-                        Open {
-                            key,
-                            rows,
-                            expires: now.plus(GRANT_UNUSED_MAX),
-                        },
-                    );
+                    self.grants.insert(id, Open { key, rows, expires: now.plus(GRANT_UNUSED_MAX) });
                     return Some(Grant { id, key, rows });
                 }
                 // Who comes first and waits for a bound to free up keeps it from those behind, or small demands would
@@ -313,25 +289,14 @@ impl FairQueue {
         let mut order: Vec<(u64, u64, DemandKey, u64)> = Vec::new();
         for (run_id, run) in &self.runs {
             let start = run.tag.max(self.virtual_time);
-            order.extend(
-                run.demands
-                    .iter()
-                    .filter(|(_, d)| d.waiting > 0)
-                    .map(|((index, class), d)| {
-                        (
-                            start,
-                            d.tag,
-                            DemandKey {
-                                delivery: DeliveryId {
-                                    run: *run_id,
-                                    index: *index,
-                                },
-                                class: *class,
-                            },
-                            d.waiting,
-                        )
-                    }),
-            );
+            order.extend(run.demands.iter().filter(|(_, d)| d.waiting > 0).map(|((index, class), d)| {
+                (
+                    start,
+                    d.tag,
+                    DemandKey { delivery: DeliveryId { run: *run_id, index: *index }, class: *class },
+                    d.waiting,
+                )
+            }));
         }
         order.sort_unstable();
         order
@@ -364,11 +329,7 @@ impl FairQueue {
     /// How many rows this demand may be granted by every bound; its own scopes first, then those it shares with all.
     fn room(&self, key: DemandKey, waiting: u64, unlimited_waits: bool, reserved: &[Held]) -> Result<Room, Held> {
         let limited = self.is_limited(key);
-        let mut room = Room {
-            rows: u64::MAX,
-            shared: self.credits,
-            share_min: GRANT_SHARE_MIN as u64,
-        };
+        let mut room = Room { rows: u64::MAX, shared: self.credits, share_min: GRANT_SHARE_MIN as u64 };
         let scopes = scopes_of(key.class, key.delivery.run);
         for scope in scopes.iter().rev() {
             let Some(state) = self.scopes.get(scope) else { continue };
@@ -393,23 +354,11 @@ impl FairQueue {
         }
         if !limited {
             let max = (BATCHES_AHEAD * BATCH_CONTACTS_MAX) as u64;
-            room.narrow(
-                max.saturating_sub(self.free_ahead),
-                BATCH_ROWS,
-                waiting,
-                Held::Ahead,
-                reserved,
-            )?;
+            room.narrow(max.saturating_sub(self.free_ahead), BATCH_ROWS, waiting, Held::Ahead, reserved)?;
             room.shared = room.shared.min(max);
         }
         let need = if limited { 1 } else { BATCH_ROWS };
-        room.narrow(
-            self.credits.saturating_sub(self.credits_out),
-            need,
-            waiting,
-            Held::Credits,
-            reserved,
-        )?;
+        room.narrow(self.credits.saturating_sub(self.credits_out), need, waiting, Held::Credits, reserved)?;
         Ok(room)
     }
 
@@ -424,13 +373,7 @@ impl FairQueue {
     fn unlimited_waits(&self) -> bool {
         self.runs.iter().any(|(run, r)| {
             r.demands.iter().any(|((index, class), d)| {
-                let key = DemandKey {
-                    delivery: DeliveryId {
-                        run: *run,
-                        index: *index,
-                    },
-                    class: *class,
-                };
+                let key = DemandKey { delivery: DeliveryId { run: *run, index: *index }, class: *class };
                 d.waiting > 0 && !self.is_limited(key)
             })
         })

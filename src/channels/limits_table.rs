@@ -109,10 +109,7 @@ impl Limit {
             Start::Restarted => Gcra::exhausted(n, window, now),
         };
         Limit {
-            second: rate.per_second.map(|n| Paced {
-                now: pace(n, SECOND),
-                ceiling: Gcra::fresh(n, SECOND),
-            }),
+            second: rate.per_second.map(|n| Paced { now: pace(n, SECOND), ceiling: Gcra::fresh(n, SECOND) }),
             minute: rate.per_minute.map(|n| pace(n, MINUTE)),
             hour: rate.per_hour.map(|n| WindowCounter::new(n, HOUR)),
             day: rate.per_day.map(|n| WindowCounter::new(n, DAY)),
@@ -168,11 +165,7 @@ impl Limit {
 
     /// Long-run permits per second over the windows that pace; `None` is unlimited.
     fn per_second(&self) -> Option<f64> {
-        let paces = self
-            .second
-            .iter()
-            .map(|p| p.now.per_second())
-            .chain(self.minute.iter().map(Gcra::per_second));
+        let paces = self.second.iter().map(|p| p.now.per_second()).chain(self.minute.iter().map(Gcra::per_second));
         paces.reduce(f64::min)
     }
 }
@@ -273,11 +266,7 @@ impl LimitsTable {
     /// had no limit was not measured here: there the caller's own figure (messages per second) counts.
     pub fn slow_down(&mut self, scope: Scope, callers_rate: Option<f64>, now: Monotonic) -> Option<f64> {
         let limit = self.limits.entry(scope).or_default();
-        if limit
-            .slowed
-            .as_ref()
-            .is_some_and(|s| now.since(s.changed) < SLOW_DOWN_EVERY)
-        {
+        if limit.slowed.as_ref().is_some_and(|s| now.since(s.changed) < SLOW_DOWN_EVERY) {
             return None;
         }
         let running = now.since(limit.measured_from);
@@ -287,18 +276,11 @@ impl LimitsTable {
             limit.rate
         };
         let measured = if own > 0.0 { own } else { callers_rate.unwrap_or(0.0) };
-        let before = limit
-            .slowed
-            .as_ref()
-            .map_or(measured, |s| s.current.min(measured.max(SLOWED_PER_SECOND_MIN)));
+        let before = limit.slowed.as_ref().map_or(measured, |s| s.current.min(measured.max(SLOWED_PER_SECOND_MIN)));
         let configured = limit.per_second().unwrap_or(f64::INFINITY);
         let current = (before.min(configured) * SLOW_DOWN_FACTOR).max(SLOWED_PER_SECOND_MIN);
         let from = limit.slowed.as_ref().map_or(measured.max(current), |s| s.from);
-        limit.slowed = Some(Slowed {
-            from,
-            current,
-            changed: now,
-        });
+        limit.slowed = Some(Slowed { from, current, changed: now });
         limit.apply_rate(current, now);
         Some(current)
     }
@@ -339,10 +321,7 @@ impl LimitsTable {
 
     /// Sets the pace of a scope (an operator's or a provider's word), never above what is configured.
     pub fn set_rate(&mut self, scope: Scope, per_second: f64, now: Monotonic) {
-        self.limits
-            .entry(scope)
-            .or_default()
-            .apply_rate(per_second.max(SLOWED_PER_SECOND_MIN), now);
+        self.limits.entry(scope).or_default().apply_rate(per_second.max(SLOWED_PER_SECOND_MIN), now);
     }
 
     /// Messages taken in the current hour and day of a scope, for the journal's counts.
@@ -381,10 +360,7 @@ mod tests {
     const NANOS: u64 = 1_000_000_000;
 
     fn per_second(n: u32) -> RateLimits {
-        RateLimits {
-            per_second: Some(n),
-            ..RateLimits::default()
-        }
+        RateLimits { per_second: Some(n), ..RateLimits::default() }
     }
 
     fn at(seconds: f64) -> Monotonic {
@@ -401,35 +377,17 @@ mod tests {
         table.set(CLASS, per_second(1), Start::Fresh, at(0.0));
         let scopes = scopes_of(ClassId(1), RunId(7));
         assert_eq!(table.take(&scopes, at(0.0)), Ok(()), "both have a permit");
-        assert_eq!(
-            table.take(&scopes, at(0.1)),
-            Err(Blocked {
-                scope: CLASS,
-                until: at(1.0)
-            }),
-            "the class blocks"
-        );
+        assert_eq!(table.take(&scopes, at(0.1)), Err(Blocked { scope: CLASS, until: at(1.0) }), "the class blocks");
         let others = scopes_of(ClassId(0), RunId(7));
-        assert_eq!(
-            table.take(&others, at(0.1)),
-            Ok(()),
-            "a refused take cost the connector nothing"
-        );
-        assert_eq!(
-            table.free(&[CAMPAIGN], at(0.1)),
-            Ok(u64::MAX),
-            "a scope without a limit is unlimited"
-        );
+        assert_eq!(table.take(&others, at(0.1)), Ok(()), "a refused take cost the connector nothing");
+        assert_eq!(table.free(&[CAMPAIGN], at(0.1)), Ok(u64::MAX), "a scope without a limit is unlimited");
     }
 
     #[test]
     fn restarts_are_conservative() {
         let mut table = LimitsTable::default();
         table.set(Scope::Connector, per_second(100), Start::Restarted, at(0.0));
-        assert!(
-            table.take(&[Scope::Connector], at(0.99)).is_err(),
-            "exhausted for a whole window"
-        );
+        assert!(table.take(&[Scope::Connector], at(0.99)).is_err(), "exhausted for a whole window");
         assert!(table.take(&[Scope::Connector], at(1.0)).is_ok(), "then open");
     }
 
@@ -446,10 +404,7 @@ mod tests {
         assert!(table.open_envelope(&scopes, at(0.0)), "one closed, one may open");
         table.set(Scope::Connector, per_second(100), Start::Fresh, at(0.0));
         table.take(&scopes, at(0.0)).expect("a permit");
-        assert!(
-            !table.open_envelope(&scopes, at(0.005)),
-            "in spaced mode there is no permit ahead"
-        );
+        assert!(!table.open_envelope(&scopes, at(0.005)), "in spaced mode there is no permit ahead");
     }
 
     #[test]
@@ -462,19 +417,9 @@ mod tests {
                 sent += 1;
             }
         }
-        let slowed = table
-            .slow_down(Scope::Connector, None, at(2.0))
-            .expect("the first complaint counts");
-        assert!(
-            (600.0..=720.0).contains(&slowed),
-            "0.7 of about {} a second, got {slowed}",
-            sent / 2
-        );
-        assert_eq!(
-            table.slow_down(Scope::Connector, None, at(2.5)),
-            None,
-            "one decision a second"
-        );
+        let slowed = table.slow_down(Scope::Connector, None, at(2.0)).expect("the first complaint counts");
+        assert!((600.0..=720.0).contains(&slowed), "0.7 of about {} a second, got {slowed}", sent / 2);
+        assert_eq!(table.slow_down(Scope::Connector, None, at(2.5)), None, "one decision a second");
         let mut now = 2.0;
         while table.limits[&Scope::Connector].slowed.is_some() {
             now += 31.0;
@@ -485,10 +430,7 @@ mod tests {
             );
             assert!(now < 10_000.0, "recovery ends");
         }
-        assert!(
-            table.per_second(Scope::Connector).is_some_and(|r| r > 980.0),
-            "back at the configured limit"
-        );
+        assert!(table.per_second(Scope::Connector).is_some_and(|r| r > 980.0), "back at the configured limit");
     }
 
     #[test]
@@ -497,30 +439,16 @@ mod tests {
         for i in 0..100 {
             table.take(&[CLASS], at(f64::from(i) / 100.0)).expect("unlimited");
         }
-        assert_eq!(
-            table.slow_down(CLASS, Some(100.0), at(1.0)),
-            Some(70.0),
-            "the caller's measure counts"
-        );
+        assert_eq!(table.slow_down(CLASS, Some(100.0), at(1.0)), Some(70.0), "the caller's measure counts");
         assert!(table.take(&[CLASS], at(1.0)).is_err(), "held");
         table.pause(CLASS, at(500.0));
-        assert_eq!(
-            table.take(&[CLASS], at(400.0)),
-            Err(Blocked {
-                scope: CLASS,
-                until: at(500.0)
-            }),
-            "paused"
-        );
+        assert_eq!(table.take(&[CLASS], at(400.0)), Err(Blocked { scope: CLASS, until: at(500.0) }), "paused");
     }
 
     #[test]
     fn hours_hold_across_a_restart() {
         let mut table = LimitsTable::default();
-        let limit = RateLimits {
-            per_hour: Some(10),
-            ..RateLimits::default()
-        };
+        let limit = RateLimits { per_hour: Some(10), ..RateLimits::default() };
         table.set(CLASS, limit, Start::Restarted, at(0.0));
         table.restore(CLASS, Duration::from_secs(600), 9, at(0.0));
         assert!(table.take(&[CLASS], at(0.0)).is_ok(), "the tenth of the hour");

@@ -10,8 +10,10 @@
 //! 2. It MUST give every message that it pulled back exactly once: by [`Feed::answer`] or, if not marked, by
 //!    [`Feed::hand_back`].
 //! 3. After a mark it MUST answer: with the provider's word, or with [`Outcome::Unknown`] if none will come.
-//! 4. It MUST answer `Rejected` and `Deferred` only on the provider's own word about this message. A lost connection, a
-//!    refusal of the session, or a time-out before the mark is a `hand_back`, and costs the message nothing.
+//! 4. It MUST answer `Rejected` and `Deferred` only on the provider's own word about this message, or if the message
+//!    cannot be put on this provider's wire at all (an extension it does not offer, an address that would end a command).
+//!    A lost connection, a refusal of the session, or a time-out before the mark is a `hand_back`, and costs the message
+//!    nothing.
 //! 5. On [`Mark::Withdrawn`] it MUST NOT hand over; if the transaction cannot be abandoned otherwise it MUST close the
 //!    connection before the byte of MUST 1.
 //! 6. On [`Mark::Hold`] it MAY keep an open transaction until then, at most `DATA_HOLD_MAX`, and then MUST act as in 5.
@@ -24,10 +26,17 @@
 //! What this module must not know: campaigns, segments, actors, HTTP.
 
 pub mod circuit;
+pub mod connector;
+#[doc(hidden)]
+pub mod contract;
 pub mod fair;
+pub mod inbox;
 pub mod limits_table;
+pub mod null;
 pub mod pacing;
 pub mod retry;
+pub mod simulated;
+pub mod smtp;
 
 use std::time::Duration;
 
@@ -88,54 +97,7 @@ pub enum Mark {
     Withdrawn,
 }
 
-/// Why the provider refused a message for good. The number is part of on-disk formats and never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[repr(u8)]
-pub enum RejectClass {
-    /// The address does not exist or is disabled: suppresses by rule.
-    HardBounce = 1,
-    /// Full mailbox and the like, after the last attempt or on a 5xx.
-    SoftBounce = 2,
-    /// Content or reputation: the sender's fault, never suppresses.
-    Policy = 3,
-    /// The message is larger than the provider takes.
-    TooLarge = 4,
-    /// Protocol fault that repeated without pipelining.
-    Protocol = 5,
-    /// Deferred until the retry deadline passed.
-    RetryDeadline = 6,
-    /// Any other permanent refusal.
-    Other = 7,
-}
-
-impl RejectClass {
-    pub const ALL: [RejectClass; 7] = [
-        RejectClass::HardBounce,
-        RejectClass::SoftBounce,
-        RejectClass::Policy,
-        RejectClass::TooLarge,
-        RejectClass::Protocol,
-        RejectClass::RetryDeadline,
-        RejectClass::Other,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            RejectClass::HardBounce => "hard_bounce",
-            RejectClass::SoftBounce => "soft_bounce",
-            RejectClass::Policy => "policy",
-            RejectClass::TooLarge => "too_large",
-            RejectClass::Protocol => "protocol",
-            RejectClass::RetryDeadline => "retry_deadline",
-            RejectClass::Other => "other",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<RejectClass> {
-        RejectClass::ALL.into_iter().find(|c| c.name() == name)
-    }
-}
+pub use crate::ledger::RejectClass;
 
 /// The one outcome of a message that was handed over, or that the provider refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,6 +131,9 @@ pub enum LaneEvent {
     TooManyConnections { reply: String },
     /// Authentication or policy refused the sender: open the circuit of the connector.
     SenderRefused { reply: String },
+    /// One message was refused by policy. A single one may be a recipient's own rule, so it opens nothing; a large share
+    /// of them is a sender's fault (`circuit::Circuit::answered`).
+    PolicyRefused { reply: String },
     /// Round trip of one message, from its mark to its answer.
     RoundTrip { duration: Duration },
 }
@@ -185,14 +150,12 @@ pub enum HandBack {
 }
 
 /// Where a lane gets messages and leaves answers. Implemented by the engine over claimed batches, and by tests.
-#[allow(
-    async_fn_in_trait,
-    reason = "lanes run on current-thread runtimes and never need Send futures"
-)]
+#[allow(async_fn_in_trait, reason = "lanes run on current-thread runtimes and never need Send futures")]
 pub trait Feed {
     /// The next released and rendered message of a class that has permits now.
     fn pull(&mut self, into: &mut OutMessage, now: Monotonic) -> Pull;
-    /// Resolves when [`Feed::pull`] may answer otherwise, or `until` has come, or the feed closes.
+    /// Resolves when [`Feed::pull`] may answer otherwise, or `until` has come, or the feed closes. At once if any of these
+    /// happened since the last pull. May be dropped before it resolves (lanes watch their connection beside it).
     async fn wait(&mut self, until: Option<Monotonic>);
     /// Whether the envelope of `message` may go out while `open` other envelopes are open on all lanes' behalf: true while
     /// every limit scope of it has more permits free now than envelopes open in it. Unlimited scopes always may.

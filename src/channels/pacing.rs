@@ -33,11 +33,7 @@ impl Gcra {
     /// At most `n` (≥ 1) permits per `window`; everything is free at once.
     pub fn fresh(n: u32, window: Duration) -> Gcra {
         let (spacing, burst) = shape(n, window);
-        Gcra {
-            spacing,
-            burst,
-            next: 0,
-        }
+        Gcra { spacing, burst, next: 0 }
     }
 
     /// As [`Gcra::fresh`], but nothing is free before a whole window has passed: whatever was handed over just before a
@@ -54,11 +50,7 @@ impl Gcra {
     pub fn free(&self, now: Monotonic) -> u64 {
         let horizon = now.0.saturating_add((self.burst - 1).saturating_mul(self.spacing));
         let next = self.next.max(now.0);
-        if horizon < next {
-            0
-        } else {
-            (horizon - next) / self.spacing + 1
-        }
+        if horizon < next { 0 } else { (horizon - next) / self.spacing + 1 }
     }
 
     /// When at least one permit is free; not later than `now` if one is.
@@ -75,12 +67,7 @@ impl Gcra {
     /// A slower or faster rate in messages per second from now on; debt is kept in units of permits.
     pub fn set_rate(&mut self, per_second: f64, ceiling: &Gcra, now: Monotonic) {
         let wanted = (SECOND as f64 / per_second.max(f64::MIN_POSITIVE)).ceil();
-        let spacing = if wanted >= 1e18 {
-            1_000_000_000_000_000_000
-        } else {
-            wanted as u64
-        }
-        .max(ceiling.spacing);
+        let spacing = if wanted >= 1e18 { 1_000_000_000_000_000_000 } else { wanted as u64 }.max(ceiling.spacing);
         let burst = if spacing == ceiling.spacing { ceiling.burst } else { 1 };
         let free_at = self.free_at(now).0;
         self.spacing = spacing;
@@ -134,13 +121,7 @@ impl WindowCounter {
     pub fn new(n: u32, window: Duration) -> WindowCounter {
         let nanos = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
         let slice = nanos.div_ceil(SLICES as u64 - 1).max(1);
-        WindowCounter {
-            n: u64::from(n.max(1)),
-            slice,
-            newest: SLICES as u64,
-            counts: [0; SLICES],
-            sum: 0,
-        }
+        WindowCounter { n: u64::from(n.max(1)), slice, newest: SLICES as u64, counts: [0; SLICES], sum: 0 }
     }
 
     /// Slice of `now`; times before the start of the process are slices below `SLICES`.
@@ -322,11 +303,7 @@ mod tests {
     fn a_minute_is_paced_too() {
         let mut pace = Gcra::fresh(30, Duration::from_secs(60));
         pace.take(at(0));
-        assert_eq!(
-            pace.free_at(at(0)),
-            at(2 * SECOND),
-            "30 a minute is one every two seconds"
-        );
+        assert_eq!(pace.free_at(at(0)), at(2 * SECOND), "30 a minute is one every two seconds");
     }
 
     #[test]
@@ -335,17 +312,9 @@ mod tests {
         let mut pace = ceiling.clone();
         pace.set_rate(2.0, &ceiling, at(SECOND));
         assert_eq!(pace.free(at(SECOND)), 0, "the burst is gone");
-        assert_eq!(
-            pace.free_at(at(SECOND)),
-            at(SECOND + SECOND / 2),
-            "one every half second"
-        );
+        assert_eq!(pace.free_at(at(SECOND)), at(SECOND + SECOND / 2), "one every half second");
         pace.set_rate(1e9, &ceiling, at(SECOND));
-        assert_eq!(
-            (pace.spacing, pace.burst),
-            (ceiling.spacing, ceiling.burst),
-            "never faster than configured"
-        );
+        assert_eq!((pace.spacing, pace.burst), (ceiling.spacing, ceiling.burst), "never faster than configured");
     }
 
     #[test]
@@ -356,10 +325,7 @@ mod tests {
         counter.restore(Duration::ZERO, 40, at(0));
         counter.restore(Duration::from_secs(8_000), 40, at(0));
         assert_eq!(counter.free(at(0)), 0, "the hour is used up by the process before");
-        assert!(
-            counter.free(at(1_800 * SECOND)) == 0 && counter.free(at(1_930 * SECOND)) == 60,
-            "half an hour on"
-        );
+        assert!(counter.free(at(1_800 * SECOND)) == 0 && counter.free(at(1_930 * SECOND)) == 60, "half an hour on");
     }
 
     #[test]

@@ -39,12 +39,7 @@ pub struct Deferral {
 /// When to try again after `deferral`, by the connector's schedule.
 pub fn next_attempt(settings: &RetrySettings, deferral: &Deferral) -> NextAttempt {
     let step = usize::try_from(deferral.attempts.max(1) - 1).unwrap_or(usize::MAX);
-    let planned = settings
-        .schedule
-        .get(step)
-        .or(settings.schedule.last())
-        .copied()
-        .unwrap_or(RETRY_WAIT_MAX);
+    let planned = settings.schedule.get(step).or(settings.schedule.last()).copied().unwrap_or(RETRY_WAIT_MAX);
     let spread = planned.mul_f64(JITTER_SHARE * unit(deferral.seed, deferral.attempts));
     let wait = match deferral.asked {
         Some(asked) => asked.max(planned.min(Duration::from_secs(1))) + spread,
@@ -81,13 +76,7 @@ mod tests {
 
     fn deferral(attempts: u32, at_seconds: i64) -> Deferral {
         let time = |s: i64| Timestamp(s * 1_000);
-        Deferral {
-            attempts,
-            first_attempt: time(0),
-            deferred_at: time(at_seconds),
-            asked: None,
-            seed: 42,
-        }
+        Deferral { attempts, first_attempt: time(0), deferred_at: time(at_seconds), asked: None, seed: 42 }
     }
 
     fn wait_seconds(d: Deferral) -> Option<f64> {
@@ -101,29 +90,19 @@ mod tests {
     fn the_schedule_is_followed_and_its_last_step_repeats() {
         for (attempts, planned) in [(1, 10.0), (2, 100.0), (3, 1_000.0), (4, 1_000.0), (900, 1_000.0)] {
             let wait = wait_seconds(deferral(attempts, 0)).expect("within the deadline");
-            assert!(
-                (planned..planned * 1.2).contains(&wait),
-                "attempt {attempts}: {wait} for {planned}"
-            );
+            assert!((planned..planned * 1.2).contains(&wait), "attempt {attempts}: {wait} for {planned}");
         }
     }
 
     #[test]
     fn past_the_deadline_it_is_given_up() {
-        assert_eq!(
-            wait_seconds(deferral(3, 4_500)),
-            None,
-            "the next attempt would come after the deadline"
-        );
+        assert_eq!(wait_seconds(deferral(3, 4_500)), None, "the next attempt would come after the deadline");
         assert!(wait_seconds(deferral(1, 4_500)).is_some(), "a short wait still fits");
     }
 
     #[test]
     fn the_provider_is_heard_within_bounds() {
-        let asked = |seconds| Deferral {
-            asked: Some(Duration::from_secs(seconds)),
-            ..deferral(1, 0)
-        };
+        let asked = |seconds| Deferral { asked: Some(Duration::from_secs(seconds)), ..deferral(1, 0) };
         let wait = wait_seconds(asked(60)).expect("a minute");
         assert!((60.0..63.0).contains(&wait), "asked for a minute, got {wait}");
         assert!(wait_seconds(asked(0)).is_some_and(|w| w >= 1.0), "no hot loop on zero");

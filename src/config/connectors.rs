@@ -45,23 +45,14 @@ pub enum ConnectorError {
         source: toml::de::Error,
     },
     #[error("connector {connector:?}: key `{key}` is {found}, but must be {wanted}")]
-    Range {
-        connector: String,
-        key: &'static str,
-        found: String,
-        wanted: String,
-    },
+    Range { connector: String, key: &'static str, found: String, wanted: String },
     #[error(
         "connector {connector:?}: `tls = \"none\"` to {host:?} would send mail and password in the clear: use \
          \"starttls\" or \"implicit\", or say `allow_plaintext = true`"
     )]
     Plaintext { connector: String, host: String },
     #[error("connector {connector:?}: key `{key}` needs `{other}` too")]
-    Together {
-        connector: String,
-        key: &'static str,
-        other: &'static str,
-    },
+    Together { connector: String, key: &'static str, other: &'static str },
     #[error("connector {connector:?}: environment variable {variable:?} of key `password_env` is not set")]
     PasswordEnv { connector: String, variable: String },
 }
@@ -182,13 +173,8 @@ pub struct RetrySettings {
 
 impl Default for RetrySettings {
     fn default() -> RetrySettings {
-        let schedule = [300, 900, 1_800, 3_600, 7_200, 14_400]
-            .map(Duration::from_secs)
-            .to_vec();
-        RetrySettings {
-            schedule,
-            deadline: Duration::from_secs(48 * 3_600),
-        }
+        let schedule = [300, 900, 1_800, 3_600, 7_200, 14_400].map(Duration::from_secs).to_vec();
+        RetrySettings { schedule, deadline: Duration::from_secs(48 * 3_600) }
     }
 }
 
@@ -276,6 +262,15 @@ impl ConnectorSettings {
             ConnectorSettings::Null(s) => &s.name,
             ConnectorSettings::Simulated(s) => &s.name,
             ConnectorSettings::Inbox(s) => &s.name,
+        }
+    }
+
+    /// Where it sends to, without secrets.
+    pub fn target(&self) -> String {
+        match self {
+            ConnectorSettings::Smtp(smtp) => format!("{}:{}", smtp.host, smtp.port),
+            ConnectorSettings::Inbox(_) => "the embedded inbox: nothing leaves the machine".to_owned(),
+            ConnectorSettings::Null(_) | ConnectorSettings::Simulated(_) => "nowhere".to_owned(),
         }
     }
 
@@ -392,26 +387,15 @@ impl RawConnector {
         let kind = match table.remove("kind") {
             Some(toml::Value::String(kind)) => kind,
             Some(other) => {
-                return Err(ConnectorError::Kind {
-                    connector: name,
-                    kind: other.to_string(),
-                });
+                return Err(ConnectorError::Kind { connector: name, kind: other.to_string() });
             }
             None => return Err(ConnectorError::KindMissing { connector: name }),
         };
         match kind.as_str() {
-            "smtp" => raw::shape::<raw::Smtp>(table, &name)?
-                .validate()
-                .map(|s| ConnectorSettings::Smtp(Box::new(s))),
-            "null" => raw::shape::<raw::Null>(table, &name)?
-                .validate()
-                .map(ConnectorSettings::Null),
-            "simulated" => raw::shape::<raw::Simulated>(table, &name)?
-                .validate()
-                .map(ConnectorSettings::Simulated),
-            "inbox" => raw::shape::<raw::Inbox>(table, &name)?
-                .validate()
-                .map(ConnectorSettings::Inbox),
+            "smtp" => raw::shape::<raw::Smtp>(table, &name)?.validate().map(|s| ConnectorSettings::Smtp(Box::new(s))),
+            "null" => raw::shape::<raw::Null>(table, &name)?.validate().map(ConnectorSettings::Null),
+            "simulated" => raw::shape::<raw::Simulated>(table, &name)?.validate().map(ConnectorSettings::Simulated),
+            "inbox" => raw::shape::<raw::Inbox>(table, &name)?.validate().map(ConnectorSettings::Inbox),
             _ => Err(ConnectorError::Kind { connector: name, kind }),
         }
     }

@@ -66,6 +66,15 @@ impl<'a> Record<'a> {
         Ok(Record { entries, values })
     }
 
+    /// Appends the record's bytes, as [`Record::parse`] takes them.
+    pub fn copy_to(&self, out: &mut Vec<u8>) {
+        let count = u16::try_from(self.len()).unwrap_or(u16::MAX);
+        out.extend_from_slice(&[VERSION, 0]);
+        out.extend_from_slice(&count.to_le_bytes());
+        out.extend_from_slice(self.entries);
+        out.extend_from_slice(self.values);
+    }
+
     fn entry(&self, index: usize) -> (AttributeId, usize) {
         let at = index * ENTRY_BYTES;
         let e = &self.entries[at..at + ENTRY_BYTES];
@@ -96,7 +105,11 @@ impl<'a> Record<'a> {
 
     fn value(&self, index: usize) -> Option<Value<'a>> {
         let start = if index == 0 { 0 } else { self.entry(index - 1).1 };
-        let bytes = self.values.get(start..self.entry(index).1)?;
+        Record::decode_value(self.values.get(start..self.entry(index).1)?)
+    }
+
+    /// A value from its tag and payload, as [`Record::raw_iter`] gives them.
+    pub(crate) fn decode_value(bytes: &'a [u8]) -> Option<Value<'a>> {
         let (tag, payload) = bytes.split_first()?;
         match tag {
             b'T' => std::str::from_utf8(payload).ok().map(Value::Text),
@@ -133,6 +146,17 @@ impl<'a> Record<'a> {
         let this = *self;
         (0..this.len()).filter_map(move |i| this.value(i).map(|v| (this.entry(i).0, v)))
     }
+
+    /// Attributes in order with the bytes of their values: equal bytes are equal values.
+    pub(crate) fn raw_iter(self) -> impl Iterator<Item = (AttributeId, &'a [u8])> {
+        let mut start = 0;
+        (0..self.len()).filter_map(move |i| {
+            let (id, end) = self.entry(i);
+            let bytes = self.values.get(start..end);
+            start = end;
+            bytes.map(|b| (id, b))
+        })
+    }
 }
 
 /// Collects values and writes a record. Setting an attribute twice keeps the last value.
@@ -140,6 +164,8 @@ impl<'a> Record<'a> {
 pub struct RecordBuilder {
     entries: Vec<(AttributeId, usize, usize)>,
     values: Vec<u8>,
+    /// The largest attribute set so far: ascending ones need no search for an earlier value.
+    last: Option<AttributeId>,
 }
 
 impl RecordBuilder {
@@ -150,15 +176,21 @@ impl RecordBuilder {
     /// Starts from a present record, so that a patch keeps what it does not name.
     pub fn from_record(record: Record<'_>) -> RecordBuilder {
         let mut builder = RecordBuilder::new();
-        for (id, value) in record.iter() {
-            builder.set(id, value);
-        }
+        builder.extend_raw(record);
         builder
     }
 
     pub fn clear(&mut self) {
         self.entries.clear();
         self.values.clear();
+        self.last = None;
+    }
+
+    /// Sets every value of a record.
+    pub(crate) fn extend_raw(&mut self, record: Record<'_>) {
+        for (id, bytes) in record.raw_iter() {
+            self.set_raw(id, bytes);
+        }
     }
 
     pub fn remove(&mut self, id: AttributeId) {
@@ -188,11 +220,22 @@ impl RecordBuilder {
     }
 
     fn put(&mut self, id: AttributeId, tag: u8, write: impl FnOnce(&mut Vec<u8>)) {
-        self.remove(id);
+        if self.last.is_some_and(|last| id <= last) {
+            self.remove(id);
+        }
+        self.last = self.last.max(Some(id));
         let start = self.values.len();
         self.values.push(tag);
         write(&mut self.values);
         self.entries.push((id, start, self.values.len()));
+    }
+
+    /// Sets a value from the bytes of [`Record::raw_iter`].
+    pub(crate) fn set_raw(&mut self, id: AttributeId, bytes: &[u8]) {
+        let Some((tag, payload)) = bytes.split_first() else {
+            return;
+        };
+        self.put(id, *tag, |out| out.extend_from_slice(payload));
     }
 
     /// Appends the record to `out`.

@@ -1,1 +1,22 @@
-//! flow.
+//! Flows: the graph that a run executes, and the pure set moves over it.
+//!
+//! Every kind of campaign compiles to one graph, and one engine executes it. A *move* takes a set of rows from one node
+//! to another; it never looks at a single row, so that a move of ten million contacts is a handful of set operations.
+//!
+//! - [`graph`]: nodes, exits, edges; a [`Graph`] that exists is valid.
+//! - [`validate`]: the table of rules that a graph is held against, each with a code.
+//! - [`step`]: [`Positions`] and how sets move.
+//! - [`mod@render`]: a graph as text, Mermaid or JSON.
+//!
+//! Who owns the state: the ledger of a run holds its [`Positions`]; this module only computes.
+//! What it must not know: campaigns, messages, ledgers, time, actors.
+
+pub mod graph;
+pub mod render;
+pub mod step;
+pub mod validate;
+
+pub use graph::{Edge, EndKind, Exit, Graph, GraphParts, Node, NodeId, NodeKind};
+pub use render::{GraphFormat, render};
+pub use step::{Move, Positions, StepError, advance, enter};
+pub use validate::GraphProblem;

@@ -46,11 +46,7 @@ pub struct PortError {
 
 impl PortError {
     pub fn new(code: Code, message: impl Into<String>) -> PortError {
-        PortError {
-            code,
-            message: message.into(),
-            details: Json::Null,
-        }
+        PortError { code, message: message.into(), details: Json::Null }
     }
 
     #[must_use]
@@ -96,9 +92,7 @@ impl utoipa::PartialSchema for Time {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
         utoipa::openapi::ObjectBuilder::new()
             .schema_type(utoipa::openapi::schema::Type::String)
-            .format(Some(utoipa::openapi::SchemaFormat::KnownFormat(
-                utoipa::openapi::KnownFormat::DateTime,
-            )))
+            .format(Some(utoipa::openapi::SchemaFormat::KnownFormat(utoipa::openapi::KnownFormat::DateTime)))
             .description(Some("RFC 3339, UTC"))
             .into()
     }
@@ -158,18 +152,11 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// Cuts a page out of entries that are sorted by `position`; for lists that fit in memory.
     pub fn cut(sorted: impl IntoIterator<Item = T>, request: &PageRequest, position: impl Fn(&T) -> String) -> Page<T> {
-        let mut rest = sorted.into_iter().skip_while(|item| {
-            request
-                .after
-                .as_deref()
-                .is_some_and(|after| position(item).as_str() <= after)
-        });
+        let mut rest = sorted
+            .into_iter()
+            .skip_while(|item| request.after.as_deref().is_some_and(|after| position(item).as_str() <= after));
         let items: Vec<T> = rest.by_ref().take(request.limit).collect();
-        let next = if rest.next().is_some() {
-            items.last().map(&position)
-        } else {
-            None
-        };
+        let next = if rest.next().is_some() { items.last().map(&position) } else { None };
         Page { items, next }
     }
 }
@@ -292,14 +279,7 @@ mod tests {
         let mut seen = Vec::new();
         let mut after = None;
         loop {
-            let page = Page::cut(
-                names,
-                &PageRequest {
-                    after: after.clone(),
-                    limit: 2,
-                },
-                |n| (*n).to_owned(),
-            );
+            let page = Page::cut(names, &PageRequest { after: after.clone(), limit: 2 }, |n| (*n).to_owned());
             seen.extend(page.items);
             after = page.next;
             if after.is_none() {
@@ -315,11 +295,7 @@ mod tests {
     fn digits_are_an_id_and_all_else_is_a_name() {
         assert_eq!(Ref::parse("12"), Ref::Id(12));
         assert_eq!(Ref::parse("+12"), Ref::Name("+12".into()), "a sign makes it a name");
-        assert_eq!(
-            Ref::parse("99999999999"),
-            Ref::Name("99999999999".into()),
-            "too large for an id"
-        );
+        assert_eq!(Ref::parse("99999999999"), Ref::Name("99999999999".into()), "too large for an id");
         assert_eq!(Ref::parse("spring"), Ref::Name("spring".into()));
     }
 

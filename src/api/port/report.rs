@@ -160,10 +160,7 @@ mod tests {
             rejected_by: BTreeMap::from([("hard_bounce".into(), 1)]),
             ..Ledger::default()
         };
-        let mut sum = Ledger {
-            balanced: true,
-            ..Ledger::default()
-        };
+        let mut sum = Ledger { balanced: true, ..Ledger::default() };
         sum.add(&one);
         sum.add(&one);
         assert_eq!(sum.audience, 12);

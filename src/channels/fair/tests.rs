@@ -6,13 +6,7 @@ use crate::limits::CREDITS_BATCHES_DEFAULT;
 const CREDITS: usize = CREDITS_BATCHES_DEFAULT * BATCH_CONTACTS_MAX;
 
 fn key(run: u32, class: u16) -> DemandKey {
-    DemandKey {
-        delivery: DeliveryId {
-            run: RunId(run),
-            index: 0,
-        },
-        class: ClassId(class),
-    }
+    DemandKey { delivery: DeliveryId { run: RunId(run), index: 0 }, class: ClassId(class) }
 }
 
 fn at(millis: u64) -> Monotonic {
@@ -70,16 +64,8 @@ fn unlimited_four_batches_are_claimed_ahead() {
     let mut queue = FairQueue::new(CREDITS);
     queue.set_demand(key(1, 0), 1_000_000, 1);
     let first = grants(&mut queue, at(0));
-    assert_eq!(
-        first.iter().map(|g| g.rows).collect::<Vec<_>>(),
-        vec![1_000; BATCHES_AHEAD],
-        "whole batches"
-    );
-    assert_eq!(
-        queue.held(key(1, 0)),
-        Some(Held::Ahead),
-        "and it says why there is no more"
-    );
+    assert_eq!(first.iter().map(|g| g.rows).collect::<Vec<_>>(), vec![1_000; BATCHES_AHEAD], "whole batches");
+    assert_eq!(queue.held(key(1, 0)), Some(Held::Ahead), "and it says why there is no more");
     queue.left(key(1, 0), 999);
     assert!(grants(&mut queue, at(0)).is_empty(), "no grant for part of a batch");
     queue.left(key(1, 0), 1);
@@ -112,22 +98,11 @@ fn unused_and_expired_grants_give_everything_back() {
     assert!(queue.claimed(granted[0].id, 10), "used in part");
     assert_eq!(queue.outstanding(Scope::Connector), 3_010, "the rest of it is free");
     queue.expire(at(2_000));
-    assert_eq!(
-        (queue.outstanding(Scope::Connector), queue.credits_out()),
-        (10, 10),
-        "void ones are free"
-    );
-    assert!(
-        !queue.claimed(granted[1].id, 5),
-        "nothing can be claimed on a void grant"
-    );
+    assert_eq!((queue.outstanding(Scope::Connector), queue.credits_out()), (10, 10), "void ones are free");
+    assert!(!queue.claimed(granted[1].id, 5), "nothing can be claimed on a void grant");
     queue.left(key(1, 0), 10);
     queue.ended(key(1, 0), 10);
-    assert_eq!(
-        (queue.outstanding(Scope::Connector), queue.credits_out()),
-        (0, 0),
-        "all even"
-    );
+    assert_eq!((queue.outstanding(Scope::Connector), queue.credits_out()), (0, 0), "all even");
 }
 
 #[test]
@@ -137,24 +112,12 @@ fn a_throttled_scope_holds_one_second_ahead() {
     queue.set_demand(key(1, 1), 100_000, 1);
     queue.set_demand(key(1, 0), 100_000, 1);
     let granted = grants(&mut queue, at(0));
-    let of_class: usize = granted
-        .iter()
-        .filter(|g| g.key.class == ClassId(1))
-        .map(|g| g.rows)
-        .sum();
+    let of_class: usize = granted.iter().filter(|g| g.key.class == ClassId(1)).map(|g| g.rows).sum();
     assert_eq!(of_class, 50, "one second of 50 a second");
-    let others: usize = granted
-        .iter()
-        .filter(|g| g.key.class == ClassId(0))
-        .map(|g| g.rows)
-        .sum();
+    let others: usize = granted.iter().filter(|g| g.key.class == ClassId(0)).map(|g| g.rows).sum();
     assert_eq!(others, 4_000, "the others have all that they would have alone");
     queue.set_rate(Scope::Class(ClassId(1)), Some(10.0));
-    assert_eq!(
-        queue.above_bound(Scope::Class(ClassId(1))),
-        40,
-        "after a slow-down these are to be withdrawn"
-    );
+    assert_eq!(queue.above_bound(Scope::Class(ClassId(1))), 40, "after a slow-down these are to be withdrawn");
 }
 
 #[test]
@@ -163,16 +126,8 @@ fn closed_scopes_get_nothing_and_delay_nobody() {
     queue.set_demand(key(1, 1), 10, 1);
     queue.set_demand(key(2, 0), 10, 1);
     queue.set_closed(Scope::Class(ClassId(1)), true);
-    assert_eq!(
-        grants(&mut queue, at(0)).iter().map(|g| g.key).collect::<Vec<_>>(),
-        vec![key(2, 0)],
-        "the open one"
-    );
-    assert_eq!(
-        queue.held(key(1, 1)),
-        Some(Held::Closed(Scope::Class(ClassId(1)))),
-        "says why"
-    );
+    assert_eq!(grants(&mut queue, at(0)).iter().map(|g| g.key).collect::<Vec<_>>(), vec![key(2, 0)], "the open one");
+    assert_eq!(queue.held(key(1, 1)), Some(Held::Closed(Scope::Class(ClassId(1)))), "says why");
     queue.set_closed(Scope::Class(ClassId(1)), false);
     assert_eq!(grants(&mut queue, at(0)).len(), 1, "open again");
 }
@@ -186,18 +141,11 @@ fn a_small_demand_that_keeps_coming_does_not_starve_a_large_one() {
     for step in 0..3_000 {
         queue.set_demand(key(2, 0), 5, 1);
         for grant in lanes.claim(&mut queue, at(step)) {
-            if grant.key == key(1, 0) {
-                large += grant.rows
-            } else {
-                small += grant.rows
-            }
+            if grant.key == key(1, 0) { large += grant.rows } else { small += grant.rows }
         }
         lanes.send(&mut queue, 5, |_| true);
     }
-    assert!(
-        large >= small / 2,
-        "large {large}, small {small}: the large one has its share"
-    );
+    assert!(large >= small / 2, "large {large}, small {small}: the large one has its share");
 }
 
 #[test]
@@ -210,16 +158,9 @@ fn demands_behind_another_runs_limit_share_it_by_weight() {
     let (mut first, mut second) = (0, 0);
     for step in 0..4_000 {
         for grant in lanes.claim(&mut queue, at(step)) {
-            if grant.key == key(1, 0) {
-                first += grant.rows
-            } else {
-                second += grant.rows
-            }
+            if grant.key == key(1, 0) { first += grant.rows } else { second += grant.rows }
         }
-        assert!(
-            queue.outstanding(Scope::Connector) <= 100,
-            "one second of the connector's limit"
-        );
+        assert!(queue.outstanding(Scope::Connector) <= 100, "one second of the connector's limit");
         lanes.send(&mut queue, 1, |_| true);
     }
     let share = f64::from(first as u32) / f64::from((first + second) as u32);

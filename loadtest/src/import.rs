@@ -1,0 +1,95 @@
+//! `loadtest import`: rows a second of the CSV import, into an empty base and again as upserts, beside the bare reader.
+//!
+//! Owns the scene. Invariant: the peer, the `csv` crate reading the same file and doing nothing, runs in the same process
+//! after the measured imports.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+
+use crate::base::{Base, Columns};
+use crate::proc::{MachineWatch, MemoryWatch, PeakMemory};
+use crate::report::Report;
+use crate::scene::{ImportRun, Scene};
+use crate::server::{Connectors, find_binary};
+use crate::text::{cells, grouped, mebibytes, say, table};
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct ImportOptions {
+    /// Rows of the file
+    #[arg(long, default_value_t = 1_000_000)]
+    pub rows: u64,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// The engine's binary [default: `estafette` beside this program; build it with `cargo build --release`]
+    #[arg(long, value_name = "FILE")]
+    pub engine: Option<PathBuf>,
+    /// Folder for the data directory [default: the system's for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Write the report as JSON, too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ImportResult {
+    pub empty: ImportRun,
+    pub upsert: ImportRun,
+    pub bare_rows_per_second: f64,
+    pub memory: PeakMemory,
+}
+
+pub fn run(options: &ImportOptions) -> anyhow::Result<()> {
+    let engine = find_binary(options.engine.as_deref())?;
+    let scene = Scene::start(&engine, options.folder.as_deref(), &Connectors { null: true, ..Connectors::default() })?;
+    scene.declare(Columns::Ten)?;
+    let base = Base { contacts: options.rows, seed: options.seed, prefix: "c", batch: "base", columns: Columns::Ten };
+    let file = scene.generate(&base)?;
+    let watch = MachineWatch::start(&[scene.server.pid()]);
+    let memory = MemoryWatch::start(scene.server.pid());
+    let empty = scene.import(&file, options.rows)?;
+    let upsert = scene.import(&file, options.rows)?;
+    let memory = memory.finish();
+    let bare_rows_per_second = options.rows as f64 / bare(&file)?;
+    let result = ImportResult { empty, upsert, bare_rows_per_second, memory };
+    let report = Report::new(options.clone(), watch.finish(0.0), result);
+    scene.server.terminate().context("ending the engine")?;
+    say(&report.heading());
+    say(&lines(&report.result));
+    report.write(options.json.as_deref())
+}
+
+/// Seconds that the `csv` crate needs to read the file and do nothing with it.
+fn bare(file: &Path) -> anyhow::Result<f64> {
+    let started = Instant::now();
+    let mut reader = csv::Reader::from_path(file).with_context(|| format!("opening {}", file.display()))?;
+    let (mut record, mut rows) = (csv::ByteRecord::new(), 0u64);
+    while reader.read_byte_record(&mut record)? {
+        rows += std::hint::black_box(&record).len() as u64;
+    }
+    std::hint::black_box(rows);
+    Ok(started.elapsed().as_secs_f64().max(1e-9))
+}
+
+fn lines(result: &ImportResult) -> String {
+    let row = |name: &str, run: &ImportRun| {
+        let cpu = format!("{:.2}", run.cpu.total() * 1e6 / run.rows as f64);
+        cells([name, &grouped(run.rows as f64), &grouped(run.rows_per_second), &cpu, &mebibytes(run.bytes)])
+    };
+    let rows = [
+        cells(["import over the API", "rows", "rows/s", "CPU µs/row", "file"]),
+        row("into an empty base", &result.empty),
+        row("the same again, as upserts", &result.upsert),
+        cells(["csv crate, reading only", "", &grouped(result.bare_rows_per_second), "", ""]),
+    ];
+    format!(
+        "{}\nbar ≥ 200 000 rows/s; memory of the engine: peak RssAnon + RssShmem {}, RssFile {}\n",
+        table(&rows),
+        mebibytes(result.memory.own),
+        mebibytes(result.memory.file)
+    )
+}

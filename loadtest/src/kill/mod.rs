@@ -1,0 +1,297 @@
+//! The kill scenario: `kill -9` at random moments under load, and the accounts afterwards, contact by contact.
+//!
+//! Owns the engine, the sink and the books of what was asked and acknowledged. Several campaigns run, some are paused and
+//! resumed, files are imported, the sink refuses, drops and closes; the engine is killed, also while it recovers, started
+//! again, and asked whether its ledgers balance. At the end every campaign is let finish and its sets are held against
+//! the sink's record.
+//!
+//! Invariants that are checked: 1. nobody is mailed twice by one campaign; 2. every contact of an audience is in exactly
+//! one final set; 3. accepted ⊆ recorded ⊆ accepted ∪ unknown; 4. unknown ≤ connections × 1 a kill, plus the messages
+//! whose answer the sink withheld on purpose; 5. every ledger balances after every restart, and accepted never shrinks;
+//! 6. an acknowledged import is there whole, another one whole or not at all; 7. the data directory passes `check`.
+
+mod life;
+pub mod verify;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+
+use self::life::{Books, Life};
+use crate::base::{Base, Columns};
+use crate::proc::MachineWatch;
+use crate::report::Report;
+use crate::rng::Rng;
+use crate::scene::Scene;
+use crate::server::{Connectors, Server, ServerPlan, find_binary};
+use crate::sink::SinkOptions;
+use crate::sink::faults::{Faults, Stage};
+use crate::sink::process::SinkProcess;
+use crate::sink::stats::Counts;
+use crate::text::{bar, median, note, say};
+
+/// Time for the engine to recover.
+const READY: Duration = Duration::from_secs(120);
+/// Time without any movement after which the last campaigns are given up.
+const STANDSTILL: Duration = Duration::from_secs(90);
+/// Messages of one connection that can be marked and unanswered: the window of DATA.
+const WINDOW: u64 = 1;
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct KillOptions {
+    /// Kills
+    #[arg(long, default_value_t = 200)]
+    pub kills: u64,
+    /// Contacts of the audience of each campaign
+    #[arg(long, default_value_t = 5_000)]
+    pub contacts: u64,
+    /// Campaigns that are kept unfinished
+    #[arg(long, default_value_t = 3)]
+    pub campaigns: usize,
+    /// Connections to the sink
+    #[arg(long, default_value_t = 20)]
+    pub connections: u64,
+    /// Shortest life of an engine after its recovery, milliseconds
+    #[arg(long, default_value_t = 5)]
+    pub life_ms_min: u64,
+    /// Longest life, milliseconds
+    #[arg(long, default_value_t = 700)]
+    pub life_ms_max: u64,
+    /// Share of kills that fall into a recovery
+    #[arg(long, default_value_t = 0.1)]
+    pub in_recovery: f64,
+    /// Seed of kills, actions and faults
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// The engine's binary [default: `estafette` beside this program; build it with `cargo build --release`]
+    #[arg(long, value_name = "FILE")]
+    pub engine: Option<PathBuf>,
+    /// Folder for the data directory [default: the system's for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Write the report as JSON, too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+impl Default for KillOptions {
+    fn default() -> KillOptions {
+        KillOptions {
+            kills: 30,
+            contacts: 2_000,
+            campaigns: 3,
+            connections: 20,
+            life_ms_min: 5,
+            life_ms_max: 700,
+            in_recovery: 0.1,
+            seed: 1,
+            engine: None,
+            folder: None,
+            json: None,
+        }
+    }
+}
+
+/// The accounts.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct KillResult {
+    pub kills: u64,
+    /// Of them, while the engine was recovering.
+    pub kills_in_recovery: u64,
+    pub campaigns: u64,
+    pub actions: u64,
+    pub imports_acknowledged: u64,
+    pub imports_cut_off: u64,
+    pub audience: u64,
+    pub accepted: u64,
+    pub rejected: u64,
+    pub skipped: u64,
+    pub unknown: u64,
+    pub unknown_bound: u64,
+    /// Contacts that the sink recorded more than once for one campaign.
+    pub twice: u64,
+    /// Contacts of an audience that are in no set, or recorded and in a set that denies it.
+    pub unaccounted: u64,
+    pub recorded: u64,
+    pub sink: Counts,
+    pub recovery_ms_median: f64,
+    pub recovery_ms_max: f64,
+    pub seconds: f64,
+    /// Everything that is wrong, in words; empty when all invariants hold.
+    pub problems: Vec<String>,
+}
+
+/// The faults of the sink: all of them, rarely.
+pub fn faults(seed: u64) -> Faults {
+    Faults {
+        fail_4xx: 0.01,
+        fail_5xx: 0.01,
+        fail_at: Stage::Mixed,
+        drop_after_dot: 0.0005,
+        drop_in_body: 0.0005,
+        throttle_per_second: None,
+        close_after: Some(2_000),
+        fault_seed: seed,
+    }
+}
+
+/// `loadtest kill`: runs, prints, and fails if an invariant is broken.
+pub fn run(options: &KillOptions) -> anyhow::Result<()> {
+    let engine = find_binary(options.engine.as_deref())?;
+    let folder = match &options.folder {
+        Some(parent) => tempfile::TempDir::new_in(parent),
+        None => tempfile::TempDir::new(),
+    }
+    .context("making a folder")?;
+    let record = folder.path().join("record");
+    let sink = SinkProcess::start(&sink_options(options, &record))?;
+    let watch = MachineWatch::start(&[sink.pid()]);
+    let result = scenario(options, &engine, folder.path(), sink, &record)?;
+    let report = Report::new(options.clone(), watch.finish(0.0), result);
+    say(&report.heading());
+    say(&report.result.lines(options));
+    report.write(options.json.as_deref())?;
+    let problems = report.result.problems.len();
+    if problems > 0 {
+        // The data is what a bug report needs.
+        note(&format!("the data is kept in {}", folder.keep().display()));
+    }
+    ensure!(problems == 0, "{problems} problems");
+    Ok(())
+}
+
+/// The sink of the scenario.
+pub fn sink_options(options: &KillOptions, record: &Path) -> SinkOptions {
+    SinkOptions { record: Some(record.to_owned()), faults: faults(options.seed), ..SinkOptions::default() }
+}
+
+/// Runs the scenario in `folder` against a sink that records to `record`. An error is a failure to run it; broken
+/// invariants are in the result.
+pub fn scenario(
+    options: &KillOptions,
+    engine: &Path,
+    folder: &Path,
+    sink: SinkProcess,
+    record: &Path,
+) -> anyhow::Result<KillResult> {
+    let started = Instant::now();
+    let connectors = Connectors {
+        relay_port: Some(sink.address.port()),
+        connections: options.connections,
+        // A deferred message must not wait for minutes, or the scenario would.
+        relay_extra: "retry_schedule_seconds = [1, 2]\nretry_deadline_seconds = 600".to_owned(),
+        null: false,
+    };
+    let plan = ServerPlan::new(engine, folder, &connectors)?;
+    let mut books = Books::new(options, folder);
+    let mut server = set_up(options, &plan, folder)?;
+    let mut life_rng = Rng::salted(options.seed, 10);
+    let mut result = KillResult::default();
+    let mut recoveries = Vec::new();
+    let progress = bar(options.kills, "kills");
+    while result.kills < options.kills {
+        let life = Life::draw(options, &mut life_rng);
+        books.check_after_start(server.api());
+        books.top_up(server.api())?;
+        books.live(server, life)?;
+        result.kills += 1;
+        while result.kills < options.kills && life_rng.chance(options.in_recovery) {
+            let typical = median(&recoveries).max(20.0);
+            kill_in_recovery(&plan, Duration::from_secs_f64(life_rng.unit() * typical / 1_000.0))?;
+            result.kills += 1;
+            result.kills_in_recovery += 1;
+        }
+        server = plan.start(READY).context("starting the engine after a kill")?;
+        recoveries.push(server.recovery().as_secs_f64() * 1_000.0);
+        progress.set_position(result.kills);
+    }
+    progress.finish_and_clear();
+    books.check_after_start(server.api());
+    books.let_finish(server.api(), STANDSTILL)?;
+    verify::imports(&books, server.api(), &mut result)?;
+    let sets = verify::sets(&books, server.api())?;
+    end(server, &plan, &mut result)?;
+    result.sink = sink.finish()?.counts;
+    result.recovery_ms_median = median(&recoveries);
+    result.recovery_ms_max = recoveries.iter().copied().fold(0.0, f64::max);
+    result.unknown_bound =
+        result.kills * options.connections * WINDOW + result.sink.dropped_after_dot + result.sink.dropped_in_body;
+    books.finish(&mut result);
+    verify::accounts(options, &sets, &crate::sink::record::read(record)?, &mut result);
+    result.seconds = started.elapsed().as_secs_f64();
+    Ok(result)
+}
+
+/// An engine with the base imported.
+fn set_up(options: &KillOptions, plan: &ServerPlan, folder: &Path) -> anyhow::Result<Server> {
+    let scene = Scene { server: plan.start(READY)?, plan: plan.clone(), folder: tempfile::TempDir::new_in(folder)? };
+    scene.declare(Columns::Full)?;
+    let base =
+        Base { contacts: options.contacts, seed: options.seed, prefix: "c", batch: "base", columns: Columns::Full };
+    scene.import(&scene.generate(&base)?, options.contacts)?;
+    Ok(scene.server)
+}
+
+fn kill_in_recovery(plan: &ServerPlan, after: Duration) -> anyhow::Result<()> {
+    let mut child = plan.spawn()?;
+    std::thread::sleep(after);
+    child.kill().context("killing the engine in its recovery")?;
+    child.wait().context("reaping the engine")?;
+    Ok(())
+}
+
+/// SIGTERM, then the engine's own check of the directory it leaves.
+fn end(server: Server, plan: &ServerPlan, result: &mut KillResult) -> anyhow::Result<()> {
+    if let Err(error) = server.terminate() {
+        result.problems.push(format!("{error:#}"));
+    }
+    let check = std::process::Command::new(&plan.binary).arg("check").arg("--data").arg(&plan.data).output();
+    let check = check.context("running `estafette check`")?;
+    if !check.status.success() {
+        let (out, errors) = (String::from_utf8_lossy(&check.stdout), String::from_utf8_lossy(&check.stderr));
+        result.problems.push(format!("`estafette check` found: {out}{errors}"));
+    }
+    Ok(())
+}
+
+impl KillResult {
+    /// The accounts, for people.
+    pub fn lines(&self, options: &KillOptions) -> String {
+        let lines = [
+            format!(
+                "seed {}: {} kills, {} of them in a recovery, {:.0} s",
+                options.seed, self.kills, self.kills_in_recovery, self.seconds
+            ),
+            format!(
+                "{} campaigns of {} contacts, {} actions under fire, {} imports acknowledged, {} cut off",
+                self.campaigns, options.contacts, self.actions, self.imports_acknowledged, self.imports_cut_off
+            ),
+            format!(
+                "audience {} = accepted {} + rejected {} + skipped {} + unknown {}",
+                self.audience, self.accepted, self.rejected, self.skipped, self.unknown
+            ),
+            format!("sink recorded {}; {}", self.recorded, json!(self.sink)),
+            format!("contacts twice: {}", self.twice),
+            format!("contacts unaccounted: {}", self.unaccounted),
+            format!(
+                "unknown {} ≤ {} = {} kills × {} connections × {WINDOW} + {} answers withheld + {} connections cut in a body",
+                self.unknown,
+                self.unknown_bound,
+                self.kills,
+                options.connections,
+                self.sink.dropped_after_dot,
+                self.sink.dropped_in_body
+            ),
+            format!("recovery: median {:.0} ms, longest {:.0} ms", self.recovery_ms_median, self.recovery_ms_max),
+        ];
+        let mut text = lines.join("\n");
+        for problem in self.problems.iter().take(20) {
+            text.push_str(&format!("\nPROBLEM: {problem}"));
+        }
+        text
+    }
+}

@@ -1,0 +1,117 @@
+//! A sink in a process of its own, seen from its parent.
+//!
+//! Owns the child. Invariants: 1. the child dies with its parent's pipe (its standard input ends), however the parent
+//! ends; 2. each question gets one answer, in order.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, bail};
+use serde::de::DeserializeOwned;
+
+use super::SinkOptions;
+use super::stats::{Listening, SinkReport};
+
+/// A running sink.
+#[derive(Debug)]
+pub struct SinkProcess {
+    child: Child,
+    ask: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    pub address: SocketAddr,
+}
+
+/// The arguments that [`super::SinkOptions`] parses back to the same options.
+pub fn to_args(options: &SinkOptions) -> Vec<String> {
+    let mut args = vec![format!("--listen={}", options.listen), format!("--latency-ms={}", options.latency_ms)];
+    args.extend(options.record.as_ref().map(|path| format!("--record={}", path.display())));
+    args.extend(options.chunking.then(|| "--chunking".to_owned()));
+    args.extend(options.faults.to_args());
+    args
+}
+
+/// What [`to_args`] wrote.
+pub fn from_args<'a>(args: impl Iterator<Item = &'a str>) -> Result<SinkOptions, clap::Error> {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: SinkOptions,
+    }
+    <Line as clap::Parser>::try_parse_from(std::iter::once("sink").chain(args)).map(|line| line.options)
+}
+
+impl SinkProcess {
+    /// Starts `loadtest sink` from this very binary.
+    pub fn start(options: &SinkOptions) -> anyhow::Result<SinkProcess> {
+        let mut command = Command::new(std::env::current_exe().context("finding this binary")?);
+        command.arg("sink").args(to_args(options));
+        SinkProcess::from_command(command)
+    }
+
+    /// Starts a command that will behave as a sink: lines before the first JSON object are passed over.
+    pub fn from_command(mut command: Command) -> anyhow::Result<SinkProcess> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting the sink {command:?}"))?;
+        let ask = child.stdin.take();
+        let mut answers = BufReader::new(child.stdout.take().context("the sink has no standard output")?);
+        let listening: Listening = next_answer(&mut answers).context("the sink did not say where it listens")?;
+        let address = listening.listen.parse().with_context(|| format!("address of the sink: {}", listening.listen))?;
+        Ok(SinkProcess { child, ask, answers, address })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Counts since the last reset.
+    pub fn report(&mut self) -> anyhow::Result<SinkReport> {
+        self.say("report")?;
+        next_answer(&mut self.answers)
+    }
+
+    pub fn reset(&mut self) -> anyhow::Result<()> {
+        self.say("reset")
+    }
+
+    /// Ends the sink and returns its last word.
+    pub fn finish(mut self) -> anyhow::Result<SinkReport> {
+        self.ask = None;
+        let report = next_answer(&mut self.answers)?;
+        let status = self.child.wait().context("waiting for the sink")?;
+        if !status.success() {
+            bail!("the sink ended with {status}");
+        }
+        Ok(report)
+    }
+
+    fn say(&mut self, line: &str) -> anyhow::Result<()> {
+        let ask = self.ask.as_mut().context("the sink was ended")?;
+        writeln!(ask, "{line}").context("the sink is gone")?;
+        ask.flush().context("the sink is gone")
+    }
+}
+
+impl Drop for SinkProcess {
+    fn drop(&mut self) {
+        self.ask = None;
+        // The end of its standard input ends it; reaping it here leaves no zombie. A failed wait leaves nothing to do.
+        self.child.wait().ok();
+    }
+}
+
+fn next_answer<T: DeserializeOwned>(answers: &mut BufReader<ChildStdout>) -> anyhow::Result<T> {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if answers.read_line(&mut line).context("reading from the sink")? == 0 {
+            bail!("the sink ended without an answer");
+        }
+        if line.starts_with('{') {
+            return serde_json::from_str(&line).with_context(|| format!("answer of the sink: {line}"));
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The book: the folded state and the journal behind one lock, so that facts are applied in exactly the order in which the
+//! journal numbers them.
+//!
+//! Why a lock and not a mailbox: a claim must look at the sets, take rows, and be numbered as one step, and the release
+//! check, reports and exports read the same sets. The lock is held for microseconds per *batch*; nothing under it waits
+//! for the disk. The journal's thread does the writing and syncing and calls back.
+//!
+//! Invariants: BK-1 no fact reaches the journal that the state refused, and none changes the state without reaching the
+//! journal's queue; BK-2 while the journal has no space, nothing new is committed but what ends claims.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use roaring::RoaringBitmap;
+
+use crate::clock::{Clock, Timestamp};
+use crate::limits::{RECENT_ACCEPTED, RECENT_REPORTS_MAX};
+use crate::journal::{Journal, JournalError, Status, Want};
+use crate::ids::RunId;
+use crate::ledger::batch::BootId;
+use crate::ledger::facts::Settled;
+use crate::ledger::{Fact, State, Violation, snapshot};
+
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    #[error("the fact does not fit the state")]
+    Refused(#[from] Violation),
+    #[error("the journal does not take it")]
+    Journal(#[from] JournalError),
+    #[error("the disk under the data directory is full: nothing new is accepted until there is space")]
+    NoSpace,
+    #[error("the fact can't be encoded")]
+    Encode(#[from] rmp_serde::encode::Error),
+    #[error("the snapshot can't be made")]
+    Snapshot(#[from] snapshot::SnapshotError),
+}
+
+pub struct Book {
+    state: RwLock<State>,
+    journal: Journal,
+    boot: BootId,
+    clock: Arc<dyn Clock>,
+    /// Raised whenever somebody may have lost the right to be sent to; lanes look again when it moved.
+    narrowed: AtomicU64,
+    /// Number of the newest fact that `state` holds; moved under its lock.
+    last_seq: AtomicU64,
+    /// Who was accepted in the last seconds: a click that comes too soon is a machine's.
+    recent: Mutex<VecDeque<(RunId, Timestamp, RoaringBitmap)>>,
+}
+
+impl Book {
+    pub fn new(state: State, journal: Journal, boot: BootId, clock: Arc<dyn Clock>) -> Book {
+        let last_seq = AtomicU64::new(journal.written_seq());
+        Book { state: RwLock::new(state), journal, boot, clock, narrowed: AtomicU64::new(0), last_seq, recent: Mutex::default() }
+    }
+
+    pub fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read()
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    pub fn boot(&self) -> BootId {
+        self.boot
+    }
+
+    pub fn narrowed(&self) -> u64 {
+        self.narrowed.load(Ordering::Acquire)
+    }
+
+    pub fn has_space(&self) -> bool {
+        !matches!(self.journal.status(), Status::NoSpace { .. })
+    }
+
+    fn remember(&self, settled: &Settled) {
+        if settled.accepted.is_empty() {
+            return;
+        }
+        let mut recent = self.recent.lock();
+        let oldest = Timestamp(settled.at.0 - i64::try_from(RECENT_ACCEPTED.as_millis()).unwrap_or(0));
+        while recent.len() >= RECENT_REPORTS_MAX || recent.front().is_some_and(|(_, at, _)| *at < oldest) {
+            recent.pop_front();
+        }
+        recent.push_back((settled.delivery.run, settled.at, settled.accepted.clone()));
+    }
+
+    /// When a row was accepted, if that was in the last seconds.
+    pub fn recently_accepted(&self, run: RunId, row: u32) -> Option<Timestamp> {
+        let recent = self.recent.lock();
+        recent.iter().rev().find(|(r, _, rows)| *r == run && rows.contains(row)).map(|(_, at, _)| *at)
+    }
+
+    /// Applies a fact and queues it for the journal; answers its sequence number. Does not wait for the disk.
+    pub fn commit(&self, fact: &Fact, want: Want) -> Result<u64, CommitError> {
+        self.commit_by(|_| Ok(Some(fact.clone())), want).map(|seq| seq.unwrap_or(0))
+    }
+
+    /// Lets `decide` make a fact from the state, applies and queues it, all as one step. `None` commits nothing.
+    pub fn commit_by<E: From<CommitError>>(
+        &self,
+        decide: impl FnOnce(&State) -> Result<Option<Fact>, E>,
+        want: Want,
+    ) -> Result<Option<u64>, E> {
+        let mut state = self.state.write();
+        let Some(fact) = decide(&state)? else { return Ok(None) };
+        if !ends_claims(&fact) && !self.has_space() {
+            return Err(CommitError::NoSpace.into());
+        }
+        let payload = fact.encode().map_err(CommitError::from)?;
+        state.apply(&fact, self.boot).map_err(CommitError::from)?;
+        if narrows(&fact) {
+            self.narrowed.fetch_add(1, Ordering::Release);
+        }
+        if let Fact::Settled(settled) = &fact {
+            self.remember(settled);
+        }
+        let seq = self.journal.submit(fact.kind(), payload, want).map_err(CommitError::from)?;
+        self.last_seq.store(seq, Ordering::Release);
+        Ok(Some(seq))
+    }
+
+    /// Commits and waits until the fact is durable. Blocks: for threads that may.
+    pub fn commit_durable(&self, fact: &Fact) -> Result<u64, CommitError> {
+        self.commit_durable_by(|_| Ok::<_, CommitError>(Some(fact.clone()))).map(|seq| seq.unwrap_or(0))
+    }
+
+    /// [`Book::commit_by`], and waits until the fact is durable. Blocks: for threads that may.
+    pub fn commit_durable_by<E: From<CommitError>>(
+        &self,
+        decide: impl FnOnce(&State) -> Result<Option<Fact>, E>,
+    ) -> Result<Option<u64>, E> {
+        let (done, wait) = crossbeam::channel::bounded(1);
+        let want = Want::durable(move |seq| {
+            // The waiter may have given up; then there is nobody to tell.
+            done.try_send(seq).ok();
+        });
+        let seq = self.commit_by(decide, want)?;
+        if seq.is_some() {
+            wait.recv().map_err(|_| CommitError::Journal(JournalError::Closed))?;
+        }
+        Ok(seq)
+    }
+
+    /// Writes a snapshot of the state and drops the journal segments that it replaces. Blocks.
+    pub fn snapshot(&self) -> Result<u64, CommitError> {
+        let (seq, bytes) = {
+            let state = self.state.read();
+            state.check()?;
+            (self.last_seq.load(Ordering::Acquire), snapshot::encode(&state)?)
+        };
+        self.journal.write_snapshot(seq, &bytes)?;
+        Ok(seq)
+    }
+}
+
+/// Facts that end claims are taken even when the disk is full: the messages are out already.
+fn ends_claims(fact: &Fact) -> bool {
+    matches!(fact, Fact::Settled(_) | Fact::Returned(_))
+}
+
+/// Facts after which somebody may no longer be sent to.
+fn narrows(fact: &Fact) -> bool {
+    matches!(
+        fact,
+        Fact::ConsentChanged(_)
+            | Fact::Suppressed(_)
+            | Fact::ImportChunk(_)
+            | Fact::ContactsErased { .. }
+            | Fact::Unsubscribed(_)
+    )
+}

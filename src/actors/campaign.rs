@@ -1,0 +1,400 @@
+//! CampaignActor: one run on its way. Claims what it is granted, settles what lanes report, ends the run.
+//!
+//! Owns the table of open batches and no sets: those are the book's. Invariants: CA-1 a batch is in the table from before
+//! its claim is submitted until no row of it is claimed; CA-2 rows are withdrawn before the fact *Returned* is submitted;
+//! CA-3 a paused, stopping or draining run claims nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
+
+use crate::actors::book::{Book, CommitError};
+use crate::actors::decide::{self, Classes, Next};
+use crate::actors::lanes::{LiveBatch, PositionPool, SendContext};
+use crate::actors::line::{Ahead, Line};
+use crate::actors::{ChannelWord, Join, Leave, Outcomes, RunCommand, RunEnded};
+use crate::channels::fair::{DemandKey, Grant};
+use crate::channels::limits_table::{ClassId, Scope, scopes_of};
+use crate::clock::Clock;
+use crate::ids::{BatchId, RunId};
+use crate::journal::Want;
+use crate::ledger::facts::{Claimed, Returned, Suppressed};
+use crate::ledger::suppression::SuppressReason;
+use crate::ledger::{Fact, RejectClass, RowSet, RunState};
+use crate::limits::{ACTOR_TICK, BATCH_CONTACTS_MAX, CLAIM_MAX, MAILBOX_MESSAGES};
+
+/// One delivery of the run and the line that it goes over.
+pub struct Leg {
+    pub context: Arc<SendContext>,
+    pub line: Arc<Line>,
+    pub channel: Recipient<Join>,
+    pub leave: Recipient<Leave>,
+    pub classes: Classes,
+    pub weight: u32,
+}
+
+struct Open {
+    batch: Arc<LiveBatch>,
+    leg: usize,
+}
+
+pub struct CampaignActor {
+    run: RunId,
+    book: Arc<Book>,
+    pool: Arc<PositionPool>,
+    legs: Vec<Leg>,
+    open: HashMap<BatchId, Open>,
+    ended: Recipient<RunEnded>,
+    draining: bool,
+}
+
+impl CampaignActor {
+    pub fn new(run: RunId, book: Arc<Book>, pool: Arc<PositionPool>, ended: Recipient<RunEnded>) -> CampaignActor {
+        CampaignActor { run, book, pool, legs: Vec::new(), open: HashMap::new(), ended, draining: false }
+    }
+
+    /// The legs need this actor's address, so they come after it was created.
+    pub fn add_leg(&mut self, leg: Leg) {
+        self.legs.push(leg);
+    }
+
+    fn may_claim(&self) -> bool {
+        let running = self.book.read().runs.get(&self.run).is_some_and(|run| run.state == RunState::Running);
+        running && !self.draining && self.book.has_space()
+    }
+
+    fn tell_demand(&self) {
+        let may_claim = self.may_claim();
+        let state = self.book.read();
+        let now = self.book.now();
+        for leg in &self.legs {
+            let Ok(delivery) = state.delivery(leg.context.delivery) else { continue };
+            let mut fair = leg.line.fair.lock();
+            for class in leg.classes.ids() {
+                let key = DemandKey { delivery: delivery.id, class };
+                let ready = if may_claim { delivery.ready_count(now, leg.classes.filter(class)) } else { 0 };
+                fair.set_demand(key, ready, leg.weight);
+            }
+        }
+        drop(state);
+        for leg in &self.legs {
+            leg.line.nudge();
+        }
+    }
+
+    fn claim(&mut self, grant: Grant) {
+        let Some(at) = self.legs.iter().position(|leg| leg.context.delivery == grant.key.delivery) else { return };
+        let leg = &self.legs[at];
+        let line = Arc::clone(&leg.line);
+        if !self.may_claim() {
+            line.fair.lock().claimed(grant.id, 0);
+            return;
+        }
+        match self.claim_rows(at, grant) {
+            Ok(Some((id, batch))) => {
+                self.open.insert(id, Open { batch, leg: at });
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(run = %self.run, %error, "a claim was not made; its rows stay pending"),
+        }
+        self.tell_demand_of(at, grant.key.class);
+    }
+
+    fn tell_demand_of(&self, at: usize, class: ClassId) {
+        let leg = &self.legs[at];
+        let state = self.book.read();
+        let Ok(delivery) = state.delivery(leg.context.delivery) else { return };
+        let ready = delivery.ready_count(self.book.now(), leg.classes.filter(class));
+        leg.line.fair.lock().set_demand(DemandKey { delivery: delivery.id, class }, ready, leg.weight);
+    }
+
+    fn claim_rows(&self, at: usize, grant: Grant) -> Result<Option<(BatchId, Arc<LiveBatch>)>, CommitError> {
+        let leg = &self.legs[at];
+        let (line, context, class) = (&leg.line, &leg.context, grant.key.class);
+        let now = self.book.now();
+        let mut made: Option<Arc<LiveBatch>> = None;
+        let (done, batch_cell) = (Arc::clone(line), Arc::new(parking_lot::Mutex::new(None::<Arc<LiveBatch>>)));
+        let on_durable = Arc::clone(&batch_cell);
+        let want = Want::durable(move |_| {
+            if let Some(batch) = on_durable.lock().take() {
+                done.queue.push(batch);
+            }
+        });
+        let decided = self.book.commit_by::<CommitError>(
+            |state| {
+                let delivery = state.delivery(context.delivery)?;
+                let wanted =
+                    decide::rows_to_claim(delivery, &leg.classes, class, grant.rows.min(BATCH_CONTACTS_MAX), now);
+                let count = usize::try_from(wanted.len()).unwrap_or(usize::MAX);
+                let used = line.fair.lock().claimed(grant.id, count);
+                let positions = if used && count > 0 { self.pool.take(wanted.len()) } else { None };
+                let Some(positions) = positions else {
+                    if used && count > 0 {
+                        give_back(line, grant.key, count);
+                    }
+                    return Ok(None);
+                };
+                let id = BatchId(state.next_batch);
+                let scopes = line.limits.limited(&scopes_of(class, context.delivery.run));
+                let pool = Arc::clone(&self.pool);
+                let at = line.clock.monotonic();
+                let batch =
+                    LiveBatch::new(id, Arc::clone(context), scopes, class, &wanted, positions.clone(), pool, at);
+                let batch = Arc::new(batch);
+                let unmarked = u32::try_from(count).unwrap_or(u32::MAX);
+                line.ahead.lock().push(Ahead { key: grant.key, batch: Arc::downgrade(&batch), unmarked });
+                *batch_cell.lock() = Some(Arc::clone(&batch));
+                made = Some(batch);
+                Ok(Some(Fact::Claimed(Claimed {
+                    batch: id,
+                    delivery: context.delivery,
+                    connector: line.name.to_string(),
+                    message: context.message,
+                    rows: wanted,
+                    positions,
+                    at: now,
+                })))
+            },
+            want,
+        );
+        match (decided, made) {
+            (Ok(_), made) => Ok(made.map(|batch| (batch.id, batch))),
+            (Err(error), made) => {
+                if let Some(batch) = made {
+                    // The look at what is ahead counts it as left once the batch is gone.
+                    line.fair.lock().ended(grant.key, batch.rows.len());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn settle(&mut self, report: &Outcomes) {
+        let Some(open) = self.open.get(&report.batch.id) else {
+            tracing::error!(batch = %report.batch.id, "outcomes of a batch that is not open");
+            return;
+        };
+        let leg = &self.legs[open.leg];
+        let rows = report.accepted.len() + report.others.len();
+        if rows > 0 {
+            let key = DemandKey { delivery: leg.context.delivery, class: report.batch.class };
+            let want = self.ending(&leg.line, key, rows, Arc::clone(&report.batch));
+            let now = self.book.now();
+            let mut bounced = roaring::RoaringBitmap::new();
+            let settled = self.book.commit_by::<CommitError>(
+                |state| {
+                    let delivery = state.delivery(leg.context.delivery)?;
+                    let fact = decide::settle(
+                        report.batch.id,
+                        delivery,
+                        &leg.line.retry,
+                        &report.accepted,
+                        &report.others,
+                        now,
+                    );
+                    let hard = fact.rejected.iter().find(|(class, _)| *class == RejectClass::HardBounce);
+                    bounced = hard.map(|(_, rows)| rows.clone()).unwrap_or_default();
+                    Ok(Some(Fact::Settled(fact)))
+                },
+                want,
+            );
+            if let Err(error) = settled {
+                tracing::error!(batch = %report.batch.id, %error, "outcomes were not settled: they stay in the mark file");
+            }
+            self.suppress_bounced(open.leg, &bounced);
+        }
+        self.close_if_ended(report.batch.id);
+    }
+
+    fn suppress_bounced(&self, leg: usize, bounced: &roaring::RoaringBitmap) {
+        let leg = &self.legs[leg];
+        if bounced.is_empty() {
+            return;
+        }
+        let result = self.book.commit_by::<CommitError>(
+            |state| {
+                let Some(run) = state.runs.get(&self.run) else { return Ok(None) };
+                let rows = decide::to_suppress(state, run, bounced, leg.line.suppress_after_hard_bounces);
+                if rows.is_empty() {
+                    return Ok(None);
+                }
+                Ok(Some(Fact::Suppressed(Suppressed {
+                    channel: Some(leg.context.channel),
+                    reason: SuppressReason::HardBounce,
+                    rows: RowSet { space: leg.context.space, rows },
+                    addresses: Vec::new(),
+                    at: self.book.now(),
+                })))
+            },
+            Want::idle(),
+        );
+        if let Err(error) = result {
+            tracing::warn!(run = %self.run, %error, "hard bounces were not suppressed");
+        }
+    }
+
+    /// What to do once a frame that ends rows is written (positions may go) and durable (credits come back).
+    fn ending(&self, line: &Arc<Line>, key: DemandKey, rows: usize, batch: Arc<LiveBatch>) -> Want {
+        let tight = line.fair.lock().credits_out() + BATCH_CONTACTS_MAX as u64 > line.credits;
+        let line = Arc::clone(line);
+        let durable = move |_| {
+            line.fair.lock().ended(key, rows);
+            line.nudge();
+        };
+        let want = if tight { Want::durable(durable) } else { Want::durable_idle(durable) };
+        want.and_written(move |_| drop(batch))
+    }
+
+    fn close_if_ended(&mut self, id: BatchId) {
+        let Some(open) = self.open.get(&id) else { return };
+        let delivery = self.legs[open.leg].context.delivery;
+        let is_open = self.book.read().delivery(delivery).is_ok_and(|d| d.batches.contains_key(&id));
+        if !is_open {
+            self.open.remove(&id);
+        }
+    }
+
+    /// Takes back every unmarked row of the batches that `wanted` names.
+    fn withdraw(&mut self, wanted: impl Fn(&LiveBatch, usize) -> bool) {
+        let ids: Vec<BatchId> = self.open.iter().filter(|(_, o)| wanted(&o.batch, o.leg)).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(open) = self.open.get(&id) else { continue };
+            let leg = &self.legs[open.leg];
+            let rows = open.batch.withdraw();
+            if !rows.is_empty() {
+                let count = usize::try_from(rows.len()).unwrap_or(usize::MAX);
+                let key = DemandKey { delivery: leg.context.delivery, class: open.batch.class };
+                let want = self.ending(&leg.line, key, count, Arc::clone(&open.batch));
+                let fact =
+                    Fact::Returned(Returned { batch: id, delivery: leg.context.delivery, rows, at: self.book.now() });
+                if let Err(error) = self.book.commit(&fact, want) {
+                    tracing::error!(batch = %id, %error, "withdrawn rows were not returned");
+                }
+            }
+            self.close_if_ended(id);
+        }
+    }
+
+    fn look_again(&mut self, context: &mut Context<Self>) {
+        let now = self.legs.first().map(|leg| leg.line.clock.monotonic()).unwrap_or_default();
+        self.withdraw(|batch, _| batch.unmarked() > 0 && now.since(batch.claimed_at) > CLAIM_MAX);
+        let next = self.book.read().runs.get(&self.run).map_or(Next::Finish, decide::next_of);
+        match next {
+            Next::GoOn => self.tell_demand(),
+            Next::Finish => self.end(RunState::Finished, context),
+            Next::Stop => {
+                self.skip_rest();
+                self.end(RunState::Stopped, context);
+            }
+        }
+        if self.draining && self.open.is_empty() {
+            self.leave(context);
+        }
+    }
+
+    fn skip_rest(&self) {
+        for leg in &self.legs {
+            let skipped = self.book.commit_by::<CommitError>(
+                |state| {
+                    let delivery = state.delivery(leg.context.delivery)?;
+                    let rows = decide::rows_to_stop(delivery);
+                    let rows = RowSet { space: delivery.space, rows };
+                    let (delivery, reason, at) = (delivery.id, decide::STOP_REASON, self.book.now());
+                    Ok((!rows.rows.is_empty()).then_some(Fact::Skipped { delivery, reason, rows, at }))
+                },
+                Want::now(),
+            );
+            if let Err(error) = skipped {
+                tracing::error!(run = %self.run, %error, "the rest of a stopped run was not skipped");
+            }
+        }
+    }
+
+    fn end(&mut self, to: RunState, context: &mut Context<Self>) {
+        let fact = Fact::RunMoved { run: self.run, to, reason: String::new(), at: self.book.now() };
+        match self.book.commit(&fact, Want::now()) {
+            Ok(_) => {
+                if let Some(Err(violation)) =
+                    self.book.read().runs.get(&self.run).map(|run| run.deliveries.iter().try_for_each(|d| d.check()))
+                {
+                    tracing::error!(run = %self.run, %violation, "the ledger of an ended run does not balance");
+                }
+                self.leave(context);
+            }
+            Err(error) => tracing::warn!(run = %self.run, %error, "the end of the run was not recorded; tried again"),
+        }
+    }
+
+    fn leave(&mut self, context: &mut Context<Self>) {
+        for leg in &self.legs {
+            leg.line.fair.lock().remove_run(self.run);
+            leg.line.limits.with(|limits| limits.remove(Scope::Campaign(self.run)));
+            // The channel actor forgets runs that it can't reach, so a refused Leave is no loss.
+            drop(leg.leave.try_send(Leave { run: self.run }));
+        }
+        drop(self.ended.try_send(RunEnded { run: self.run }));
+        context.stop();
+    }
+}
+
+fn give_back(line: &Line, key: DemandKey, rows: usize) {
+    let mut fair = line.fair.lock();
+    fair.left(key, rows);
+    fair.ended(key, rows);
+}
+
+impl Actor for CampaignActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        context.set_mailbox_capacity(MAILBOX_MESSAGES);
+        for leg in &self.legs {
+            let join = Join { run: self.run, grants: context.address().recipient() };
+            if leg.channel.try_send(join).is_err() {
+                tracing::error!(run = %self.run, connector = %leg.line.name, "the connector's actor did not take the run");
+            }
+        }
+        self.tell_demand();
+        context.run_interval(ACTOR_TICK, |actor, context| actor.look_again(context));
+    }
+}
+
+impl Handler<ChannelWord> for CampaignActor {
+    type Result = ();
+
+    fn handle(&mut self, word: ChannelWord, _: &mut Context<Self>) {
+        match word {
+            ChannelWord::Grant(grant) => self.claim(grant),
+            ChannelWord::TakeBack { connector } => {
+                let legs: Vec<bool> = self.legs.iter().map(|leg| leg.line.name == connector).collect();
+                self.withdraw(|_, leg| legs.get(leg).copied().unwrap_or(false));
+            }
+        }
+    }
+}
+
+impl Handler<Outcomes> for CampaignActor {
+    type Result = ();
+
+    fn handle(&mut self, report: Outcomes, _: &mut Context<Self>) {
+        self.settle(&report);
+    }
+}
+
+impl Handler<RunCommand> for CampaignActor {
+    type Result = ();
+
+    fn handle(&mut self, command: RunCommand, context: &mut Context<Self>) {
+        match command {
+            RunCommand::Pause | RunCommand::Stop => self.withdraw(|_, _| true),
+            RunCommand::Drain => {
+                self.draining = true;
+                self.withdraw(|_, _| true);
+            }
+            RunCommand::Resume | RunCommand::Refresh => {}
+        }
+        self.tell_demand();
+        self.look_again(context);
+    }
+}

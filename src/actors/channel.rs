@@ -1,0 +1,250 @@
+//! ChannelActor: steers one line. Gives grants in fair order, opens and closes lanes, answers to what lanes say of the
+//! provider.
+//!
+//! Owns no rows and no permits: the fair queue and the limits are the line's. A grant that a campaign does not take is
+//! void by time, so a refused `try_send` costs nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use actix::{Actor, AsyncContext, Context, Handler, Recipient};
+
+use crate::actors::lanes::LiveBatch;
+use crate::actors::lanes::threads::LaneThreads;
+use crate::actors::line::Line;
+use crate::actors::{ChannelWord, Join, LaneReport, Leave, Nudge};
+use crate::channels::LaneEvent;
+use crate::channels::limits_table::Scope;
+use crate::clock::{Clock, Monotonic};
+use crate::ids::RunId;
+use crate::limits::{ACTOR_TICK, LANES_IDLE, MAILBOX_MESSAGES};
+
+pub struct ChannelActor {
+    line: Arc<Line>,
+    threads: Arc<LaneThreads>,
+    runs: HashMap<RunId, Recipient<ChannelWord>>,
+    /// Lanes that the provider lets us have now.
+    lanes_max: usize,
+    last_demand: Monotonic,
+    last_recovery: Monotonic,
+    last_lane_change: Monotonic,
+    /// Runs that have not yet heard that they must take back what is claimed ahead.
+    to_take_back: Vec<RunId>,
+}
+
+impl ChannelActor {
+    pub fn new(line: Arc<Line>, threads: Arc<LaneThreads>) -> ChannelActor {
+        let lanes_max = line.connections_max;
+        let start = Monotonic::default();
+        ChannelActor {
+            line,
+            threads,
+            runs: HashMap::new(),
+            lanes_max,
+            last_demand: start,
+            last_recovery: start,
+            last_lane_change: start,
+            to_take_back: Vec::new(),
+        }
+    }
+
+    fn decide(&mut self) {
+        let now = self.line.clock.monotonic();
+        self.tell_to_take_back();
+        self.count_left();
+        let mut grants = Vec::new();
+        let busy = {
+            let mut fair = self.line.fair.lock();
+            fair.expire(now);
+            let admitted = self.line.circuit.lock().admits(now);
+            fair.set_closed(Scope::Connector, !admitted);
+            fair.grants(now, &mut grants);
+            fair.waiting() > 0 || fair.credits_out() > 0
+        };
+        for grant in grants {
+            let run = grant.key.delivery.run;
+            let sent = self.runs.get(&run).is_some_and(|campaign| campaign.try_send(ChannelWord::Grant(grant)).is_ok());
+            if !sent {
+                self.line.fair.lock().claimed(grant.id, 0);
+            }
+        }
+        if busy {
+            self.last_demand = now;
+        }
+        self.steer_lanes(now);
+        self.recover_rates(now);
+        self.judge_refusals(now);
+    }
+
+    /// Many refusals by policy among the answers are the sender's fault: the circuit opens.
+    fn judge_refusals(&self, now: Monotonic) {
+        let take = |counter: &AtomicU64| u32::try_from(counter.swap(0, Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let figures = &self.line.figures;
+        let refused = take(&figures.new_policy_refusals);
+        let answers = take(&figures.new_answers).max(refused);
+        if answers > 0 {
+            self.line.circuit.lock().answered(answers, refused, now);
+        }
+    }
+
+    /// Tells the fair queue which claimed rows have been marked or taken back since the last look.
+    fn count_left(&self) {
+        let mut ahead = self.line.ahead.lock();
+        let mut fair = self.line.fair.lock();
+        ahead.retain_mut(|entry| {
+            let unmarked = entry.batch.upgrade().map_or(0, |batch: Arc<LiveBatch>| batch.unmarked());
+            fair.left(entry.key, usize::try_from(entry.unmarked - unmarked.min(entry.unmarked)).unwrap_or(0));
+            entry.unmarked = unmarked;
+            unmarked > 0
+        });
+    }
+
+    fn steer_lanes(&mut self, now: Monotonic) {
+        let idle = now.since(self.last_demand) > LANES_IDLE;
+        let wanted = if idle { 0 } else { self.lanes_max };
+        if self.line.queue.lanes_wanted() != wanted {
+            self.line.queue.set_lanes_wanted(wanted);
+        }
+        self.threads.ensure(&self.line);
+    }
+
+    /// Once a second: slowed limits grow back, and lanes that were given up are tried again one by one.
+    fn recover_rates(&mut self, now: Monotonic) {
+        if now.since(self.last_recovery).as_secs() < 1 {
+            return;
+        }
+        self.last_recovery = now;
+        let changed = self.line.limits.with(|limits| limits.recover(now));
+        let mut fair = self.line.fair.lock();
+        for (scope, rate) in changed {
+            fair.set_rate(scope, rate);
+        }
+        drop(fair);
+        if self.lanes_max < self.line.connections_max && now.since(self.last_lane_change).as_secs() >= 30 {
+            self.lanes_max += 1;
+            self.last_lane_change = now;
+        }
+    }
+
+    fn heard(&mut self, event: LaneEvent) {
+        let now = self.line.clock.monotonic();
+        let figures = &self.line.figures;
+        match event {
+            LaneEvent::Opened => {
+                Line::count(&figures.open_connections);
+                self.line.circuit.lock().succeeded();
+            }
+            LaneEvent::ConnectFailed { reason } => {
+                Line::count(&figures.connect_failures);
+                self.problem(&reason);
+                let opened = {
+                    let mut circuit = self.line.circuit.lock();
+                    let before = circuit.is_closed();
+                    circuit.failed(now);
+                    before && !circuit.is_closed()
+                };
+                if opened {
+                    self.take_back_all();
+                }
+            }
+            LaneEvent::Closed { reason } => {
+                figures
+                    .open_connections
+                    .fetch_update(std::sync::atomic::Ordering::Relaxed, std::sync::atomic::Ordering::Relaxed, |open| {
+                        Some(open.saturating_sub(1))
+                    })
+                    .ok();
+                tracing::debug!(connector = %self.line.name, reason, "a lane's connection closed");
+            }
+            LaneEvent::Throttled { reply } => {
+                Line::count(&figures.throttled);
+                self.problem(&reply);
+                let rate = self.line.limits.with(|limits| limits.slow_down(Scope::Connector, None, now));
+                if rate.is_some() {
+                    self.line.fair.lock().set_rate(Scope::Connector, rate);
+                    self.take_back_all();
+                }
+            }
+            LaneEvent::TooManyConnections { reply } => {
+                self.problem(&reply);
+                if now.since(self.last_lane_change).as_secs() >= 1 {
+                    self.lanes_max = (self.lanes_max / 2).max(1);
+                    self.last_lane_change = now;
+                }
+            }
+            LaneEvent::SenderRefused { reply } => {
+                self.problem(&reply);
+                self.line.circuit.lock().sender_refused(now);
+                self.take_back_all();
+            }
+            // Counted where they happen, a mailbox message each would be too many.
+            LaneEvent::RoundTrip { .. } | LaneEvent::PolicyRefused { .. } => {}
+        }
+    }
+
+    /// What is claimed above a bound that shrank goes back at once, so that it waits in no queue.
+    fn take_back_all(&mut self) {
+        self.to_take_back = self.runs.keys().copied().collect();
+        self.tell_to_take_back();
+    }
+
+    fn tell_to_take_back(&mut self) {
+        let runs = &self.runs;
+        let connector = &self.line.name;
+        let told = |run: &RunId| {
+            runs.get(run).is_none_or(|c| c.try_send(ChannelWord::TakeBack { connector: Arc::clone(connector) }).is_ok())
+        };
+        self.to_take_back.retain(|run| !told(run));
+    }
+
+    fn problem(&self, text: &str) {
+        let mut last = self.line.figures.last_problem.lock();
+        if *last != text {
+            tracing::warn!(connector = %self.line.name, reply = text, "the provider refuses or slows us");
+            text.clone_into(&mut last);
+        }
+    }
+}
+
+impl Actor for ChannelActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        context.set_mailbox_capacity(MAILBOX_MESSAGES);
+        context.run_interval(ACTOR_TICK, |actor, _| actor.decide());
+    }
+}
+
+impl Handler<Nudge> for ChannelActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Nudge, _: &mut Context<Self>) {
+        self.decide();
+    }
+}
+
+impl Handler<Join> for ChannelActor {
+    type Result = ();
+
+    fn handle(&mut self, join: Join, _: &mut Context<Self>) {
+        self.runs.insert(join.run, join.grants);
+        self.decide();
+    }
+}
+
+impl Handler<Leave> for ChannelActor {
+    type Result = ();
+
+    fn handle(&mut self, leave: Leave, _: &mut Context<Self>) {
+        self.runs.remove(&leave.run);
+    }
+}
+
+impl Handler<LaneReport> for ChannelActor {
+    type Result = ();
+
+    fn handle(&mut self, report: LaneReport, _: &mut Context<Self>) {
+        self.heard(report.event);
+    }
+}

@@ -1,0 +1,72 @@
+//! CommitterActor: keeps the journal short and says when the disk is full. (The journal's own thread writes and syncs.)
+//!
+//! Owns no state but when it last did what. A snapshot is made on a thread of its own, so that nothing waits for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix::{Actor, AsyncContext, Context};
+
+use crate::actors::book::Book;
+use crate::journal::Status;
+use crate::limits::{COMMITTER_TICK, MAILBOX_MESSAGES, SNAPSHOT_AFTER_BYTES};
+
+pub struct CommitterActor {
+    book: Arc<Book>,
+    snapshotting: Arc<AtomicBool>,
+    bytes_at_snapshot: u64,
+    had_space: bool,
+}
+
+impl CommitterActor {
+    pub fn new(book: Arc<Book>) -> CommitterActor {
+        let bytes_at_snapshot = book.journal().stats().bytes;
+        CommitterActor { book, snapshotting: Arc::new(AtomicBool::new(false)), bytes_at_snapshot, had_space: true }
+    }
+
+    fn look(&mut self) {
+        let has_space = self.book.has_space();
+        if has_space != self.had_space {
+            self.had_space = has_space;
+            if has_space {
+                tracing::info!("there is space again: campaigns go on");
+            } else {
+                tracing::error!(
+                    status = ?self.book.journal().status(),
+                    "the disk under the data directory is full: nothing is claimed until there is space; nothing is lost"
+                );
+            }
+        }
+        let bytes = self.book.journal().stats().bytes;
+        let due = bytes.saturating_sub(self.bytes_at_snapshot) >= SNAPSHOT_AFTER_BYTES;
+        if due && matches!(self.book.journal().status(), Status::Ok) && !self.snapshotting.swap(true, Ordering::AcqRel)
+        {
+            self.bytes_at_snapshot = bytes;
+            self.make_snapshot();
+        }
+    }
+
+    fn make_snapshot(&self) {
+        let (book, busy) = (Arc::clone(&self.book), Arc::clone(&self.snapshotting));
+        let made = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
+            match book.snapshot() {
+                Ok(seq) => tracing::info!(seq, "snapshot written"),
+                Err(error) => tracing::error!(%error, "no snapshot was written; the journal keeps all frames"),
+            }
+            busy.store(false, Ordering::Release);
+        });
+        if let Err(error) = made {
+            tracing::error!(%error, "the snapshot thread can't be started");
+            self.snapshotting.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Actor for CommitterActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        context.set_mailbox_capacity(MAILBOX_MESSAGES);
+        context.run_interval(COMMITTER_TICK, |actor, _| actor.look());
+    }
+}

@@ -1,0 +1,209 @@
+//! What a campaign's actor decides, as functions over plain values.
+//!
+//! Must not know: actix, clocks, sockets, the journal.
+
+use roaring::RoaringBitmap;
+
+use crate::actors::RowOutcome;
+use crate::channels::limits_table::ClassId;
+use crate::channels::retry::{Deferral, NextAttempt, next_attempt};
+use crate::clock::Timestamp;
+use crate::config::connectors::RetrySettings;
+use crate::ids::{BatchId, ContactRow, DeliveryId};
+use crate::ledger::delivery::ClassFilter;
+use crate::ledger::facts::{Sample, Settled};
+use crate::ledger::{Delivery, Mode, RejectClass, Run, State};
+use crate::limits::SAMPLES_PER_CLASS;
+use crate::segments::skip::SkipReason;
+
+/// Rows of a delivery that have limits of their own, per class from 1; all others are class 0.
+#[derive(Clone, Debug, Default)]
+pub struct Classes(pub Vec<RoaringBitmap>);
+
+impl Classes {
+    pub fn ids(&self) -> impl Iterator<Item = ClassId> {
+        (0..=self.0.len()).map(|class| ClassId(u16::try_from(class).unwrap_or(u16::MAX)))
+    }
+
+    pub fn filter(&self, class: ClassId) -> ClassFilter<'_> {
+        match class.0.checked_sub(1).and_then(|at| self.0.get(usize::from(at))) {
+            Some(rows) => ClassFilter::Only(rows),
+            None if self.0.is_empty() => ClassFilter::Any,
+            None => ClassFilter::NoneOf(&self.0),
+        }
+    }
+}
+
+/// The rows that a grant claims now.
+pub fn rows_to_claim(
+    delivery: &Delivery,
+    classes: &Classes,
+    class: ClassId,
+    rows: usize,
+    now: Timestamp,
+) -> RoaringBitmap {
+    delivery.ready(now, rows, classes.filter(class))
+}
+
+/// Turns outcomes into the fact that settles them: deferrals get their time, those past the deadline are rejected.
+pub fn settle(
+    batch: BatchId,
+    delivery: &Delivery,
+    retry: &RetrySettings,
+    accepted: &[u32],
+    others: &[(u32, RowOutcome)],
+    now: Timestamp,
+) -> Settled {
+    let mut fact = Settled::new(batch, delivery.id, now);
+    fact.accepted = accepted.iter().copied().collect();
+    for (row, outcome) in others {
+        match outcome {
+            RowOutcome::Accepted => {
+                fact.accepted.insert(*row);
+            }
+            RowOutcome::Unknown => {
+                fact.unknown.insert(*row);
+            }
+            RowOutcome::Rejected(class, text) => {
+                insert(&mut fact.rejected, *class, *row);
+                sample(&mut fact.samples, format!("rejected:{}", class.name()), *row, text);
+            }
+            RowOutcome::Skipped(reason, text) => {
+                insert(&mut fact.skipped, *reason, *row);
+                if !text.is_empty() {
+                    sample(&mut fact.samples, format!("skipped:{}", reason.name()), *row, text);
+                }
+            }
+            RowOutcome::Deferred(after, text) => {
+                sample(&mut fact.samples, "deferred".to_owned(), *row, text);
+                match retry_at(delivery, retry, *row, *after, now) {
+                    Some(second) => insert(&mut fact.deferred, second, *row),
+                    None => insert(&mut fact.rejected, RejectClass::RetryDeadline, *row),
+                }
+            }
+        }
+    }
+    fact
+}
+
+fn insert<K: PartialEq>(sets: &mut Vec<(K, RoaringBitmap)>, key: K, row: u32) {
+    match sets.iter_mut().find(|(present, _)| *present == key) {
+        Some((_, rows)) => {
+            rows.insert(row);
+        }
+        None => sets.push((key, RoaringBitmap::from_iter([row]))),
+    }
+}
+
+fn sample(samples: &mut Vec<Sample>, label: String, row: u32, text: &str) {
+    if samples.iter().filter(|s| s.label == label).count() < SAMPLES_PER_CLASS {
+        samples.push(Sample { label, row, text: text.to_owned() });
+    }
+}
+
+/// The second at which a deferred row is due; `None` when the deadline is past.
+fn retry_at(
+    delivery: &Delivery,
+    retry: &RetrySettings,
+    row: u32,
+    asked: Option<std::time::Duration>,
+    now: Timestamp,
+) -> Option<i64> {
+    let attempts = u32::try_from(delivery.deferral_count(row)).unwrap_or(u32::MAX).saturating_add(1);
+    // The time of the first attempt is not kept per row: it follows from the waits that the schedule gave since.
+    let waits = retry.schedule.iter().chain(std::iter::repeat(retry.schedule.last().unwrap_or(&LAST_WAIT)));
+    let waited: std::time::Duration = waits.take(usize::try_from(attempts - 1).unwrap_or(usize::MAX).min(10_000)).sum();
+    let first_attempt = Timestamp(now.0.saturating_sub(i64::try_from(waited.as_millis()).unwrap_or(i64::MAX)));
+    let seed = (u64::from(delivery.id.run.0) << 32) ^ (u64::from(delivery.id.index) << 48) ^ u64::from(row);
+    match next_attempt(retry, &Deferral { attempts, first_attempt, deferred_at: now, asked, seed }) {
+        NextAttempt::At(due) => Some(bucket_second(due, now)),
+        NextAttempt::GiveUp => None,
+    }
+}
+
+const LAST_WAIT: std::time::Duration = std::time::Duration::from_secs(3_600);
+
+/// Due times are rounded up to a 32nd of the wait, so that a million deferrals make dozens of buckets and not thousands.
+fn bucket_second(due: Timestamp, now: Timestamp) -> i64 {
+    let second = due.0.div_euclid(1_000) + i64::from(due.0.rem_euclid(1_000) != 0);
+    let step = ((due.0 - now.0) / 32_000).max(1);
+    second.div_euclid(step) * step + if second.rem_euclid(step) == 0 { 0 } else { step }
+}
+
+/// Rows whose hard bounces have reached the connector's rule.
+pub fn to_suppress(state: &State, run: &Run, bounced: &RoaringBitmap, after: u32) -> RoaringBitmap {
+    if after == 0 || bounced.is_empty() {
+        return RoaringBitmap::new();
+    }
+    let bounces_of = |row: u32| {
+        let deliveries = state.runs.values().flat_map(|r| &r.deliveries).filter(|d| d.space == space_of(run));
+        let bounced =
+            deliveries.filter(|d| d.rejected.get(&RejectClass::HardBounce).is_some_and(|rows| rows.contains(row)));
+        u32::try_from(bounced.count()).unwrap_or(u32::MAX)
+    };
+    bounced.iter().filter(|row| after == 1 || bounces_of(*row) >= after).collect()
+}
+
+fn space_of(run: &Run) -> crate::ids::RowSpace {
+    run.deliveries.first().map_or(crate::ids::RowSpace::BASE, |d| d.space)
+}
+
+/// What is to happen to a run now that sets have moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Rows wait for lanes, answers, or time.
+    GoOn,
+    /// Everything has its final outcome.
+    Finish,
+    /// Stopping, and nothing is claimed any more: the rest is skipped and the run stopped.
+    Stop,
+}
+
+pub fn next_of(run: &Run) -> Next {
+    use crate::ledger::RunState;
+    let claimed = run.deliveries.iter().any(|d| !d.claimed.is_empty());
+    match run.state {
+        RunState::Running if run.is_finished() => Next::Finish,
+        RunState::Stopping if !claimed => Next::Stop,
+        _ => Next::GoOn,
+    }
+}
+
+/// Rows that a stop skips.
+pub fn rows_to_stop(delivery: &Delivery) -> RoaringBitmap {
+    &delivery.pending | &delivery.deferred
+}
+
+/// Unknown rows that an operator's settle names: by row, or all.
+pub fn unknown_rows(delivery: &Delivery, wanted: Option<&[ContactRow]>) -> RoaringBitmap {
+    match wanted {
+        None => delivery.unknown.clone(),
+        Some(rows) => rows.iter().map(|r| r.0).filter(|row| delivery.unknown.contains(*row)).collect(),
+    }
+}
+
+/// Whether a settle as pending needs the run to run again; `None` refuses it (stopped runs stay stopped).
+pub fn reopens(run: &Run) -> Option<bool> {
+    use crate::ledger::RunState;
+    match run.state {
+        RunState::Finished => Some(true),
+        RunState::Running | RunState::Paused => Some(false),
+        RunState::Stopping | RunState::Stopped => None,
+    }
+}
+
+/// The delivery's mode in words, for reports.
+pub fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Strict => "strict",
+        Mode::AtLeastOnce => "at_least_once",
+    }
+}
+
+/// A delivery id's plain form for logs.
+pub fn label(delivery: DeliveryId) -> String {
+    delivery.to_string()
+}
+
+/// Skip reason of a stop.
+pub const STOP_REASON: SkipReason = SkipReason::Stopped;

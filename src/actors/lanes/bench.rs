@@ -1,0 +1,345 @@
+//! The bench of one lane thread for one connector: rows that were read ahead from claimed batches, the renderers, and the
+//! outcomes that wait to be sent off. Shared by the lanes of that thread, never by two threads.
+//!
+//! Reading ahead is what makes a read transaction serve [`LANE_CHUNK_ROWS`] rows; the bench is shared by the lanes so
+//! that a slow connection holds back no row but the one it is sending.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::actors::lanes::batch::LiveBatch;
+use crate::actors::lanes::queue::Admission;
+use crate::actors::lanes::release::{self, Opted};
+use crate::actors::line::Line;
+use crate::actors::{LaneReport, Nudge, Outcomes, RowOutcome};
+use crate::channels::limits_table::ClassId;
+use crate::channels::{LaneEvent, OutMessage};
+use crate::clock::{Clock, Monotonic};
+use crate::contacts::Record;
+use crate::content::{self, CompiledMessage, Recipient as MailRecipient, Rendered, Renderer};
+use crate::ids::BatchId;
+use crate::limits::{LANE_CHUNK_ROWS, OUTCOMES_PER_REPORT};
+use crate::segments::skip::SkipReason;
+
+/// A row that was read and released, and that no lane has pulled.
+pub struct Stocked {
+    pub batch: Arc<LiveBatch>,
+    pub index: usize,
+    record: Vec<u8>,
+    epoch: u64,
+}
+
+/// Outcomes of one batch that wait to be sent off.
+struct Gathered {
+    batch: Arc<LiveBatch>,
+    accepted: Vec<u32>,
+    others: Vec<(u32, RowOutcome)>,
+}
+
+pub struct Bench {
+    line: Arc<Line>,
+    stock: VecDeque<Stocked>,
+    renderers: HashMap<usize, (Arc<CompiledMessage>, Renderer)>,
+    gathered: HashMap<BatchId, Gathered>,
+    spare: Vec<Vec<u8>>,
+}
+
+/// What a look for the next row found.
+pub enum Found {
+    Row(Stocked),
+    Nothing { until: Option<Monotonic> },
+}
+
+impl Bench {
+    pub fn new(line: Arc<Line>) -> Bench {
+        let (stock, renderers, gathered) = (VecDeque::new(), HashMap::new(), HashMap::new());
+        Bench { line, stock, renderers, gathered, spare: Vec::new() }
+    }
+
+    pub fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
+    /// The next row whose class has a permit and that may still be sent to.
+    pub fn next(&mut self, now: Monotonic) -> Found {
+        loop {
+            let (position, until) = self.admitted(now);
+            let row = match position.and_then(|at| self.stock.remove(at)) {
+                Some(row) => row,
+                None => match self.refill(now) {
+                    Ok(()) => continue,
+                    Err(later) => {
+                        let until = [until, later].into_iter().flatten().min();
+                        return Found::Nothing { until };
+                    }
+                },
+            };
+            if row.batch.is_withdrawn() {
+                self.retire(row.record);
+                continue;
+            }
+            if let Some(reason) = self.opted_out_since(&row) {
+                self.skip(&row.batch, row.index, reason, String::new());
+                self.retire(row.record);
+                continue;
+            }
+            return Found::Row(row);
+        }
+    }
+
+    fn admitted(&self, now: Monotonic) -> (Option<usize>, Option<Monotonic>) {
+        let mut until: Option<Monotonic> = None;
+        let mut refused: Vec<(crate::ids::DeliveryId, ClassId)> = Vec::new();
+        for (at, row) in self.stock.iter().enumerate() {
+            let scopes = &row.batch.scopes;
+            let class = (row.batch.context.delivery, row.batch.class);
+            if scopes.is_empty() {
+                return (Some(at), until);
+            }
+            if refused.contains(&class) {
+                continue;
+            }
+            match self.line.limits.with(|limits| limits.free(scopes, now)) {
+                Ok(_) => return (Some(at), until),
+                Err(blocked) => {
+                    refused.push(class);
+                    until = Some(until.map_or(blocked.until, |u: Monotonic| u.min(blocked.until)));
+                }
+            }
+        }
+        (None, until)
+    }
+
+    fn opted_out_since(&self, row: &Stocked) -> Option<SkipReason> {
+        if self.line.book.narrowed() == row.epoch {
+            return None;
+        }
+        let context = &row.batch.context;
+        let record = Record::parse(&row.record).ok();
+        let address = record.and_then(|r| r.address(context.channel));
+        let hash = address.map(|a| self.line.store.address_hash(context.channel, a));
+        let state = self.line.book.read();
+        let opted = Opted { state: &state, channel: context.channel, topic: &context.topic };
+        release::refusal(&opted, row.batch.rows[row.index], record.as_ref(), hash)
+    }
+
+    /// Reads the next chunk; `Err` names the time at which a class may open.
+    fn refill(&mut self, now: Monotonic) -> Result<(), Option<Monotonic>> {
+        let limits = &self.line.limits;
+        let admit = |batch: &LiveBatch| {
+            if batch.scopes.is_empty() {
+                return Admission::Open(usize::MAX);
+            }
+            match limits.with(|table| table.free(&batch.scopes, now)) {
+                Ok(free) => Admission::Open(usize::try_from(free).unwrap_or(usize::MAX)),
+                Err(blocked) => Admission::Until(blocked.until),
+            }
+        };
+        let chunk = match self.line.queue.take(LANE_CHUNK_ROWS, admit) {
+            Ok(chunk) => chunk,
+            Err(until) => {
+                self.tell_hungry();
+                return Err(until);
+            }
+        };
+        self.stock_chunk(&chunk.batch, chunk.from, chunk.to);
+        if self.line.queue.waiting_rows() < OUTCOMES_PER_REPORT {
+            self.tell_hungry();
+        }
+        Ok(())
+    }
+
+    fn tell_hungry(&self) {
+        if self.line.queue.turned_hungry() {
+            // A refused nudge is no loss: the channel actor's timer follows.
+            drop(self.line.nudge.try_send(Nudge));
+        }
+    }
+
+    fn stock_chunk(&mut self, batch: &Arc<LiveBatch>, from: usize, to: usize) {
+        // The epoch is read before the sets: a change in between makes the row be looked at again.
+        let epoch = self.line.book.narrowed();
+        let context = Arc::clone(&batch.context);
+        let rows = &batch.rows[from..to];
+        let mut records: Vec<Option<Vec<u8>>> = vec![None; rows.len()];
+        let spare = &mut self.spare;
+        let read = self.line.store.reader().and_then(|reader| {
+            reader.records(rows.iter().copied(), |row, record| {
+                if let Ok(at) = rows.binary_search(&row) {
+                    let mut buffer = spare.pop().unwrap_or_default();
+                    buffer.clear();
+                    record.copy_to(&mut buffer);
+                    records[at] = Some(buffer);
+                }
+                true
+            })
+        });
+        if let Err(error) = read {
+            tracing::error!(%error, connector = %self.line.name, "reading contacts failed: the rows are not sent now");
+            batch.withdraw();
+            drop(context.settler.try_send(Outcomes {
+                batch: Arc::clone(batch),
+                accepted: Vec::new(),
+                others: Vec::new(),
+            }));
+            return;
+        }
+        let mut refused = Vec::new();
+        let state = self.line.book.read();
+        let opted = Opted { state: &state, channel: context.channel, topic: &context.topic };
+        let hashed = state.suppression.address_count() > 0;
+        for (offset, bytes) in records.into_iter().enumerate() {
+            let index = from + offset;
+            let record = bytes.as_deref().and_then(|b| Record::parse(b).ok());
+            let address = record.filter(|_| hashed).and_then(|r| r.address(context.channel));
+            let hash = address.map(|a| self.line.store.address_hash(context.channel, a));
+            match release::refusal(&opted, batch.rows[index], record.as_ref(), hash) {
+                Some(reason) => refused.push((index, reason)),
+                None => {
+                    let record = bytes.unwrap_or_default();
+                    self.stock.push_back(Stocked { batch: Arc::clone(batch), index, record, epoch });
+                }
+            }
+        }
+        drop(state);
+        for (index, reason) in refused {
+            self.skip(batch, index, reason, String::new());
+        }
+    }
+
+    /// Renders a row into the lane's message; `false` if the contact is skipped instead.
+    pub fn render(&mut self, row: &Stocked, into: &mut OutMessage) -> bool {
+        let context = &row.batch.context;
+        let key = Arc::as_ptr(&context.compiled) as usize;
+        if self.renderers.len() > RENDERERS_MAX {
+            self.renderers.clear();
+        }
+        let (compiled, keys) = (&context.compiled, self.line.tokens.clone());
+        let entry = self.renderers.entry(key);
+        let (_, renderer) = entry.or_insert_with(|| (Arc::clone(compiled), Renderer::new(Arc::clone(compiled), keys)));
+        let Ok(record) = Record::parse(&row.record) else {
+            self.skip(&row.batch, row.index, SkipReason::RenderFailed, "the record is damaged".to_owned());
+            return false;
+        };
+        let who = MailRecipient {
+            space: context.space,
+            run: context.delivery.run,
+            message: context.message,
+            row: crate::ids::ContactRow(row.batch.rows[row.index]),
+            sent_at: self.line.clock.now(),
+        };
+        into.clear();
+        let mut rendered = Rendered::new(&mut into.body, &mut into.return_path);
+        match renderer.render(&record, &who, &mut rendered) {
+            Ok(()) => {
+                let flags = (rendered.needs_8bit, rendered.needs_smtputf8, rendered.needs_dot_stuffing);
+                (into.needs_8bit, into.needs_smtputf8, into.needs_dot_stuffing) = flags;
+                into.recipient.push_str(record.address(context.channel).unwrap_or_default());
+                true
+            }
+            Err(skip) => {
+                let reason = match skip.reason {
+                    content::SkipReason::MissingAttribute => SkipReason::MissingAttribute,
+                    _ => SkipReason::RenderFailed,
+                };
+                self.skip(&row.batch, row.index, reason, skip.sample);
+                false
+            }
+        }
+    }
+
+    fn skip(&mut self, batch: &Arc<LiveBatch>, index: usize, reason: SkipReason, text: String) {
+        if batch.try_end_unmarked(index) {
+            self.gather(batch, index, RowOutcome::Skipped(reason, text));
+        }
+    }
+
+    /// An unmarked row comes back: the next lane takes it.
+    pub fn put_back(&mut self, row: Stocked) {
+        self.stock.push_front(row);
+    }
+
+    pub fn retire(&mut self, record: Vec<u8>) {
+        if self.spare.len() < LANE_CHUNK_ROWS * 4 {
+            self.spare.push(record);
+        }
+    }
+
+    pub fn retire_row(&mut self, row: Stocked) {
+        self.retire(row.record);
+    }
+
+    /// Notes an outcome in the mark file and gathers it for its campaign.
+    pub fn answer(&mut self, batch: &Arc<LiveBatch>, index: usize, outcome: RowOutcome) {
+        batch.note(index, &outcome);
+        self.gather(batch, index, outcome);
+    }
+
+    fn gather(&mut self, batch: &Arc<LiveBatch>, index: usize, outcome: RowOutcome) {
+        let new = || Gathered { batch: Arc::clone(batch), accepted: Vec::new(), others: Vec::new() };
+        let gathered = self.gathered.entry(batch.id).or_insert_with(new);
+        let row = batch.rows[index];
+        match outcome {
+            RowOutcome::Accepted => gathered.accepted.push(row),
+            other => gathered.others.push((row, other)),
+        }
+        if gathered.accepted.len() + gathered.others.len() >= OUTCOMES_PER_REPORT {
+            self.flush_batch(batch.id);
+        }
+    }
+
+    fn flush_batch(&mut self, id: BatchId) {
+        let Some(gathered) = self.gathered.remove(&id) else { return };
+        let Gathered { batch, accepted, others } = gathered;
+        let settler = batch.context.settler.clone();
+        let report = Outcomes { batch, accepted, others };
+        match settler.try_send(report) {
+            Ok(()) => {}
+            Err(actix::prelude::SendError::Full(report)) => {
+                let Outcomes { batch, accepted, others } = report;
+                self.gathered.insert(id, Gathered { batch, accepted, others });
+            }
+            Err(actix::prelude::SendError::Closed(_)) => {
+                tracing::error!(batch = %id, "the campaign's actor is gone: outcomes stay in the mark file until a restart");
+            }
+        }
+    }
+
+    pub fn has_gathered(&self) -> bool {
+        !self.gathered.is_empty()
+    }
+
+    /// Sends off what was gathered; called every few milliseconds. Answers whether something is left.
+    pub fn flush(&mut self) -> bool {
+        // Rows that were taken back while no lane was there to pull them would keep their batch alive.
+        self.stock.retain(|row| !row.batch.is_withdrawn());
+        let ids: Vec<BatchId> = self.gathered.keys().copied().collect();
+        for id in ids {
+            self.flush_batch(id);
+        }
+        !self.gathered.is_empty()
+    }
+
+    pub fn report(&self, event: LaneEvent) {
+        let figures = &self.line.figures;
+        match event {
+            LaneEvent::RoundTrip { duration } => {
+                Line::count(&figures.new_answers);
+                figures.round_trips.record(duration);
+                return;
+            }
+            LaneEvent::PolicyRefused { reply } => {
+                Line::count(&figures.new_policy_refusals);
+                *figures.last_problem.lock() = reply;
+                return;
+            }
+            _ => {}
+        }
+        if self.line.reports.try_send(LaneReport { event }).is_err() {
+            tracing::debug!(connector = %self.line.name, "a lane's report was dropped: the channel actor is busy");
+        }
+    }
+}
+
+/// Renderers kept per thread and connector: one per message being sent.
+const RENDERERS_MAX: usize = 64;

@@ -1,0 +1,147 @@
+//! The feed of one lane: what the lane contract of `channels` is to the engine.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::actors::RowOutcome;
+use crate::actors::lanes::bench::{Bench, Found, Stocked};
+use crate::channels::{Feed, HandBack, LaneEvent, Mark, OutMessage, Outcome, Pull, Ticket};
+use crate::clock::{Clock, Monotonic};
+
+pub struct LaneFeed {
+    bench: Rc<RefCell<Bench>>,
+    /// Which lane of the connector this is; lanes from `lanes_wanted` on end.
+    ordinal: usize,
+    /// Rows that the lane holds, by ticket.
+    held: Vec<(Ticket, Stocked, bool)>,
+    next_ticket: u64,
+}
+
+impl LaneFeed {
+    pub fn new(bench: Rc<RefCell<Bench>>, ordinal: usize) -> LaneFeed {
+        LaneFeed { bench, ordinal, held: Vec::with_capacity(2), next_ticket: 1 }
+    }
+
+    fn find(&self, ticket: Ticket) -> Option<usize> {
+        self.held.iter().position(|(held, _, _)| *held == ticket)
+    }
+
+    fn take(&mut self, ticket: Ticket) -> Option<Stocked> {
+        let at = self.find(ticket)?;
+        let (_, row, attached) = self.held.swap_remove(at);
+        if attached && !row.batch.scopes.is_empty() {
+            self.bench.borrow().line().limits.with(|limits| limits.close_envelope(&row.batch.scopes));
+        }
+        Some(row)
+    }
+}
+
+impl Feed for LaneFeed {
+    fn pull(&mut self, into: &mut OutMessage, now: Monotonic) -> Pull {
+        if self.closing() {
+            return Pull::Idle { until: None };
+        }
+        let mut bench = self.bench.borrow_mut();
+        loop {
+            match bench.next(now) {
+                Found::Nothing { until } => return Pull::Idle { until },
+                Found::Row(row) => {
+                    if !bench.render(&row, into) {
+                        bench.retire_row(row);
+                        continue;
+                    }
+                    into.ticket = Ticket(self.next_ticket);
+                    self.next_ticket += 1;
+                    self.held.push((into.ticket, row, false));
+                    return Pull::Filled;
+                }
+            }
+        }
+    }
+
+    async fn wait(&mut self, until: Option<Monotonic>) {
+        let line = std::sync::Arc::clone(self.bench.borrow().line());
+        let changed = line.queue.changed();
+        // A row may be put back by a neighbour without a notice; nobody waits longer than this for it.
+        let latest = line.clock.monotonic().plus(crate::limits::LANE_LOOK_AGAIN);
+        let until = until.map_or(latest, |u| u.min(latest));
+        let timer = tokio::time::sleep_until(line.clock.instant(until).into());
+        tokio::select! {
+            () = changed => {}
+            () = timer => {}
+        }
+    }
+
+    fn may_attach(&mut self, message: &OutMessage, now: Monotonic) -> bool {
+        let Some(at) = self.find(message.ticket) else { return false };
+        let (_, row, attached) = &mut self.held[at];
+        if row.batch.scopes.is_empty() {
+            return true;
+        }
+        let admitted = self.bench.borrow().line().limits.with(|limits| limits.open_envelope(&row.batch.scopes, now));
+        *attached |= admitted;
+        admitted
+    }
+
+    fn mark(&mut self, message: &OutMessage, now: Monotonic) -> Mark {
+        let Some(at) = self.find(message.ticket) else { return Mark::Withdrawn };
+        let (_, row, attached) = &mut self.held[at];
+        if row.batch.is_withdrawn() {
+            return Mark::Withdrawn;
+        }
+        if row.batch.scopes.is_empty() {
+            return if row.batch.try_mark(row.index) { Mark::Marked } else { Mark::Withdrawn };
+        }
+        let bench = self.bench.borrow();
+        let taken = bench.line().limits.with(|limits| {
+            let taken = limits.take(&row.batch.scopes, now);
+            if taken.is_ok() && std::mem::take(attached) {
+                limits.close_envelope(&row.batch.scopes);
+            }
+            taken
+        });
+        match taken {
+            Err(blocked) => Mark::Hold { until: blocked.until },
+            Ok(()) if row.batch.try_mark(row.index) => Mark::Marked,
+            Ok(()) => Mark::Withdrawn,
+        }
+    }
+
+    fn answer(&mut self, message: &OutMessage, outcome: Outcome) {
+        let Some(row) = self.take(message.ticket) else { return };
+        let outcome = match outcome {
+            Outcome::Accepted => RowOutcome::Accepted,
+            Outcome::Rejected { class, reply } => RowOutcome::Rejected(class, reply),
+            Outcome::Deferred { after, reply } => RowOutcome::Deferred(after, reply),
+            Outcome::Unknown => RowOutcome::Unknown,
+        };
+        let mut bench = self.bench.borrow_mut();
+        // A provider may refuse a message before its mark: the row is ended here, if nobody took it back meanwhile.
+        if row.batch.is_marked(row.index) || row.batch.try_mark(row.index) {
+            bench.answer(&row.batch, row.index, outcome);
+        }
+        bench.retire_row(row);
+    }
+
+    fn hand_back(&mut self, message: &OutMessage, why: HandBack) {
+        let Some(row) = self.take(message.ticket) else { return };
+        let mut bench = self.bench.borrow_mut();
+        if why == HandBack::Withdrawn && row.batch.is_withdrawn() {
+            bench.retire_row(row);
+        } else {
+            bench.put_back(row);
+        }
+    }
+
+    fn report(&mut self, event: LaneEvent) {
+        self.bench.borrow().report(event);
+    }
+
+    fn closing(&self) -> bool {
+        self.ordinal >= self.bench.borrow().line().queue.lanes_wanted()
+    }
+
+    fn now(&self) -> Monotonic {
+        self.bench.borrow().line().clock.monotonic()
+    }
+}

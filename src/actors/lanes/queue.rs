@@ -1,0 +1,145 @@
+//! What lanes of one connector pull from: durable batches, a deque per limit class, passed over while a class has no
+//! permits.
+//!
+//! Invariant: LQ-1 rows leave in the order of their batches' grants within a class; a class without permits delays no
+//! other.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::actors::lanes::batch::LiveBatch;
+use crate::channels::limits_table::ClassId;
+use crate::clock::Monotonic;
+use crate::ids::DeliveryId;
+
+/// Some rows of one batch, by index.
+pub struct Chunk {
+    pub batch: Arc<LiveBatch>,
+    pub from: usize,
+    pub to: usize,
+}
+
+/// Whether a class may be pulled from.
+pub enum Admission {
+    /// So many messages may start now.
+    Open(usize),
+    Until(Monotonic),
+    Closed,
+}
+
+struct Waiting {
+    batch: Arc<LiveBatch>,
+    next: usize,
+}
+
+#[derive(Default)]
+struct Inner {
+    classes: BTreeMap<(DeliveryId, ClassId), VecDeque<Waiting>>,
+    turn: usize,
+}
+
+/// Queue of one connector; shared by its channel actor, the campaigns and all lane threads.
+pub struct LaneQueue {
+    inner: Mutex<Inner>,
+    waiting_rows: AtomicUsize,
+    notify: Notify,
+    hungry: AtomicBool,
+    /// Lanes with an ordinal below this may run.
+    lanes_wanted: AtomicUsize,
+}
+
+impl Default for LaneQueue {
+    fn default() -> LaneQueue {
+        LaneQueue {
+            inner: Mutex::new(Inner::default()),
+            waiting_rows: AtomicUsize::new(0),
+            notify: Notify::new(),
+            hungry: AtomicBool::new(false),
+            lanes_wanted: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl LaneQueue {
+    pub fn push(&self, batch: Arc<LiveBatch>) {
+        let mut inner = self.inner.lock();
+        self.waiting_rows.fetch_add(batch.rows.len(), Ordering::AcqRel);
+        let key = (batch.context.delivery, batch.class);
+        inner.classes.entry(key).or_default().push_back(Waiting { batch, next: 0 });
+        drop(inner);
+        self.hungry.store(false, Ordering::Release);
+        self.notify.notify_waiters();
+    }
+
+    /// Rows that no lane has taken yet.
+    pub fn waiting_rows(&self) -> usize {
+        self.waiting_rows.load(Ordering::Acquire)
+    }
+
+    /// Up to `max` rows of the next class, in turn, that `admit` opens. Otherwise the earliest time at which one may open.
+    pub fn take(&self, max: usize, mut admit: impl FnMut(&LiveBatch) -> Admission) -> Result<Chunk, Option<Monotonic>> {
+        let mut inner = self.inner.lock();
+        let count = inner.classes.len();
+        let mut until: Option<Monotonic> = None;
+        let keys: Vec<(DeliveryId, ClassId)> = inner.classes.keys().copied().collect();
+        for step in 0..count {
+            let key = keys[(inner.turn + step) % count];
+            let Some(class) = inner.classes.get_mut(&key) else { continue };
+            class.retain(|waiting| {
+                let keep = !waiting.batch.is_withdrawn();
+                if !keep {
+                    self.waiting_rows.fetch_sub(waiting.batch.rows.len() - waiting.next, Ordering::AcqRel);
+                }
+                keep
+            });
+            let Some(first) = class.front_mut() else {
+                inner.classes.remove(&key);
+                continue;
+            };
+            match admit(&first.batch) {
+                Admission::Open(permits) => {
+                    let from = first.next;
+                    let to = first.batch.rows.len().min(from + max.min(permits).max(1));
+                    first.next = to;
+                    let batch = Arc::clone(&first.batch);
+                    if to == batch.rows.len() {
+                        class.pop_front();
+                    }
+                    inner.turn = inner.turn.wrapping_add(step + 1);
+                    self.waiting_rows.fetch_sub(to - from, Ordering::AcqRel);
+                    return Ok(Chunk { batch, from, to });
+                }
+                Admission::Until(at) => until = Some(until.map_or(at, |u: Monotonic| u.min(at))),
+                Admission::Closed => {}
+            }
+        }
+        Err(until)
+    }
+
+    /// `true` once per shortage: the caller tells the channel actor that lanes run out of rows.
+    pub fn turned_hungry(&self) -> bool {
+        !self.hungry.swap(true, Ordering::AcqRel)
+    }
+
+    pub fn set_lanes_wanted(&self, lanes: usize) {
+        self.lanes_wanted.store(lanes, Ordering::Release);
+        self.notify.notify_waiters();
+    }
+
+    pub fn lanes_wanted(&self) -> usize {
+        self.lanes_wanted.load(Ordering::Acquire)
+    }
+
+    /// Wakes all waiting lanes, to look again.
+    pub fn wake(&self) {
+        self.notify.notify_waiters();
+    }
+
+    pub async fn changed(&self) {
+        self.notify.notified().await;
+    }
+}

@@ -1,0 +1,105 @@
+//! A line: what everybody who works on one connector shares. The channel actor steers it, campaigns claim over it, lanes
+//! pull from it.
+//!
+//! Locks are held for a few comparisons, never across an await, and never two at a time.
+
+use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix::Recipient;
+use parking_lot::Mutex;
+use roaring::RoaringBitmap;
+
+use crate::actors::book::Book;
+use crate::actors::lanes::batch::LiveBatch;
+use crate::actors::lanes::queue::LaneQueue;
+use crate::actors::{LaneReport, Nudge};
+use crate::channels::circuit::Circuit;
+use crate::channels::connector::Connector;
+use crate::channels::fair::{DemandKey, FairQueue};
+use crate::channels::limits_table::SharedLimits;
+use crate::clock::SystemClock;
+use crate::config::connectors::RetrySettings;
+use crate::contacts::Store;
+use crate::content::TokenKeys;
+
+/// A claimed batch whose unmarked rows count as ahead of the lanes.
+pub struct Ahead {
+    pub key: DemandKey,
+    pub batch: Weak<LiveBatch>,
+    pub unmarked: u32,
+}
+
+pub struct Line {
+    pub name: Arc<str>,
+    pub connector: Connector,
+    /// Domains with limits of their own: class k is the k-th, from 1.
+    pub domains: Vec<String>,
+    pub connections_max: usize,
+    pub retry: RetrySettings,
+    /// Hard bounces of a contact after which it is suppressed; 0 never.
+    pub suppress_after_hard_bounces: u32,
+    pub credits: u64,
+    pub queue: LaneQueue,
+    pub limits: SharedLimits,
+    pub fair: Mutex<FairQueue>,
+    pub ahead: Mutex<Vec<Ahead>>,
+    pub circuit: Mutex<Circuit>,
+    pub store: Store,
+    pub tokens: TokenKeys,
+    pub book: Arc<Book>,
+    pub clock: SystemClock,
+    pub nudge: Recipient<Nudge>,
+    pub reports: Recipient<LaneReport>,
+    /// Ordinals of the lanes that run.
+    pub running: Mutex<RoaringBitmap>,
+    pub figures: LineFigures,
+}
+
+/// Counters of one line, added to per report, read by metrics.
+#[derive(Debug, Default)]
+pub struct LineFigures {
+    pub open_connections: AtomicU64,
+    pub connect_failures: AtomicU64,
+    pub throttled: AtomicU64,
+    pub round_trips: RoundTrips,
+    /// Since the channel actor last looked.
+    pub new_answers: AtomicU64,
+    pub new_policy_refusals: AtomicU64,
+    pub last_problem: Mutex<String>,
+}
+
+/// Upper ends of the buckets of [`RoundTrips`], seconds.
+pub const ROUND_TRIP_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// Round trips from mark to answer, by bucket; the last counts what is above all.
+#[derive(Debug, Default)]
+pub struct RoundTrips {
+    pub counts: [AtomicU64; ROUND_TRIP_BUCKETS.len() + 1],
+    pub sum_micros: AtomicU64,
+}
+
+impl RoundTrips {
+    pub fn record(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = ROUND_TRIP_BUCKETS.iter().position(|end| seconds <= *end).unwrap_or(ROUND_TRIP_BUCKETS.len());
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_micros.fetch_add(u64::try_from(duration.as_micros()).unwrap_or(0), Ordering::Relaxed);
+    }
+}
+
+impl Line {
+    /// Asks the channel actor to decide again; a refusal is no loss, its timer follows.
+    pub fn nudge(&self) {
+        drop(self.nudge.try_send(Nudge));
+    }
+
+    pub fn lanes_running(&self) -> u64 {
+        self.running.lock().len()
+    }
+
+    pub fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,376 @@
+//! Campaigns and runs through the port.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::api::adapter::{Adapter, errors, reports};
+use crate::api::errors::Code;
+use crate::api::port::{
+    Action, ActionDone, AudienceView, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort, HeaderView, Page,
+    PageRequest, PortError, PortResult, Preview, PreviewRequest, ProblemView, Ref, Report, RunContact, RunRef, RunSummary,
+    SettleAs, SettleRequest, Settled, SpecCheck, SpecFormat, SpecText, TestSendRequest, TestSendResult,
+};
+use crate::campaigns::{self, CampaignSpec, Compiled, Format, Severity, Trigger, parse};
+use crate::content::{self, NOBODY, Recipient, Renderer};
+use crate::engine::names::find;
+use crate::engine::runs::{campaign_state, run_state};
+use crate::ids::{CampaignId, ContactRow, MessageId, RowSpace, RunId};
+use crate::ledger::{RunState, State};
+use crate::limits::ACT_WAIT;
+
+pub(super) fn format(format: SpecFormat) -> Format {
+    match format {
+        SpecFormat::Toml => Format::Toml,
+        SpecFormat::Json => Format::Json,
+    }
+}
+
+pub(super) fn invalid(error: &campaigns::SpecError) -> PortError {
+    let details = json!({"line": error.line, "column": error.column});
+    PortError::new(Code::InvalidSpec, error.to_string()).with(details)
+}
+
+fn problem_view(problem: &campaigns::Problem) -> ProblemView {
+    ProblemView {
+        code: problem.code.to_owned(),
+        path: problem.path.clone(),
+        line: problem.line,
+        column: problem.column,
+        message: problem.message.clone(),
+        fix: problem.fix.clone(),
+    }
+}
+
+impl Adapter {
+    pub(super) fn campaign_id(&self, reference: &Ref) -> PortResult<CampaignId> {
+        let state = self.engine.book.read();
+        let found = match reference {
+            Ref::Id(id) => Some(CampaignId(*id)).filter(|id| state.campaigns.contains_key(id)),
+            Ref::Name(name) => find(&state, name),
+        };
+        found.ok_or_else(|| PortError::new(Code::CampaignNotFound, format!("there is no campaign {reference}")))
+    }
+
+    pub(super) fn run_id(&self, reference: &RunRef) -> PortResult<RunId> {
+        match reference {
+            RunRef::Run(id) => {
+                let known = self.engine.book.read().runs.contains_key(&RunId(*id));
+                known.then_some(RunId(*id)).ok_or_else(|| PortError::new(Code::RunNotFound, format!("there is no run {id}")))
+            }
+            RunRef::LatestOf(campaign) => {
+                let id = self.campaign_id(campaign)?;
+                let state = self.engine.book.read();
+                let none = || PortError::new(Code::RunNotFound, format!("campaign {campaign} has not been started yet"));
+                state.latest_run(id).map(|run| run.id).ok_or_else(none)
+            }
+        }
+    }
+
+    fn spec(&self, id: CampaignId) -> PortResult<CampaignSpec> {
+        let state = self.engine.book.read();
+        let missing = || PortError::new(Code::CampaignNotFound, format!("there is no {id}"));
+        let (_, text) = state.campaigns.get(&id).and_then(|c| c.newest()).ok_or_else(missing)?;
+        parse::from_stored(text).map_err(|e| invalid(&e))
+    }
+
+    fn view(&self, id: CampaignId) -> PortResult<CampaignView> {
+        let spec = self.spec(id)?;
+        let problems = self.engine.problems(&spec, Some(id))?;
+        let state = self.engine.book.read();
+        let summary = summary(&state, id, &spec);
+        let stands = campaign_state(&state, id).unwrap_or(campaigns::State::Draft);
+        Ok(CampaignView {
+            summary,
+            spec: spec.to_value(),
+            problems: problems.iter().filter(|p| p.blocks()).map(problem_view).collect(),
+            legal_moves: stands.legal().filter(|t| t.by_person()).map(|t| t.name().to_owned()).collect(),
+        })
+    }
+
+    fn save(&self, id: Option<CampaignId>, spec: &CampaignSpec) -> PortResult<CampaignView> {
+        let named = spec.name.as_deref().filter(|name| !name.trim().is_empty());
+        let Some(name) = named else {
+            return Err(PortError::new(Code::InvalidSpec, "the campaign has no name: say name = \"…\""));
+        };
+        let taken = find(&self.engine.book.read(), name);
+        if taken.is_some_and(|other| Some(other) != id) {
+            return Err(PortError::new(Code::CampaignExists, format!("a campaign named {name:?} exists; names are unique")));
+        }
+        let unknown = serde_json::from_value::<content::MessageSource>(with_required(&spec.message.fields));
+        if let Err(error) = unknown {
+            return Err(PortError::new(Code::InvalidSpec, format!("[message]: {error}")));
+        }
+        let id = self.engine.save_campaign(id, &parse::to_stored(spec))?;
+        self.view(id)
+    }
+
+    /// The message of a campaign and the contact to show it for.
+    fn rendered(&self, id: CampaignId, contact: Option<&str>) -> PortResult<(content::Preview, String, String)> {
+        let (_, compiled) = self.engine.compiled(id, None)?;
+        let message = self.engine.message(&compiled, MessageId(0))?;
+        let row = self.contact_of(&compiled, contact)?;
+        let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
+        let record = reader.record(row).map_err(crate::engine::EngineError::from)?;
+        let Some(record) = record else {
+            return Err(PortError::new(Code::ContactNotFound, "the contact was erased meanwhile"));
+        };
+        let mut renderer = Renderer::new(Arc::clone(&message), self.engine.tokens.clone());
+        let who = Recipient {
+            space: RowSpace::BASE,
+            run: RunId(0),
+            message: MessageId(0),
+            row: NOBODY,
+            sent_at: self.engine.book.now(),
+        };
+        let preview = content::preview(&mut renderer, &record, &who).map_err(|skip| {
+            let details = json!({"reason": skip.reason, "contact": record.key()});
+            PortError::new(Code::RenderFailed, skip.sample).with(details)
+        })?;
+        let address = record.address(crate::ids::Channel::Email).unwrap_or_default().to_owned();
+        Ok((preview, record.key().to_owned(), address))
+    }
+
+    fn contact_of(&self, compiled: &Compiled, key: Option<&str>) -> PortResult<ContactRow> {
+        if let Some(key) = key {
+            let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
+            let row = reader.row_of_key(key).map_err(crate::engine::EngineError::from)?;
+            return row.ok_or_else(|| PortError::new(Code::ContactNotFound, format!("no contact has the key {key:?}")));
+        }
+        let view = crate::engine::audience::View::new(&self.engine.store, &self.engine.book)?;
+        let matched = view.matched(compiled)?;
+        let empty = "the audience is empty: name a contact to preview with";
+        matched.min().map(ContactRow).ok_or_else(|| PortError::new(Code::ContactNotFound, empty))
+    }
+
+    /// Waits until nothing of a run is claimed, or until the wait is over.
+    fn wait_drained(&self, run: RunId, until: impl Fn(&State) -> bool) {
+        let deadline = Instant::now() + ACT_WAIT;
+        while Instant::now() < deadline {
+            if until(&self.engine.book.read()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        tracing::debug!(%run, "answers of messages on the wire are still awaited");
+    }
+}
+
+/// A draft may lack what a message must have; unknown keys are refused all the same.
+fn with_required(fields: &campaigns::MessageFields) -> serde_json::Value {
+    let mut fields = fields.clone();
+    for required in ["from", "subject"] {
+        fields.entry(required).or_insert_with(|| "".into());
+    }
+    serde_json::Value::Object(fields)
+}
+
+fn summary(state: &State, id: CampaignId, spec: &CampaignSpec) -> CampaignSummary {
+    let campaign = state.campaigns.get(&id);
+    let run = state.latest_run(id);
+    CampaignSummary {
+        id: id.0,
+        name: spec.name.clone().unwrap_or_default(),
+        kind: spec.kind().name().to_owned(),
+        state: campaign_state(state, id).map_or("draft", |s| s.name()).to_owned(),
+        version: campaign.and_then(|c| c.newest()).map_or(0, |(version, _)| version),
+        created_at: campaign.map(|c| c.created_at).unwrap_or_default().into(),
+        updated_at: campaign.map(|c| c.saved_at).unwrap_or_default().into(),
+        run: run.map(|run| run.id.0),
+        ledger: run.map(reports::run_ledger),
+    }
+}
+
+impl CampaignsPort for Adapter {
+    fn create_campaign(&self, spec: SpecText) -> PortResult<CampaignView> {
+        let parsed = campaigns::parse(&spec.text, format(spec.format)).map_err(|e| invalid(&e))?;
+        self.save(None, &parsed)
+    }
+
+    fn check_campaign(&self, spec: SpecText) -> PortResult<SpecCheck> {
+        let parsed = campaigns::parse(&spec.text, format(spec.format)).map_err(|e| invalid(&e))?;
+        let own = parsed.name.as_deref().and_then(|name| find(&self.engine.book.read(), name));
+        let problems = self.engine.problems(&parsed, own)?;
+        let (errors, warnings): (Vec<_>, Vec<_>) = problems.iter().partition(|p| p.severity == Severity::Error);
+        let mut check = SpecCheck {
+            ready: errors.is_empty(),
+            problems: errors.into_iter().map(problem_view).collect(),
+            warnings: warnings.into_iter().map(problem_view).collect(),
+            ..SpecCheck::default()
+        };
+        let context = self.engine.compile_context(parsed.name.as_deref().unwrap_or_default());
+        if let Ok(message) = self.engine.compile_fields(&parsed.message.fields, &context) {
+            check.tracked_links = message.links().iter().map(|link| link.url.clone()).collect();
+            check.untracked_links =
+                message.untracked().iter().map(|link| format!("{} ({})", link.url, link.reason)).collect();
+            let schema = self.engine.store.schema();
+            let names = message.used_attributes().iter().filter_map(|id| schema.by_id(*id));
+            check.used_attributes = names.map(|attribute| attribute.name.clone()).collect();
+        }
+        Ok(check)
+    }
+
+    fn campaigns(&self, filter: &CampaignFilter, page: &PageRequest) -> PortResult<Page<CampaignSummary>> {
+        let state = self.engine.book.read();
+        let summaries = state.campaigns.iter().filter_map(|(id, campaign)| {
+            let spec = campaign.newest().and_then(|(_, text)| parse::from_stored(text).ok())?;
+            let summary = summary(&state, *id, &spec);
+            filter.state.as_ref().is_none_or(|wanted| *wanted == summary.state).then_some(summary)
+        });
+        Ok(Page::cut(summaries, page, |summary| format!("{:010}", summary.id)))
+    }
+
+    fn campaign(&self, campaign: &Ref) -> PortResult<CampaignView> {
+        self.view(self.campaign_id(campaign)?)
+    }
+
+    fn patch_campaign(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView> {
+        let id = self.campaign_id(campaign)?;
+        let spec = self.spec(id)?;
+        let patched = campaigns::merge_patch(&spec, &patch.text, format(patch.format)).map_err(|e| invalid(&e))?;
+        self.save(Some(id), &patched)
+    }
+
+    fn act(&self, campaign: &Ref, action: Action) -> PortResult<ActionDone> {
+        let id = self.campaign_id(campaign)?;
+        let run = if action == Action::Start {
+            let problems = self.engine.problems(&self.spec(id)?, Some(id))?;
+            let blocking: Vec<_> = problems.into_iter().filter(|p| p.blocks()).collect();
+            let is_draft = campaign_state(&self.engine.book.read(), id) == Some(campaigns::State::Draft);
+            if is_draft && !blocking.is_empty() {
+                return Err(errors::incomplete(&blocking));
+            }
+            self.engine.start(id)?
+        } else {
+            let trigger = match action {
+                Action::Pause => Trigger::Pause,
+                Action::Resume => Trigger::Resume,
+                Action::Start | Action::Stop => Trigger::Stop,
+            };
+            let latest = self.engine.book.read().latest_run(id).map(|run| run.id);
+            let Some(run) = latest else {
+                let refused = campaigns::next(campaigns::State::Draft, trigger).err();
+                return Err(refused.map_or_else(
+                    || PortError::new(Code::RunNotFound, "the campaign has not been started"),
+                    |refused| crate::engine::EngineError::from(refused).into(),
+                ));
+            };
+            self.engine.command(run, trigger)?;
+            run
+        };
+        let claimed = |state: &State| state.runs.get(&run).map_or(0, |r| r.counts().claimed);
+        match action {
+            Action::Pause => self.wait_drained(run, |state| claimed(state) == 0),
+            Action::Stop => {
+                self.wait_drained(run, |state| state.runs.get(&run).is_none_or(|r| r.state != RunState::Stopping));
+            }
+            Action::Start | Action::Resume => {}
+        }
+        let state = self.engine.book.read();
+        let ledger = state.runs.get(&run).map(reports::run_ledger);
+        Ok(ActionDone {
+            campaign: id.0,
+            run: Some(run.0),
+            state: campaign_state(&state, id).map_or("draft", |s| s.name()).to_owned(),
+            ledger,
+            in_flight: claimed(&state),
+        })
+    }
+
+    fn preview(&self, campaign: &Ref, request: PreviewRequest) -> PortResult<Preview> {
+        let id = self.campaign_id(campaign)?;
+        let (preview, contact, to) = self.rendered(id, request.contact.as_deref())?;
+        let header = |name: &str| preview.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone());
+        Ok(Preview {
+            contact,
+            from: header("From").unwrap_or_default(),
+            to,
+            subject: preview.subject.clone(),
+            html: preview.html.clone(),
+            text: Some(preview.text.clone()),
+            headers: preview.headers.into_iter().map(|(name, value)| HeaderView { name, value }).collect(),
+            missing: Vec::new(),
+        })
+    }
+
+    fn test_send(&self, campaign: &Ref, request: TestSendRequest) -> PortResult<Vec<TestSendResult>> {
+        let id = self.campaign_id(campaign)?;
+        let (_, compiled) = self.engine.compiled(id, None)?;
+        let row = self.contact_of(&compiled, request.contact.as_deref())?;
+        let results = self.engine.test_send(&compiled, row, &request.to)?;
+        Ok(results
+            .into_iter()
+            .map(|(to, outcome, reply)| TestSendResult { to, outcome: outcome.to_owned(), reply })
+            .collect())
+    }
+
+    fn audience(&self, campaign: &Ref) -> PortResult<AudienceView> {
+        let id = self.campaign_id(campaign)?;
+        let began = Instant::now();
+        let (_, compiled) = self.engine.compiled(id, None)?;
+        let summary = self.engine.audience(&compiled)?;
+        let mut view = reports::audience_view(&compiled, &summary);
+        view.took_ms = began.elapsed().as_secs_f64() * 1_000.0;
+        Ok(view)
+    }
+
+    fn runs(&self, campaign: &Ref, page: &PageRequest) -> PortResult<Page<RunSummary>> {
+        let id = self.campaign_id(campaign)?;
+        let state = self.engine.book.read();
+        let runs = state.runs.values().filter(|run| run.campaign == id).zip(1u32..);
+        let summaries = runs.map(|(run, number)| RunSummary {
+            id: run.id.0,
+            campaign: id.0,
+            number,
+            state: run_state(run.state).name().to_owned(),
+            started_at: run.started_at.into(),
+            finished_at: run.ended_at.map(Into::into),
+            ledger: reports::run_ledger(run),
+        });
+        Ok(Page::cut(summaries, page, |summary| format!("{:010}", summary.id)))
+    }
+
+    fn report(&self, run: &RunRef) -> PortResult<Report> {
+        let id = self.run_id(run)?;
+        reports::report(&self.engine, id)
+    }
+
+    fn run_contacts(&self, run: &RunRef, set: &str, page: &PageRequest) -> PortResult<Page<RunContact>> {
+        let id = self.run_id(run)?;
+        reports::contacts(&self.engine, id, set, page)
+    }
+
+    fn settle(&self, run: &RunRef, request: SettleRequest) -> PortResult<Settled> {
+        if request.all != request.contacts.is_empty() {
+            let message = "say either \"all\": true or a list of contacts";
+            return Err(PortError::new(Code::InvalidSettle, message));
+        }
+        let id = self.run_id(run)?;
+        let mut rows = Vec::new();
+        let mut not_unknown = Vec::new();
+        let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
+        for key in &request.contacts {
+            let row = reader.row_of_key(key).map_err(crate::engine::EngineError::from)?;
+            let state = self.engine.book.read();
+            let is_unknown = |row: &ContactRow| {
+                state.runs.get(&id).is_some_and(|run| run.deliveries.iter().any(|d| d.unknown.contains(row.0)))
+            };
+            match row.filter(is_unknown) {
+                Some(row) => rows.push(row),
+                None => not_unknown.push(key.clone()),
+            }
+        }
+        let wanted = if request.all { None } else { Some(rows.as_slice()) };
+        let settled = self.engine.settle(id, wanted, request.settle_as == SettleAs::Pending)?;
+        not_unknown.truncate(1_000);
+        let state = self.engine.book.read();
+        let run = state.runs.get(&id);
+        Ok(Settled {
+            settled,
+            not_unknown,
+            state: run.map_or("", |run| run_state(run.state).name()).to_owned(),
+            ledger: run.map(reports::run_ledger).unwrap_or_default(),
+        })
+    }
+}

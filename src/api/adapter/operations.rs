@@ -1,0 +1,175 @@
+//! Connectors, health and figures through the port.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crate::api::adapter::{Adapter, reports};
+use crate::api::errors::Code;
+use crate::api::port::{ConnectorTest, ConnectorView, Health, HealthState, OperationsPort, PortError, PortResult};
+use crate::campaigns::parse;
+use crate::channels::circuit::{CircuitState, OpenReason};
+use crate::channels::limits_table::Scope;
+use crate::clock::Timestamp;
+use crate::engine::lines::Wired;
+use crate::engine::runs::run_state;
+use crate::journal::Status;
+use crate::ledger::tracking::EventClass;
+use crate::ledger::{Run, State};
+use crate::limits::{METRIC_CAMPAIGNS_MAX, METRIC_CAMPAIGNS_AFTER};
+use crate::metrics::CampaignSeries;
+
+fn circuit(wired: &Wired) -> (&'static str, Option<&'static str>) {
+    let because = |reason| match reason {
+        OpenReason::Unreachable => "unreachable",
+        OpenReason::SenderRefused => "the provider refuses the sender",
+    };
+    match wired.line.circuit.lock().state() {
+        CircuitState::Closed => ("closed", None),
+        CircuitState::Open { reason, .. } => ("open", Some(because(reason))),
+        CircuitState::HalfOpen { reason } => ("half_open", Some(because(reason))),
+    }
+}
+
+fn view(name: &str, wired: &Wired) -> ConnectorView {
+    let line = &wired.line;
+    let (state, reason) = circuit(wired);
+    let problem = line.figures.last_problem.lock().clone();
+    let reason = reason.map(|r| if problem.is_empty() { r.to_owned() } else { format!("{r}: {problem}") });
+    let (credits_used, waiting) = {
+        let fair = line.fair.lock();
+        (fair.credits_out(), fair.waiting())
+    };
+    ConnectorView {
+        name: name.to_owned(),
+        channel: wired.channel.name().to_owned(),
+        kind: wired.settings.kind().to_owned(),
+        target: wired.settings.target(),
+        connections: u32::try_from(line.figures.open_connections.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
+        connections_max: u32::try_from(line.connections_max).unwrap_or(u32::MAX),
+        messages_per_second: line.limits.with(|limits| limits.per_second(Scope::Connector)),
+        circuit: state.to_owned(),
+        circuit_reason: reason,
+        credits_used,
+        credits_max: line.credits,
+        waiting,
+    }
+}
+
+impl OperationsPort for Adapter {
+    fn connectors(&self) -> PortResult<Vec<ConnectorView>> {
+        Ok(self.engine.lines.iter().map(|(name, wired)| view(name, wired)).collect())
+    }
+
+    fn test_connector(&self, name: &str) -> PortResult<ConnectorTest> {
+        let missing = || PortError::new(Code::ConnectorNotFound, format!("there is no connector {name:?}"));
+        let line = std::sync::Arc::clone(&self.engine.lines.get(name).ok_or_else(missing)?.line);
+        let began = Instant::now();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| PortError::new(Code::Internal, error.to_string()))?;
+        let tested = runtime.block_on(line.connector.test());
+        let took_ms = began.elapsed().as_secs_f64() * 1_000.0;
+        let test = |ok, steps, error| ConnectorTest { name: name.to_owned(), ok, took_ms, steps, error };
+        Ok(match tested {
+            Ok(report) => test(true, report.steps(), None),
+            Err(error) => test(false, Vec::new(), Some(error.to_string())),
+        })
+    }
+
+    fn health(&self) -> Health {
+        let mut problems = Vec::new();
+        let mut state = HealthState::Ready;
+        match self.engine.book.journal().status() {
+            Status::Ok => {}
+            Status::NoSpace { needed_bytes } => {
+                state = HealthState::Degraded;
+                problems.push(format!("the disk under the data directory is full: campaigns wait for {needed_bytes} bytes"));
+            }
+            Status::Failed => {
+                state = HealthState::Failed;
+                problems.push("the journal failed: the process ends and recovers at its next start".to_owned());
+            }
+        }
+        for (name, wired) in &self.engine.lines {
+            if let ("open", Some(reason)) = circuit(wired) {
+                state = if state == HealthState::Ready { HealthState::Degraded } else { state };
+                problems.push(format!("connector {name:?} is not used: {reason}"));
+            }
+        }
+        if self.engine.is_draining() {
+            state = HealthState::Draining;
+            problems.push("the process is shutting down".to_owned());
+        }
+        Health {
+            state,
+            problems,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.engine.uptime().as_secs_f64(),
+            recovery_seconds: Some(self.engine.recovery.seconds),
+        }
+    }
+
+    fn campaign_series(&self) -> Vec<CampaignSeries> {
+        let state = self.engine.book.read();
+        let now = self.engine.book.now();
+        let shown = |run: &&Run| run.state.is_live() || run.ended_at.is_some_and(|at| recent(at, now));
+        let runs: Vec<&Run> = state.runs.values().rev().filter(shown).take(METRIC_CAMPAIGNS_MAX).collect();
+        runs.into_iter().map(|run| self.series(&state, run)).collect()
+    }
+}
+
+fn recent(at: Timestamp, now: Timestamp) -> bool {
+    now.saturating_since(at) < METRIC_CAMPAIGNS_AFTER
+}
+
+impl Adapter {
+    fn series(&self, state: &State, run: &Run) -> CampaignSeries {
+        let counts = run.counts();
+        let progress = reports::progress_of(&self.engine, run);
+        let spec = state.campaigns.get(&run.campaign).and_then(|c| c.newest());
+        let name = spec.and_then(|(_, text)| parse::from_stored(text).ok()).and_then(|s| s.name).unwrap_or_default();
+        let mut rejected = BTreeMap::new();
+        let mut skipped = BTreeMap::new();
+        for delivery in &run.deliveries {
+            for (class, rows) in &delivery.rejected {
+                *rejected.entry(class.name()).or_default() += rows.len();
+            }
+            for (reason, rows) in &delivery.skipped {
+                *skipped.entry(reason.name()).or_default() += rows.len();
+            }
+        }
+        let mut events = BTreeMap::new();
+        let (mut opened, mut clicked, mut unsubscribed) = (0, 0, 0);
+        for message in run.messages.values() {
+            for class in EventClass::ALL {
+                *events.entry(("open", class.name())).or_default() += message.opened.total(class);
+                *events.entry(("click", class.name())).or_default() += message.clicked.total(class);
+            }
+            opened += message.opened.unique(EventClass::Human);
+            clicked += message.clicked.unique(EventClass::Human);
+            unsubscribed += message.unsubscribed.len();
+        }
+        CampaignSeries {
+            id: run.campaign.0,
+            name,
+            state: run_state(run.state).name(),
+            pending: counts.pending,
+            claimed: counts.claimed,
+            deferred: counts.deferred,
+            accepted: counts.accepted,
+            unknown: counts.unknown,
+            rejected,
+            skipped,
+            audience: counts.audience,
+            rate_per_second: progress.rate,
+            eta_seconds: progress.eta.map(|eta| eta.as_secs_f64()),
+            stall: progress.stall.or(progress.slowed_by).map(|reason| reason.name()),
+            opened_unique: opened,
+            clicked_unique: clicked,
+            unsubscribed,
+            events,
+        }
+    }
+}

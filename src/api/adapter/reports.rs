@@ -1,0 +1,327 @@
+//! Reports of runs: the ledger in numbers, what came back, how fast it goes, and who is in which set.
+//!
+//! Memory-flat: a report counts bitmaps, a page of contacts reads its own rows only.
+
+use std::collections::BTreeMap;
+
+use roaring::RoaringBitmap;
+use serde_json::json;
+
+use crate::api::errors::Code;
+use crate::api::port::{
+    AudienceView, DeliveryReport, EventCounts, Ledger, LinkCounts, MessageReport, Page, PageRequest, PortError, PortResult,
+    Report, RunContact, SampleView, StallView,
+};
+use crate::actors::decide::mode_name;
+use crate::campaigns::progress::{Counts, LimitScope, Progress, ProgressInput, Verdict, progress};
+use crate::campaigns::{Compiled, parse};
+use crate::channels::circuit::CircuitState;
+use crate::channels::fair::{DemandKey, Held};
+use crate::channels::limits_table::{ClassId, Scope};
+use crate::clock::Clock;
+use crate::engine::runs::run_state;
+use crate::engine::{Engine, EngineError};
+use crate::ids::{AttributeId, ContactRow, RunId};
+use crate::ledger::tracking::{EventClass, EventSets};
+use crate::ledger::{Delivery, RejectClass, Run};
+use crate::segments::audience::AudienceSummary;
+use crate::segments::skip::SkipReason;
+
+pub(super) fn ledger(delivery: &Delivery) -> Ledger {
+    let counts = delivery.counts();
+    Ledger {
+        audience: counts.audience,
+        pending: counts.pending,
+        claimed: counts.claimed,
+        deferred: counts.deferred,
+        accepted: counts.accepted,
+        rejected: counts.rejected,
+        skipped: counts.skipped,
+        unknown: counts.unknown,
+        balanced: counts.is_balanced(),
+        pending_held: counts.pending_held,
+        rejected_by: delivery.rejected.iter().map(|(class, rows)| (class.name().to_owned(), rows.len())).collect(),
+        skipped_by: delivery.skipped.iter().map(|(reason, rows)| (reason.name().to_owned(), rows.len())).collect(),
+    }
+}
+
+pub(super) fn run_ledger(run: &Run) -> Ledger {
+    let mut sum = Ledger { balanced: true, ..Ledger::default() };
+    for delivery in &run.deliveries {
+        sum.add(&ledger(delivery));
+    }
+    sum
+}
+
+fn events(sets: &EventSets) -> EventCounts {
+    EventCounts {
+        unique: sets.unique(EventClass::Human),
+        total: sets.total(EventClass::Human),
+        suspect: sets.total(EventClass::Suspect),
+        machine: sets.total(EventClass::Machine),
+    }
+}
+
+/// Rate, time left and stall reason of a run, as of now.
+pub fn progress_of(engine: &Engine, run: &Run) -> Progress {
+    let counts = run.counts();
+    let now = engine.clock.monotonic();
+    let ring = engine.pulses.of(run.id, now);
+    let (mut verdict, mut circuit_open, mut lanes_ready) = (Verdict::Free, false, 0u64);
+    for (delivery, route) in run.deliveries.iter().zip(&run.routes) {
+        let Some(wired) = engine.lines.get(&route.connector) else { continue };
+        let line = &wired.line;
+        let held = line.fair.lock().held(DemandKey { delivery: delivery.id, class: ClassId(0) });
+        verdict = match held {
+            Some(Held::Credits | Held::LimitedCredits) => Verdict::NoCredits,
+            Some(Held::Limit(Scope::Campaign(_))) => Verdict::Limited(LimitScope::Campaign),
+            Some(Held::Limit(Scope::Class(_))) => Verdict::Limited(LimitScope::Domain),
+            Some(Held::Limit(Scope::Connector)) => Verdict::Limited(LimitScope::Connector),
+            Some(Held::Ahead | Held::Closed(_)) | None => verdict,
+        };
+        circuit_open |= matches!(line.circuit.lock().state(), CircuitState::Open { .. });
+        lanes_ready += line.figures.open_connections.load(std::sync::atomic::Ordering::Relaxed);
+    }
+    progress(&ProgressInput {
+        state: run_state(run.state),
+        now: engine.book.now(),
+        monotonic: now,
+        counts: Counts {
+            pending: counts.pending,
+            held: counts.pending_held,
+            claimed: counts.claimed,
+            deferred: counts.deferred,
+        },
+        ring: &ring,
+        verdict,
+        circuit_open,
+        lanes_ready: u32::try_from(lanes_ready).unwrap_or(u32::MAX),
+        journal_full: !engine.book.has_space(),
+        retries_until: run.deliveries.iter().filter_map(|d| d.due.keys().last()).max().map(|s| crate::clock::Timestamp(s * 1_000)),
+    })
+}
+
+pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
+    let (campaign, version) = {
+        let state = engine.book.read();
+        let run = state.runs.get(&id).ok_or_else(|| no_run(id))?;
+        (run.campaign, run.version)
+    };
+    let compiled = engine.compiled(campaign, Some(version)).map(|(_, compiled)| compiled).ok();
+    let state = engine.book.read();
+    let run = state.runs.get(&id).ok_or_else(|| no_run(id))?;
+    let spec = state.campaigns.get(&campaign).and_then(|c| c.newest()).and_then(|(_, text)| parse::from_stored(text).ok());
+    let progress = progress_of(engine, run);
+    let reader = engine.store.reader().map_err(EngineError::from)?;
+    let key_of = |row: u32| reader.record(ContactRow(row)).ok().flatten().map(|record| record.key().to_owned());
+    let samples = run.samples.iter().flat_map(|(class, kept)| {
+        let view = |s: &crate::ledger::facts::Sample| SampleView {
+            class: class.clone(),
+            contact: key_of(s.row),
+            text: s.text.clone(),
+        };
+        kept.iter().map(view).collect::<Vec<_>>()
+    });
+    Ok(Report {
+        campaign: campaign.0,
+        name: spec.and_then(|s| s.name).unwrap_or_default(),
+        run: id.0,
+        state: run_state(run.state).name().to_owned(),
+        mode: run.deliveries.first().map_or("strict", |d| mode_name(d.mode)).to_owned(),
+        started_at: run.started_at.into(),
+        finished_at: run.ended_at.map(Into::into),
+        ledger: run_ledger(run),
+        deliveries: deliveries(engine, run, compiled.as_ref()),
+        rate_per_second: progress.rate,
+        eta_seconds: progress.eta.map(|eta| eta.as_secs_f64()),
+        stall: progress.stall.or(progress.slowed_by).map(|reason| StallView {
+            reason: reason.name().to_owned(),
+            message: stall_message(run, reason.explain()),
+            since: None,
+        }),
+        audience: None,
+        samples: samples.collect(),
+        unsubscribe_latency_ms_max: engine.unsubscribe_latency_max().map(|max| max.as_secs_f64() * 1_000.0),
+        linked_run: None,
+    })
+}
+
+fn stall_message(run: &Run, explained: &str) -> String {
+    if run.reason.is_empty() { explained.to_owned() } else { format!("{explained} ({})", run.reason) }
+}
+
+fn no_run(id: RunId) -> PortError {
+    PortError::new(Code::RunNotFound, format!("there is no {id}"))
+}
+
+fn deliveries(engine: &Engine, run: &Run, compiled: Option<&Compiled>) -> Vec<DeliveryReport> {
+    let each = run.deliveries.iter().zip(&run.routes).enumerate();
+    each.map(|(index, (delivery, route))| {
+        let index = u16::try_from(index).unwrap_or(u16::MAX);
+        let sends = compiled.and_then(|c| c.delivery(index)).map(|plan| plan.sends.clone()).unwrap_or_default();
+        let messages = sends.iter().map(|send| message_report(engine, run, delivery, compiled, send.message));
+        DeliveryReport {
+            index,
+            connector: route.connector.clone(),
+            channel: route.channel.name().to_owned(),
+            ledger: ledger(delivery),
+            messages: messages.collect(),
+        }
+    })
+    .collect()
+}
+
+fn message_report(
+    engine: &Engine,
+    run: &Run,
+    delivery: &Delivery,
+    compiled: Option<&Compiled>,
+    id: crate::ids::MessageId,
+) -> MessageReport {
+    let none = crate::ledger::tracking::MessageTracking::default();
+    let tracking = run.messages.get(&id).unwrap_or(&none);
+    let message = compiled.and_then(|c| engine.message(c, id).ok());
+    let links = message.iter().flat_map(|m| m.links()).map(|link| LinkCounts {
+        index: link.index,
+        url: link.url.clone(),
+        counts: tracking.links.get(&link.index).map(events).unwrap_or_default(),
+    });
+    MessageReport {
+        message: id.0,
+        name: compiled.map(|c| c.name.clone()).unwrap_or_default(),
+        accepted: delivery.accepted.len(),
+        opened: events(&tracking.opened),
+        clicked: events(&tracking.clicked),
+        unsubscribed: tracking.unsubscribed.len(),
+        links: links.collect(),
+    }
+}
+
+pub(super) fn audience_view(compiled: &Compiled, summary: &AudienceSummary) -> AudienceView {
+    let plan = compiled.delivery(0);
+    let skipped = [
+        ("erased", summary.erased),
+        ("deactivated", summary.deactivated),
+        ("no_address", summary.no_address),
+        ("unsubscribed", summary.unsubscribed),
+        ("not_subscribed", summary.not_subscribed),
+        ("suppressed", summary.suppressed.iter().map(|(_, n)| *n).sum()),
+        ("missing_attribute", summary.missing_attribute),
+        ("duplicate_address", summary.duplicate_address),
+    ];
+    AudienceView {
+        channel: plan.map_or("", |p| p.channel.name()).to_owned(),
+        connector: compiled.messages.first().map(|m| m.connector.clone()),
+        matched: summary.matched,
+        reachable: summary.reachable,
+        skipped: skipped.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), n)).collect(),
+        suppressed: summary.suppressed.iter().cloned().collect::<BTreeMap<_, _>>(),
+        lacking_attribute: summary.lacking_attribute.iter().cloned().collect(),
+        final_count: summary.final_count,
+        took_ms: 0.0,
+    }
+}
+
+/// The rows of a named set, over one delivery.
+fn rows_of(run: &Run, delivery: &Delivery, set: &str) -> Option<RoaringBitmap> {
+    let union = |sets: &mut dyn Iterator<Item = &RoaringBitmap>| sets.fold(RoaringBitmap::new(), |all, rows| all | rows);
+    let rows = match set {
+        "audience" => delivery.audience.clone(),
+        "pending" => delivery.pending.clone(),
+        "claimed" => delivery.claimed.clone(),
+        "deferred" => delivery.deferred.clone(),
+        "accepted" => delivery.accepted.clone(),
+        "unknown" => delivery.unknown.clone(),
+        "rejected" => union(&mut delivery.rejected.values()),
+        "skipped" => union(&mut delivery.skipped.values()),
+        "opened" => run.engaged(false) & &delivery.audience,
+        "clicked" => run.engaged(true) & &delivery.audience,
+        "unsubscribed" => run.unsubscribed() & &delivery.audience,
+        other => {
+            let (kind, name) = other.split_once(':')?;
+            match kind {
+                "rejected" => delivery.rejected.get(&RejectClass::from_name(name)?).cloned().unwrap_or_default(),
+                "skipped" => delivery.skipped.get(&SkipReason::from_name(name)?).cloned().unwrap_or_default(),
+                _ => return None,
+            }
+        }
+    };
+    Some(rows)
+}
+
+fn invalid_set(set: &str) -> PortError {
+    let mut sets: Vec<String> = ["audience", "pending", "claimed", "deferred", "accepted", "rejected", "skipped", "unknown"]
+        .into_iter()
+        .chain(["opened", "clicked", "unsubscribed"])
+        .map(str::to_owned)
+        .collect();
+    sets.extend(RejectClass::ALL.iter().map(|class| format!("rejected:{}", class.name())));
+    sets.extend(SkipReason::ALL.iter().map(|reason| format!("skipped:{}", reason.name())));
+    PortError::new(Code::InvalidSet, format!("there is no set {set:?}")).with(json!({"sets": sets}))
+}
+
+/// One page of a set; the position is `delivery:row`.
+pub(super) fn contacts(engine: &Engine, id: RunId, set: &str, page: &PageRequest) -> PortResult<Page<RunContact>> {
+    let after = match &page.after {
+        None => None,
+        Some(text) => {
+            let bad = || PortError::new(Code::InvalidCursor, "the cursor is not one of this list");
+            let (delivery, row) = text.split_once(':').ok_or_else(bad)?;
+            let number = |text: &str| text.parse::<u32>().map_err(|_| bad());
+            Some((number(delivery)?, number(row)?))
+        }
+    };
+    let reader = engine.store.reader().map_err(EngineError::from)?;
+    let state = engine.book.read();
+    let run = state.runs.get(&id).ok_or_else(|| no_run(id))?;
+    let (opened, clicked, unsubscribed) = (run.engaged(false), run.engaged(true), run.unsubscribed());
+    let mut items: Vec<RunContact> = Vec::new();
+    let mut last = None;
+    for (index, delivery) in run.deliveries.iter().enumerate() {
+        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        let rows = rows_of(run, delivery, set).ok_or_else(|| invalid_set(set))?;
+        let from = match after {
+            Some((d, _)) if d > number => continue,
+            Some((d, row)) if d == number => row.saturating_add(1),
+            _ => 0,
+        };
+        for row in rows.range(from..) {
+            if items.len() == page.limit {
+                return Ok(Page { items, next: last });
+            }
+            let record = reader.record(ContactRow(row)).map_err(EngineError::from)?;
+            let (name, reason) = place(delivery, row);
+            items.push(RunContact {
+                contact: record.map(|r| r.key().to_owned()).unwrap_or_default(),
+                address: record.and_then(|r| r.text(AttributeId::EMAIL)).map(str::to_owned),
+                delivery: u16::try_from(index).unwrap_or(u16::MAX),
+                set: name.to_owned(),
+                reason,
+                attempts: u32::try_from(delivery.deferral_count(row)).unwrap_or(u32::MAX),
+                opened: opened.contains(row),
+                clicked: clicked.contains(row),
+                unsubscribed: unsubscribed.contains(row),
+            });
+            last = Some(format!("{number}:{row}"));
+        }
+    }
+    Ok(Page { items, next: None })
+}
+
+fn place(delivery: &Delivery, row: u32) -> (&'static str, Option<String>) {
+    let plain = [
+        ("pending", &delivery.pending),
+        ("claimed", &delivery.claimed),
+        ("deferred", &delivery.deferred),
+        ("accepted", &delivery.accepted),
+        ("unknown", &delivery.unknown),
+    ];
+    if let Some((name, _)) = plain.into_iter().find(|(_, rows)| rows.contains(row)) {
+        return (name, None);
+    }
+    if let Some((class, _)) = delivery.rejected.iter().find(|(_, rows)| rows.contains(row)) {
+        return ("rejected", Some(class.name().to_owned()));
+    }
+    let skipped = delivery.skipped.iter().find(|(_, rows)| rows.contains(row));
+    ("skipped", skipped.map(|(reason, _)| reason.name().to_owned()))
+}

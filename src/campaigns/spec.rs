@@ -1,0 +1,402 @@
+//! The spec of a campaign: what a sender writes, in TOML or JSON, complete or not.
+//!
+//! Shape (every key may be missing while the campaign is a draft):
+//!
+//! ```toml
+//! name = "spring"
+//! kind = "single"                     # the default
+//! mode = "strict"                     # the default, or "at_least_once"
+//! same_address = "newest"             # the default, or "oldest", "allow"
+//! retry_deadline_hours = 72
+//! send_until = 2026-12-01T18:00:00+01:00
+//! [audience]                          # one of segment, list, all = true
+//! segment = 'country = "FR"'
+//! exclude = 'in list "staff"'
+//! [message]                           # channel, connector, topic; all other keys are the content's
+//! channel = "email"
+//! connector = "relay"
+//! topic = "news"
+//! subject = "Hello"
+//! [limits]
+//! messages_per_second = 500
+//! weight = 1                          # share of the connector beside other campaigns
+//! ```
+//!
+//! Invariants:
+//! 1. No text of a spec holds a control character, but tab and line ends where text has lines: the content relies on it.
+//! 2. [`CampaignSpec::to_json`] of equal specs gives equal bytes, and parses back to an equal spec.
+//! 3. A missing key and a `null` are the same.
+//!
+//! What it must not know: what the fields of a message mean; `content` refuses those it does not know.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::instant::{self, TOML_DATETIME};
+use super::suggest;
+use crate::clock::Timestamp;
+use crate::ids::Channel;
+
+/// The keys of `[message]` that are the content's, as JSON values; date-times of TOML are their text.
+pub type MessageFields = Map<String, Value>;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// One message to all: start → send → end.
+    #[default]
+    Single,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Single => "single",
+        }
+    }
+}
+
+/// What happens to a message that was handed over and never answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Never sent again, unless an operator says so.
+    #[default]
+    Strict,
+    /// Sent again, with the same message id.
+    AtLeastOnce,
+}
+
+/// Which of several contacts with one address gets the message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SameAddress {
+    #[default]
+    Newest,
+    Oldest,
+    /// Each of them.
+    Allow,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CampaignSpec {
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub same_address: Option<SameAddress>,
+    /// Hours after its first attempt for which a deferred message is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_deadline_hours: Option<u32>,
+    /// What is not sent by then is skipped.
+    #[serde(with = "instant", skip_serializing_if = "Option::is_none")]
+    pub send_until: Option<Timestamp>,
+    #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]
+    pub audience: AudienceSpec,
+    #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]
+    pub message: MessageSpec,
+    #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]
+    pub limits: LimitsSpec,
+}
+
+/// Who gets it: exactly one of `segment`, `list` and `all`, minus `exclude`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AudienceSpec {
+    /// A segment expression.
+    #[serde(deserialize_with = "lines", skip_serializing_if = "Option::is_none")]
+    pub segment: Option<String>,
+    /// The name of a list.
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub list: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub all: Option<bool>,
+    /// A segment expression; who matches is left out.
+    #[serde(deserialize_with = "lines", skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MessageSpec {
+    pub channel: Option<Channel>,
+    /// The name of a connector.
+    pub connector: Option<String>,
+    /// What contacts subscribe to.
+    pub topic: Option<String>,
+    /// Everything else.
+    pub fields: MessageFields,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsSpec {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages_per_second: Option<u32>,
+    /// Share of a connector beside other campaigns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+}
+
+impl CampaignSpec {
+    /// As JSON: keys in order, nothing that is not set.
+    pub fn to_value(&self) -> Value {
+        // Every key is text and every value is plain, so that serde_json has nothing to refuse.
+        sorted(serde_json::to_value(self).unwrap_or_default())
+    }
+
+    /// The canonical text; equal specs have equal text.
+    pub fn to_json(&self) -> String {
+        self.to_value().to_string()
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind.unwrap_or_default()
+    }
+}
+
+/// In order of keys, whichever map serde_json was built with.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<(String, Value)> = map.into_iter().map(|(k, v)| (k, sorted(v))).collect();
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(entries.into_iter().collect())
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(sorted).collect()),
+        plain => plain,
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// A table, and not the array that serde's derive takes for one too.
+pub(super) struct Table<T>(pub(super) T);
+
+impl<'de, T: Default + Deserialize<'de>> Deserialize<'de> for Table<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Table<T>, D::Error> {
+        deserializer.deserialize_any(TableVisitor { null: false, table: PhantomData }).map(Table)
+    }
+}
+
+fn table_or_null<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    deserializer.deserialize_any(TableVisitor { null: true, table: PhantomData })
+}
+
+struct TableVisitor<T> {
+    /// Whether `null` is an empty table.
+    null: bool,
+    table: PhantomData<T>,
+}
+
+impl<'de, T: Default + Deserialize<'de>> Visitor<'de> for TableVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<T, E> {
+        if self.null { Ok(T::default()) } else { Err(E::invalid_type(de::Unexpected::Unit, &self)) }
+    }
+}
+
+/// Text of one line.
+fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    match text.as_deref().and_then(|t| t.chars().find(|c| c.is_control())) {
+        Some(c) => Err(control_character(c)),
+        None => Ok(text),
+    }
+}
+
+/// Text of several lines.
+fn lines<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    match text.as_deref().and_then(forbidden_in_lines) {
+        Some(c) => Err(control_character(c)),
+        None => Ok(text),
+    }
+}
+
+fn forbidden_in_lines(text: &str) -> Option<char> {
+    text.chars().find(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r'))
+}
+
+fn control_character<E: de::Error>(c: char) -> E {
+    E::custom(format_args!("the control character U+{:04X} is not allowed here; remove it", u32::from(c)))
+}
+
+const MESSAGE_KEYS: [&str; 3] = ["channel", "connector", "topic"];
+
+impl Serialize for MessageSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(channel) = self.channel {
+            map.serialize_entry("channel", &channel)?;
+        }
+        if let Some(connector) = &self.connector {
+            map.serialize_entry("connector", connector)?;
+        }
+        if let Some(topic) = &self.topic {
+            map.serialize_entry("topic", topic)?;
+        }
+        for (key, value) in &self.fields {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for MessageSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<MessageSpec, D::Error> {
+        deserializer.deserialize_map(MessageVisitor)
+    }
+}
+
+struct MessageVisitor;
+
+impl<'de> Visitor<'de> for MessageVisitor {
+    type Value = MessageSpec;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table with channel, connector, topic and the content of the message")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MessageSpec, A::Error> {
+        let mut message = MessageSpec::default();
+        let mut seen: [bool; 3] = [false; 3];
+        while let Some(key) = map.next_key::<String>()? {
+            let ours = MESSAGE_KEYS.iter().position(|k| *k == key);
+            if ours.is_some_and(|at| std::mem::replace(&mut seen[at], true)) {
+                return Err(de::Error::custom(format_args!("the key {key:?} stands twice")));
+            }
+            match key.as_str() {
+                "channel" => message.channel = map.next_value()?,
+                "connector" => message.connector = map.next_value::<Word>()?.0,
+                "topic" => message.topic = map.next_value::<Word>()?.0,
+                _ => {
+                    let Field(value) = map.next_value()?;
+                    refuse_near_miss(&key)?;
+                    if message.fields.contains_key(&key) {
+                        return Err(de::Error::custom(format_args!("the key {key:?} stands twice")));
+                    }
+                    message.fields.insert(key, value);
+                }
+            }
+        }
+        message.fields.retain(|_, value| !value.is_null());
+        Ok(message)
+    }
+}
+
+/// A key that is one letter off ours would otherwise be handed to the content, which cannot know it.
+fn refuse_near_miss<E: de::Error>(key: &str) -> Result<(), E> {
+    match suggest::nearest(key, MESSAGE_KEYS) {
+        Some(near) if strsim::damerau_levenshtein(key, near) <= 1 || near.len() > 5 => {
+            Err(E::custom(format_args!("unknown key {key:?}; did you mean {near:?}?")))
+        }
+        _ => Ok(()),
+    }
+}
+
+struct Word(Option<String>);
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Word, D::Error> {
+        word(deserializer).map(Word)
+    }
+}
+
+/// A content field: any JSON value without control characters and fractions, TOML's date-times as text. No content is a
+/// fraction, and one would not always read back to the same bits (invariant 2).
+struct Field(Value);
+
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Field, D::Error> {
+        let value = plain(Value::deserialize(deserializer)?);
+        if has_fraction(&value) {
+            return Err(de::Error::custom("a number here must be whole; put it into quotes"));
+        }
+        match forbidden_in_value(&value) {
+            Some(c) => Err(control_character(c)),
+            None => Ok(Field(value)),
+        }
+    }
+}
+
+/// Turns TOML's date-times into their text.
+pub(super) fn plain(value: Value) -> Value {
+    match value {
+        Value::Object(map) => match (map.len(), map.get(TOML_DATETIME)) {
+            (1, Some(Value::String(text))) => Value::String(text.clone()),
+            _ => Value::Object(map.into_iter().map(|(k, v)| (k, plain(v))).collect()),
+        },
+        Value::Array(values) => Value::Array(values.into_iter().map(plain).collect()),
+        other => other,
+    }
+}
+
+fn has_fraction(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.is_f64(),
+        Value::Array(values) => values.iter().any(has_fraction),
+        Value::Object(map) => map.values().any(has_fraction),
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
+    }
+}
+
+fn forbidden_in_value(value: &Value) -> Option<char> {
+    match value {
+        Value::String(text) => forbidden_in_lines(text),
+        Value::Array(values) => values.iter().find_map(forbidden_in_value),
+        Value::Object(map) => map
+            .iter()
+            .find_map(|(key, value)| key.chars().find(|c| c.is_control()).or_else(|| forbidden_in_value(value))),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_set_is_not_written() {
+        assert_eq!(CampaignSpec::default().to_json(), "{}", "an empty draft");
+        let spec = CampaignSpec {
+            name: Some("spring".into()),
+            mode: Some(Mode::AtLeastOnce),
+            send_until: Some(Timestamp(1_764_612_000_000)),
+            message: MessageSpec { channel: Some(Channel::WebPush), ..MessageSpec::default() },
+            ..CampaignSpec::default()
+        };
+        let expected = r#"{"message":{"channel":"web_push"},"mode":"at_least_once","name":"spring","send_until":"2025-12-01T18:00:00Z"}"#;
+        assert_eq!(spec.to_json(), expected);
+    }
+
+    #[test]
+    fn equal_specs_have_equal_bytes_whatever_the_order_of_writing() {
+        let one: CampaignSpec =
+            serde_json::from_str(r#"{"name":"a","message":{"x":{"b":1,"a":2},"topic":"t"}}"#).expect("spec");
+        let other: CampaignSpec =
+            serde_json::from_str(r#"{"message":{"topic":"t","x":{"a":2,"b":1}},"name":"a"}"#).expect("spec");
+        assert_eq!(one, other, "equal");
+        assert_eq!(one.to_json(), other.to_json(), "equal bytes");
+    }
+}

@@ -1,0 +1,243 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::contacts::csv_import::Duplicates;
+use crate::contacts::{AttributeSets, ConsentStatus};
+use crate::engine::recover;
+use crate::ids::{Channel, ContactRow};
+use crate::journal;
+use crate::limits::IMPORT_CHUNK_ROWS;
+
+/// A data directory, opened as the engine would.
+struct Base {
+    store: Store,
+    book: Arc<Book>,
+    imports: Imports,
+}
+
+impl Base {
+    fn open(directory: &Path) -> Base {
+        let options = journal::Options { mark_positions: 1, segment_bytes: 1 << 20, restored: true, ..Default::default() };
+        let clock = Arc::new(ManualClock::at(Timestamp(1_700_000_000_000)));
+        let recovered = recover::open(directory, &options, clock).expect("the journal opens");
+        let store = Store::open(&directory.join("contacts")).expect("the store opens");
+        let imports = Imports::open(directory, &store, &recovered.book).expect("the imports open");
+        Base { store, book: recovered.book, imports }
+    }
+
+    fn spool(&self, text: &str) -> PathBuf {
+        let path = self.imports.spool_path();
+        fs::write(&path, text).expect("a spool file");
+        path
+    }
+
+    /// Runs all imports to their ends.
+    fn finish(&self) {
+        self.imports.start().expect("the thread starts");
+        while self.imports.unfinished() > 0 {
+            std::thread::yield_now();
+        }
+        self.imports.stop();
+    }
+
+    /// What an import has brought about, in full.
+    fn outcome(&self, import: ImportId) -> Outcome {
+        let ticket = self.imports.ticket(import).expect("a ticket");
+        let reader = self.store.reader().expect("a reader");
+        let state = self.book.read();
+        let topic = state.consent.topic(Channel::Email, "news").expect("the topic");
+        let rejected = fs::read_to_string(self.imports.shared.rejected_path(import)).expect("rejected rows");
+        Outcome {
+            ticket: (ticket.state, ticket.progress, ticket.error),
+            rejected_by: ticket.rejected_by,
+            rejected,
+            contacts: reader.contacts().expect("a count"),
+            next_row: reader.next_row().expect("a count"),
+            list: state.lists["all"].rows.clone(),
+            subscribed: topic.subscribed.clone(),
+            unsubscribed: topic.unsubscribed.clone(),
+            chunks: state.imports[&import],
+            spool: fs::read_dir(&self.imports.shared.spool).expect("the spool").count(),
+            noted: reader.import(import).expect("the store").is_some(),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    ticket: (TicketState, crate::contacts::csv_import::Progress, Option<String>),
+    rejected_by: BTreeMap<String, u64>,
+    rejected: String,
+    contacts: u64,
+    next_row: u64,
+    list: roaring::RoaringBitmap,
+    subscribed: roaring::RoaringBitmap,
+    unsubscribed: roaring::RoaringBitmap,
+    chunks: u32,
+    spool: usize,
+    noted: bool,
+}
+
+fn request() -> ImportRequest {
+    ImportRequest {
+        spec: ImportSpec { key_column: "id".into(), duplicates: Duplicates::Newest, ..ImportSpec::default() },
+        list: Some("all".into()),
+        subscribe: vec![(Channel::Email, "news".into())],
+        ..ImportRequest::default()
+    }
+}
+
+/// Three chunks, with rejected rows, repeated keys and opt-outs in each.
+fn three_chunks() -> String {
+    let mut text = "id,email,unsubscribed\n".to_owned();
+    for row in 0..IMPORT_CHUNK_ROWS * 2 + 500 {
+        let out = if row % 1_000 == 7 { "true" } else { "" };
+        let at = if row % 5_000 == 9 { "" } else { "@x.test" };
+        let key = if row % 10_000 == 11 { 3 } else { row };
+        text.push_str(&format!("{key},a{row}{at},{out}\n"));
+    }
+    text
+}
+
+/// The directory as a kill at this moment would leave it.
+fn image(of: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(of).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            image(&entry.path(), &target);
+        } else if entry.file_name() != "lock.mdb" {
+            fs::copy(entry.path(), target).expect("a copy");
+        }
+    }
+}
+
+#[test]
+fn a_crash_at_any_point_of_an_import_loses_and_doubles_nothing() {
+    let text = three_chunks();
+    let root = tempfile::tempdir().expect("a folder");
+    let (live, images) = (root.path().join("live"), root.path().join("images"));
+    let base = Base::open(&live);
+    let spooled = base.spool(&text);
+    let ticket = base.imports.submit(request(), &spooled).expect("taken over");
+    let mut made = Vec::new();
+    let mut crash = |name: String| {
+        image(&live, &images.join(&name));
+        made.push(name);
+    };
+    crash("taken over".into());
+    let rejected = base.imports.shared.rejected_path(ticket.id);
+    let mut running = Running::open(ticket.clone(), &base.store, &spooled, &rejected).expect("begins");
+    crash("begun".into());
+    while let Some(done) = running.take().expect("a chunk") {
+        let number = done.chunk;
+        crash(format!("chunk {number} in the store"));
+        running.record(&base.book, done).expect("a fact");
+        crash(format!("chunk {number} in the journal"));
+        running.confirm(number).expect("confirmed");
+    }
+    crash("all confirmed".into());
+    drop(running);
+    base.finish();
+    let expected = base.outcome(ticket.id);
+    assert_eq!(expected.ticket.0, TicketState::Finished, "it ends: {expected:?}");
+    assert_eq!(expected.chunks, 4, "three chunks, counted from 1");
+    let progress = &expected.ticket.1;
+    assert_eq!(progress.rows, (IMPORT_CHUNK_ROWS * 2 + 500) as u64, "all rows");
+    assert_eq!(progress.rows, progress.accepted + progress.merged + progress.rejected, "every row is told");
+    assert_eq!(expected.rejected_by.values().sum::<u64>(), progress.rejected, "{:?}", expected.rejected_by);
+    assert_eq!(expected.list.len(), expected.contacts, "everybody is in the list");
+    assert!(expected.unsubscribed.len() > 90, "opt-outs in the file");
+    assert_eq!((expected.spool, expected.noted), (0, false), "the upload and the store's notes are gone");
+    assert_eq!(made.len(), 9, "{made:?}");
+    for name in made {
+        let base = Base::open(&images.join(&name));
+        base.finish();
+        assert_eq!(base.outcome(ticket.id), expected, "killed when: {name}");
+    }
+}
+
+#[test]
+fn opt_outs_stay_unless_told_otherwise_and_erased_rows_stay_erased() {
+    let root = tempfile::tempdir().expect("a folder");
+    let base = Base::open(root.path());
+    let import = |text: &str, request: ImportRequest| {
+        let spooled = base.spool(text);
+        base.imports.submit(request, &spooled).map(|ticket| ticket.id)
+    };
+    import("id,unsubscribed\n1,\n2,yes\n3,\n", request()).expect("taken over");
+    base.finish();
+    base.imports.shared.stopping.store(false, Ordering::Release);
+    let status = |key: &str| {
+        let row = base.store.reader().expect("a reader").row_of_key(key).expect("a read").expect("a contact");
+        base.book.read().consent.status(Channel::Email, "news", row.0)
+    };
+    assert_eq!((status("1"), status("2")), (ConsentStatus::Subscribed, ConsentStatus::Unsubscribed));
+    import("id\n2\n", request()).expect("taken over");
+    base.finish();
+    base.imports.shared.stopping.store(false, Ordering::Release);
+    assert_eq!(status("2"), ConsentStatus::Unsubscribed, "an import does not take an opt-out back");
+    import("id\n2\n", ImportRequest { resubscribe: true, ..request() }).expect("taken over");
+    base.finish();
+    base.imports.shared.stopping.store(false, Ordering::Release);
+    assert_eq!(status("2"), ConsentStatus::Subscribed, "unless it is told to");
+
+    let row = base.store.reader().expect("a reader").row_of_key("3").expect("a read").expect("a contact");
+    let rows = crate::ledger::RowSet::base(roaring::RoaringBitmap::from_iter([row.0]));
+    base.book.commit_durable(&crate::ledger::Fact::ContactsErased { rows }).expect("a fact");
+    import("id\n3\n", request()).expect("taken over");
+    base.finish();
+    assert_eq!(status("3"), ConsentStatus::None, "a fact about an erased row means nobody");
+    assert!(!base.book.read().lists["all"].rows.contains(row.0), "and no list");
+    let record = base.store.reader().expect("a reader");
+    assert!(record.universe().expect("a set").contains(row.0), "only the journal erased it here");
+    assert!(record.record(ContactRow(row.0)).expect("a read").is_some(), "so the record is there");
+}
+
+#[test]
+fn what_the_header_shows_is_refused_at_once_and_leaves_the_upload_alone() {
+    let root = tempfile::tempdir().expect("a folder");
+    let base = Base::open(root.path());
+    for (text, wanted) in [
+        ("", "empty"),
+        ("id,email\n", "no rows"),
+        ("name\nAnn\n", "no column \"id\""),
+        ("id,a,a\n1,2,3\n", "twice"),
+    ] {
+        let spooled = base.spool(text);
+        let refused = base.imports.submit(request(), &spooled).expect_err(wanted).to_string();
+        assert!(refused.contains(wanted), "{refused:?} says {wanted:?}");
+        assert!(spooled.is_file(), "the file is still the caller's");
+    }
+    let spooled = base.spool("id,unsubscribed\n1,yes\n");
+    let mut alone = request();
+    alone.subscribe.clear();
+    alone.spec.unsubscribed_column = Some("unsubscribed".into());
+    let refused = base.imports.submit(alone, &spooled).expect_err("no topic").to_string();
+    assert!(refused.contains("no topic"), "{refused}");
+    assert_eq!(base.imports.tickets(None, 10).len(), 0, "nothing was taken over");
+    drop(base);
+    let again = Base::open(root.path());
+    assert_eq!(fs::read_dir(&again.imports.shared.spool).expect("the spool").count(), 0, "leftovers are deleted at start");
+}
+
+#[test]
+fn a_file_that_is_gone_fails_its_import_and_the_next_one_runs() {
+    let root = tempfile::tempdir().expect("a folder");
+    let base = Base::open(root.path());
+    let spooled = base.spool("id\n1\n");
+    let lost = base.imports.submit(request(), &spooled).expect("taken over").id;
+    fs::remove_file(&spooled).expect("deleted");
+    let spooled = base.spool("id\n2\n");
+    let good = base.imports.submit(request(), &spooled).expect("taken over").id;
+    base.finish();
+    let failed = base.imports.ticket(lost).expect("a report");
+    assert_eq!(failed.state, TicketState::Failed);
+    assert!(failed.error.as_deref().is_some_and(|e| e.contains("cannot be opened")), "{:?}", failed.error);
+    assert_eq!(base.imports.ticket(good).expect("a report").state, TicketState::Finished, "one failure stops nobody else");
+    let later = Timestamp(i64::MAX);
+    assert_eq!(base.imports.expire(later).expect("expires"), 2, "reports expire");
+    assert!(base.imports.ticket(good).is_err(), "and are gone");
+}

@@ -1,0 +1,311 @@
+//! The engine: the only place that starts an actor, picks a connector or opens the data directory.
+//!
+//! Wired from the tail to the head: journal and book, store, lines with their lanes, then the campaigns that were running.
+//! Must not know HTTP or the command line.
+
+pub mod audience;
+pub mod base;
+pub mod glance;
+pub mod imports;
+pub mod lines;
+pub mod names;
+pub mod recover;
+pub mod runs;
+pub mod testsend;
+pub mod tracking;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::{Actor, Arbiter, Recipient};
+use dashmap::DashMap;
+
+use crate::actors::book::{Book, CommitError};
+use crate::actors::committer::CommitterActor;
+use crate::actors::lanes::PositionPool;
+use crate::actors::lanes::threads::{LaneThreads, ThreadError};
+use crate::actors::pulse::{PulseActor, Pulses};
+use crate::actors::tracker::{TrackedEvent, TrackerActor};
+use crate::actors::{RunCommand, RunEnded};
+use crate::campaigns::compile::MessagePlan;
+use crate::campaigns::{CompileError, IllegalMove, SpecError, lifecycle};
+use crate::channels::connector::Connector;
+use crate::clock::SystemClock;
+use crate::config::connectors::ConnectorSettings;
+use crate::contacts::{ContactsError, Store};
+use crate::content::{CompiledMessage, ContentProblem, TokenKeys};
+use crate::ids::{CampaignId, MessageId, RunId};
+use crate::journal::JournalError;
+use crate::ledger::Violation;
+use crate::limits::{DRAIN_MAX, POSITIONS_PER_CREDIT};
+use crate::segments::{EvaluateError, SegmentError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("the data directory {path} can't be used", path = .path.display())]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Contacts(#[from] ContactsError),
+    #[error("the journal folds to a ledger that does not balance: {0}")]
+    Unsound(Violation),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Threads(#[from] ThreadError),
+    #[error(transparent)]
+    Imports(#[from] imports::ImportsError),
+    #[error("the contacts can't be brought up to the journal")]
+    Base(#[from] base::BaseError),
+    #[error("an arbiter thread is gone")]
+    ArbiterGone,
+    #[error("connector {name:?}: {reason}")]
+    Connector { name: String, reason: String },
+    #[error("there is no connector {name:?}")]
+    NoConnector { name: String },
+    #[error("there is no list {name:?}")]
+    NoList { name: String },
+    #[error("there is no campaign {id}")]
+    NoCampaign { id: CampaignId },
+    #[error("there is no run {run}")]
+    NoRun { run: RunId },
+    #[error("the campaign has no message {message}")]
+    NoMessage { message: MessageId },
+    #[error("a campaign that is {state} can't be edited", state = .state.name())]
+    NotEditable { state: lifecycle::State },
+    #[error("unknown contacts of a run that is {state} are not sent again", state = .state.name())]
+    NotResendable { state: lifecycle::State },
+    #[error(transparent)]
+    Move(#[from] IllegalMove),
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error("[message]: {reason}")]
+    MessageFields { reason: String },
+    #[error("the content of the message has {} problems", .0.len())]
+    Content(Vec<ContentProblem>),
+    #[error("a test goes to 1 to {max} addresses, {given} were given")]
+    TestAddresses { given: usize, max: usize },
+    #[error("{address:?} is no e-mail address: {reason}")]
+    TestAddress { address: String, reason: String },
+    #[error("the message can't be rendered for this contact: {sample}")]
+    Render { sample: String },
+    #[error("segment: {source}")]
+    Evaluate { text: String, source: EvaluateError },
+    #[error("segment: {source}")]
+    Segment { text: String, source: SegmentError },
+}
+
+/// What the engine needs to know to start.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    pub directory: PathBuf,
+    pub connectors: Vec<ConnectorSettings>,
+    pub public_url: String,
+    /// Domain that takes in bounces; without it they go to the sender's address.
+    pub return_path_domain: Option<String>,
+    pub unsubscribe_mailbox: Option<String>,
+    pub lane_threads: usize,
+    pub aggregate_only: bool,
+    pub restored: bool,
+}
+
+/// The running engine; shared by every listener.
+pub struct Engine {
+    pub options: EngineOptions,
+    pub clock: SystemClock,
+    pub store: Store,
+    pub book: Arc<Book>,
+    pub lines: lines::Lines,
+    pub tokens: TokenKeys,
+    pub tracker: Recipient<TrackedEvent>,
+    pub recovery: RecoverySummary,
+    pub imports: imports::Imports,
+    pub pulses: Arc<Pulses>,
+    tracking: tracking::TrackingState,
+    pool: Arc<PositionPool>,
+    threads: Arc<LaneThreads>,
+    campaigns: DashMap<RunId, Recipient<RunCommand>>,
+    ended: Recipient<RunEnded>,
+    campaign_arbiter: Arbiter,
+    service_arbiter: Arbiter,
+    started: Instant,
+    draining: AtomicBool,
+}
+
+/// What the last start found.
+#[derive(Clone, Debug)]
+pub struct RecoverySummary {
+    pub seconds: f64,
+    pub frames: u64,
+    pub settled: recover::Settled,
+    pub runs: usize,
+}
+
+impl Engine {
+    /// Opens the data directory, recovers, starts everything. `connectors` are the built counterparts of the settings.
+    pub fn open(options: EngineOptions, connectors: Vec<Connector>) -> Result<Arc<Engine>, EngineError> {
+        let clock = SystemClock::new();
+        let directory = |source| EngineError::Directory { path: options.directory.clone(), source };
+        std::fs::create_dir_all(&options.directory).map_err(directory)?;
+        let credits = lines::credits_of(&options.connectors);
+        let positions = u32::try_from(credits * POSITIONS_PER_CREDIT).unwrap_or(u32::MAX).max(1);
+        let journal =
+            crate::journal::Options { mark_positions: positions, restored: options.restored, ..Default::default() };
+        let recovered = recover::open(&options.directory, &journal, Arc::new(clock))?;
+        let store = Store::open(&options.directory.join("contacts"))?;
+        let tokens = TokenKeys::new(&root_key(&options.directory).map_err(directory)?);
+        let book = recovered.book;
+        let pool = Arc::new(PositionPool::new(recovered.marks, positions));
+        let threads = Arc::new(LaneThreads::start(options.lane_threads)?);
+        let mut wired = lines::Lines::new();
+        for (settings, connector) in options.connectors.iter().zip(connectors) {
+            let line = lines::wire(settings, connector, &book, &store, clock, &threads, &tokens)?;
+            wired.insert(settings.name().to_owned(), line);
+        }
+        let (campaign_arbiter, service_arbiter) = (Arbiter::new(), Arbiter::new());
+        let pulses = Arc::new(Pulses::default());
+        let (tracker, ended) = services(&service_arbiter, &book, options.aggregate_only, clock, &pulses)?;
+        let imports = imports::Imports::open(&options.directory, &store, &book)?;
+        let recovery = RecoverySummary {
+            seconds: recovered.seconds,
+            frames: recovered.report.frames,
+            settled: recovered.settled,
+            runs: 0,
+        };
+        let engine = Engine {
+            options,
+            clock,
+            store,
+            book,
+            lines: wired,
+            tokens,
+            tracker,
+            recovery,
+            imports,
+            pulses,
+            tracking: tracking::TrackingState::default(),
+            pool,
+            threads,
+            campaigns: DashMap::new(),
+            ended,
+            campaign_arbiter,
+            service_arbiter,
+            started: Instant::now(),
+            draining: AtomicBool::new(false),
+        };
+        let engine = Arc::new(engine);
+        engine.repair_base(&recovered.consents)?;
+        let runs = engine.take_up()?;
+        engine.imports.start()?;
+        tracing::info!(runs, seconds = engine.recovery.seconds, "recovered");
+        Ok(engine)
+    }
+
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Compiles content for this engine's schema and public address.
+    pub fn content(&self, campaign: &str, plan: &MessagePlan) -> Result<Arc<CompiledMessage>, EngineError> {
+        self.compile_fields(&plan.fields, &self.compile_context(campaign)).map(Arc::new)
+    }
+
+    /// Ends well: no new batch, answers of what is in flight awaited to a deadline, everything synced. Blocks.
+    pub fn drain(&self) -> Result<(), EngineError> {
+        self.draining.store(true, Ordering::Release);
+        self.imports.stop();
+        for entry in self.campaigns.iter() {
+            // An actor that can't be told is gone or busy; its lanes close below.
+            drop(entry.value().try_send(RunCommand::Drain));
+        }
+        let deadline = Instant::now() + DRAIN_MAX;
+        while Instant::now() < deadline && self.book.read().open_batches().next().is_some() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for wired in self.lines.values() {
+            wired.line.queue.set_lanes_wanted(0);
+            wired.stop();
+        }
+        while Instant::now() < deadline && self.lines.values().any(|w| w.line.lanes_running() > 0) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.campaign_arbiter.stop();
+        self.service_arbiter.stop();
+        let open = self.book.read().open_batches().count();
+        if open > 0 {
+            tracing::warn!(open, "the drain deadline passed with open claims: the next start settles them");
+        } else if let Err(error) = self.book.snapshot() {
+            tracing::warn!(%error, "no snapshot at the end; the next start folds the journal");
+        }
+        self.book.journal().flush()?;
+        Ok(())
+    }
+}
+
+fn services(
+    arbiter: &Arbiter,
+    book: &Arc<Book>,
+    aggregate_only: bool,
+    clock: SystemClock,
+    pulses: &Arc<Pulses>,
+) -> Result<(Recipient<TrackedEvent>, Recipient<RunEnded>), EngineError> {
+    let (sender, receiver) = crossbeam::channel::bounded(1);
+    let (book, pulses) = (Arc::clone(book), Arc::clone(pulses));
+    let spawned = arbiter.spawn_fn(move || {
+        CommitterActor::new(Arc::clone(&book)).start();
+        PulseActor::new(Arc::clone(&book), clock, pulses).start();
+        let tracker = TrackerActor::new(book, aggregate_only).start().recipient();
+        let ended = EndsActor.start().recipient();
+        drop(sender.send((tracker, ended)));
+    });
+    if !spawned {
+        return Err(EngineError::ArbiterGone);
+    }
+    receiver.recv().map_err(|_| EngineError::ArbiterGone)
+}
+
+/// Hears that runs ended; their actors are gone by themselves.
+struct EndsActor;
+
+impl actix::Actor for EndsActor {
+    type Context = actix::Context<EndsActor>;
+}
+
+impl actix::Handler<RunEnded> for EndsActor {
+    type Result = ();
+
+    fn handle(&mut self, ended: RunEnded, _: &mut Self::Context) {
+        tracing::info!(run = %ended.run, "the run ended");
+    }
+}
+
+/// The secret that all tokens of this directory derive from; made at the first start.
+fn root_key(directory: &Path) -> std::io::Result<[u8; 32]> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = directory.join("tokens.key");
+    if let Ok(bytes) = std::fs::read(&path)
+        && let Ok(key) = <[u8; 32]>::try_from(bytes.as_slice())
+    {
+        return Ok(key);
+    }
+    let mut key = [0u8; 32];
+    aws_lc_rs::rand::fill(&mut key).map_err(|_| std::io::Error::other("no randomness"))?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    file.write_all(&key)?;
+    file.sync_all()?;
+    Ok(key)
+}

@@ -1,0 +1,110 @@
+//! What a campaign's spec is checked against: connectors, lists, segments, other campaigns, templates.
+
+use crate::campaigns::{CampaignSpec, MessageFields, Names, Problem, problems};
+use crate::clock::Timestamp;
+use crate::content::{CompileContext, ContentProblem, MessageSource};
+use crate::engine::audience::View;
+use crate::engine::{Engine, EngineError};
+use crate::ids::{CampaignId, Channel};
+use crate::segments;
+
+/// The view of one check; `own` is the campaign that is checked, whose name is its own.
+struct Checked<'e> {
+    engine: &'e Engine,
+    view: View<'e>,
+    own: Option<CampaignId>,
+    campaign: String,
+}
+
+impl Names for Checked<'_> {
+    fn now(&self) -> Timestamp {
+        self.view.now
+    }
+
+    fn connectors(&self) -> Vec<(String, Channel)> {
+        self.engine.lines.iter().map(|(name, wired)| (name.clone(), wired.channel)).collect()
+    }
+
+    fn lists(&self) -> Vec<String> {
+        self.view.state.lists.keys().cloned().collect()
+    }
+
+    fn campaign_name_taken(&self, name: &str) -> bool {
+        find(&self.view.state, name).is_some_and(|id| Some(id) != self.own)
+    }
+
+    fn expression_problems(&self, path: &str, expression: &str) -> Vec<Problem> {
+        let problem = |error: &segments::SegmentError| {
+            let help = "see the grammar of segment expressions in the documentation";
+            Problem::error("invalid_segment", path, error.render(expression), help)
+        };
+        let parsed = match segments::parse(expression) {
+            Ok(parsed) => parsed,
+            Err(error) => return vec![problem(&error)],
+        };
+        if let Err(errors) = segments::check(&parsed, &self.view.schema, segments::Scope::Base) {
+            return errors.iter().map(problem).collect();
+        }
+        // Unknown lists and segments, and cycles, show when it is evaluated.
+        match segments::evaluate(&parsed, &self.view) {
+            Err(segments::EvaluateError::Segment(error)) => vec![problem(&error)],
+            Err(error) => {
+                vec![Problem::error("segment_not_evaluated", path, error.to_string(), "try again")]
+            }
+            Ok(_) => Vec::new(),
+        }
+    }
+
+    fn message_problems(&self, _: Channel, fields: &MessageFields) -> Vec<Problem> {
+        let context = self.engine.compile_context(&self.campaign);
+        match self.engine.compile_fields(fields, &context) {
+            Ok(_) => Vec::new(),
+            Err(EngineError::Content(found)) => found.iter().map(content_problem).collect(),
+            Err(error) => {
+                let help = "see the keys of [message] in the documentation";
+                vec![Problem::error("invalid_message", "message", error.to_string(), help)]
+            }
+        }
+    }
+}
+
+fn content_problem(problem: &ContentProblem) -> Problem {
+    let path = format!("message.{}", problem.field);
+    let made = Problem::error(problem.code, path, problem.message.clone(), problem.help.clone());
+    if problem.line > 0 { made.at(problem.line, problem.column) } else { made }
+}
+
+/// The campaign of a name.
+pub fn find(state: &crate::ledger::State, name: &str) -> Option<CampaignId> {
+    let is_named = |spec: &str| crate::campaigns::parse::from_stored(spec).is_ok_and(|s| s.name.as_deref() == Some(name));
+    let mut campaigns = state.campaigns.iter();
+    campaigns.find(|(_, campaign)| campaign.newest().is_some_and(|(_, spec)| is_named(spec))).map(|(id, _)| *id)
+}
+
+impl Engine {
+    /// All that would stop a start, and warnings.
+    pub fn problems(&self, spec: &CampaignSpec, own: Option<CampaignId>) -> Result<Vec<Problem>, EngineError> {
+        let view = View::new(&self.store, &self.book)?;
+        let campaign = spec.name.clone().unwrap_or_default();
+        Ok(problems(spec, &Checked { engine: self, view, own, campaign }))
+    }
+
+    pub(crate) fn compile_context(&self, campaign: &str) -> CompileContext {
+        CompileContext {
+            public_url: self.options.public_url.clone(),
+            campaign_name: campaign.to_owned(),
+            return_path_domain: self.options.return_path_domain.clone(),
+            unsubscribe_mailbox: self.options.unsubscribe_mailbox.clone(),
+        }
+    }
+
+    pub(crate) fn compile_fields(
+        &self,
+        fields: &MessageFields,
+        context: &CompileContext,
+    ) -> Result<crate::content::CompiledMessage, EngineError> {
+        let source: MessageSource = serde_json::from_value(serde_json::Value::Object(fields.clone()))
+            .map_err(|error| EngineError::MessageFields { reason: error.to_string() })?;
+        crate::content::compile(&source, &self.store.schema(), context).map_err(EngineError::Content)
+    }
+}

@@ -1,0 +1,145 @@
+//! Opening a data directory: fold the journal, settle what a crash left, and only then let anything be claimed.
+//!
+//! Steps 7 of the journal's order "At start" are here; each is repeatable, because nothing is granted before the last.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::actors::book::Book;
+use crate::clock::{Clock, Timestamp};
+use crate::engine::EngineError;
+use crate::engine::base::Consented;
+use crate::journal::{Journal, MarkState, Marks, OpenReport, Options, Replayed, VisitError};
+use crate::ledger::batch::BootId;
+use crate::ledger::recover::{MarkWord, facts_of};
+use crate::ledger::{Fact, RejectClass, RunState, State, snapshot};
+use crate::limits::CONSENTS_REPLAYED_MAX;
+
+/// The boot of claims whose mark bytes can be believed; all others fold with [`BootId::default`].
+const THIS_BOOT: BootId = BootId([1; 16]);
+
+pub struct Recovered {
+    pub book: Arc<Book>,
+    pub marks: Marks,
+    pub report: OpenReport,
+    /// Rows of claims that were open, by what became of them.
+    pub settled: Settled,
+    pub seconds: f64,
+    /// The newest changes of consent that were replayed, oldest first: their contacts' histories may lack them.
+    pub consents: VecDeque<Consented>,
+}
+
+/// What recovery made of open claims, in rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    pub batches: u64,
+    pub returned: u64,
+    pub unknown: u64,
+    pub answered: u64,
+}
+
+pub fn open(directory: &Path, options: &Options, clock: Arc<dyn Clock>) -> Result<Recovered, EngineError> {
+    let began = Instant::now();
+    let mut state = State::default();
+    let mut consents = VecDeque::new();
+    let mut note = |fact: &Fact| {
+        if let Some(consented) = Consented::of(fact) {
+            if consents.len() == CONSENTS_REPLAYED_MAX {
+                consents.pop_front();
+            }
+            consents.push_back(consented);
+        }
+    };
+    let opened = Journal::open(directory, options, &mut |replayed| fold_noting(&mut state, replayed, &mut note))?;
+    state.check().map_err(EngineError::Unsound)?;
+    let facts = crash_facts(&state, &opened.marks, clock.now());
+    let settled = count(&facts, state.open_batches().count());
+    let restored = options.restored;
+    let book = Arc::new(Book::new(state, opened.journal, THIS_BOOT, clock));
+    for fact in &facts {
+        book.commit(fact, crate::journal::Want::idle())?;
+    }
+    if restored {
+        hold_running(&book)?;
+    }
+    book.journal().flush()?;
+    opened.marks.zero();
+    let seconds = began.elapsed().as_secs_f64();
+    Ok(Recovered { book, marks: opened.marks, report: opened.report, settled, seconds, consents })
+}
+
+/// Folds what the journal replays; also what `estafette check` uses.
+pub fn fold(state: &mut State, replayed: Replayed<'_>) -> Result<(), VisitError> {
+    fold_noting(state, replayed, &mut |_| {})
+}
+
+fn fold_noting(state: &mut State, replayed: Replayed<'_>, note: &mut dyn FnMut(&Fact)) -> Result<(), VisitError> {
+    match replayed {
+        Replayed::Snapshot(stored) => {
+            *state = snapshot::decode(stored.state)?;
+            if !stored.same_boot {
+                forget_boots(state);
+            }
+        }
+        Replayed::Frame(frame) => {
+            let fact = Fact::decode(frame.payload)?;
+            let boot = if frame.same_boot { THIS_BOOT } else { BootId::default() };
+            state.apply(&fact, boot)?;
+            note(&fact);
+        }
+    }
+    Ok(())
+}
+
+fn forget_boots(state: &mut State) {
+    for delivery in state.runs.values_mut().flat_map(|run| &mut run.deliveries) {
+        for batch in delivery.batches.values_mut() {
+            batch.boot = BootId::default();
+        }
+    }
+}
+
+fn crash_facts(state: &State, marks: &Marks, now: Timestamp) -> Vec<Fact> {
+    let word = |position: u32| match marks.get(position) {
+        MarkState::Free | MarkState::Withdrawn => MarkWord::NotHandedOver,
+        MarkState::Marked => MarkWord::Marked,
+        MarkState::Accepted => MarkWord::Accepted,
+        MarkState::Deferred => MarkWord::Deferred,
+        MarkState::Unknown => MarkWord::Unknown,
+        MarkState::Rejected(class) => MarkWord::Rejected(RejectClass::from_number(class).unwrap_or(RejectClass::Other)),
+    };
+    let deliveries = state.runs.values().flat_map(|run| &run.deliveries);
+    let open = deliveries.flat_map(|d| d.batches.iter().map(|(id, batch)| (d.id, *id, batch)));
+    open.flat_map(|(delivery, id, batch)| facts_of(id, delivery, batch, THIS_BOOT, Some(&word), now)).collect()
+}
+
+fn count(facts: &[Fact], batches: usize) -> Settled {
+    let mut settled = Settled { batches: batches as u64, ..Settled::default() };
+    for fact in facts {
+        match fact {
+            Fact::Returned(returned) => settled.returned += returned.rows.len(),
+            Fact::Settled(fact) => {
+                settled.unknown += fact.unknown.len();
+                settled.answered += fact.all_rows().1 - fact.unknown.len();
+            }
+            _ => {}
+        }
+    }
+    settled
+}
+
+/// A restored directory may not know what was sent since it was copied: every running campaign waits for a person.
+fn hold_running(book: &Book) -> Result<(), EngineError> {
+    let live: Vec<_> =
+        book.read().runs.values().filter(|run| run.state == RunState::Running).map(|run| run.id).collect();
+    for run in live {
+        let reason = "the data directory was restored: review what was sent since the copy, then resume".to_owned();
+        book.commit(
+            &Fact::RunMoved { run, to: RunState::Paused, reason, at: book.now() },
+            crate::journal::Want::idle(),
+        )?;
+    }
+    Ok(())
+}

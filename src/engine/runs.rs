@@ -1,0 +1,357 @@
+//! Campaigns and their runs: saved, checked, started, paused, resumed, stopped, settled.
+//!
+//! Every change is a fact first; the run's actor is told after. An actor that did not hear looks at the state by itself.
+
+use std::sync::Arc;
+
+use actix::{Actor, AsyncContext};
+use roaring::RoaringBitmap;
+
+use crate::actors::RunCommand;
+use crate::actors::campaign::{CampaignActor, Leg};
+use crate::actors::decide::{self, Classes};
+use crate::actors::lanes::SendContext;
+use crate::campaigns::{self, Compiled, Trigger, lifecycle};
+use crate::channels::limits_table::{Scope, Start};
+use crate::clock::Clock;
+use crate::config::connectors::RateLimits;
+use crate::contacts::AttributeSets;
+use crate::content::CompiledMessage;
+use crate::engine::audience::View;
+use crate::engine::lines::Wired;
+use crate::engine::{Engine, EngineError};
+use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RowSpace, RunId};
+use crate::ledger::facts::{DeliveryEntered, RunStarted};
+use crate::ledger::{Fact, RowSet, Run, RunState, State};
+use crate::limits::EMAIL_DOMAIN_CLASSES_MAX;
+use crate::segments::audience::AudienceSummary;
+
+/// Where a campaign stands: its latest run, or what it is without one.
+pub fn campaign_state(state: &State, id: CampaignId) -> Option<lifecycle::State> {
+    let campaign = state.campaigns.get(&id)?;
+    if campaign.archived {
+        return Some(lifecycle::State::Archived);
+    }
+    Some(state.latest_run(id).map_or(lifecycle::State::Draft, |run| run_state(run.state)))
+}
+
+pub fn run_state(state: RunState) -> lifecycle::State {
+    match state {
+        RunState::Running => lifecycle::State::Running,
+        RunState::Paused => lifecycle::State::Paused,
+        RunState::Stopping => lifecycle::State::Stopping,
+        RunState::Stopped => lifecycle::State::Stopped,
+        RunState::Finished => lifecycle::State::Finished,
+    }
+}
+
+impl Engine {
+    /// Saves a new version of a campaign, or a new campaign. Durable when it returns.
+    pub fn save_campaign(&self, id: Option<CampaignId>, spec: &str) -> Result<CampaignId, EngineError> {
+        let mut saved = CampaignId(0);
+        self.book.commit_durable_by::<EngineError>(|state| {
+            let campaign = id.unwrap_or(CampaignId(state.next_campaign.max(1)));
+            if let Some(id) = id {
+                let stands = campaign_state(state, id).ok_or(EngineError::NoCampaign { id })?;
+                if stands != lifecycle::State::Draft {
+                    return Err(EngineError::NotEditable { state: stands });
+                }
+            }
+            saved = campaign;
+            Ok(Some(Fact::CampaignSaved { campaign, spec: spec.to_owned(), at: self.book.now() }))
+        })?;
+        Ok(saved)
+    }
+
+    /// The spec that a campaign's newest version, or a given one, compiles to.
+    pub fn compiled(&self, id: CampaignId, version: Option<u32>) -> Result<(u32, Compiled), EngineError> {
+        let (version, text) = {
+            let state = self.book.read();
+            let campaign = state.campaigns.get(&id).ok_or(EngineError::NoCampaign { id })?;
+            let found = match version {
+                Some(version) => campaign.versions.get(&version).map(|text| (version, text.clone())),
+                None => campaign.newest().map(|(version, text)| (version, text.to_owned())),
+            };
+            found.ok_or(EngineError::NoCampaign { id })?
+        };
+        let spec = campaigns::parse(&text, campaigns::Format::Json)?;
+        Ok((version, campaigns::compile(&spec)?))
+    }
+
+    /// Compiles the content of one message of a campaign.
+    pub fn message(&self, compiled: &Compiled, id: MessageId) -> Result<Arc<CompiledMessage>, EngineError> {
+        let plan = compiled.message(id).ok_or(EngineError::NoMessage { message: id })?;
+        self.content(&compiled.name, plan)
+    }
+
+    /// The audience summary as a start at this moment would have it.
+    pub fn audience(&self, compiled: &Compiled) -> Result<AudienceSummary, EngineError> {
+        let plan = compiled.delivery(0).ok_or(EngineError::NoMessage { message: MessageId(0) })?;
+        let (used, skips) = self.used_attributes(compiled)?;
+        let view = View::new(&self.store, &self.book)?;
+        let matched = view.matched(compiled)?;
+        Ok(view.assess(plan, &matched, &used, skips)?.0)
+    }
+
+    /// Attributes that the messages use; an audience can be looked at before there is content.
+    fn used_attributes(&self, compiled: &Compiled) -> Result<(Vec<AttributeId>, bool), EngineError> {
+        let mut used = Vec::new();
+        let mut skips = false;
+        for plan in &compiled.messages {
+            if let Ok(message) = self.content(&compiled.name, plan) {
+                used.extend_from_slice(message.used_attributes());
+                skips |= plan.fields.get("missing").and_then(|m| m.as_str()) == Some("skip");
+            }
+        }
+        used.sort_unstable();
+        used.dedup();
+        Ok((used, skips))
+    }
+
+    /// Starts a campaign now: evaluates its audience, enters its deliveries, begins to send.
+    pub fn start(&self, id: CampaignId) -> Result<RunId, EngineError> {
+        let (version, compiled) = self.compiled(id, None)?;
+        let mut messages = Vec::new();
+        for plan in &compiled.messages {
+            messages.push((plan.id, self.content(&compiled.name, plan)?));
+            if !self.lines.contains_key(&plan.connector) {
+                return Err(EngineError::NoConnector { name: plan.connector.clone() });
+            }
+        }
+        let (used, skips) = self.used_attributes(&compiled)?;
+        let deliveries = {
+            let view = View::new(&self.store, &self.book)?;
+            let matched = view.matched(&compiled)?;
+            let mut deliveries = Vec::new();
+            for plan in &compiled.deliveries {
+                let (_, eligibility) = view.assess(plan, &matched, &used, skips)?;
+                deliveries.push(DeliveryEntered {
+                    channel: plan.channel,
+                    topic: plan.topic.clone(),
+                    connector: connector_of(&compiled, plan.index).to_owned(),
+                    mode: plan.mode,
+                    audience: RowSet::base(matched.clone()),
+                    skipped: eligibility.skipped,
+                });
+            }
+            deliveries
+        };
+        let mut started = RunId(0);
+        self.book.commit_durable_by::<EngineError>(|state| {
+            let stands = campaign_state(state, id).ok_or(EngineError::NoCampaign { id })?;
+            lifecycle::next(stands, Trigger::Start)?;
+            started = RunId(state.next_run.max(1));
+            Ok(Some(Fact::RunStarted(Box::new(RunStarted {
+                run: started,
+                campaign: id,
+                version,
+                graph: compiled.graph.clone(),
+                deliveries,
+                at: self.book.now(),
+            }))))
+        })?;
+        self.spawn(started, &compiled)?;
+        Ok(started)
+    }
+
+    /// Takes up the runs that a restart found live.
+    pub fn take_up(&self) -> Result<usize, EngineError> {
+        let live: Vec<(RunId, CampaignId, u32)> = {
+            let state = self.book.read();
+            state
+                .runs
+                .values()
+                .filter(|run| run.state.is_live())
+                .map(|run| (run.id, run.campaign, run.version))
+                .collect()
+        };
+        for (run, campaign, version) in &live {
+            let taken = self.compiled(*campaign, Some(*version)).and_then(|(_, compiled)| self.spawn(*run, &compiled));
+            if let Err(error) = taken {
+                tracing::error!(%run, %error, "the run can't go on: it is paused");
+                let reason = format!("it can't go on: {error}");
+                let fact = Fact::RunMoved { run: *run, to: RunState::Paused, reason, at: self.book.now() };
+                self.book.commit(&fact, crate::journal::Want::idle())?;
+            }
+        }
+        Ok(live.len())
+    }
+
+    fn spawn(&self, run: RunId, compiled: &Compiled) -> Result<(), EngineError> {
+        let parts: Vec<LegParts<'_>> = compiled
+            .deliveries
+            .iter()
+            .map(|plan| self.leg_parts(run, compiled, plan.index))
+            .collect::<Result<_, _>>()?;
+        for part in &parts {
+            let now = part.wired.line.clock.monotonic();
+            let rate = RateLimits { per_second: compiled.limits.messages_per_second, ..RateLimits::default() };
+            let per_second = part.wired.line.limits.with(|table| {
+                table.set(Scope::Campaign(run), rate, Start::Restarted, now);
+                table.per_second(Scope::Campaign(run))
+            });
+            part.wired.line.fair.lock().set_rate(Scope::Campaign(run), per_second);
+        }
+        let weight = compiled.limits.weight;
+        let (book, pool, ended) = (Arc::clone(&self.book), Arc::clone(&self.pool), self.ended.clone());
+        let legs: Vec<_> = parts
+            .into_iter()
+            .map(|p| (p.delivery, p.campaign, p.plan_topic, p.message, p.compiled, p.classes, p.wired.handles()))
+            .collect();
+        let (sender, receiver) = crossbeam::channel::bounded(1);
+        let spawned = self.campaign_arbiter.spawn_fn(move || {
+            let addr = CampaignActor::create(|context| {
+                let mut actor = CampaignActor::new(run, book, pool, ended);
+                for (delivery, campaign, topic, message, compiled, classes, (line, channel, leave)) in legs {
+                    let context = Arc::new(SendContext {
+                        delivery,
+                        campaign,
+                        space: RowSpace::BASE,
+                        message,
+                        channel: crate::ids::Channel::Email,
+                        topic,
+                        compiled,
+                        settler: context.address().recipient(),
+                    });
+                    actor.add_leg(Leg { context, line, channel, leave, classes, weight });
+                }
+                actor
+            });
+            drop(sender.send(addr.recipient::<RunCommand>()));
+        });
+        if !spawned {
+            return Err(EngineError::ArbiterGone);
+        }
+        let commands = receiver.recv().map_err(|_| EngineError::ArbiterGone)?;
+        self.campaigns.insert(run, commands);
+        Ok(())
+    }
+
+    fn leg_parts<'e>(&'e self, run: RunId, compiled: &Compiled, index: u16) -> Result<LegParts<'e>, EngineError> {
+        let plan = compiled.delivery(index).ok_or(EngineError::NoMessage { message: MessageId(index) })?;
+        let message = plan.sends.first().map_or(MessageId(0), |send| send.message);
+        let name = connector_of(compiled, index);
+        let wired = self.lines.get(name).ok_or_else(|| EngineError::NoConnector { name: name.to_owned() })?;
+        let campaign = self.book.read().runs.get(&run).map_or(CampaignId(0), |r| r.campaign);
+        Ok(LegParts {
+            delivery: DeliveryId { run, index },
+            campaign,
+            plan_topic: plan.topic.clone(),
+            message,
+            compiled: self.message(compiled, message)?,
+            classes: self.classes(wired)?,
+            wired,
+        })
+    }
+
+    /// Rows of the domains that have limits of their own on a connector.
+    fn classes(&self, wired: &Wired) -> Result<Classes, EngineError> {
+        let reader = self.store.reader()?;
+        let domains = wired.line.domains.iter().take(EMAIL_DOMAIN_CLASSES_MAX);
+        let rows = domains.map(|domain| reader.value(AttributeId::EMAIL_DOMAIN, domain).map(|rows| (*rows).clone()));
+        Ok(Classes(rows.collect::<Result<Vec<RoaringBitmap>, _>>()?))
+    }
+
+    /// Pauses, resumes or stops a run. The fact is durable when it returns; lanes end what they have marked.
+    pub fn command(&self, id: RunId, trigger: Trigger) -> Result<RunState, EngineError> {
+        let mut moved = RunState::Running;
+        self.book.commit_durable_by::<EngineError>(|state| {
+            let run = state.runs.get(&id).ok_or(EngineError::NoRun { run: id })?;
+            let next = lifecycle::next(run_state(run.state), trigger)?;
+            moved = match next {
+                lifecycle::State::Running => RunState::Running,
+                lifecycle::State::Paused => RunState::Paused,
+                _ => RunState::Stopping,
+            };
+            Ok(Some(Fact::RunMoved { run: id, to: moved, reason: String::new(), at: self.book.now() }))
+        })?;
+        let command = match moved {
+            RunState::Paused => RunCommand::Pause,
+            RunState::Running => RunCommand::Resume,
+            _ => RunCommand::Stop,
+        };
+        self.tell(id, command)?;
+        Ok(moved)
+    }
+
+    /// Tells a run's actor; one that is gone while its run is live (it could not start) is started.
+    pub(crate) fn tell(&self, run: RunId, command: RunCommand) -> Result<(), EngineError> {
+        let told = self.campaigns.get(&run).map(|actor| actor.try_send(command));
+        match told {
+            Some(Ok(())) => Ok(()),
+            // A full mailbox: its next look at the state does the same.
+            Some(Err(actix::prelude::SendError::Full(_))) => Ok(()),
+            Some(Err(actix::prelude::SendError::Closed(_))) | None => {
+                let (campaign, version) = {
+                    let state = self.book.read();
+                    let found = state.runs.get(&run).filter(|r| r.state.is_live()).map(|r| (r.campaign, r.version));
+                    match found {
+                        Some(found) => found,
+                        None => return Ok(()),
+                    }
+                };
+                let (_, compiled) = self.compiled(campaign, Some(version))?;
+                self.spawn(run, &compiled)
+            }
+        }
+    }
+
+    /// Settles unknown rows of a run: as accepted, or as pending, which sends them again. Answers how many.
+    pub fn settle(&self, id: RunId, rows: Option<&[ContactRow]>, resend: bool) -> Result<u64, EngineError> {
+        let mut settled = 0;
+        let deliveries = self.book.read().runs.get(&id).map_or(0, |run| run.deliveries.len());
+        for index in 0..deliveries {
+            self.book.commit_durable_by::<EngineError>(|state| {
+                let run = state.runs.get(&id).ok_or(EngineError::NoRun { run: id })?;
+                if resend && decide::reopens(run).is_none() {
+                    return Err(EngineError::NotResendable { state: run_state(run.state) });
+                }
+                let Some(delivery) = run.deliveries.get(index) else { return Ok(None) };
+                let found = decide::unknown_rows(delivery, rows);
+                settled += found.len();
+                let rows = RowSet { space: delivery.space, rows: found };
+                let fact = Fact::UnknownSettled { delivery: delivery.id, rows, resend, at: self.book.now() };
+                Ok(fact_if_any(fact))
+            })?;
+        }
+        let reopen = self.book.read().runs.get(&id).and_then(decide::reopens) == Some(true);
+        if resend && settled > 0 && reopen {
+            let reason = "unknown contacts are sent again".to_owned();
+            self.book.commit_durable(&Fact::RunMoved {
+                run: id,
+                to: RunState::Running,
+                reason,
+                at: self.book.now(),
+            })?;
+        }
+        self.tell(id, RunCommand::Refresh)?;
+        Ok(settled)
+    }
+}
+
+fn fact_if_any(fact: Fact) -> Option<Fact> {
+    match &fact {
+        Fact::UnknownSettled { rows, .. } if rows.rows.is_empty() => None,
+        _ => Some(fact),
+    }
+}
+
+struct LegParts<'e> {
+    delivery: DeliveryId,
+    campaign: CampaignId,
+    plan_topic: String,
+    message: MessageId,
+    compiled: Arc<CompiledMessage>,
+    classes: Classes,
+    wired: &'e Wired,
+}
+
+fn connector_of(compiled: &Compiled, delivery: u16) -> &str {
+    let message = compiled.delivery(delivery).and_then(|d| d.sends.first()).map(|send| send.message);
+    message.and_then(|id| compiled.message(id)).map_or("", |plan| plan.connector.as_str())
+}
+
+/// The run that a report of a campaign means.
+pub fn latest(state: &State, id: CampaignId) -> Option<&Run> {
+    state.latest_run(id)
+}

@@ -1,0 +1,121 @@
+//! What comes back over the public listener: tokens resolved, opens and clicks recorded, opt-outs made durable.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use tokio::sync::oneshot;
+
+use crate::actors::tracker::TrackedEvent;
+use crate::content::{CompiledMessage, Recipient, Renderer, TokenId, preview};
+use crate::engine::{Engine, EngineError};
+use crate::ids::{ContactRow, MessageId, RunId};
+use crate::journal::Want;
+use crate::ledger::facts::Unsubscribed;
+use crate::ledger::{Fact, RowSet};
+use crate::limits::TRACKED_MESSAGES_MAX;
+
+/// Compiled messages whose links are being followed, and how fast opt-outs are.
+#[derive(Default)]
+pub struct TrackingState {
+    messages: DashMap<(RunId, MessageId), Arc<CompiledMessage>>,
+    unsubscribe_micros_max: AtomicU64,
+}
+
+impl Engine {
+    /// The message that a token's link belongs to, with its table of destinations.
+    pub fn tracked_message(&self, run: RunId, message: MessageId) -> Option<Arc<CompiledMessage>> {
+        if let Some(known) = self.tracking.messages.get(&(run, message)) {
+            return Some(Arc::clone(&known));
+        }
+        let (campaign, version) = self.book.read().runs.get(&run).map(|r| (r.campaign, r.version))?;
+        let (_, compiled) = self.compiled(campaign, Some(version)).ok()?;
+        let made = self.message(&compiled, message).ok()?;
+        if self.tracking.messages.len() >= TRACKED_MESSAGES_MAX {
+            self.tracking.messages.clear();
+        }
+        self.tracking.messages.insert((run, message), Arc::clone(&made));
+        Some(made)
+    }
+
+    /// Queues an open or click; `None` if the tracker can't take it now.
+    pub fn record(&self, mut event: TrackedEvent) -> Option<oneshot::Receiver<()>> {
+        let (done, wait) = oneshot::channel();
+        event.done = Some(done);
+        self.tracker.try_send(event).ok().map(|()| wait)
+    }
+
+    /// Makes an opt-out durable; completes then. In force for every row not yet released from the moment of the call.
+    pub fn unsubscribe(
+        &self,
+        token: TokenId,
+        everything: bool,
+        source: &str,
+    ) -> Result<oneshot::Receiver<Duration>, EngineError> {
+        let began = Instant::now();
+        let (channel, topic) = {
+            let state = self.book.read();
+            let run = state.runs.get(&token.run).ok_or(EngineError::NoRun { run: token.run })?;
+            let route = run.routes.first().ok_or(EngineError::NoRun { run: token.run })?;
+            (route.channel, route.topic.clone())
+        };
+        let topics: Vec<String> = if everything {
+            let state = self.book.read();
+            let all = state.consent.topics().filter(|(c, name, _)| *c == channel && *name != topic);
+            all.map(|(_, name, _)| name.to_owned()).collect()
+        } else {
+            Vec::new()
+        };
+        let fact = |topic: String| {
+            let rows = RowSet { space: token.space, rows: roaring::RoaringBitmap::from_iter([token.row.0]) };
+            let (source, at) = (source.to_owned(), self.book.now());
+            Fact::Unsubscribed(Unsubscribed { run: token.run, message: token.message, rows, channel, topic, source, at })
+        };
+        for other in topics {
+            self.book.commit(&fact(other), Want::idle())?;
+        }
+        let (done, wait) = oneshot::channel();
+        let want = Want::durable(move |_| {
+            done.send(began.elapsed()).ok();
+        });
+        // Facts are durable in order: when this one is, so are those before it.
+        self.book.commit(&fact(topic), want)?;
+        Ok(wait)
+    }
+
+    pub fn note_unsubscribe(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.tracking.unsubscribe_micros_max.fetch_max(micros, Ordering::Relaxed);
+    }
+
+    /// The longest time from an opt-out's request to its effect, in this process.
+    pub fn unsubscribe_latency_max(&self) -> Option<Duration> {
+        let micros = self.tracking.unsubscribe_micros_max.load(Ordering::Relaxed);
+        (micros > 0).then(|| Duration::from_micros(micros))
+    }
+
+    /// The mail as its contact got it, as HTML.
+    pub fn web_view(&self, token: TokenId) -> Result<String, EngineError> {
+        let message = self
+            .tracked_message(token.run, token.message)
+            .ok_or(EngineError::NoMessage { message: token.message })?;
+        let reader = self.store.reader()?;
+        let record = reader.record(ContactRow(token.row.0))?.ok_or(EngineError::NoRun { run: token.run })?;
+        let who = Recipient {
+            space: token.space,
+            run: token.run,
+            message: token.message,
+            row: token.row,
+            sent_at: self.book.now(),
+        };
+        let mut renderer = Renderer::new(message, self.tokens.clone());
+        let shown = preview(&mut renderer, &record, &who)
+            .map_err(|skip| EngineError::Render { sample: skip.sample })?;
+        Ok(shown.html.unwrap_or_else(|| format!("<pre>{}</pre>", escape(&shown.text))))
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

@@ -1,0 +1,284 @@
+//! The graph of a flow: nodes with stable ids, named exits, edges.
+//!
+//! Invariants:
+//! 1. A [`Graph`] has passed every rule of [`super::validate`]; there is no other way to make one, reading it back
+//!    included.
+//! 2. A node's id never changes between versions of a campaign and is never given to another node.
+//! 3. A node has at most one edge per exit; several edges may lead into a node (branches merge).
+//!
+//! A new kind of node is one more [`NodeKind`], whose exits, entries and waits are answered here and nowhere else; the
+//! rules and the moves read only those answers.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::validate::{self, GraphProblem};
+
+/// Names a node within its campaign, over all versions of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(pub u32);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "n{}", self.0)
+    }
+}
+
+/// Names one of a node's ways out.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Exit(pub Cow<'static, str>);
+
+impl Exit {
+    /// The only exit of a node that does not decide.
+    pub const NEXT: Exit = Exit(Cow::Borrowed("next"));
+
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What an end says about the contacts that reached it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndKind {
+    Success,
+    Abandon,
+    Failure,
+    Neutral,
+}
+
+impl EndKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            EndKind::Success => "success",
+            EndKind::Abandon => "abandon",
+            EndKind::Failure => "failure",
+            EndKind::Neutral => "neutral",
+        }
+    }
+}
+
+/// What a node does with the rows that reach it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeKind {
+    /// Where the audience enters, all at once.
+    Start,
+    /// Rows stay until their outcome in `delivery` is final, whatever it is.
+    Send {
+        /// Index of the delivery within the run.
+        delivery: u16,
+        /// The run's message that is sent.
+        message: u16,
+    },
+    /// Rows stay for good.
+    End { kind: EndKind },
+}
+
+impl NodeKind {
+    pub fn name(&self) -> &'static str {
+        match self {
+            NodeKind::Start => "start",
+            NodeKind::Send { .. } => "send",
+            NodeKind::End { .. } => "end",
+        }
+    }
+
+    /// The ways out that must each have an edge.
+    pub fn exits(&self) -> Vec<Exit> {
+        match self {
+            NodeKind::Start | NodeKind::Send { .. } => vec![Exit::NEXT],
+            NodeKind::End { .. } => Vec::new(),
+        }
+    }
+
+    /// Whether rows begin here; nothing may lead into such a node.
+    pub fn is_trigger(&self) -> bool {
+        matches!(self, NodeKind::Start)
+    }
+
+    /// Whether rows pass through at once by [`Exit::NEXT`] instead of resting here.
+    pub fn passes(&self) -> bool {
+        matches!(self, NodeKind::Start)
+    }
+
+    /// Whether time must pass between a row's arrival and its departure; only such a node may close a cycle. A send is
+    /// none: its outcome may be final at once, and a cycle of sends would mail without pause.
+    pub fn waits(&self) -> bool {
+        match self {
+            NodeKind::Start | NodeKind::Send { .. } | NodeKind::End { .. } => false,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub id: NodeId,
+    /// For people: what graph, report and refusals call it.
+    pub name: String,
+    pub kind: NodeKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    pub from: NodeId,
+    pub exit: Exit,
+    pub to: NodeId,
+}
+
+/// A graph as written, not yet held against the rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GraphParts {
+    pub nodes: Vec<Node>,
+    pub edges: Vec<Edge>,
+}
+
+impl GraphParts {
+    pub fn node(&mut self, id: NodeId, name: impl Into<String>, kind: NodeKind) -> NodeId {
+        self.nodes.push(Node { id, name: name.into(), kind });
+        id
+    }
+
+    pub fn edge(&mut self, from: NodeId, exit: Exit, to: NodeId) {
+        self.edges.push(Edge { from, exit, to });
+    }
+}
+
+/// A valid graph. Serialises as its [`GraphParts`], in order of ids, so that equal graphs have equal bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "GraphParts", try_from = "GraphParts")]
+pub struct Graph {
+    nodes: BTreeMap<NodeId, Node>,
+    edges: BTreeMap<(NodeId, Exit), NodeId>,
+    start: NodeId,
+}
+
+/// The rules that a graph breaks, all of them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the flow is not valid: {}", join(.0))]
+pub struct InvalidGraph(pub Vec<GraphProblem>);
+
+fn join(problems: &[GraphProblem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl Graph {
+    /// Errors: every broken rule, by node.
+    pub fn new(parts: GraphParts) -> Result<Graph, InvalidGraph> {
+        let problems = validate::problems(&parts);
+        let start = parts.nodes.iter().find(|n| n.kind.is_trigger()).map(|n| n.id);
+        match start {
+            Some(start) if problems.is_empty() => Ok(Graph {
+                nodes: parts.nodes.into_iter().map(|n| (n.id, n)).collect(),
+                edges: parts.edges.into_iter().map(|e| ((e.from, e.exit), e.to)).collect(),
+                start,
+            }),
+            _ => Err(InvalidGraph(problems)),
+        }
+    }
+
+    /// Where the audience enters.
+    pub fn start(&self) -> NodeId {
+        self.start
+    }
+
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(&id)
+    }
+
+    /// In order of ids.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// In order of node and exit.
+    pub fn edges(&self) -> impl Iterator<Item = (NodeId, &Exit, NodeId)> {
+        self.edges.iter().map(|((from, exit), to)| (*from, exit, *to))
+    }
+
+    /// Where an exit of a node leads.
+    pub fn target(&self, from: NodeId, exit: &Exit) -> Option<NodeId> {
+        self.edges.get(&(from, exit.clone())).copied()
+    }
+
+    /// The send nodes of one delivery, in order of ids.
+    pub fn sends_of(&self, delivery: u16) -> impl Iterator<Item = NodeId> {
+        self.nodes()
+            .filter(move |n| matches!(n.kind, NodeKind::Send { delivery: d, .. } if d == delivery))
+            .map(|n| n.id)
+    }
+}
+
+impl From<Graph> for GraphParts {
+    fn from(graph: Graph) -> GraphParts {
+        GraphParts {
+            nodes: graph.nodes.into_values().collect(),
+            edges: graph.edges.into_iter().map(|((from, exit), to)| Edge { from, exit, to }).collect(),
+        }
+    }
+}
+
+impl TryFrom<GraphParts> for Graph {
+    type Error = InvalidGraph;
+
+    fn try_from(parts: GraphParts) -> Result<Graph, InvalidGraph> {
+        Graph::new(parts)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// start → send → end.
+    pub(crate) fn single() -> GraphParts {
+        let mut parts = GraphParts::default();
+        let start = parts.node(NodeId(0), "start", NodeKind::Start);
+        let send = parts.node(NodeId(1), "send", NodeKind::Send { delivery: 0, message: 0 });
+        let end = parts.node(NodeId(2), "end", NodeKind::End { kind: EndKind::Neutral });
+        parts.edge(start, Exit::NEXT, send);
+        parts.edge(send, Exit::NEXT, end);
+        parts
+    }
+
+    #[test]
+    fn a_graph_reads_back_equal_from_json_and_from_message_pack() {
+        let graph = Graph::new(single()).expect("valid");
+        let json = serde_json::to_string(&graph).expect("to JSON");
+        assert_eq!(serde_json::from_str::<Graph>(&json).expect("from JSON"), graph, "JSON");
+        let bytes = rmp_serde::to_vec(&graph).expect("to MessagePack");
+        assert_eq!(rmp_serde::from_slice::<Graph>(&bytes).expect("from MessagePack"), graph, "MessagePack");
+    }
+
+    #[test]
+    fn a_stored_graph_that_breaks_a_rule_is_refused_when_read() {
+        let mut parts = single();
+        parts.edges.pop();
+        let json = serde_json::to_string(&parts).expect("to JSON");
+        let error = serde_json::from_str::<Graph>(&json).expect_err("a dangling exit").to_string();
+        assert!(error.contains("n1") && error.contains("next"), "names the node and the exit: {error}");
+    }
+
+    #[test]
+    fn order_of_writing_does_not_matter() {
+        let mut turned = single();
+        turned.nodes.reverse();
+        turned.edges.reverse();
+        let (one, other) = (Graph::new(single()).expect("valid"), Graph::new(turned).expect("valid"));
+        assert_eq!(one, other, "equal");
+        assert_eq!(rmp_serde::to_vec(&one).expect("bytes"), rmp_serde::to_vec(&other).expect("bytes"), "equal bytes");
+        assert_eq!(one.sends_of(0).collect::<Vec<_>>(), [NodeId(1)], "sends of the delivery");
+        assert_eq!(one.sends_of(1).count(), 0, "sends of no delivery");
+    }
+}

@@ -1,0 +1,216 @@
+//! A graph for people and programs: indented text, a Mermaid flowchart, or JSON.
+//!
+//! Invariants:
+//! 1. The same graph and counts give the same bytes.
+//! 2. A name can never break out of its place, whatever it holds.
+//!
+//! What it must not know: what a delivery or a message is; names of nodes come with the graph.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use serde_json::json;
+
+use super::graph::{Graph, Node, NodeId, NodeKind};
+use super::step::Positions;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GraphFormat {
+    #[default]
+    Text,
+    Mermaid,
+    Json,
+}
+
+impl GraphFormat {
+    pub const ALL: [GraphFormat; 3] = [GraphFormat::Text, GraphFormat::Mermaid, GraphFormat::Json];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            GraphFormat::Text => "text",
+            GraphFormat::Mermaid => "mermaid",
+            GraphFormat::Json => "json",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<GraphFormat> {
+        GraphFormat::ALL.into_iter().find(|f| f.name() == name)
+    }
+}
+
+/// The graph in a format; with `positions`, each node also says how many contacts are there. Ends with a newline.
+pub fn render(graph: &Graph, format: GraphFormat, positions: Option<&Positions>) -> String {
+    match format {
+        GraphFormat::Text => text(graph, positions),
+        GraphFormat::Mermaid => mermaid(graph, positions),
+        GraphFormat::Json => as_json(graph, positions),
+    }
+}
+
+fn describe(node: &Node) -> String {
+    match &node.kind {
+        NodeKind::Start => "start".to_owned(),
+        NodeKind::Send { delivery, message } => format!("send, delivery {delivery}, message {message}"),
+        NodeKind::End { kind } => format!("end, {}", kind.name()),
+    }
+}
+
+/// Each node once, where the start first leads to it; a later link to it says "see".
+fn text(graph: &Graph, positions: Option<&Positions>) -> String {
+    let mut out = String::new();
+    let mut next: BTreeMap<NodeId, Vec<(String, NodeId)>> = BTreeMap::new();
+    for (from, exit, to) in graph.edges() {
+        next.entry(from).or_default().push((exit.name().to_owned(), to));
+    }
+    let mut shown = BTreeSet::new();
+    let mut open = vec![(graph.start(), 0usize, String::new())];
+    while let Some((id, depth, by)) = open.pop() {
+        let Some(node) = graph.node(id) else { continue };
+        let indent = "  ".repeat(depth);
+        let arrow = if by.is_empty() { String::new() } else { format!("{} → ", printable(&by)) };
+        if !shown.insert(id) {
+            put(&mut out, format_args!("{indent}{arrow}see {id}\n"));
+            continue;
+        }
+        let count = positions.map_or(String::new(), |p| format!(" · {} contacts", p.count(id)));
+        put(&mut out, format_args!("{indent}{arrow}{id} {} ({}){count}\n", printable(&node.name), describe(node)));
+        let exits = next.get(&id).into_iter().flatten().rev();
+        open.extend(exits.map(|(exit, to)| (*to, depth + 1, exit.clone())));
+    }
+    out
+}
+
+fn mermaid(graph: &Graph, positions: Option<&Positions>) -> String {
+    let mut out = String::from("flowchart TD\n");
+    for node in graph.nodes() {
+        let count = positions.map_or(String::new(), |p| format!("<br>{} contacts", p.count(node.id)));
+        let label = format!("{}<br>{}{count}", mermaid_text(&node.name), describe(node));
+        let (left, right) = match node.kind {
+            NodeKind::Start => ("([", "])"),
+            NodeKind::Send { .. } => ("[", "]"),
+            NodeKind::End { .. } => ("((", "))"),
+        };
+        put(&mut out, format_args!("  {}{left}\"{label}\"{right}\n", node.id));
+    }
+    for (from, exit, to) in graph.edges() {
+        put(&mut out, format_args!("  {from} -->|\"{}\"| {to}\n", mermaid_text(exit.name())));
+    }
+    out
+}
+
+fn as_json(graph: &Graph, positions: Option<&Positions>) -> String {
+    let nodes: Vec<_> = graph
+        .nodes()
+        .map(|node| {
+            let mut value = json!({ "id": node.id.to_string(), "name": node.name, "kind": node.kind.name() });
+            match &node.kind {
+                NodeKind::Start => {}
+                NodeKind::Send { delivery, message } => {
+                    value["delivery"] = json!(delivery);
+                    value["message"] = json!(message);
+                }
+                NodeKind::End { kind } => value["end"] = json!(kind.name()),
+            }
+            if let Some(positions) = positions {
+                value["contacts"] = json!(positions.count(node.id));
+            }
+            value
+        })
+        .collect();
+    let edges: Vec<_> = graph
+        .edges()
+        .map(|(from, exit, to)| json!({ "from": from.to_string(), "exit": exit.name(), "to": to.to_string() }))
+        .collect();
+    format!("{:#}\n", json!({ "nodes": nodes, "edges": edges }))
+}
+
+fn put(out: &mut String, arguments: std::fmt::Arguments<'_>) {
+    let written = out.write_fmt(arguments);
+    debug_assert!(written.is_ok(), "a string takes all");
+}
+
+fn printable(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Mermaid's own escape: `#` and a character's number (or name) and `;`.
+fn mermaid_text(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            c if c.is_control() => out.push(' '),
+            '"' | '#' | '<' | '>' | '&' | ';' | '`' | '\\' | '|' | '[' | ']' | '(' | ')' | '{' | '}' => {
+                put(&mut out, format_args!("#{};", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::graph::tests::single;
+    use super::super::graph::{EndKind, Exit, GraphParts};
+    use super::super::step::enter;
+    use super::*;
+
+    fn graph() -> Graph {
+        Graph::new(single()).expect("valid")
+    }
+
+    #[test]
+    fn text_shows_each_node_under_the_one_that_leads_to_it() {
+        let expected =
+            "n0 start (start)\n  next → n1 send (send, delivery 0, message 0)\n    next → n2 end (end, neutral)\n";
+        assert_eq!(render(&graph(), GraphFormat::Text, None), expected);
+    }
+
+    #[test]
+    fn counts_are_shown_when_asked_for() {
+        let mut positions = Positions::default();
+        enter(&graph(), &mut positions, &(0..5).collect()).expect("enters");
+        for format in GraphFormat::ALL {
+            let with = render(&graph(), format, Some(&positions));
+            assert!(with.contains('5') && with.contains("contacts"), "{}: {with}", format.name());
+            assert!(!render(&graph(), format, None).contains("contacts"), "{}", format.name());
+        }
+    }
+
+    #[test]
+    fn json_reads_back() {
+        let value: serde_json::Value = serde_json::from_str(&render(&graph(), GraphFormat::Json, None)).expect("JSON");
+        assert_eq!(value["nodes"][1]["message"], 0, "message of the send");
+        assert_eq!(value["nodes"][2]["end"], "neutral", "kind of the end");
+        assert_eq!(value["edges"][1], json!({ "from": "n1", "exit": "next", "to": "n2" }), "edge");
+    }
+
+    #[test]
+    fn a_hostile_name_stays_inside_its_label() {
+        let mut parts = single();
+        parts.nodes[1].name = "a\"]\nn9[\"<script>|#".to_owned();
+        let graph = Graph::new(parts).expect("names are free");
+        let mermaid = render(&graph, GraphFormat::Mermaid, None);
+        assert_eq!(mermaid.lines().count(), 6, "one line a node and edge: {mermaid}");
+        assert!(mermaid.contains("a#34;#93; n9#91;#34;#60;script#62;#124;#35;"), "escaped: {mermaid}");
+        assert_eq!(render(&graph, GraphFormat::Text, None).lines().count(), 3, "text keeps its lines");
+    }
+
+    #[test]
+    fn a_node_where_branches_merge_is_shown_once() {
+        let mut parts = GraphParts::default();
+        let start = parts.node(NodeId(0), "start", NodeKind::Start);
+        let end = parts.node(NodeId(1), "end", NodeKind::End { kind: EndKind::Success });
+        parts.edge(start, Exit::NEXT, end);
+        let graph = Graph::new(parts).expect("valid");
+        assert_eq!(render(&graph, GraphFormat::Text, None).matches("n1 end").count(), 1);
+    }
+
+    #[test]
+    fn formats_are_found_by_name() {
+        for format in GraphFormat::ALL {
+            assert_eq!(GraphFormat::from_name(format.name()), Some(format));
+        }
+        assert_eq!(GraphFormat::from_name("dot"), None);
+    }
+}

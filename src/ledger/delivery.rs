@@ -1,0 +1,383 @@
+//! The sets of one delivery and the only moves between them (promise 2 of the design).
+//!
+//! Invariants: DV-1 LG-3 holds after every move; DV-2 a move that does not find all its rows where they leave changes
+//! nothing; DV-3 `held ⊆ pending`; DV-4 the buckets of `due` partition `deferred`; DV-5 the open rows of all batches
+//! partition `claimed`.
+
+use std::collections::BTreeMap;
+
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+
+pub use crate::campaigns::Mode;
+use crate::clock::Timestamp;
+use crate::ids::{BatchId, DeliveryId, RowSpace};
+use crate::ledger::Violation;
+use crate::ledger::batch::{BootId, OpenBatch};
+use crate::ledger::facts::{Claimed, Returned, Settled};
+use crate::ledger::outcome::RejectClass;
+use crate::limits::UNKNOWN_ATTEMPTS_MAX;
+use crate::segments::skip::SkipReason;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    pub id: DeliveryId,
+    pub space: RowSpace,
+    pub mode: Mode,
+    pub audience: RoaringBitmap,
+    pub pending: RoaringBitmap,
+    /// Pending rows that are not granted yet.
+    pub held: RoaringBitmap,
+    pub claimed: RoaringBitmap,
+    pub deferred: RoaringBitmap,
+    /// Deferred rows by the second (since the epoch) from which they may be claimed again.
+    pub due: BTreeMap<i64, RoaringBitmap>,
+    pub accepted: RoaringBitmap,
+    pub unknown: RoaringBitmap,
+    pub rejected: BTreeMap<RejectClass, RoaringBitmap>,
+    pub skipped: BTreeMap<SkipReason, RoaringBitmap>,
+    /// `deferrals[k]`: rows deferred more than k times.
+    pub deferrals: Vec<RoaringBitmap>,
+    /// `unknowns[k]`: rows that ended unknown more than k times (at-least-once mode).
+    pub unknowns: Vec<RoaringBitmap>,
+    pub batches: BTreeMap<BatchId, OpenBatch>,
+}
+
+/// The ledger of a delivery as numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub audience: u64,
+    pub pending: u64,
+    pub pending_held: u64,
+    pub claimed: u64,
+    pub deferred: u64,
+    pub accepted: u64,
+    pub rejected: u64,
+    pub skipped: u64,
+    pub unknown: u64,
+}
+
+impl Counts {
+    pub fn is_balanced(&self) -> bool {
+        let sum =
+            self.pending + self.claimed + self.deferred + self.accepted + self.rejected + self.skipped + self.unknown;
+        self.audience == sum
+    }
+
+    pub fn add(&mut self, other: &Counts) {
+        self.audience += other.audience;
+        self.pending += other.pending;
+        self.pending_held += other.pending_held;
+        self.claimed += other.claimed;
+        self.deferred += other.deferred;
+        self.accepted += other.accepted;
+        self.rejected += other.rejected;
+        self.skipped += other.skipped;
+        self.unknown += other.unknown;
+    }
+}
+
+impl Delivery {
+    /// A delivery entered whole: `audience` minus the skipped sets is pending.
+    pub fn enter(
+        id: DeliveryId,
+        space: RowSpace,
+        mode: Mode,
+        audience: RoaringBitmap,
+        skipped: &[(SkipReason, RoaringBitmap)],
+    ) -> Result<Delivery, Violation> {
+        let mut pending = audience.clone();
+        let mut sets = BTreeMap::new();
+        for (reason, rows) in skipped {
+            if rows.intersection_len(&pending) != rows.len() {
+                return Err(Violation::BadEntry { delivery: id });
+            }
+            pending -= rows;
+            *sets.entry(*reason).or_insert_with(RoaringBitmap::new) |= rows;
+        }
+        Ok(Delivery {
+            id,
+            space,
+            mode,
+            audience,
+            pending,
+            held: RoaringBitmap::new(),
+            claimed: RoaringBitmap::new(),
+            deferred: RoaringBitmap::new(),
+            due: BTreeMap::new(),
+            accepted: RoaringBitmap::new(),
+            unknown: RoaringBitmap::new(),
+            rejected: BTreeMap::new(),
+            skipped: sets,
+            deferrals: Vec::new(),
+            unknowns: Vec::new(),
+            batches: BTreeMap::new(),
+        })
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts {
+            audience: self.audience.len(),
+            pending: self.pending.len(),
+            pending_held: self.held.len(),
+            claimed: self.claimed.len(),
+            deferred: self.deferred.len(),
+            accepted: self.accepted.len(),
+            rejected: self.rejected.values().map(RoaringBitmap::len).sum(),
+            skipped: self.skipped.values().map(RoaringBitmap::len).sum(),
+            unknown: self.unknown.len(),
+        }
+    }
+
+    /// Nothing is pending, claimed or deferred.
+    pub fn is_finished(&self) -> bool {
+        self.pending.is_empty() && self.claimed.is_empty() && self.deferred.is_empty()
+    }
+
+    /// Full check of LG-3, DV-3, DV-4 and DV-5; for snapshots, recovery, the end of a run and `estafette check`.
+    pub fn check(&self) -> Result<(), Violation> {
+        let mut seen = RoaringBitmap::new();
+        let mut total = 0;
+        let one = [&self.pending, &self.claimed, &self.deferred, &self.accepted, &self.unknown];
+        for set in one.into_iter().chain(self.rejected.values()).chain(self.skipped.values()) {
+            total += set.len();
+            seen |= set;
+        }
+        let due: u64 = self.due.values().map(RoaringBitmap::len).sum();
+        let due_rows = self.due.values().fold(RoaringBitmap::new(), |all, rows| all | rows);
+        let open: u64 = self.batches.values().map(|b| b.open.len()).sum();
+        let open_rows = self.batches.values().fold(RoaringBitmap::new(), |all, b| all | &b.open);
+        let sound = seen == self.audience
+            && total == self.audience.len()
+            && self.held.is_subset(&self.pending)
+            && due == self.deferred.len()
+            && due_rows == self.deferred
+            && open == self.claimed.len()
+            && open_rows == self.claimed;
+        if sound { Ok(()) } else { Err(Violation::Unbalanced { delivery: self.id }) }
+    }
+
+    fn must_hold(&self, set: &'static str, holder: &RoaringBitmap, rows: &RoaringBitmap) -> Result<(), Violation> {
+        let found = holder.intersection_len(rows);
+        if found == rows.len() {
+            return Ok(());
+        }
+        Err(Violation::NotInSet { delivery: self.id, set, expected: rows.len(), found })
+    }
+
+    fn remove_due(&mut self, rows: &RoaringBitmap) {
+        self.due.retain(|_, bucket| {
+            *bucket -= rows;
+            !bucket.is_empty()
+        });
+    }
+
+    /// pending · deferred → claimed.
+    pub fn claim(&mut self, fact: &Claimed, boot: BootId) -> Result<(), Violation> {
+        if self.batches.contains_key(&fact.batch) {
+            return Err(Violation::BatchExists { batch: fact.batch });
+        }
+        let again = &fact.rows & &self.deferred;
+        let first = &fact.rows - &again;
+        self.must_hold("pending", &self.pending, &first)?;
+        if first.intersection_len(&self.held) != 0 || fact.positions.len() != fact.rows.len() {
+            return Err(Violation::BadEntry { delivery: self.id });
+        }
+        self.pending -= &first;
+        if !again.is_empty() {
+            self.deferred -= &again;
+            self.remove_due(&again);
+        }
+        self.claimed |= &fact.rows;
+        let batch = OpenBatch {
+            connector: fact.connector.clone(),
+            message: fact.message,
+            rows: fact.rows.clone(),
+            positions: fact.positions.clone(),
+            open: fact.rows.clone(),
+            boot,
+            claimed_at: fact.at,
+        };
+        self.batches.insert(fact.batch, batch);
+        Ok(())
+    }
+
+    /// claimed → accepted · rejected · deferred · skipped · unknown (in at-least-once mode unknown → pending).
+    pub fn settle(&mut self, fact: &Settled) -> Result<(), Violation> {
+        let (rows, total) = fact.all_rows();
+        if rows.len() != total {
+            return Err(Violation::Unbalanced { delivery: self.id });
+        }
+        self.close_rows(fact.batch, &rows)?;
+        self.accepted |= &fact.accepted;
+        for (class, rows) in &fact.rejected {
+            *self.rejected.entry(*class).or_default() |= rows;
+        }
+        for (reason, rows) in &fact.skipped {
+            *self.skipped.entry(*reason).or_default() |= rows;
+        }
+        for (second, rows) in &fact.deferred {
+            self.deferred |= rows;
+            *self.due.entry(*second).or_default() |= rows;
+            count_again(&mut self.deferrals, rows);
+        }
+        if !fact.unknown.is_empty() {
+            self.unknown_rows(&fact.unknown);
+        }
+        Ok(())
+    }
+
+    fn unknown_rows(&mut self, rows: &RoaringBitmap) {
+        self.unknown |= rows;
+        if self.mode == Mode::AtLeastOnce {
+            count_again(&mut self.unknowns, rows);
+            let spent = usize::try_from(UNKNOWN_ATTEMPTS_MAX).unwrap_or(usize::MAX).saturating_sub(1);
+            let again = match self.unknowns.get(spent) {
+                Some(final_rows) => rows - final_rows,
+                None => rows.clone(),
+            };
+            self.unknown -= &again;
+            self.pending |= again;
+        }
+    }
+
+    /// claimed → pending: rows that were provably not handed over.
+    pub fn take_back(&mut self, fact: &Returned) -> Result<(), Violation> {
+        self.close_rows(fact.batch, &fact.rows)?;
+        self.pending |= &fact.rows;
+        Ok(())
+    }
+
+    fn close_rows(&mut self, id: BatchId, rows: &RoaringBitmap) -> Result<(), Violation> {
+        let batch = self.batches.get_mut(&id).ok_or(Violation::NoBatch { batch: id })?;
+        let found = batch.open.intersection_len(rows);
+        if found != rows.len() {
+            return Err(Violation::NotInSet { delivery: self.id, set: "claimed", expected: rows.len(), found });
+        }
+        batch.open -= rows;
+        if batch.open.is_empty() {
+            self.batches.remove(&id);
+        }
+        self.claimed -= rows;
+        Ok(())
+    }
+
+    /// pending · deferred → skipped: stop, `send_until`, an opt-out known before the claim.
+    pub fn skip(&mut self, reason: SkipReason, rows: &RoaringBitmap) -> Result<(), Violation> {
+        let waiting = &self.pending | &self.deferred;
+        self.must_hold("pending or deferred", &waiting, rows)?;
+        self.pending -= rows;
+        self.held -= rows;
+        if rows.intersection_len(&self.deferred) != 0 {
+            self.deferred -= rows;
+            self.remove_due(rows);
+        }
+        *self.skipped.entry(reason).or_default() |= rows;
+        Ok(())
+    }
+
+    /// deferred → rejected(retry_deadline).
+    pub fn give_up(&mut self, rows: &RoaringBitmap) -> Result<(), Violation> {
+        self.must_hold("deferred", &self.deferred, rows)?;
+        self.deferred -= rows;
+        self.remove_due(rows);
+        *self.rejected.entry(RejectClass::RetryDeadline).or_default() |= rows;
+        Ok(())
+    }
+
+    /// unknown → accepted · pending, by an operator.
+    pub fn settle_unknown(&mut self, rows: &RoaringBitmap, resend: bool) -> Result<(), Violation> {
+        self.must_hold("unknown", &self.unknown, rows)?;
+        self.unknown -= rows;
+        if resend {
+            self.pending |= rows;
+        } else {
+            self.accepted |= rows;
+        }
+        Ok(())
+    }
+
+    /// Up to `n` rows that may be claimed now: deferred ones whose time has come first, then pending ones; only rows of
+    /// `class`, or, without one, rows of none of `other_classes`.
+    pub fn ready(&self, now: Timestamp, n: usize, class: ClassFilter<'_>) -> RoaringBitmap {
+        let second = now.0.div_euclid(1_000);
+        let due = self.due.range(..=second).flat_map(|(_, rows)| rows.iter());
+        let mut taken: Vec<u32> = due.filter(|row| class.admits(*row)).take(n).collect();
+        taken.sort_unstable();
+        let left = n - taken.len();
+        let mut rows = RoaringBitmap::from_iter(taken);
+        match class {
+            ClassFilter::Only(class) if left > 0 => {
+                let mut waiting = &self.pending & class;
+                waiting -= &self.held;
+                rows.extend(waiting.iter().take(left));
+            }
+            _ if left > 0 => {
+                let pending = self.pending.iter().filter(|row| class.admits(*row) && !self.held.contains(*row));
+                rows.extend(pending.take(left));
+            }
+            _ => {}
+        }
+        rows
+    }
+
+    /// Rows that could be claimed at `now` if every limit allowed.
+    pub fn ready_count(&self, now: Timestamp, class: ClassFilter<'_>) -> u64 {
+        let second = now.0.div_euclid(1_000);
+        let due = self.due.range(..=second).map(|(_, rows)| rows);
+        match class {
+            ClassFilter::Any => due.map(RoaringBitmap::len).sum::<u64>() + self.pending.len() - self.held.len(),
+            ClassFilter::Only(class) => {
+                let free = class.intersection_len(&self.pending) - class.intersection_len(&self.held);
+                due.map(|rows| rows.intersection_len(class)).sum::<u64>() + free
+            }
+            ClassFilter::NoneOf(classes) => {
+                let outside =
+                    |rows: &RoaringBitmap| rows.len() - classes.iter().map(|c| c.intersection_len(rows)).sum::<u64>();
+                due.map(outside).sum::<u64>() + outside(&self.pending) - outside(&self.held)
+            }
+        }
+    }
+
+    /// The second at which the next deferred row is due.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.due.keys().next().map(|second| Timestamp(second.saturating_mul(1_000)))
+    }
+
+    /// How often a row was deferred.
+    pub fn deferral_count(&self, row: u32) -> usize {
+        self.deferrals.iter().take_while(|rows| rows.contains(row)).count()
+    }
+}
+
+/// Which rows a grant is for. Classes are disjoint.
+#[derive(Clone, Copy, Debug)]
+pub enum ClassFilter<'a> {
+    Any,
+    Only(&'a RoaringBitmap),
+    NoneOf(&'a [RoaringBitmap]),
+}
+
+impl ClassFilter<'_> {
+    fn admits(&self, row: u32) -> bool {
+        match self {
+            ClassFilter::Any => true,
+            ClassFilter::Only(class) => class.contains(row),
+            ClassFilter::NoneOf(classes) => classes.iter().all(|class| !class.contains(row)),
+        }
+    }
+}
+
+/// Adds one to the count of each row, kept as a stack of sets.
+fn count_again(levels: &mut Vec<RoaringBitmap>, rows: &RoaringBitmap) {
+    let mut carry = rows.clone();
+    for level in levels.iter_mut() {
+        let next = &carry & &*level;
+        *level |= &carry;
+        carry = next;
+        if carry.is_empty() {
+            return;
+        }
+    }
+    levels.push(carry);
+}

@@ -1,0 +1,292 @@
+//! Facts: what the journal remembers, in the past tense.
+//!
+//! The encoding is rmp-serde of [`Fact`]; a variant or field is only ever added, never changed in meaning. `kind` repeats
+//! the variant in the frame's header, so that tools can tell frames apart without decoding them.
+
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::flow::Graph;
+use crate::ids::{AddressHash, BatchId, CampaignId, Channel, DeliveryId, ImportId, MessageId, RunId};
+use crate::ledger::consent::ConsentStatus;
+use crate::ledger::delivery::Mode;
+use crate::ledger::outcome::RejectClass;
+use crate::ledger::rows::{Positions, RowSet};
+use crate::ledger::run::RunState;
+use crate::ledger::suppression::SuppressReason;
+use crate::ledger::tracking::Tracked;
+use crate::segments::skip::SkipReason;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Fact {
+    ConsentChanged(ConsentChanged),
+    Suppressed(Suppressed),
+    Unsuppressed(Unsuppressed),
+    ListCreated {
+        name: String,
+        source: String,
+        at: Timestamp,
+        /// Its first contacts.
+        #[serde(default)]
+        rows: RowSet,
+    },
+    ListDeleted {
+        name: String,
+    },
+    ListChanged {
+        name: String,
+        added: RowSet,
+        removed: RowSet,
+    },
+    ImportChunk(ImportChunk),
+    SegmentSaved {
+        name: String,
+        text: String,
+        at: Timestamp,
+    },
+    SegmentDeleted {
+        name: String,
+    },
+    ContactsErased {
+        rows: RowSet,
+    },
+    CampaignSaved {
+        campaign: CampaignId,
+        spec: String,
+        at: Timestamp,
+    },
+    CampaignArchived {
+        campaign: CampaignId,
+        at: Timestamp,
+    },
+    CampaignDeleted {
+        campaign: CampaignId,
+    },
+    RunStarted(Box<RunStarted>),
+    RunMoved {
+        run: RunId,
+        to: RunState,
+        reason: String,
+        at: Timestamp,
+    },
+    Claimed(Claimed),
+    Settled(Settled),
+    Returned(Returned),
+    /// pending · deferred → skipped.
+    Skipped {
+        delivery: DeliveryId,
+        reason: SkipReason,
+        rows: RowSet,
+        at: Timestamp,
+    },
+    /// deferred → rejected(retry_deadline).
+    GivenUp {
+        delivery: DeliveryId,
+        rows: RowSet,
+        at: Timestamp,
+    },
+    /// unknown → pending (`resend`) · accepted, by an operator.
+    UnknownSettled {
+        delivery: DeliveryId,
+        rows: RowSet,
+        resend: bool,
+        at: Timestamp,
+    },
+    Tracked(Tracked),
+    Unsubscribed(Unsubscribed),
+}
+
+impl Fact {
+    /// The number of the variant, part of the on-disk format.
+    pub fn kind(&self) -> u8 {
+        match self {
+            Fact::ConsentChanged(_) => 1,
+            Fact::Suppressed(_) => 2,
+            Fact::Unsuppressed(_) => 3,
+            Fact::ListCreated { .. } => 4,
+            Fact::ListDeleted { .. } => 5,
+            Fact::ListChanged { .. } => 6,
+            Fact::ImportChunk(_) => 7,
+            Fact::SegmentSaved { .. } => 8,
+            Fact::SegmentDeleted { .. } => 9,
+            Fact::ContactsErased { .. } => 10,
+            Fact::CampaignSaved { .. } => 11,
+            Fact::CampaignArchived { .. } => 12,
+            Fact::CampaignDeleted { .. } => 13,
+            Fact::RunStarted(_) => 14,
+            Fact::RunMoved { .. } => 15,
+            Fact::Claimed(_) => 16,
+            Fact::Settled(_) => 17,
+            Fact::Returned(_) => 18,
+            Fact::Skipped { .. } => 19,
+            Fact::GivenUp { .. } => 20,
+            Fact::UnknownSettled { .. } => 21,
+            Fact::Tracked(_) => 22,
+            Fact::Unsubscribed(_) => 23,
+        }
+    }
+
+    pub fn encode(&self) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+        rmp_serde::to_vec(self)
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Fact, rmp_serde::decode::Error> {
+        rmp_serde::from_slice(bytes)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConsentChanged {
+    pub channel: Channel,
+    pub topic: String,
+    pub status: ConsentStatus,
+    pub rows: RowSet,
+    pub source: String,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Suppressed {
+    /// One channel, or all of them.
+    pub channel: Option<Channel>,
+    pub reason: SuppressReason,
+    pub rows: RowSet,
+    pub addresses: Vec<AddressHash>,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unsuppressed {
+    pub channel: Option<Channel>,
+    pub rows: RowSet,
+    pub addresses: Vec<AddressHash>,
+    pub at: Timestamp,
+    /// One reason, or all of them; entries by address have one.
+    #[serde(default)]
+    pub reason: Option<SuppressReason>,
+}
+
+/// One chunk of an import: the list it fills and the consent it gives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImportChunk {
+    pub import: ImportId,
+    pub chunk: u32,
+    pub rows: RowSet,
+    pub list: Option<String>,
+    pub subscribe: Vec<(Channel, String)>,
+    /// Rows that the file itself marks as unsubscribed.
+    pub unsubscribed: RowSet,
+    /// Whether *subscribed* may replace *unsubscribed*.
+    pub resubscribe: bool,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunStarted {
+    pub run: RunId,
+    pub campaign: CampaignId,
+    /// Version of the campaign's spec that this run executes.
+    pub version: u32,
+    pub graph: Graph,
+    pub deliveries: Vec<DeliveryEntered>,
+    pub at: Timestamp,
+}
+
+/// A delivery entered whole at the start of its run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryEntered {
+    pub channel: Channel,
+    pub topic: String,
+    pub connector: String,
+    pub mode: Mode,
+    pub audience: RowSet,
+    pub skipped: Vec<(SkipReason, RoaringBitmap)>,
+}
+
+/// These rows are about to be handed over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Claimed {
+    pub batch: BatchId,
+    pub delivery: DeliveryId,
+    pub connector: String,
+    pub message: MessageId,
+    pub rows: RoaringBitmap,
+    pub positions: Positions,
+    pub at: Timestamp,
+}
+
+/// Outcomes of some rows of a batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settled {
+    pub batch: BatchId,
+    pub delivery: DeliveryId,
+    pub accepted: RoaringBitmap,
+    pub rejected: Vec<(RejectClass, RoaringBitmap)>,
+    /// By the second from which the rows may be claimed again.
+    pub deferred: Vec<(i64, RoaringBitmap)>,
+    pub skipped: Vec<(SkipReason, RoaringBitmap)>,
+    pub unknown: RoaringBitmap,
+    pub samples: Vec<Sample>,
+    pub at: Timestamp,
+}
+
+impl Settled {
+    pub fn new(batch: BatchId, delivery: DeliveryId, at: Timestamp) -> Settled {
+        Settled {
+            batch,
+            delivery,
+            accepted: RoaringBitmap::new(),
+            rejected: Vec::new(),
+            deferred: Vec::new(),
+            skipped: Vec::new(),
+            unknown: RoaringBitmap::new(),
+            samples: Vec::new(),
+            at,
+        }
+    }
+
+    /// The union of all outcomes, and the sum of their sizes; they differ if a row has two outcomes.
+    pub fn all_rows(&self) -> (RoaringBitmap, u64) {
+        let mut rows = &self.accepted | &self.unknown;
+        let mut total = self.accepted.len() + self.unknown.len();
+        let others = self.rejected.iter().map(|(_, r)| r);
+        let others = others.chain(self.deferred.iter().map(|(_, r)| r)).chain(self.skipped.iter().map(|(_, r)| r));
+        for set in others {
+            total += set.len();
+            rows |= set;
+        }
+        (rows, total)
+    }
+}
+
+/// A reply or error text kept for the report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// `rejected:hard_bounce`, `deferred`, `skipped:render_failed`, …
+    pub label: String,
+    pub row: u32,
+    pub text: String,
+}
+
+/// Claimed rows that were provably not handed over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Returned {
+    pub batch: BatchId,
+    pub delivery: DeliveryId,
+    pub rows: RoaringBitmap,
+    pub at: Timestamp,
+}
+
+/// A recipient's opt-out through a link of a message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unsubscribed {
+    pub run: RunId,
+    /// The message whose link was used.
+    pub message: MessageId,
+    pub rows: RowSet,
+    pub channel: Channel,
+    pub topic: String,
+    pub source: String,
+    pub at: Timestamp,
+}

@@ -1,0 +1,299 @@
+//! The state: the fold of all facts.
+//!
+//! [`State::apply`] is the only way to change it. What is derived (who may be sent to, what is due) is asked of it and not
+//! stored beside it.
+
+use std::collections::BTreeMap;
+
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::ids::{BatchId, CampaignId, DeliveryId, ImportId, RunId};
+use crate::ledger::Violation;
+use crate::ledger::batch::BootId;
+use crate::ledger::consent::{Consent, ConsentStatus};
+use crate::ledger::delivery::Delivery;
+use crate::ledger::facts::{Fact, ImportChunk, RunStarted, Settled, Unsubscribed};
+use crate::ledger::run::{Run, RunState};
+use crate::ledger::suppression::{Entry, Suppression};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub consent: Consent,
+    pub suppression: Suppression,
+    pub lists: BTreeMap<String, List>,
+    pub segments: BTreeMap<String, SavedSegment>,
+    /// By import: chunks whose fact is applied.
+    pub imports: BTreeMap<ImportId, u32>,
+    pub campaigns: BTreeMap<CampaignId, Campaign>,
+    pub runs: BTreeMap<RunId, Run>,
+    pub next_campaign: u32,
+    pub next_run: u32,
+    pub next_batch: u64,
+    #[serde(default)]
+    pub next_list: u32,
+    #[serde(default)]
+    pub next_segment: u32,
+    /// Rows of the base that were erased. Rows are never used again, so a later fact that names one (an import's chunk
+    /// that was under way) means nobody; and the store is held against this set at start.
+    #[serde(default)]
+    pub erased: RoaringBitmap,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct List {
+    pub rows: RoaringBitmap,
+    pub source: String,
+    pub created_at: Timestamp,
+    /// Never given to another list.
+    #[serde(default)]
+    pub id: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedSegment {
+    pub text: String,
+    pub saved_at: Timestamp,
+    #[serde(default)]
+    pub created_at: Timestamp,
+    /// Never given to another segment.
+    #[serde(default)]
+    pub id: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Campaign {
+    /// The newest version, and every older one that a run executes, as canonical JSON.
+    pub versions: BTreeMap<u32, String>,
+    pub archived: bool,
+    pub created_at: Timestamp,
+    pub saved_at: Timestamp,
+}
+
+impl Campaign {
+    pub fn newest(&self) -> Option<(u32, &str)> {
+        self.versions.last_key_value().map(|(version, spec)| (*version, spec.as_str()))
+    }
+}
+
+impl State {
+    pub fn delivery(&self, id: DeliveryId) -> Result<&Delivery, Violation> {
+        let run = self.runs.get(&id.run).ok_or(Violation::NoRun { run: id.run })?;
+        run.delivery(id.index).ok_or(Violation::NoDelivery { delivery: id })
+    }
+
+    fn delivery_mut(&mut self, id: DeliveryId) -> Result<&mut Delivery, Violation> {
+        let run = self.runs.get_mut(&id.run).ok_or(Violation::NoRun { run: id.run })?;
+        run.deliveries.get_mut(usize::from(id.index)).ok_or(Violation::NoDelivery { delivery: id })
+    }
+
+    /// The run of a campaign that started last.
+    pub fn latest_run(&self, campaign: CampaignId) -> Option<&Run> {
+        self.runs.values().rev().find(|run| run.campaign == campaign)
+    }
+
+    /// Applies one fact. `boot` is the kernel boot under which its frame was written. On an error nothing has changed.
+    pub fn apply(&mut self, fact: &Fact, boot: BootId) -> Result<(), Violation> {
+        match fact {
+            Fact::Claimed(claimed) => {
+                self.delivery_mut(claimed.delivery)?.claim(claimed, boot)?;
+                self.next_batch = self.next_batch.max(claimed.batch.0 + 1);
+                Ok(())
+            }
+            Fact::Settled(settled) => self.apply_settled(settled),
+            Fact::Returned(returned) => self.delivery_mut(returned.delivery)?.take_back(returned),
+            Fact::Skipped { delivery, reason, rows, .. } => {
+                self.delivery_mut(*delivery)?.skip(*reason, &rows.rows)?;
+                self.leave_sends(*delivery, &rows.rows)
+            }
+            Fact::GivenUp { delivery, rows, .. } => {
+                self.delivery_mut(*delivery)?.give_up(&rows.rows)?;
+                self.leave_sends(*delivery, &rows.rows)
+            }
+            Fact::UnknownSettled { delivery, rows, resend, .. } => {
+                self.delivery_mut(*delivery)?.settle_unknown(&rows.rows, *resend)
+            }
+            Fact::RunStarted(started) => self.apply_run_started(started),
+            Fact::RunMoved { run, to, reason, at } => self.apply_run_moved(*run, *to, reason, *at),
+            Fact::Tracked(tracked) => {
+                let run = self.runs.get_mut(&tracked.run).ok_or(Violation::NoRun { run: tracked.run })?;
+                run.messages.entry(tracked.message).or_default().add(tracked);
+                Ok(())
+            }
+            Fact::Unsubscribed(fact) => self.apply_unsubscribed(fact),
+            other => {
+                self.apply_base(other);
+                Ok(())
+            }
+        }
+    }
+
+    /// Facts about the base: they always fit.
+    fn apply_base(&mut self, fact: &Fact) {
+        match fact {
+            Fact::ConsentChanged(c) => {
+                let rows = &c.rows.rows - &self.erased;
+                self.consent.set(c.channel, &c.topic, c.status, &rows);
+            }
+            Fact::Suppressed(s) => {
+                self.suppression.add_rows(s.channel, s.reason, &(&s.rows.rows - &self.erased), s.at);
+                for address in &s.addresses {
+                    self.suppression.add_address(s.channel, *address, Entry { reason: s.reason, at: s.at });
+                }
+            }
+            Fact::Unsuppressed(u) => self.suppression.remove(u.channel, u.reason, &u.rows.rows, &u.addresses),
+            Fact::ListCreated { name, source, at, rows } => {
+                let rows = &rows.rows - &self.erased;
+                self.list_or_new(name, source, *at).rows |= rows;
+            }
+            Fact::ListDeleted { name } => {
+                self.lists.remove(name);
+            }
+            Fact::ListChanged { name, added, removed } => {
+                if let Some(list) = self.lists.get_mut(name) {
+                    list.rows |= &added.rows - &self.erased;
+                    list.rows -= &removed.rows;
+                }
+            }
+            Fact::ImportChunk(chunk) => self.apply_import_chunk(chunk),
+            Fact::SegmentSaved { name, text, at } => self.apply_segment_saved(name, text, *at),
+            Fact::SegmentDeleted { name } => {
+                self.segments.remove(name);
+            }
+            Fact::ContactsErased { rows } => self.apply_erased(&rows.rows),
+            Fact::CampaignSaved { campaign, spec, at } => self.apply_campaign_saved(*campaign, spec, *at),
+            Fact::CampaignArchived { campaign, .. } => {
+                if let Some(campaign) = self.campaigns.get_mut(campaign) {
+                    campaign.archived = true;
+                }
+            }
+            Fact::CampaignDeleted { campaign } => {
+                self.campaigns.remove(campaign);
+            }
+            _ => {}
+        }
+    }
+
+    fn apply_import_chunk(&mut self, chunk: &ImportChunk) {
+        let next = self.imports.entry(chunk.import).or_default();
+        if chunk.chunk < *next {
+            return;
+        }
+        *next = chunk.chunk + 1;
+        let rows = &chunk.rows.rows - &self.erased;
+        let unsubscribed = &chunk.unsubscribed.rows - &self.erased;
+        let subscribing = &rows - &unsubscribed;
+        if let Some(name) = &chunk.list {
+            self.list_or_new(name, &chunk.import.to_string(), chunk.at).rows |= rows;
+        }
+        for (channel, topic) in &chunk.subscribe {
+            self.consent.subscribe_imported(*channel, topic, &subscribing, chunk.resubscribe);
+            self.consent.set(*channel, topic, ConsentStatus::Unsubscribed, &unsubscribed);
+        }
+    }
+
+    fn list_or_new(&mut self, name: &str, source: &str, at: Timestamp) -> &mut List {
+        let next = &mut self.next_list;
+        self.lists.entry(name.to_owned()).or_insert_with(|| {
+            *next = (*next).max(1);
+            let id = *next;
+            *next += 1;
+            List { rows: RoaringBitmap::new(), source: source.to_owned(), created_at: at, id }
+        })
+    }
+
+    fn apply_segment_saved(&mut self, name: &str, text: &str, at: Timestamp) {
+        if let Some(segment) = self.segments.get_mut(name) {
+            segment.text = text.to_owned();
+            segment.saved_at = at;
+            return;
+        }
+        let id = self.next_segment.max(1);
+        self.next_segment = id + 1;
+        self.segments.insert(name.to_owned(), SavedSegment { text: text.to_owned(), saved_at: at, created_at: at, id });
+    }
+
+    fn apply_erased(&mut self, rows: &RoaringBitmap) {
+        self.erased |= rows;
+        self.consent.erase(rows);
+        self.suppression.erase(rows);
+        for list in self.lists.values_mut() {
+            list.rows -= rows;
+        }
+        // Replies of relays quote addresses.
+        for samples in self.runs.values_mut().flat_map(|run| run.samples.values_mut()) {
+            samples.retain(|sample| !rows.contains(sample.row));
+        }
+    }
+
+    fn apply_campaign_saved(&mut self, id: CampaignId, spec: &str, at: Timestamp) {
+        self.next_campaign = self.next_campaign.max(id.0 + 1);
+        let used: Vec<u32> = self.runs.values().filter(|r| r.campaign == id).map(|r| r.version).collect();
+        let new = || Campaign { versions: BTreeMap::new(), archived: false, created_at: at, saved_at: at };
+        let campaign = self.campaigns.entry(id).or_insert_with(new);
+        let version = campaign.newest().map_or(1, |(newest, _)| newest + 1);
+        campaign.versions.retain(|version, _| used.contains(version));
+        campaign.versions.insert(version, spec.to_owned());
+        campaign.saved_at = at;
+    }
+
+    fn apply_run_started(&mut self, fact: &RunStarted) -> Result<(), Violation> {
+        if self.runs.contains_key(&fact.run) {
+            return Err(Violation::RunExists { run: fact.run });
+        }
+        let campaign = self.campaigns.get(&fact.campaign);
+        if !campaign.is_some_and(|c| c.versions.contains_key(&fact.version)) {
+            return Err(Violation::NoCampaign { campaign: fact.campaign });
+        }
+        let run = Run::start(fact)?;
+        self.next_run = self.next_run.max(fact.run.0 + 1);
+        self.runs.insert(fact.run, run);
+        Ok(())
+    }
+
+    fn apply_run_moved(&mut self, id: RunId, to: RunState, reason: &str, at: Timestamp) -> Result<(), Violation> {
+        let run = self.runs.get_mut(&id).ok_or(Violation::NoRun { run: id })?;
+        run.state = to;
+        run.reason = reason.to_owned();
+        run.ended_at = if to.is_live() { None } else { Some(at) };
+        Ok(())
+    }
+
+    fn apply_settled(&mut self, fact: &Settled) -> Result<(), Violation> {
+        let delivery = self.delivery_mut(fact.delivery)?;
+        delivery.settle(fact)?;
+        let (mut leaving, _) = fact.all_rows();
+        leaving -= &delivery.pending;
+        leaving -= &delivery.deferred;
+        self.leave_sends(fact.delivery, &leaving)?;
+        if let Some(run) = self.runs.get_mut(&fact.delivery.run) {
+            run.keep_samples(&fact.samples);
+        }
+        Ok(())
+    }
+
+    fn leave_sends(&mut self, delivery: DeliveryId, rows: &RoaringBitmap) -> Result<(), Violation> {
+        let run = self.runs.get_mut(&delivery.run).ok_or(Violation::NoRun { run: delivery.run })?;
+        run.leave_sends(usize::from(delivery.index), rows)
+    }
+
+    fn apply_unsubscribed(&mut self, fact: &Unsubscribed) -> Result<(), Violation> {
+        let rows = &fact.rows.rows - &self.erased;
+        self.consent.set(fact.channel, &fact.topic, ConsentStatus::Unsubscribed, &rows);
+        let run = self.runs.get_mut(&fact.run).ok_or(Violation::NoRun { run: fact.run })?;
+        run.messages.entry(fact.message).or_default().unsubscribed |= &fact.rows.rows;
+        Ok(())
+    }
+
+    /// Full check of every delivery (LG-3).
+    pub fn check(&self) -> Result<(), Violation> {
+        self.runs.values().flat_map(|run| &run.deliveries).try_for_each(Delivery::check)
+    }
+
+    /// Claims that no frame has fully ended.
+    pub fn open_batches(&self) -> impl Iterator<Item = (DeliveryId, BatchId)> {
+        let deliveries = self.runs.values().flat_map(|run| &run.deliveries);
+        deliveries.flat_map(|delivery| delivery.batches.keys().map(|batch| (delivery.id, *batch)))
+    }
+}

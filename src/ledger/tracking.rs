@@ -1,0 +1,148 @@
+//! What came back on a run: opens and clicks as bitmaps and totals, kept apart by class.
+//!
+//! Invariants: TR-1 a row is in the set of the best class that it earned (human over suspect over machine) once per kind;
+//! uniques are those bitmaps' sizes, so replaying a fact changes totals only, and every fact is applied once; TR-2 in
+//! aggregate-only mode there are totals and no rows.
+
+use std::collections::BTreeMap;
+
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::ids::{MessageId, RunId};
+
+/// How sure we are that a person did it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventClass {
+    Human,
+    Suspect,
+    Machine,
+}
+
+impl EventClass {
+    pub const ALL: [EventClass; 3] = [EventClass::Human, EventClass::Suspect, EventClass::Machine];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            EventClass::Human => "human",
+            EventClass::Suspect => "suspect",
+            EventClass::Machine => "machine",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrackedKind {
+    Opened,
+    Clicked { link: u16 },
+}
+
+/// Some opens or clicks of one kind and class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tracked {
+    pub run: RunId,
+    pub message: MessageId,
+    pub kind: TrackedKind,
+    pub class: EventClass,
+    /// Empty in aggregate-only mode.
+    pub rows: RoaringBitmap,
+    pub total: u64,
+    /// Set when earlier events turn out to be of another class: they leave this one.
+    pub was: Option<EventClass>,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EventSets {
+    pub rows: BTreeMap<EventClass, RoaringBitmap>,
+    pub totals: BTreeMap<EventClass, u64>,
+}
+
+impl EventSets {
+    fn add(&mut self, class: EventClass, rows: &RoaringBitmap, total: u64) {
+        *self.totals.entry(class).or_default() += total;
+        let mut new = rows.clone();
+        for (present, set) in &mut self.rows {
+            if *present <= class {
+                new -= &*set;
+            } else {
+                *set -= rows;
+            }
+        }
+        if !new.is_empty() {
+            *self.rows.entry(class).or_default() |= new;
+        }
+    }
+
+    /// Moves earlier events from one class to another.
+    fn reclassify(&mut self, was: EventClass, class: EventClass, rows: &RoaringBitmap, total: u64) {
+        if let Some(set) = self.rows.get_mut(&was) {
+            *set -= rows;
+        }
+        if let Some(count) = self.totals.get_mut(&was) {
+            *count = count.saturating_sub(total);
+        }
+        self.add(class, rows, total);
+    }
+
+    fn take(&mut self, fact: &Tracked) {
+        match fact.was {
+            Some(was) => self.reclassify(was, fact.class, &fact.rows, fact.total),
+            None => self.add(fact.class, &fact.rows, fact.total),
+        }
+    }
+
+    pub fn unique(&self, class: EventClass) -> u64 {
+        self.rows.get(&class).map_or(0, RoaringBitmap::len)
+    }
+
+    pub fn total(&self, class: EventClass) -> u64 {
+        self.totals.get(&class).copied().unwrap_or(0)
+    }
+
+    /// Rows of every class.
+    pub fn any(&self) -> RoaringBitmap {
+        self.rows.values().fold(RoaringBitmap::new(), |all, rows| all | rows)
+    }
+}
+
+/// Everything that came back on one message of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MessageTracking {
+    pub opened: EventSets,
+    pub clicked: EventSets,
+    pub links: BTreeMap<u16, EventSets>,
+    pub unsubscribed: RoaringBitmap,
+}
+
+impl MessageTracking {
+    pub fn add(&mut self, fact: &Tracked) {
+        match fact.kind {
+            TrackedKind::Opened => self.opened.take(fact),
+            TrackedKind::Clicked { link } => {
+                self.clicked.take(fact);
+                self.links.entry(link).or_default().take(fact);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_counts_once_in_its_best_class_and_totals_count_all() {
+        let mut sets = EventSets::default();
+        sets.add(EventClass::Machine, &RoaringBitmap::from_iter([1, 2]), 2);
+        sets.add(EventClass::Human, &RoaringBitmap::from_iter([2, 3]), 2);
+        sets.add(EventClass::Suspect, &RoaringBitmap::from_iter([2, 1]), 2);
+        assert_eq!(sets.unique(EventClass::Human), 2, "2 was promoted, 3 is new");
+        assert_eq!(sets.unique(EventClass::Suspect), 1, "1 was promoted, 2 stays human");
+        assert_eq!(sets.unique(EventClass::Machine), 0, "none is left");
+        assert_eq!(sets.total(EventClass::Machine), 2, "totals keep their class");
+    }
+}

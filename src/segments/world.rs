@@ -1,0 +1,45 @@
+//! What an expression is evaluated in: the indices, and what is known of lists, segments, consent and time.
+//!
+//! Owns no state. Invariants, kept by who implements it: WO-1 all answers are of one moment; WO-2 `now` does not move
+//! during an evaluation.
+
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use roaring::RoaringBitmap;
+
+use crate::clock::Timestamp;
+use crate::contacts::{AttributeSets, ContactsError, Schema};
+use crate::ids::Channel;
+use crate::segments::expression::Expression;
+
+/// What rows are meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// The contact base.
+    #[default]
+    Base,
+    /// One uploaded file: its columns only; lists and segments do not reach it.
+    OneShot,
+}
+
+pub trait World {
+    fn sets(&self) -> &dyn AttributeSets;
+    fn schema(&self) -> &Schema;
+    fn now(&self) -> Timestamp;
+    /// In whose days an expression counts that names no zone.
+    fn zone(&self) -> &TimeZone;
+    fn scope(&self) -> Scope {
+        Scope::Base
+    }
+    /// The members of a list; `None` if there is no such list.
+    fn list(&self, name: &str) -> Result<Option<Arc<RoaringBitmap>>, ContactsError>;
+    /// The expression of a stored segment; `None` if there is no such segment.
+    fn segment(&self, name: &str) -> Option<Arc<Expression>>;
+    /// Contacts with a consent for the topic; an unknown topic has none.
+    fn subscribed(&self, channel: Channel, topic: &str) -> Arc<RoaringBitmap>;
+    /// Contacts who withdrew their consent for the topic.
+    fn unsubscribed(&self, channel: Channel, topic: &str) -> Arc<RoaringBitmap>;
+    /// Contacts suppressed everywhere, and with a channel also those suppressed on it; by contact or by address.
+    fn suppressed(&self, channel: Option<Channel>) -> Arc<RoaringBitmap>;
+}

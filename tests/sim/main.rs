@@ -1,0 +1,14 @@
+//! Simulation: the pure core in virtual time, with seeded plans of faults.
+//!
+//! - [`rng`]: the source of chance, one stream a purpose.
+//! - [`plan`]: virtual time, the queue of events, plans of faults.
+//! - [`world`], [`delivery`]: a process around the real core, and one delivery through all that can happen to it.
+//! - [`seeds`]: runs a scenario over many seeds and says how to replay the one that failed.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
+
+mod delivery;
+mod plan;
+mod rng;
+mod seeds;
+mod world;
