@@ -83,9 +83,9 @@ pub async fn observe(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
-    let original = request.request().clone();
-    let answered = next.call(request).await.map(ServiceResponse::map_into_boxed_body);
-    let mut answered = answered.unwrap_or_else(|_| ServiceResponse::new(original.clone(), pages::not_found()));
+    let method = request.method().clone();
+    // no clone of the request may be alive while it is routed: actix-web changes it in place
+    let mut answered = next.call(request).await.map(ServiceResponse::map_into_boxed_body)?;
     let headers = answered.headers_mut();
     headers.insert(
         header::CACHE_CONTROL,
@@ -100,8 +100,8 @@ pub async fn observe(
         header::HeaderName::from_static("x-robots-tag"),
         header::HeaderValue::from_static("noindex, nofollow"),
     );
-    let route = original.match_pattern().unwrap_or_else(|| "none".to_owned());
-    count("public", &route, original.method(), answered.status(), started);
+    let route = answered.request().match_pattern().unwrap_or_else(|| "none".to_owned());
+    count("public", &route, &method, answered.status(), started);
     Ok(answered)
 }
 
