@@ -106,6 +106,15 @@ pub const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Entries of one page of a list.
 pub const PAGE_MAX: usize = 1_000;
 
-const _: () = assert!(CLAIM_AHEAD.as_millis() < CLAIM_MAX.as_millis(), "a paced claim must be marked before it is taken back");
-const _: () = assert!(BATCHES_AHEAD < CREDITS_BATCHES_DEFAULT, "credits must outlast what is claimed ahead");
-const _: () = assert!((FRAME_BYTES_MAX as u64) < SEGMENT_BYTES, "a frame must fit in a segment");
+const _: () = assert!(
+    CLAIM_AHEAD.as_millis() < CLAIM_MAX.as_millis(),
+    "a paced claim must be marked before it is taken back"
+);
+const _: () = assert!(
+    BATCHES_AHEAD < CREDITS_BATCHES_DEFAULT,
+    "credits must outlast what is claimed ahead"
+);
+const _: () = assert!(
+    (FRAME_BYTES_MAX as u64) < SEGMENT_BYTES,
+    "a frame must fit in a segment"
+);
