@@ -298,13 +298,21 @@ impl Check<'_> {
     }
 }
 
-/// Asks the environment for a password.
+/// The password from the file or from the environment; it and the user's name need each other.
 fn password(
     connector: &str,
+    has_user: bool,
     password: Option<Secret>,
     password_env: Option<String>,
 ) -> Result<Option<Secret>, ConnectorError> {
+    let together = |key, other| ConnectorError::Together {
+        connector: connector.to_owned(),
+        key,
+        other,
+    };
     match (password, password_env) {
+        (None, None) if has_user => Err(together("username", "password")),
+        (Some(_), _) | (_, Some(_)) if !has_user => Err(together("password", "username")),
         (given, None) => Ok(given),
         (Some(_), Some(_)) => Err(ConnectorError::Range {
             connector: connector.to_owned(),
@@ -341,19 +349,7 @@ impl Smtp {
                 host,
             });
         }
-        let password = password(&self.name, self.password, self.password_env)?;
-        if self.username.is_some() != password.is_some() {
-            let (key, other) = if password.is_some() {
-                ("password", "username")
-            } else {
-                ("username", "password")
-            };
-            return Err(ConnectorError::Together {
-                connector: self.name,
-                key,
-                other,
-            });
-        }
+        let password = password(&self.name, self.username.is_some(), self.password, self.password_env)?;
         let port = self.port.unwrap_or(match self.tls {
             TlsMode::Starttls => 587,
             TlsMode::Implicit => 465,

@@ -102,7 +102,7 @@ fn refusals_name_connector_and_key() {
         ("domains = [{ domain = \"x.test\" }, { domain = \"X.test\" }]", "twice"),
         ("helo_name = \"a b\"", "helo_name"),
         (
-            "password_env = \"ESTAFETTE_TEST_UNSET_VARIABLE\"",
+            "username = \"u\"\npassword_env = \"ESTAFETTE_TEST_UNSET_VARIABLE\"",
             "ESTAFETTE_TEST_UNSET_VARIABLE",
         ),
     ] {
