@@ -267,6 +267,11 @@ impl Session {
         (Some(expect), step)
     }
 
+    /// The refusal of an envelope whose group was not answered to its end.
+    pub fn take_refusal(&mut self, slot: SlotId) -> Option<Ruling> {
+        self.refusals[slot].take()
+    }
+
     fn accepted(&self, slot: Option<SlotId>) -> Step {
         match slot {
             Some(slot) if !self.pipelining => Step::Next(slot),
