@@ -4,7 +4,12 @@
 //! imports that many rows once into an empty base and prints rate, CPU time and memory, and once more as upserts of
 //! changed rows. The file has ten columns, four of them indexed: country, age, last_login, tags.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a bench may stop and print")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench may stop and print"
+)]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -25,7 +30,8 @@ const TAGS: [&str; 5] = ["vip", "new|trial", "vip|beta", "", "churned"];
 /// Writes `rows` rows; `turn` changes some values, so that a second file updates what a first one brought.
 fn write_file(path: &Path, rows: usize, turn: usize) {
     let mut out = std::io::BufWriter::with_capacity(1 << 20, std::fs::File::create(path).unwrap());
-    out.write_all(b"key,email,first_name,last_name,city,country,age,last_login,tags,loyalty_number\n").unwrap();
+    out.write_all(b"key,email,first_name,last_name,city,country,age,last_login,tags,loyalty_number\n")
+        .unwrap();
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     for i in 0..rows {
         state ^= state << 13;
@@ -53,8 +59,15 @@ fn write_file(path: &Path, rows: usize, turn: usize) {
 }
 
 fn spec(import: u32) -> ImportSpec {
-    let index = |kind, index| NewAttribute { kind, index: Some(index) };
-    let mut spec = ImportSpec { import: ImportId(import), now: Timestamp(1_790_000_000_000 + i64::from(import)), ..ImportSpec::default() };
+    let index = |kind, index| NewAttribute {
+        kind,
+        index: Some(index),
+    };
+    let mut spec = ImportSpec {
+        import: ImportId(import),
+        now: Timestamp(1_790_000_000_000 + i64::from(import)),
+        ..ImportSpec::default()
+    };
     for (name, new) in [
         ("first_name", index(AttributeType::Text, IndexKind::None)),
         ("last_name", index(AttributeType::Text, IndexKind::None)),
@@ -82,7 +95,10 @@ fn import(store: &Store, number: u32, file: &Path) -> Progress {
 }
 
 fn read_bare(file: &Path) -> u64 {
-    let mut reader = csv::ReaderBuilder::new().buffer_capacity(1 << 17).from_path(file).unwrap();
+    let mut reader = csv::ReaderBuilder::new()
+        .buffer_capacity(1 << 17)
+        .from_path(file)
+        .unwrap();
     let mut record = csv::ByteRecord::new();
     let mut rows = 0;
     while reader.read_byte_record(&mut record).unwrap() {
@@ -95,7 +111,12 @@ fn read_bare(file: &Path) -> u64 {
 fn usage() -> (Duration, u64, u64) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     // Fields 14 and 15 of proc(5); the first two are cut off.
-    let ticks = |at: usize| stat.rsplit(") ").next().and_then(|s| s.split(' ').nth(at)?.parse::<u64>().ok()).unwrap_or(0);
+    let ticks = |at: usize| {
+        stat.rsplit(") ")
+            .next()
+            .and_then(|s| s.split(' ').nth(at)?.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
     let cpu = Duration::from_millis((ticks(11) + ticks(12)) * 10);
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let field = |name: &str| {
@@ -116,8 +137,17 @@ fn once(rows: usize) {
     let bare = begin.elapsed();
     assert_eq!(read, rows as u64, "all rows");
     println!("csv crate alone     {:>9.0} rows/s", rows as f64 / bare.as_secs_f64());
-    let turns = std::env::var("IMPORT_TURNS").ok().and_then(|t| t.parse().ok()).unwrap_or(2);
-    for (number, file, what) in [(1, &first, "into an empty base"), (2, &second, "as upserts, all changed")].into_iter().take(turns) {
+    let turns = std::env::var("IMPORT_TURNS")
+        .ok()
+        .and_then(|t| t.parse().ok())
+        .unwrap_or(2);
+    for (number, file, what) in [
+        (1, &first, "into an empty base"),
+        (2, &second, "as upserts, all changed"),
+    ]
+    .into_iter()
+    .take(turns)
+    {
         let cpu = usage().0;
         let begin = Instant::now();
         let progress = import(&store, number, file);
@@ -132,7 +162,31 @@ fn once(rows: usize) {
             progress.updated,
         );
     }
-    println!("store {} MiB on disk, file {} MiB", store.disk_bytes().unwrap() >> 20, std::fs::metadata(&first).unwrap().len() >> 20);
+    for (what, stride) in [("every row", 1), ("every third row", 3)] {
+        let wanted: Vec<u32> = (0..u32::try_from(rows).unwrap()).step_by(stride).collect();
+        let mut bytes = 0;
+        let begin = Instant::now();
+        // As a lane reads: one transaction and cursor per 20 rows.
+        for chunk in wanted.chunks(estafette::limits::LANE_CHUNK_ROWS) {
+            let reader = store.reader().unwrap();
+            let visit = |_, record: estafette::contacts::Record<'_>| {
+                bytes += record.key().len();
+                true
+            };
+            reader.records(chunk.iter().copied(), visit).unwrap();
+        }
+        let took = begin.elapsed();
+        assert!(bytes > wanted.len(), "keys were read");
+        println!(
+            "read {what}, 20 a transaction: {:.3} µs a row",
+            took.as_secs_f64() * 1e6 / wanted.len() as f64
+        );
+    }
+    println!(
+        "store {} MiB on disk, file {} MiB",
+        store.disk_bytes().unwrap() >> 20,
+        std::fs::metadata(&first).unwrap().len() >> 20
+    );
 }
 
 fn bench(criterion: &mut Criterion) {
@@ -161,7 +215,10 @@ fn bench(criterion: &mut Criterion) {
 }
 
 fn main() {
-    let rows = std::env::var("IMPORT_ROWS").ok().and_then(|r| r.parse().ok()).unwrap_or(1_000_000);
+    let rows = std::env::var("IMPORT_ROWS")
+        .ok()
+        .and_then(|r| r.parse().ok())
+        .unwrap_or(1_000_000);
     if std::env::args().any(|a| a == "--once") {
         return once(rows);
     }

@@ -2,6 +2,7 @@
 //! and one `fdatasync`.
 //!
 //! `cargo bench --bench journal`; under `cargo test` each runs once.
+#![allow(clippy::expect_used, reason = "a bench whose setup fails has nothing to measure")]
 
 use std::fs::File;
 use std::hint::black_box;
@@ -32,7 +33,7 @@ fn until_written(journal: &Journal, frames: u64) -> Duration {
     for frame in 1..=frames {
         let tell = tell.clone();
         let want = match frame == frames {
-            true => Want::written(move |seq| drop(tell.send(seq))),
+            true => Want::written(move |seq| tell.send(seq).expect("the receiver waits")),
             false => Want::idle(),
         };
         journal.submit(1, payload.clone(), want).expect("submitted");
@@ -46,7 +47,10 @@ fn commit(c: &mut Criterion) {
     let opened = open(dir.path());
     let journal = &opened.journal;
     let mut group = c.benchmark_group("journal");
-    group.sample_size(20).measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
+    group
+        .sample_size(20)
+        .measurement_time(Duration::from_secs(3))
+        .warm_up_time(Duration::from_secs(1));
 
     group.throughput(Throughput::Elements(64 * ROWS));
     group.bench_function("submit_to_written/64_frames", |b| {
@@ -71,7 +75,11 @@ fn commit(c: &mut Criterion) {
         let mut offset = 0;
         group.bench_with_input(BenchmarkId::new("bare_write_fdatasync", frames), &bytes, |b, bytes| {
             b.iter(|| {
-                offset = if offset + bytes.len() as u64 > 64 * 1024 * 1024 { 0 } else { offset };
+                offset = if offset + bytes.len() as u64 > 64 * 1024 * 1024 {
+                    0
+                } else {
+                    offset
+                };
                 file.write_all_at(black_box(bytes), offset).expect("written");
                 offset += bytes.len() as u64;
                 file.sync_data().expect("synced");
@@ -92,7 +100,11 @@ fn mark(c: &mut Criterion) {
         b.iter(|| {
             position = (position + 1) % opened.marks.positions();
             black_box(opened.marks.try_mark(position));
-            black_box(opened.marks.set_outcome(position, estafette::journal::MarkState::Accepted));
+            black_box(
+                opened
+                    .marks
+                    .set_outcome(position, estafette::journal::MarkState::Accepted),
+            );
             opened.marks.free(position);
         });
     });

@@ -259,6 +259,74 @@ pub const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const PREVIEW_SAMPLE_MAX: usize = 100;
 /// Entries of one page of a list.
 pub const PAGE_MAX: usize = 1_000;
+/// Entries of a page when the client does not say.
+pub const PAGE_DEFAULT: usize = 100;
+/// Connectors of a configuration: each holds credits, lanes and limits.
+pub const CONNECTORS_MAX: usize = 256;
+/// Threads that render and send.
+pub const LANE_THREADS_MAX: usize = 256;
+/// Longest time that a setting in seconds can name: an hour.
+pub const CONFIG_SECONDS_MAX: u64 = 3_600;
+/// Longest time that a setting in days can name: ten years.
+pub const CONFIG_DAYS_MAX: u64 = 3_650;
+/// Days that the rows of a one-shot audience are kept at least, so that an unsubscribe link works.
+pub const ONE_SHOT_DAYS_MIN: u64 = 60;
+/// Days that tracked links work at least; RFC 8058 asks for a working unsubscribe, bulk-mail rules for 60 days.
+pub const TRACKING_DAYS_MIN: u64 = 60;
+/// Bytes of the public URL: it stands in front of every token and must leave room in a quoted-printable line.
+pub const PUBLIC_URL_BYTES_MAX: usize = 256;
+/// Most that `upload_bytes_max` can be set to.
+pub const UPLOAD_BYTES_CEILING: u64 = 1 << 40;
+/// Characters of a key that a person chooses.
+pub const KEY_SECRET_BYTES_MIN: usize = 16;
+/// Characters of a key; more is refused before it is hashed.
+pub const KEY_SECRET_BYTES_MAX: usize = 512;
+/// Uploads that may be received at the same time.
+pub const UPLOADS_MAX: usize = 8;
+/// A stalled upload is given up after this.
+pub const UPLOAD_IDLE_MAX: Duration = Duration::from_secs(30);
+/// How long an `Idempotency-Key` is remembered.
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// Idempotency keys that are remembered; the oldest go first.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
+/// Bytes of an `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Bytes of an answer that is kept for its `Idempotency-Key`.
+pub const IDEMPOTENCY_ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// Entries of one request that names contacts or suppressions.
+pub const REQUEST_ENTRIES_MAX: usize = 100_000;
+/// Contacts that a segment preview shows.
+pub const PREVIEW_SAMPLE_MAX: usize = 100;
+/// Seed addresses of one test send.
+pub const TEST_SEND_MAX: usize = 100;
+/// Requests that one listener serves at a time.
+pub const HTTP_CONNECTIONS_MAX: usize = 10_000;
+/// Time for a client to send the head of a request.
+pub const HTTP_HEAD_MAX: Duration = Duration::from_secs(10);
+/// An idle HTTP connection is closed after this.
+pub const HTTP_KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+// --- tracking -------------------------------------------------------------------------------------------------
+
+/// Bytes of a token in a URL; more is refused before it is looked at.
+pub const TOKEN_BYTES_MAX: usize = 256;
+/// Bytes of the body of an unsubscribe request.
+pub const UNSUBSCRIBE_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Distinct links of one mail within [`BURST_WINDOW`] that only a machine follows.
+pub const BURST_LINKS: usize = 3;
+/// See [`BURST_LINKS`].
+pub const BURST_WINDOW: Duration = Duration::from_secs(2);
+/// A click this soon after the provider took the mail is a scanner's: nobody has received it yet.
+pub const CLICK_TOO_SOON: Duration = Duration::from_secs(2);
+/// Contacts on whose behalf one address or agent may act within [`SHARED_WINDOW`] before it is suspect: an office or a
+/// mobile carrier behind one address stays well below in a minute.
+pub const SHARED_CONTACTS: usize = 50;
+/// See [`SHARED_CONTACTS`].
+pub const SHARED_WINDOW: Duration = Duration::from_secs(60);
+/// Contacts and addresses whose recent events are remembered for the machine rules; the oldest go first.
+pub const RECENT_MAX: usize = 65_536;
+/// Opens and clicks that wait for the journal at a time; beyond it the endpoint answers without counting.
+pub const TRACKING_WAITING_MAX: usize = 16_384;
 
 const _: () =
     assert!(CLAIM_AHEAD.as_millis() < CLAIM_MAX.as_millis(), "a paced claim must be marked before it is taken back");

@@ -1,31 +1,163 @@
-//! The metrics catalogue: every series that the engine exposes, with its kind, labels and help.
+//! The metrics catalogue: every series that the engine exposes, with its kind, labels and help; and their rendering.
+//!
+//! Owns no state but the process-wide recorder that [`install`] makes. Two sources make up `/metrics`: the recorder, which
+//! counts since the start of the process, and text rendered at each scrape from [`CampaignSeries`], because the recorder
+//! cannot forget a campaign.
+//!
+//! Invariants: ME-1 a series that is not in [`CATALOGUE`] does not exist; ME-2 names carry the prefix, base units, and
+//! `_total` exactly if they are counters; ME-3 no label has free text but the campaign's name, and that only for
+//! `limits::METRIC_CAMPAIGNS_MAX` campaigns; ME-4 every histogram has buckets.
+//! It must not know who counts what.
 
-use std::collections::BTreeMap;
+mod catalogue;
+mod render;
 
-/// The live figures of one campaign, rendered at the scrape. All counts are of one moment and equal the ledger.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CampaignSeries {
-    pub id: u32,
-    pub name: String,
-    pub state: &'static str,
-    pub pending: u64,
-    pub claimed: u64,
-    pub deferred: u64,
-    pub accepted: u64,
-    pub unknown: u64,
-    /// By class.
-    pub rejected: BTreeMap<&'static str, u64>,
-    /// By reason.
-    pub skipped: BTreeMap<&'static str, u64>,
-    pub audience: u64,
-    pub rate_per_second: f64,
-    /// `None` if it cannot be said.
-    pub eta_seconds: Option<f64>,
-    /// Why it is slower than it could be.
-    pub stall: Option<&'static str>,
-    pub opened_unique: u64,
-    pub clicked_unique: u64,
-    pub unsubscribed: u64,
-    /// Opens and clicks by (event, class): `("open", "human")`.
-    pub events: BTreeMap<(&'static str, &'static str), u64>,
+use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+pub use catalogue::*;
+pub use render::{CampaignSeries, render_campaigns};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+/// A row of the catalogue.
+#[derive(Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+    /// Upper bounds of a histogram's buckets.
+    pub buckets: &'static [f64],
+    /// Rendered at the scrape for running campaigns, and not in the recorder.
+    pub per_campaign: bool,
+}
+
+impl Metric {
+    /// The unit that the name's ending says.
+    pub fn unit(&self) -> Option<Unit> {
+        let name = self.name.strip_suffix("_total").unwrap_or(self.name);
+        if name.ends_with("_seconds") {
+            Some(Unit::Seconds)
+        } else if name.ends_with("_bytes") {
+            Some(Unit::Bytes)
+        } else {
+            None
+        }
+    }
+}
+
+/// Makes the process-wide recorder, with the catalogue's help and buckets. Fails if there is one already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = builder()?.install_recorder()?;
+    describe();
+    Ok(handle)
+}
+
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    let mut builder = PrometheusBuilder::new();
+    for metric in CATALOGUE.iter().filter(|m| m.kind == Kind::Histogram) {
+        builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), metric.buckets)?;
+    }
+    Ok(builder)
+}
+
+fn describe() {
+    for metric in CATALOGUE.iter().filter(|m| !m.per_campaign) {
+        let unit = metric.unit().unwrap_or(Unit::Count);
+        match metric.kind {
+            Kind::Counter => describe_counter!(metric.name, unit, metric.help),
+            Kind::Gauge => describe_gauge!(metric.name, unit, metric.help),
+            Kind::Histogram => describe_histogram!(metric.name, unit, metric.help),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules() {
+        let mut seen = BTreeSet::new();
+        for metric in CATALOGUE {
+            let name = metric.name;
+            assert!(seen.insert(name), "{name} stands twice in the catalogue");
+            assert!(name.starts_with("estafette_"), "{name} lacks the prefix");
+            assert!(
+                name.chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'),
+                "{name}"
+            );
+            assert_eq!(
+                name.ends_with("_total"),
+                metric.kind == Kind::Counter,
+                "{name}: _total is for counters"
+            );
+            assert!(metric.help.ends_with('.'), "{name}: help is a sentence");
+            assert_eq!(
+                metric.buckets.is_empty(),
+                metric.kind != Kind::Histogram,
+                "{name}: buckets are for histograms"
+            );
+            assert!(metric.buckets.is_sorted(), "{name}: buckets ascend");
+            assert!(
+                !["_ms", "_milliseconds", "_kb", "_minutes"]
+                    .iter()
+                    .any(|u| name.contains(u)),
+                "{name}: base units"
+            );
+            assert_eq!(
+                metric.per_campaign,
+                metric.labels.contains(&"campaign"),
+                "{name}: campaigns never enter the recorder"
+            );
+            for label in metric.labels {
+                let free = ["contact", "email", "address", "url", "link", "domain", "user"];
+                assert!(!free.contains(label), "{name}: label {label} is not bounded");
+            }
+        }
+    }
+
+    #[test]
+    fn histograms_are_rendered_as_histograms_with_help() {
+        let recorder = builder().unwrap().build_recorder();
+        let handle = recorder.handle();
+        ::metrics::with_local_recorder(&recorder, || {
+            describe();
+            ::metrics::histogram!(JOURNAL_FSYNC_SECONDS.name).record(0.003);
+            ::metrics::counter!(MESSAGES_TOTAL.name, "connector" => "relay", "outcome" => "accepted").increment(3);
+        });
+        let text = handle.render();
+        assert!(
+            text.contains("# TYPE estafette_journal_fsync_seconds histogram"),
+            "{text}"
+        );
+        assert!(
+            text.contains("estafette_journal_fsync_seconds_bucket{le=\"0.005\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("estafette_messages_total{connector=\"relay\",outcome=\"accepted\"} 3"),
+            "{text}"
+        );
+        assert!(text.contains("# HELP estafette_messages_total "), "{text}");
+    }
 }

@@ -1,3 +1,367 @@
 //! Configuration: the TOML file as written, and the validated settings.
+//!
+//! Owns no state. Two steps: `raw` mirrors the file and refuses unknown keys; [`Config::parse`] turns it into typed
+//! settings and says what is wrong with file, line, key and allowed values.
+//!
+//! Invariants: CF-1 every key has a default that works, so that no file is a valid file; CF-2 a [`Config`] needs no further
+//! checking; CF-3 secrets are never printed; CF-4 a key that is a quantity carries its unit in its name.
+//! It must not know the engine, sockets or the environment (but for what connectors say about theirs).
 
+mod addresses;
 pub mod connectors;
+mod raw;
+mod show;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use addresses::TrustedProxies;
+use connectors::{ConnectorError, ConnectorSettings};
+pub use raw::KEYS;
+use toml::Spanned;
+
+use crate::limits;
+
+/// Validated settings of a server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub server: ServerConfig,
+    pub data: DataConfig,
+    pub tracking: TrackingConfig,
+    /// Threads that render and send.
+    pub lane_threads: usize,
+    /// At least one; names are unique.
+    pub connectors: Vec<ConnectorSettings>,
+    /// No file named a connector: only the embedded inbox is there, and nothing leaves the machine.
+    pub embedded_only: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    pub api_listen: SocketAddr,
+    pub public_listen: SocketAddr,
+    /// The page of the embedded inbox, if there is one.
+    pub inbox_listen: SocketAddr,
+    /// How recipients reach the public listener: scheme and host, perhaps a path, no slash at the end.
+    pub public_url: String,
+    pub metrics: MetricsAccess,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
+    /// Time for a request to arrive and be answered; an upload must only keep flowing.
+    pub request_time_max: Duration,
+    /// Bytes of an uploaded CSV file.
+    pub upload_bytes_max: u64,
+    /// How long a shutdown waits for answers on the wire.
+    pub drain_time_max: Duration,
+}
+
+/// Who may read `/metrics` on the API listener.
+#[derive(Clone, PartialEq, Eq)]
+pub enum MetricsAccess {
+    /// The admin key only.
+    AdminKey,
+    /// This scrape key, or the admin key.
+    ScrapeKey(String),
+    /// Anyone who reaches the listener.
+    Open,
+}
+
+impl std::fmt::Debug for MetricsAccess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            MetricsAccess::AdminKey => "AdminKey",
+            MetricsAccess::ScrapeKey(_) => "ScrapeKey(hidden)",
+            MetricsAccess::Open => "Open",
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct DataConfig {
+    /// Rejected-row files of imports are deleted after this.
+    pub rejected_rows_kept: Duration,
+    /// Rows of a one-shot audience are kept this long after the last run that used them.
+    pub one_shot_kept: Duration,
+    /// Tracked links of a run work this long after its end.
+    pub tracking_kept: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrackingConfig {
+    /// Only totals: nobody's opens and clicks are kept by contact.
+    pub aggregate_only: bool,
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{}: cannot be read: {source}", .file.display())]
+    Unreadable {
+        file: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{}:{line}:{column}: {message}", .file.display())]
+    Syntax {
+        file: PathBuf,
+        line: usize,
+        column: usize,
+        message: String,
+    },
+    #[error("{}:{line}: {key} = {value}: {message}", .file.display())]
+    Value {
+        file: PathBuf,
+        line: usize,
+        key: &'static str,
+        value: String,
+        message: String,
+    },
+    #[error("{}:{line}: {source}", .file.display())]
+    Connector {
+        file: PathBuf,
+        line: usize,
+        #[source]
+        source: ConnectorError,
+    },
+    #[error("{}:{line}: connector name {name:?} is used twice", .file.display())]
+    ConnectorTwice { file: PathBuf, line: usize, name: String },
+    #[error("{}:{line}: {count} connectors; at most {} are allowed", .file.display(), limits::CONNECTORS_MAX)]
+    TooManyConnectors { file: PathBuf, line: usize, count: usize },
+}
+
+impl Config {
+    /// The settings of `file`; those of an empty file if there is none.
+    pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+        match file {
+            None => Config::parse("", Path::new("(no configuration file)")),
+            Some(file) => {
+                let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable {
+                    file: file.to_owned(),
+                    source,
+                })?;
+                Config::parse(&text, file)
+            }
+        }
+    }
+
+    /// Reads and validates the text of a file; `file` is only named in errors.
+    pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
+        let source = Source { text, file };
+        let raw: raw::Raw = toml::from_str(text).map_err(|error| source.syntax(&error))?;
+        let server = server(&raw.server, &source)?;
+        let data = data(&raw.data, &source)?;
+        let lane_threads = match &raw.lanes.lane_threads {
+            None => std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .min(limits::LANE_THREADS_MAX),
+            Some(n) => source.within("lanes.lane_threads", n, 1, limits::LANE_THREADS_MAX as u64)? as usize,
+        };
+        let embedded_only = raw.connectors.is_empty();
+        let connectors = if embedded_only {
+            embedded_inbox(&source)?
+        } else {
+            connectors(raw.connectors, &source)?
+        };
+        let tracking = TrackingConfig {
+            aggregate_only: raw.tracking.aggregate_only,
+        };
+        Ok(Config {
+            server,
+            data,
+            tracking,
+            lane_threads,
+            connectors,
+            embedded_only,
+        })
+    }
+}
+
+fn server(raw: &raw::Server, source: &Source<'_>) -> Result<ServerConfig, ConfigError> {
+    let public_listen: SocketAddr = source.address("server.public_listen", &raw.public_listen)?;
+    let public_url = match &raw.public_url {
+        Some(url) => source.public_url(url)?,
+        None => format!("http://{public_listen}"),
+    };
+    let metrics = match (&raw.metrics_key, raw.metrics_open.get_ref()) {
+        (Some(_), true) => {
+            return Err(source.value(
+                "server.metrics_open",
+                &raw.metrics_open,
+                "metrics_key is set: leave out one of the two",
+            ));
+        }
+        (Some(key), false) if key.get_ref().len() < limits::KEY_SECRET_BYTES_MIN => {
+            let hidden = Spanned::new(key.span(), "(hidden)");
+            let text = format!("a key has at least {} characters", limits::KEY_SECRET_BYTES_MIN);
+            return Err(source.value("server.metrics_key", &hidden, &text));
+        }
+        (Some(key), false) => MetricsAccess::ScrapeKey(key.get_ref().clone()),
+        (None, true) => MetricsAccess::Open,
+        (None, false) => MetricsAccess::AdminKey,
+    };
+    let mut proxies = TrustedProxies::none();
+    for proxy in &raw.trusted_proxies {
+        proxies
+            .add(proxy.get_ref())
+            .map_err(|text| source.value("server.trusted_proxies", proxy, text))?;
+    }
+    let seconds = |key, n| {
+        source
+            .within(key, n, 1, limits::CONFIG_SECONDS_MAX)
+            .map(Duration::from_secs)
+    };
+    Ok(ServerConfig {
+        api_listen: source.address("server.api_listen", &raw.api_listen)?,
+        public_listen,
+        inbox_listen: source.address("server.inbox_listen", &raw.inbox_listen)?,
+        public_url,
+        metrics,
+        trusted_proxies: proxies,
+        request_time_max: seconds("server.request_seconds_max", &raw.request_seconds_max)?,
+        upload_bytes_max: source.within(
+            "server.upload_bytes_max",
+            &raw.upload_bytes_max,
+            1,
+            limits::UPLOAD_BYTES_CEILING,
+        )?,
+        drain_time_max: seconds("server.drain_seconds_max", &raw.drain_seconds_max)?,
+    })
+}
+
+fn data(raw: &raw::Data, source: &Source<'_>) -> Result<DataConfig, ConfigError> {
+    let days = |key, n, least| {
+        source
+            .within(key, n, least, limits::CONFIG_DAYS_MAX)
+            .map(|d| Duration::from_secs(d * 86_400))
+    };
+    Ok(DataConfig {
+        rejected_rows_kept: days("data.rejected_rows_days", &raw.rejected_rows_days, 1)?,
+        one_shot_kept: days(
+            "data.one_shot_retention_days",
+            &raw.one_shot_retention_days,
+            limits::ONE_SHOT_DAYS_MIN,
+        )?,
+        tracking_kept: days("data.tracking_days", &raw.tracking_days, limits::TRACKING_DAYS_MIN)?,
+    })
+}
+
+fn embedded_inbox(source: &Source<'_>) -> Result<Vec<ConnectorSettings>, ConfigError> {
+    let raw: raw::Raw = toml::from_str("[[connectors]]\nname = \"inbox\"\nkind = \"inbox\"\n")
+        .map_err(|error| source.syntax(&error))?;
+    connectors(raw.connectors, source)
+}
+
+fn connectors(
+    raw: Vec<Spanned<connectors::RawConnector>>,
+    source: &Source<'_>,
+) -> Result<Vec<ConnectorSettings>, ConfigError> {
+    if let Some(first) = raw.first().filter(|_| raw.len() > limits::CONNECTORS_MAX) {
+        let (file, line) = source.place(first);
+        return Err(ConfigError::TooManyConnectors {
+            file,
+            line,
+            count: raw.len(),
+        });
+    }
+    let mut settings: Vec<ConnectorSettings> = Vec::with_capacity(raw.len());
+    for (index, connector) in raw.into_iter().enumerate() {
+        let (file, line) = source.place(&connector);
+        match connector.into_inner().validate(index + 1) {
+            Err(error) => {
+                return Err(ConfigError::Connector {
+                    file,
+                    line,
+                    source: error,
+                });
+            }
+            Ok(next) if settings.iter().any(|c| c.name() == next.name()) => {
+                return Err(ConfigError::ConnectorTwice {
+                    file,
+                    line,
+                    name: next.name().to_owned(),
+                });
+            }
+            Ok(next) => settings.push(next),
+        }
+    }
+    Ok(settings)
+}
+
+/// The text that errors point into.
+struct Source<'a> {
+    text: &'a str,
+    file: &'a Path,
+}
+
+impl Source<'_> {
+    fn position(&self, offset: usize) -> (usize, usize) {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+        (line, column)
+    }
+
+    fn place<T>(&self, value: &Spanned<T>) -> (PathBuf, usize) {
+        (self.file.to_owned(), self.position(value.span().start).0)
+    }
+
+    fn syntax(&self, error: &toml::de::Error) -> ConfigError {
+        let (line, column) = self.position(error.span().map_or(0, |s| s.start));
+        ConfigError::Syntax {
+            file: self.file.to_owned(),
+            line,
+            column,
+            message: error.message().to_owned(),
+        }
+    }
+
+    fn value<T: std::fmt::Display>(&self, key: &'static str, value: &Spanned<T>, message: &str) -> ConfigError {
+        let (file, line) = self.place(value);
+        ConfigError::Value {
+            file,
+            line,
+            key,
+            value: value.get_ref().to_string(),
+            message: message.to_owned(),
+        }
+    }
+
+    fn within(&self, key: &'static str, value: &Spanned<u64>, least: u64, most: u64) -> Result<u64, ConfigError> {
+        if (least..=most).contains(value.get_ref()) {
+            return Ok(*value.get_ref());
+        }
+        Err(self.value(key, value, &format!("must be {least} to {most}")))
+    }
+
+    fn address(&self, key: &'static str, value: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
+        value.get_ref().parse().map_err(|_| {
+            self.value(
+                key,
+                value,
+                "must be an IP address and a port, as \"127.0.0.1:8025\" or \"[::1]:8025\"; port 0 takes a free one",
+            )
+        })
+    }
+
+    fn public_url(&self, value: &Spanned<String>) -> Result<String, ConfigError> {
+        let url = value.get_ref().trim_end_matches('/');
+        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        let is_url = rest.is_some_and(|r| {
+            !r.is_empty()
+                && !r.starts_with('/')
+                && r.chars().all(|c| c.is_ascii_graphic() && !"?#\"<>\\^`{|}@".contains(c))
+        });
+        if is_url && url.len() <= limits::PUBLIC_URL_BYTES_MAX {
+            return Ok(url.to_owned());
+        }
+        Err(self.value(
+            "server.public_url",
+            value,
+            "must be http:// or https:// and a host, perhaps a path; it stands in front of every tracked link",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests;

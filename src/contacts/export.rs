@@ -20,7 +20,11 @@ pub fn record_json(record: Record<'_>, schema: &Schema) -> Json {
             Value::Time(time) => json!(time.to_string()),
             Value::List(list) => list.iter().collect(),
         };
-        let into = if id.is_built_in() { &mut contact } else { &mut attributes };
+        let into = if id.is_built_in() {
+            &mut contact
+        } else {
+            &mut attributes
+        };
         into.insert(attribute.name.clone(), value);
     }
     contact.insert("attributes".to_owned(), Json::Object(attributes));
@@ -30,7 +34,9 @@ pub fn record_json(record: Record<'_>, schema: &Schema) -> Json {
 impl Reader {
     /// All data of the contact: record and consent history. `None` if there is no such row.
     pub fn export(&self, row: ContactRow) -> Result<Option<Json>, ContactsError> {
-        let Some(record) = self.record(row)? else { return Ok(None) };
+        let Some(record) = self.record(row)? else {
+            return Ok(None);
+        };
         let mut out = record_json(record, &self.schema());
         let consents: Vec<Json> = self
             .consent_history(row)?

@@ -7,6 +7,8 @@
 //! Bit-sliced sets are built 64 rows at a time: the digits of 64 rows are a 64 × 64 bit matrix, and its transpose is one
 //! word of each of the 64 sets (H. S. Warren, Hacker's Delight, 7-3).
 
+mod addresses;
+
 use std::collections::HashMap;
 
 use heed::RwTxn;
@@ -47,7 +49,8 @@ impl Slot {
         let id = match self.ids.get(text) {
             Some(id) => *id as usize,
             None => {
-                self.ids.insert(text.into(), u32::try_from(self.values.len()).unwrap_or(u32::MAX));
+                self.ids
+                    .insert(text.into(), u32::try_from(self.values.len()).unwrap_or(u32::MAX));
                 self.values.push(ValueDelta::default());
                 self.values.len() - 1
             }
@@ -74,7 +77,11 @@ impl Slot {
 }
 
 fn push_row(delta: &mut ValueDelta, row: u32, add: bool) {
-    if add { delta.add.push(row) } else { delta.remove.push(row) }
+    if add {
+        delta.add.push(row)
+    } else {
+        delta.remove.push(row)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -152,7 +159,8 @@ impl IndexBatch {
     pub(crate) fn change(&mut self, row: u32, old: Option<Record<'_>>, new: Option<Record<'_>>) {
         self.touched.insert(row);
         if let (None, Some(new)) = (old, new) {
-            new.raw_iter().for_each(|(id, bytes)| self.change_value(row, id, None, Some(bytes)));
+            new.raw_iter()
+                .for_each(|(id, bytes)| self.change_value(row, id, None, Some(bytes)));
             return;
         }
         let mut old = old.into_iter().flat_map(|r| r.raw_iter()).peekable();
@@ -173,7 +181,9 @@ impl IndexBatch {
     }
 
     fn change_value(&mut self, row: u32, id: AttributeId, before: Option<&[u8]>, after: Option<&[u8]>) {
-        let Some(Some(slot)) = self.slots.get_mut(usize::from(id.0)) else { return };
+        let Some(Some(slot)) = self.slots.get_mut(usize::from(id.0)) else {
+            return;
+        };
         slot.used = true;
         match (before.is_some(), after.is_some()) {
             (false, true) => slot.present_add.push(row),
@@ -204,7 +214,12 @@ impl IndexBatch {
 
     fn address(&mut self, channel: Channel, text: &str, row: u32, add: bool) {
         let hash = address_hash(&self.salt, channel, text);
-        self.addresses.push(AddressChange { hash, add, row, channel });
+        self.addresses.push(AddressChange {
+            hash,
+            add,
+            row,
+            channel,
+        });
     }
 
     /// Sorts what can be sorted before the rows are known; for a batch that another one will absorb.
@@ -218,13 +233,20 @@ impl IndexBatch {
         let row_of = |place: u32| rows.get(place as usize).copied().flatten();
         self.touched.extend(rows.iter().flatten());
         for (mine, theirs) in self.slots.iter_mut().zip(&mut other.slots) {
-            let (Some(mine), Some(theirs)) = (mine, theirs) else { continue };
+            let (Some(mine), Some(theirs)) = (mine, theirs) else {
+                continue;
+            };
             if !theirs.used {
                 continue;
             }
             mine.used = true;
             mine.present_add.extend(theirs.present_add.drain(..).filter_map(row_of));
-            mine.digits.extend(theirs.digits.drain(..).filter_map(|(place, digits)| Some((row_of(place)?, digits))));
+            mine.digits.extend(
+                theirs
+                    .digits
+                    .drain(..)
+                    .filter_map(|(place, digits)| Some((row_of(place)?, digits))),
+            );
             for (text, id) in theirs.ids.drain() {
                 let delta = &mut theirs.values[id as usize];
                 mine.value(&text).add.extend(delta.add.drain(..).filter_map(row_of));
@@ -232,7 +254,12 @@ impl IndexBatch {
             theirs.values.clear();
             theirs.used = false;
         }
-        let taken = other.addresses.drain(..).filter_map(|change| Some(AddressChange { row: row_of(change.row)?, ..change }));
+        let taken = other.addresses.drain(..).filter_map(|change| {
+            Some(AddressChange {
+                row: row_of(change.row)?,
+                ..change
+            })
+        });
         self.addresses.extend(taken);
         other.touched.clear();
     }
@@ -290,7 +317,9 @@ impl IndexBatch {
             slot.values.clear();
             slot.used = false;
             let version = txn.id() as u64;
-            dbs.versions.put(txn, &id.0.to_be_bytes(), &version.to_le_bytes()).or_store("write a version")?;
+            dbs.versions
+                .put(txn, &id.0.to_be_bytes(), &version.to_le_bytes())
+                .or_store("write a version")?;
         }
         self.key = key;
         Ok(())
@@ -382,109 +411,6 @@ impl IndexBatch {
         digits.clear();
         Ok(())
     }
-
-    fn apply_addresses(&mut self, txn: &mut RwTxn<'_>, dbs: &Databases) -> Result<(), ContactsError> {
-        let mut changes = std::mem::take(&mut self.addresses);
-        changes.sort_unstable();
-        let mut shared: Vec<(Channel, u32)> = Vec::new();
-        let mut doubtful: Vec<(Channel, u32)> = Vec::new();
-        let mut rows: Vec<u8> = Vec::new();
-        for change in &changes {
-            let row = change.row.to_le_bytes();
-            if change.add {
-                let present = dbs.addresses.get_or_put(txn, &change.hash.0, &row).or_store("write addresses")?;
-                let Some(present) = present else { continue };
-                if present.chunks_exact(4).any(|r| r == row) {
-                    continue;
-                }
-                rows.clear();
-                rows.extend_from_slice(present);
-                if rows.len() == 4 {
-                    shared.push((change.channel, row_at(&rows)));
-                }
-                shared.push((change.channel, change.row));
-                rows.extend_from_slice(&row);
-                dbs.addresses.put(txn, &change.hash.0, &rows).or_store("write addresses")?;
-            } else {
-                let Some(present) = dbs.addresses.get(txn, &change.hash.0).or_store("read addresses")? else {
-                    continue;
-                };
-                let before = present.len();
-                rows.clear();
-                present.chunks_exact(4).filter(|r| *r != row).for_each(|r| rows.extend_from_slice(r));
-                if rows.is_empty() {
-                    dbs.addresses.delete(txn, &change.hash.0).or_store("write addresses")?;
-                } else {
-                    dbs.addresses.put(txn, &change.hash.0, &rows).or_store("write addresses")?;
-                }
-                if before > 4 {
-                    doubtful.push((change.channel, change.row));
-                    if rows.len() == 4 {
-                        doubtful.push((change.channel, row_at(&rows)));
-                    }
-                }
-            }
-        }
-        changes.clear();
-        self.addresses = changes;
-        self.apply_shared(txn, dbs, shared, doubtful)
-    }
-
-    fn apply_shared(
-        &mut self,
-        txn: &mut RwTxn<'_>,
-        dbs: &Databases,
-        mut shared: Vec<(Channel, u32)>,
-        doubtful: Vec<(Channel, u32)>,
-    ) -> Result<(), ContactsError> {
-        let mut alone = Vec::new();
-        for (channel, row) in doubtful {
-            if self.shares(txn, dbs, channel, row)? { shared.push((channel, row)) } else { alone.push((channel, row)) }
-        }
-        shared.sort_unstable();
-        shared.dedup();
-        alone.sort_unstable();
-        // A row that came to share an address in this batch and lost another is shared.
-        alone.retain(|a| shared.binary_search(a).is_err());
-        let mut key = std::mem::take(&mut self.key);
-        for channel in Channel::ALL {
-            let of =
-                |list: &[(Channel, u32)]| list.iter().filter(|s| s.0 == channel).map(|s| s.1).collect::<Vec<u32>>();
-            let (add, remove) = (of(&shared), of(&alone));
-            if add.is_empty() && remove.is_empty() {
-                continue;
-            }
-            index_keys::shared(channel, &mut key);
-            self.apply_set(txn, dbs, &mut key, &add, &remove, None)?;
-            let version = txn.id() as u64;
-            dbs.versions.put(txn, &[channel as u8], &version.to_le_bytes()).or_store("write a version")?;
-        }
-        self.key = key;
-        Ok(())
-    }
-
-    /// Whether any address of the row on the channel is another row's too, as written now.
-    fn shares(&self, txn: &RwTxn<'_>, dbs: &Databases, channel: Channel, row: u32) -> Result<bool, ContactsError> {
-        let Some(bytes) = dbs.records.get(txn, &row.to_be_bytes()).or_store("read a record")? else { return Ok(false) };
-        let record = Record::parse(bytes).map_err(|_| ContactsError::DamagedRecord { row })?;
-        let is_shared = |text: &str| -> Result<bool, ContactsError> {
-            let hash = address_hash(&self.salt, channel, text);
-            let rows = dbs.addresses.get(txn, &hash.0).or_store("read addresses")?;
-            Ok(rows.is_some_and(|r| r.len() > 4))
-        };
-        match record.get(channel.address_attribute()) {
-            Some(Value::Text(text)) => is_shared(text),
-            Some(Value::List(list)) => {
-                for text in list.iter() {
-                    if is_shared(text)? {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
-            }
-            _ => Ok(false),
-        }
-    }
 }
 
 fn used(slots: &mut [Option<Box<Slot>>]) -> impl Iterator<Item = (AttributeId, &mut Slot)> {
@@ -493,10 +419,6 @@ fn used(slots: &mut [Option<Box<Slot>>]) -> impl Iterator<Item = (AttributeId, &
         let slot = slot.as_deref_mut().filter(|s| s.used)?;
         Some((AttributeId(u16::try_from(id).ok()?), slot))
     })
-}
-
-fn row_at(bytes: &[u8]) -> u32 {
-    bytes.first_chunk().map_or(0, |b| u32::from_le_bytes(*b))
 }
 
 /// Moves the rows of one container from the front of `rows` into `lows`.

@@ -79,7 +79,10 @@ impl<'a> Record<'a> {
         let at = index * ENTRY_BYTES;
         let e = &self.entries[at..at + ENTRY_BYTES];
         let end = u32::from_le_bytes([e[2], e[3], e[4], e[5]]);
-        (AttributeId(u16::from_le_bytes([e[0], e[1]])), usize::try_from(end).unwrap_or(usize::MAX))
+        (
+            AttributeId(u16::from_le_bytes([e[0], e[1]])),
+            usize::try_from(end).unwrap_or(usize::MAX),
+        )
     }
 
     fn len(&self) -> usize {
@@ -229,7 +232,9 @@ impl RecordBuilder {
 
     /// Sets a value from the bytes of [`Record::raw_iter`].
     pub(crate) fn set_raw(&mut self, id: AttributeId, bytes: &[u8]) {
-        let Some((tag, payload)) = bytes.split_first() else { return };
+        let Some((tag, payload)) = bytes.split_first() else {
+            return;
+        };
         self.put(id, *tag, |out| out.extend_from_slice(payload));
     }
 
@@ -272,7 +277,9 @@ mod tests {
         let record = Record::parse(&bytes).expect("a built record parses");
         assert_eq!(record.key(), "k1", "key");
         assert_eq!(record.get(AttributeId(70)), Some(Value::Number(7.0)), "last value wins");
-        let Some(Value::List(list)) = record.get(AttributeId(71)) else { panic!("the list is there") };
+        let Some(Value::List(list)) = record.get(AttributeId(71)) else {
+            panic!("the list is there")
+        };
         assert_eq!(list.iter().collect::<Vec<_>>(), ["vip", "né"], "list");
         assert_eq!(record.get(AttributeId(72)), None, "lacking");
         assert_eq!(RecordBuilder::from_record(record).to_bytes(), bytes, "rebuilt");
@@ -290,9 +297,13 @@ mod tests {
                 broken[cut] ^= flip;
                 broken.truncate(bytes.len() - usize::from(flip % 3));
                 if let Ok(record) = Record::parse(&broken) {
-                    let lists = record
-                        .iter()
-                        .filter_map(|(_, v)| if let Value::List(l) = v { Some(l.iter().count()) } else { None });
+                    let lists = record.iter().filter_map(|(_, v)| {
+                        if let Value::List(l) = v {
+                            Some(l.iter().count())
+                        } else {
+                            None
+                        }
+                    });
                     assert!(lists.sum::<usize>() <= bytes.len(), "bounded");
                 }
             }

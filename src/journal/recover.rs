@@ -142,6 +142,22 @@ pub struct OpenReport {
     pub duration: Duration,
 }
 
+impl OpenReport {
+    fn of(replay: Replay, fresh: bool, restored: bool, poisoned_through: u64) -> OpenReport {
+        OpenReport {
+            fresh,
+            restored,
+            frames: replay.frames,
+            bytes: replay.payload_bytes,
+            segments: replay.segments.len(),
+            last_seq: replay.last_seq,
+            torn_tail: replay.tail,
+            poisoned_through,
+            duration: Duration::ZERO,
+        }
+    }
+}
+
 impl Journal {
     /// Opens the journal of the data directory `dir`, making what is missing. `visit` gets the snapshot and then every frame
     /// after it, in order.
@@ -198,17 +214,7 @@ impl Journal {
             lock::record(disk, &folder, &lock.identity(dir)?)?;
         }
         let kept = tidy(&folder, &replay, base, &header, poisoned_through)?;
-        let report = OpenReport {
-            fresh,
-            restored: options.restored,
-            frames: replay.frames,
-            bytes: replay.payload_bytes,
-            segments: replay.segments.len(),
-            last_seq: replay.last_seq,
-            torn_tail: replay.tail,
-            poisoned_through,
-            duration: began.elapsed(),
-        };
+        let mut report = OpenReport::of(replay, fresh, options.restored, poisoned_through);
         let (queue, queued) = bounded(limits::JOURNAL_QUEUE_MAX);
         let core = Core::new(
             folder,
@@ -220,6 +226,7 @@ impl Journal {
             queue,
         );
         let journal = start(Arc::new(core), queued, options, lock, slot, file, marks.clone())?;
+        report.duration = began.elapsed();
         Ok(Opened { journal, marks, report })
     }
 }

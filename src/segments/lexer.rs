@@ -186,16 +186,12 @@ fn date_length(rest: &str) -> Option<usize> {
 }
 
 fn date(text: &str, at: usize) -> Result<Token, SegmentError> {
-<<<<<<< HEAD
-    let bad = || SegmentError::new(Span::new(at, at + text.len()), Problem::BadDate { text: text.to_owned() });
-=======
     let bad = || {
         SegmentError::new(
             Span::new(at, at + text.len()),
             Problem::BadDate { text: text.to_owned() },
         )
     };
->>>>>>> segments
     if text.len() == 10 {
         return text
             .parse::<civil::Date>()

@@ -55,7 +55,7 @@
 //!
 //! # Path
 //!
-//! text → [`parse`] → [`Expression`] → [`check`] (types) → [`evaluate`] (plan, run) → rows → [`audience`]. Parsing knows no schema, so
+//! text → [`parse`] → [`Expression`] → [`check()`] (types) → [`evaluate`] (plan, run) → rows → [`audience`]. Parsing knows no schema, so
 //! a stored segment is parsed once; a schema only grows, so what passed a check stays right.
 //!
 //! Owns no state. Invariants: SE-1 no text makes a panic or an unbounded amount of work; SE-2 the answer is that of asking each

@@ -26,7 +26,11 @@ pub(crate) struct Rules {
 
 impl Rules {
     pub(crate) fn new(spec: &ImportSpec, plan: &Plan, schema: &Schema) -> Rules {
-        let planned = plan.columns.iter().filter_map(|c| schema.by_name(c.attribute.as_deref()?)).map(|a| a.id);
+        let planned = plan
+            .columns
+            .iter()
+            .filter_map(|c| schema.by_name(c.attribute.as_deref()?))
+            .map(|a| a.id);
         let mut clears: Vec<AttributeId> = planned.collect();
         let sets_active = clears.contains(&AttributeId::ACTIVE);
         clears.retain(|id| *id != AttributeId::ACTIVE);
@@ -36,7 +40,12 @@ impl Rules {
         if spec.empty_cells == EmptyCells::Keep {
             clears.clear();
         }
-        Rules { duplicates: spec.duplicates, clears, sets_active, now: spec.now }
+        Rules {
+            duplicates: spec.duplicates,
+            clears,
+            sets_active,
+            now: spec.now,
+        }
     }
 
     /// Lays what a row of the file says over `builder`.
@@ -61,6 +70,14 @@ pub(crate) struct Taken {
     pub(crate) unsubscribed: RoaringBitmap,
 }
 
+/// What the rows of a chunk share, so that none is allocated for each.
+#[derive(Default)]
+struct Buffers {
+    builder: RecordBuilder,
+    old: Vec<u8>,
+    new: Vec<u8>,
+}
+
 fn parse(bytes: &[u8]) -> Result<Record<'_>, ContactsError> {
     Record::parse(bytes).map_err(|_| ContactsError::Damaged { what: "parsed row" })
 }
@@ -76,15 +93,20 @@ impl Writer<'_> {
     ) -> Result<Taken, ContactsError> {
         let dbs = self.store.inner.dbs;
         let says_unsubscribed: RoaringBitmap = chunk.unsubscribed.iter().copied().collect();
-        let mut taken = Taken { rows: Vec::with_capacity(chunk.ends.len()), unsubscribed: RoaringBitmap::new() };
-        let mut builder = RecordBuilder::new();
-        let (mut old, mut new) = (Vec::new(), Vec::new());
+        let mut taken = Taken {
+            rows: Vec::with_capacity(chunk.ends.len()),
+            unsubscribed: RoaringBitmap::new(),
+        };
+        let mut buffers = Buffers::default();
         // Rows that became new contacts as they are: the index entries that the parser prepared hold for them.
         let mut as_parsed: Vec<Option<u32>> = vec![None; chunk.ends.len()];
         for group in chunk.by_key.chunk_by(|a, b| chunk.key(*a) == chunk.key(*b)) {
             let candidate = u32::try_from(self.next_row).map_err(|_| ContactsError::RowsExhausted)?;
             let candidate = candidate.to_le_bytes();
-            let present = dbs.keys.get_or_put(&mut self.txn, chunk.key(group[0]).as_bytes(), &candidate).or_store("write a key")?;
+            let present = dbs
+                .keys
+                .get_or_put(&mut self.txn, chunk.key(group[0]).as_bytes(), &candidate)
+                .or_store("write a key")?;
             let (row, created) = match present {
                 Some(bytes) => (row_from(bytes)?, false),
                 None => (self.take_row()?, true),
@@ -97,66 +119,91 @@ impl Writer<'_> {
             if !says_unsubscribed.is_empty() && group.iter().any(|ordinal| says_unsubscribed.contains(*ordinal)) {
                 taken.unsubscribed.insert(row.0);
             }
-            let first = chunk.record(group[0]);
-            let group = if rules.duplicates == Duplicates::Oldest { &group[..1] } else { group };
+            let group = if rules.duplicates == Duplicates::Oldest {
+                &group[..1]
+            } else {
+                group
+            };
             if created {
-                let bytes = if group.len() == 1 {
+                if group.len() == 1 {
                     as_parsed[group[0] as usize] = Some(row.0);
-                    first
-                } else {
-                    builder.clear();
-                    builder.extend_raw(parse(first)?);
-                    for ordinal in &group[1..] {
-                        rules.overlay(&mut builder, parse(chunk.record(*ordinal))?);
-                    }
-                    new.clear();
-                    builder.write(&mut new);
-                    self.batch.change(row.0, None, Some(parse(&new)?));
-                    &new
-                };
-                dbs.records
-                    .put_with_flags(&mut self.txn, PutFlags::APPEND, &row.0.to_be_bytes(), bytes)
-                    .or_store("append a record")?;
+                }
+                self.append_row(row, chunk, group, rules, &mut buffers)?;
                 progress.created += 1;
                 continue;
             }
             if again && rules.duplicates == Duplicates::Oldest {
                 continue;
             }
-            let changed = self.overlay_row(row, rules, &mut builder, (&mut old, &mut new), |builder| {
-                for ordinal in group {
-                    rules.overlay(builder, parse(chunk.record(*ordinal))?);
-                }
-                Ok(())
-            })?;
+            let changed = self.overlay_row(row, chunk, group, rules, &mut buffers)?;
             if !again {
-                let count = if changed { &mut progress.updated } else { &mut progress.unchanged };
+                let count = if changed {
+                    &mut progress.updated
+                } else {
+                    &mut progress.unchanged
+                };
                 *count += 1;
             }
         }
-        self.batch.absorb(&mut chunk.index, &as_parsed);
+        if let Some(index) = &mut chunk.index {
+            self.batch.absorb(index, &as_parsed);
+        }
         progress.accepted = progress.created + progress.updated + progress.unchanged;
         taken.rows.sort_unstable();
         Ok(taken)
+    }
+
+    /// Writes a new contact. The index entries of a single row are the parser's, those of several are collected here.
+    fn append_row(
+        &mut self,
+        row: ContactRow,
+        chunk: &Chunk,
+        group: &[u32],
+        rules: &Rules,
+        Buffers { builder, new, .. }: &mut Buffers,
+    ) -> Result<(), ContactsError> {
+        let Some((first, later)) = group.split_first() else {
+            return Ok(());
+        };
+        let mut bytes = chunk.record(*first);
+        if !later.is_empty() {
+            builder.clear();
+            builder.extend_raw(parse(bytes)?);
+            for ordinal in later {
+                rules.overlay(builder, parse(chunk.record(*ordinal))?);
+            }
+            new.clear();
+            builder.write(new);
+            self.batch.change(row.0, None, Some(parse(new)?));
+            bytes = new;
+        }
+        // New rows are beyond all others.
+        let records = self.store.inner.dbs.records;
+        records
+            .put_with_flags(&mut self.txn, PutFlags::APPEND, &row.0.to_be_bytes(), bytes)
+            .or_store("append a record")
     }
 
     /// Changes a contact that is there; answers whether its record is another one now.
     fn overlay_row(
         &mut self,
         row: ContactRow,
+        chunk: &Chunk,
+        group: &[u32],
         rules: &Rules,
-        builder: &mut RecordBuilder,
-        (old, new): (&mut Vec<u8>, &mut Vec<u8>),
-        overlay: impl FnOnce(&mut RecordBuilder) -> Result<(), ContactsError>,
+        Buffers { builder, old, new }: &mut Buffers,
     ) -> Result<bool, ContactsError> {
         let records = self.store.inner.dbs.records;
         let damaged = || ContactsError::DamagedRecord { row: row.0 };
+        let present = records.get(&self.txn, &row.0.to_be_bytes()).or_store("read a record")?;
         old.clear();
-        old.extend_from_slice(records.get(&self.txn, &row.0.to_be_bytes()).or_store("read a record")?.ok_or_else(damaged)?);
+        old.extend_from_slice(present.ok_or_else(damaged)?);
         let before = Record::parse(old).map_err(|_| damaged())?;
         builder.clear();
         builder.extend_raw(before);
-        overlay(builder)?;
+        for ordinal in group {
+            rules.overlay(builder, parse(chunk.record(*ordinal))?);
+        }
         new.clear();
         builder.write(new);
         if before.raw_iter().eq(parse(new)?.raw_iter()) {
@@ -166,7 +213,9 @@ impl Writer<'_> {
         new.clear();
         builder.write(new);
         self.batch.change(row.0, Some(before), Some(parse(new)?));
-        records.put(&mut self.txn, &row.0.to_be_bytes(), new).or_store("write a record")?;
+        records
+            .put(&mut self.txn, &row.0.to_be_bytes(), new)
+            .or_store("write a record")?;
         Ok(true)
     }
 }

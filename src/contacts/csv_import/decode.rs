@@ -28,7 +28,14 @@ struct Conversion {
 impl Conversion {
     fn new(decoder: Decoder) -> Conversion {
         // A byte of Latin-1 becomes up to three of UTF-8, two bytes of UTF-16 too.
-        Conversion { decoder, block: vec![0; BLOCK_BYTES], undecoded: 0..0, text: vec![0; 3 * BLOCK_BYTES], unread: 0..0, ended: false }
+        Conversion {
+            decoder,
+            block: vec![0; BLOCK_BYTES],
+            undecoded: 0..0,
+            text: vec![0; 3 * BLOCK_BYTES],
+            unread: 0..0,
+            ended: false,
+        }
     }
 
     /// Fills `unread`, unless the file has ended.
@@ -39,7 +46,9 @@ impl Conversion {
                 self.undecoded = 0..file.read(&mut self.block)?;
                 last = self.undecoded.is_empty();
             }
-            let (result, read, written, _) = self.decoder.decode_to_utf8(&self.block[self.undecoded.clone()], &mut self.text, last);
+            let (result, read, written, _) =
+                self.decoder
+                    .decode_to_utf8(&self.block[self.undecoded.clone()], &mut self.text, last);
             self.undecoded.start += read;
             self.unread = 0..written;
             self.ended = last && result == encoding_rs::CoderResult::InputEmpty;
@@ -59,7 +68,10 @@ impl<R: Read + Seek> TextReader<R> {
         };
         let skip = if decoder.is_none() { from } else { 0 };
         file.seek(SeekFrom::Start(u64::from(format.bom) + skip))?;
-        let mut reader = TextReader { file, conversion: decoder.map(Conversion::new) };
+        let mut reader = TextReader {
+            file,
+            conversion: decoder.map(Conversion::new),
+        };
         if reader.conversion.is_some() {
             // A decoded position has no place in the file, so what was read before is decoded again: some ns a byte.
             io::copy(&mut (&mut reader).take(from), &mut io::sink())?;
@@ -70,7 +82,9 @@ impl<R: Read + Seek> TextReader<R> {
 
 impl<R: Read> Read for TextReader<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let Some(conversion) = &mut self.conversion else { return self.file.read(out) };
+        let Some(conversion) = &mut self.conversion else {
+            return self.file.read(out);
+        };
         conversion.fill(&mut self.file)?;
         let unread = &conversion.text[conversion.unread.clone()];
         let count = unread.len().min(out.len());
@@ -106,8 +120,15 @@ mod tests {
     fn latin_1_and_broken_utf_16_become_text() {
         let read = |bytes: &[u8], encoding| {
             let mut got = String::new();
-            let format = TextFormat { encoding, bom: 0, mixed: false };
-            TextReader::open(io::Cursor::new(bytes.to_vec()), format, 0).expect("opens").read_to_string(&mut got).expect("UTF-8");
+            let format = TextFormat {
+                encoding,
+                bom: 0,
+                mixed: false,
+            };
+            TextReader::open(io::Cursor::new(bytes.to_vec()), format, 0)
+                .expect("opens")
+                .read_to_string(&mut got)
+                .expect("UTF-8");
             got
         };
         assert_eq!(read(b"n\xe9\x80", Encoding::Latin1), "né€", "windows-1252");

@@ -80,7 +80,7 @@ impl<R: Read> Records<R> {
     }
 
     /// The line on which the last record or fault began; the first is 1.
-    pub(crate) fn line(&self) -> u64 {
+    pub(crate) fn record_line(&self) -> u64 {
         self.record_line
     }
 
@@ -112,7 +112,8 @@ impl<R: Read> Records<R> {
             // At the end of the file a line end is fed first: where it ends no record, a quote is open.
             let input = if at_end { &b"\n"[..] } else { input };
             let (result, used, out, ends) =
-                self.core.read_record(input, &mut self.fields[written..], &mut self.ends[count..]);
+                self.core
+                    .read_record(input, &mut self.fields[written..], &mut self.ends[count..]);
             if !at_end {
                 read += used;
             }
@@ -120,7 +121,9 @@ impl<R: Read> Records<R> {
             count += ends;
             match result {
                 ReadRecordResult::Record if at_end && read == 0 => return Ok(Found::End),
-                ReadRecordResult::Record if count > limits::CSV_COLUMNS_MAX => return self.fault(Fault::TooManyColumns),
+                ReadRecordResult::Record if count > limits::CSV_COLUMNS_MAX => {
+                    return self.fault(Fault::TooManyColumns);
+                }
                 ReadRecordResult::Record => {
                     self.count = count;
                     self.take(read);
@@ -135,7 +138,8 @@ impl<R: Read> Records<R> {
                     return self.fault(Fault::TooManyColumns);
                 }
                 ReadRecordResult::OutputEndsFull => {
-                    self.ends.resize((self.ends.len() * 2).min(limits::CSV_COLUMNS_MAX + 2), 0);
+                    self.ends
+                        .resize((self.ends.len() * 2).min(limits::CSV_COLUMNS_MAX + 2), 0);
                 }
             }
             if read > limits::CSV_RECORD_BYTES_MAX {
@@ -255,10 +259,10 @@ mod tests {
         loop {
             match records.next().expect("a slice reads") {
                 Found::End => break,
-                Found::Fault(fault) => out.push((records.line(), Err(fault))),
+                Found::Fault(fault) => out.push((records.record_line(), Err(fault))),
                 Found::Record => {
                     let fields = (0..records.len()).map(|i| String::from_utf8_lossy(records.field(i)).into_owned());
-                    out.push((records.line(), Ok(fields.collect())));
+                    out.push((records.record_line(), Ok(fields.collect())));
                 }
             }
         }
@@ -273,17 +277,30 @@ mod tests {
     #[test]
     fn records_come_with_their_lines() {
         let text = b"a,b\r\n\r\n1,\"x\ny\"\"z\"\n\n2,\n\"\",q";
-        let want = [ok(1, &["a", "b"]), ok(3, &["1", "x\ny\"z"]), ok(6, &["2", ""]), ok(7, &["", "q"])];
+        let want = [
+            ok(1, &["a", "b"]),
+            ok(3, &["1", "x\ny\"z"]),
+            ok(6, &["2", ""]),
+            ok(7, &["", "q"]),
+        ];
         assert_eq!(read(text), want);
         assert_eq!(read(b""), [], "empty");
         assert_eq!(read(b"\n\r\n\n"), [], "blank");
         assert_eq!(read(b"a\rb\r"), [ok(1, &["a"]), ok(1, &["b"])], "old line ends");
-        assert_eq!(read(b"a,b\"c\n"), [ok(1, &["a", "b\"c"])], "a quote within a field is text");
+        assert_eq!(
+            read(b"a,b\"c\n"),
+            [ok(1, &["a", "b\"c"])],
+            "a quote within a field is text"
+        );
     }
 
     #[test]
     fn a_lone_quote_costs_its_own_line_only() {
-        assert_eq!(read(b"1,a\n2,\"b\n3,c\n"), [ok(1, &["1", "a"]), (2, Err(Fault::OpenQuote)), ok(3, &["3", "c"])], "at the end");
+        assert_eq!(
+            read(b"1,a\n2,\"b\n3,c\n"),
+            [ok(1, &["1", "a"]), (2, Err(Fault::OpenQuote)), ok(3, &["3", "c"])],
+            "at the end"
+        );
         assert_eq!(read(b"1,\"a"), [(1, Err(Fault::OpenQuote))], "in the last line");
         let mut long = b"1,\"a\n".to_vec();
         for _ in 0..200_000 {
@@ -300,14 +317,34 @@ mod tests {
         let line = io::Read::chain(io::repeat(b'x').take(300_000_000), &b"\n1,2\n"[..]);
         let mut records = Records::new(line, b',', 0, 1);
         assert_eq!(records.next().expect("reads"), Found::Fault(Fault::TooLong), "too long");
-        assert_eq!(records.raw().len(), limits::REJECTED_RECORD_BYTES_MAX, "the beginning is kept");
-        assert!(records.buffer.len() < 4 * limits::CSV_RECORD_BYTES_MAX, "{} bytes", records.buffer.len());
+        assert_eq!(
+            records.raw().len(),
+            limits::REJECTED_RECORD_BYTES_MAX,
+            "the beginning is kept"
+        );
+        assert!(
+            records.buffer.len() < 4 * limits::CSV_RECORD_BYTES_MAX,
+            "{} bytes",
+            records.buffer.len()
+        );
         assert_eq!(records.next().expect("reads"), Found::Record, "and on");
-        assert_eq!((records.line(), records.field(1)), (2, &b"2"[..]), "the next line");
+        assert_eq!(
+            (records.record_line(), records.field(1)),
+            (2, &b"2"[..]),
+            "the next line"
+        );
         let wide = "x,".repeat(10_000) + "\n1,2\n";
-        assert_eq!(read(wide.as_bytes()), [(1, Err(Fault::TooManyColumns)), ok(2, &["1", "2"])], "wide");
+        assert_eq!(
+            read(wide.as_bytes()),
+            [(1, Err(Fault::TooManyColumns)), ok(2, &["1", "2"])],
+            "wide"
+        );
         let most = "x,".repeat(limits::CSV_COLUMNS_MAX - 1) + "x\n";
-        assert_eq!(read(most.as_bytes())[0].1.as_ref().map(Vec::len), Ok(limits::CSV_COLUMNS_MAX), "as wide as may be");
+        assert_eq!(
+            read(most.as_bytes())[0].1.as_ref().map(Vec::len),
+            Ok(limits::CSV_COLUMNS_MAX),
+            "as wide as may be"
+        );
     }
 
     #[test]
@@ -321,7 +358,7 @@ mod tests {
             let mut rest = Records::new(&text[position as usize..], b',', position, line);
             let mut lines = Vec::new();
             while rest.next().expect("reads") != Found::End {
-                lines.push(rest.line());
+                lines.push(rest.record_line());
             }
             let want: Vec<u64> = all[passed..].iter().map(|r| r.0).collect();
             assert_eq!(lines, want, "after {passed}");

@@ -4,6 +4,7 @@
 //! file, the plan and the place where it begins, so that a chunk that is read again is the same; RO-2 a record that comes
 //! out is as the store wants it, with `created`, `updated` and `active` as a new contact has them.
 
+use std::borrow::Cow;
 use std::io::{Read, Seek};
 
 use phonenumber::country::Id as Country;
@@ -68,7 +69,7 @@ pub(crate) struct Chunk {
     /// Ordinals in the order of their keys, those of one key in the order of the file.
     pub(crate) by_key: Vec<u32>,
     /// What the records bring to the index if they are new contacts, with ordinals for rows.
-    pub(crate) index: IndexBatch,
+    pub(crate) index: Option<IndexBatch>,
     /// Ordinals of records whose row says "unsubscribed".
     pub(crate) unsubscribed: Vec<u32>,
     /// Rows read, rejected ones included.
@@ -94,7 +95,7 @@ impl Chunk {
         Record::parse(self.record(ordinal)).map_or("", |r| r.key())
     }
 
-    fn new(index: IndexBatch, size_hint: usize) -> Chunk {
+    fn new(index: Option<IndexBatch>, size_hint: usize) -> Chunk {
         Chunk {
             records: Vec::with_capacity(size_hint),
             ends: Vec::with_capacity(limits::IMPORT_CHUNK_ROWS),
@@ -112,27 +113,29 @@ impl Chunk {
 
     /// Sorts the rows by key and collects what they bring to the index; so that the writer has less to do.
     fn prepare(&mut self) {
-        let count = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
+        let mut index = self.index.take();
+        let mut by_key = Vec::with_capacity(self.ends.len());
+        // The beginning of a key, as a number, decides most comparisons.
         let mut keyed: Vec<(u64, &str, u32)> = Vec::with_capacity(self.ends.len());
-        for ordinal in 0..count {
-            let Ok(record) = Record::parse(self.record(ordinal)) else { continue };
+        for ordinal in 0..u32::try_from(self.ends.len()).unwrap_or(u32::MAX) {
+            let Ok(record) = Record::parse(self.record(ordinal)) else {
+                continue;
+            };
             let key = record.key();
-            // The beginning as a number decides most comparisons.
             let mut head = [0; 8];
             let length = key.len().min(8);
             head[..length].copy_from_slice(&key.as_bytes()[..length]);
             keyed.push((u64::from_be_bytes(head), key, ordinal));
-        }
-        keyed.sort_unstable();
-        self.by_key = keyed.into_iter().map(|k| k.2).collect();
-        let mut index = std::mem::replace(&mut self.index, IndexBatch::new([0; 32], &Schema::built_in()));
-        for ordinal in 0..count {
-            if let Ok(record) = Record::parse(self.record(ordinal)) {
+            if let Some(index) = &mut index {
                 index.change(ordinal, None, Some(record));
             }
         }
-        index.prepare();
-        self.index = index;
+        keyed.sort_unstable();
+        by_key.extend(keyed.into_iter().map(|k| k.2));
+        if let Some(index) = &mut index {
+            index.prepare();
+        }
+        (self.index, self.by_key) = (index, by_key);
     }
 }
 
@@ -153,13 +156,23 @@ pub(crate) struct ChunkParser<F> {
 
 impl<F: Read + Seek> ChunkParser<F> {
     /// Reads from `place` on, a decoded position and its line.
-    pub(crate) fn new(file: F, plan: &Plan, spec: &ImportSpec, schema: &Schema, place: (u64, u64)) -> Result<ChunkParser<F>, ImportError> {
+    pub(crate) fn new(
+        file: F,
+        plan: &Plan,
+        spec: &ImportSpec,
+        schema: &Schema,
+        place: (u64, u64),
+    ) -> Result<ChunkParser<F>, ImportError> {
         let country = match &spec.default_country {
-            Some(code) => Some(addresses::country(code).ok_or_else(|| ImportError::UnknownCountry { code: code.clone() })?),
+            Some(code) => {
+                Some(addresses::country(code).ok_or_else(|| ImportError::UnknownCountry { code: code.clone() })?)
+            }
             None => None,
         };
         let text = TextReader::open(file, plan.format, place.0).map_err(ImportError::Read)?;
-        let delimiter = u8::try_from(plan.delimiter).map_err(|_| ImportError::BadDelimiter { delimiter: plan.delimiter })?;
+        let delimiter = u8::try_from(plan.delimiter).map_err(|_| ImportError::BadDelimiter {
+            delimiter: plan.delimiter,
+        })?;
         Ok(ChunkParser {
             records: Records::new(text, delimiter, place.0, place.1),
             steps: steps(plan, schema),
@@ -183,11 +196,13 @@ impl<F: Read + Seek> ChunkParser<F> {
 
     /// The next chunk; `samples` of its rejected rows are kept for people.
     pub(crate) fn next_chunk(&mut self, samples: usize) -> Result<Chunk, ImportError> {
-        let index = IndexBatch::new(self.salt.unwrap_or_default(), &self.schema);
+        let index = self.salt.map(|salt| IndexBatch::new(salt, &self.schema));
         let mut chunk = Chunk::new(index, self.size_hint);
         let mut rejected = RejectedRows::new();
         let begin = self.records.place().0;
-        while chunk.read < limits::IMPORT_CHUNK_ROWS as u64 && self.records.place().0 - begin < limits::IMPORT_CHUNK_BYTES as u64 {
+        while chunk.read < limits::IMPORT_CHUNK_ROWS as u64
+            && self.records.place().0 - begin < limits::IMPORT_CHUNK_BYTES as u64
+        {
             let row = match self.records.next().map_err(ImportError::Read)? {
                 Found::End => {
                     chunk.ended = true;
@@ -203,7 +218,11 @@ impl<F: Read + Seek> ChunkParser<F> {
                     RowError::Value { column, .. } => self.names.get(*column).cloned(),
                     _ => None,
                 };
-                let row = RejectedRow { line: self.records.line(), column, reason: error.to_string() };
+                let row = RejectedRow {
+                    line: self.records.record_line(),
+                    column,
+                    reason: error.to_string(),
+                };
                 rejected.push(&row, self.records.raw())?;
                 if chunk.samples.len() < samples {
                     chunk.samples.push(row);
@@ -222,85 +241,151 @@ impl<F: Read + Seek> ChunkParser<F> {
     /// Appends the record at hand to the chunk.
     fn row(&mut self, chunk: &mut Chunk) -> Result<(), RowError> {
         if self.records.len() != self.names.len() {
-            return Err(RowError::Ragged { found: self.records.len(), expected: self.names.len() });
+            return Err(RowError::Ragged {
+                found: self.records.len(),
+                expected: self.names.len(),
+            });
         }
         if memchr::memchr(0, self.records.raw()).is_some() {
             return Err(RowError::Nul);
         }
         let (columns, encoding) = (&self.records, self.encoding);
         let text = |column: usize| -> Result<&str, RowError> {
-            let text = std::str::from_utf8(columns.field(column))
-                .map_err(|_| RowError::Value { column, reason: ValueError::Encoding { encoding: encoding.name() } })?;
+            let text = std::str::from_utf8(columns.field(column)).map_err(|_| RowError::Value {
+                column,
+                reason: ValueError::Encoding {
+                    encoding: encoding.name(),
+                },
+            })?;
             // Most cells begin and end with a visible ASCII character.
             let visible = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_graphic());
             let trimmed = visible(text.as_bytes().first()) && visible(text.as_bytes().last());
             Ok(if trimmed { text } else { text.trim() })
         };
-        let builder = &mut self.builder;
-        builder.clear();
-        let mut email = std::borrow::Cow::Borrowed("");
-        let mut unsubscribed = false;
+        let mut cells = Cells {
+            now: self.now,
+            country: self.country,
+            list_separator: self.list_separator,
+            ..Cells::new(&mut self.builder)
+        };
         for (column, step) in &self.steps {
-            let column = *column;
-            let refuse = |reason| RowError::Value { column, reason };
-            match step {
-                Step::Created => builder.set(AttributeId::CREATED, Value::Time(self.now)),
-                Step::Updated => builder.set(AttributeId::UPDATED, Value::Time(self.now)),
-                Step::Active => builder.set(AttributeId::ACTIVE, Value::Bool(true)),
-                Step::EmailDomain => {
-                    if !email.is_empty() {
-                        builder.set(AttributeId::EMAIL_DOMAIN, Value::Text(addresses::email_domain(&email)));
-                    }
-                }
-                Step::Key(form) => {
-                    let cell = text(column)?;
-                    let key = match form {
-                        KeyForm::Plain => std::borrow::Cow::Borrowed(cell),
-                        _ if cell.is_empty() => return Err(refuse(ValueError::Empty)),
-                        KeyForm::Email => addresses::normalise_email(cell).map_err(refuse)?,
-                        KeyForm::Phone => addresses::normalise_phone(cell, self.country).map_err(refuse)?.into(),
-                    };
-                    let key = addresses::normalise_key(&key).map_err(refuse)?;
-                    builder.set(AttributeId::KEY, Value::Text(key));
-                }
-                _ => {
-                    let cell = text(column)?;
-                    if cell.is_empty() {
-                        continue;
-                    }
-                    match *step {
-                        Step::Email => {
-                            email = addresses::normalise_email(cell).map_err(refuse)?;
-                            builder.set(AttributeId::EMAIL, Value::Text(&email));
-                        }
-                        Step::Phone(id) => {
-                            let phone = addresses::normalise_phone(cell, self.country).map_err(refuse)?;
-                            builder.set(id, Value::Text(&phone));
-                        }
-                        Step::Language => {
-                            let tag = addresses::normalise_language(cell).map_err(refuse)?;
-                            builder.set(AttributeId::LANGUAGE, Value::Text(&tag));
-                        }
-                        Step::Zone => {
-                            let zone = addresses::normalise_zone(cell).map_err(refuse)?;
-                            builder.set(AttributeId::ZONE, Value::Text(&zone));
-                        }
-                        Step::Unsubscribed => {
-                            unsubscribed = values::parse_bool(cell).ok_or(refuse(ValueError::Type { wanted: "boolean (true or false)" }))?;
-                        }
-                        Step::Typed(id, kind) => {
-                            values::set_from_text(builder, id, kind, cell, self.list_separator).map_err(refuse)?;
-                        }
-                        _ => {}
-                    }
+            cells.step(*step, || text(*column)).map_err(|error| match error {
+                CellError::Text(error) => error,
+                CellError::Value(reason) => RowError::Value {
+                    column: *column,
+                    reason,
+                },
+            })?;
+        }
+        if cells.unsubscribed {
+            chunk
+                .unsubscribed
+                .push(u32::try_from(chunk.ends.len()).unwrap_or(u32::MAX));
+        }
+        self.builder.write(&mut chunk.records);
+        chunk.ends.push(u32::try_from(chunk.records.len()).unwrap_or(u32::MAX));
+        Ok(())
+    }
+}
+
+/// Why a cell is not taken: it cannot be read as text, or its value is refused.
+enum CellError {
+    Text(RowError),
+    Value(ValueError),
+}
+
+impl From<ValueError> for CellError {
+    fn from(error: ValueError) -> CellError {
+        CellError::Value(error)
+    }
+}
+
+impl From<RowError> for CellError {
+    fn from(error: RowError) -> CellError {
+        CellError::Text(error)
+    }
+}
+
+/// The record that the cells of one row make.
+struct Cells<'b, 'c> {
+    builder: &'b mut RecordBuilder,
+    email: Cow<'c, str>,
+    unsubscribed: bool,
+    now: crate::clock::Timestamp,
+    country: Option<Country>,
+    list_separator: char,
+}
+
+impl<'b, 'c> Cells<'b, 'c> {
+    fn new(builder: &'b mut RecordBuilder) -> Cells<'b, 'c> {
+        builder.clear();
+        let now = crate::clock::Timestamp(0);
+        Cells {
+            builder,
+            email: Cow::Borrowed(""),
+            unsubscribed: false,
+            now,
+            country: None,
+            list_separator: '|',
+        }
+    }
+
+    fn step(&mut self, step: Step, text: impl FnOnce() -> Result<&'c str, RowError>) -> Result<(), CellError> {
+        match step {
+            Step::Created => self.builder.set(AttributeId::CREATED, Value::Time(self.now)),
+            Step::Updated => self.builder.set(AttributeId::UPDATED, Value::Time(self.now)),
+            Step::Active => self.builder.set(AttributeId::ACTIVE, Value::Bool(true)),
+            Step::EmailDomain if self.email.is_empty() => {}
+            Step::EmailDomain => {
+                self.builder.set(
+                    AttributeId::EMAIL_DOMAIN,
+                    Value::Text(addresses::email_domain(&self.email)),
+                );
+            }
+            Step::Key(form) => {
+                let cell = text()?;
+                let key = match form {
+                    KeyForm::Plain => Cow::Borrowed(cell),
+                    _ if cell.is_empty() => return Err(ValueError::Empty.into()),
+                    KeyForm::Email => addresses::normalise_email(cell)?,
+                    KeyForm::Phone => addresses::normalise_phone(cell, self.country)?.into(),
+                };
+                self.builder
+                    .set(AttributeId::KEY, Value::Text(addresses::normalise_key(&key)?));
+            }
+            _ => {
+                let cell = text()?;
+                if !cell.is_empty() {
+                    self.cell(step, cell)?;
                 }
             }
         }
-        if unsubscribed {
-            chunk.unsubscribed.push(u32::try_from(chunk.ends.len()).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    /// A cell that is not empty and not the key.
+    fn cell(&mut self, step: Step, cell: &'c str) -> Result<(), ValueError> {
+        let builder = &mut *self.builder;
+        match step {
+            Step::Email => {
+                self.email = addresses::normalise_email(cell)?;
+                builder.set(AttributeId::EMAIL, Value::Text(&self.email));
+            }
+            Step::Phone(id) => builder.set(id, Value::Text(&addresses::normalise_phone(cell, self.country)?)),
+            Step::Language => builder.set(
+                AttributeId::LANGUAGE,
+                Value::Text(&addresses::normalise_language(cell)?),
+            ),
+            Step::Zone => builder.set(AttributeId::ZONE, Value::Text(&addresses::normalise_zone(cell)?)),
+            Step::Unsubscribed => {
+                let wanted = ValueError::Type {
+                    wanted: "boolean (true or false)",
+                };
+                self.unsubscribed = values::parse_bool(cell).ok_or(wanted)?;
+            }
+            Step::Typed(id, kind) => values::set_from_text(builder, id, kind, cell, self.list_separator)?,
+            Step::Key(_) | Step::EmailDomain | Step::Created | Step::Updated | Step::Active => {}
         }
-        builder.write(&mut chunk.records);
-        chunk.ends.push(u32::try_from(chunk.records.len()).unwrap_or(u32::MAX));
         Ok(())
     }
 }

@@ -285,9 +285,6 @@ impl Parser {
         let text = self.text("a channel and a topic in quotes, as in \"email:news\"")?;
         match channel_topic(&text) {
             Some((channel, topic)) => Ok((channel, topic.to_owned())),
-<<<<<<< HEAD:src/segments/parser.rs
-            None => Err(SegmentError::new(self.last_span(), Problem::BadTopic { text, channels: channel_names() })),
-=======
             None => Err(SegmentError::new(
                 self.last_span(),
                 Problem::BadTopic {
@@ -295,7 +292,6 @@ impl Parser {
                     channels: channel_names(),
                 },
             )),
->>>>>>> segments:src/segments/parser/mod.rs
         }
     }
 
@@ -339,107 +335,6 @@ impl Parser {
         } else {
             zone_start.to(self.last_span())
         };
-<<<<<<< HEAD:src/segments/parser.rs
-        if let Some(how) = how {
-            return Ok((Operator::Match(how, self.text("a text in quotes")?), negated));
-        }
-        if negated {
-            return Err(self.expected("`in`, `between`, `contains`, `starts with`, `ends with` or `has`"));
-        }
-        let ends = matches!(self.peek(), Token::End | Token::Symbol(")"));
-        if ends || self.is_word_at(0, "and") || self.is_word_at(0, "or") {
-            let value = Literal { value: LiteralValue::Bool(true), span: self.last_span() };
-            return Ok((Operator::Compare(Comparison::Equal, value), false));
-        }
-        Err(self.expected("an operator (= != < <= > >= in between contains `starts with` `ends with` has `is empty`)"))
-    }
-
-    fn has(&mut self) -> Parsed<Operator> {
-        let (all, any) = (self.is_word_at(0, "all"), self.is_word_at(0, "any"));
-        if !all && !any {
-            return Ok(Operator::Has {
-                all: false,
-                entries: vec![self.text("an entry in quotes, `any (` or `all (`")?],
-            });
-        }
-        self.at += 1;
-        let entries = self.listed(|parser| parser.text("an entry in quotes"))?;
-        Ok(Operator::Has { all: all && entries.len() > 1, entries })
-    }
-
-    /// `( item , item … )`, one item at least.
-    fn listed<T>(&mut self, item: fn(&mut Parser) -> Parsed<T>) -> Parsed<Vec<T>> {
-        self.need_symbol("(")?;
-        let mut items = vec![item(self)?];
-        while self.take_symbol(",") {
-            items.push(item(self)?);
-        }
-        if self.take_symbol(")") { Ok(items) } else { Err(self.expected("`,` or `)`")) }
-    }
-
-    fn zone(&mut self) -> Parsed<Zone> {
-        if self.is_word_at(0, "in") && self.is_word_at(1, "contact") {
-            self.at += 2;
-            self.need_word("zone")?;
-            return Ok(Zone::Contact);
-        }
-        if self.is_word_at(0, "in") && self.is_word_at(1, "zone") {
-            self.at += 2;
-            return Ok(Zone::Named(self.text("the name of a time zone in quotes")?));
-        }
-        Ok(Zone::Default)
-    }
-
-    fn value(&mut self) -> Parsed<Literal> {
-        self.part()?;
-        let start = self.span();
-        let value = match self.next() {
-            (Token::Text(text), _) => LiteralValue::Text(text),
-            (Token::Number(number), _) => LiteralValue::Number(number),
-            (Token::Symbol("-"), _) => match self.next() {
-                (Token::Number(number), _) => LiteralValue::Number(-number),
-                _ => {
-                    self.at -= 1;
-                    return Err(self.expected("a number"));
-                }
-            },
-            (Token::Date(anchor), _) => self.moment(anchor)?,
-            (Token::Word(word), _) if word.eq_ignore_ascii_case("now") => self.moment(Anchor::Now)?,
-            (Token::Word(word), _) if word.eq_ignore_ascii_case("today") => self.moment(Anchor::Today)?,
-            (Token::Word(word), _) if word.eq_ignore_ascii_case("true") => LiteralValue::Bool(true),
-            (Token::Word(word), _) if word.eq_ignore_ascii_case("false") => LiteralValue::Bool(false),
-            (token, _) => {
-                self.at -= 1;
-                let hint = match token {
-                    Token::Word(word) => Hint::some(format!("write \"{word}\"")),
-                    Token::Symbol("=") => Hint::some("one `=` compares"),
-                    Token::Duration(count, unit) => Hint::some(format!("write now - {count}{}", unit.suffix())),
-                    _ => Hint::none(),
-                };
-                return Err(self.expected_with("a value", hint));
-            }
-        };
-        Ok(Literal { value, span: start.to(self.last_span()) })
-    }
-
-    fn moment(&mut self, anchor: Anchor) -> Parsed<LiteralValue> {
-        let mut steps = Vec::new();
-        loop {
-            let sign = if self.take_symbol("-") {
-                -1
-            } else if self.take_symbol("+") {
-                1
-            } else {
-                return Ok(LiteralValue::Moment(Moment { anchor, steps }));
-            };
-            self.part()?;
-            let Token::Duration(count, unit) = *self.peek() else {
-                return Err(self.expected("a span of time, as in 30d"));
-            };
-            self.at += 1;
-            steps.push(Step { count: count * sign, unit });
-        }
-=======
         let span = start.to(self.last_span());
         let test = Expression::new(
             Kind::Test(Test {
@@ -451,7 +346,6 @@ impl Parser {
             span,
         );
         Ok(if negated { Expression::negate(test, span) } else { test })
->>>>>>> segments:src/segments/parser/mod.rs
     }
 }
 
@@ -477,14 +371,10 @@ mod tests {
             ("not not a = 1", "a = 1"),
             ("not (a = 1 or b = 2)", "not (a = 1 or b = 2)"),
             ("not a in (1, 2)", "a not in (1, 2)"),
-<<<<<<< HEAD:src/segments/parser.rs
-            ("a not between 1 and 2 and b != false", "a not between 1 and 2 and b != false"),
-=======
             (
                 "a not between 1 and 2 and b != false",
                 "a not between 1 and 2 and b != false",
             ),
->>>>>>> segments:src/segments/parser/mod.rs
             (
                 "n contains \"x\\\"\" or n not starts with 'y' or n ends with 'z'",
                 "n contains \"x\\\"\" or n not starts with \"y\" or n ends with \"z\"",
@@ -495,14 +385,10 @@ mod tests {
                 "t has \"a\" and t has all (\"a\", \"b\") and t not has \"c\"",
             ),
             ("l < now - 30d", "l < now - 30d"),
-<<<<<<< HEAD:src/segments/parser.rs
-            ("l >= today+1mo-2h in zone \"Europe/Paris\"", "l >= today + 1mo - 2h in zone \"Europe/Paris\""),
-=======
             (
                 "l >= today+1mo-2h in zone \"Europe/Paris\"",
                 "l >= today + 1mo - 2h in zone \"Europe/Paris\"",
             ),
->>>>>>> segments:src/segments/parser/mod.rs
             (
                 "l between 2026-01-31 and 2026-02-01T10:00 in contact zone",
                 "l between 2026-01-31 and 2026-02-01T10:00:00 in contact zone",
@@ -568,11 +454,6 @@ mod tests {
         let problem = |text: &str| parse(text).expect_err("refused").problem;
         assert_eq!(
             problem(&nested(limits::SEGMENT_DEPTH_MAX + 1)),
-<<<<<<< HEAD:src/segments/parser.rs
-            Problem::TooDeep { max: limits::SEGMENT_DEPTH_MAX }
-        );
-        assert_eq!(problem(&"not ".repeat(16_000)), Problem::TooDeep { max: limits::SEGMENT_DEPTH_MAX });
-=======
             Problem::TooDeep {
                 max: limits::SEGMENT_DEPTH_MAX
             }
@@ -583,7 +464,6 @@ mod tests {
                 max: limits::SEGMENT_DEPTH_MAX
             }
         );
->>>>>>> segments:src/segments/parser/mod.rs
         let wide = format!("a in (1{})", ",1".repeat(limits::SEGMENT_NODES_MAX));
         assert_eq!(
             problem(&wide),

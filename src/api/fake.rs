@@ -1,0 +1,552 @@
+//! An engine in memory for handler tests: it keeps what it is told, and answers enough to see that it arrived.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use serde_json::{Value as Json, json};
+
+use super::errors::Code;
+use super::port::*;
+use crate::clock::Timestamp;
+use crate::ids::{ContactRow, MessageId, RowSpace, RunId};
+
+pub struct Fake {
+    pub directory: tempfile::TempDir,
+    /// Every call, as words.
+    pub calls: Mutex<Vec<String>>,
+    pub lists: Mutex<BTreeMap<String, ListView>>,
+    pub imported: Mutex<Vec<(ImportOptions, Vec<u8>)>>,
+    pub events: Mutex<Vec<TrackingEvent>>,
+    pub unsubscribed: Mutex<Vec<UnsubscribeRequest>>,
+    pub ready: Mutex<bool>,
+    /// Recording answers `Busy`.
+    pub full: Mutex<bool>,
+}
+
+impl Fake {
+    pub fn new() -> Arc<Fake> {
+        Arc::new(Fake {
+            directory: tempfile::tempdir().unwrap(),
+            calls: Mutex::default(),
+            lists: Mutex::default(),
+            imported: Mutex::default(),
+            events: Mutex::default(),
+            unsubscribed: Mutex::default(),
+            ready: Mutex::new(true),
+            full: Mutex::new(false),
+        })
+    }
+
+    fn called(&self, words: impl Into<String>) {
+        self.calls.lock().push(words.into());
+    }
+}
+
+fn not_here<T>(what: &str, code: Code) -> PortResult<T> {
+    Err(PortError::new(code, format!("{what} is not here")))
+}
+
+fn ledger() -> Ledger {
+    Ledger {
+        audience: 3,
+        accepted: 2,
+        skipped: 1,
+        balanced: true,
+        ..Ledger::default()
+    }
+}
+
+fn report_of_import(id: u32, options: &ImportOptions, bytes: u64) -> ImportReport {
+    ImportReport {
+        id,
+        state: ImportState::Finished,
+        dry_run: options.dry_run,
+        file_name: options.file_name.clone(),
+        list: options.list.clone(),
+        accepted: 1,
+        merged: 0,
+        rejected: 0,
+        rejected_by: BTreeMap::new(),
+        bytes_done: bytes,
+        bytes_total: bytes,
+        delimiter: None,
+        encoding: None,
+        columns: Vec::new(),
+        error: None,
+        started_at: Time::default(),
+        finished_at: None,
+    }
+}
+
+fn contact_view(key: &str) -> ContactView {
+    ContactView {
+        key: key.to_owned(),
+        active: true,
+        created_at: None,
+        updated_at: None,
+        consent: Vec::new(),
+        suppressed: Vec::new(),
+        lists: Vec::new(),
+        fields: serde_json::Map::new(),
+    }
+}
+
+fn segment_view(name: &str, expression: &str) -> SegmentView {
+    let at = Time::default();
+    SegmentView {
+        id: 1,
+        name: name.into(),
+        expression: expression.into(),
+        created_at: at,
+        updated_at: at,
+    }
+}
+
+fn campaign_view(name: &str, spec: Json) -> CampaignView {
+    CampaignView {
+        summary: CampaignSummary {
+            id: 1,
+            name: name.to_owned(),
+            kind: "single".into(),
+            state: "draft".into(),
+            version: 1,
+            created_at: Time::default(),
+            updated_at: Time::default(),
+            run: None,
+            ledger: None,
+        },
+        spec,
+        problems: Vec::new(),
+        legal_moves: vec!["start".into()],
+    }
+}
+
+impl ContactsPort for Fake {
+    fn spool_path(&self) -> PortResult<PathBuf> {
+        Ok(self
+            .directory
+            .path()
+            .join(format!("spool-{}", self.imported.lock().len())))
+    }
+
+    fn start_import(&self, options: ImportOptions, spooled: PathBuf) -> PortResult<ImportReport> {
+        let bytes = std::fs::read(&spooled).unwrap();
+        std::fs::remove_file(&spooled).unwrap();
+        let mut imported = self.imported.lock();
+        let report = report_of_import(imported.len() as u32 + 1, &options, bytes.len() as u64);
+        imported.push((options, bytes));
+        Ok(report)
+    }
+
+    fn import(&self, id: u32) -> PortResult<ImportReport> {
+        let imported = self.imported.lock();
+        match imported.get(id as usize - 1) {
+            Some((options, bytes)) => Ok(report_of_import(id, options, bytes.len() as u64)),
+            None => not_here("the import", Code::ImportNotFound),
+        }
+    }
+
+    fn imports(&self, page: &PageRequest) -> PortResult<Page<ImportReport>> {
+        let reports = self
+            .imported
+            .lock()
+            .iter()
+            .map(|(o, b)| report_of_import(1, o, b.len() as u64))
+            .collect::<Vec<_>>();
+        Ok(Page::cut(reports, page, |r| format!("{:010}", r.id)))
+    }
+
+    fn import_rejected(&self, _id: u32) -> PortResult<Option<PathBuf>> {
+        Ok(None)
+    }
+
+    fn attributes(&self) -> PortResult<Vec<AttributeView>> {
+        let text = |s: &str| s.to_owned();
+        Ok(vec![AttributeView {
+            name: text("email"),
+            kind: text("text"),
+            index: text("none"),
+            built_in: true,
+        }])
+    }
+
+    fn add_attribute(&self, attribute: NewAttribute) -> PortResult<AttributeView> {
+        Ok(AttributeView {
+            name: attribute.name,
+            kind: attribute.kind,
+            index: "values".into(),
+            built_in: false,
+        })
+    }
+
+    fn contact(&self, key: &str) -> PortResult<ContactView> {
+        if key == "nobody" {
+            not_here("the contact", Code::ContactNotFound)
+        } else {
+            Ok(contact_view(key))
+        }
+    }
+
+    fn put_contact(&self, key: &str, contact: ContactInput) -> PortResult<(ContactView, bool)> {
+        let mut view = contact_view(key);
+        view.fields = contact.fields;
+        Ok((view, key == "new"))
+    }
+
+    fn patch_contact(&self, key: &str, contact: ContactInput) -> PortResult<ContactView> {
+        self.put_contact(key, contact).map(|(view, _)| view)
+    }
+
+    fn erase_contact(&self, key: &str) -> PortResult<()> {
+        self.called(format!("erase {key}"));
+        Ok(())
+    }
+
+    fn export_contact(&self, key: &str) -> PortResult<Json> {
+        Ok(json!({"key": key}))
+    }
+
+    fn lists(&self, page: &PageRequest) -> PortResult<Page<ListView>> {
+        let lists: Vec<_> = self.lists.lock().values().cloned().collect();
+        Ok(Page::cut(lists, page, |l| l.name.clone()))
+    }
+
+    fn list(&self, name: &str) -> PortResult<ListView> {
+        self.lists
+            .lock()
+            .get(name)
+            .cloned()
+            .map_or_else(|| not_here("the list", Code::ListNotFound), Ok)
+    }
+
+    fn create_list(&self, list: NewList) -> PortResult<ListView> {
+        let mut lists = self.lists.lock();
+        if lists.contains_key(&list.name) {
+            return not_here("a free name", Code::ListExists);
+        }
+        let id = lists.len() as u32 + 1;
+        let contacts = list.contacts.len() as u64;
+        let view = ListView {
+            id,
+            name: list.name,
+            contacts,
+            source: "api".into(),
+            created_at: Time::default(),
+        };
+        lists.insert(view.name.clone(), view.clone());
+        Ok(view)
+    }
+
+    fn delete_list(&self, name: &str) -> PortResult<()> {
+        self.lists
+            .lock()
+            .remove(name)
+            .map_or_else(|| not_here("the list", Code::ListNotFound), |_| Ok(()))
+    }
+
+    fn change_list(&self, _name: &str, change: ListChange) -> PortResult<ListChanged> {
+        Ok(ListChanged {
+            added: change.add.len() as u64,
+            removed: change.remove.len() as u64,
+            ..ListChanged::default()
+        })
+    }
+
+    fn list_contacts(&self, _name: &str, page: &PageRequest) -> PortResult<Page<String>> {
+        Ok(Page::cut((0..5).map(|n| n.to_string()), page, Clone::clone))
+    }
+
+    fn segments(&self, page: &PageRequest) -> PortResult<Page<SegmentView>> {
+        Ok(Page::cut([segment_view("adults", "age >= 18")], page, |s| {
+            s.name.clone()
+        }))
+    }
+
+    fn segment(&self, name: &str) -> PortResult<SegmentView> {
+        Ok(segment_view(name, "age >= 18"))
+    }
+
+    fn create_segment(&self, segment: NewSegment) -> PortResult<SegmentView> {
+        Ok(segment_view(&segment.name, &segment.expression))
+    }
+
+    fn update_segment(&self, name: &str, expression: &str) -> PortResult<SegmentView> {
+        Ok(segment_view(name, expression))
+    }
+
+    fn delete_segment(&self, _name: &str) -> PortResult<()> {
+        not_here("a segment that nothing uses", Code::SegmentInUse)
+    }
+
+    fn preview_segment(&self, request: SegmentPreviewRequest) -> PortResult<SegmentPreview> {
+        let canonical = request.expression;
+        Ok(SegmentPreview {
+            count: 3,
+            took_ms: 0.1,
+            canonical,
+            scans: Vec::new(),
+            sample: Vec::new(),
+        })
+    }
+
+    fn suppressions(&self, _filter: &SuppressionFilter, page: &PageRequest) -> PortResult<Page<SuppressionView>> {
+        let entry = |id| SuppressionView {
+            id,
+            channel: None,
+            reason: "manual".into(),
+            contact: Some(format!("c{id}")),
+            address_hash: None,
+            at: Time::default(),
+        };
+        Ok(Page::cut((1..=3).map(entry), page, |s| format!("{:020}", s.id)))
+    }
+
+    fn add_suppressions(&self, entries: Vec<NewSuppression>) -> PortResult<SuppressionsAdded> {
+        Ok(SuppressionsAdded {
+            added: entries.len() as u64,
+            present: 0,
+        })
+    }
+
+    fn remove_suppression(&self, id: u64) -> PortResult<()> {
+        self.called(format!("remove suppression {id}"));
+        Ok(())
+    }
+}
+
+impl CampaignsPort for Fake {
+    fn create_campaign(&self, spec: SpecText) -> PortResult<CampaignView> {
+        self.called(format!("create {:?} {}", spec.format, spec.text));
+        Ok(campaign_view("spring", json!({})))
+    }
+
+    fn check_campaign(&self, _spec: SpecText) -> PortResult<SpecCheck> {
+        Ok(SpecCheck {
+            ready: true,
+            ..SpecCheck::default()
+        })
+    }
+
+    fn campaigns(&self, _filter: &CampaignFilter, page: &PageRequest) -> PortResult<Page<CampaignSummary>> {
+        Ok(Page::cut([campaign_view("spring", Json::Null).summary], page, |c| {
+            c.name.clone()
+        }))
+    }
+
+    fn campaign(&self, campaign: &Ref) -> PortResult<CampaignView> {
+        match campaign {
+            Ref::Id(1) => Ok(campaign_view("spring", json!({}))),
+            Ref::Name(name) if name == "spring" => Ok(campaign_view("spring", json!({}))),
+            other => not_here(&format!("campaign {other}"), Code::CampaignNotFound),
+        }
+    }
+
+    fn patch_campaign(&self, _campaign: &Ref, patch: SpecText) -> PortResult<CampaignView> {
+        Ok(campaign_view("spring", json!(patch.text)))
+    }
+
+    fn act(&self, campaign: &Ref, action: Action) -> PortResult<ActionDone> {
+        if action == Action::Resume {
+            let details = json!({"state": "draft", "legal_moves": ["start"]});
+            return Err(PortError::new(Code::IllegalMove, "a draft cannot be resumed: start it").with(details));
+        }
+        self.called(format!("{} {campaign}", action.name()));
+        Ok(ActionDone {
+            campaign: 1,
+            run: Some(1),
+            state: "running".into(),
+            ledger: Some(ledger()),
+            in_flight: 0,
+        })
+    }
+
+    fn preview(&self, _campaign: &Ref, request: PreviewRequest) -> PortResult<Preview> {
+        Ok(Preview {
+            contact: request.contact.unwrap_or_else(|| "first".into()),
+            ..Preview::default()
+        })
+    }
+
+    fn test_send(&self, _campaign: &Ref, request: TestSendRequest) -> PortResult<Vec<TestSendResult>> {
+        let result = |to| TestSendResult {
+            to,
+            outcome: "accepted".into(),
+            reply: None,
+        };
+        Ok(request.to.into_iter().map(result).collect())
+    }
+
+    fn audience(&self, _campaign: &Ref) -> PortResult<AudienceView> {
+        Ok(AudienceView {
+            matched: 3,
+            final_count: 2,
+            ..AudienceView::default()
+        })
+    }
+
+    fn runs(&self, _campaign: &Ref, page: &PageRequest) -> PortResult<Page<RunSummary>> {
+        let at = Time::default();
+        let run = RunSummary {
+            id: 1,
+            campaign: 1,
+            number: 1,
+            state: "running".into(),
+            started_at: at,
+            finished_at: None,
+            ledger: ledger(),
+        };
+        Ok(Page::cut([run], page, |r| format!("{:010}", r.id)))
+    }
+
+    fn report(&self, run: &RunRef) -> PortResult<Report> {
+        if *run == RunRef::Run(9) {
+            return not_here("the run", Code::RunNotFound);
+        }
+        Ok(Report {
+            campaign: 1,
+            name: "spring".into(),
+            run: 1,
+            state: "running".into(),
+            mode: "strict".into(),
+            started_at: Time::default(),
+            finished_at: None,
+            ledger: ledger(),
+            deliveries: vec![DeliveryReport {
+                ledger: ledger(),
+                ..DeliveryReport::default()
+            }],
+            rate_per_second: 0.0,
+            eta_seconds: None,
+            stall: None,
+            audience: None,
+            samples: Vec::new(),
+            unsubscribe_latency_ms_max: None,
+            linked_run: None,
+        })
+    }
+
+    fn run_contacts(&self, _run: &RunRef, set: &str, page: &PageRequest) -> PortResult<Page<RunContact>> {
+        let contact = |n: u32| RunContact {
+            contact: format!("{n:06}"),
+            set: set.to_owned(),
+            ..RunContact::default()
+        };
+        Ok(Page::cut((0..2_500).map(contact), page, |c| c.contact.clone()))
+    }
+
+    fn settle(&self, _run: &RunRef, request: SettleRequest) -> PortResult<Settled> {
+        let settled = request.contacts.len() as u64;
+        Ok(Settled {
+            settled,
+            not_unknown: Vec::new(),
+            state: "running".into(),
+            ledger: ledger(),
+        })
+    }
+}
+
+impl TrackingPort for Fake {
+    /// `good` is a token of every purpose; its message has the links 0, 1, 2, and 7 with a signed URL.
+    fn resolve(&self, purpose: TokenPurpose, token: &str, link: Option<LinkAsked<'_>>) -> Option<Tracked> {
+        if token != "good" {
+            return None;
+        }
+        let destination = match (purpose, link) {
+            (TokenPurpose::Click, Some(asked)) => {
+                let url = match (asked.index, asked.signed_url) {
+                    (0..=2, None) => format!("https://shop.example.test/{}", asked.index),
+                    (7, Some(url)) if url.starts_with("https://shop.example.test/") => url.to_owned(),
+                    _ => return None,
+                };
+                Some(Destination {
+                    link: asked.index,
+                    url,
+                    hidden: false,
+                })
+            }
+            _ => None,
+        };
+        Some(Tracked {
+            space: RowSpace::BASE,
+            run: RunId(1),
+            message: MessageId(0),
+            row: ContactRow(5),
+            accepted_at: Some(Timestamp(0)),
+            destination,
+        })
+    }
+
+    fn record(&self, event: TrackingEvent) -> BoxFuture<'static, PortResult<()>> {
+        let full = *self.full.lock();
+        if !full {
+            self.events.lock().push(event);
+        }
+        Box::pin(async move {
+            if full {
+                Err(PortError::new(Code::Busy, "full"))
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    fn unsubscribe(&self, request: UnsubscribeRequest) -> BoxFuture<'static, PortResult<()>> {
+        let full = *self.full.lock();
+        if !full {
+            self.unsubscribed.lock().push(request);
+        }
+        Box::pin(async move {
+            if full {
+                Err(PortError::new(Code::StorageFull, "full"))
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    fn web_view(&self, _tracked: &Tracked) -> PortResult<String> {
+        Ok("<p>the mail</p>".into())
+    }
+}
+
+impl OperationsPort for Fake {
+    fn connectors(&self) -> PortResult<Vec<ConnectorView>> {
+        Ok(Vec::new())
+    }
+
+    fn test_connector(&self, name: &str) -> PortResult<ConnectorTest> {
+        Ok(ConnectorTest {
+            name: name.to_owned(),
+            ok: true,
+            took_ms: 1.0,
+            steps: Vec::new(),
+            error: None,
+        })
+    }
+
+    fn health(&self) -> Health {
+        Health {
+            state: if *self.ready.lock() {
+                HealthState::Ready
+            } else {
+                HealthState::Draining
+            },
+            problems: Vec::new(),
+            version: "test".into(),
+            uptime_seconds: 1.0,
+            recovery_seconds: None,
+        }
+    }
+
+    fn campaign_series(&self) -> Vec<crate::metrics::CampaignSeries> {
+        vec![crate::metrics::CampaignSeries {
+            id: 1,
+            name: "spring".into(),
+            audience: 3,
+            ..Default::default()
+        }]
+    }
+}

@@ -1,0 +1,41 @@
+//! Handlers of the API listener, one file a subject. They translate between HTTP and the port, and decide nothing.
+//!
+//! Own no state.
+
+pub mod campaigns;
+pub mod contacts;
+pub mod docs;
+pub mod imports;
+pub mod lists;
+pub mod operations;
+pub mod runs;
+pub mod segments;
+pub mod suppressions;
+pub mod table;
+
+use std::sync::Arc;
+
+use actix_web::web;
+
+use crate::api::port::EnginePort;
+use crate::api::state::ApiState;
+
+type State = web::Data<ApiState>;
+
+/// The engine, for a closure that runs on a blocking thread.
+fn engine(state: &State) -> Arc<dyn EnginePort> {
+    Arc::clone(&state.port)
+}
+
+/// Registers all routes.
+pub fn configure(config: &mut web::ServiceConfig) {
+    imports::configure(config);
+    contacts::configure(config);
+    lists::configure(config);
+    segments::configure(config);
+    suppressions::configure(config);
+    campaigns::configure(config);
+    runs::configure(config);
+    operations::configure(config);
+    docs::configure(config);
+}

@@ -1,0 +1,237 @@
+//! `estafette campaign` and `connector`. Owns no state.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use reqwest::Method;
+use serde_json::{Value as Json, json};
+
+use super::args::{Campaign, Connector};
+use super::client::{Client, part};
+use super::{Exit, output, report};
+
+pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::Result<Exit> {
+    let path = |name: &str, rest: &str| format!("/v1/campaigns/{}{rest}", part(name));
+    let act = |name: &str, action: &str| -> anyhow::Result<Exit> {
+        let done = client.post(&path(name, action), &json!({}))?;
+        output::record(&done, as_json)?;
+        Ok(Exit::Done)
+    };
+    match command {
+        Campaign::List { state } => {
+            let query: Vec<_> = state.iter().map(|s| ("state", s.as_str())).collect();
+            let page = client.get_all("/v1/campaigns", &query)?;
+            let columns = [
+                "id",
+                "name",
+                "kind",
+                "state",
+                "ledger/audience",
+                "ledger/accepted",
+                "ledger/unknown",
+                "updated_at",
+            ];
+            output::items(&page, &columns, as_json)?;
+        }
+        Campaign::Show { campaign } => output::record(&client.get(&path(&campaign, ""), &[])?, as_json)?,
+        Campaign::Create { file } => {
+            let made = send_spec(client, Method::POST, "/v1/campaigns", &file)?;
+            print_saved(&made, as_json)?;
+        }
+        Campaign::Edit { campaign, file } => {
+            let made = send_spec(client, Method::PATCH, &path(&campaign, ""), &file)?;
+            print_saved(&made, as_json)?;
+        }
+        Campaign::Check { file } => return check(client, &file, as_json),
+        Campaign::Audience { campaign } => {
+            output::record(&client.post(&path(&campaign, "/audience"), &json!({}))?, as_json)?;
+        }
+        Campaign::Preview {
+            campaign,
+            contact,
+            part: only,
+        } => {
+            let found = client.post(&path(&campaign, "/preview"), &json!({"contact": contact}))?;
+            print_preview(&found, only.as_deref(), as_json)?;
+        }
+        Campaign::TestSend { campaign, to, contact } => {
+            let sent = client.post(&path(&campaign, "/test-send"), &json!({"to": to, "contact": contact}))?;
+            output::items(&sent, &["to", "outcome", "reply"], as_json)?;
+        }
+        Campaign::Start { campaign, watch } => {
+            if !watch {
+                return act(&campaign, "/start");
+            }
+            client.post(&path(&campaign, "/start"), &json!({}))?;
+            report::watch(client, &campaign, as_json)?;
+        }
+        Campaign::Pause { campaign } => return act(&campaign, "/pause"),
+        Campaign::Resume { campaign } => return act(&campaign, "/resume"),
+        Campaign::Stop { campaign } => return act(&campaign, "/stop"),
+        Campaign::Watch { campaign } => report::watch(client, &campaign, as_json)?,
+        Campaign::Runs { campaign } => {
+            let page = client.get_all(&path(&campaign, "/runs"), &[])?;
+            let columns = [
+                "id",
+                "number",
+                "state",
+                "started_at",
+                "finished_at",
+                "ledger/audience",
+                "ledger/accepted",
+            ];
+            output::items(&page, &columns, as_json)?;
+        }
+        Campaign::Contacts { campaign, set, run } => {
+            let query = [
+                ("set", set.as_str()),
+                ("format", if as_json { "ndjson" } else { "csv" }),
+            ];
+            client.download(
+                &run_path(&campaign, run, "contacts"),
+                &query,
+                &mut std::io::stdout().lock(),
+            )?;
+        }
+        Campaign::Settle {
+            campaign,
+            settle_as,
+            contacts,
+            all,
+            run,
+        } => {
+            let body = json!({"as": settle_as, "contacts": contacts, "all": all});
+            output::record(&client.post(&run_path(&campaign, run, "settle"), &body)?, as_json)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// The path of a run, or of the campaign's latest one.
+pub(super) fn run_path(campaign: &str, run: Option<u32>, what: &str) -> String {
+    match run {
+        Some(run) => format!("/v1/runs/{run}/{what}"),
+        None => format!("/v1/campaigns/{}/{what}", part(campaign)),
+    }
+}
+
+fn send_spec(client: &Client, method: Method, path: &str, file: &Path) -> anyhow::Result<Json> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let is_json = file.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
+    let media_type = if is_json {
+        "application/json"
+    } else {
+        "application/toml"
+    };
+    Ok(client.send_text(method, path, media_type, text)?)
+}
+
+fn print_problems(found: &Json, name: &str) -> anyhow::Result<usize> {
+    let problems = found[name].as_array().map_or(&[][..], Vec::as_slice);
+    for problem in problems {
+        let place = match (problem["line"].as_u64(), problem["column"].as_u64()) {
+            (Some(line), Some(column)) => format!("{}:{line}:{column}", output::text(&problem["path"])),
+            _ => output::text(&problem["path"]),
+        };
+        let (code, message) = (output::text(&problem["code"]), output::text(&problem["message"]));
+        output::line(&format!(
+            "  {place}: {message} [{code}]\n    → {}",
+            output::text(&problem["fix"])
+        ))?;
+    }
+    Ok(problems.len())
+}
+
+fn print_saved(made: &Json, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        return output::json(made);
+    }
+    let (name, id, version) = (output::text(&made["name"]), &made["id"], &made["version"]);
+    output::line(&format!(
+        "campaign {name} is saved as {} (id {id}, version {version})",
+        output::text(&made["state"])
+    ))?;
+    let problems = print_problems(made, "problems")?;
+    if problems > 0 {
+        output::line(&format!("it cannot start before these {problems} are mended"))?;
+    }
+    Ok(())
+}
+
+fn check(client: &Client, file: &Path, as_json: bool) -> anyhow::Result<Exit> {
+    let found = send_spec(client, Method::POST, "/v1/campaigns/check", file)?;
+    let ready = found["ready"] == true;
+    if as_json {
+        output::json(&found)?;
+    } else {
+        output::line(if ready { "ready to start" } else { "cannot start:" })?;
+        print_problems(&found, "problems")?;
+        print_problems(&found, "warnings")?;
+        for (name, words) in [("tracked_links", "tracked"), ("untracked_links", "not tracked")] {
+            for link in found[name].as_array().into_iter().flatten() {
+                output::line(&format!("  {words}: {}", output::text(link)))?;
+            }
+        }
+    }
+    Ok(if ready { Exit::Done } else { Exit::ProblemsFound })
+}
+
+fn print_preview(found: &Json, only: Option<&str>, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        return output::json(found);
+    }
+    let headers = || -> anyhow::Result<()> {
+        for header in found["headers"].as_array().into_iter().flatten() {
+            output::line(&format!(
+                "{}: {}",
+                output::text(&header["name"]),
+                output::text(&header["value"])
+            ))?;
+        }
+        Ok(())
+    };
+    match only {
+        Some("headers") => headers(),
+        Some(name) => output::line(&output::text(&found[name])),
+        None => {
+            headers()?;
+            output::line("")?;
+            output::line(found["text"].as_str().map(output::clean).unwrap_or_default().as_str())?;
+            let missing = output::text(&found["missing"]);
+            if missing.is_empty() {
+                Ok(())
+            } else {
+                output::line(&format!("(the contact lacks: {missing})"))
+            }
+        }
+    }
+}
+
+pub(super) fn connector(client: &Client, command: Connector, as_json: bool) -> anyhow::Result<Exit> {
+    match command {
+        Connector::List => {
+            let page = client.get("/v1/connectors", &[])?;
+            let columns = [
+                "name",
+                "kind",
+                "target",
+                "connections",
+                "connections_max",
+                "circuit",
+                "waiting",
+                "credits_used",
+            ];
+            output::items(&page, &columns, as_json)?;
+            Ok(Exit::Done)
+        }
+        Connector::Test { name } => {
+            let tested = client.post(&format!("/v1/connectors/{}/test", part(&name)), &json!({}))?;
+            output::record(&tested, as_json)?;
+            Ok(if tested["ok"] == true {
+                Exit::Done
+            } else {
+                Exit::ProblemsFound
+            })
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! `estafette import`: uploads with a progress bar, then follows the import. Owns no state.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use reqwest::blocking::Body;
+use serde_json::Value as Json;
+
+use super::Exit;
+use super::args::{Import, ImportCommand, ImportFile};
+use super::client::Client;
+use super::output;
+
+pub(super) fn run(client: &Client, import: Import, json: bool) -> anyhow::Result<Exit> {
+    match (import.command, import.file) {
+        (Some(ImportCommand::List), _) => {
+            let page = client.get_all("/v1/imports", &[])?;
+            output::items(
+                &page,
+                &[
+                    "id",
+                    "state",
+                    "file_name",
+                    "accepted",
+                    "merged",
+                    "rejected",
+                    "started_at",
+                ],
+                json,
+            )?;
+        }
+        (Some(ImportCommand::Show { id }), _) => {
+            output::record(&client.get(&format!("/v1/imports/{id}"), &[])?, json)?;
+        }
+        (Some(ImportCommand::Rejected { id }), _) => {
+            client.download(
+                &format!("/v1/imports/{id}/rejected"),
+                &[],
+                &mut std::io::stdout().lock(),
+            )?;
+        }
+        (None, Some(file)) => return import_file(client, file, json),
+        (None, None) => anyhow::bail!("name a CSV file, or one of: list, show, rejected"),
+    }
+    Ok(Exit::Done)
+}
+
+fn import_file(client: &Client, file: ImportFile, json: bool) -> anyhow::Result<Exit> {
+    let wait = !file.no_wait;
+    let report = upload(client, &file.file.clone(), query(file))?;
+    let report = if wait { follow(client, report)? } else { report };
+    print(&report, json)?;
+    Ok(if report["state"] == "failed" {
+        Exit::ProblemsFound
+    } else {
+        Exit::Done
+    })
+}
+
+fn query(file: ImportFile) -> Vec<(&'static str, String)> {
+    let name = file.file.file_name().map(|n| n.to_string_lossy().into_owned());
+    let mut query = vec![("key", file.key)];
+    let optional = [
+        ("file_name", name),
+        ("list", file.list),
+        ("mapping", file.mapping),
+        ("types", file.types),
+        ("delimiter", file.delimiter),
+        ("encoding", file.encoding),
+        ("duplicates", file.duplicates),
+        ("default_country", file.default_country),
+    ];
+    query.extend(optional.into_iter().filter_map(|(key, value)| value.map(|v| (key, v))));
+    if !file.subscribe.is_empty() {
+        query.push(("subscribe", file.subscribe.join(",")));
+    }
+    for (key, set) in [("resubscribe", file.resubscribe), ("dry_run", file.dry_run)] {
+        if set {
+            query.push((key, "true".to_owned()));
+        }
+    }
+    query
+}
+
+/// Uploads a file; shows how far it is on a terminal.
+pub(super) fn upload(client: &Client, path: &Path, query: Vec<(&'static str, String)>) -> anyhow::Result<Json> {
+    let file = File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
+    let bytes = file
+        .metadata()
+        .with_context(|| format!("{} cannot be read", path.display()))?
+        .len();
+    let bar = bar(bytes, "upload");
+    let body = Body::sized(bar.wrap_read(file), bytes);
+    let report = client.upload("/v1/imports", &query, body);
+    bar.finish_and_clear();
+    Ok(report?)
+}
+
+/// A bar over bytes; hidden if standard error is no terminal.
+fn bar(bytes: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(bytes);
+    let template = "{msg:8} [{bar:32}] {percent:>3} %  {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_message(what);
+    bar
+}
+
+/// Waits until an import has ended.
+pub(super) fn follow(client: &Client, mut report: Json) -> anyhow::Result<Json> {
+    let id = report["id"].as_u64().unwrap_or(0);
+    let bar = bar(report["bytes_total"].as_u64().unwrap_or(0), "import");
+    while report["state"] == "running" {
+        bar.set_position(report["bytes_done"].as_u64().unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(100));
+        report = client.get(&format!("/v1/imports/{id}"), &[])?;
+    }
+    bar.finish_and_clear();
+    Ok(report)
+}
+
+fn print(report: &Json, json: bool) -> anyhow::Result<()> {
+    if json {
+        return output::json(report);
+    }
+    let count = |name: &str| output::grouped(report[name].as_u64().unwrap_or(0));
+    let id = &report["id"];
+    output::line(&format!(
+        "import {id} {}: {} accepted, {} merged, {} rejected",
+        output::text(&report["state"]),
+        count("accepted"),
+        count("merged"),
+        count("rejected")
+    ))?;
+    for (reason, rows) in report["rejected_by"].as_object().into_iter().flatten() {
+        output::line(&format!("  rejected, {reason}: {}", output::text(rows)))?;
+    }
+    if report["rejected"].as_u64().unwrap_or(0) > 0 && report["dry_run"] != true {
+        output::line(&format!("  see them with: estafette import rejected {id}"))?;
+    }
+    if let Some(error) = report["error"].as_str() {
+        output::line(&format!("  {}", output::clean(error)))?;
+    }
+    if report["dry_run"] == true || report["state"] == "running" {
+        for column in report["columns"].as_array().into_iter().flatten() {
+            let new = if column["new"] == true { " (new)" } else { "" };
+            let attribute = column["attribute"].as_str().unwrap_or("left out");
+            let (name, kind) = (output::text(&column["name"]), output::text(&column["type"]));
+            output::line(&format!("  column {name} → {attribute}, {kind}{new}"))?;
+        }
+    }
+    Ok(())
+}

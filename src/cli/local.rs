@@ -1,0 +1,123 @@
+//! Commands that need no server: `check`, `config`, `metrics`, `example-base`, `completions`. Owns no state.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Context as _;
+use clap::CommandFactory;
+use serde_json::json;
+
+use super::args::{Check, Cli, Config as ConfigCommand, Connection, ExampleBaseArgs, Metrics};
+use super::client::Client;
+use super::example_base::{ExampleBase, generate};
+use super::host::Host;
+use super::{Exit, output};
+use crate::config::{Config, KEYS};
+use crate::metrics::CATALOGUE;
+
+pub(super) fn check(host: &dyn Host, options: &Check, as_json: bool) -> anyhow::Result<Exit> {
+    anyhow::ensure!(options.data.is_dir(), "{} is not a directory", options.data.display());
+    let checked = host.check(&options.data)?;
+    if as_json {
+        output::json(&serde_json::to_value(&checked)?)?;
+    } else {
+        for line in &checked.looked_at {
+            output::line(line)?;
+        }
+        for finding in &checked.findings {
+            output::line(&format!("{}: {}\n  → {}", finding.place, finding.problem, finding.fix))?;
+        }
+        let verdict = if checked.findings.is_empty() {
+            "all is well"
+        } else {
+            "something is wrong"
+        };
+        output::line(verdict)?;
+    }
+    Ok(if checked.findings.is_empty() {
+        Exit::Done
+    } else {
+        Exit::ProblemsFound
+    })
+}
+
+pub(super) fn config(command: &ConfigCommand, as_json: bool) -> anyhow::Result<Exit> {
+    match command {
+        ConfigCommand::Check { file } => return check_config(file, as_json),
+        ConfigCommand::Show { file } => output::raw(Config::load(file.as_deref())?.show().as_bytes())?,
+        ConfigCommand::Keys if as_json => {
+            let keys = KEYS
+                .iter()
+                .map(|(key, default, text)| json!({"key": key, "default": default, "text": text}));
+            output::json(&keys.collect())?;
+        }
+        ConfigCommand::Keys => {
+            let header = ["key", "default", "meaning"].map(str::to_owned).to_vec();
+            let rows = KEYS
+                .iter()
+                .map(|(key, default, text)| vec![(*key).into(), (*default).into(), (*text).into()]);
+            output::table(header, rows.collect())?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn check_config(file: &Path, as_json: bool) -> anyhow::Result<Exit> {
+    let (exit, problem) = match Config::load(Some(file)) {
+        Ok(_) => (Exit::Done, None),
+        Err(error) => (Exit::ProblemsFound, Some(error.to_string())),
+    };
+    match (as_json, problem) {
+        (true, problem) => output::json(&json!({"valid": problem.is_none(), "problem": problem}))?,
+        (false, None) => output::line(&format!("{} is valid", file.display()))?,
+        (false, Some(problem)) => output::line(&problem)?,
+    }
+    Ok(exit)
+}
+
+pub(super) fn metrics(options: &Metrics, connection: &Connection, as_json: bool) -> anyhow::Result<Exit> {
+    if options.scrape {
+        let client = Client::new(&connection.url, connection.api_key.as_deref())?;
+        client.download("/metrics", &[], &mut std::io::stdout().lock())?;
+    } else if as_json {
+        let rows = CATALOGUE.iter().map(|m| {
+            json!({"name": m.name, "type": m.kind.name(), "labels": m.labels, "help": m.help, "per_campaign": m.per_campaign})
+        });
+        output::json(&rows.collect())?;
+    } else {
+        let header = ["name", "type", "labels", "help"].map(str::to_owned).to_vec();
+        let row =
+            |m: &&crate::metrics::Metric| vec![m.name.into(), m.kind.name().into(), m.labels.join(","), m.help.into()];
+        output::table(header, CATALOGUE.iter().map(row).collect())?;
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) fn example_base(options: &ExampleBaseArgs) -> anyhow::Result<Exit> {
+    let wanted = ExampleBase {
+        contacts: options.contacts,
+        seed: options.seed,
+    };
+    match &options.output {
+        None => output::raw(&generated(wanted)?)?,
+        Some(path) => {
+            let mut file = std::fs::File::create(path).with_context(|| format!("{} cannot be made", path.display()))?;
+            file.write_all(&generated(wanted)?)
+                .with_context(|| format!("{} cannot be written", path.display()))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn generated(wanted: ExampleBase) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    generate(wanted, &mut bytes)?;
+    Ok(bytes)
+}
+
+pub(super) fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "estafette", &mut script);
+    output::raw(&script)?;
+    Ok(Exit::Done)
+}

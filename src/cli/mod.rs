@@ -1,0 +1,117 @@
+//! The command line: a client of the API, but for `serve`, `demo` and `check`, which open the data directory themselves.
+//!
+//! Owns no state. Invariants: CL-1 results go to standard output, everything else to standard error; CL-2 with `--json`
+//! standard output holds one JSON document and nothing else; CL-3 the exit codes of [`Exit`] are an interface.
+
+mod args;
+mod campaigns;
+mod client;
+mod contacts;
+mod demo;
+mod example_base;
+mod host;
+mod imports;
+mod local;
+mod output;
+mod report;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Cli, Command};
+use client::{CallError, Client};
+pub use example_base::{ExampleBase, generate as generate_example_base};
+pub use host::{Host, OpenRequest, Opened};
+
+/// Exit codes, for scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Done = 0,
+    /// The command failed on this side: a file, a setting, the data directory.
+    Failed = 1,
+    /// The command line is wrong (clap's own code).
+    Usage = 2,
+    /// The server cannot be reached.
+    Unreachable = 3,
+    /// The server refused the request: the message says why.
+    Refused = 4,
+    /// The server failed (5xx).
+    ServerFailed = 5,
+    /// A check ran and found something wrong.
+    ProblemsFound = 6,
+}
+
+/// For `--help`.
+const EXIT_CODES: &str = "Exit codes: 0 done · 1 failed here (file, setting, data directory) · 2 wrong usage · 3 server not reached · \
+    4 refused by the server · 5 the server failed · 6 a check found problems";
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Parses the command line, runs it, and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // reqwest and the connectors use this provider; there must be one before the first handshake
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        output::note("a TLS provider was installed before main: that is a fault of the program");
+        return Exit::Failed.into();
+    }
+    match run(cli, &host::Engine) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            output::note(&format!("error: {error:#}"));
+            exit_of(&error).into()
+        }
+    }
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
+    match error.downcast_ref::<CallError>() {
+        Some(CallError::Unreachable { .. } | CallError::NoKey) => Exit::Unreachable,
+        Some(CallError::Refused { status, .. }) if *status >= 500 => Exit::ServerFailed,
+        Some(CallError::Refused { .. }) => Exit::Refused,
+        Some(CallError::BadAnswer { .. }) => Exit::ServerFailed,
+        None => Exit::Failed,
+    }
+}
+
+fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
+    let json = cli.connection.json;
+    let client = || Client::new(&cli.connection.url, cli.connection.api_key.as_deref());
+    match cli.command {
+        Command::Serve(options) => serve::serve(host, &options),
+        Command::Demo(options) => demo::demo(host, &options, json),
+        Command::Check(options) => local::check(host, &options, json),
+        Command::Import(options) => imports::run(&client()?, options, json),
+        Command::Contact(command) => contacts::contact(&client()?, command, json),
+        Command::Attribute(command) => contacts::attribute(&client()?, command, json),
+        Command::List(command) => contacts::list(&client()?, command, json),
+        Command::Segment(command) => contacts::segment(&client()?, command, json),
+        Command::Suppression(command) => contacts::suppression(&client()?, command, json),
+        Command::Campaign(command) => campaigns::run(&client()?, command, json),
+        Command::Report(options) => report::run(&client()?, &options, json),
+        Command::Connector(command) => campaigns::connector(&client()?, command, json),
+        Command::Config(command) => local::config(&command, json),
+        Command::Metrics(options) => local::metrics(&options, &cli.connection, json),
+        Command::ExampleBase(options) => local::example_base(&options),
+        Command::Completions { shell } => local::completions(shell),
+    }
+}
+
+/// Logs go to standard error; `ESTAFETTE_LOG` says what, as `info` or `estafette=debug`.
+fn start_log(default: &str, json: bool) {
+    let filter = EnvFilter::try_from_env("ESTAFETTE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = if json { log.json().try_init() } else { log.try_init() };
+    if let Err(error) = started {
+        output::note(&format!("logging could not be started: {error}"));
+    }
+}

@@ -1,0 +1,180 @@
+//! `estafette report` and the live progress of a run. Owns no state.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value as Json;
+
+use super::args::ReportArgs;
+use super::campaigns::run_path;
+use super::client::Client;
+use super::{Exit, output};
+
+pub(super) fn run(client: &Client, options: &ReportArgs, json: bool) -> anyhow::Result<Exit> {
+    let report = client.get(&run_path(&options.campaign, options.run, "report"), &[])?;
+    if json {
+        output::json(&report)?
+    } else {
+        print(&report)?
+    }
+    Ok(Exit::Done)
+}
+
+/// The report for people.
+pub(super) fn print(report: &Json) -> anyhow::Result<()> {
+    let (name, run, state) = (
+        output::text(&report["name"]),
+        &report["run"],
+        output::text(&report["state"]),
+    );
+    output::line(&format!(
+        "{name}, run {run}: {state}, {} mode",
+        output::text(&report["mode"])
+    ))?;
+    output::line(&ledger(&report["ledger"]))?;
+    if let Some(words) = pace(report) {
+        output::line(&words)?;
+    }
+    for delivery in report["deliveries"].as_array().into_iter().flatten() {
+        for message in delivery["messages"].as_array().into_iter().flatten() {
+            let counts = |what: &str| {
+                let c = &message[what];
+                let n = |name: &str| output::grouped(c[name].as_u64().unwrap_or(0));
+                format!(
+                    "{} ({} in all, {} suspect, {} machine)",
+                    n("unique"),
+                    n("total"),
+                    n("suspect"),
+                    n("machine")
+                )
+            };
+            output::line(&format!(
+                "message {} ({})",
+                message["message"],
+                output::text(&message["name"])
+            ))?;
+            output::line(&format!("  opened        {}", counts("opened")))?;
+            output::line(&format!("  clicked       {}", counts("clicked")))?;
+            output::line(&format!("  unsubscribed  {}", message["unsubscribed"]))?;
+            for link in message["links"].as_array().into_iter().flatten() {
+                output::line(&format!(
+                    "    {:>7}  {}",
+                    output::text(&link["unique"]),
+                    output::text(&link["url"])
+                ))?;
+            }
+        }
+    }
+    for sample in report["samples"].as_array().into_iter().flatten() {
+        output::line(&format!(
+            "  {}: {}",
+            output::text(&sample["class"]),
+            output::text(&sample["text"])
+        ))?;
+    }
+    Ok(())
+}
+
+/// The ledger as lines, reasons indented, and whether it balances.
+pub(super) fn ledger(ledger: &Json) -> String {
+    let count = |value: &Json| format!("{:>12}", output::grouped(value.as_u64().unwrap_or(0)));
+    let mut lines = vec![format!("  {:<14}{}", "audience", count(&ledger["audience"]))];
+    for set in [
+        "pending", "claimed", "deferred", "accepted", "rejected", "skipped", "unknown",
+    ] {
+        lines.push(format!("  {set:<14}{}", count(&ledger[set])));
+        let reasons = match set {
+            "rejected" => &ledger["rejected_by"],
+            "skipped" => &ledger["skipped_by"],
+            _ => continue,
+        };
+        for (reason, contacts) in reasons.as_object().into_iter().flatten() {
+            lines.push(format!("    {reason:<24}{}", count(contacts)));
+        }
+    }
+    let balanced = if ledger["balanced"] == true {
+        "balanced: the sets add up to the audience"
+    } else {
+        "NOT BALANCED"
+    };
+    lines.push(format!("  {balanced}"));
+    lines.join("\n")
+}
+
+/// Rate, time left, and why it is slow; nothing once it has ended.
+fn pace(report: &Json) -> Option<String> {
+    if is_over(report) {
+        return None;
+    }
+    let mut words = format!(
+        "{}/s",
+        output::grouped(report["rate_per_second"].as_f64().unwrap_or(0.0) as u64)
+    );
+    if let Some(eta) = report["eta_seconds"].as_f64() {
+        words = format!("{words}, {} left", output::duration(eta));
+    }
+    match report["stall"]["message"].as_str() {
+        Some(why) => Some(format!("{words}; {}", output::clean(why))),
+        None => Some(words),
+    }
+}
+
+pub(super) fn is_over(report: &Json) -> bool {
+    matches!(report["state"].as_str(), Some("finished" | "stopped" | "archived"))
+}
+
+/// Shows a bar until the latest run has ended, then its report.
+pub(super) fn watch(client: &Client, campaign: &str, json: bool) -> anyhow::Result<()> {
+    let report = follow(client, campaign, |_| {})?;
+    if json { output::json(&report) } else { print(&report) }
+}
+
+/// Follows the latest run to its end; `each` sees every report on the way.
+pub(super) fn follow(client: &Client, campaign: &str, mut each: impl FnMut(&Json)) -> anyhow::Result<Json> {
+    let bar = ProgressBar::new(0);
+    if let Ok(style) =
+        ProgressStyle::with_template("{prefix:8} [{bar:32}] {percent:>3} %  {human_pos}/{human_len}  {msg}")
+    {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    loop {
+        let report = client.get(&run_path(campaign, None, "report"), &[])?;
+        let of = |set: &str| report["ledger"][set].as_u64().unwrap_or(0);
+        bar.set_length(of("audience"));
+        bar.set_position(of("audience").saturating_sub(of("pending") + of("claimed") + of("deferred")));
+        bar.set_prefix(output::text(&report["state"]));
+        bar.set_message(pace(&report).unwrap_or_default());
+        each(&report);
+        if is_over(&report) {
+            bar.finish_and_clear();
+            return Ok(report);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_ledger_shows_sets_and_reasons() {
+        let text = ledger(
+            &json!({"audience": 1234, "accepted": 1200, "skipped": 34, "skipped_by": {"no_address": 34}, "balanced": true}),
+        );
+        assert!(
+            text.contains("1 234") && text.contains("no_address") && text.contains("balanced:"),
+            "{text}"
+        );
+        assert!(ledger(&json!({"balanced": false})).contains("NOT BALANCED"));
+    }
+
+    #[test]
+    fn pace_says_why_it_is_slow() {
+        let running = json!({"state": "running", "rate_per_second": 500.0, "eta_seconds": 65.0, "stall": {"message": "the connector's limit"}});
+        assert_eq!(pace(&running).unwrap(), "500/s, 1 min 05 s left; the connector's limit");
+        assert_eq!(pace(&json!({"state": "finished"})), None);
+    }
+}

@@ -1,0 +1,48 @@
+//! The validated settings as TOML again, for `estafette config show`. Secrets are hidden.
+
+use std::fmt::Write;
+
+use super::{Config, MetricsAccess};
+
+impl Config {
+    /// Every key outside connectors with the value in force, and one line a connector.
+    pub fn show(&self) -> String {
+        let server = &self.server;
+        let days = |d: std::time::Duration| d.as_secs() / 86_400;
+        let metrics = match server.metrics {
+            MetricsAccess::AdminKey => "# metrics: admin key only",
+            MetricsAccess::ScrapeKey(_) => "metrics_key = \"(hidden)\"",
+            MetricsAccess::Open => "metrics_open = true",
+        };
+        let mut out = format!(
+            "[server]\napi_listen = \"{}\"\npublic_listen = \"{}\"\ninbox_listen = \"{}\"\npublic_url = \"{}\"\n{metrics}\n\
+             request_seconds_max = {}\nupload_bytes_max = {}\ndrain_seconds_max = {}\n\n\
+             [data]\nrejected_rows_days = {}\none_shot_retention_days = {}\ntracking_days = {}\n\n\
+             [tracking]\naggregate_only = {}\n\n[lanes]\nlane_threads = {}\n",
+            server.api_listen,
+            server.public_listen,
+            server.inbox_listen,
+            server.public_url,
+            server.request_time_max.as_secs(),
+            server.upload_bytes_max,
+            server.drain_time_max.as_secs(),
+            days(self.data.rejected_rows_kept),
+            days(self.data.one_shot_kept),
+            days(self.data.tracking_kept),
+            self.tracking.aggregate_only,
+            self.lane_threads,
+        );
+        for connector in &self.connectors {
+            // writing to a String cannot fail
+            write!(
+                out,
+                "\n[[connectors]]\nname = \"{}\"\nkind = \"{}\"\nconnections_max = {}\n",
+                connector.name(),
+                connector.kind(),
+                connector.connections_max()
+            )
+            .unwrap_or_default();
+        }
+        out
+    }
+}

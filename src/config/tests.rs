@@ -1,0 +1,121 @@
+//! Cases of configuration files, good and bad.
+
+use std::path::Path;
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("estafette.toml"))
+}
+
+/// The error's words must hold all of `wanted`.
+fn refused(text: &str, wanted: &[&str]) {
+    let error = parse(text).expect_err("a bad file was taken").to_string();
+    for word in wanted {
+        assert!(error.contains(word), "{error:?} does not say {word:?}");
+    }
+}
+
+#[test]
+fn no_file_is_a_valid_file_with_an_inbox() {
+    let config = parse("").unwrap();
+    assert!(
+        config.embedded_only,
+        "nothing leaves the machine, and the server must say so"
+    );
+    assert_eq!(config.connectors[0].name(), "inbox");
+    assert_eq!(config.connectors[0].kind(), "inbox");
+    assert_eq!(config.server.public_url, "http://127.0.0.1:8026");
+    assert_eq!(config.server.metrics, MetricsAccess::AdminKey);
+}
+
+#[test]
+fn the_published_shape_is_read() {
+    let config = parse(
+        "[server]\napi_listen = \"127.0.0.1:8025\"\npublic_listen = \"127.0.0.1:8026\"\npublic_url = \"http://127.0.0.1:8026/\"\n\
+         [[connectors]]\nname = \"relay\"\nkind = \"smtp\"\nhost = \"127.0.0.1\"\nport = 2525\ntls = \"none\"\nconnections_max = 50\n",
+    )
+    .unwrap();
+    assert!(!config.embedded_only);
+    assert_eq!(config.server.public_url, "http://127.0.0.1:8026", "no slash at the end");
+    assert_eq!(config.connectors[0].connections_max(), 50);
+}
+
+#[test]
+fn errors_name_file_line_key_and_what_is_allowed() {
+    refused(
+        "[server]\nlisten = \"x\"\n",
+        &["estafette.toml:2:1", "listen", "api_listen"],
+    );
+    refused(
+        "[server]\n\napi_listen = \"localhost\"\n",
+        &["estafette.toml:3:", "server.api_listen", "127.0.0.1:8025"],
+    );
+    refused(
+        "[data]\none_shot_retention_days = 5\n",
+        &["estafette.toml:2:", "must be 60 to"],
+    );
+    refused(
+        "[lanes]\nlane_threads = 0\n",
+        &["lanes.lane_threads = 0", "must be 1 to"],
+    );
+    refused(
+        "[server]\npublic_url = \"ftp://x\"\n",
+        &["server.public_url", "https://"],
+    );
+    refused(
+        "[server]\ntrusted_proxies = [\"10.0.0.0/40\"]\n",
+        &["server.trusted_proxies", "prefix"],
+    );
+    refused("[server\n", &["estafette.toml:1:"]);
+    let twice = "[[connectors]]\nname = \"a\"\nkind = \"null\"\n[[connectors]]\nname = \"a\"\nkind = \"null\"\n";
+    refused(twice, &["estafette.toml:4:", "\"a\" is used twice"]);
+    refused(
+        "[[connectors]]\nname = \"a\"\nkind = \"pigeon\"\n",
+        &["estafette.toml:1:", "pigeon", "smtp"],
+    );
+}
+
+#[test]
+fn a_scrape_key_is_never_printed() {
+    let secret = "scrape-key-of-the-test";
+    let config = parse(&format!("[server]\nmetrics_key = \"{secret}\"\n")).unwrap();
+    assert_eq!(config.server.metrics, MetricsAccess::ScrapeKey(secret.into()));
+    assert!(!format!("{config:?}").contains(secret), "Debug shows the key");
+    assert!(!config.show().contains(secret), "config show shows the key");
+    refused(
+        "[server]\nmetrics_key = \"short\"\n",
+        &["server.metrics_key", "(hidden)", "characters"],
+    );
+    refused(
+        &format!("[server]\nmetrics_key = \"{secret}\"\nmetrics_open = true\n"),
+        &["metrics_open"],
+    );
+}
+
+#[test]
+fn what_is_shown_reads_back() {
+    let config = parse("[server]\nmetrics_open = true\n[tracking]\naggregate_only = true\n").unwrap();
+    let again = parse(&config.show()).unwrap();
+    assert_eq!(again.show(), config.show());
+    assert!(again.tracking.aggregate_only);
+}
+
+#[test]
+fn every_key_is_documented() {
+    for (key, _, text) in KEYS {
+        assert!(!text.is_empty(), "{key} has no text");
+        let (table, name) = key.split_once('.').unwrap();
+        let error = parse(&format!("[{table}]\nno_such_key = 1\n")).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("`{name}`")),
+            "{key} is documented and not read: {error}"
+        );
+        let listed = error.matches('`').count() / 2 - 1;
+        let documented = KEYS
+            .iter()
+            .filter(|(k, ..)| k.starts_with(&format!("{table}.")))
+            .count();
+        assert_eq!(listed, documented, "a key of [{table}] is not documented: {error}");
+    }
+}

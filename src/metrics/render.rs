@@ -1,0 +1,200 @@
+//! Series of running campaigns as Prometheus text. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::{
+    CAMPAIGN_AUDIENCE_CONTACTS, CAMPAIGN_CONTACTS, CAMPAIGN_ETA_SECONDS, CAMPAIGN_EVENTS, CAMPAIGN_MESSAGES_PER_SECOND,
+    CAMPAIGN_REJECTED_CONTACTS, CAMPAIGN_SKIPPED_CONTACTS, CAMPAIGN_STALLED, CAMPAIGN_UNIQUE_CONTACTS, Metric,
+};
+use crate::limits;
+
+/// The live figures of one campaign. All counts are of one moment and equal the ledger.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CampaignSeries {
+    pub id: u32,
+    pub name: String,
+    pub state: &'static str,
+    pub audience: u64,
+    pub pending: u64,
+    pub claimed: u64,
+    pub deferred: u64,
+    pub accepted: u64,
+    pub unknown: u64,
+    /// By class.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// By reason.
+    pub skipped: BTreeMap<&'static str, u64>,
+    pub rate_per_second: f64,
+    /// `None` if it cannot be said.
+    pub eta_seconds: Option<f64>,
+    /// Why it is slower than it could be.
+    pub stall: Option<&'static str>,
+    pub opened_unique: u64,
+    pub clicked_unique: u64,
+    pub unsubscribed: u64,
+    /// Opens and clicks by (event, class): `("open", "human")`.
+    pub events: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+type Sample<'a> = (Vec<&'a str>, f64);
+
+/// Prometheus text of at most `limits::METRIC_CAMPAIGNS_MAX` campaigns, those with the lowest ids; each series group once,
+/// with help and type.
+pub fn render_campaigns(campaigns: &[CampaignSeries]) -> String {
+    let mut shown: Vec<&CampaignSeries> = campaigns.iter().collect();
+    shown.sort_by_key(|c| c.id);
+    shown.truncate(limits::METRIC_CAMPAIGNS_MAX);
+    let mut out = String::new();
+    let mut group = |metric: &Metric, samples: &dyn Fn(&CampaignSeries) -> Vec<Sample<'static>>| {
+        group(&mut out, metric, &shown, samples);
+    };
+    group(&CAMPAIGN_CONTACTS, &|c| {
+        let rejected: u64 = c.rejected.values().sum();
+        let skipped: u64 = c.skipped.values().sum();
+        [
+            ("pending", c.pending),
+            ("claimed", c.claimed),
+            ("deferred", c.deferred),
+            ("accepted", c.accepted),
+            ("rejected", rejected),
+            ("skipped", skipped),
+            ("unknown", c.unknown),
+        ]
+        .map(|(set, n)| (vec![set], n as f64))
+        .into()
+    });
+    group(&CAMPAIGN_AUDIENCE_CONTACTS, &|c| vec![(vec![], c.audience as f64)]);
+    group(&CAMPAIGN_REJECTED_CONTACTS, &|c| {
+        c.rejected.iter().map(|(k, n)| (vec![*k], *n as f64)).collect()
+    });
+    group(&CAMPAIGN_SKIPPED_CONTACTS, &|c| {
+        c.skipped.iter().map(|(k, n)| (vec![*k], *n as f64)).collect()
+    });
+    group(&CAMPAIGN_MESSAGES_PER_SECOND, &|c| vec![(vec![], c.rate_per_second)]);
+    group(&CAMPAIGN_ETA_SECONDS, &|c| {
+        c.eta_seconds.map(|eta| (vec![], eta)).into_iter().collect()
+    });
+    group(&CAMPAIGN_STALLED, &|c| {
+        c.stall.map(|reason| (vec![reason], 1.0)).into_iter().collect()
+    });
+    group(&CAMPAIGN_UNIQUE_CONTACTS, &|c| {
+        [
+            ("open", c.opened_unique),
+            ("click", c.clicked_unique),
+            ("unsubscribe", c.unsubscribed),
+        ]
+        .map(|(event, n)| (vec![event], n as f64))
+        .into()
+    });
+    group(&CAMPAIGN_EVENTS, &|c| {
+        c.events.iter().map(|((e, k), n)| (vec![*e, *k], *n as f64)).collect()
+    });
+    out
+}
+
+fn group(
+    out: &mut String,
+    metric: &Metric,
+    campaigns: &[&CampaignSeries],
+    samples: &dyn Fn(&CampaignSeries) -> Vec<Sample<'static>>,
+) {
+    let mut lines = String::new();
+    for campaign in campaigns {
+        for (values, number) in samples(campaign) {
+            lines.push_str(metric.name);
+            lines.push_str("{campaign=\"");
+            escape(&mut lines, &campaign.name);
+            lines.push('"');
+            for (label, value) in metric.labels.iter().skip(1).zip(values) {
+                lines.push(',');
+                lines.push_str(label);
+                lines.push_str("=\"");
+                escape(&mut lines, value);
+                lines.push('"');
+            }
+            // writing to a String cannot fail
+            writeln!(lines, "}} {number}").unwrap_or_default();
+        }
+    }
+    if !lines.is_empty() {
+        let (name, help, kind) = (metric.name, metric.help, metric.kind.name());
+        writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{lines}").unwrap_or_default();
+    }
+}
+
+/// The text format's escapes of a label value.
+fn escape(out: &mut String, value: &str) {
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            other => out.push(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spring(id: u32) -> CampaignSeries {
+        CampaignSeries {
+            id,
+            name: format!("spring {id}"),
+            state: "running",
+            audience: 10,
+            pending: 3,
+            accepted: 4,
+            rejected: BTreeMap::from([("hard_bounce", 1)]),
+            skipped: BTreeMap::from([("no_address", 2)]),
+            stall: Some("connector_limit"),
+            events: BTreeMap::from([(("open", "machine"), 5)]),
+            ..CampaignSeries::default()
+        }
+    }
+
+    #[test]
+    fn each_group_has_one_head_and_the_sets_add_up() {
+        let text = render_campaigns(&[spring(2), spring(1)]);
+        assert_eq!(
+            text.matches("# TYPE estafette_campaign_contacts gauge").count(),
+            1,
+            "{text}"
+        );
+        let sum: f64 = text
+            .lines()
+            .filter(|l| l.starts_with("estafette_campaign_contacts{campaign=\"spring 1\""))
+            .map(|l| l.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum();
+        assert_eq!(sum, 10.0, "the sets add up to the audience:\n{text}");
+        assert!(
+            text.contains("estafette_campaign_stalled{campaign=\"spring 2\",reason=\"connector_limit\"} 1"),
+            "{text}"
+        );
+        assert!(!text.contains("eta_seconds"), "an ETA that is not known is absent");
+    }
+
+    #[test]
+    fn campaigns_are_bounded_and_names_escaped() {
+        let many: Vec<_> = (0..500).map(spring).collect();
+        let text = render_campaigns(&many);
+        assert!(text.lines().count() < 5_000, "{} lines", text.lines().count());
+        assert!(
+            text.contains("spring 199"),
+            "the first {} are shown",
+            limits::METRIC_CAMPAIGNS_MAX
+        );
+        assert!(!text.contains("spring 200"), "and no more");
+        let odd = CampaignSeries {
+            name: "a\"b\\c\nd".into(),
+            ..spring(1)
+        };
+        assert!(
+            render_campaigns(&[odd]).contains("{campaign=\"a\\\"b\\\\c\\nd\""),
+            "label values are escaped"
+        );
+        assert_eq!(render_campaigns(&[]), "", "nothing runs, nothing is rendered");
+    }
+}
