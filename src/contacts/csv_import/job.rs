@@ -101,8 +101,16 @@ impl ImportJob {
 
     /// Goes on with an import, after the last chunk that is in the store. If that chunk is not confirmed, it comes first.
     pub fn resume(store: &Store, import: ImportId) -> Result<ImportJob, ImportError> {
+        let status = store.reader()?.import(import)?.ok_or(ImportError::NoSuchImport { import })?;
+        ImportJob::resume_at(store, import, &status.spool, &status.rejected)
+    }
+
+    /// [`ImportJob::resume`] with the files where they are now: the directory may have moved since.
+    pub fn resume_at(store: &Store, import: ImportId, spool: &Path, rejected: &Path) -> Result<ImportJob, ImportError> {
         let reader = store.reader()?;
-        let status = reader.import(import)?.ok_or(ImportError::NoSuchImport { import })?;
+        let mut status = reader.import(import)?.ok_or(ImportError::NoSuchImport { import })?;
+        spool.clone_into(&mut status.spool);
+        rejected.clone_into(&mut status.rejected);
         let seen = reader.rows_seen(import)?;
         let repeated = reader.unconfirmed(import)?.map(|u| ChunkDone {
             import,
