@@ -295,8 +295,6 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 pub const IDEMPOTENCY_ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// Entries of one request that names contacts or suppressions.
 pub const REQUEST_ENTRIES_MAX: usize = 100_000;
-/// Contacts that a segment preview shows.
-pub const PREVIEW_SAMPLE_MAX: usize = 100;
 /// Seed addresses of one test send.
 pub const TEST_SEND_MAX: usize = 100;
 /// Requests that one listener serves at a time.

@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::stream;
 
 use crate::api::errors::Code;
-use crate::api::idempotency::Begin;
+use crate::api::idempotency::{Begin, InFlight};
 use crate::api::reply::{ApiError, bytes};
 use crate::api::state::ApiState;
 use crate::{limits, metrics};
@@ -45,34 +45,35 @@ pub async fn observe(
 ) -> Answer {
     let started = Instant::now();
     let method = request.method().clone();
-    let original = request.request().clone();
     let in_time = if is_upload(&request) {
         None
     } else {
         Some(state.request_time_max)
     };
+    // no clone of the request may be alive while it is routed: actix-web changes it in place
     let served = async { next.call(request).await.map(ServiceResponse::map_into_boxed_body) };
     let answered = match in_time {
         None => served.await,
-        Some(limit) => match tokio::time::timeout(limit, served).await {
-            Ok(answered) => answered,
-            Err(_) => {
-                let message = format!("not answered within {} seconds; it may still be done", limit.as_secs());
-                let error = ApiError::new(Code::RequestTimeout, message);
-                Ok(ServiceResponse::new(original.clone(), error.error_response()))
-            }
-        },
+        Some(limit) => tokio::time::timeout(limit, served).await.unwrap_or_else(|_| {
+            let message = format!("not answered within {} seconds; it may still be done", limit.as_secs());
+            Err(ApiError::new(Code::RequestTimeout, message).into())
+        }),
     };
-    let answered = answered.or_else(|error| {
-        let status = error.as_response_error().status_code();
-        if status.is_server_error() {
-            tracing::error!(%error, path = original.path(), "a request failed");
-        }
-        Ok::<_, actix_web::Error>(ServiceResponse::new(original.clone(), error.error_response()))
-    })?;
-    let route = original.match_pattern().unwrap_or_else(|| "none".to_owned());
-    count("api", &route, &method, answered.status(), started);
-    Ok(answered)
+    let (route, status) = match &answered {
+        Ok(answered) => (answered.request().match_pattern(), answered.status()),
+        Err(error) => (None, error.as_response_error().status_code()),
+    };
+    if status.is_server_error() {
+        tracing::error!(route, %method, status = status.as_u16(), "a request failed");
+    }
+    count(
+        "api",
+        &route.unwrap_or_else(|| "none".to_owned()),
+        &method,
+        status,
+        started,
+    );
+    answered
 }
 
 /// Adds a request to the figures. `route` is a pattern, never a path.
@@ -172,26 +173,27 @@ pub fn idempotency_key(headers: &header::HeaderMap) -> Result<Option<String>, Ap
 }
 
 /// What [`Begin`] means as an answer; the guard if the request is to be done.
-pub fn replay(begin: Begin<'_>) -> Result<crate::api::idempotency::InFlight<'_>, HttpResponse> {
-    match begin {
-        Begin::First(flight) => Ok(flight),
-        Begin::Again(kept) => Err(
-            HttpResponse::build(StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK))
-                .insert_header((header::CONTENT_TYPE, kept.content_type))
-                .insert_header(("idempotent-replayed", "true"))
-                .body(kept.body),
-        ),
-        Begin::Mismatch => Err(ApiError::new(
+pub fn replay(begin: Begin<'_>) -> Result<InFlight<'_>, Box<HttpResponse>> {
+    let refusal = match begin {
+        Begin::First(flight) => return Ok(flight),
+        Begin::Again(kept) => {
+            let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
+            let mut response = HttpResponse::build(status);
+            response.insert_header((header::CONTENT_TYPE, kept.content_type));
+            return Err(Box::new(
+                response.insert_header(("idempotent-replayed", "true")).body(kept.body),
+            ));
+        }
+        Begin::Mismatch => ApiError::new(
             Code::IdempotencyMismatch,
             "this Idempotency-Key was used with another body: use a new key for a new request",
-        )
-        .error_response()),
-        Begin::Busy => Err(ApiError::new(
+        ),
+        Begin::Busy => ApiError::new(
             Code::IdempotencyInFlight,
             "the first request with this Idempotency-Key is not answered yet: try again",
-        )
-        .error_response()),
-    }
+        ),
+    };
+    Err(Box::new(refusal.error_response()))
 }
 
 /// A failure of the folder that keeps answers.
@@ -226,7 +228,7 @@ pub async fn idempotent(
         Err(error) => return refuse(request, storage_failed(&error)),
         Ok(begin) => match replay(begin) {
             Ok(flight) => flight,
-            Err(response) => return Ok(request.into_response(response)),
+            Err(response) => return Ok(request.into_response(*response)),
         },
     };
     let answered = next.call(request).await?.map_into_boxed_body();

@@ -239,8 +239,9 @@ pub enum Attribute {
 
 #[derive(Debug, Subcommand)]
 pub enum List {
-    #[command(alias = "ls")]
-    List,
+    /// All lists.
+    #[command(name = "list", alias = "ls")]
+    All,
     Show {
         name: String,
     },

@@ -62,7 +62,7 @@ pub(super) fn list(client: &Client, command: List, as_json: bool) -> anyhow::Res
     let path = |name: &str| format!("/v1/lists/{}", part(name));
     let change = |name: &str, body: &Json| client.post(&format!("{}/contacts", path(name)), body);
     match command {
-        List::List => {
+        List::All => {
             let page = client.get_all("/v1/lists", &[])?;
             output::items(&page, &["name", "contacts", "source", "created_at"], as_json)?;
         }

@@ -122,7 +122,7 @@ pub enum ConfigError {
         file: PathBuf,
         line: usize,
         #[source]
-        source: ConnectorError,
+        source: Box<ConnectorError>,
     },
     #[error("{}:{line}: connector name {name:?} is used twice", .file.display())]
     ConnectorTwice { file: PathBuf, line: usize, name: String },
@@ -272,7 +272,7 @@ fn connectors(
                 return Err(ConfigError::Connector {
                     file,
                     line,
-                    source: error,
+                    source: Box::new(error),
                 });
             }
             Ok(next) if settings.iter().any(|c| c.name() == next.name()) => {

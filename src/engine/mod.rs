@@ -5,6 +5,7 @@
 
 pub mod audience;
 pub mod base;
+pub mod check;
 pub mod glance;
 pub mod imports;
 pub mod lines;
@@ -39,7 +40,7 @@ use crate::content::{CompiledMessage, ContentProblem, TokenKeys};
 use crate::ids::{CampaignId, MessageId, RunId};
 use crate::journal::JournalError;
 use crate::ledger::Violation;
-use crate::limits::{DRAIN_MAX, POSITIONS_PER_CREDIT};
+use crate::limits::POSITIONS_PER_CREDIT;
 use crate::segments::{EvaluateError, SegmentError};
 
 #[derive(Debug, thiserror::Error)]
@@ -224,14 +225,14 @@ impl Engine {
     }
 
     /// Ends well: no new batch, answers of what is in flight awaited to a deadline, everything synced. Blocks.
-    pub fn drain(&self) -> Result<(), EngineError> {
+    pub fn drain(&self, longest: Duration) -> Result<(), EngineError> {
         self.draining.store(true, Ordering::Release);
         self.imports.stop();
         for entry in self.campaigns.iter() {
             // An actor that can't be told is gone or busy; its lanes close below.
             drop(entry.value().try_send(RunCommand::Drain));
         }
-        let deadline = Instant::now() + DRAIN_MAX;
+        let deadline = Instant::now() + longest;
         while Instant::now() < deadline && self.book.read().open_batches().next().is_some() {
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -162,7 +162,7 @@ async fn create(
                 .begin(&format!("POST {UPLOAD_PATH}"), &key, hash, state.clock.now());
             match replay(begin.map_err(|error| storage_failed(&error))?) {
                 Ok(flight) => Some(flight),
-                Err(response) => return Ok(response),
+                Err(response) => return Ok(*response),
             }
         }
     };

@@ -167,7 +167,7 @@ async fn contacts(state: State, id: web::Path<u32>, query: web::Query<SetQuery>)
 
 async fn settle_of(state: State, run: RunRef, request: SettleRequest) -> ApiResult<web::Json<Settled>> {
     super::lists::bounded(request.contacts.len())?;
-    if request.all == !request.contacts.is_empty() {
+    if request.all != request.contacts.is_empty() {
         let message = "say either which contacts (\"contacts\": [keys]) or \"all\": true";
         return Err(ApiError::new(Code::InvalidSettle, message));
     }

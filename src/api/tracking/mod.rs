@@ -22,7 +22,8 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, header};
 use actix_web::middleware::Next;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
-use percent_encoding::percent_decode_str;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::api::errors::Code;
 use crate::api::guard::count;
@@ -64,6 +65,11 @@ pub fn configure(config: &mut web::ServiceConfig) {
                 .route(web::head().to(click)),
         )
         .service(
+            web::resource("/r/{token}/{link}/{url}")
+                .route(web::get().to(click_with_url))
+                .route(web::head().to(click_with_url)),
+        )
+        .service(
             web::resource("/o/{token}")
                 .route(web::get().to(open))
                 .route(web::head().to(open)),
@@ -83,9 +89,9 @@ pub async fn observe(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
-    let original = request.request().clone();
-    let answered = next.call(request).await.map(ServiceResponse::map_into_boxed_body);
-    let mut answered = answered.unwrap_or_else(|_| ServiceResponse::new(original.clone(), pages::not_found()));
+    let method = request.method().clone();
+    // no clone of the request may be alive while it is routed: actix-web changes it in place
+    let mut answered = next.call(request).await.map(ServiceResponse::map_into_boxed_body)?;
     let headers = answered.headers_mut();
     headers.insert(
         header::CACHE_CONTROL,
@@ -100,8 +106,8 @@ pub async fn observe(
         header::HeaderName::from_static("x-robots-tag"),
         header::HeaderValue::from_static("noindex, nofollow"),
     );
-    let route = original.match_pattern().unwrap_or_else(|| "none".to_owned());
-    count("public", &route, original.method(), answered.status(), started);
+    let route = answered.request().match_pattern().unwrap_or_else(|| "none".to_owned());
+    count("public", &route, &method, answered.status(), started);
     Ok(answered)
 }
 
@@ -174,36 +180,24 @@ async fn record(state: &State, request: &HttpRequest, tracked: &Tracked, kind: E
 
 async fn click(state: State, request: HttpRequest, path: web::Path<(String, String)>) -> HttpResponse {
     let (token, link) = path.into_inner();
-    let Ok(index) = link.parse::<u16>() else {
-        return refused("click");
-    };
-    let Ok(signed_url) = signed_url(request.query_string()) else {
-        return refused("click");
-    };
-    let asked = LinkAsked {
-        index,
-        signed_url: signed_url.as_deref(),
-    };
-    let Some(tracked) = resolve(&state, TokenPurpose::Click, &token, Some(asked)) else {
-        return refused("click");
-    };
-    let Some(destination) = tracked.destination.clone() else {
-        return refused("click");
-    };
-    record(&state, &request, &tracked, EventKind::Click { link: destination.link }).await;
-    HttpResponse::Found()
-        .insert_header((header::LOCATION, destination.url))
-        .finish()
+    follow(&state, &request, &token, &link, None).await
 }
 
-/// The value of `u`, decoded once.
-fn signed_url(query: &str) -> Result<Option<String>, std::str::Utf8Error> {
-    let Some(value) = query.split('&').find_map(|pair| pair.strip_prefix("u=")) else {
-        return Ok(None);
-    };
-    percent_decode_str(value)
-        .decode_utf8()
-        .map(|text| Some(text.into_owned()))
+/// A link with expressions: the rendered URL travels in the path, under the token's MAC.
+async fn click_with_url(state: State, request: HttpRequest, path: web::Path<(String, String, String)>) -> HttpResponse {
+    let (token, link, url) = path.into_inner();
+    let decoded = URL_SAFE_NO_PAD.decode(&url).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let Some(url) = decoded else { return refused("click") };
+    follow(&state, &request, &token, &link, Some(&url)).await
+}
+
+async fn follow(state: &State, request: &HttpRequest, token: &str, link: &str, signed_url: Option<&str>) -> HttpResponse {
+    let Ok(index) = link.parse::<u16>() else { return refused("click") };
+    let asked = LinkAsked { index, signed_url };
+    let Some(tracked) = resolve(state, TokenPurpose::Click, token, Some(asked)) else { return refused("click") };
+    let Some(destination) = tracked.destination.clone() else { return refused("click") };
+    record(state, request, &tracked, EventKind::Click { link: destination.link }).await;
+    HttpResponse::Found().insert_header((header::LOCATION, destination.url)).finish()
 }
 
 async fn open(state: State, request: HttpRequest, path: web::Path<String>) -> HttpResponse {

@@ -24,7 +24,7 @@ type Mail = (RowSpace, RunId, MessageId, ContactRow);
 
 pub(super) struct Recent {
     mails: Vec<Mutex<Table<Mail, Vec<Reclassified>>>>,
-    sources: Vec<Mutex<Table<Source, Source2Contacts>>>,
+    sources: Vec<Mutex<Table<Source, Contacts>>>,
 }
 
 /// Who acts: an address, or an agent within a network (agents are shared by millions; a network's are not).
@@ -36,7 +36,7 @@ enum Source {
 
 /// Contacts on whose behalf a source acted since `since`.
 #[derive(Debug, Default)]
-struct Source2Contacts {
+struct Contacts {
     since: Timestamp,
     contacts: HashSet<(RowSpace, ContactRow)>,
 }
@@ -113,7 +113,8 @@ impl Recent {
         let key = mail(tracked);
         let mut table = self.mails[shard(&self.mails, &key)].lock();
         let events = table.entry(key);
-        events.retain(|e| now.saturating_since(e.at) <= limits::BURST_WINDOW);
+        // a wall clock that was set back leaves events of the future behind: they say nothing
+        events.retain(|e| e.at <= now && now.saturating_since(e.at) <= limits::BURST_WINDOW);
         let mut links: HashSet<EventKind> = events.iter().map(|e| e.kind).collect();
         links.insert(kind);
         links.retain(|kind| matches!(kind, EventKind::Click { .. }));
@@ -123,7 +124,7 @@ impl Recent {
     fn contacts(&self, source: Source, who: (RowSpace, ContactRow), now: Timestamp) -> usize {
         let mut table = self.sources[shard(&self.sources, &source)].lock();
         let seen = table.entry(source);
-        if now.saturating_since(seen.since) > limits::SHARED_WINDOW {
+        if seen.since > now || now.saturating_since(seen.since) > limits::SHARED_WINDOW {
             seen.contacts.clear();
             seen.since = now;
         }

@@ -79,6 +79,11 @@ impl Inbox {
         self.store.lock().totals()
     }
 
+    /// A kept mail as it came over the wire.
+    pub fn source(&self, id: u64) -> Option<Vec<u8>> {
+        self.store.lock().mail(id).map(|mail| mail.source.clone())
+    }
+
     /// The kept mails, newest first, of which `search` (if not empty) is part of recipient or subject.
     pub fn list(&self, offset: usize, n: usize, search: &str) -> InboxPage {
         // Parsed outside of the lock: a page must not hold up the sink.

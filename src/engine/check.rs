@@ -1,0 +1,105 @@
+//! Offline verification of a data directory: frames, sequence, the ledger of each run, the store against the journal.
+//!
+//! Reads only; says what is wrong, where, and what to do.
+
+use std::path::Path;
+
+use crate::contacts::{AttributeSets, Store};
+use crate::engine::EngineError;
+use crate::engine::recover::fold;
+use crate::journal;
+use crate::ledger::State;
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub place: String,
+    pub problem: String,
+    pub fix: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    pub looked_at: Vec<String>,
+    pub findings: Vec<Finding>,
+}
+
+impl Checked {
+    fn found(&mut self, place: impl Into<String>, problem: impl Into<String>, fix: &str) {
+        self.findings.push(Finding { place: place.into(), problem: problem.into(), fix: fix.to_owned() });
+    }
+}
+
+pub fn check(directory: &Path) -> Result<Checked, EngineError> {
+    let mut checked = Checked::default();
+    if !directory.join("journal").is_dir() {
+        checked.found(directory.display().to_string(), "holds no journal", "name the folder that `serve --data` was given");
+        return Ok(checked);
+    }
+    let mut state = State::default();
+    let mut refused = None;
+    let report = journal::check_with(directory, &mut |replayed| {
+        let folded = fold(&mut state, replayed);
+        if let Err(error) = &folded {
+            refused = Some(error.to_string());
+        }
+        folded
+    });
+    checked.looked_at.push(format!("{} frames, last number {}", report.frames, report.last_seq));
+    for finding in &report.findings {
+        let at = finding.offset.map_or(String::new(), |offset| format!(" at byte {offset}"));
+        if finding.fatal {
+            checked.found(format!("{}{at}", finding.path.display()), finding.what.clone(), finding.advice);
+        } else {
+            checked.looked_at.push(format!("{}{at}: {} ({})", finding.path.display(), finding.what, finding.advice));
+        }
+    }
+    if let Some(torn) = &report.torn_tail {
+        checked.looked_at.push(format!("{}: a torn tail of {} bytes, cut at the next start", torn.path.display(), torn.bytes));
+    }
+    if let Some(error) = refused {
+        checked.found("journal", format!("a frame does not fit those before it: {error}"), "restore the last backup");
+        return Ok(checked);
+    }
+    ledgers(&state, &mut checked);
+    store(directory, &state, &mut checked)?;
+    Ok(checked)
+}
+
+fn ledgers(state: &State, checked: &mut Checked) {
+    for run in state.runs.values() {
+        for delivery in &run.deliveries {
+            let place = delivery.id.to_string();
+            match delivery.check() {
+                Ok(()) => {
+                    let counts = delivery.counts();
+                    checked.looked_at.push(format!("{place}: {} contacts, balanced", counts.audience));
+                }
+                Err(violation) => checked.found(place, violation.to_string(), "restore the last backup and report this"),
+            }
+        }
+        if let Err(error) = run.positions.verify(&run.graph) {
+            checked.found(run.id.to_string(), format!("the flow: {error}"), "restore the last backup and report this");
+        }
+    }
+}
+
+fn store(directory: &Path, state: &State, checked: &mut Checked) -> Result<(), EngineError> {
+    let path = directory.join("contacts");
+    if !path.is_dir() {
+        return Ok(());
+    }
+    let reader = Store::open(&path)?.reader()?;
+    let universe = reader.universe()?;
+    let next_row = reader.next_row()?;
+    checked.looked_at.push(format!("{} contacts", universe.len()));
+    for run in state.runs.values() {
+        for delivery in &run.deliveries {
+            if delivery.audience.max().is_some_and(|row| u64::from(row) >= next_row) {
+                let problem = format!("names row {:?}, the store has given out {next_row}", delivery.audience.max());
+                checked.found(delivery.id.to_string(), problem, "the contact store is older than the journal: restore both");
+            }
+        }
+    }
+    Ok(())
+}
