@@ -19,7 +19,7 @@ pub(super) struct Room {
 impl Room {
     /// Applies one bound: `free` rows of it are left, and less than `need` (or than what waits) is not worth a grant.
     fn narrow(&mut self, free: u64, need: u64, waiting: u64, bound: Held, reserved: &[Held]) -> Result<(), Held> {
-        if free < need.min(waiting).min(BATCH_ROWS).max(1) || reserved.contains(&bound) {
+        if free < need.min(waiting).clamp(1, BATCH_ROWS) || reserved.contains(&bound) {
             return Err(bound);
         }
         self.rows = self.rows.min(free);

@@ -245,9 +245,7 @@ fn protocol() -> Verdict {
 }
 
 fn by_enhanced(stage: Stage, enhanced: Option<Enhanced>) -> Option<RejectClass> {
-    let Some(Enhanced(_, subject, detail)) = enhanced else {
-        return None;
-    };
+    let Enhanced(_, subject, detail) = enhanced?;
     match (subject, detail) {
         (1, 7 | 8) => Some(RejectClass::Policy),
         (1, 1 | 2 | 3 | 6 | 10) | (2, 1) if stage != Stage::Mail => Some(RejectClass::HardBounce),
