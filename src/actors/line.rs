@@ -81,6 +81,10 @@ pub struct RoundTrips {
 }
 
 impl RoundTrips {
+    pub fn total(&self) -> u64 {
+        self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     pub fn record(&self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         let bucket = ROUND_TRIP_BUCKETS.iter().position(|end| seconds <= *end).unwrap_or(ROUND_TRIP_BUCKETS.len());
