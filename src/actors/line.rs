@@ -3,8 +3,8 @@
 //!
 //! Locks are held for a few comparisons, never across an await, and never two at a time.
 
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use actix::Recipient;

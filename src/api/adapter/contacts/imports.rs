@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::api::errors::Code;
-use crate::api::port::{ImportColumn, ImportOptions, ImportReport, ImportState, Page, PageRequest, PortError, PortResult};
+use crate::api::port::{
+    ImportColumn, ImportOptions, ImportReport, ImportState, Page, PageRequest, PortError, PortResult,
+};
 use crate::contacts::csv_import::{Column, DryRun, Duplicates, Encoding, ImportSpec, NewAttribute, Plan};
 use crate::engine::Engine;
 use crate::engine::imports::{ImportRequest, Ticket, TicketState, UNSUBSCRIBED_COLUMN};
@@ -20,7 +22,8 @@ fn refuse(text: String) -> PortError {
 
 /// The options, validated. A column that is mapped to `unsubscribed` marks opt-outs.
 fn request(options: ImportOptions) -> PortResult<ImportRequest> {
-    let mut spec = ImportSpec { key_column: options.key, default_country: options.default_country, ..ImportSpec::default() };
+    let mut spec =
+        ImportSpec { key_column: options.key, default_country: options.default_country, ..ImportSpec::default() };
     spec.delimiter = options.delimiter;
     if let Some(name) = &options.encoding {
         let found = Encoding::from_name(name);
@@ -39,7 +42,9 @@ fn request(options: ImportOptions) -> PortResult<ImportRequest> {
             }
             UNSUBSCRIBED_COLUMN => {
                 if let Some(other) = spec.unsubscribed_column.replace(column.clone()) {
-                    return Err(refuse(format!("columns {other:?} and {column:?} both mark opt-outs: leave one of them out")));
+                    return Err(refuse(format!(
+                        "columns {other:?} and {column:?} both mark opt-outs: leave one of them out"
+                    )));
                 }
             }
             target => {
