@@ -71,7 +71,9 @@ pub(super) fn segment_refused(text: &str, faults: &[SegmentError]) -> PortError 
             })
         })
         .collect();
-    PortError::new(Code::InvalidSegment, message).with(json!({"faults": faults}))
+    let first = faults.first().cloned().unwrap_or_default();
+    let place = json!({"start": first["start"], "end": first["end"], "code": first["code"], "faults": faults});
+    PortError::new(Code::InvalidSegment, message).with(place)
 }
 
 impl From<CommitError> for PortError {
