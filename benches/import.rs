@@ -4,12 +4,7 @@
 //! imports that many rows once into an empty base and prints rate, CPU time and memory, and once more as upserts of
 //! changed rows. The file has ten columns, four of them indexed: country, age, last_login, tags.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a bench may stop and print"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a bench may stop and print")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -30,8 +25,7 @@ const TAGS: [&str; 5] = ["vip", "new|trial", "vip|beta", "", "churned"];
 /// Writes `rows` rows; `turn` changes some values, so that a second file updates what a first one brought.
 fn write_file(path: &Path, rows: usize, turn: usize) {
     let mut out = std::io::BufWriter::with_capacity(1 << 20, std::fs::File::create(path).unwrap());
-    out.write_all(b"key,email,first_name,last_name,city,country,age,last_login,tags,loyalty_number\n")
-        .unwrap();
+    out.write_all(b"key,email,first_name,last_name,city,country,age,last_login,tags,loyalty_number\n").unwrap();
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     for i in 0..rows {
         state ^= state << 13;
@@ -59,10 +53,7 @@ fn write_file(path: &Path, rows: usize, turn: usize) {
 }
 
 fn spec(import: u32) -> ImportSpec {
-    let index = |kind, index| NewAttribute {
-        kind,
-        index: Some(index),
-    };
+    let index = |kind, index| NewAttribute { kind, index: Some(index) };
     let mut spec = ImportSpec {
         import: ImportId(import),
         now: Timestamp(1_790_000_000_000 + i64::from(import)),
@@ -95,10 +86,7 @@ fn import(store: &Store, number: u32, file: &Path) -> Progress {
 }
 
 fn read_bare(file: &Path) -> u64 {
-    let mut reader = csv::ReaderBuilder::new()
-        .buffer_capacity(1 << 17)
-        .from_path(file)
-        .unwrap();
+    let mut reader = csv::ReaderBuilder::new().buffer_capacity(1 << 17).from_path(file).unwrap();
     let mut record = csv::ByteRecord::new();
     let mut rows = 0;
     while reader.read_byte_record(&mut record).unwrap() {
@@ -111,12 +99,8 @@ fn read_bare(file: &Path) -> u64 {
 fn usage() -> (Duration, u64, u64) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     // Fields 14 and 15 of proc(5); the first two are cut off.
-    let ticks = |at: usize| {
-        stat.rsplit(") ")
-            .next()
-            .and_then(|s| s.split(' ').nth(at)?.parse::<u64>().ok())
-            .unwrap_or(0)
-    };
+    let ticks =
+        |at: usize| stat.rsplit(") ").next().and_then(|s| s.split(' ').nth(at)?.parse::<u64>().ok()).unwrap_or(0);
     let cpu = Duration::from_millis((ticks(11) + ticks(12)) * 10);
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let field = |name: &str| {
@@ -137,16 +121,9 @@ fn once(rows: usize) {
     let bare = begin.elapsed();
     assert_eq!(read, rows as u64, "all rows");
     println!("csv crate alone     {:>9.0} rows/s", rows as f64 / bare.as_secs_f64());
-    let turns = std::env::var("IMPORT_TURNS")
-        .ok()
-        .and_then(|t| t.parse().ok())
-        .unwrap_or(2);
-    for (number, file, what) in [
-        (1, &first, "into an empty base"),
-        (2, &second, "as upserts, all changed"),
-    ]
-    .into_iter()
-    .take(turns)
+    let turns = std::env::var("IMPORT_TURNS").ok().and_then(|t| t.parse().ok()).unwrap_or(2);
+    for (number, file, what) in
+        [(1, &first, "into an empty base"), (2, &second, "as upserts, all changed")].into_iter().take(turns)
     {
         let cpu = usage().0;
         let begin = Instant::now();
@@ -177,10 +154,7 @@ fn once(rows: usize) {
         }
         let took = begin.elapsed();
         assert!(bytes > wanted.len(), "keys were read");
-        println!(
-            "read {what}, 20 a transaction: {:.3} µs a row",
-            took.as_secs_f64() * 1e6 / wanted.len() as f64
-        );
+        println!("read {what}, 20 a transaction: {:.3} µs a row", took.as_secs_f64() * 1e6 / wanted.len() as f64);
     }
     println!(
         "store {} MiB on disk, file {} MiB",
@@ -215,10 +189,7 @@ fn bench(criterion: &mut Criterion) {
 }
 
 fn main() {
-    let rows = std::env::var("IMPORT_ROWS")
-        .ok()
-        .and_then(|r| r.parse().ok())
-        .unwrap_or(1_000_000);
+    let rows = std::env::var("IMPORT_ROWS").ok().and_then(|r| r.parse().ok()).unwrap_or(1_000_000);
     if std::env::args().any(|a| a == "--once") {
         return once(rows);
     }

@@ -31,7 +31,9 @@ fn schema() -> Schema {
     let more = [("points", AttributeType::Number), ("interests", AttributeType::List)];
     own.into_iter()
         .chain(more)
-        .fold(Schema::built_in(), |schema, (name, kind)| schema.with(name, kind, None).unwrap_or(schema))
+        .fold(Schema::built_in(), |schema, (name, kind)| {
+            schema.with(name, kind, None).unwrap_or(schema)
+        })
 }
 
 fn record(schema: &Schema) -> Vec<u8> {
@@ -49,7 +51,8 @@ fn record(schema: &Schema) -> Vec<u8> {
 
 fn render(c: &mut Criterion) {
     let schema = schema();
-    let example: Example = toml::from_str(include_str!("../examples/reference-message.toml")).expect("the reference message");
+    let example: Example =
+        toml::from_str(include_str!("../examples/reference-message.toml")).expect("the reference message");
     let context = CompileContext {
         public_url: "https://mail.example.test".into(),
         campaign_name: "spring".into(),
@@ -75,7 +78,9 @@ fn render(c: &mut Criterion) {
         b.iter(|| {
             row += 1;
             let mut out = Rendered::new(&mut body, &mut return_path);
-            renderer.render(black_box(&record), &who(row), &mut out).expect("renders");
+            renderer
+                .render(black_box(&record), &who(row), &mut out)
+                .expect("renders");
             black_box(out.body.len())
         });
     });
@@ -83,14 +88,21 @@ fn render(c: &mut Criterion) {
         let mut row = 0;
         b.iter(|| {
             row += 1;
-            let id = estafette::content::TokenId { space: RowSpace::BASE, run: RunId(1), message: MessageId(0), row: ContactRow(row) };
+            let id = estafette::content::TokenId {
+                space: RowSpace::BASE,
+                run: RunId(1),
+                message: MessageId(0),
+                row: ContactRow(row),
+            };
             black_box((keys.make_link(id), keys.make_unsubscribe(id), keys.make_return_path(id)))
         });
     });
     group.bench_function("plain_minijinja_and_lettre", |b| {
         let mut env = minijinja::Environment::new();
-        env.add_template_owned("m.html", example.message.html.clone().unwrap_or_default()).expect("parses");
-        env.add_template_owned("m.txt", example.message.text.clone().unwrap_or_default()).expect("parses");
+        env.add_template_owned("m.html", example.message.html.clone().unwrap_or_default())
+            .expect("parses");
+        env.add_template_owned("m.txt", example.message.text.clone().unwrap_or_default())
+            .expect("parses");
         b.iter(|| {
             let contact = TEXTS.iter().map(|(name, text)| (*name, minijinja::Value::from(*text)));
             let more = [
@@ -99,13 +111,22 @@ fn render(c: &mut Criterion) {
                 ("interests", ["bread", "wine", "cheese"].into_iter().collect()),
             ];
             let contact = minijinja::Value::from_pairs(contact.chain(more));
-            let root = minijinja::Value::from_pairs([("contact", contact), ("unsubscribe_url", minijinja::Value::from("u"))]);
-            let render = |name| env.get_template(name).and_then(|t| t.render(root.clone())).expect("renders");
+            let root =
+                minijinja::Value::from_pairs([("contact", contact), ("unsubscribe_url", minijinja::Value::from("u"))]);
+            let render = |name| {
+                env.get_template(name)
+                    .and_then(|t| t.render(root.clone()))
+                    .expect("renders")
+            };
             let message = lettre::Message::builder()
                 .from("Market House <news@example.test>".parse().expect("an address"))
                 .to("ada.lovelace@example.test".parse().expect("an address"))
                 .subject("Ada, spring has come to Grenoble")
-                .multipart(MultiPart::alternative().singlepart(SinglePart::plain(render("m.txt"))).singlepart(SinglePart::html(render("m.html"))));
+                .multipart(
+                    MultiPart::alternative()
+                        .singlepart(SinglePart::plain(render("m.txt")))
+                        .singlepart(SinglePart::html(render("m.html"))),
+                );
             black_box(message.expect("builds").formatted().len())
         });
     });

@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 use super::limits_table::{ClassId, Scope, scopes_of};
 use crate::clock::Monotonic;
 use crate::ids::{DeliveryId, RunId};
-use crate::limits::{BATCH_CONTACTS_MAX, BATCHES_AHEAD, CLAIM_AHEAD, GRANT_SHARE_MIN, GRANT_UNUSED_MAX};
+use crate::limits::{BATCH_CONTACTS_MAX, CLAIM_AHEAD, GRANT_UNUSED_MAX};
 
 /// A queue of waiting rows: one delivery's rows of one destination class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +87,8 @@ struct Open {
     rows: usize,
     expires: Monotonic,
 }
+
+mod bounds;
 
 const BATCH_ROWS: u64 = BATCH_CONTACTS_MAX as u64;
 /// Rows × unit ÷ weight stays exact enough for weights up to 10 000.
@@ -156,7 +158,10 @@ impl FairQueue {
             run.tag = run.tag.max(virtual_time);
         }
         let start = run.demands.values().map(|d| d.tag).min().unwrap_or(0);
-        run.demands.entry(place).or_insert(Demand { waiting, tag: start }).waiting = waiting;
+        run.demands
+            .entry(place)
+            .or_insert(Demand { waiting, tag: start })
+            .waiting = waiting;
     }
 
     /// Forgets a run that waits for nothing more; what it has outstanding is still counted until it ends.
@@ -203,7 +208,11 @@ impl FairQueue {
 
     /// Rows that wait, over all demands.
     pub fn waiting(&self) -> u64 {
-        self.runs.values().flat_map(|r| r.demands.values()).map(|d| d.waiting).sum()
+        self.runs
+            .values()
+            .flat_map(|r| r.demands.values())
+            .map(|d| d.waiting)
+            .sum()
     }
 
     /// Every grant that can be given now, in fair order.
@@ -227,7 +236,12 @@ impl FairQueue {
 
     /// Voids grants that nobody used in time.
     pub fn expire(&mut self, now: Monotonic) {
-        let due: Vec<GrantId> = self.grants.iter().filter(|(_, g)| g.expires <= now).map(|(id, _)| *id).collect();
+        let due: Vec<GrantId> = self
+            .grants
+            .iter()
+            .filter(|(_, g)| g.expires <= now)
+            .map(|(id, _)| *id)
+            .collect();
         for id in due {
             self.claimed(id, 0);
         }
@@ -261,7 +275,12 @@ impl FairQueue {
     }
 
     fn next(&mut self, now: Monotonic) -> Option<Grant> {
-        let weights: u64 = self.runs.values().filter(|r| !r.demands.is_empty()).map(|r| u64::from(r.weight)).sum();
+        let weights: u64 = self
+            .runs
+            .values()
+            .filter(|r| !r.demands.is_empty())
+            .map(|r| u64::from(r.weight))
+            .sum();
         let unlimited_waits = self.unlimited_waits();
         let mut reserved: SmallVec<[Held; 8]> = SmallVec::new();
         for (start, _, key, waiting) in self.order() {
@@ -273,7 +292,14 @@ impl FairQueue {
                     self.book(key, rows, start);
                     let id = GrantId(self.next_grant);
                     self.next_grant += 1;
-                    self.grants.insert(id, Open { key, rows, expires: now.plus(GRANT_UNUSED_MAX) });
+                    self.grants.insert(
+                        id,
+                        Open {
+                            key,
+                            rows,
+                            expires: now.plus(GRANT_UNUSED_MAX),
+                        },
+                    );
                     return Some(Grant { id, key, rows });
                 }
                 // Who comes first and waits for a bound to free up keeps it from those behind, or small demands would
@@ -289,14 +315,25 @@ impl FairQueue {
         let mut order: Vec<(u64, u64, DemandKey, u64)> = Vec::new();
         for (run_id, run) in &self.runs {
             let start = run.tag.max(self.virtual_time);
-            order.extend(run.demands.iter().filter(|(_, d)| d.waiting > 0).map(|((index, class), d)| {
-                (
-                    start,
-                    d.tag,
-                    DemandKey { delivery: DeliveryId { run: *run_id, index: *index }, class: *class },
-                    d.waiting,
-                )
-            }));
+            order.extend(
+                run.demands
+                    .iter()
+                    .filter(|(_, d)| d.waiting > 0)
+                    .map(|((index, class), d)| {
+                        (
+                            start,
+                            d.tag,
+                            DemandKey {
+                                delivery: DeliveryId {
+                                    run: *run_id,
+                                    index: *index,
+                                },
+                                class: *class,
+                            },
+                            d.waiting,
+                        )
+                    }),
+            );
         }
         order.sort_unstable();
         order
@@ -324,124 +361,6 @@ impl FairQueue {
         } else {
             self.free_ahead += n;
         }
-    }
-
-    /// How many rows this demand may be granted by every bound; its own scopes first, then those it shares with all.
-    fn room(&self, key: DemandKey, waiting: u64, unlimited_waits: bool, reserved: &[Held]) -> Result<Room, Held> {
-        let limited = self.is_limited(key);
-        let mut room = Room { rows: u64::MAX, shared: self.credits, share_min: GRANT_SHARE_MIN as u64 };
-        let scopes = scopes_of(key.class, key.delivery.run);
-        for scope in scopes.iter().rev() {
-            let Some(state) = self.scopes.get(scope) else { continue };
-            if state.closed {
-                return Err(Held::Closed(*scope));
-            }
-            let Some(max) = state.ahead_max else { continue };
-            // Half a window at a time: a grant per freed permit would be a journal frame per message.
-            room.narrow(
-                max.saturating_sub(state.outstanding),
-                max.div_ceil(2),
-                waiting,
-                Held::Limit(*scope),
-                reserved,
-            )?;
-            room.shared = room.shared.min(max);
-            room.share_min = 1;
-        }
-        if limited && unlimited_waits {
-            let half = (self.credits / 2).saturating_sub(self.credits_limited);
-            room.narrow(half, 1, waiting, Held::LimitedCredits, reserved)?;
-        }
-        if !limited {
-            let max = (BATCHES_AHEAD * BATCH_CONTACTS_MAX) as u64;
-            room.narrow(max.saturating_sub(self.free_ahead), BATCH_ROWS, waiting, Held::Ahead, reserved)?;
-            room.shared = room.shared.min(max);
-        }
-        let need = if limited { 1 } else { BATCH_ROWS };
-        room.narrow(self.credits.saturating_sub(self.credits_out), need, waiting, Held::Credits, reserved)?;
-        Ok(room)
-    }
-
-    /// Whether a class or campaign limit slows this demand below the connector.
-    fn is_limited(&self, key: DemandKey) -> bool {
-        [Scope::Class(key.class), Scope::Campaign(key.delivery.run)]
-            .iter()
-            .any(|s| self.scopes.get(s).is_some_and(|s| s.ahead_max.is_some()))
-    }
-
-    /// Whether a demand waits that no class or campaign limits.
-    fn unlimited_waits(&self) -> bool {
-        self.runs.iter().any(|(run, r)| {
-            r.demands.iter().any(|((index, class), d)| {
-                let key = DemandKey { delivery: DeliveryId { run: *run, index: *index }, class: *class };
-                d.waiting > 0 && !self.is_limited(key)
-            })
-        })
-    }
-
-    fn unmark(&mut self, key: DemandKey, rows: usize) {
-        let Some(out) = self.out.get_mut(&key) else { return };
-        let n = out.ahead.min(rows as u64);
-        out.ahead -= n;
-        for scope in scopes_of(key.class, key.delivery.run) {
-            if let Some(state) = self.scopes.get_mut(&scope) {
-                state.outstanding = state.outstanding.saturating_sub(n);
-            }
-        }
-        if !self.is_limited(key) {
-            self.free_ahead -= n;
-        }
-        self.forget_if_done(key);
-    }
-
-    fn credit_back(&mut self, key: DemandKey, rows: usize) {
-        let Some(out) = self.out.get_mut(&key) else { return };
-        let n = out.credits.min(rows as u64);
-        out.credits -= n;
-        self.credits_out = self.credits_out.saturating_sub(n);
-        if self.is_limited(key) {
-            self.credits_limited -= n;
-        }
-        self.forget_if_done(key);
-    }
-
-    fn forget_if_done(&mut self, key: DemandKey) {
-        if self.out.get(&key).is_some_and(|o| o.ahead == 0 && o.credits == 0) {
-            self.out.remove(&key);
-        }
-    }
-
-    /// Sums by kind change hands when a scope becomes limited or unlimited.
-    fn recount(&mut self) {
-        let (mut free_ahead, mut credits_limited) = (0, 0);
-        for (key, out) in &self.out {
-            if self.is_limited(*key) {
-                credits_limited += out.credits;
-            } else {
-                free_ahead += out.ahead;
-            }
-        }
-        self.free_ahead = free_ahead;
-        self.credits_limited = credits_limited;
-    }
-}
-
-struct Room {
-    rows: u64,
-    /// The bound that campaigns share.
-    shared: u64,
-    /// A fair share is rounded up to this.
-    share_min: u64,
-}
-
-impl Room {
-    /// Applies one bound: `free` rows of it are left, and less than `need` (or than what waits) is not worth a grant.
-    fn narrow(&mut self, free: u64, need: u64, waiting: u64, bound: Held, reserved: &[Held]) -> Result<(), Held> {
-        if free < need.min(waiting).min(BATCH_ROWS).max(1) || reserved.contains(&bound) {
-            return Err(bound);
-        }
-        self.rows = self.rows.min(free);
-        Ok(())
     }
 }
 

@@ -65,11 +65,7 @@ pub(crate) fn has_control(text: &str) -> bool {
 /// Text without control characters; tab and newline are kept, CR LF becomes a newline.
 pub fn strip_control(text: &str) -> Cow<'_, str> {
     if has_control(text) {
-        Cow::Owned(
-            text.chars()
-                .filter(|c| !c.is_control() || *c == '\t' || *c == '\n')
-                .collect(),
-        )
+        Cow::Owned(text.chars().filter(|c| !c.is_control() || *c == '\t' || *c == '\n').collect())
     } else {
         Cow::Borrowed(text)
     }
@@ -82,9 +78,7 @@ pub fn normalise_key(key: &str) -> Result<&str, ValueError> {
         return Err(ValueError::Empty);
     }
     if key.len() > limits::KEY_BYTES_MAX {
-        return Err(ValueError::TooLong {
-            max: limits::KEY_BYTES_MAX,
-        });
+        return Err(ValueError::TooLong { max: limits::KEY_BYTES_MAX });
     }
     if has_control(key) || key.contains(['\t', '\n']) {
         return Err(ValueError::ControlCharacter);
@@ -110,9 +104,7 @@ pub fn normalise_email(text: &str) -> Result<Cow<'_, str>, ValueError> {
     if !is_local_part(local) {
         return bad("the part before the @ has a character that is not allowed there");
     }
-    let plain = domain
-        .bytes()
-        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
+    let plain = domain.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
     // An ACE label must be checked as what it stands for.
     let ascii = if plain && !domain.contains("xn--") {
         Cow::Borrowed(domain)
@@ -150,10 +142,7 @@ fn is_local_part(local: &str) -> bool {
         }
         return !escaped && local.len() > 1;
     }
-    if local
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-' || b == b'_')
-    {
+    if local.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-' || b == b'_') {
         return !local.starts_with('.') && !local.ends_with('.') && !local.contains("..");
     }
     // atext of RFC 5322 3.2.3 and the UTF-8 of RFC 6531 3.3; dots not at an end and not twice.
@@ -256,11 +245,7 @@ pub fn normalise_language(text: &str) -> Result<Cow<'_, str>, ValueError> {
             _ => return Err(ValueError::Language),
         }
     }
-    if out.len() > 35 {
-        Err(ValueError::Language)
-    } else {
-        Ok(Cow::Owned(out))
-    }
+    if out.len() > 35 { Err(ValueError::Language) } else { Ok(Cow::Owned(out)) }
 }
 
 /// An IANA time zone, by its usual spelling.
@@ -299,9 +284,7 @@ pub fn normalise_address(channel: Channel, text: &str, default_country: Option<C
             if text.is_empty() {
                 Err(ValueError::Empty)
             } else if text.len() > limits::TEXT_BYTES_MAX {
-                Err(ValueError::TooLong {
-                    max: limits::TEXT_BYTES_MAX,
-                })
+                Err(ValueError::TooLong { max: limits::TEXT_BYTES_MAX })
             } else if has_control(text) {
                 Err(ValueError::ControlCharacter)
             } else {
@@ -366,21 +349,9 @@ mod tests {
 
     #[test]
     fn phones_languages_and_zones() {
-        assert_eq!(
-            normalise_phone("+33 6 12 34 56 78", None).as_deref(),
-            Ok("+33612345678"),
-            "spaces"
-        );
-        assert_eq!(
-            normalise_phone("0033612345678", None).as_deref(),
-            Ok("+33612345678"),
-            "00"
-        );
-        assert_eq!(
-            normalise_phone("030 901820", country("de")).as_deref(),
-            Ok("+4930901820"),
-            "default country"
-        );
+        assert_eq!(normalise_phone("+33 6 12 34 56 78", None).as_deref(), Ok("+33612345678"), "spaces");
+        assert_eq!(normalise_phone("0033612345678", None).as_deref(), Ok("+33612345678"), "00");
+        assert_eq!(normalise_phone("030 901820", country("de")).as_deref(), Ok("+4930901820"), "default country");
         for bad in ["0612345678", "+33", "+999123456789", "abc", "", "+33 6 12"] {
             assert!(normalise_phone(bad, None).is_err(), "{bad:?} is no number");
         }

@@ -60,12 +60,7 @@ impl BitmapCache {
             return;
         }
         self.clock += 1;
-        let entry = Entry {
-            version,
-            rows: Arc::clone(rows),
-            bytes,
-            used: self.clock,
-        };
+        let entry = Entry { version, rows: Arc::clone(rows), bytes, used: self.clock };
         self.by_use.insert(self.clock, name.clone());
         self.bytes += bytes;
         if let Some(old) = self.entries.insert(name, entry) {
@@ -92,18 +87,10 @@ mod tests {
         let mut cache = BitmapCache::default();
         let rows = Arc::new(RoaringBitmap::from_iter([1, 2]));
         cache.put(SetName::Digit(AttributeId(6), 3), 7, &rows);
-        assert_eq!(
-            cache.get(&SetName::Digit(AttributeId(6), 3), 7),
-            Some(Arc::clone(&rows)),
-            "same version"
-        );
+        assert_eq!(cache.get(&SetName::Digit(AttributeId(6), 3), 7), Some(Arc::clone(&rows)), "same version");
         assert_eq!(cache.get(&SetName::Digit(AttributeId(6), 3), 8), None, "newer snapshot");
         cache.put(SetName::Digit(AttributeId(6), 3), 6, &Arc::default());
-        assert_eq!(
-            cache.get(&SetName::Digit(AttributeId(6), 3), 7),
-            Some(rows),
-            "an older reader replaces nothing"
-        );
+        assert_eq!(cache.get(&SetName::Digit(AttributeId(6), 3), 7), Some(rows), "an older reader replaces nothing");
     }
 
     #[test]
@@ -117,10 +104,7 @@ mod tests {
         assert!(cache.get(&SetName::Present(AttributeId(0)), 1).is_some(), "all fit");
         cache.put(SetName::Present(AttributeId(9_999)), 1, &big);
         assert!(cache.get(&SetName::Present(AttributeId(0)), 1).is_some(), "just used");
-        assert!(
-            cache.get(&SetName::Present(AttributeId(1)), 1).is_none(),
-            "the least used went"
-        );
+        assert!(cache.get(&SetName::Present(AttributeId(1)), 1).is_none(), "the least used went");
         assert!(cache.bytes <= limits::INDEX_CACHE_BYTES, "{} bytes", cache.bytes);
         assert_eq!(cache.entries.len(), cache.by_use.len(), "both maps agree");
     }

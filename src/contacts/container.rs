@@ -63,16 +63,7 @@ impl<'a> Stored<'a> {
             }
             _ => false,
         };
-        if fits {
-            Ok(Stored {
-                kind,
-                len,
-                text,
-                payload,
-            })
-        } else {
-            Err(BadContainer)
-        }
+        if fits { Ok(Stored { kind, len, text, payload }) } else { Err(BadContainer) }
     }
 
     /// The sorted values, if the payload is a short array (what a rare value has).
@@ -212,11 +203,7 @@ fn push_runs(words: &Words, out: &mut Vec<u8>) {
 /// Writes sorted distinct values as an entry into `out` (cleared first); answers whether there is any.
 fn encode_sorted(lows: &[u16], text: Option<&str>, out: &mut Vec<u8>) -> bool {
     out.clear();
-    let runs = lows
-        .iter()
-        .enumerate()
-        .filter(|(i, low)| *i == 0 || lows[i - 1] + 1 != **low)
-        .count();
+    let runs = lows.iter().enumerate().filter(|(i, low)| *i == 0 || lows[i - 1] + 1 != **low).count();
     let Ok(len) = u32::try_from(lows.len()) else {
         return false;
     };
@@ -251,10 +238,7 @@ pub(crate) struct Scratch {
 
 impl Default for Scratch {
     fn default() -> Scratch {
-        Scratch {
-            words: Box::new([0; WORDS]),
-            lows: Vec::new(),
-        }
+        Scratch { words: Box::new([0; WORDS]), lows: Vec::new() }
     }
 }
 
@@ -331,8 +315,7 @@ pub(crate) struct Assembler {
 
 impl Assembler {
     pub(crate) fn push(&mut self, high: u16, stored: Stored<'_>) {
-        self.heads
-            .push((high, stored.len, stored.kind == b'r', stored.payload.len()));
+        self.heads.push((high, stored.len, stored.kind == b'r', stored.payload.len()));
         self.payloads.extend_from_slice(stored.payload);
     }
 

@@ -20,11 +20,7 @@ pub fn record_json(record: Record<'_>, schema: &Schema) -> Json {
             Value::Time(time) => json!(time.to_string()),
             Value::List(list) => list.iter().collect(),
         };
-        let into = if id.is_built_in() {
-            &mut contact
-        } else {
-            &mut attributes
-        };
+        let into = if id.is_built_in() { &mut contact } else { &mut attributes };
         into.insert(attribute.name.clone(), value);
     }
     contact.insert("attributes".to_owned(), Json::Object(attributes));

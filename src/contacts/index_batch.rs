@@ -49,8 +49,7 @@ impl Slot {
         let id = match self.ids.get(text) {
             Some(id) => *id as usize,
             None => {
-                self.ids
-                    .insert(text.into(), u32::try_from(self.values.len()).unwrap_or(u32::MAX));
+                self.ids.insert(text.into(), u32::try_from(self.values.len()).unwrap_or(u32::MAX));
                 self.values.push(ValueDelta::default());
                 self.values.len() - 1
             }
@@ -77,11 +76,7 @@ impl Slot {
 }
 
 fn push_row(delta: &mut ValueDelta, row: u32, add: bool) {
-    if add {
-        delta.add.push(row)
-    } else {
-        delta.remove.push(row)
-    }
+    if add { delta.add.push(row) } else { delta.remove.push(row) }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,8 +154,7 @@ impl IndexBatch {
     pub(crate) fn change(&mut self, row: u32, old: Option<Record<'_>>, new: Option<Record<'_>>) {
         self.touched.insert(row);
         if let (None, Some(new)) = (old, new) {
-            new.raw_iter()
-                .for_each(|(id, bytes)| self.change_value(row, id, None, Some(bytes)));
+            new.raw_iter().for_each(|(id, bytes)| self.change_value(row, id, None, Some(bytes)));
             return;
         }
         let mut old = old.into_iter().flat_map(|r| r.raw_iter()).peekable();
@@ -214,12 +208,7 @@ impl IndexBatch {
 
     fn address(&mut self, channel: Channel, text: &str, row: u32, add: bool) {
         let hash = address_hash(&self.salt, channel, text);
-        self.addresses.push(AddressChange {
-            hash,
-            add,
-            row,
-            channel,
-        });
+        self.addresses.push(AddressChange { hash, add, row, channel });
     }
 
     /// Sorts what can be sorted before the rows are known; for a batch that another one will absorb.
@@ -241,12 +230,7 @@ impl IndexBatch {
             }
             mine.used = true;
             mine.present_add.extend(theirs.present_add.drain(..).filter_map(row_of));
-            mine.digits.extend(
-                theirs
-                    .digits
-                    .drain(..)
-                    .filter_map(|(place, digits)| Some((row_of(place)?, digits))),
-            );
+            mine.digits.extend(theirs.digits.drain(..).filter_map(|(place, digits)| Some((row_of(place)?, digits))));
             for (text, id) in theirs.ids.drain() {
                 let delta = &mut theirs.values[id as usize];
                 mine.value(&text).add.extend(delta.add.drain(..).filter_map(row_of));
@@ -254,12 +238,8 @@ impl IndexBatch {
             theirs.values.clear();
             theirs.used = false;
         }
-        let taken = other.addresses.drain(..).filter_map(|change| {
-            Some(AddressChange {
-                row: row_of(change.row)?,
-                ..change
-            })
-        });
+        let taken =
+            other.addresses.drain(..).filter_map(|change| Some(AddressChange { row: row_of(change.row)?, ..change }));
         self.addresses.extend(taken);
         other.touched.clear();
     }
@@ -317,9 +297,7 @@ impl IndexBatch {
             slot.values.clear();
             slot.used = false;
             let version = txn.id() as u64;
-            dbs.versions
-                .put(txn, &id.0.to_be_bytes(), &version.to_le_bytes())
-                .or_store("write a version")?;
+            dbs.versions.put(txn, &id.0.to_be_bytes(), &version.to_le_bytes()).or_store("write a version")?;
         }
         self.key = key;
         Ok(())

@@ -24,10 +24,7 @@ pub struct InputError {
 
 impl InputError {
     pub fn new(field: impl Into<String>, reason: ValueError) -> InputError {
-        InputError {
-            field: field.into(),
-            reason,
-        }
+        InputError { field: field.into(), reason }
     }
 }
 
@@ -68,10 +65,7 @@ fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Resu
 impl ContactInput {
     /// A contact with nothing but a key.
     pub fn with_key(key: impl Into<String>) -> ContactInput {
-        ContactInput {
-            key: key.into(),
-            ..ContactInput::default()
-        }
+        ContactInput { key: key.into(), ..ContactInput::default() }
     }
 
     /// Writes what is said into `builder`, over what it has; a `null` removes. The key is not written.
@@ -85,10 +79,9 @@ impl ContactInput {
                 builder.set(AttributeId::EMAIL_DOMAIN, Value::Text(addresses::email_domain(&email)));
             }
         }
-        for (field, id, phone) in [
-            ("phone", AttributeId::PHONE, &self.phone),
-            ("whatsapp", AttributeId::WHATSAPP, &self.whatsapp),
-        ] {
+        for (field, id, phone) in
+            [("phone", AttributeId::PHONE, &self.phone), ("whatsapp", AttributeId::WHATSAPP, &self.whatsapp)]
+        {
             let Some(phone) = phone else { continue };
             builder.remove(id);
             if let Some(phone) = filled(phone) {
@@ -110,10 +103,9 @@ impl ContactInput {
                 builder.set(AttributeId::ZONE, Value::Text(&zone));
             }
         }
-        for (field, id, text) in [
-            ("in_app", AttributeId::IN_APP, &self.in_app),
-            ("postal", AttributeId::POSTAL, &self.postal),
-        ] {
+        for (field, id, text) in
+            [("in_app", AttributeId::IN_APP, &self.in_app), ("postal", AttributeId::POSTAL, &self.postal)]
+        {
             let Some(text) = text else { continue };
             builder.remove(id);
             if let Some(text) = filled(text) {
@@ -138,9 +130,7 @@ impl ContactInput {
     fn apply_attributes(&self, schema: &Schema, builder: &mut RecordBuilder) -> Result<(), InputError> {
         for (name, value) in &self.attributes {
             let refuse = |reason| InputError::new(format!("attributes.{name}"), reason);
-            let attribute = schema
-                .by_name(name)
-                .ok_or_else(|| refuse(ValueError::UnknownAttribute))?;
+            let attribute = schema.by_name(name).ok_or_else(|| refuse(ValueError::UnknownAttribute))?;
             if attribute.id.is_built_in() {
                 return Err(refuse(ValueError::ReadOnly));
             }
@@ -162,10 +152,7 @@ fn set_json(builder: &mut RecordBuilder, attribute: &Attribute, value: &serde_js
         (_, Json::Null) => Ok(()),
         (AttributeType::Text, Json::String(text)) => values::set_text(builder, id, text),
         (AttributeType::Number, Json::Number(number)) => {
-            let number = number
-                .as_f64()
-                .filter(|n| n.is_finite())
-                .ok_or(ValueError::Type { wanted: "number" })?;
+            let number = number.as_f64().filter(|n| n.is_finite()).ok_or(ValueError::Type { wanted: "number" })?;
             builder.set(id, Value::Number(number));
             Ok(())
         }
@@ -174,9 +161,7 @@ fn set_json(builder: &mut RecordBuilder, attribute: &Attribute, value: &serde_js
             Ok(())
         }
         (AttributeType::DateTime, Json::String(text)) => {
-            let wanted = ValueError::Type {
-                wanted: "date-time (YYYY-MM-DD or RFC 3339)",
-            };
+            let wanted = ValueError::Type { wanted: "date-time (YYYY-MM-DD or RFC 3339)" };
             builder.set(id, Value::Time(values::parse_time(text.trim()).ok_or(wanted)?));
             Ok(())
         }

@@ -44,16 +44,8 @@ impl Reader {
     }
 
     pub fn record(&self, row: ContactRow) -> Result<Option<Record<'_>>, ContactsError> {
-        let bytes = self
-            .store
-            .inner
-            .dbs
-            .records
-            .get(&self.txn, &row.0.to_be_bytes())
-            .or_store("read a record")?;
-        bytes
-            .map(|b| Record::parse(b).map_err(|_| ContactsError::DamagedRecord { row: row.0 }))
-            .transpose()
+        let bytes = self.store.inner.dbs.records.get(&self.txn, &row.0.to_be_bytes()).or_store("read a record")?;
+        bytes.map(|b| Record::parse(b).map_err(|_| ContactsError::DamagedRecord { row: row.0 })).transpose()
     }
 
     /// Visits the records of `rows`, which must ascend, in that order; rows without a record are passed over. The visitor
@@ -104,30 +96,15 @@ impl Reader {
         if key.is_empty() || key.len() > crate::limits::KEY_BYTES_MAX {
             return Ok(None);
         }
-        let found = self
-            .store
-            .inner
-            .dbs
-            .keys
-            .get(&self.txn, key.as_bytes())
-            .or_store("read a key")?;
+        let found = self.store.inner.dbs.keys.get(&self.txn, key.as_bytes()).or_store("read a key")?;
         found.map(row_from).transpose()
     }
 
     /// All contacts that have the address, in row order.
     pub fn rows_of_address(&self, hash: AddressHash) -> Result<Vec<ContactRow>, ContactsError> {
-        let found = self
-            .store
-            .inner
-            .dbs
-            .addresses
-            .get(&self.txn, &hash.0)
-            .or_store("read addresses")?;
-        let mut rows: Vec<ContactRow> = found
-            .unwrap_or_default()
-            .chunks_exact(4)
-            .filter_map(|r| row_from(r).ok())
-            .collect();
+        let found = self.store.inner.dbs.addresses.get(&self.txn, &hash.0).or_store("read addresses")?;
+        let mut rows: Vec<ContactRow> =
+            found.unwrap_or_default().chunks_exact(4).filter_map(|r| row_from(r).ok()).collect();
         rows.sort_unstable();
         Ok(rows)
     }
@@ -142,23 +119,11 @@ impl Reader {
     /// The consent history, oldest first.
     pub fn consent_history(&self, row: ContactRow) -> Result<Vec<ConsentEntry>, ContactsError> {
         let (first, last) = (consent_key(row, 0), consent_key(row, u32::MAX));
-        let range = (
-            std::ops::Bound::Included(&first[..]),
-            std::ops::Bound::Included(&last[..]),
-        );
+        let range = (std::ops::Bound::Included(&first[..]), std::ops::Bound::Included(&last[..]));
         let mut out = Vec::new();
-        for entry in self
-            .store
-            .inner
-            .dbs
-            .consents
-            .range(&self.txn, &range)
-            .or_store("read consents")?
-        {
+        for entry in self.store.inner.dbs.consents.range(&self.txn, &range).or_store("read consents")? {
             let (_, bytes) = entry.or_store("read consents")?;
-            out.push(serde_json::from_slice(bytes).map_err(|_| ContactsError::Damaged {
-                what: "consent history",
-            })?);
+            out.push(serde_json::from_slice(bytes).map_err(|_| ContactsError::Damaged { what: "consent history" })?);
         }
         Ok(out)
     }
@@ -178,19 +143,12 @@ impl Reader {
     }
 
     pub(crate) fn import_entry(&self, key: &[u8]) -> Result<Option<&[u8]>, ContactsError> {
-        self.store
-            .inner
-            .dbs
-            .imports
-            .get(&self.txn, key)
-            .or_store("read an import")
+        self.store.inner.dbs.imports.get(&self.txn, key).or_store("read an import")
     }
 
     pub(crate) fn import_keys(&self) -> Result<Vec<&[u8]>, ContactsError> {
         let entries = self.store.inner.dbs.imports.iter(&self.txn).or_store("read imports")?;
-        entries
-            .map(|e| e.map(|(key, _)| key).or_store("read imports"))
-            .collect()
+        entries.map(|e| e.map(|(key, _)| key).or_store("read imports")).collect()
     }
 
     /// A set that is not worth caching.
@@ -263,11 +221,7 @@ impl AttributeSets for Reader {
     fn value(&self, attribute: AttributeId, value: &str) -> Result<Arc<RoaringBitmap>, ContactsError> {
         let mut prefix = Vec::new();
         index_keys::value(attribute, value, &mut prefix);
-        self.cached(
-            SetName::Value(attribute, value.to_owned()),
-            &attribute.0.to_be_bytes(),
-            &prefix,
-        )
+        self.cached(SetName::Value(attribute, value.to_owned()), &attribute.0.to_be_bytes(), &prefix)
     }
 
     fn union_where(
@@ -281,14 +235,7 @@ impl AttributeSets for Reader {
         start.extend_from_slice(&prefix.as_bytes()[..prefix.len().min(index_keys::VALUE_BYTES)]);
         let mut union = Union::default();
         let (mut last, mut take) = (Vec::new(), false);
-        for entry in self
-            .store
-            .inner
-            .dbs
-            .index
-            .prefix_iter(&self.txn, &start)
-            .or_store("read the index")?
-        {
+        for entry in self.store.inner.dbs.index.prefix_iter(&self.txn, &start).or_store("read the index")? {
             let (key, bytes) = entry.or_store("read the index")?;
             let Some((set, high)) = index_keys::split(key) else {
                 continue;
@@ -297,9 +244,7 @@ impl AttributeSets for Reader {
             if set != last {
                 last.clear();
                 last.extend_from_slice(set);
-                let text = index_keys::value_of(set)
-                    .or(stored.text)
-                    .ok_or(ContactsError::Damaged { what: "index" })?;
+                let text = index_keys::value_of(set).or(stored.text).ok_or(ContactsError::Damaged { what: "index" })?;
                 take = text.starts_with(prefix) && wanted(text);
             }
             if take {
@@ -370,20 +315,13 @@ pub(crate) mod tests {
             .expect("scans");
         let record = |row: &u32| record_at(&rows, *row);
         let naive = |keep: &dyn Fn(Record<'_>) -> bool| {
-            rows.keys()
-                .copied()
-                .filter(|r| keep(record(r)))
-                .collect::<RoaringBitmap>()
+            rows.keys().copied().filter(|r| keep(record(r))).collect::<RoaringBitmap>()
         };
         assert_eq!(*reader.universe().expect("universe"), naive(&|_| true), "universe");
         assert_eq!(reader.contacts().expect("count"), rows.len() as u64, "count");
         for attribute in schema.attributes() {
             let (id, name) = (attribute.id, &attribute.name);
-            assert_eq!(
-                *reader.present(id).expect("present"),
-                naive(&|r| r.get(id).is_some()),
-                "present {name}"
-            );
+            assert_eq!(*reader.present(id).expect("present"), naive(&|r| r.get(id).is_some()), "present {name}");
             match attribute.index {
                 IndexKind::Values => {
                     let mut values: Vec<String> =
@@ -401,8 +339,7 @@ pub(crate) mod tests {
                     });
                     values.retain(|v| v.starts_with('v'));
                     let want = naive(&|r| {
-                        r.get(id)
-                            .is_some_and(|v| texts(v).iter().any(|t| t.starts_with('v') && t.len() % 2 == 0))
+                        r.get(id).is_some_and(|v| texts(v).iter().any(|t| t.starts_with('v') && t.len() % 2 == 0))
                     });
                     assert_eq!(union.expect("union"), want, "{name} union");
                     assert_eq!(seen, values, "{name}: each value is asked once, in order");
@@ -435,35 +372,19 @@ pub(crate) mod tests {
         for channel in [Channel::Email, Channel::Push, Channel::Sms] {
             let mut by_address: BTreeMap<AddressHash, Vec<u32>> = BTreeMap::new();
             for row in rows.keys() {
-                for text in record(row)
-                    .get(channel.address_attribute())
-                    .map(texts)
-                    .unwrap_or_default()
-                {
-                    by_address
-                        .entry(store.address_hash(channel, &text))
-                        .or_default()
-                        .push(*row);
+                for text in record(row).get(channel.address_attribute()).map(texts).unwrap_or_default() {
+                    by_address.entry(store.address_hash(channel, &text)).or_default().push(*row);
                 }
             }
             let shared: RoaringBitmap = by_address.values().filter(|r| r.len() > 1).flatten().copied().collect();
             assert_eq!(*reader.shared(channel).expect("shared"), shared, "shared {channel}");
             for (hash, want) in by_address {
-                let got: Vec<u32> = reader
-                    .rows_of_address(hash)
-                    .expect("rows")
-                    .iter()
-                    .map(|r| r.0)
-                    .collect();
+                let got: Vec<u32> = reader.rows_of_address(hash).expect("rows").iter().map(|r| r.0).collect();
                 assert_eq!(got, want, "rows of an address on {channel}");
             }
         }
         for row in rows.keys() {
-            assert_eq!(
-                reader.row_of_key(record(row).key()).expect("key"),
-                Some(ContactRow(*row)),
-                "row by key"
-            );
+            assert_eq!(reader.row_of_key(record(row).key()).expect("key"), Some(ContactRow(*row)), "row by key");
         }
     }
 
@@ -480,13 +401,8 @@ pub(crate) mod tests {
 
     fn fields() -> impl Strategy<Value = serde_json::Value> {
         let long = "v".repeat(500);
-        let text = prop_oneof![
-            Just("va".to_owned()),
-            Just("vab".to_owned()),
-            Just("w".to_owned()),
-            Just(long),
-            "[v-z]{1,3}"
-        ];
+        let text =
+            prop_oneof![Just("va".to_owned()), Just("vab".to_owned()), Just("w".to_owned()), Just(long), "[v-z]{1,3}"];
         (
             proptest::option::of(0u8..6),
             proptest::option::of(text.clone()),
@@ -567,9 +483,7 @@ pub(crate) mod tests {
     #[test]
     fn sets_span_containers_and_a_reader_keeps_its_snapshot_whatever_is_cached() {
         let (_dir, store) = open();
-        let city = store
-            .add_attribute("city", AttributeType::Text, None)
-            .expect("a new attribute");
+        let city = store.add_attribute("city", AttributeType::Text, None).expect("a new attribute");
         let mut writer = store.writer().expect("writes");
         writer.next_row = 65_500;
         for i in 0..100 {
@@ -580,12 +494,7 @@ pub(crate) mod tests {
         }
         writer.commit().expect("commits");
         let before = store.reader().expect("reads");
-        store
-            .upsert(
-                &contact(json!({"key": "k0", "attributes": {"city": "Bonn"}})),
-                Timestamp(9),
-            )
-            .expect("upserts");
+        store.upsert(&contact(json!({"key": "k0", "attributes": {"city": "Bonn"}})), Timestamp(9)).expect("upserts");
         let after = store.reader().expect("reads");
         for _ in 0..2 {
             assert_eq!(before.value(city, "Lyon").expect("value").len(), 50, "the old snapshot");
@@ -596,11 +505,7 @@ pub(crate) mod tests {
             Some(65_500),
             "rows are dense from the first free one"
         );
-        assert_eq!(
-            after.universe().expect("universe").max(),
-            Some(65_599),
-            "over the border of a container"
-        );
+        assert_eq!(after.universe().expect("universe").max(), Some(65_599), "over the border of a container");
     }
 
     #[test]
@@ -642,15 +547,7 @@ pub(crate) mod tests {
         let first = store.upsert(&input, Timestamp(1)).expect("upserts");
         assert!(first.created && first.changed, "new");
         let again = store.upsert(&input, Timestamp(2)).expect("upserts");
-        assert_eq!(
-            again,
-            Upserted {
-                row: first.row,
-                created: false,
-                changed: false
-            },
-            "nothing new"
-        );
+        assert_eq!(again, Upserted { row: first.row, created: false, changed: false }, "nothing new");
         let entry = ConsentEntry {
             channel: Channel::Email,
             topic: "news".into(),
@@ -659,12 +556,7 @@ pub(crate) mod tests {
             at: Timestamp(3),
         };
         store.record_consent(first.row, &entry).expect("recorded");
-        let export = store
-            .reader()
-            .expect("reads")
-            .export(first.row)
-            .expect("exports")
-            .expect("is there");
+        let export = store.reader().expect("reads").export(first.row).expect("exports").expect("is there");
         assert_eq!(export["email"], "a@x.test", "{export}");
         assert_eq!(export["consent_history"][0]["topic"], "news", "{export}");
         assert!(store.erase(first.row).expect("erases"), "was there");
@@ -673,15 +565,9 @@ pub(crate) mod tests {
         let store = Store::open(dir.path()).expect("opens again");
         let reader = store.reader().expect("reads");
         assert!(reader.export(first.row).expect("exports").is_none(), "no export");
+        assert!(reader.consent_history(first.row).expect("history").is_empty(), "no history");
         assert!(
-            reader.consent_history(first.row).expect("history").is_empty(),
-            "no history"
-        );
-        assert!(
-            reader
-                .rows_of_address(store.address_hash(Channel::Email, "a@x.test"))
-                .expect("rows")
-                .is_empty(),
+            reader.rows_of_address(store.address_hash(Channel::Email, "a@x.test")).expect("rows").is_empty(),
             "no address"
         );
         drop(reader);
@@ -694,9 +580,7 @@ pub(crate) mod tests {
     #[test]
     fn bad_input_names_the_field_and_changes_nothing() {
         let (_dir, store) = open();
-        store
-            .add_attribute("age", AttributeType::Number, None)
-            .expect("a new attribute");
+        store.add_attribute("age", AttributeType::Number, None).expect("a new attribute");
         for (json, field) in [
             (json!({"key": ""}), "key"),
             (json!({"key": "a\u{0}b"}), "key"),
@@ -705,59 +589,30 @@ pub(crate) mod tests {
             (json!({"key": "a", "zone": "Mars"}), "zone"),
             (json!({"key": "a", "attributes": {"age": "old"}}), "attributes.age"),
             (json!({"key": "a", "attributes": {"size": 3}}), "attributes.size"),
-            (
-                json!({"key": "a", "attributes": {"email": "x@y.z"}}),
-                "attributes.email",
-            ),
+            (json!({"key": "a", "attributes": {"email": "x@y.z"}}), "attributes.email"),
         ] {
             match store.upsert(&contact(json.clone()), Timestamp(1)) {
                 Err(ContactsError::Input(error)) => assert_eq!(error.field, field, "{json}"),
                 other => panic!("{json} must be refused: {other:?}"),
             }
         }
-        assert_eq!(
-            store.reader().expect("reads").contacts().expect("count"),
-            0,
-            "nothing was written"
-        );
-        assert!(
-            serde_json::from_value::<ContactInput>(json!({"key": "a", "emial": "x"})).is_err(),
-            "unknown field"
-        );
+        assert_eq!(store.reader().expect("reads").contacts().expect("count"), 0, "nothing was written");
+        assert!(serde_json::from_value::<ContactInput>(json!({"key": "a", "emial": "x"})).is_err(), "unknown field");
         store
-            .upsert(
-                &contact(json!({"key": "a", "email": "a@x.test", "attributes": {"age": 4}})),
-                Timestamp(1),
-            )
+            .upsert(&contact(json!({"key": "a", "email": "a@x.test", "attributes": {"age": 4}})), Timestamp(1))
             .expect("upserts");
         let row = ContactRow(0);
-        store
-            .patch(row, &contact(json!({"attributes": {"age": 5}})), Timestamp(2))
-            .expect("patches");
-        store
-            .patch(row, &contact(json!({"email": null})), Timestamp(3))
-            .expect("patches");
+        store.patch(row, &contact(json!({"attributes": {"age": 5}})), Timestamp(2)).expect("patches");
+        store.patch(row, &contact(json!({"email": null})), Timestamp(3)).expect("patches");
         let reader = store.reader().expect("reads");
         let record = reader.record(row).expect("reads").expect("is there");
-        assert_eq!(
-            record.get(store.schema().by_name("age").expect("age").id),
-            Some(Value::Number(5.0)),
-            "kept"
-        );
+        assert_eq!(record.get(store.schema().by_name("age").expect("age").id), Some(Value::Number(5.0)), "kept");
         assert_eq!(
             (record.get(AttributeId::EMAIL), record.get(AttributeId::EMAIL_DOMAIN)),
             (None, None),
             "null removes"
         );
-        assert_eq!(
-            record.get(AttributeId::CREATED),
-            Some(Value::Time(Timestamp(1))),
-            "created"
-        );
-        assert_eq!(
-            record.get(AttributeId::UPDATED),
-            Some(Value::Time(Timestamp(3))),
-            "updated"
-        );
+        assert_eq!(record.get(AttributeId::CREATED), Some(Value::Time(Timestamp(1))), "created");
+        assert_eq!(record.get(AttributeId::UPDATED), Some(Value::Time(Timestamp(3))), "updated");
     }
 }

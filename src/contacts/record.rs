@@ -79,10 +79,7 @@ impl<'a> Record<'a> {
         let at = index * ENTRY_BYTES;
         let e = &self.entries[at..at + ENTRY_BYTES];
         let end = u32::from_le_bytes([e[2], e[3], e[4], e[5]]);
-        (
-            AttributeId(u16::from_le_bytes([e[0], e[1]])),
-            usize::try_from(end).unwrap_or(usize::MAX),
-        )
+        (AttributeId(u16::from_le_bytes([e[0], e[1]])), usize::try_from(end).unwrap_or(usize::MAX))
     }
 
     fn len(&self) -> usize {
@@ -277,9 +274,7 @@ mod tests {
         let record = Record::parse(&bytes).expect("a built record parses");
         assert_eq!(record.key(), "k1", "key");
         assert_eq!(record.get(AttributeId(70)), Some(Value::Number(7.0)), "last value wins");
-        let Some(Value::List(list)) = record.get(AttributeId(71)) else {
-            panic!("the list is there")
-        };
+        let Some(Value::List(list)) = record.get(AttributeId(71)) else { panic!("the list is there") };
         assert_eq!(list.iter().collect::<Vec<_>>(), ["vip", "né"], "list");
         assert_eq!(record.get(AttributeId(72)), None, "lacking");
         assert_eq!(RecordBuilder::from_record(record).to_bytes(), bytes, "rebuilt");
@@ -297,13 +292,9 @@ mod tests {
                 broken[cut] ^= flip;
                 broken.truncate(bytes.len() - usize::from(flip % 3));
                 if let Ok(record) = Record::parse(&broken) {
-                    let lists = record.iter().filter_map(|(_, v)| {
-                        if let Value::List(l) = v {
-                            Some(l.iter().count())
-                        } else {
-                            None
-                        }
-                    });
+                    let lists = record
+                        .iter()
+                        .filter_map(|(_, v)| if let Value::List(l) = v { Some(l.iter().count()) } else { None });
                     assert!(lists.sum::<usize>() <= bytes.len(), "bounded");
                 }
             }

@@ -72,11 +72,7 @@ pub enum SchemaError {
     #[error("attribute {name:?} exists already as {kind}", kind = .kind.name())]
     Exists { name: String, kind: AttributeType },
     #[error("attribute {name:?}: a {index:?} index does not serve type {kind}", kind = .kind.name())]
-    WrongIndex {
-        name: String,
-        kind: AttributeType,
-        index: IndexKind,
-    },
+    WrongIndex { name: String, kind: AttributeType, index: IndexKind },
     #[error("the schema holds {max} attributes at most")]
     TooMany { max: usize },
 }
@@ -108,12 +104,7 @@ impl Schema {
         ];
         let attributes = table
             .into_iter()
-            .map(|(id, name, kind, index)| Attribute {
-                id,
-                name: name.to_owned(),
-                kind,
-                index,
-            })
+            .map(|(id, name, kind, index)| Attribute { id, name: name.to_owned(), kind, index })
             .collect();
         Schema { attributes }
     }
@@ -136,33 +127,19 @@ impl Schema {
             return Err(SchemaError::BadName { name: name.to_owned() });
         }
         if let Some(present) = self.by_name(name) {
-            return Err(SchemaError::Exists {
-                name: name.to_owned(),
-                kind: present.kind,
-            });
+            return Err(SchemaError::Exists { name: name.to_owned(), kind: present.kind });
         }
         if self.attributes.len() >= crate::limits::ATTRIBUTES_MAX {
-            return Err(SchemaError::TooMany {
-                max: crate::limits::ATTRIBUTES_MAX,
-            });
+            return Err(SchemaError::TooMany { max: crate::limits::ATTRIBUTES_MAX });
         }
         let index = index.unwrap_or(kind.natural_index());
         if index != IndexKind::None && index != kind.natural_index() {
-            return Err(SchemaError::WrongIndex {
-                name: name.to_owned(),
-                kind,
-                index,
-            });
+            return Err(SchemaError::WrongIndex { name: name.to_owned(), kind, index });
         }
         let last = self.attributes.iter().map(|a| a.id.0).max().unwrap_or(0);
         let id = AttributeId(AttributeId::FIRST_OWN.max(last + 1));
         let mut attributes = self.attributes.clone();
-        attributes.push(Attribute {
-            id,
-            name: name.to_owned(),
-            kind,
-            index,
-        });
+        attributes.push(Attribute { id, name: name.to_owned(), kind, index });
         Ok(Schema { attributes })
     }
 }

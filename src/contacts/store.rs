@@ -69,10 +69,7 @@ pub struct Store {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store")
-            .field("directory", &self.inner.directory)
-            .field("space", &self.inner.space)
-            .finish()
+        f.debug_struct("Store").field("directory", &self.inner.directory).field("space", &self.inner.space).finish()
     }
 }
 
@@ -85,10 +82,8 @@ impl Store {
     /// Opens a store for another row space. `salt` is that of the contact base, so that address hashes compare; it takes
     /// effect when the store is new.
     pub fn open_space(directory: &Path, space: RowSpace, salt: Option<[u8; 32]>) -> Result<Store, ContactsError> {
-        std::fs::create_dir_all(directory).map_err(|source| ContactsError::Directory {
-            path: directory.to_owned(),
-            source,
-        })?;
+        std::fs::create_dir_all(directory)
+            .map_err(|source| ContactsError::Directory { path: directory.to_owned(), source })?;
         let env = open_environment(directory)?;
         let dbs = create_databases(&env)?;
         let mut txn = env.write_txn().or_store("begin")?;
@@ -164,17 +159,11 @@ impl Store {
 
 fn open_environment(directory: &Path) -> Result<Env<WithoutTls>, ContactsError> {
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    options
-        .map_size(limits::STORE_MAP_BYTES)
-        .max_readers(limits::STORE_READERS_MAX)
-        .max_dbs(DATABASES);
+    options.map_size(limits::STORE_MAP_BYTES).max_readers(limits::STORE_READERS_MAX).max_dbs(DATABASES);
     // SAFETY: opening is unsafe because the map's file must change through LMDB alone. The file lies in the engine's data
     // directory, which the engine locks against a second process; nothing else in the engine opens it; LMDB's lock file is
     // in use (no NO_LOCK), and heed refuses to open one path twice in a process with other options.
-    #[allow(
-        unsafe_code,
-        reason = "opening LMDB is one of the two places where the design allows it"
-    )]
+    #[allow(unsafe_code, reason = "opening LMDB is one of the two places where the design allows it")]
     let env = unsafe { options.open(directory) };
     env.or_store("open")
 }
@@ -182,16 +171,7 @@ fn open_environment(directory: &Path) -> Result<Env<WithoutTls>, ContactsError> 
 fn create_databases(env: &Env<WithoutTls>) -> Result<Databases, ContactsError> {
     let txn = env.write_txn().or_store("begin")?;
     let made = env.create_databases_and_commit(txn, |opener, txn| {
-        let names = [
-            "records",
-            "keys",
-            "addresses",
-            "index",
-            "versions",
-            "consents",
-            "imports",
-            "meta",
-        ];
+        let names = ["records", "keys", "addresses", "index", "versions", "consents", "imports", "meta"];
         let mut made = Vec::with_capacity(names.len());
         for name in names {
             made.push(opener.create_database::<Bytes, Bytes>(txn, Some(name))?);
@@ -204,16 +184,7 @@ fn create_databases(env: &Env<WithoutTls>) -> Result<Databases, ContactsError> {
     else {
         return Err(ContactsError::Damaged { what: "databases" });
     };
-    Ok(Databases {
-        records,
-        keys,
-        addresses,
-        index,
-        versions,
-        consents,
-        imports,
-        meta,
-    })
+    Ok(Databases { records, keys, addresses, index, versions, consents, imports, meta })
 }
 
 /// Checks the format and makes the salt of a new store.
@@ -225,8 +196,7 @@ fn prepare_meta(dbs: &Databases, txn: &mut heed::RwTxn<'_>, salt: Option<[u8; 32
                 return Err(ContactsError::Format { found, known: FORMAT });
             }
             let salt = dbs.meta.get(txn, b"salt").or_store("read meta data")?;
-            salt.and_then(|s| s.try_into().ok())
-                .ok_or(ContactsError::Damaged { what: "salt" })
+            salt.and_then(|s| s.try_into().ok()).ok_or(ContactsError::Damaged { what: "salt" })
         }
         None => {
             let salt = match salt {
@@ -237,9 +207,7 @@ fn prepare_meta(dbs: &Databases, txn: &mut heed::RwTxn<'_>, salt: Option<[u8; 32
                     salt
                 }
             };
-            dbs.meta
-                .put(txn, b"format", &FORMAT.to_le_bytes())
-                .or_store("write meta data")?;
+            dbs.meta.put(txn, b"format", &FORMAT.to_le_bytes()).or_store("write meta data")?;
             dbs.meta.put(txn, b"salt", &salt).or_store("write meta data")?;
             Ok(salt)
         }
@@ -248,10 +216,9 @@ fn prepare_meta(dbs: &Databases, txn: &mut heed::RwTxn<'_>, salt: Option<[u8; 32
 
 pub(crate) fn read_u64(db: &Db, txn: &heed::RoTxn<'_>, key: &[u8]) -> Result<u64, ContactsError> {
     match db.get(txn, key).or_store("read a number")? {
-        Some(bytes) => bytes
-            .try_into()
-            .map(u64::from_le_bytes)
-            .map_err(|_| ContactsError::Damaged { what: "stored number" }),
+        Some(bytes) => {
+            bytes.try_into().map(u64::from_le_bytes).map_err(|_| ContactsError::Damaged { what: "stored number" })
+        }
         None => Ok(0),
     }
 }

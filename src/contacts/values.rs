@@ -20,11 +20,7 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     if bytes.len() == 10 {
         let date: jiff::civil::Date = text.parse().ok()?;
         return Some(Timestamp(
-            date.at(0, 0, 0, 0)
-                .to_zoned(jiff::tz::TimeZone::UTC)
-                .ok()?
-                .timestamp()
-                .as_millisecond(),
+            date.at(0, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond(),
         ));
     }
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
@@ -34,12 +30,7 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
         return None;
     }
     let time: jiff::civil::DateTime = text.parse().ok()?;
-    Some(Timestamp(
-        time.to_zoned(jiff::tz::TimeZone::UTC)
-            .ok()?
-            .timestamp()
-            .as_millisecond(),
-    ))
+    Some(Timestamp(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond()))
 }
 
 /// Reads a finite decimal number with a point.
@@ -65,9 +56,7 @@ pub fn parse_bool(text: &str) -> Option<bool> {
 /// Text within its limit and without control characters, which are dropped. Empty text is no value.
 pub fn set_text(builder: &mut RecordBuilder, id: AttributeId, text: &str) -> Result<(), ValueError> {
     if text.len() > limits::TEXT_BYTES_MAX {
-        return Err(ValueError::TooLong {
-            max: limits::TEXT_BYTES_MAX,
-        });
+        return Err(ValueError::TooLong { max: limits::TEXT_BYTES_MAX });
     }
     let text = addresses::strip_control(text);
     if !text.is_empty() {
@@ -85,18 +74,14 @@ pub fn set_list<'t>(
     let mut kept: smallvec::SmallVec<[std::borrow::Cow<'t, str>; 8]> = smallvec::SmallVec::new();
     for entry in entries {
         if entry.len() > limits::TEXT_BYTES_MAX {
-            return Err(ValueError::TooLong {
-                max: limits::TEXT_BYTES_MAX,
-            });
+            return Err(ValueError::TooLong { max: limits::TEXT_BYTES_MAX });
         }
         let entry = addresses::strip_control(entry);
         if entry.is_empty() || kept.contains(&entry) {
             continue;
         }
         if kept.len() == limits::LIST_ENTRIES_MAX {
-            return Err(ValueError::TooManyEntries {
-                max: limits::LIST_ENTRIES_MAX,
-            });
+            return Err(ValueError::TooManyEntries { max: limits::LIST_ENTRIES_MAX });
         }
         kept.push(entry);
     }
@@ -119,15 +104,11 @@ pub fn set_from_text(
         AttributeType::Text => return set_text(builder, id, text),
         AttributeType::List => return set_list(builder, id, text.split(list_separator).map(str::trim)),
         AttributeType::Number => builder.set(id, Value::Number(parse_number(text).ok_or(wanted("number"))?)),
-        AttributeType::Boolean => builder.set(
-            id,
-            Value::Bool(parse_bool(text).ok_or(wanted("boolean (true or false)"))?),
-        ),
+        AttributeType::Boolean => {
+            builder.set(id, Value::Bool(parse_bool(text).ok_or(wanted("boolean (true or false)"))?))
+        }
         AttributeType::DateTime => {
-            builder.set(
-                id,
-                Value::Time(parse_time(text).ok_or(wanted("date-time (YYYY-MM-DD or RFC 3339)"))?),
-            );
+            builder.set(id, Value::Time(parse_time(text).ok_or(wanted("date-time (YYYY-MM-DD or RFC 3339)"))?));
         }
     }
     Ok(())
@@ -149,14 +130,7 @@ mod tests {
         ] {
             assert_eq!(parse_time(text), Some(day), "{text}");
         }
-        for text in [
-            "2023-02-29",
-            "29.02.2024",
-            "2024-02-29T25:00",
-            "",
-            "2024-2-29",
-            "2024-02-29T00:00[Mars/Base]",
-        ] {
+        for text in ["2023-02-29", "29.02.2024", "2024-02-29T25:00", "", "2024-2-29", "2024-02-29T00:00[Mars/Base]"] {
             assert_eq!(parse_time(text), None, "{text}");
         }
     }

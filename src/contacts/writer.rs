@@ -45,15 +45,7 @@ impl<'s> Writer<'s> {
         let schema = store.schema();
         let batch = IndexBatch::new(store.salt(), &schema);
         let next_row = read_u64(&store.inner.dbs.meta, &txn, b"next_row")?;
-        Ok(Writer {
-            store,
-            txn,
-            batch,
-            next_row,
-            schema,
-            new_schema: false,
-            bytes: Vec::new(),
-        })
+        Ok(Writer { store, txn, batch, next_row, schema, new_schema: false, bytes: Vec::new() })
     }
 
     pub fn schema(&self) -> &Arc<Schema> {
@@ -75,13 +67,7 @@ impl<'s> Writer<'s> {
     }
 
     pub fn row_of_key(&self, key: &str) -> Result<Option<ContactRow>, ContactsError> {
-        let found = self
-            .store
-            .inner
-            .dbs
-            .keys
-            .get(&self.txn, key.as_bytes())
-            .or_store("read a key")?;
+        let found = self.store.inner.dbs.keys.get(&self.txn, key.as_bytes()).or_store("read a key")?;
         found.map(row_from).transpose()
     }
 
@@ -93,9 +79,7 @@ impl<'s> Writer<'s> {
         let mut created = now;
         let mut active = true;
         if let Some(row) = row {
-            let old = self.record_bytes(row)?.ok_or(ContactsError::Damaged {
-                what: "key of a record",
-            })?;
+            let old = self.record_bytes(row)?.ok_or(ContactsError::Damaged { what: "key of a record" })?;
             let old = Record::parse(&old).map_err(|_| ContactsError::DamagedRecord { row: row.0 })?;
             if let Some(Value::Time(time)) = old.get(AttributeId::CREATED) {
                 created = time;
@@ -123,14 +107,7 @@ impl<'s> Writer<'s> {
 
     /// Marks the contact as inactive, or as active again.
     pub fn set_active(&mut self, row: ContactRow, active: bool, now: Timestamp) -> Result<Upserted, ContactsError> {
-        self.patch(
-            row,
-            &ContactInput {
-                active: Some(active),
-                ..ContactInput::default()
-            },
-            now,
-        )
+        self.patch(row, &ContactInput { active: Some(active), ..ContactInput::default() }, now)
     }
 
     pub fn deactivate(&mut self, row: ContactRow, now: Timestamp) -> Result<Upserted, ContactsError> {
@@ -146,20 +123,11 @@ impl<'s> Writer<'s> {
         let record = Record::parse(&old).map_err(|_| ContactsError::DamagedRecord { row: row.0 })?;
         self.settle_row(row)?;
         self.batch.change(row.0, Some(record), None);
-        dbs.keys
-            .delete(&mut self.txn, record.key().as_bytes())
-            .or_store("erase a key")?;
-        dbs.records
-            .delete(&mut self.txn, &row.0.to_be_bytes())
-            .or_store("erase a record")?;
+        dbs.keys.delete(&mut self.txn, record.key().as_bytes()).or_store("erase a key")?;
+        dbs.records.delete(&mut self.txn, &row.0.to_be_bytes()).or_store("erase a record")?;
         let (first, last) = (consent_key(row, 0), consent_key(row, u32::MAX));
-        let range = (
-            std::ops::Bound::Included(&first[..]),
-            std::ops::Bound::Included(&last[..]),
-        );
-        dbs.consents
-            .delete_range(&mut self.txn, &range)
-            .or_store("erase consents")?;
+        let range = (std::ops::Bound::Included(&first[..]), std::ops::Bound::Included(&last[..]));
+        dbs.consents.delete_range(&mut self.txn, &range).or_store("erase consents")?;
         Ok(true)
     }
 
@@ -167,10 +135,7 @@ impl<'s> Writer<'s> {
     pub fn record_consent(&mut self, row: ContactRow, entry: &ConsentEntry) -> Result<(), ContactsError> {
         let dbs = self.store.inner.dbs;
         let (first, last) = (consent_key(row, 0), consent_key(row, u32::MAX));
-        let range = (
-            std::ops::Bound::Included(&first[..]),
-            std::ops::Bound::Included(&last[..]),
-        );
+        let range = (std::ops::Bound::Included(&first[..]), std::ops::Bound::Included(&last[..]));
         let position = |key: &[u8]| key.last_chunk().map_or(0, |b| u32::from_be_bytes(*b));
         let oldest = dbs
             .consents
@@ -189,14 +154,10 @@ impl<'s> Writer<'s> {
             .or_store("read consents")?;
         let next = newest.map_or(0, |(key, _)| position(key).saturating_add(1));
         if let Some(oldest) = oldest.filter(|o| next - o >= limits::CONSENT_HISTORY_MAX) {
-            dbs.consents
-                .delete(&mut self.txn, &consent_key(row, oldest))
-                .or_store("drop a consent")?;
+            dbs.consents.delete(&mut self.txn, &consent_key(row, oldest)).or_store("drop a consent")?;
         }
         let bytes = serde_json::to_vec(entry).map_err(|_| ContactsError::Damaged { what: "consent entry" })?;
-        dbs.consents
-            .put(&mut self.txn, &consent_key(row, next), &bytes)
-            .or_store("write a consent")
+        dbs.consents.put(&mut self.txn, &consent_key(row, next), &bytes).or_store("write a consent")
     }
 
     /// The sequence number of the last fact that was applied to this store.
@@ -207,22 +168,17 @@ impl<'s> Writer<'s> {
     /// Remembers, with this transaction, that every fact up to `sequence` is in the store.
     pub fn set_last_fact(&mut self, sequence: u64) -> Result<(), ContactsError> {
         let meta = self.store.inner.dbs.meta;
-        meta.put(&mut self.txn, b"last_fact", &sequence.to_le_bytes())
-            .or_store("write the last fact")
+        meta.put(&mut self.txn, b"last_fact", &sequence.to_le_bytes()).or_store("write the last fact")
     }
 
     /// Makes everything durable and visible.
     pub fn commit(mut self) -> Result<(), ContactsError> {
         let dbs = self.store.inner.dbs;
         self.batch.apply(&mut self.txn, &dbs)?;
-        dbs.meta
-            .put(&mut self.txn, b"next_row", &self.next_row.to_le_bytes())
-            .or_store("write meta data")?;
+        dbs.meta.put(&mut self.txn, b"next_row", &self.next_row.to_le_bytes()).or_store("write meta data")?;
         if self.new_schema {
             let bytes = serde_json::to_vec(&*self.schema).map_err(|_| ContactsError::Damaged { what: "schema" })?;
-            dbs.meta
-                .put(&mut self.txn, b"schema", &bytes)
-                .or_store("write the schema")?;
+            dbs.meta.put(&mut self.txn, b"schema", &bytes).or_store("write the schema")?;
             // Published before the commit returns, so that it is never older than a snapshot (SO-3); under the lock, so that
             // a failed commit takes it back before anybody reads it.
             let mut shared = self.store.inner.schema.write();
@@ -235,21 +191,12 @@ impl<'s> Writer<'s> {
 
     /// The record as this transaction sees it, copied.
     fn record_bytes(&self, row: ContactRow) -> Result<Option<Vec<u8>>, ContactsError> {
-        let found = self
-            .store
-            .inner
-            .dbs
-            .records
-            .get(&self.txn, &row.0.to_be_bytes())
-            .or_store("read a record")?;
+        let found = self.store.inner.dbs.records.get(&self.txn, &row.0.to_be_bytes()).or_store("read a record")?;
         Ok(found.map(<[u8]>::to_vec))
     }
 
     pub(crate) fn take_row(&mut self) -> Result<ContactRow, ContactsError> {
-        let row = u32::try_from(self.next_row)
-            .ok()
-            .filter(|r| *r < u32::MAX)
-            .ok_or(ContactsError::RowsExhausted)?;
+        let row = u32::try_from(self.next_row).ok().filter(|r| *r < u32::MAX).ok_or(ContactsError::RowsExhausted)?;
         self.next_row += 1;
         Ok(ContactRow(row))
     }
@@ -280,9 +227,7 @@ impl<'s> Writer<'s> {
             Some(bytes) => Some(Record::parse(bytes).map_err(|_| ContactsError::DamagedRecord { row: row.0 })?),
             None => None,
         };
-        let updated = old
-            .and_then(|r| r.get(AttributeId::UPDATED))
-            .unwrap_or(Value::Time(now));
+        let updated = old.and_then(|r| r.get(AttributeId::UPDATED)).unwrap_or(Value::Time(now));
         builder.set(AttributeId::UPDATED, updated);
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
@@ -295,21 +240,13 @@ impl<'s> Writer<'s> {
             self.settle_row(row)?;
             let new = Record::parse(&bytes).map_err(|_| ContactsError::DamagedRecord { row: row.0 })?;
             self.batch.change(row.0, old, Some(new));
-            dbs.records
-                .put(&mut self.txn, &row.0.to_be_bytes(), &bytes)
-                .or_store("write a record")?;
+            dbs.records.put(&mut self.txn, &row.0.to_be_bytes(), &bytes).or_store("write a record")?;
             if created {
-                dbs.keys
-                    .put(&mut self.txn, new.key().as_bytes(), &row.0.to_le_bytes())
-                    .or_store("write a key")?;
+                dbs.keys.put(&mut self.txn, new.key().as_bytes(), &row.0.to_le_bytes()).or_store("write a key")?;
             }
         }
         self.bytes = bytes;
-        Ok(Upserted {
-            row,
-            created,
-            changed: !same,
-        })
+        Ok(Upserted { row, created, changed: !same })
     }
 }
 
@@ -349,9 +286,7 @@ impl Store {
 }
 
 pub(crate) fn row_from(bytes: &[u8]) -> Result<ContactRow, ContactsError> {
-    let bytes = bytes
-        .try_into()
-        .map_err(|_| ContactsError::Damaged { what: "row of a key" })?;
+    let bytes = bytes.try_into().map_err(|_| ContactsError::Damaged { what: "row of a key" })?;
     Ok(ContactRow(u32::from_le_bytes(bytes)))
 }
 

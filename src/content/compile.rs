@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 use minijinja::{Environment, Value};
 
+use crate::contacts::Schema;
 use crate::content::fields::{self, Sender};
-use crate::content::links::{self, Classified, TrackedLink, UntrackedLink};
+use crate::content::linker::Linker;
+use crate::content::links::{self, TrackedLink, UntrackedLink};
 use crate::content::locale::Language;
 use crate::content::pieces::{self, BuiltIn, Lone, PieceKind, Pieces};
 use crate::content::probe;
 use crate::content::problem::{ContentProblem, Problems, line_and_column};
-use crate::content::program::{self, Edit, EditKind, PLAIN_LINK, Part, PartKind, Program, Urls};
+use crate::content::program::{self, Part, PartKind, Program, Urls};
 use crate::content::skeleton::{self, Skeleton};
 use crate::content::source::{CompileContext, Footer, MessageSource, Missing, Track};
 use crate::content::{env, guard, headers, html_text, markup};
-use crate::contacts::Schema;
 use crate::ids::AttributeId;
-use crate::limits;
 
 pub(super) const RESIDUAL: &str = "residual.html";
 
@@ -86,7 +86,11 @@ impl CompiledMessage {
 ///
 /// # Errors
 /// Everything that is wrong with it, at most a hundred problems.
-pub fn compile(source: &MessageSource, schema: &Schema, context: &CompileContext) -> Result<CompiledMessage, Vec<ContentProblem>> {
+pub fn compile(
+    source: &MessageSource,
+    schema: &Schema,
+    context: &CompileContext,
+) -> Result<CompiledMessage, Vec<ContentProblem>> {
     let mut compiler = Compiler::new(source, schema, context);
     match compiler.compile() {
         Some(message) if compiler.problems.0.is_empty() => Ok(message),
@@ -102,8 +106,7 @@ struct Compiler<'a> {
     problems: Problems,
     program: Program,
     attributes: Vec<AttributeId>,
-    links: Vec<TrackedLink>,
-    untracked: Vec<UntrackedLink>,
+    linker: Linker,
     slow: Vec<SlowRegion>,
 }
 
@@ -117,8 +120,7 @@ impl<'a> Compiler<'a> {
             problems: Problems::default(),
             program: Program::default(),
             attributes: Vec::new(),
-            links: Vec::new(),
-            untracked: Vec::new(),
+            linker: Linker::new(source.track),
             slow: Vec::new(),
         }
     }
@@ -162,8 +164,8 @@ impl<'a> Compiler<'a> {
             missing: self.source.missing,
             track: self.source.track,
             attributes: std::mem::take(&mut self.attributes),
-            links: std::mem::take(&mut self.links),
-            untracked: std::mem::take(&mut self.untracked),
+            links: std::mem::take(&mut self.linker.links),
+            untracked: std::mem::take(&mut self.linker.untracked),
             slow: std::mem::take(&mut self.slow),
         };
         probe::probe(&Arc::new(message.clone()), &mut self.problems);
@@ -171,10 +173,17 @@ impl<'a> Compiler<'a> {
     }
 
     fn language(&mut self) -> Language {
-        let Some(tag) = &self.source.language else { return Language::default() };
+        let Some(tag) = &self.source.language else {
+            return Language::default();
+        };
         Language::from_tag(tag).unwrap_or_else(|| {
             let help = "messages know en, fr, de, es, it, nl and pt";
-            self.problems.field("unknown_language", "language", format!("language {tag:?} is not known"), help);
+            self.problems.field(
+                "unknown_language",
+                "language",
+                format!("language {tag:?} is not known"),
+                help,
+            );
             Language::default()
         })
     }
@@ -192,18 +201,40 @@ impl<'a> Compiler<'a> {
                 markup::flatten_mjml(&mjml, &pieces, &mut self.problems).map(|html| (html, "mjml"))
             }
             (Some(_), Some(_)) => {
-                self.problems.field("two_htmls", "mjml", "there are both html and mjml", "keep one of them");
+                self.problems
+                    .field("two_htmls", "mjml", "there are both html and mjml", "keep one of them");
                 None
             }
             (None, None) => None,
         }
     }
 
-    fn templates(&self, html: Option<&(String, &'static str)>, text: Option<&(String, &'static str)>) -> Vec<(String, String)> {
-        let mut all = vec![("subject".to_owned(), self.source.subject.clone()), ("from".to_owned(), self.source.from.clone())];
-        all.extend(self.source.headers.iter().map(|(name, value)| (format!("headers.{name}"), value.clone())));
-        all.extend(self.source.preheader.iter().map(|p| ("preheader".to_owned(), p.clone())));
-        all.extend(html.into_iter().chain(text).map(|(template, field)| ((*field).to_owned(), template.clone())));
+    fn templates(
+        &self,
+        html: Option<&(String, &'static str)>,
+        text: Option<&(String, &'static str)>,
+    ) -> Vec<(String, String)> {
+        let mut all = vec![
+            ("subject".to_owned(), self.source.subject.clone()),
+            ("from".to_owned(), self.source.from.clone()),
+        ];
+        all.extend(
+            self.source
+                .headers
+                .iter()
+                .map(|(name, value)| (format!("headers.{name}"), value.clone())),
+        );
+        all.extend(
+            self.source
+                .preheader
+                .iter()
+                .map(|p| ("preheader".to_owned(), p.clone())),
+        );
+        all.extend(
+            html.into_iter()
+                .chain(text)
+                .map(|(template, field)| ((*field).to_owned(), template.clone())),
+        );
         all
     }
 
@@ -216,14 +247,25 @@ impl<'a> Compiler<'a> {
             }
         }
         for offset in &pieces.captures {
-            let construct = template[*offset..].split_inclusive("%}").next().unwrap_or("").to_owned();
+            let construct = template[*offset..]
+                .split_inclusive("%}")
+                .next()
+                .unwrap_or("")
+                .to_owned();
             let (line, _) = line_and_column(template, *offset);
-            self.slow.push(SlowRegion { field: field.to_owned(), line, construct });
+            self.slow.push(SlowRegion {
+                field: field.to_owned(),
+                line,
+                construct,
+            });
         }
     }
 
     fn urls(&self) -> Urls<'a> {
-        Urls { public_url: &self.context.public_url, campaign_name: &self.context.campaign_name }
+        Urls {
+            public_url: &self.context.public_url,
+            campaign_name: &self.context.campaign_name,
+        }
     }
 
     fn header_part(&mut self, template: &str) -> Part {
@@ -235,7 +277,9 @@ impl<'a> Compiler<'a> {
         let mut lines = Vec::new();
         let from = self.header_part(&checked.sender.name);
         lines.push(match from.static_text(&self.program.spans) {
-            Some(name) => HeaderLine::Static(written(|out| headers::mailbox(out, "From", &name, &checked.sender.address))),
+            Some(name) => HeaderLine::Static(written(|out| {
+                headers::mailbox(out, "From", &name, &checked.sender.address)
+            })),
             None => HeaderLine::From { part: from },
         });
         let templates = std::iter::once(("Subject".to_owned(), self.source.subject.clone()));
@@ -280,7 +324,8 @@ impl<'a> Compiler<'a> {
                 html_text::derive(html, &pieces, &links::mask(html, &pieces))
             }
             (None, None) => {
-                self.problems.field("no_body", "html", "the message has no body", "give html, mjml or text");
+                self.problems
+                    .field("no_body", "html", "the message has no body", "give html, mjml or text");
                 return None;
             }
         };
@@ -305,122 +350,39 @@ impl<'a> Compiler<'a> {
 
     fn part(&mut self, kind: PartKind, field: &str, template: &str) -> Part {
         let pieces = self.cut(field, template);
-        let mask = links::mask(template, &pieces);
-        let found = match kind {
-            PartKind::Html => links::find_in_html(&mask),
-            _ => links::find_in_text(&mask),
-        };
-        let mut edits = Vec::new();
-        for link in found {
-            let edit = self.edit(kind, (field, template), &pieces, &mask, &link);
-            edits.extend(edit.map(|kind| Edit { range: link.range, kind }));
-        }
+        let edits = self.linker.edits(kind, (field, template), &pieces, &mut self.problems);
         let urls = self.urls();
         self.program.add(kind, template, &pieces, &edits, &urls)
-    }
-
-    /// What becomes of one link.
-    fn edit(
-        &mut self,
-        kind: PartKind,
-        (field, template): (&str, &str),
-        pieces: &Pieces,
-        mask: &[u8],
-        link: &links::FoundLink,
-    ) -> Option<EditKind> {
-        let written = &template[link.range.clone()];
-        let place = (field, template, link.range.start);
-        let inside: Vec<_> = pieces.pieces.iter().filter(|p| p.range.start < link.range.end && p.range.end > link.range.start).collect();
-        let is_own = |k: PieceKind| matches!(k, PieceKind::Print(Some(Lone::BuiltIn(BuiltIn::UnsubscribeUrl | BuiltIn::ViewUrl))));
-        if inside.len() == 1 && is_own(inside[0].kind) {
-            return None;
-        }
-        let url = if kind == PartKind::Html { html_text::unescape(written) } else { written.to_owned() };
-        let off = self.source.track == Track::Off || link.switched_off;
-        let off_reason = if link.switched_off { "data-track is off" } else { "tracking is off" };
-        let captured = inside.iter().any(|p| p.captured);
-        let classified = links::classify(&url, &mask[link.range.clone()]);
-        if written.len() > limits::URL_BYTES_MAX && !matches!(classified, Classified::Other(_)) {
-            let message = format!("the URL has {} bytes; {} are allowed", written.len(), limits::URL_BYTES_MAX);
-            self.problems.at("url_too_long", place, message, "shorten it");
-            return None;
-        }
-        match classified {
-            Classified::Other(reason) => self.leave(field, place, written, reason),
-            _ if link.goes_on => self.leave(field, place, written, "a block tag follows directly; put a space or line end between"),
-            _ if captured => self.leave(field, place, written, "inside captured output (set block, filter, macro, call)"),
-            Classified::DynamicHost if off => self.leave(field, place, written, off_reason),
-            Classified::DynamicHost => {
-                let help = "write scheme and host as they are and keep expressions to the path or query, or add data-track=\"off\"";
-                self.problems.at("dynamic_host", place, "an expression decides the scheme or host of a tracked link", help);
-                None
-            }
-            Classified::Static { .. } if off => self.leave(field, place, written, off_reason),
-            Classified::Static { url, scheme, host } => {
-                let index = self.add_link(url, scheme, host, links::LinkKind::Static, link.hidden, place)?;
-                Some(EditKind::Static(index))
-            }
-            Classified::Expression { scheme, host } => {
-                if !is_balanced(&inside) {
-                    let help = "open and close the block inside the address, or around the whole link";
-                    self.problems.at("link_across_blocks", place, "a block begins inside a link and ends outside", help);
-                    return None;
-                }
-                if off {
-                    self.leave(field, place, written, off_reason);
-                    return Some(EditKind::Expression(PLAIN_LINK));
-                }
-                let index = self.add_link(url, scheme, host, links::LinkKind::Expression, link.hidden, place)?;
-                Some(EditKind::Expression(index))
-            }
-        }
-    }
-
-    fn leave(&mut self, field: &str, (_, template, offset): (&str, &str, usize), url: &str, reason: &'static str) -> Option<EditKind> {
-        let (line, _) = line_and_column(template, offset);
-        self.untracked.push(UntrackedLink { field: field.to_owned(), line, url: url.to_owned(), reason });
-        None
-    }
-
-    /// The index of a link in the table; links to the same address share one.
-    fn add_link(
-        &mut self,
-        url: String,
-        scheme: String,
-        host: String,
-        kind: links::LinkKind,
-        hidden: bool,
-        place: (&str, &str, usize),
-    ) -> Option<u16> {
-        if let Some(known) = self.links.iter().find(|l| l.kind == kind && l.url == url && l.hidden == hidden) {
-            return Some(known.index);
-        }
-        let index = u16::try_from(self.links.len()).ok().filter(|i| usize::from(*i) < limits::LINKS_MAX);
-        let Some(index) = index else {
-            if self.links.len() == limits::LINKS_MAX {
-                let message = format!("the message has more than {} tracked links", limits::LINKS_MAX);
-                self.problems.at("too_many_links", place, message, "remove some, or mark them data-track=\"off\"");
-            }
-            return None;
-        };
-        self.links.push(TrackedLink { index, url, scheme, host, kind, hidden });
-        Some(index)
     }
 
     /// Adds the residual template and what it prints; answers the attributes that it names.
     fn finish_env(&mut self) -> Option<Vec<AttributeId>> {
         if self.program.too_many_spans {
-            self.problems.field("too_many_pieces", "html", "the message has too many pieces of text", "use fewer expressions");
+            self.problems.field(
+                "too_many_pieces",
+                "html",
+                "the message has too many pieces of text",
+                "use fewer expressions",
+            );
             return None;
         }
-        self.env.add_global("campaign", Value::from_pairs([("name", self.context.campaign_name.as_str())]));
+        self.env.add_global(
+            "campaign",
+            Value::from_pairs([("name", self.context.campaign_name.as_str())]),
+        );
         for (i, text) in self.program.captured_texts.iter().enumerate() {
-            self.env.add_global(program::captured_name(i), Value::from_safe_string(text.clone()));
+            self.env
+                .add_global(program::captured_name(i), Value::from_safe_string(text.clone()));
         }
         let residual = self.program.residual.clone();
         let attributes = self.cut("residual", &residual).attributes;
         if let Err(error) = self.env.add_template_owned(RESIDUAL, residual) {
-            self.problems.field("syntax", "html", error.to_string(), "simplify the blocks of the message");
+            self.problems.field(
+                "syntax",
+                "html",
+                error.to_string(),
+                "simplify the blocks of the message",
+            );
             return None;
         }
         Some(attributes)
@@ -435,14 +397,8 @@ fn written(f: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 
 fn has_unsubscribe(pieces: &Pieces) -> bool {
     pieces.uses_unsubscribe_text
-        || pieces.pieces.iter().any(|p| p.kind == PieceKind::Print(Some(Lone::BuiltIn(BuiltIn::UnsubscribeUrl))))
-}
-
-/// Whether blocks that begin in these pieces end in them.
-fn is_balanced(pieces: &[&pieces::Piece]) -> bool {
-    let outside = |p: &pieces::Piece| if p.kind == PieceKind::Block { p.depth.saturating_sub(1) } else { p.depth };
-    let base = pieces.first().map_or(0, |p| p.depth);
-    pieces.iter().all(|p| p.depth >= base)
-        && pieces.iter().filter(|p| p.kind == PieceKind::Block).all(|p| p.depth > base)
-        && pieces.last().is_none_or(|p| outside(p) == base)
+        || pieces
+            .pieces
+            .iter()
+            .any(|p| p.kind == PieceKind::Print(Some(Lone::BuiltIn(BuiltIn::UnsubscribeUrl))))
 }

@@ -8,10 +8,10 @@
 use minijinja::machinery::{Token, Tokenizer};
 use minijinja::{Environment, ErrorKind};
 
+use crate::contacts::Schema;
 use crate::content::env::{FILTERS, FUNCTIONS, TESTS};
 use crate::content::pieces::{KNOWN_NAMES, syntax};
 use crate::content::problem::{Problems, suggestion};
-use crate::contacts::Schema;
 
 /// `~ + * [` in tags that bind a value: each can double it, so ten make at most a thousand values' length.
 const BINDING_GROWTH_MAX: usize = 10;
@@ -19,15 +19,32 @@ const BINDING_GROWTH_MAX: usize = 10;
 const PRINT_GROWTH_MAX: usize = 32;
 
 /// Whether the template parses, so that more can be said of it; what is wrong goes to `problems`.
-pub(super) fn check(env: &Environment<'static>, field: &str, source: &str, schema: &Schema, problems: &mut Problems) -> bool {
+pub(super) fn check(
+    env: &Environment<'static>,
+    field: &str,
+    source: &str,
+    schema: &Schema,
+    problems: &mut Problems,
+) -> bool {
     control_characters(field, source, problems);
     let undeclared = match env.template_from_named_str(field, source) {
         Ok(template) => template.undeclared_variables(false),
         Err(error) => {
-            let offset = error.range().map_or_else(|| line_offset(source, error.line()), |r| r.start);
+            let offset = error
+                .range()
+                .map_or_else(|| line_offset(source, error.line()), |r| r.start);
             let what = error.detail().unwrap_or("the template does not parse").to_owned();
-            let message = if error.kind() == ErrorKind::SyntaxError { what } else { error.to_string() };
-            problems.at("syntax", (field, source, offset), message, "see the place named, and the tag that it belongs to");
+            let message = if error.kind() == ErrorKind::SyntaxError {
+                what
+            } else {
+                error.to_string()
+            };
+            problems.at(
+                "syntax",
+                (field, source, offset),
+                message,
+                "see the place named, and the tag that it belongs to",
+            );
             return false;
         }
     };
@@ -84,7 +101,8 @@ fn names(field: &str, source: &str, tag: &Tag<'_>, problems: &mut Problems) {
         let Token::Ident(name) = token else { continue };
         let previous = i.checked_sub(1).map(|p| &tag[p].0);
         let before = i.checked_sub(2).map(|p| &tag[p].0);
-        let is_filter = matches!(previous, Some(Token::Pipe)) || i == 1 && matches!(previous, Some(Token::Ident("filter")));
+        let is_filter =
+            matches!(previous, Some(Token::Pipe)) || i == 1 && matches!(previous, Some(Token::Ident("filter")));
         let is_test = match previous {
             Some(Token::Ident("is")) => *name != "not",
             Some(Token::Ident("not")) => matches!(before, Some(Token::Ident("is"))),
@@ -101,7 +119,12 @@ fn names(field: &str, source: &str, tag: &Tag<'_>, problems: &mut Problems) {
                 (Some(near), _) => format!("did you mean {near:?}?"),
                 (None, _) => format!("there are: {}", known.join(", ")),
             };
-            problems.at("unknown_filter", (field, source, *offset), format!("there is no {what} {name:?}"), help);
+            problems.at(
+                "unknown_filter",
+                (field, source, *offset),
+                format!("there is no {what} {name:?}"),
+                help,
+            );
         }
     }
 }
@@ -124,9 +147,17 @@ fn variables(
         }
         let help = match suggestion(name, schema.attributes().iter().map(|a| a.name.as_str())) {
             Some(near) => format!("did you mean contact.{near}?"),
-            None => format!("attributes are written contact.name; else there are {}", KNOWN_NAMES.join(", ")),
+            None => format!(
+                "attributes are written contact.name; else there are {}",
+                KNOWN_NAMES.join(", ")
+            ),
         };
-        problems.at("unknown_name", (field, source, *offset), format!("{name:?} is not defined"), help);
+        problems.at(
+            "unknown_name",
+            (field, source, *offset),
+            format!("{name:?} is not defined"),
+            help,
+        );
     }
 }
 
@@ -146,14 +177,20 @@ impl Growth {
         let mut operators = 0;
         let mut calls = false;
         for (i, (token, _)) in tag.iter().enumerate() {
-            let after_value =
-                i > 0 && matches!(tag[i - 1].0, Token::Ident(_) | Token::ParenClose | Token::BracketClose | Token::Str(_));
+            let after_value = i > 0
+                && matches!(
+                    tag[i - 1].0,
+                    Token::Ident(_) | Token::ParenClose | Token::BracketClose | Token::Str(_)
+                );
             let after_pipe = i > 1 && matches!(tag[i - 2].0, Token::Pipe | Token::Ident("is"));
             match token {
                 Token::Tilde | Token::Plus | Token::Mul | Token::Pow => operators += 1,
                 Token::BracketOpen if !after_value => operators += 1,
                 Token::ParenOpen if after_value && !after_pipe => {
-                    calls |= !matches!(tag[i - 1].0, Token::Ident("range" | "in" | "and" | "or" | "not" | "if" | "else" | "elif"));
+                    calls |= !matches!(
+                        tag[i - 1].0,
+                        Token::Ident("range" | "in" | "and" | "or" | "not" | "if" | "else" | "elif")
+                    );
                 }
                 _ => {}
             }

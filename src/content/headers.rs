@@ -107,7 +107,9 @@ pub(super) fn mailbox(out: &mut Vec<u8>, name: &str, display: &str, address: &st
         out.extend_from_slice(b"\r\n");
         return;
     }
-    let is_plain = display.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'-' | b'_' | b'\'' | b'!' | b'&' | b'+'));
+    let is_plain = display
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'-' | b'_' | b'\'' | b'!' | b'&' | b'+'));
     let is_quotable = display.is_ascii() && display.len() < LINE / 2 && !display.contains("=?");
     column = if is_plain && display.len() < LINE / 2 {
         fold_words(out, column, &display)
@@ -129,9 +131,17 @@ pub(super) fn mailbox(out: &mut Vec<u8>, name: &str, display: &str, address: &st
 /// Whether an address may stand in a header and an envelope as it is: one `@`, and nothing that ends a header, an
 /// address or a command. Quoted local parts are refused: they are where parsers differ.
 pub(super) fn is_safe_address(address: &str) -> bool {
-    let Some((local, domain)) = address.rsplit_once('@') else { return false };
-    let is_atom = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c) || !c.is_ascii() && !c.is_control() && !c.is_whitespace();
-    let is_domain = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c) || !c.is_ascii() && !c.is_control() && !c.is_whitespace();
+    let Some((local, domain)) = address.rsplit_once('@') else {
+        return false;
+    };
+    let is_atom = |c: char| {
+        c.is_ascii_alphanumeric()
+            || "!#$%&'*+-/=?^_`{|}~.".contains(c)
+            || !c.is_ascii() && !c.is_control() && !c.is_whitespace()
+    };
+    let is_domain = |c: char| {
+        c.is_ascii_alphanumeric() || "-.".contains(c) || !c.is_ascii() && !c.is_control() && !c.is_whitespace()
+    };
     let is_literal = domain.len() > 2 && domain.starts_with('[') && domain.ends_with(']');
     let literal_char = |c: char| c.is_ascii_alphanumeric() || ".:-".contains(c);
     address.len() <= 254
@@ -190,7 +200,18 @@ mod tests {
         for good in ["a@b.test", "o'neil+x@b.test", "ü@b.test", "a@[192.0.2.1]"] {
             assert!(is_safe_address(good), "{good}");
         }
-        for bad in ["", "a", "@b", "a@", "a b@c", "a@b\r\nX: y", "a>@b", "\"a b\"@c", "a@b,c@d", "a@b>"] {
+        for bad in [
+            "",
+            "a",
+            "@b",
+            "a@",
+            "a b@c",
+            "a@b\r\nX: y",
+            "a>@b",
+            "\"a b\"@c",
+            "a@b,c@d",
+            "a@b>",
+        ] {
             assert!(!is_safe_address(bad), "{bad:?}");
         }
     }

@@ -40,10 +40,28 @@ pub(super) const LANGUAGES: [(&str, Language); 7] = [
 
 const EN: Words = Words {
     months: [
-        "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
         "December",
     ],
-    days: ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"],
+    days: [
+        "Monday",
+        "Tuesday",
+        "Wednesday",
+        "Thursday",
+        "Friday",
+        "Saturday",
+        "Sunday",
+    ],
     decimal: '.',
     group: ',',
     group_from: 4,
@@ -51,7 +69,17 @@ const EN: Words = Words {
 };
 const FR: Words = Words {
     months: [
-        "janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre",
+        "janvier",
+        "février",
+        "mars",
+        "avril",
+        "mai",
+        "juin",
+        "juillet",
+        "août",
+        "septembre",
+        "octobre",
+        "novembre",
         "décembre",
     ],
     days: ["lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche"],
@@ -62,10 +90,28 @@ const FR: Words = Words {
 };
 const DE: Words = Words {
     months: [
-        "Januar", "Februar", "März", "April", "Mai", "Juni", "Juli", "August", "September", "Oktober", "November",
+        "Januar",
+        "Februar",
+        "März",
+        "April",
+        "Mai",
+        "Juni",
+        "Juli",
+        "August",
+        "September",
+        "Oktober",
+        "November",
         "Dezember",
     ],
-    days: ["Montag", "Dienstag", "Mittwoch", "Donnerstag", "Freitag", "Samstag", "Sonntag"],
+    days: [
+        "Montag",
+        "Dienstag",
+        "Mittwoch",
+        "Donnerstag",
+        "Freitag",
+        "Samstag",
+        "Sonntag",
+    ],
     decimal: ',',
     group: '.',
     group_from: 4,
@@ -73,7 +119,17 @@ const DE: Words = Words {
 };
 const ES: Words = Words {
     months: [
-        "enero", "febrero", "marzo", "abril", "mayo", "junio", "julio", "agosto", "septiembre", "octubre", "noviembre",
+        "enero",
+        "febrero",
+        "marzo",
+        "abril",
+        "mayo",
+        "junio",
+        "julio",
+        "agosto",
+        "septiembre",
+        "octubre",
+        "noviembre",
         "diciembre",
     ],
     days: ["lunes", "martes", "miércoles", "jueves", "viernes", "sábado", "domingo"],
@@ -84,10 +140,28 @@ const ES: Words = Words {
 };
 const IT: Words = Words {
     months: [
-        "gennaio", "febbraio", "marzo", "aprile", "maggio", "giugno", "luglio", "agosto", "settembre", "ottobre",
-        "novembre", "dicembre",
+        "gennaio",
+        "febbraio",
+        "marzo",
+        "aprile",
+        "maggio",
+        "giugno",
+        "luglio",
+        "agosto",
+        "settembre",
+        "ottobre",
+        "novembre",
+        "dicembre",
     ],
-    days: ["lunedì", "martedì", "mercoledì", "giovedì", "venerdì", "sabato", "domenica"],
+    days: [
+        "lunedì",
+        "martedì",
+        "mercoledì",
+        "giovedì",
+        "venerdì",
+        "sabato",
+        "domenica",
+    ],
     decimal: ',',
     group: '.',
     group_from: 4,
@@ -95,10 +169,28 @@ const IT: Words = Words {
 };
 const NL: Words = Words {
     months: [
-        "januari", "februari", "maart", "april", "mei", "juni", "juli", "augustus", "september", "oktober", "november",
+        "januari",
+        "februari",
+        "maart",
+        "april",
+        "mei",
+        "juni",
+        "juli",
+        "augustus",
+        "september",
+        "oktober",
+        "november",
         "december",
     ],
-    days: ["maandag", "dinsdag", "woensdag", "donderdag", "vrijdag", "zaterdag", "zondag"],
+    days: [
+        "maandag",
+        "dinsdag",
+        "woensdag",
+        "donderdag",
+        "vrijdag",
+        "zaterdag",
+        "zondag",
+    ],
     decimal: ',',
     group: '.',
     group_from: 4,
@@ -106,11 +198,27 @@ const NL: Words = Words {
 };
 const PT: Words = Words {
     months: [
-        "janeiro", "fevereiro", "março", "abril", "maio", "junho", "julho", "agosto", "setembro", "outubro", "novembro",
+        "janeiro",
+        "fevereiro",
+        "março",
+        "abril",
+        "maio",
+        "junho",
+        "julho",
+        "agosto",
+        "setembro",
+        "outubro",
+        "novembro",
         "dezembro",
     ],
     days: [
-        "segunda-feira", "terça-feira", "quarta-feira", "quinta-feira", "sexta-feira", "sábado", "domingo",
+        "segunda-feira",
+        "terça-feira",
+        "quarta-feira",
+        "quinta-feira",
+        "sexta-feira",
+        "sábado",
+        "domingo",
     ],
     decimal: ',',
     group: '.',
@@ -122,7 +230,10 @@ impl Language {
     /// The language of a tag such as `fr`, `pt-BR` or `de_AT`.
     pub fn from_tag(tag: &str) -> Option<Language> {
         let primary = tag.split(['-', '_']).next().unwrap_or("");
-        LANGUAGES.iter().find(|(name, _)| name.eq_ignore_ascii_case(primary)).map(|(_, language)| *language)
+        LANGUAGES
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(primary))
+            .map(|(_, language)| *language)
     }
 
     fn words(self) -> &'static Words {
@@ -178,7 +289,10 @@ impl Language {
         let words = self.words();
         let plain = match decimals {
             Some(decimals) => format!("{:.*}", decimals.min(12), number),
-            None => format!("{number:.6}").trim_end_matches('0').trim_end_matches('.').to_owned(),
+            None => format!("{number:.6}")
+                .trim_end_matches('0')
+                .trim_end_matches('.')
+                .to_owned(),
         };
         let (sign, digits) = plain.strip_prefix('-').map_or(("", plain.as_str()), |d| ("-", d));
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
@@ -208,7 +322,11 @@ mod tests {
         assert_eq!(n("en", Some(2)), "1,234,567.50");
         assert_eq!(n("de-AT", None), "1.234.567,5");
         assert_eq!(n("fr", None), "1\u{202f}234\u{202f}567,5");
-        assert_eq!(Language::Es.number(1234.0, None), "1234", "four digits are not grouped in Spanish");
+        assert_eq!(
+            Language::Es.number(1234.0, None),
+            "1234",
+            "four digits are not grouped in Spanish"
+        );
         assert_eq!(Language::Nl.number(-1234.0, None), "-1.234");
         assert_eq!(Language::from_tag("xx"), None, "unknown");
         let date = civil::date(2026, 3, 1);
@@ -216,7 +334,12 @@ mod tests {
         assert_eq!(
             all,
             [
-                "March 1, 2026", "1er mars 2026", "1. März 2026", "1 de marzo de 2026", "1 marzo 2026", "1 maart 2026",
+                "March 1, 2026",
+                "1er mars 2026",
+                "1. März 2026",
+                "1 de marzo de 2026",
+                "1 marzo 2026",
+                "1 maart 2026",
                 "1 de março de 2026"
             ]
         );

@@ -28,6 +28,7 @@ mod fuzz;
 mod guard;
 mod headers;
 mod html_text;
+mod linker;
 mod links;
 mod locale;
 mod markup;
@@ -40,6 +41,7 @@ mod qp;
 mod render;
 mod skeleton;
 mod source;
+mod splice;
 pub mod tokens;
 
 pub use compile::{CompiledMessage, SlowRegion, compile};

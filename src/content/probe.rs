@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
+use crate::contacts::{AttributeType, Record, RecordBuilder, Schema, Value};
 use crate::content::compile::CompiledMessage;
 use crate::content::problem::Problems;
 use crate::content::render::{Recipient, Rendered, Renderer, SkipReason};
 use crate::content::tokens::TokenKeys;
-use crate::contacts::{AttributeType, Record, RecordBuilder, Schema, Value};
 use crate::ids::{AttributeId, ContactRow, MessageId, RowSpace, RunId};
 
 /// A contact with a value for every attribute.
@@ -54,14 +54,19 @@ pub(super) fn probe(message: &Arc<CompiledMessage>, problems: &mut Problems) {
         let Ok(record) = Record::parse(&bytes) else { continue };
         let (mut body, mut return_path) = (Vec::new(), String::new());
         let mut out = Rendered::new(&mut body, &mut return_path);
-        let Err(skip) = renderer.render(&record, &who, &mut out) else { continue };
+        let Err(skip) = renderer.render(&record, &who, &mut out) else {
+            continue;
+        };
         // A contact without attributes may fail for want of them; never for size or time.
         if is_bare && !matches!(skip.reason, SkipReason::TooLarge | SkipReason::OutOfFuel) {
             continue;
         }
         let (code, help) = match skip.reason {
             SkipReason::TooLarge => ("output_too_large", "print less: look for a loop that repeats too often"),
-            SkipReason::OutOfFuel => ("endless", "look for a loop that does not end, or that repeats too often"),
+            SkipReason::OutOfFuel => (
+                "endless",
+                "look for a loop that does not end, or that repeats too often",
+            ),
             SkipReason::UrlTooLong => ("url_too_long", "shorten the link"),
             _ => ("render_failed", "correct the expression"),
         };

@@ -168,7 +168,11 @@ mod tests {
 
     fn canonical(text: &str) -> String {
         let lines = text.replace("\r\n", "\n").replace('\r', "\n");
-        lines.chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_ascii_control()).collect::<String>().replace('\n', "\r\n")
+        lines
+            .chars()
+            .filter(|c| *c == '\n' || *c == '\t' || !c.is_ascii_control())
+            .collect::<String>()
+            .replace('\n', "\r\n")
     }
 
     proptest! {

@@ -39,9 +39,17 @@ pub(super) fn build(has_html: bool, files: Vec<File>) -> Option<Skeleton> {
     head.extend_from_slice(before);
     if has_html {
         let (middle, tail) = split(rest, HTML_PLACE)?;
-        Some(Skeleton { head, middle: Some(middle.to_vec()), tail: tail.to_vec() })
+        Some(Skeleton {
+            head,
+            middle: Some(middle.to_vec()),
+            tail: tail.to_vec(),
+        })
     } else {
-        Some(Skeleton { head, middle: None, tail: rest.to_vec() })
+        Some(Skeleton {
+            head,
+            middle: None,
+            tail: rest.to_vec(),
+        })
     }
 }
 
@@ -54,7 +62,9 @@ fn bounded(kind: &str) -> MultiPartBuilder {
 }
 
 fn alternative(text: SinglePart) -> MultiPart {
-    bounded("alternative").singlepart(text).singlepart(part(ContentType::TEXT_HTML, HTML_PLACE))
+    bounded("alternative")
+        .singlepart(text)
+        .singlepart(part(ContentType::TEXT_HTML, HTML_PLACE))
 }
 
 fn attach(mut mixed: MultiPart, files: Vec<File>) -> MultiPart {

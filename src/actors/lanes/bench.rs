@@ -18,7 +18,7 @@ use crate::clock::{Clock, Monotonic};
 use crate::contacts::Record;
 use crate::content::{self, CompiledMessage, Recipient as MailRecipient, Rendered, Renderer};
 use crate::ids::BatchId;
-use crate::limits::{LANE_CHUNK_ROWS, OUTCOMES_PER_REPORT};
+use crate::limits::{BATCH_CONTACTS_MAX, BATCHES_AHEAD, LANE_CHUNK_ROWS, OUTCOMES_PER_REPORT};
 use crate::segments::skip::SkipReason;
 
 /// A row that was read and released, and that no lane has pulled.
@@ -143,7 +143,7 @@ impl Bench {
             }
         };
         self.stock_chunk(&chunk.batch, chunk.from, chunk.to);
-        if self.line.queue.waiting_rows() < OUTCOMES_PER_REPORT {
+        if self.line.queue.waiting_rows() < (BATCHES_AHEAD - 1) * BATCH_CONTACTS_MAX {
             self.tell_hungry();
         }
         Ok(())

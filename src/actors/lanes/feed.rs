@@ -15,11 +15,13 @@ pub struct LaneFeed {
     /// Rows that the lane holds, by ticket.
     held: Vec<(Ticket, Stocked, bool)>,
     next_ticket: u64,
+    /// Version of the queue at the last look.
+    seen: u64,
 }
 
 impl LaneFeed {
     pub fn new(bench: Rc<RefCell<Bench>>, ordinal: usize) -> LaneFeed {
-        LaneFeed { bench, ordinal, held: Vec::with_capacity(2), next_ticket: 1 }
+        LaneFeed { bench, ordinal, held: Vec::with_capacity(2), next_ticket: 1, seen: 0 }
     }
 
     fn find(&self, ticket: Ticket) -> Option<usize> {
@@ -42,6 +44,7 @@ impl Feed for LaneFeed {
             return Pull::Idle { until: None };
         }
         let mut bench = self.bench.borrow_mut();
+        self.seen = bench.line().queue.version();
         loop {
             match bench.next(now) {
                 Found::Nothing { until } => return Pull::Idle { until },
@@ -61,8 +64,8 @@ impl Feed for LaneFeed {
 
     async fn wait(&mut self, until: Option<Monotonic>) {
         let line = std::sync::Arc::clone(self.bench.borrow().line());
-        let changed = line.queue.changed();
-        // A row may be put back by a neighbour without a notice; nobody waits longer than this for it.
+        let changed = line.queue.changed_since(self.seen);
+        // Whatever was missed, nobody waits longer than this for it.
         let latest = line.clock.monotonic().plus(crate::limits::LANE_LOOK_AGAIN);
         let until = until.map_or(latest, |u| u.min(latest));
         let timer = tokio::time::sleep_until(line.clock.instant(until).into());
@@ -130,6 +133,7 @@ impl Feed for LaneFeed {
             bench.retire_row(row);
         } else {
             bench.put_back(row);
+            bench.line().queue.wake();
         }
     }
 

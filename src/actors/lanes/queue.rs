@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -47,6 +47,8 @@ pub struct LaneQueue {
     inner: Mutex<Inner>,
     waiting_rows: AtomicUsize,
     notify: Notify,
+    /// Raised with every notice, so that one between a lane's look and its wait is not missed.
+    version: AtomicU64,
     hungry: AtomicBool,
     /// Lanes with an ordinal below this may run.
     lanes_wanted: AtomicUsize,
@@ -58,6 +60,7 @@ impl Default for LaneQueue {
             inner: Mutex::new(Inner::default()),
             waiting_rows: AtomicUsize::new(0),
             notify: Notify::new(),
+            version: AtomicU64::new(0),
             hungry: AtomicBool::new(false),
             lanes_wanted: AtomicUsize::new(0),
         }
@@ -72,7 +75,7 @@ impl LaneQueue {
         inner.classes.entry(key).or_default().push_back(Waiting { batch, next: 0 });
         drop(inner);
         self.hungry.store(false, Ordering::Release);
-        self.notify.notify_waiters();
+        self.wake();
     }
 
     /// Rows that no lane has taken yet.
@@ -127,7 +130,7 @@ impl LaneQueue {
 
     pub fn set_lanes_wanted(&self, lanes: usize) {
         self.lanes_wanted.store(lanes, Ordering::Release);
-        self.notify.notify_waiters();
+        self.wake();
     }
 
     pub fn lanes_wanted(&self) -> usize {
@@ -136,10 +139,21 @@ impl LaneQueue {
 
     /// Wakes all waiting lanes, to look again.
     pub fn wake(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
         self.notify.notify_waiters();
     }
 
-    pub async fn changed(&self) {
-        self.notify.notified().await;
+    /// To be read before a look; [`LaneQueue::changed_since`] then misses no notice that came after it.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    pub async fn changed_since(&self, seen: u64) {
+        let notified = self.notify.notified();
+        let mut notified = std::pin::pin!(notified);
+        notified.as_mut().enable();
+        if self.version() == seen {
+            notified.await;
+        }
     }
 }

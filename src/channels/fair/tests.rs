@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::CREDITS_BATCHES_DEFAULT;
+use crate::limits::{BATCHES_AHEAD, CREDITS_BATCHES_DEFAULT};
 
 const CREDITS: usize = CREDITS_BATCHES_DEFAULT * BATCH_CONTACTS_MAX;
 

@@ -233,7 +233,7 @@ fn permanent(stage: Stage, reply: &Reply) -> Verdict {
             _ => verdict(reject(class), ForProvider::Nothing),
         };
     }
-    by_code(stage, reply.code, &text)
+    by_code(stage, reply, &text)
 }
 
 fn protocol() -> Verdict {
@@ -245,9 +245,7 @@ fn protocol() -> Verdict {
 }
 
 fn by_enhanced(stage: Stage, enhanced: Option<Enhanced>) -> Option<RejectClass> {
-    let Some(Enhanced(_, subject, detail)) = enhanced else {
-        return None;
-    };
+    let Enhanced(_, subject, detail) = enhanced?;
     match (subject, detail) {
         (1, 7 | 8) => Some(RejectClass::Policy),
         (1, 1 | 2 | 3 | 6 | 10) | (2, 1) if stage != Stage::Mail => Some(RejectClass::HardBounce),
@@ -261,11 +259,12 @@ fn by_enhanced(stage: Stage, enhanced: Option<Enhanced>) -> Option<RejectClass> 
     }
 }
 
-fn by_code(stage: Stage, code: u16, text: &str) -> Verdict {
+fn by_code(stage: Stage, reply: &Reply, text: &str) -> Verdict {
     let policy = verdict(ForMessage::Reject(RejectClass::Policy), ForProvider::PolicyRefused);
     let reject = |class| verdict(ForMessage::Reject(class), ForProvider::Nothing);
-    match (stage, code) {
-        (_, 500 | 501 | 502 | 503 | 504 | 555) => protocol(),
+    match (stage, reply.code) {
+        // With an enhanced code of another subject it is not the dialogue that is at fault.
+        (_, 500..=504 | 555) if reply.enhanced.is_none() => protocol(),
         (_, 552) if text.contains("full") || text.contains("quota") => reject(RejectClass::SoftBounce),
         (_, 552) => reject(RejectClass::TooLarge),
         (Stage::Rcpt, 550 | 551 | 553 | 556) if has(text, POLICY_TEXTS) => policy,
@@ -356,6 +355,7 @@ mod tests {
         auth_required: Mail, "530 5.7.0 authentication required" => Unharmed, SenderRefused, close true;
         auth_failed: Mail, "535 5.7.8 authentication failed" => Unharmed, SenderRefused, close true;
         bad_sequence: Rcpt, "503 5.5.1 need MAIL" => Protocol, Nothing, close true;
+        failed_and_not_the_dialogue: Body, "500 5.3.0 Error: command failed" => Reject(Other), Nothing, close false;
         syntax: Data, "500 what" => Protocol, Nothing, close true;
         content_after_the_dot: Body, "554 transaction failed" => Reject(Policy), PolicyRefused, close false;
         other_permanent: Body, "571 odd" => Reject(Other), Nothing, close false;

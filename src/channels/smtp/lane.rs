@@ -8,115 +8,27 @@
 //!
 //! Must not know campaigns, limits, or how the connection was made.
 
-use std::io;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use super::classify::{ForMessage, ForProvider, Verdict};
 use super::connect::Connection;
 use super::dkim::Signer;
-use super::reply::{ReplyError, ReplyReader};
-use super::session::{Expect, Ruling, Session, SlotId, Step};
+use super::reply::ReplyReader;
+use super::session::{Expect, Session, SlotId};
 use super::transport::Transport;
-use super::wire::{Outgoing, Part, Slot, SlotState, Turn, poll_turn};
-use crate::channels::{Feed, HandBack, LaneEvent, Mark, Outcome, Pull, RejectClass};
+use super::wire::{Part, SlotState, Turn, poll_turn};
+use crate::channels::{Feed, HandBack, Mark, Outcome, RejectClass};
 use crate::config::connectors::SmtpSettings;
-use crate::limits::{
-    BDAT_WINDOW_MESSAGES, BODY_AT_ONCE_BYTES_MAX, DATA_HOLD_MAX, LANE_CLOSING_MAX, LANE_TICK, QUIT_MAX,
-};
+use crate::limits::{BDAT_WINDOW_MESSAGES, BODY_AT_ONCE_BYTES_MAX, DATA_HOLD_MAX};
 
 /// Messages in hand: a BDAT window and the one that is next.
 const SLOTS: usize = BDAT_WINDOW_MESSAGES + 1;
-/// Wait after a fault of the dialogue, before the message comes again without pipelining.
-const PROTOCOL_WAIT: Duration = Duration::from_secs(60);
 
-/// Why a session ended.
-#[derive(Debug, thiserror::Error)]
-pub enum LaneError {
-    #[error("connection lost")]
-    Io(#[from] io::Error),
-    #[error("relay closed the connection")]
-    Eof,
-    #[error("relay's reply is not SMTP: {0}")]
-    Reply(#[from] ReplyError),
-    #[error("no answer to {step} within {seconds} s")]
-    TimedOut { step: &'static str, seconds: u64 },
-    #[error("relay's replies are out of step")]
-    OutOfStep,
-    #[error("relay ended the session: {reply}")]
-    Refused { reply: String },
-    #[error("a message was taken back while its DATA was open")]
-    Withdrawn,
-    #[error("the lane ends")]
-    Closing,
-}
+mod hand;
+mod replies;
 
-/// How a session ended.
-#[derive(Debug)]
-pub struct Ended {
-    pub error: Option<LaneError>,
-    /// Messages that got an answer.
-    pub answered: u64,
-    /// The relay stumbled over pipelining: the next session goes without.
-    pub avoid_pipelining: bool,
-}
-
-/// Buffers that outlive a session.
-#[derive(Debug)]
-pub struct Hand {
-    slots: Vec<Slot>,
-    out: Outgoing,
-    /// Pulled and not begun: the next to go.
-    waiting: Option<SlotId>,
-}
-
-impl Default for Hand {
-    fn default() -> Hand {
-        let slots = (0..SLOTS).map(|_| Slot::default()).collect();
-        Hand {
-            slots,
-            out: Outgoing::default(),
-            waiting: None,
-        }
-    }
-}
-
-impl Hand {
-    /// Pulls a message if there is none; `Err` is when to ask again.
-    pub fn pull<F: Feed>(&mut self, feed: &mut F) -> Result<(), Option<crate::clock::Monotonic>> {
-        if self.waiting.is_some() {
-            return Ok(());
-        }
-        let id = self.slots.iter().position(|s| s.state == SlotState::Free).unwrap_or(0);
-        let now = feed.now();
-        let slot = &mut self.slots[id];
-        slot.message.clear();
-        match feed.pull(&mut slot.message, now) {
-            Pull::Idle { until } => Err(until),
-            Pull::Filled => {
-                slot.state = SlotState::Held;
-                slot.pulled_at = now;
-                self.waiting = Some(id);
-                Ok(())
-            }
-        }
-    }
-
-    /// Gives everything back that is still here (LA-1): what was marked is unknown, the rest untouched.
-    pub fn give_back<F: Feed>(&mut self, feed: &mut F, why: HandBack) {
-        for slot in &mut self.slots {
-            match slot.state {
-                SlotState::Free => {}
-                SlotState::Held => feed.hand_back(&slot.message, why),
-                SlotState::Marked => feed.answer(&slot.message, Outcome::Unknown),
-            }
-            slot.free();
-        }
-        self.waiting = None;
-        self.out.abandon();
-    }
-}
+pub use hand::{Ended, Hand, LaneError};
 
 /// See the module's docs.
 pub struct Lane<'a, F: Feed> {
@@ -165,6 +77,9 @@ impl<'a, F: Feed> Lane<'a, F> {
     /// Serves messages until the feed closes, the session is idle for long, its quota is used up, or it breaks.
     pub async fn run(mut self) -> Ended {
         let error = self.serve().await.err();
+        if error.is_some() {
+            self.settle_refused();
+        }
         let why = match &error {
             Some(LaneError::Withdrawn) => HandBack::Withdrawn,
             _ if self.feed.closing() => HandBack::Closing,
@@ -258,25 +173,24 @@ impl<'a, F: Feed> Lane<'a, F> {
     fn prepare(&mut self, id: SlotId) -> bool {
         let slot = &mut self.hand.slots[id];
         let mut refusal = self.session.unsendable(&slot.message).map(str::to_owned);
-        slot.prefix.clear();
-        if let (Some(signer), None) = (self.signer, &refusal) {
-            refusal = signer
-                .sign(&slot.message.body, &mut slot.prefix)
-                .err()
-                .map(|e| format!("DKIM: {e}"));
+        if refusal.is_none() && !slot.prepared {
+            slot.prefix.clear();
+            if let Some(signer) = self.signer {
+                let signed = signer.sign(&slot.message.body, &mut slot.prefix);
+                refusal = signed.err().map(|e| format!("DKIM: {e}"));
+            }
+            slot.stuff();
+            slot.prepared = true;
         }
-        if let Some(reply) = refusal {
-            self.answer(
-                id,
-                Outcome::Rejected {
-                    class: RejectClass::Other,
-                    reply,
-                },
-            );
-            return false;
-        }
-        slot.stuff();
-        true
+        let Some(reply) = refusal else { return true };
+        self.answer(
+            id,
+            Outcome::Rejected {
+                class: RejectClass::Other,
+                reply,
+            },
+        );
+        false
     }
 
     /// Sends the envelope alone; `true` if DATA is open.
@@ -449,259 +363,5 @@ impl<'a, F: Feed> Lane<'a, F> {
             }
         }
         false
-    }
-
-    /// Reads and applies replies until none is due and everything is written.
-    async fn drain(&mut self) -> Result<(), LaneError> {
-        loop {
-            while self.session.expects().is_some() && self.reader.advance()? {
-                self.apply()?;
-            }
-            if self.session.expects().is_none() {
-                self.hand.out.recycle();
-                if self.close_after_answer {
-                    return Err(LaneError::Withdrawn);
-                }
-                return Ok(());
-            }
-            self.turn(false).await?;
-        }
-    }
-
-    /// Writes a large body while DATA is open; a reply before the dot ends the session, with nothing handed over.
-    async fn flush_body(&mut self) -> Result<(), LaneError> {
-        match self.turn(true).await? {
-            Turn::Read => {
-                let reply = match self.reader.advance()? {
-                    true => self.reader.reply().sample(crate::limits::REPLY_SAMPLE_BYTES),
-                    false => String::new(),
-                };
-                Err(LaneError::Refused { reply })
-            }
-            Turn::Eof => Err(LaneError::Eof),
-            Turn::Written => {
-                self.hand.out.recycle();
-                Ok(())
-            }
-        }
-    }
-
-    /// One turn of reading and writing within the time-out of what is due.
-    async fn turn(&mut self, until_written: bool) -> Result<Turn, LaneError> {
-        let mut since = Instant::now();
-        let mut awaited = "";
-        loop {
-            let (step, limit) = self.due();
-            if step != awaited {
-                (awaited, since) = (step, Instant::now());
-            }
-            let written = self.hand.out.written();
-            let tick = LANE_TICK
-                .min(limit.saturating_sub(since.elapsed()))
-                .max(Duration::from_millis(1));
-            let Lane {
-                hand,
-                transport,
-                reader,
-                ..
-            } = self;
-            let io =
-                std::future::poll_fn(|cx| poll_turn(transport, &mut hand.out, &hand.slots, reader, until_written, cx));
-            match timeout(tick, io).await {
-                Ok(Ok(Turn::Eof)) => return Err(LaneError::Eof),
-                Ok(turn) => return Ok(turn?),
-                Err(_) => {
-                    if self.hand.out.written() > written {
-                        since = Instant::now();
-                    }
-                    self.release_overdue();
-                    if since.elapsed() >= limit {
-                        return Err(LaneError::TimedOut {
-                            step,
-                            seconds: limit.as_secs(),
-                        });
-                    }
-                    if self.feed.closing() {
-                        let closing = *self.closing_since.get_or_insert_with(Instant::now);
-                        if closing.elapsed() >= LANE_CLOSING_MAX || !self.any_marked() {
-                            return Err(LaneError::Closing);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn any_marked(&self) -> bool {
-        self.hand.slots.iter().any(|s| s.state == SlotState::Marked)
-    }
-
-    fn due(&self) -> (&'static str, Duration) {
-        let times = &self.settings.timeouts;
-        match self.session.expects() {
-            _ if !self.hand.out.is_empty() => ("write", times.block),
-            Some(Expect::Rset | Expect::Cancelled) => ("RSET", times.command),
-            Some(Expect::Mail(_)) => ("MAIL", times.mail),
-            Some(Expect::Rcpt(_)) => ("RCPT", times.rcpt),
-            Some(Expect::Data(_)) => ("DATA", times.data),
-            Some(Expect::Body(_) | Expect::Bdat(_)) | None => ("the message", times.answer),
-        }
-    }
-
-    /// LA-4: what waits behind another message's answer for too long goes back.
-    fn release_overdue(&mut self) {
-        let now = self.feed.now();
-        for id in [self.hand.waiting, self.attached].into_iter().flatten() {
-            let slot = &mut self.hand.slots[id];
-            if slot.state == SlotState::Held && now.since(slot.pulled_at) >= DATA_HOLD_MAX {
-                self.feed.hand_back(&slot.message, HandBack::Withdrawn);
-                slot.free();
-                if self.attached.take_if(|a| *a == id).is_some() {
-                    self.close_after_answer = true;
-                }
-                self.hand.waiting.take_if(|w| *w == id);
-            }
-        }
-    }
-
-    fn apply(&mut self) -> Result<(), LaneError> {
-        let (expect, step) = self.session.on_reply(self.reader.reply());
-        match step {
-            Step::More => Ok(()),
-            Step::Next(id) => {
-                if let Some(after) = expect {
-                    self.next_command(id, after);
-                }
-                Ok(())
-            }
-            Step::Open(id) => {
-                self.hand.slots[id].open = true;
-                Ok(())
-            }
-            Step::Refused { slot, ruling, cancel } => {
-                if cancel {
-                    let from = self.hand.out.commands.len();
-                    self.hand.out.commands.extend_from_slice(b".\r\n");
-                    self.hand.out.push_commands(from);
-                }
-                self.settle(slot, ruling)
-            }
-            Step::Answered { slot, ruling } => {
-                // An answer before the end of its message: what is left of it must not follow.
-                let early = self.hand.out.is_writing(slot);
-                let reply = if early { ruling.sample.clone() } else { String::new() };
-                self.settle(slot, ruling)?;
-                if early {
-                    Err(LaneError::Refused { reply })
-                } else {
-                    Ok(())
-                }
-            }
-            Step::OutOfStep => Err(LaneError::OutOfStep),
-        }
-    }
-
-    fn next_command(&mut self, id: SlotId, after: Expect) {
-        let from = self.hand.out.commands.len();
-        let slot = &self.hand.slots[id];
-        self.session
-            .next(id, after, &slot.message, slot.bytes(), &mut self.hand.out.commands);
-        self.hand.out.push_commands(from);
-    }
-
-    /// Gives the provider's word to the feed; `Err` if the connection is of no more use.
-    fn settle(&mut self, id: SlotId, ruling: Ruling) -> Result<(), LaneError> {
-        let Ruling {
-            verdict,
-            out_of_step,
-            sample,
-        } = ruling;
-        self.report_provider(&verdict, &sample);
-        let state = self.hand.slots[id].state;
-        let outcome = match verdict.message {
-            ForMessage::Good => Some(Outcome::Accepted),
-            ForMessage::Reject(class) => Some(Outcome::Rejected {
-                class,
-                reply: sample.clone(),
-            }),
-            ForMessage::Defer { after } => Some(Outcome::Deferred {
-                after,
-                reply: sample.clone(),
-            }),
-            ForMessage::Unharmed if state == SlotState::Marked && out_of_step => Some(Outcome::Unknown),
-            ForMessage::Unharmed if state == SlotState::Marked => Some(Outcome::Deferred {
-                after: None,
-                reply: sample.clone(),
-            }),
-            ForMessage::Unharmed => None,
-            ForMessage::Protocol if !self.session.pipelining() => Some(Outcome::Rejected {
-                class: RejectClass::Protocol,
-                reply: sample.clone(),
-            }),
-            ForMessage::Protocol => {
-                self.avoid_pipelining = true;
-                let marked = state == SlotState::Marked;
-                marked.then(|| Outcome::Deferred {
-                    after: Some(PROTOCOL_WAIT),
-                    reply: sample.clone(),
-                })
-            }
-        };
-        match (outcome, state) {
-            // Given back already while its envelope was out.
-            (_, SlotState::Free) => {}
-            (Some(outcome), _) => self.answer(id, outcome),
-            (None, _) => {
-                let slot = &mut self.hand.slots[id];
-                self.feed.hand_back(&slot.message, HandBack::ConnectionLost);
-                slot.free();
-            }
-        }
-        if verdict.close {
-            Err(LaneError::Refused { reply: sample })
-        } else {
-            Ok(())
-        }
-    }
-
-    fn answer(&mut self, id: SlotId, outcome: Outcome) {
-        let slot = &mut self.hand.slots[id];
-        if slot.state == SlotState::Marked {
-            let duration = self.feed.now().since(slot.marked_at);
-            self.feed.report(LaneEvent::RoundTrip { duration });
-        }
-        self.answered += 1;
-        self.feed.answer(&slot.message, outcome);
-        slot.free();
-    }
-
-    fn report_provider(&mut self, verdict: &Verdict, sample: &str) {
-        let reply = || sample.to_owned();
-        let event = match verdict.provider {
-            ForProvider::Nothing => return,
-            ForProvider::Throttled => LaneEvent::Throttled { reply: reply() },
-            ForProvider::TooManyConnections => LaneEvent::TooManyConnections { reply: reply() },
-            ForProvider::PolicyRefused => LaneEvent::PolicyRefused { reply: reply() },
-            ForProvider::SenderRefused => LaneEvent::SenderRefused { reply: reply() },
-        };
-        self.feed.report(event);
-    }
-
-    /// A polite end; whatever happens to it concerns no message.
-    async fn quit(&mut self) {
-        let from = self.hand.out.commands.len();
-        self.hand.out.commands.extend_from_slice(b"QUIT\r\n");
-        self.hand.out.push_commands(from);
-        let Lane {
-            hand,
-            transport,
-            reader,
-            ..
-        } = self;
-        let farewell = std::future::poll_fn(|cx| poll_turn(transport, &mut hand.out, &hand.slots, reader, false, cx));
-        if let Ok(Err(error)) = timeout(QUIT_MAX, farewell).await {
-            tracing::debug!(%error, "relay did not answer QUIT");
-        }
-        self.hand.out.recycle();
     }
 }

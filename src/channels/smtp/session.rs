@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::io::Write;
 
-use super::classify::{ForMessage, ForProvider, Stage, Verdict, classify, out_of_step};
+use super::classify::{ForMessage, Stage, Verdict, classify, out_of_step};
 use super::reply::Reply;
 use crate::channels::OutMessage;
 use crate::limits::REPLY_SAMPLE_BYTES;
@@ -267,6 +267,11 @@ impl Session {
         (Some(expect), step)
     }
 
+    /// The refusal of an envelope whose group was not answered to its end.
+    pub fn take_refusal(&mut self, slot: SlotId) -> Option<Ruling> {
+        self.refusals[slot].take()
+    }
+
     fn accepted(&self, slot: Option<SlotId>) -> Step {
         match slot {
             Some(slot) if !self.pipelining => Step::Next(slot),
@@ -350,11 +355,6 @@ impl Session {
         out.extend_from_slice(b">\r\n");
         self.expects.push_back(Expect::Rcpt(slot));
     }
-}
-
-/// Whether the provider's events of a verdict are worth a report.
-pub fn tells_of_provider(verdict: &Verdict) -> bool {
-    verdict.provider != ForProvider::Nothing
 }
 
 /// SE-4: no control character, blank or angle bracket, and within RFC 5321 4.5.3.1.3 (256 octets of path).

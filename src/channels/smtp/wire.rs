@@ -42,6 +42,8 @@ pub struct Slot {
     pub prefix: Vec<u8>,
     /// The message with dots stuffed; empty if `message.body` goes as it is.
     stuffed: Vec<u8>,
+    /// Signed and stuffed already.
+    pub prepared: bool,
     pub pulled_at: Monotonic,
     pub marked_at: Monotonic,
 }
@@ -87,6 +89,7 @@ impl Slot {
     pub fn free(&mut self) {
         self.state = SlotState::Free;
         self.open = false;
+        self.prepared = false;
     }
 }
 

@@ -26,11 +26,7 @@ pub(crate) struct Rules {
 
 impl Rules {
     pub(crate) fn new(spec: &ImportSpec, plan: &Plan, schema: &Schema) -> Rules {
-        let planned = plan
-            .columns
-            .iter()
-            .filter_map(|c| schema.by_name(c.attribute.as_deref()?))
-            .map(|a| a.id);
+        let planned = plan.columns.iter().filter_map(|c| schema.by_name(c.attribute.as_deref()?)).map(|a| a.id);
         let mut clears: Vec<AttributeId> = planned.collect();
         let sets_active = clears.contains(&AttributeId::ACTIVE);
         clears.retain(|id| *id != AttributeId::ACTIVE);
@@ -40,12 +36,7 @@ impl Rules {
         if spec.empty_cells == EmptyCells::Keep {
             clears.clear();
         }
-        Rules {
-            duplicates: spec.duplicates,
-            clears,
-            sets_active,
-            now: spec.now,
-        }
+        Rules { duplicates: spec.duplicates, clears, sets_active, now: spec.now }
     }
 
     /// Lays what a row of the file says over `builder`.
@@ -93,10 +84,7 @@ impl Writer<'_> {
     ) -> Result<Taken, ContactsError> {
         let dbs = self.store.inner.dbs;
         let says_unsubscribed: RoaringBitmap = chunk.unsubscribed.iter().copied().collect();
-        let mut taken = Taken {
-            rows: Vec::with_capacity(chunk.ends.len()),
-            unsubscribed: RoaringBitmap::new(),
-        };
+        let mut taken = Taken { rows: Vec::with_capacity(chunk.ends.len()), unsubscribed: RoaringBitmap::new() };
         let mut buffers = Buffers::default();
         // Rows that became new contacts as they are: the index entries that the parser prepared hold for them.
         let mut as_parsed: Vec<Option<u32>> = vec![None; chunk.ends.len()];
@@ -119,11 +107,7 @@ impl Writer<'_> {
             if !says_unsubscribed.is_empty() && group.iter().any(|ordinal| says_unsubscribed.contains(*ordinal)) {
                 taken.unsubscribed.insert(row.0);
             }
-            let group = if rules.duplicates == Duplicates::Oldest {
-                &group[..1]
-            } else {
-                group
-            };
+            let group = if rules.duplicates == Duplicates::Oldest { &group[..1] } else { group };
             if created {
                 if group.len() == 1 {
                     as_parsed[group[0] as usize] = Some(row.0);
@@ -137,11 +121,7 @@ impl Writer<'_> {
             }
             let changed = self.overlay_row(row, chunk, group, rules, &mut buffers)?;
             if !again {
-                let count = if changed {
-                    &mut progress.updated
-                } else {
-                    &mut progress.unchanged
-                };
+                let count = if changed { &mut progress.updated } else { &mut progress.unchanged };
                 *count += 1;
             }
         }
@@ -179,9 +159,7 @@ impl Writer<'_> {
         }
         // New rows are beyond all others.
         let records = self.store.inner.dbs.records;
-        records
-            .put_with_flags(&mut self.txn, PutFlags::APPEND, &row.0.to_be_bytes(), bytes)
-            .or_store("append a record")
+        records.put_with_flags(&mut self.txn, PutFlags::APPEND, &row.0.to_be_bytes(), bytes).or_store("append a record")
     }
 
     /// Changes a contact that is there; answers whether its record is another one now.
@@ -213,9 +191,7 @@ impl Writer<'_> {
         new.clear();
         builder.write(new);
         self.batch.change(row.0, Some(before), Some(parse(new)?));
-        records
-            .put(&mut self.txn, &row.0.to_be_bytes(), new)
-            .or_store("write a record")?;
+        records.put(&mut self.txn, &row.0.to_be_bytes(), new).or_store("write a record")?;
         Ok(true)
     }
 }

@@ -47,8 +47,7 @@ impl Conversion {
                 last = self.undecoded.is_empty();
             }
             let (result, read, written, _) =
-                self.decoder
-                    .decode_to_utf8(&self.block[self.undecoded.clone()], &mut self.text, last);
+                self.decoder.decode_to_utf8(&self.block[self.undecoded.clone()], &mut self.text, last);
             self.undecoded.start += read;
             self.unread = 0..written;
             self.ended = last && result == encoding_rs::CoderResult::InputEmpty;
@@ -68,10 +67,7 @@ impl<R: Read + Seek> TextReader<R> {
         };
         let skip = if decoder.is_none() { from } else { 0 };
         file.seek(SeekFrom::Start(u64::from(format.bom) + skip))?;
-        let mut reader = TextReader {
-            file,
-            conversion: decoder.map(Conversion::new),
-        };
+        let mut reader = TextReader { file, conversion: decoder.map(Conversion::new) };
         if reader.conversion.is_some() {
             // A decoded position has no place in the file, so what was read before is decoded again: some ns a byte.
             io::copy(&mut (&mut reader).take(from), &mut io::sink())?;
@@ -120,11 +116,7 @@ mod tests {
     fn latin_1_and_broken_utf_16_become_text() {
         let read = |bytes: &[u8], encoding| {
             let mut got = String::new();
-            let format = TextFormat {
-                encoding,
-                bom: 0,
-                mixed: false,
-            };
+            let format = TextFormat { encoding, bom: 0, mixed: false };
             TextReader::open(io::Cursor::new(bytes.to_vec()), format, 0)
                 .expect("opens")
                 .read_to_string(&mut got)

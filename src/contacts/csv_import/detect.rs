@@ -98,13 +98,7 @@ impl Utf8Scan {
 pub fn detect_encoding(mut file: impl Read) -> io::Result<TextFormat> {
     let mut block = vec![0; BLOCK_BYTES];
     let mut filled = read_block(&mut file, &mut block)?;
-    let plain = |encoding, bom| {
-        Ok(TextFormat {
-            encoding,
-            bom,
-            mixed: false,
-        })
-    };
+    let plain = |encoding, bom| Ok(TextFormat { encoding, bom, mixed: false });
     let head = &block[..filled];
     if head.starts_with(&[0xFF, 0xFE]) {
         return plain(Encoding::Utf16Le, 2);
@@ -131,16 +125,8 @@ pub fn detect_encoding(mut file: impl Read) -> io::Result<TextFormat> {
         filled = read_block(&mut file, &mut block)?;
     }
     let invalid = scan.invalid || !scan.pending.is_empty();
-    let encoding = if invalid && !scan.valid_multibyte && bom == 0 {
-        Encoding::Latin1
-    } else {
-        Encoding::Utf8
-    };
-    Ok(TextFormat {
-        encoding,
-        bom,
-        mixed: invalid && encoding == Encoding::Utf8,
-    })
+    let encoding = if invalid && !scan.valid_multibyte && bom == 0 { Encoding::Latin1 } else { Encoding::Utf8 };
+    Ok(TextFormat { encoding, bom, mixed: invalid && encoding == Encoding::Utf8 })
 }
 
 fn read_block(file: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
@@ -201,37 +187,19 @@ mod tests {
     }
 
     fn utf16(text: &str, little: bool) -> Vec<u8> {
-        text.encode_utf16()
-            .flat_map(|u| if little { u.to_le_bytes() } else { u.to_be_bytes() })
-            .collect()
+        text.encode_utf16().flat_map(|u| if little { u.to_le_bytes() } else { u.to_be_bytes() }).collect()
     }
 
     #[test]
     fn encodings_are_told_apart() {
         assert_eq!(detect(b"key,email\n1,a@b.de\n"), (Encoding::Utf8, 0, false), "ASCII");
-        assert_eq!(
-            detect("\u{feff}key,name\n1,né\n".as_bytes()),
-            (Encoding::Utf8, 3, false),
-            "byte order mark"
-        );
+        assert_eq!(detect("\u{feff}key,name\n1,né\n".as_bytes()), (Encoding::Utf8, 3, false), "byte order mark");
         assert_eq!(detect(b"key,name\n1,n\xe9\n"), (Encoding::Latin1, 0, false), "Latin-1");
-        assert_eq!(
-            detect(b"key,name\n1,n\xe9\n2,n\xc3\xa9\n"),
-            (Encoding::Utf8, 0, true),
-            "mixed"
-        );
+        assert_eq!(detect(b"key,name\n1,n\xe9\n2,n\xc3\xa9\n"), (Encoding::Utf8, 0, true), "mixed");
         let text = "key,name\n1,né\n2,Łódź\n";
-        assert_eq!(
-            detect(&utf16(text, true)),
-            (Encoding::Utf16Le, 0, false),
-            "little endian"
-        );
+        assert_eq!(detect(&utf16(text, true)), (Encoding::Utf16Le, 0, false), "little endian");
         assert_eq!(detect(&utf16(text, false)), (Encoding::Utf16Be, 0, false), "big endian");
-        assert_eq!(
-            detect(&utf16(&format!("\u{feff}{text}"), true)),
-            (Encoding::Utf16Le, 2, false),
-            "with mark"
-        );
+        assert_eq!(detect(&utf16(&format!("\u{feff}{text}"), true)), (Encoding::Utf16Le, 2, false), "with mark");
         assert_eq!(detect(b""), (Encoding::Utf8, 0, false), "empty");
         let mut split = vec![b'a'; BLOCK_BYTES - 1];
         split.extend_from_slice("é".as_bytes());

@@ -64,18 +64,8 @@ impl ImportJob {
         let file_bytes = file.metadata().map_err(ImportError::Read)?.len();
         let (plan, _) = Plan::make(&store.schema(), &spec, &mut file)?;
         let (position, line) = plan.start();
-        let progress = Progress {
-            position,
-            line,
-            ..Progress::default()
-        };
-        let saved = Saved {
-            spec,
-            plan,
-            spool: spool.to_owned(),
-            rejected: rejected.to_owned(),
-            file_bytes,
-        };
+        let progress = Progress { position, line, ..Progress::default() };
+        let saved = Saved { spec, plan, spool: spool.to_owned(), rejected: rejected.to_owned(), file_bytes };
         let mut writer = store.writer()?;
         for column in saved.plan.columns.iter().filter(|c| c.is_new) {
             let (Some(name), Some(kind)) = (&column.attribute, column.kind) else {
@@ -85,10 +75,7 @@ impl ImportJob {
                 None => writer.add_attribute(name, kind, column.index).map(drop)?,
                 Some(present) if present.kind == kind => {}
                 Some(present) => {
-                    let exists = SchemaError::Exists {
-                        name: name.clone(),
-                        kind: present.kind,
-                    };
+                    let exists = SchemaError::Exists { name: name.clone(), kind: present.kind };
                     return Err(ContactsError::from(exists).into());
                 }
             }
@@ -101,8 +88,16 @@ impl ImportJob {
 
     /// Goes on with an import, after the last chunk that is in the store. If that chunk is not confirmed, it comes first.
     pub fn resume(store: &Store, import: ImportId) -> Result<ImportJob, ImportError> {
+        let status = store.reader()?.import(import)?.ok_or(ImportError::NoSuchImport { import })?;
+        ImportJob::resume_at(store, import, &status.spool, &status.rejected)
+    }
+
+    /// [`ImportJob::resume`] with the files where they are now: the directory may have moved since.
+    pub fn resume_at(store: &Store, import: ImportId, spool: &Path, rejected: &Path) -> Result<ImportJob, ImportError> {
         let reader = store.reader()?;
-        let status = reader.import(import)?.ok_or(ImportError::NoSuchImport { import })?;
+        let mut status = reader.import(import)?.ok_or(ImportError::NoSuchImport { import })?;
+        spool.clone_into(&mut status.spool);
+        rejected.clone_into(&mut status.rejected);
         let seen = reader.rows_seen(import)?;
         let repeated = reader.unconfirmed(import)?.map(|u| ChunkDone {
             import,
@@ -129,10 +124,7 @@ impl ImportJob {
         };
         if !job.status.progress.finished {
             if open(&job.status.spool)?.metadata().map_err(ImportError::Read)?.len() != file_bytes {
-                return Err(ImportError::FileChanged {
-                    path: job.status.spool.clone(),
-                    expected: file_bytes,
-                });
+                return Err(ImportError::FileChanged { path: job.status.spool.clone(), expected: file_bytes });
             }
             job.spawn_parser()?;
         }
@@ -148,13 +140,7 @@ impl ImportJob {
     }
 
     fn spawn_parser(&mut self) -> Result<(), ImportError> {
-        let ImportStatus {
-            spec,
-            plan,
-            spool,
-            progress,
-            ..
-        } = &self.status;
+        let ImportStatus { spec, plan, spool, progress, .. } = &self.status;
         let place = (progress.position, progress.line);
         let parser = ChunkParser::new(open(spool)?, plan, spec, &self.store.schema(), place)?;
         let mut parser = parser.for_store(self.store.salt());
@@ -194,10 +180,7 @@ impl ImportJob {
 
     fn write_chunk(&mut self, chunk: &mut Chunk) -> Result<Option<ChunkDone>, ImportError> {
         let import = self.status.spec.import;
-        let mut progress = Progress {
-            failed: None,
-            ..self.status.progress.clone()
-        };
+        let mut progress = Progress { failed: None, ..self.status.progress.clone() };
         let mut writer = self.store.writer()?;
         let taken = writer.take_chunk(chunk, &self.rules, &self.seen, &mut progress)?;
         progress.rows += chunk.read;
@@ -213,11 +196,7 @@ impl ImportJob {
         }
         let done = (chunk.read > 0).then(|| {
             progress.chunks += 1;
-            Unconfirmed {
-                chunk: progress.chunks,
-                rows,
-                unsubscribed: taken.unsubscribed,
-            }
+            Unconfirmed { chunk: progress.chunks, rows, unsubscribed: taken.unsubscribed }
         });
         writer.save_unconfirmed(import, done.as_ref())?;
         writer.save_progress(import, &progress)?;
@@ -265,11 +244,7 @@ impl Drop for ImportJob {
 }
 
 fn open(path: &Path) -> Result<File, ImportError> {
-    File::open(path).map_err(|source| ImportError::File {
-        path: path.to_owned(),
-        what: "opened",
-        source,
-    })
+    File::open(path).map_err(|source| ImportError::File { path: path.to_owned(), what: "opened", source })
 }
 
 #[cfg(test)]

@@ -160,11 +160,7 @@ pub enum ImportError {
     #[error(
         "columns {first:?} and {second:?} both go to attribute {attribute:?}: map one of them elsewhere or to \"-\""
     )]
-    SameTarget {
-        first: String,
-        second: String,
-        attribute: String,
-    },
+    SameTarget { first: String, second: String, attribute: String },
     #[error("column {column:?} goes to {attribute:?}, which the store keeps itself: map it elsewhere or to \"-\"")]
     ReadOnlyTarget { column: String, attribute: String },
     #[error("column {column:?} gives no valid attribute name: map it to one or to \"-\"")]
@@ -216,13 +212,7 @@ pub fn dry_run<F: std::io::Read + std::io::Seek>(
     let mut file = file;
     let (plan, schema) = Plan::make(schema, spec, &mut file)?;
     let mut parser = rows::ChunkParser::new(file, &plan, spec, &schema, plan.start())?;
-    let mut out = DryRun {
-        plan: plan.clone(),
-        rows: 0,
-        acceptable: 0,
-        rejected: 0,
-        samples: Vec::new(),
-    };
+    let mut out = DryRun { plan: plan.clone(), rows: 0, acceptable: 0, rejected: 0, samples: Vec::new() };
     loop {
         let chunk = parser.next_chunk(crate::limits::IMPORT_SAMPLES.saturating_sub(out.samples.len()))?;
         out.rows += chunk.read;
@@ -237,10 +227,7 @@ pub fn dry_run<F: std::io::Read + std::io::Seek>(
 
 /// Entry point for fuzzing: any bytes as a file.
 pub fn fuzz_csv(bytes: &[u8]) {
-    let spec = ImportSpec {
-        unsubscribed_column: None,
-        ..ImportSpec::default()
-    };
+    let spec = ImportSpec { unsubscribed_column: None, ..ImportSpec::default() };
     match dry_run(&Schema::built_in(), &spec, std::io::Cursor::new(bytes)) {
         Ok(found) => assert_eq!(found.rows, found.acceptable + found.rejected, "every row is told"),
         Err(error) => assert!(!error.to_string().is_empty(), "every error says something"),

@@ -95,23 +95,13 @@ impl Plan {
             let new = spec.types.get(&attribute).copied().unwrap_or(guess);
             // Two columns may aim at one new attribute; that is told below, by the columns' names.
             if schema.by_name(&attribute).is_none() {
-                schema = schema
-                    .with(&attribute, new.kind, new.index)
-                    .map_err(crate::contacts::ContactsError::from)?;
+                schema = schema.with(&attribute, new.kind, new.index).map_err(crate::contacts::ContactsError::from)?;
             }
             column.kind = Some(new.kind);
             column.index = schema.by_name(&attribute).map(|a| a.index);
         }
         one_column_each(&columns)?;
-        Ok((
-            Plan {
-                format,
-                delimiter: char::from(delimiter),
-                columns,
-                start,
-            },
-            schema,
-        ))
+        Ok((Plan { format, delimiter: char::from(delimiter), columns, start }, schema))
     }
 }
 
@@ -122,11 +112,7 @@ fn detect_format<F: Read + Seek>(spec: &ImportSpec, file: &mut F) -> Result<Text
     };
     let mut head = Vec::new();
     file.take(3).read_to_end(&mut head).map_err(ImportError::Read)?;
-    Ok(TextFormat {
-        encoding,
-        bom: detect::bom_bytes(encoding, &head),
-        mixed: false,
-    })
+    Ok(TextFormat { encoding, bom: detect::bom_bytes(encoding, &head), mixed: false })
 }
 
 fn delimiter<F: Read + Seek>(spec: &ImportSpec, format: TextFormat, file: &mut F) -> Result<u8, ImportError> {
@@ -138,9 +124,7 @@ fn delimiter<F: Read + Seek>(spec: &ImportSpec, format: TextFormat, file: &mut F
     }
     let mut head = Vec::new();
     let text = TextReader::open(file, format, 0).map_err(ImportError::Read)?;
-    text.take(HEAD_BYTES)
-        .read_to_end(&mut head)
-        .map_err(ImportError::Read)?;
+    text.take(HEAD_BYTES).read_to_end(&mut head).map_err(ImportError::Read)?;
     Ok(detect::detect_delimiter(&head))
 }
 
@@ -155,9 +139,8 @@ fn header<R: Read>(records: &mut Records<R>, format: TextFormat) -> Result<Vec<S
     }
     let mut names = Vec::with_capacity(records.len());
     for index in 0..records.len() {
-        let name = std::str::from_utf8(records.field(index)).map_err(|_| ImportError::HeaderEncoding {
-            encoding: format.encoding,
-        })?;
+        let name = std::str::from_utf8(records.field(index))
+            .map_err(|_| ImportError::HeaderEncoding { encoding: format.encoding })?;
         names.push(crate::contacts::addresses::strip_control(name.trim()).into_owned());
     }
     Ok(names)
@@ -199,55 +182,30 @@ fn check_columns(spec: &ImportSpec, columns: &[Column]) -> Result<(), ImportErro
     let present = || columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
     for (index, column) in columns.iter().enumerate() {
         if !column.name.is_empty() && columns[..index].iter().any(|c| c.name == column.name) {
-            return Err(ImportError::DuplicateColumn {
-                column: column.name.clone(),
-            });
+            return Err(ImportError::DuplicateColumn { column: column.name.clone() });
         }
     }
     match columns.iter().filter(|c| c.is_key).count() {
         0 => {
-            return Err(ImportError::MissingKeyColumn {
-                wanted: spec.key_column.clone(),
-                present: present(),
-            });
+            return Err(ImportError::MissingKeyColumn { wanted: spec.key_column.clone(), present: present() });
         }
         1 => {}
         _ => {
-            return Err(ImportError::DuplicateColumn {
-                column: spec.key_column.clone(),
-            });
+            return Err(ImportError::DuplicateColumn { column: spec.key_column.clone() });
         }
     }
-    if let Some(column) = spec
-        .unsubscribed_column
-        .as_ref()
-        .filter(|_| !columns.iter().any(|c| c.is_unsubscribed))
-    {
-        return Err(ImportError::MissingColumn {
-            column: column.clone(),
-            present: present(),
-        });
+    if let Some(column) = spec.unsubscribed_column.as_ref().filter(|_| !columns.iter().any(|c| c.is_unsubscribed)) {
+        return Err(ImportError::MissingColumn { column: column.clone(), present: present() });
     }
-    if let Some(column) = spec
-        .mapping
-        .keys()
-        .find(|m| !columns.iter().any(|c| same_name(m, &c.name)))
-    {
-        return Err(ImportError::MissingColumn {
-            column: column.clone(),
-            present: present(),
-        });
+    if let Some(column) = spec.mapping.keys().find(|m| !columns.iter().any(|c| same_name(m, &c.name))) {
+        return Err(ImportError::MissingColumn { column: column.clone(), present: present() });
     }
     Ok(())
 }
 
 /// Decides which attribute a column goes to, and whether the schema has it.
 fn aim(schema: &Schema, spec: &ImportSpec, column: &mut Column) -> Result<(), ImportError> {
-    let mapped = spec
-        .mapping
-        .iter()
-        .find(|(name, _)| same_name(name, &column.name))
-        .map(|(_, target)| target.as_str());
+    let mapped = spec.mapping.iter().find(|(name, _)| same_name(name, &column.name)).map(|(_, target)| target.as_str());
     let own = attribute_name(&column.name);
     let name = match mapped {
         Some("-") => return Ok(()),
@@ -261,24 +219,13 @@ fn aim(schema: &Schema, spec: &ImportSpec, column: &mut Column) -> Result<(), Im
         if column.is_key {
             return Ok(());
         }
-        return Err(ImportError::ReadOnlyTarget {
-            column: column.name.clone(),
-            attribute: name.to_owned(),
-        });
+        return Err(ImportError::ReadOnlyTarget { column: column.name.clone(), attribute: name.to_owned() });
     }
     match schema.by_name(name) {
         Some(known) => {
-            let kept = [
-                AttributeId::CREATED,
-                AttributeId::UPDATED,
-                AttributeId::EMAIL_DOMAIN,
-                AttributeId::KEY,
-            ];
+            let kept = [AttributeId::CREATED, AttributeId::UPDATED, AttributeId::EMAIL_DOMAIN, AttributeId::KEY];
             if kept.contains(&known.id) {
-                return Err(ImportError::ReadOnlyTarget {
-                    column: column.name.clone(),
-                    attribute: name.to_owned(),
-                });
+                return Err(ImportError::ReadOnlyTarget { column: column.name.clone(), attribute: name.to_owned() });
             }
             column.kind = Some(known.kind);
             column.index = Some(known.index);
@@ -286,14 +233,10 @@ fn aim(schema: &Schema, spec: &ImportSpec, column: &mut Column) -> Result<(), Im
         None => match spec.new_columns {
             NewColumns::Ignore if mapped.is_none() && !spec.types.contains_key(name) => return Ok(()),
             NewColumns::Refuse => {
-                return Err(ImportError::NewColumn {
-                    column: column.name.clone(),
-                });
+                return Err(ImportError::NewColumn { column: column.name.clone() });
             }
             _ if Schema::built_in().with(name, AttributeType::Text, None).is_err() => {
-                return Err(ImportError::BadColumnName {
-                    column: column.name.clone(),
-                });
+                return Err(ImportError::BadColumnName { column: column.name.clone() });
             }
             _ => column.is_new = true,
         },
@@ -305,10 +248,7 @@ fn aim(schema: &Schema, spec: &ImportSpec, column: &mut Column) -> Result<(), Im
 fn one_column_each(columns: &[Column]) -> Result<(), ImportError> {
     for (index, column) in columns.iter().enumerate() {
         let Some(attribute) = &column.attribute else { continue };
-        if let Some(first) = columns[..index]
-            .iter()
-            .find(|c| c.attribute.as_ref() == Some(attribute))
-        {
+        if let Some(first) = columns[..index].iter().find(|c| c.attribute.as_ref() == Some(attribute)) {
             return Err(ImportError::SameTarget {
                 first: first.name.clone(),
                 second: column.name.clone(),
@@ -332,15 +272,7 @@ struct Guess {
 
 impl Guess {
     fn new() -> Guess {
-        Guess {
-            cells: 0,
-            boolean: true,
-            number: true,
-            time: true,
-            list: false,
-            longest: 0,
-            distinct: HashSet::new(),
-        }
+        Guess { cells: 0, boolean: true, number: true, time: true, list: false, longest: 0, distinct: HashSet::new() }
     }
 
     fn see(&mut self, text: &str, spec: &ImportSpec, hasher: &RandomState) {
@@ -366,10 +298,7 @@ impl Guess {
             _ if few => (AttributeType::Text, IndexKind::Values),
             _ => (AttributeType::Text, IndexKind::None),
         };
-        NewAttribute {
-            kind,
-            index: Some(index),
-        }
+        NewAttribute { kind, index: Some(index) }
     }
 }
 

@@ -112,8 +112,7 @@ impl<R: Read> Records<R> {
             // At the end of the file a line end is fed first: where it ends no record, a quote is open.
             let input = if at_end { &b"\n"[..] } else { input };
             let (result, used, out, ends) =
-                self.core
-                    .read_record(input, &mut self.fields[written..], &mut self.ends[count..]);
+                self.core.read_record(input, &mut self.fields[written..], &mut self.ends[count..]);
             if !at_end {
                 read += used;
             }
@@ -138,8 +137,7 @@ impl<R: Read> Records<R> {
                     return self.fault(Fault::TooManyColumns);
                 }
                 ReadRecordResult::OutputEndsFull => {
-                    self.ends
-                        .resize((self.ends.len() * 2).min(limits::CSV_COLUMNS_MAX + 2), 0);
+                    self.ends.resize((self.ends.len() * 2).min(limits::CSV_COLUMNS_MAX + 2), 0);
                 }
             }
             if read > limits::CSV_RECORD_BYTES_MAX {
@@ -277,21 +275,12 @@ mod tests {
     #[test]
     fn records_come_with_their_lines() {
         let text = b"a,b\r\n\r\n1,\"x\ny\"\"z\"\n\n2,\n\"\",q";
-        let want = [
-            ok(1, &["a", "b"]),
-            ok(3, &["1", "x\ny\"z"]),
-            ok(6, &["2", ""]),
-            ok(7, &["", "q"]),
-        ];
+        let want = [ok(1, &["a", "b"]), ok(3, &["1", "x\ny\"z"]), ok(6, &["2", ""]), ok(7, &["", "q"])];
         assert_eq!(read(text), want);
         assert_eq!(read(b""), [], "empty");
         assert_eq!(read(b"\n\r\n\n"), [], "blank");
         assert_eq!(read(b"a\rb\r"), [ok(1, &["a"]), ok(1, &["b"])], "old line ends");
-        assert_eq!(
-            read(b"a,b\"c\n"),
-            [ok(1, &["a", "b\"c"])],
-            "a quote within a field is text"
-        );
+        assert_eq!(read(b"a,b\"c\n"), [ok(1, &["a", "b\"c"])], "a quote within a field is text");
     }
 
     #[test]
@@ -317,34 +306,14 @@ mod tests {
         let line = io::Read::chain(io::repeat(b'x').take(300_000_000), &b"\n1,2\n"[..]);
         let mut records = Records::new(line, b',', 0, 1);
         assert_eq!(records.next().expect("reads"), Found::Fault(Fault::TooLong), "too long");
-        assert_eq!(
-            records.raw().len(),
-            limits::REJECTED_RECORD_BYTES_MAX,
-            "the beginning is kept"
-        );
-        assert!(
-            records.buffer.len() < 4 * limits::CSV_RECORD_BYTES_MAX,
-            "{} bytes",
-            records.buffer.len()
-        );
+        assert_eq!(records.raw().len(), limits::REJECTED_RECORD_BYTES_MAX, "the beginning is kept");
+        assert!(records.buffer.len() < 4 * limits::CSV_RECORD_BYTES_MAX, "{} bytes", records.buffer.len());
         assert_eq!(records.next().expect("reads"), Found::Record, "and on");
-        assert_eq!(
-            (records.record_line(), records.field(1)),
-            (2, &b"2"[..]),
-            "the next line"
-        );
+        assert_eq!((records.record_line(), records.field(1)), (2, &b"2"[..]), "the next line");
         let wide = "x,".repeat(10_000) + "\n1,2\n";
-        assert_eq!(
-            read(wide.as_bytes()),
-            [(1, Err(Fault::TooManyColumns)), ok(2, &["1", "2"])],
-            "wide"
-        );
+        assert_eq!(read(wide.as_bytes()), [(1, Err(Fault::TooManyColumns)), ok(2, &["1", "2"])], "wide");
         let most = "x,".repeat(limits::CSV_COLUMNS_MAX - 1) + "x\n";
-        assert_eq!(
-            read(most.as_bytes())[0].1.as_ref().map(Vec::len),
-            Ok(limits::CSV_COLUMNS_MAX),
-            "as wide as may be"
-        );
+        assert_eq!(read(most.as_bytes())[0].1.as_ref().map(Vec::len), Ok(limits::CSV_COLUMNS_MAX), "as wide as may be");
     }
 
     #[test]

@@ -20,29 +20,11 @@ pub(crate) struct RejectedFile {
 impl RejectedFile {
     /// Opens the file and cuts it to `length`, the recorded one; 0 for a new file.
     pub(crate) fn open(path: &Path, length: u64) -> Result<RejectedFile, ImportError> {
-        let fail = |what| {
-            move |source| ImportError::File {
-                path: path.to_owned(),
-                what,
-                source,
-            }
-        };
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(fail("opened"))?;
+        let fail = |what| move |source| ImportError::File { path: path.to_owned(), what, source };
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(fail("opened"))?;
         file.set_len(length).map_err(fail("cut"))?;
-        let mut rejected = RejectedFile {
-            file,
-            path: path.to_owned(),
-            length,
-        };
-        rejected
-            .file
-            .seek(SeekFrom::Start(length))
-            .map_err(fail("positioned"))?;
+        let mut rejected = RejectedFile { file, path: path.to_owned(), length };
+        rejected.file.seek(SeekFrom::Start(length)).map_err(fail("positioned"))?;
         if length == 0 {
             rejected.append(HEADER)?;
         }
@@ -53,11 +35,7 @@ impl RejectedFile {
     pub(crate) fn append(&mut self, rows: &[u8]) -> Result<u64, ImportError> {
         if !rows.is_empty() {
             let written = self.file.write_all(rows).and_then(|()| self.file.sync_data());
-            written.map_err(|source| ImportError::File {
-                path: self.path.clone(),
-                what: "written",
-                source,
-            })?;
+            written.map_err(|source| ImportError::File { path: self.path.clone(), what: "written", source })?;
             self.length += rows.len() as u64;
         }
         Ok(self.length)
@@ -71,9 +49,7 @@ pub(crate) struct RejectedRows {
 
 impl RejectedRows {
     pub(crate) fn new() -> RejectedRows {
-        let writer = csv::WriterBuilder::new()
-            .terminator(csv::Terminator::CRLF)
-            .from_writer(Vec::new());
+        let writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
         RejectedRows { writer }
     }
 
@@ -81,15 +57,8 @@ impl RejectedRows {
         let record = &record[..record.len().min(limits::REJECTED_RECORD_BYTES_MAX)];
         let record = String::from_utf8_lossy(record).replace('\0', "\u{fffd}");
         let column = row.column.as_deref().unwrap_or("");
-        let fields = [
-            row.line.to_string(),
-            guarded(column),
-            guarded(&row.reason),
-            guarded(&record),
-        ];
-        self.writer
-            .write_record(&fields)
-            .map_err(|e| ImportError::Read(e.into()))
+        let fields = [row.line.to_string(), guarded(column), guarded(&row.reason), guarded(&record)];
+        self.writer.write_record(&fields).map_err(|e| ImportError::Read(e.into()))
     }
 
     pub(crate) fn into_bytes(self) -> Result<Vec<u8>, ImportError> {
@@ -99,9 +68,5 @@ impl RejectedRows {
 
 /// A cell that no spreadsheet takes for a formula.
 fn guarded(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        format!("'{text}")
-    } else {
-        text.to_owned()
-    }
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() }
 }

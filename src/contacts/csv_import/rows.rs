@@ -170,9 +170,8 @@ impl<F: Read + Seek> ChunkParser<F> {
             None => None,
         };
         let text = TextReader::open(file, plan.format, place.0).map_err(ImportError::Read)?;
-        let delimiter = u8::try_from(plan.delimiter).map_err(|_| ImportError::BadDelimiter {
-            delimiter: plan.delimiter,
-        })?;
+        let delimiter =
+            u8::try_from(plan.delimiter).map_err(|_| ImportError::BadDelimiter { delimiter: plan.delimiter })?;
         Ok(ChunkParser {
             records: Records::new(text, delimiter, place.0, place.1),
             steps: steps(plan, schema),
@@ -218,11 +217,7 @@ impl<F: Read + Seek> ChunkParser<F> {
                     RowError::Value { column, .. } => self.names.get(*column).cloned(),
                     _ => None,
                 };
-                let row = RejectedRow {
-                    line: self.records.record_line(),
-                    column,
-                    reason: error.to_string(),
-                };
+                let row = RejectedRow { line: self.records.record_line(), column, reason: error.to_string() };
                 rejected.push(&row, self.records.raw())?;
                 if chunk.samples.len() < samples {
                     chunk.samples.push(row);
@@ -241,22 +236,15 @@ impl<F: Read + Seek> ChunkParser<F> {
     /// Appends the record at hand to the chunk.
     fn row(&mut self, chunk: &mut Chunk) -> Result<(), RowError> {
         if self.records.len() != self.names.len() {
-            return Err(RowError::Ragged {
-                found: self.records.len(),
-                expected: self.names.len(),
-            });
+            return Err(RowError::Ragged { found: self.records.len(), expected: self.names.len() });
         }
         if memchr::memchr(0, self.records.raw()).is_some() {
             return Err(RowError::Nul);
         }
         let (columns, encoding) = (&self.records, self.encoding);
         let text = |column: usize| -> Result<&str, RowError> {
-            let text = std::str::from_utf8(columns.field(column)).map_err(|_| RowError::Value {
-                column,
-                reason: ValueError::Encoding {
-                    encoding: encoding.name(),
-                },
-            })?;
+            let text = std::str::from_utf8(columns.field(column))
+                .map_err(|_| RowError::Value { column, reason: ValueError::Encoding { encoding: encoding.name() } })?;
             // Most cells begin and end with a visible ASCII character.
             let visible = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_graphic());
             let trimmed = visible(text.as_bytes().first()) && visible(text.as_bytes().last());
@@ -271,16 +259,11 @@ impl<F: Read + Seek> ChunkParser<F> {
         for (column, step) in &self.steps {
             cells.step(*step, || text(*column)).map_err(|error| match error {
                 CellError::Text(error) => error,
-                CellError::Value(reason) => RowError::Value {
-                    column: *column,
-                    reason,
-                },
+                CellError::Value(reason) => RowError::Value { column: *column, reason },
             })?;
         }
         if cells.unsubscribed {
-            chunk
-                .unsubscribed
-                .push(u32::try_from(chunk.ends.len()).unwrap_or(u32::MAX));
+            chunk.unsubscribed.push(u32::try_from(chunk.ends.len()).unwrap_or(u32::MAX));
         }
         self.builder.write(&mut chunk.records);
         chunk.ends.push(u32::try_from(chunk.records.len()).unwrap_or(u32::MAX));
@@ -320,14 +303,7 @@ impl<'b, 'c> Cells<'b, 'c> {
     fn new(builder: &'b mut RecordBuilder) -> Cells<'b, 'c> {
         builder.clear();
         let now = crate::clock::Timestamp(0);
-        Cells {
-            builder,
-            email: Cow::Borrowed(""),
-            unsubscribed: false,
-            now,
-            country: None,
-            list_separator: '|',
-        }
+        Cells { builder, email: Cow::Borrowed(""), unsubscribed: false, now, country: None, list_separator: '|' }
     }
 
     fn step(&mut self, step: Step, text: impl FnOnce() -> Result<&'c str, RowError>) -> Result<(), CellError> {
@@ -337,10 +313,7 @@ impl<'b, 'c> Cells<'b, 'c> {
             Step::Active => self.builder.set(AttributeId::ACTIVE, Value::Bool(true)),
             Step::EmailDomain if self.email.is_empty() => {}
             Step::EmailDomain => {
-                self.builder.set(
-                    AttributeId::EMAIL_DOMAIN,
-                    Value::Text(addresses::email_domain(&self.email)),
-                );
+                self.builder.set(AttributeId::EMAIL_DOMAIN, Value::Text(addresses::email_domain(&self.email)));
             }
             Step::Key(form) => {
                 let cell = text()?;
@@ -350,8 +323,7 @@ impl<'b, 'c> Cells<'b, 'c> {
                     KeyForm::Email => addresses::normalise_email(cell)?,
                     KeyForm::Phone => addresses::normalise_phone(cell, self.country)?.into(),
                 };
-                self.builder
-                    .set(AttributeId::KEY, Value::Text(addresses::normalise_key(&key)?));
+                self.builder.set(AttributeId::KEY, Value::Text(addresses::normalise_key(&key)?));
             }
             _ => {
                 let cell = text()?;
@@ -372,15 +344,10 @@ impl<'b, 'c> Cells<'b, 'c> {
                 builder.set(AttributeId::EMAIL, Value::Text(&self.email));
             }
             Step::Phone(id) => builder.set(id, Value::Text(&addresses::normalise_phone(cell, self.country)?)),
-            Step::Language => builder.set(
-                AttributeId::LANGUAGE,
-                Value::Text(&addresses::normalise_language(cell)?),
-            ),
+            Step::Language => builder.set(AttributeId::LANGUAGE, Value::Text(&addresses::normalise_language(cell)?)),
             Step::Zone => builder.set(AttributeId::ZONE, Value::Text(&addresses::normalise_zone(cell)?)),
             Step::Unsubscribed => {
-                let wanted = ValueError::Type {
-                    wanted: "boolean (true or false)",
-                };
+                let wanted = ValueError::Type { wanted: "boolean (true or false)" };
                 self.unsubscribed = values::parse_bool(cell).ok_or(wanted)?;
             }
             Step::Typed(id, kind) => values::set_from_text(builder, id, kind, cell, self.list_separator)?,

@@ -101,21 +101,8 @@ impl Reader {
         let saved: Saved = serde_json::from_slice(saved).map_err(|_| DAMAGED)?;
         let progress = self.import_entry(&key(import, b'p'))?.ok_or(DAMAGED)?;
         let progress = serde_json::from_slice(progress).map_err(|_| DAMAGED)?;
-        let Saved {
-            spec,
-            plan,
-            spool,
-            rejected,
-            file_bytes,
-        } = saved;
-        Ok(Some(ImportStatus {
-            spec,
-            plan,
-            spool,
-            rejected,
-            file_bytes,
-            progress,
-        }))
+        let Saved { spec, plan, spool, rejected, file_bytes } = saved;
+        Ok(Some(ImportStatus { spec, plan, spool, rejected, file_bytes, progress }))
     }
 
     /// All imports that the store knows, by number.
@@ -135,9 +122,7 @@ impl Reader {
         };
         let (chunk, rest) = bytes.split_first_chunk().ok_or(DAMAGED)?;
         let (length, rest) = rest.split_first_chunk().ok_or(DAMAGED)?;
-        let (rows, unsubscribed) = rest
-            .split_at_checked(u32::from_le_bytes(*length) as usize)
-            .ok_or(DAMAGED)?;
+        let (rows, unsubscribed) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or(DAMAGED)?;
         let bitmap = |bytes| RoaringBitmap::deserialize_from(bytes).map_err(|_| DAMAGED);
         Ok(Some(Unconfirmed {
             chunk: u32::from_le_bytes(*chunk),
@@ -167,12 +152,7 @@ impl Writer<'_> {
 
     pub(crate) fn save_progress(&mut self, import: ImportId, progress: &Progress) -> Result<(), ContactsError> {
         let bytes = serde_json::to_vec(progress).map_err(|_| DAMAGED)?;
-        self.store
-            .inner
-            .dbs
-            .imports
-            .put(&mut self.txn, &key(import, b'p'), &bytes)
-            .or_store("write progress")
+        self.store.inner.dbs.imports.put(&mut self.txn, &key(import, b'p'), &bytes).or_store("write progress")
     }
 
     pub(crate) fn save_unconfirmed(
@@ -183,18 +163,11 @@ impl Writer<'_> {
         let imports = self.store.inner.dbs.imports;
         let key = key(import, b'u');
         let Some(chunk) = chunk else {
-            return imports
-                .delete(&mut self.txn, &key)
-                .or_store("confirm a chunk")
-                .map(drop);
+            return imports.delete(&mut self.txn, &key).or_store("confirm a chunk").map(drop);
         };
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&chunk.chunk.to_le_bytes());
-        bytes.extend_from_slice(
-            &u32::try_from(chunk.rows.serialized_size())
-                .unwrap_or(u32::MAX)
-                .to_le_bytes(),
-        );
+        bytes.extend_from_slice(&u32::try_from(chunk.rows.serialized_size()).unwrap_or(u32::MAX).to_le_bytes());
         chunk.rows.serialize_into(&mut bytes).map_err(|_| DAMAGED)?;
         chunk.unsubscribed.serialize_into(&mut bytes).map_err(|_| DAMAGED)?;
         imports.put(&mut self.txn, &key, &bytes).or_store("write a chunk")
@@ -204,8 +177,7 @@ impl Writer<'_> {
     pub(crate) fn save_seen(&mut self, import: ImportId, rows: &[u32]) -> Result<(), ContactsError> {
         let mut prefix = Vec::new();
         index_keys::seen(import, &mut prefix);
-        self.batch
-            .apply_set(&mut self.txn, &self.store.inner.dbs, &mut prefix, rows, &[], None)
+        self.batch.apply_set(&mut self.txn, &self.store.inner.dbs, &mut prefix, rows, &[], None)
     }
 
     /// Forgets which rows the import has seen.
@@ -214,31 +186,16 @@ impl Writer<'_> {
         index_keys::seen(import, &mut first);
         last.extend_from_slice(&first);
         last.extend_from_slice(&u16::MAX.to_be_bytes());
-        let range = (
-            std::ops::Bound::Included(&first[..]),
-            std::ops::Bound::Included(&last[..]),
-        );
-        self.store
-            .inner
-            .dbs
-            .index
-            .delete_range(&mut self.txn, &range)
-            .or_store("drop an import")
-            .map(drop)
+        let range = (std::ops::Bound::Included(&first[..]), std::ops::Bound::Included(&last[..]));
+        self.store.inner.dbs.index.delete_range(&mut self.txn, &range).or_store("drop an import").map(drop)
     }
 }
 
 impl Store {
     /// Remembers that the import was given up, and why; it can still be resumed.
     pub fn fail_import(&self, import: ImportId, reason: &str) -> Result<(), ImportError> {
-        let status = self
-            .reader()?
-            .import(import)?
-            .ok_or(ImportError::NoSuchImport { import })?;
-        let progress = Progress {
-            failed: Some(reason.to_owned()),
-            ..status.progress
-        };
+        let status = self.reader()?.import(import)?.ok_or(ImportError::NoSuchImport { import })?;
+        let progress = Progress { failed: Some(reason.to_owned()), ..status.progress };
         Ok(self.write(|w| w.save_progress(import, &progress))?)
     }
 
@@ -247,12 +204,7 @@ impl Store {
         self.write(|w| {
             w.drop_seen(import)?;
             for kind in *b"spu" {
-                w.store
-                    .inner
-                    .dbs
-                    .imports
-                    .delete(&mut w.txn, &key(import, kind))
-                    .or_store("forget an import")?;
+                w.store.inner.dbs.imports.delete(&mut w.txn, &key(import, kind)).or_store("forget an import")?;
             }
             Ok(())
         })

@@ -22,10 +22,7 @@ impl IndexBatch {
         for change in &changes {
             let row = change.row.to_le_bytes();
             if change.add {
-                let present = dbs
-                    .addresses
-                    .get_or_put(txn, &change.hash.0, &row)
-                    .or_store("write addresses")?;
+                let present = dbs.addresses.get_or_put(txn, &change.hash.0, &row).or_store("write addresses")?;
                 let Some(present) = present else { continue };
                 if present.chunks_exact(4).any(|r| r == row) {
                     continue;
@@ -37,25 +34,18 @@ impl IndexBatch {
                 }
                 shared.push((change.channel, change.row));
                 rows.extend_from_slice(&row);
-                dbs.addresses
-                    .put(txn, &change.hash.0, &rows)
-                    .or_store("write addresses")?;
+                dbs.addresses.put(txn, &change.hash.0, &rows).or_store("write addresses")?;
             } else {
                 let Some(present) = dbs.addresses.get(txn, &change.hash.0).or_store("read addresses")? else {
                     continue;
                 };
                 let before = present.len();
                 rows.clear();
-                present
-                    .chunks_exact(4)
-                    .filter(|r| *r != row)
-                    .for_each(|r| rows.extend_from_slice(r));
+                present.chunks_exact(4).filter(|r| *r != row).for_each(|r| rows.extend_from_slice(r));
                 if rows.is_empty() {
                     dbs.addresses.delete(txn, &change.hash.0).or_store("write addresses")?;
                 } else {
-                    dbs.addresses
-                        .put(txn, &change.hash.0, &rows)
-                        .or_store("write addresses")?;
+                    dbs.addresses.put(txn, &change.hash.0, &rows).or_store("write addresses")?;
                 }
                 if before > 4 {
                     doubtful.push((change.channel, change.row));
@@ -79,11 +69,7 @@ impl IndexBatch {
     ) -> Result<(), ContactsError> {
         let mut alone = Vec::new();
         for (channel, row) in doubtful {
-            if self.shares(txn, dbs, channel, row)? {
-                shared.push((channel, row))
-            } else {
-                alone.push((channel, row))
-            }
+            if self.shares(txn, dbs, channel, row)? { shared.push((channel, row)) } else { alone.push((channel, row)) }
         }
         shared.sort_unstable();
         shared.dedup();
@@ -92,12 +78,8 @@ impl IndexBatch {
         alone.retain(|a| shared.binary_search(a).is_err());
         let mut key = std::mem::take(&mut self.key);
         for channel in Channel::ALL {
-            let of = |list: &[(Channel, u32)]| {
-                list.iter()
-                    .filter(|s| s.0 == channel)
-                    .map(|s| s.1)
-                    .collect::<Vec<u32>>()
-            };
+            let of =
+                |list: &[(Channel, u32)]| list.iter().filter(|s| s.0 == channel).map(|s| s.1).collect::<Vec<u32>>();
             let (add, remove) = (of(&shared), of(&alone));
             if add.is_empty() && remove.is_empty() {
                 continue;
@@ -105,9 +87,7 @@ impl IndexBatch {
             index_keys::shared(channel, &mut key);
             self.apply_set(txn, dbs, &mut key, &add, &remove, None)?;
             let version = txn.id() as u64;
-            dbs.versions
-                .put(txn, &[channel as u8], &version.to_le_bytes())
-                .or_store("write a version")?;
+            dbs.versions.put(txn, &[channel as u8], &version.to_le_bytes()).or_store("write a version")?;
         }
         self.key = key;
         Ok(())

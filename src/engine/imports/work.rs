@@ -62,7 +62,7 @@ impl Running {
     pub fn open(ticket: Ticket, store: &Store, spool: &Path, rejected: &Path) -> Result<Running, WorkError> {
         let known = store.reader().and_then(|r| r.import(ticket.id)).map_err(ImportError::from)?.is_some();
         let job = if known {
-            ImportJob::resume(store, ticket.id)?
+            ImportJob::resume_at(store, ticket.id, spool, rejected)?
         } else {
             ImportJob::start(store, ticket.request.spec.clone(), spool, rejected)?
         };

@@ -67,17 +67,12 @@ impl Place {
     fn rejected_lines(&self) -> Vec<(u64, String, String)> {
         let mut reader = csv::Reader::from_path(self.rejected()).expect("opens");
         let rows = reader.records().map(|r| r.expect("a CSV row"));
-        rows.map(|r| (r[0].parse().expect("a line"), r[1].to_owned(), r[2].to_owned()))
-            .collect()
+        rows.map(|r| (r[0].parse().expect("a line"), r[1].to_owned(), r[2].to_owned())).collect()
     }
 }
 
 fn spec() -> ImportSpec {
-    ImportSpec {
-        import: ImportId(1),
-        now: Timestamp(1_000),
-        ..ImportSpec::default()
-    }
+    ImportSpec { import: ImportId(1), now: Timestamp(1_000), ..ImportSpec::default() }
 }
 
 fn dry(spec: &ImportSpec, bytes: &[u8]) -> Result<DryRun, ImportError> {
@@ -114,37 +109,19 @@ fn a_file_becomes_contacts_with_typed_and_indexed_attributes() {
     assert_eq!(place.text("b", "age"), None, "an empty cell is no value");
     let (reader, schema) = (place.store.reader().expect("reads"), place.store.schema());
     let id = |name: &str| schema.by_name(name).expect("added").id;
-    assert_eq!(
-        *reader.value(id("tags"), "vip").expect("value"),
-        RoaringBitmap::from_iter([0]),
-        "a list is indexed"
-    );
-    assert_eq!(
-        *reader.value(id("country"), "DE").expect("value"),
-        RoaringBitmap::from_iter([1]),
-        "a text is indexed"
-    );
-    assert_eq!(
-        *reader.reachable(Channel::Email).expect("reachable"),
-        RoaringBitmap::from_iter([0]),
-        "reachable"
-    );
+    assert_eq!(*reader.value(id("tags"), "vip").expect("value"), RoaringBitmap::from_iter([0]), "a list is indexed");
+    assert_eq!(*reader.value(id("country"), "DE").expect("value"), RoaringBitmap::from_iter([1]), "a text is indexed");
+    assert_eq!(*reader.reachable(Channel::Email).expect("reachable"), RoaringBitmap::from_iter([0]), "reachable");
     let status = reader.import(ImportId(1)).expect("reads").expect("is kept");
     assert_eq!(status.progress, progress, "the progress is kept");
     assert!(reader.unconfirmed(ImportId(1)).expect("reads").is_none(), "confirmed");
-    assert!(
-        reader.rows_seen(ImportId(1)).expect("reads").is_empty(),
-        "what was seen is dropped"
-    );
+    assert!(reader.rows_seen(ImportId(1)).expect("reads").is_empty(), "what was seen is dropped");
 }
 
 #[test]
 fn rows_that_cannot_be_taken_are_told_with_line_column_and_reason() {
     let place = Place::new();
-    place
-        .store
-        .add_attribute("age", AttributeType::Number, None)
-        .expect("a new attribute");
+    place.store.add_attribute("age", AttributeType::Number, None).expect("a new attribute");
     let text = b"key,email,age,note\n\
         ok,a@x.test,1,x\n\
         bad,nobody,1,x\n\
@@ -157,32 +134,16 @@ fn rows_that_cannot_be_taken_are_told_with_line_column_and_reason() {
         last,\"g@x.test,1,x\n\
         fine,h@x.test,2,x\n";
     let (progress, _) = place.import(spec(), text);
-    assert_eq!(
-        (progress.accepted, progress.rejected, progress.rows),
-        (2, 8, 10),
-        "{progress:?}"
-    );
+    assert_eq!((progress.accepted, progress.rejected, progress.rows), (2, 8, 10), "{progress:?}");
     let rejected = place.rejected_lines();
-    let want = [
-        (3, "email"),
-        (4, "key"),
-        (5, "age"),
-        (6, ""),
-        (7, ""),
-        (8, "note"),
-        (9, "email"),
-        (10, ""),
-    ];
+    let want = [(3, "email"), (4, "key"), (5, "age"), (6, ""), (7, ""), (8, "note"), (9, "email"), (10, "")];
     let got: Vec<(u64, &str)> = rejected.iter().map(|r| (r.0, &*r.1)).collect();
     assert_eq!(got, want, "{rejected:?}");
     assert!(rejected[0].2.contains("no @"), "{rejected:?}");
     assert_eq!(rejected[3].2, "the row has 2 columns where the header has 4", "ragged");
     assert_eq!(rejected[7].2, "a quote is opened and not closed", "lone quote");
     let file = std::fs::read_to_string(place.rejected()).expect("reads");
-    assert!(
-        file.contains("\"'=cmd,-nobody,1,x"),
-        "no spreadsheet takes a record for a formula: {file}"
-    );
+    assert!(file.contains("\"'=cmd,-nobody,1,x"), "no spreadsheet takes a record for a formula: {file}");
 }
 
 #[test]
@@ -216,62 +177,25 @@ fn files_that_are_none_are_refused_with_the_way_out() {
         }
         assert!(place.start(spec, bytes).is_err(), "{name}: no import starts");
     }
-    assert_eq!(
-        place.store.reader().expect("reads").imports().expect("reads").len(),
-        0,
-        "nothing is left of them"
-    );
+    assert_eq!(place.store.reader().expect("reads").imports().expect("reads").len(), 0, "nothing is left of them");
     assert_eq!(*place.store.schema(), Schema::built_in(), "no attribute was added");
     let missing = ImportJob::start(&place.store, spec(), Path::new("/nowhere/file.csv"), &place.rejected());
-    assert!(
-        matches!(missing, Err(ImportError::File { what: "opened", .. })),
-        "file not found"
-    );
-    let refuse = ImportSpec {
-        new_columns: NewColumns::Refuse,
-        ..spec()
-    };
-    assert!(
-        matches!(dry(&refuse, b"key,x\n1,2\n"), Err(ImportError::NewColumn { .. })),
-        "new column"
-    );
-    let delimiter = ImportSpec {
-        delimiter: Some('"'),
-        ..spec()
-    };
-    assert!(
-        matches!(dry(&delimiter, b"key\n1\n"), Err(ImportError::BadDelimiter { .. })),
-        "delimiter"
-    );
-    let country = ImportSpec {
-        default_country: Some("XX".to_owned()),
-        ..spec()
-    };
-    assert!(
-        matches!(dry(&country, b"key\n1\n"), Err(ImportError::UnknownCountry { .. })),
-        "country"
-    );
+    assert!(matches!(missing, Err(ImportError::File { what: "opened", .. })), "file not found");
+    let refuse = ImportSpec { new_columns: NewColumns::Refuse, ..spec() };
+    assert!(matches!(dry(&refuse, b"key,x\n1,2\n"), Err(ImportError::NewColumn { .. })), "new column");
+    let delimiter = ImportSpec { delimiter: Some('"'), ..spec() };
+    assert!(matches!(dry(&delimiter, b"key\n1\n"), Err(ImportError::BadDelimiter { .. })), "delimiter");
+    let country = ImportSpec { default_country: Some("XX".to_owned()), ..spec() };
+    assert!(matches!(dry(&country, b"key\n1\n"), Err(ImportError::UnknownCountry { .. })), "country");
 }
 
 #[test]
 fn a_dry_run_shows_what_would_be_and_writes_nothing() {
-    let rows = (0..200)
-        .map(|i| format!("{i},{i},word{i},FR,0{i},true,2026-01-01,x|y\n"))
-        .collect::<String>();
-    let found = dry(
-        &spec(),
-        format!("id,n,free,country,zip,flag,day,tags\n{rows}").as_bytes(),
-    );
+    let rows = (0..200).map(|i| format!("{i},{i},word{i},FR,0{i},true,2026-01-01,x|y\n")).collect::<String>();
+    let found = dry(&spec(), format!("id,n,free,country,zip,flag,day,tags\n{rows}").as_bytes());
     assert!(matches!(found, Err(ImportError::MissingKeyColumn { .. })), "key");
-    let spec = ImportSpec {
-        key_column: "id".to_owned(),
-        ..spec()
-    };
-    let found = dry(
-        &spec,
-        format!("id,n,free,country,zip,flag,day,tags\n{rows}x,y\n").as_bytes(),
-    )
-    .expect("reads");
+    let spec = ImportSpec { key_column: "id".to_owned(), ..spec() };
+    let found = dry(&spec, format!("id,n,free,country,zip,flag,day,tags\n{rows}x,y\n").as_bytes()).expect("reads");
     assert_eq!(
         (found.rows, found.acceptable, found.rejected, found.samples.len()),
         (201, 200, 1, 1),
@@ -279,12 +203,7 @@ fn a_dry_run_shows_what_would_be_and_writes_nothing() {
         found.samples
     );
     assert_eq!(found.samples[0].line, 202, "line");
-    let told: BTreeMap<&str, _> = found
-        .plan
-        .columns
-        .iter()
-        .map(|c| (&*c.name, (c.kind, c.index, c.is_new)))
-        .collect();
+    let told: BTreeMap<&str, _> = found.plan.columns.iter().map(|c| (&*c.name, (c.kind, c.index, c.is_new))).collect();
     assert_eq!(told["id"], (None, None, false), "the key column alone");
     for (name, kind, index) in [
         ("n", AttributeType::Number, IndexKind::BitSliced),
@@ -303,14 +222,9 @@ fn a_dry_run_shows_what_would_be_and_writes_nothing() {
 fn encodings_and_delimiters_give_the_same_contacts() {
     let text = "key\tname\tcity\na\tné\tKöln\nb\tÉve\tNîmes\n";
     let utf16 = |little: bool| -> Vec<u8> {
-        text.encode_utf16()
-            .flat_map(|u| if little { u.to_le_bytes() } else { u.to_be_bytes() })
-            .collect()
+        text.encode_utf16().flat_map(|u| if little { u.to_le_bytes() } else { u.to_be_bytes() }).collect()
     };
-    let latin1: Vec<u8> = text
-        .chars()
-        .map(|c| u8::try_from(u32::from(c)).expect("Latin-1"))
-        .collect();
+    let latin1: Vec<u8> = text.chars().map(|c| u8::try_from(u32::from(c)).expect("Latin-1")).collect();
     for (name, bytes) in [
         ("UTF-8", text.as_bytes().to_vec()),
         ("UTF-8 with mark", format!("\u{feff}{text}").into_bytes()),
@@ -335,42 +249,22 @@ fn duplicates_empty_cells_and_unsubscribed_follow_the_spec() {
         (Duplicates::Oldest, EmptyCells::Keep, Some("Ann"), Some("Bonn")),
     ] {
         let place = Place::new();
-        let spec = ImportSpec {
-            duplicates,
-            empty_cells,
-            unsubscribed_column: Some("out".to_owned()),
-            ..spec()
-        };
+        let spec = ImportSpec { duplicates, empty_cells, unsubscribed_column: Some("out".to_owned()), ..spec() };
         let mut job = place.start(spec.clone(), text).expect("starts");
         let done = job.next_chunk().expect("imports").expect("one chunk");
-        assert_eq!(
-            (done.progress.accepted, done.progress.merged, done.progress.rows),
-            (2, 2, 4),
-            "{duplicates:?}"
-        );
-        assert_eq!(
-            done.unsubscribed,
-            RoaringBitmap::from_iter([0, 1]),
-            "one row that opts out is enough"
-        );
+        assert_eq!((done.progress.accepted, done.progress.merged, done.progress.rows), (2, 2, 4), "{duplicates:?}");
+        assert_eq!(done.unsubscribed, RoaringBitmap::from_iter([0, 1]), "one row that opts out is enough");
         assert_eq!(
             (place.text("a", "name").as_deref(), place.text("a", "city").as_deref()),
             (name, city),
             "{duplicates:?} {empty_cells:?}"
         );
-        assert!(
-            matches!(job.next_chunk(), Err(ImportError::Unconfirmed { chunk: 1 })),
-            "not confirmed"
-        );
+        assert!(matches!(job.next_chunk(), Err(ImportError::Unconfirmed { chunk: 1 })), "not confirmed");
         job.confirm_chunk(1).expect("confirms");
         assert_eq!(job.next_chunk().expect("imports"), None, "the end");
         drop(job);
-        let again = ImportSpec {
-            import: ImportId(2),
-            duplicates: Duplicates::Newest,
-            empty_cells: EmptyCells::Keep,
-            ..spec
-        };
+        let again =
+            ImportSpec { import: ImportId(2), duplicates: Duplicates::Newest, empty_cells: EmptyCells::Keep, ..spec };
         let (progress, _) = place.import(again, b"key,name,out\nb,Bob,no\nc,Cy,no\nb,Bobby,no\n");
         assert_eq!(
             (progress.created, progress.updated, progress.unchanged, progress.merged),
@@ -378,32 +272,17 @@ fn duplicates_empty_cells_and_unsubscribed_follow_the_spec() {
             "upsert: {progress:?}"
         );
         assert_eq!(place.text("b", "name").as_deref(), Some("Bobby"), "updated");
-        assert_eq!(
-            place.text("b", "city").as_deref(),
-            Some("Kiel"),
-            "what the file does not have stays"
-        );
+        assert_eq!(place.text("b", "city").as_deref(), Some("Kiel"), "what the file does not have stays");
     }
 }
 
 #[test]
 fn a_key_column_that_is_an_address_gives_normalised_keys() {
     let place = Place::new();
-    let spec = ImportSpec {
-        key_column: "email".to_owned(),
-        ..spec()
-    };
+    let spec = ImportSpec { key_column: "email".to_owned(), ..spec() };
     let (progress, _) = place.import(spec, b"email,x\nAnn@X.test,1\nAnn@x.TEST,2\nnobody,3\n");
-    assert_eq!(
-        (progress.accepted, progress.merged, progress.rejected),
-        (1, 1, 1),
-        "{progress:?}"
-    );
-    assert_eq!(
-        place.text("Ann@x.test", "email").as_deref(),
-        Some("Ann@x.test"),
-        "key and address"
-    );
+    assert_eq!((progress.accepted, progress.merged, progress.rejected), (1, 1, 1), "{progress:?}");
+    assert_eq!(place.text("Ann@x.test", "email").as_deref(), Some("Ann@x.test"), "key and address");
 }
 
 proptest! {

@@ -7,11 +7,7 @@ fn big_file(rows: usize) -> Vec<u8> {
     let mut text = b"key,email,n\n".to_vec();
     for i in 0..rows {
         let key = if i % 1_000 == 999 { i / 2 } else { i };
-        let email = if i % 7_001 == 5 {
-            "nobody".to_owned()
-        } else {
-            format!("p{}@x{}.test", key / 2, key % 10)
-        };
+        let email = if i % 7_001 == 5 { "nobody".to_owned() } else { format!("p{}@x{}.test", key / 2, key % 10) };
         text.extend_from_slice(format!("k{key},{email},{}\n", i % 100).as_bytes());
     }
     text
@@ -23,9 +19,7 @@ fn state(place: &Place) -> (Vec<Vec<u8>>, Progress, Vec<u8>, Vec<u64>) {
     let all = reader.universe().expect("universe");
     let mut records = Vec::new();
     reader
-        .scan(&all, &mut |_, record| {
-            records.push(crate::contacts::RecordBuilder::from_record(record).to_bytes())
-        })
+        .scan(&all, &mut |_, record| records.push(crate::contacts::RecordBuilder::from_record(record).to_bytes()))
         .expect("scans");
     let n = place.store.schema().by_name("n").expect("added").id;
     let mut sets = vec![reader.shared(Channel::Email).expect("shared").len()];
@@ -43,11 +37,7 @@ fn an_import_that_dies_between_chunks_ends_as_one_that_does_not() {
         let whole = Place::new();
         let (progress, rows) = whole.import(spec.clone(), &bytes);
         assert_eq!(progress.rows, (limits::IMPORT_CHUNK_ROWS * 2 + 7) as u64, "all rows");
-        assert_eq!(
-            progress.rows,
-            progress.accepted + progress.merged + progress.rejected,
-            "{progress:?}"
-        );
+        assert_eq!(progress.rows, progress.accepted + progress.merged + progress.rejected, "{progress:?}");
         assert!(progress.merged >= 50 && progress.rejected > 10, "{progress:?}");
         let cut = Place::new();
         let mut job = cut.start(spec, &bytes).expect("starts");
@@ -69,27 +59,16 @@ fn an_import_that_dies_between_chunks_ends_as_one_that_does_not() {
             }
         }
         assert_eq!(deaths, 3, "one death a chunk");
-        assert_eq!(
-            given.values().fold(RoaringBitmap::new(), |all, r| all | r),
-            rows,
-            "the same rows are given"
-        );
+        assert_eq!(given.values().fold(RoaringBitmap::new(), |all, r| all | r), rows, "the same rows are given");
         drop(job);
         let (a, b) = (state(&whole), state(&cut));
         assert!(a.0 == b.0, "the same records in the same rows");
-        assert_eq!(
-            (a.1, a.2 == b.2, a.3),
-            (b.1, true, b.3),
-            "the same report, rejected rows and sets"
-        );
+        assert_eq!((a.1, a.2 == b.2, a.3), (b.1, true, b.3), "the same report, rejected rows and sets");
         assert!(
             matches!(
                 ImportJob::start(
                     &cut.store,
-                    ImportSpec {
-                        duplicates,
-                        ..self::spec()
-                    },
+                    ImportSpec { duplicates, ..self::spec() },
                     &cut.spool(b""),
                     &cut.rejected()
                 ),
@@ -104,54 +83,22 @@ fn an_import_that_dies_between_chunks_ends_as_one_that_does_not() {
 fn after_imports_the_index_agrees_with_the_records() {
     let place = Place::new();
     let row = |i: usize, turn: usize| {
-        let email = if i.is_multiple_of(5) {
-            String::new()
-        } else {
-            format!("p{}@x{}.test", (i + turn) / 2, i % 3)
-        };
-        format!(
-            "k{i},{email},{},v{},v{}|w{turn}\n",
-            (i * 7 + turn) % 11,
-            (i + turn) % 4,
-            i % 3
-        )
+        let email = if i.is_multiple_of(5) { String::new() } else { format!("p{}@x{}.test", (i + turn) / 2, i % 3) };
+        format!("k{i},{email},{},v{},v{}|w{turn}\n", (i * 7 + turn) % 11, (i + turn) % 4, i % 3)
     };
-    for (number, turn, empty_cells) in [
-        (1, 0, EmptyCells::Keep),
-        (2, 1, EmptyCells::Keep),
-        (3, 2, EmptyCells::Clear),
-    ] {
+    for (number, turn, empty_cells) in [(1, 0, EmptyCells::Keep), (2, 1, EmptyCells::Keep), (3, 2, EmptyCells::Clear)] {
         let rows: String = (turn * 100..600).chain([3, 5, 3, 250]).map(|i| row(i, turn)).collect();
-        let spec = ImportSpec {
-            import: ImportId(number),
-            empty_cells,
-            now: Timestamp(i64::from(number) << 20),
-            ..spec()
-        };
+        let spec =
+            ImportSpec { import: ImportId(number), empty_cells, now: Timestamp(i64::from(number) << 20), ..spec() };
         let (progress, _) = place.import(spec, format!("key,email,n,city,tags\n{rows}").as_bytes());
-        assert_eq!(
-            (progress.rows, progress.rejected),
-            (604 - turn as u64 * 100, 0),
-            "{progress:?}"
-        );
+        assert_eq!((progress.rows, progress.rejected), (604 - turn as u64 * 100, 0), "{progress:?}");
         crate::contacts::reader::tests::check_against_records(&place.store);
     }
-    let half = place
-        .start(
-            ImportSpec {
-                import: ImportId(9),
-                ..spec()
-            },
-            b"key\n1\n",
-        )
-        .expect("starts");
+    let half = place.start(ImportSpec { import: ImportId(9), ..spec() }, b"key\n1\n").expect("starts");
     drop(half);
     place.spool(b"key\n1\n2\n");
     assert!(
-        matches!(
-            ImportJob::resume(&place.store, ImportId(9)),
-            Err(ImportError::FileChanged { .. })
-        ),
+        matches!(ImportJob::resume(&place.store, ImportId(9)), Err(ImportError::FileChanged { .. })),
         "not that file"
     );
 }
@@ -163,18 +110,9 @@ fn an_import_leaves_room_for_other_writers_and_erased_contacts_come_back_in_new_
     let mut job = place.start(spec(), &bytes).expect("starts");
     let first = job.next_chunk().expect("imports").expect("a chunk");
     job.confirm_chunk(first.chunk).expect("confirms");
-    let row = place
-        .store
-        .reader()
-        .expect("reads")
-        .row_of_key("k0")
-        .expect("reads")
-        .expect("is there");
+    let row = place.store.reader().expect("reads").row_of_key("k0").expect("reads").expect("is there");
     assert!(place.store.erase(row).expect("erases"), "erased in between");
-    place
-        .store
-        .upsert(&ContactInput::with_key("other"), Timestamp(5))
-        .expect("upserts");
+    place.store.upsert(&ContactInput::with_key("other"), Timestamp(5)).expect("upserts");
     let last = job.next_chunk().expect("imports").expect("a chunk");
     job.confirm_chunk(last.chunk).expect("confirms");
     assert!(last.progress.finished, "the end");
@@ -184,8 +122,5 @@ fn an_import_leaves_room_for_other_writers_and_erased_contacts_come_back_in_new_
         reader.contacts().expect("count"),
         "index and records agree"
     );
-    assert!(
-        !reader.universe().expect("universe").contains(row.0),
-        "its row stays free"
-    );
+    assert!(!reader.universe().expect("universe").contains(row.0), "its row stays free");
 }
