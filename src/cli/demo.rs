@@ -38,7 +38,7 @@ html = """
 <p>You have <b>{{ contact.points }}</b> points.</p>
 {% if contact.plan == "pro" %}<p>As a pro you see it first: <a href="https://shop.example.test/pro">the new collection</a>.</p>{% endif %}
 <p><a href="https://shop.example.test/offer">Your offer</a> ·
-<a href="https://shop.example.test/events?city={{ contact.city | urlencode }}">events near you</a></p>
+<a href="https://shop.example.test/events?city={{ contact.city }}">events near you</a></p>
 <p><a href="{{ unsubscribe_url }}">Unsubscribe</a> · <a href="{{ view_url }}">view in browser</a></p>
 """
 text = """

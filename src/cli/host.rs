@@ -6,18 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::api::adapter::Adapter;
-use crate::api::inbox::{InboxLine, InboxView};
+use crate::api::inbox::InboxView;
 use crate::api::port::EnginePort;
-use crate::channels::connector::Connector;
-use crate::channels::inbox::Inbox;
 use crate::config::Config;
 use crate::engine::check::Checked;
-use crate::engine::{self, EngineOptions};
 
 /// How a data directory is to be opened.
 #[derive(Debug)]
