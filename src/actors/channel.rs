@@ -169,7 +169,10 @@ impl ChannelActor {
             LaneEvent::Throttled { reply } => {
                 Line::count(&figures.throttled);
                 self.problem(&reply);
-                let rate = self.line.limits.with(|limits| limits.slow_down(Scope::Connector, Some(self.answers_per_second), now));
+                let rate = self
+                    .line
+                    .limits
+                    .with(|limits| limits.slow_down(Scope::Connector, Some(self.answers_per_second), now));
                 if rate.is_some() {
                     self.line.fair.lock().set_rate(Scope::Connector, rate);
                     self.take_back_all();

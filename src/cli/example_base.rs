@@ -183,8 +183,16 @@ fn valid(row: &Row<'_>, random: &mut Random, out: &mut impl Write) -> io::Result
     let place = row.place;
     // some have no address on one channel, or no name
     let email = if random.below(60) == 0 { "" } else { row.email };
-    let phone =
-        if random.below(3) == 0 { String::new() } else { format!("{}{:0width$}", place.phone.0, random.below(10u64.pow(u32::try_from(place.phone.1).unwrap_or(0))), width = place.phone.1) };
+    let phone = if random.below(3) == 0 {
+        String::new()
+    } else {
+        format!(
+            "{}{:0width$}",
+            place.phone.0,
+            random.below(10u64.pow(u32::try_from(place.phone.1).unwrap_or(0))),
+            width = place.phone.1
+        )
+    };
     let first = if random.below(25) == 0 { "" } else { row.first };
     let tags: Vec<&str> = TAGS.iter().copied().filter(|_| random.below(4) == 0).collect();
     let (year, month, day) = (2025 + random.below(2), 1 + random.below(10), 1 + random.below(28));

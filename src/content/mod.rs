@@ -20,7 +20,7 @@
 //!
 //! What this folder must not know: channels, campaigns, actors, HTTP.
 
-pub(crate) mod compile;
+mod compile;
 mod context;
 mod env;
 mod fields;

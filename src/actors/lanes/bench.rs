@@ -47,8 +47,13 @@ pub struct Bench {
 /// What a look for the next row found.
 pub enum Found {
     /// `counted`: an envelope is counted as open in the row's limited scopes.
-    Row { row: Stocked, counted: bool },
-    Nothing { until: Option<Monotonic> },
+    Row {
+        row: Stocked,
+        counted: bool,
+    },
+    Nothing {
+        until: Option<Monotonic>,
+    },
 }
 
 impl Bench {
