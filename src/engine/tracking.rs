@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::actors::tracker::TrackedEvent;
 use crate::content::{CompiledMessage, Recipient, Renderer, TokenId, preview};
+use crate::engine::base::Consented;
 use crate::engine::{Engine, EngineError};
 use crate::ids::{ContactRow, MessageId, RunId};
 use crate::journal::Want;
@@ -70,17 +71,24 @@ impl Engine {
         let fact = |topic: String| {
             let rows = RowSet { space: token.space, rows: roaring::RoaringBitmap::from_iter([token.row.0]) };
             let (source, at) = (source.to_owned(), self.book.now());
-            Fact::Unsubscribed(Unsubscribed { run: token.run, message: token.message, rows, channel, topic, source, at })
+            Unsubscribed { run: token.run, message: token.message, rows, channel, topic, source, at }
         };
+        let mut said = Vec::with_capacity(topics.len() + 1);
         for other in topics {
-            self.book.commit(&fact(other), Want::idle())?;
+            let fact = fact(other);
+            said.push(Consented::of_opt_out(&fact));
+            self.book.commit(&Fact::Unsubscribed(fact), Want::idle())?;
         }
+        let fact = fact(topic);
+        said.push(Consented::of_opt_out(&fact));
         let (done, wait) = oneshot::channel();
+        let notes = self.history.notes();
         let want = Want::durable(move |_| {
             done.send(began.elapsed()).ok();
+            said.into_iter().for_each(|consented| notes.note(consented));
         });
         // Facts are durable in order: when this one is, so are those before it.
-        self.book.commit(&fact(topic), want)?;
+        self.book.commit(&Fact::Unsubscribed(fact), want)?;
         Ok(wait)
     }
 
@@ -97,9 +105,8 @@ impl Engine {
 
     /// The mail as its contact got it, as HTML.
     pub fn web_view(&self, token: TokenId) -> Result<String, EngineError> {
-        let message = self
-            .tracked_message(token.run, token.message)
-            .ok_or(EngineError::NoMessage { message: token.message })?;
+        let message =
+            self.tracked_message(token.run, token.message).ok_or(EngineError::NoMessage { message: token.message })?;
         let reader = self.store.reader()?;
         let record = reader.record(ContactRow(token.row.0))?.ok_or(EngineError::NoRun { run: token.run })?;
         let who = Recipient {
@@ -110,8 +117,8 @@ impl Engine {
             sent_at: self.book.now(),
         };
         let mut renderer = Renderer::new(message, self.tokens.clone());
-        let shown = preview(&mut renderer, &record, &who)
-            .map_err(|skip| EngineError::Render { sample: skip.sample })?;
+        let shown =
+            preview(&mut renderer, &record, &who).map_err(|skip| EngineError::Render { sample: skip.sample })?;
         Ok(shown.html.unwrap_or_else(|| format!("<pre>{}</pre>", escape(&shown.text))))
     }
 }

@@ -44,7 +44,8 @@ fn three() -> TestEngine {
 fn a_contact_is_written_changed_and_refused_field_by_field() {
     let engine = three();
     let port = &engine.adapter;
-    let changed = port.patch_contact("ann", contact(json!({"phone": "+33612345678", "attributes": {"age": null}}))).unwrap();
+    let changed =
+        port.patch_contact("ann", contact(json!({"phone": "+33612345678", "attributes": {"age": null}}))).unwrap();
     assert_eq!(changed.fields["phone"], "+33612345678");
     assert_eq!(changed.fields["attributes"], json!({"country": "FR"}), "null removes, the rest stays");
     let (put, created) = port.put_contact("ann", contact(json!({"email": "ANN@Y.test", "active": false}))).unwrap();
@@ -98,7 +99,8 @@ fn consent_has_source_and_time_and_survives_a_kill() {
 fn an_erased_contact_leaves_a_suppressed_address_and_nothing_else() {
     let engine = three();
     let port = &engine.adapter;
-    port.patch_contact("ann", contact(json!({"phone": "+33612345678", "consent": {"email:news": "subscribed"}}))).unwrap();
+    port.patch_contact("ann", contact(json!({"phone": "+33612345678", "consent": {"email:news": "subscribed"}})))
+        .unwrap();
     port.create_list(list("vip", &["ann", "bob"], None)).unwrap();
     let row = engine.engine().row_of("ann").unwrap();
     port.erase_contact("ann").unwrap();
@@ -166,7 +168,11 @@ fn lists_are_made_changed_paged_and_protected() {
     assert_eq!((done.added, done.removed, done.unknown, done.contacts), (1, 1, 1, 2), "{done:?}");
     let first = port.list_contacts("vip", &page(None, 1)).unwrap();
     let second = port.list_contacts("vip", &page(first.next.clone(), 1)).unwrap();
-    assert_eq!((first.items, second.items, second.next), (vec!["ann".to_owned()], vec!["cid".to_owned()], None), "paged");
+    assert_eq!(
+        (first.items, second.items, second.next),
+        (vec!["ann".to_owned()], vec!["cid".to_owned()], None),
+        "paged"
+    );
     assert_eq!(port.list_contacts("vip", &page(Some("x".into()), 1)).unwrap_err().code, Code::InvalidCursor);
 
     port.create_segment(segment("of vip", "in list \"vip\"")).unwrap();
@@ -193,7 +199,8 @@ fn segments_are_checked_counted_and_protected() {
     let port = &engine.adapter;
     let adults = port.create_segment(segment("adults", "age >= 30")).unwrap();
     port.create_segment(segment("french", "in segment \"adults\" and country = \"FR\"")).unwrap();
-    let preview = |expression: &str| port.preview_segment(SegmentPreviewRequest { expression: expression.into(), sample: 5 });
+    let preview =
+        |expression: &str| port.preview_segment(SegmentPreviewRequest { expression: expression.into(), sample: 5 });
     let found = preview("in segment \"french\" or country = \"DE\"").unwrap();
     let keys: Vec<_> = found.sample.iter().map(|c| c.key.as_str()).collect();
     assert_eq!((found.count, keys), (2, vec!["ann", "bob"]));
@@ -230,13 +237,14 @@ fn segments_are_checked_counted_and_protected() {
 fn suppressions_come_by_contact_address_and_hash_and_no_address_is_shown() {
     let engine = three();
     let port = &engine.adapter;
-    let by = |contact: Option<&str>, address: Option<&str>, channel: Option<&str>, reason: Option<&str>| NewSuppression {
-        contact: contact.map(str::to_owned),
-        address: address.map(str::to_owned),
-        channel: channel.map(str::to_owned),
-        reason: reason.map(str::to_owned),
-        ..NewSuppression::default()
-    };
+    let by =
+        |contact: Option<&str>, address: Option<&str>, channel: Option<&str>, reason: Option<&str>| NewSuppression {
+            contact: contact.map(str::to_owned),
+            address: address.map(str::to_owned),
+            channel: channel.map(str::to_owned),
+            reason: reason.map(str::to_owned),
+            ..NewSuppression::default()
+        };
     let entries = vec![
         by(Some("ann"), None, None, None),
         by(None, Some("Bob@X.test"), Some("email"), Some("complaint")),
@@ -281,7 +289,11 @@ fn suppressions_come_by_contact_address_and_hash_and_no_address_is_shown() {
     let stranger = all.iter().find(|s| s.reason == "imported").unwrap();
     port.remove_suppression(stranger.id).unwrap();
     assert_eq!(port.remove_suppression(stranger.id).unwrap_err().code, Code::SuppressionNotFound, "gone");
-    let hash = NewSuppression { address_hash: stranger.address_hash.clone(), channel: stranger.channel.clone(), ..by(None, None, None, None) };
+    let hash = NewSuppression {
+        address_hash: stranger.address_hash.clone(),
+        channel: stranger.channel.clone(),
+        ..by(None, None, None, None)
+    };
     assert_eq!(port.add_suppressions(vec![hash]).unwrap().added, 1, "and back from an export");
     let ann = all.iter().find(|s| s.contact.as_deref() == Some("ann")).unwrap();
     port.remove_suppression(ann.id).unwrap();

@@ -35,12 +35,7 @@ impl TestEngine {
         TestEngine::open(directory, actix_rt::System::new(), connectors, false)
     }
 
-    fn open(
-        directory: TempDir,
-        system: SystemRunner,
-        connectors: Connectors,
-        restored: bool,
-    ) -> TestEngine {
+    fn open(directory: TempDir, system: SystemRunner, connectors: Connectors, restored: bool) -> TestEngine {
         let (settings, built): (Vec<_>, Vec<_>) = connectors().into_iter().unzip();
         let options = EngineOptions {
             directory: directory.path().join("data"),

@@ -92,9 +92,8 @@ fn what_is_wrong_is_named_with_the_way_out() {
 fn an_import_goes_on_after_a_kill() {
     let engine = TestEngine::without_connectors();
     let rows = 120_000;
-    let text: String = std::iter::once("id,email\n".to_owned())
-        .chain((0..rows).map(|row| format!("{row},a{row}@x.test\n")))
-        .collect();
+    let text: String =
+        std::iter::once("id,email\n".to_owned()).chain((0..rows).map(|row| format!("{row},a{row}@x.test\n"))).collect();
     let path = engine.adapter.spool_path().unwrap();
     fs::write(&path, text).unwrap();
     let id = engine.adapter.start_import(subscribing(), path).unwrap().id;
@@ -103,6 +102,7 @@ fn an_import_goes_on_after_a_kill() {
     assert_eq!(report.state, ImportState::Finished, "{report:?}");
     assert_eq!((report.accepted, report.merged, report.rejected), (rows, 0, 0), "no row lost, none twice");
     assert_eq!(engine.adapter.list("people").unwrap().contacts, rows, "each in the list");
-    let subscribed = engine.engine().book.read().consent.topic(estafette::ids::Channel::Email, "news").map(|t| t.subscribed.len());
+    let subscribed =
+        engine.engine().book.read().consent.topic(estafette::ids::Channel::Email, "news").map(|t| t.subscribed.len());
     assert_eq!(subscribed, Some(rows), "each subscribed");
 }

@@ -6,9 +6,12 @@ use roaring::RoaringBitmap;
 
 use crate::actors::book::CommitError;
 use crate::clock::Timestamp;
-use crate::contacts::{AttributeSets, ConsentEntry, ConsentStatus, ContactInput, ContactsError, Reader, Record, Upserted, Value};
+use crate::contacts::{
+    AttributeSets, ConsentEntry, ConsentStatus, ContactInput, ContactsError, Reader, Record, Upserted, Value,
+};
 use crate::engine::Engine;
 use crate::engine::base::BaseError;
+use crate::engine::history;
 use crate::ids::{AddressHash, Channel, ContactRow};
 use crate::journal::Want;
 use crate::ledger::facts::{ConsentChanged, Suppressed, Unsubscribed};
@@ -60,7 +63,12 @@ impl Engine {
     ///
     /// The record comes first, because consent is a fact about a row. A crash in between leaves a contact without consent,
     /// whom nobody mails; the caller was told nothing and asks again.
-    pub fn put_contact(&self, input: &ContactInput, wishes: &[ConsentWish], source: &str) -> Result<Upserted, BaseError> {
+    pub fn put_contact(
+        &self,
+        input: &ContactInput,
+        wishes: &[ConsentWish],
+        source: &str,
+    ) -> Result<Upserted, BaseError> {
         let done = self.store.upsert(input, self.book.now())?;
         self.change_consent(done.row, wishes, source)?;
         Ok(done)
@@ -128,21 +136,7 @@ impl Engine {
     /// Writes durable changes of consent into the history of their contacts. The history decides nothing: the live sets
     /// are the journal's. What is there already is not written again, so that replaying is harmless.
     pub fn note_consent(&self, changed: &[Consented]) -> Result<(), BaseError> {
-        let reader = self.store.reader()?;
-        let mut missing: Vec<(ContactRow, &ConsentEntry)> = Vec::new();
-        for change in changed {
-            for row in change.rows.iter().map(ContactRow) {
-                if reader.record(row)?.is_some() && !reader.consent_history(row)?.contains(&change.entry) {
-                    missing.push((row, &change.entry));
-                }
-            }
-        }
-        drop(reader);
-        if missing.is_empty() {
-            return Ok(());
-        }
-        self.store.write(|writer| missing.iter().try_for_each(|(row, entry)| writer.record_consent(*row, entry)))?;
-        Ok(())
+        Ok(history::note(&self.store, changed)?)
     }
 
     /// Erases a contact: its record, history, consent, lists. What stays is the salted hash of each address it had, as a
