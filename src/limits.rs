@@ -133,6 +133,10 @@ pub const IMPORT_REPORTS_MAX: usize = 1_000;
 pub const IMPORT_REASONS_MAX: usize = 50;
 /// How often an import without disk space tries again.
 pub const IMPORT_SPACE_RETRY: Duration = Duration::from_secs(5);
+/// Opt-outs that may wait to enter their contacts' histories; those beyond enter at the next start.
+pub const HISTORY_WAITING_MAX: usize = 10_000;
+/// Opt-outs that enter their histories in one transaction of the store.
+pub const HISTORY_GROUP: usize = 500;
 /// Newest replayed changes of consent that a start holds against the histories; those not written yet are fewer.
 pub const CONSENTS_REPLAYED_MAX: usize = 20_000;
 /// Entries of one contact's consent history; the oldest go.

@@ -7,6 +7,7 @@ pub mod audience;
 pub mod base;
 pub mod check;
 pub mod glance;
+pub mod history;
 pub mod imports;
 pub mod lines;
 pub mod names;
@@ -130,6 +131,7 @@ pub struct Engine {
     pub tracker: Recipient<TrackedEvent>,
     pub recovery: RecoverySummary,
     pub imports: imports::Imports,
+    pub history: history::History,
     pub pulses: Arc<Pulses>,
     tracking: tracking::TrackingState,
     pool: Arc<PositionPool>,
@@ -176,6 +178,7 @@ impl Engine {
         let pulses = Arc::new(Pulses::default());
         let (tracker, ended) = services(&service_arbiter, &book, options.aggregate_only, clock, &pulses)?;
         let imports = imports::Imports::open(&options.directory, &store, &book)?;
+        let history = history::History::start(&store).map_err(directory)?;
         let recovery = RecoverySummary {
             seconds: recovered.seconds,
             frames: recovered.report.frames,
@@ -192,6 +195,7 @@ impl Engine {
             tracker,
             recovery,
             imports,
+            history,
             pulses,
             tracking: tracking::TrackingState::default(),
             pool,
@@ -252,6 +256,7 @@ impl Engine {
             tracing::warn!(%error, "no snapshot at the end; the next start folds the journal");
         }
         self.book.journal().flush()?;
+        self.history.stop();
         Ok(())
     }
 }

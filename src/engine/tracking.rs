@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::actors::tracker::TrackedEvent;
 use crate::content::{CompiledMessage, Recipient, Renderer, TokenId, preview};
+use crate::engine::base::Consented;
 use crate::engine::{Engine, EngineError};
 use crate::ids::{ContactRow, MessageId, RunId};
 use crate::journal::Want;
@@ -70,6 +71,7 @@ impl Engine {
         let fact = |topic: String| {
             let rows = RowSet { space: token.space, rows: roaring::RoaringBitmap::from_iter([token.row.0]) };
             let (source, at) = (source.to_owned(), self.book.now());
+<<<<<<< HEAD
             Fact::Unsubscribed(Unsubscribed {
                 run: token.run,
                 message: token.message,
@@ -79,16 +81,26 @@ impl Engine {
                 source,
                 at,
             })
+=======
+            Unsubscribed { run: token.run, message: token.message, rows, channel, topic, source, at }
+>>>>>>> adapterbase
         };
+        let mut said = Vec::with_capacity(topics.len() + 1);
         for other in topics {
-            self.book.commit(&fact(other), Want::idle())?;
+            let fact = fact(other);
+            said.push(Consented::of_opt_out(&fact));
+            self.book.commit(&Fact::Unsubscribed(fact), Want::idle())?;
         }
+        let fact = fact(topic);
+        said.push(Consented::of_opt_out(&fact));
         let (done, wait) = oneshot::channel();
+        let notes = self.history.notes();
         let want = Want::durable(move |_| {
             done.send(began.elapsed()).ok();
+            said.into_iter().for_each(|consented| notes.note(consented));
         });
         // Facts are durable in order: when this one is, so are those before it.
-        self.book.commit(&fact(topic), want)?;
+        self.book.commit(&Fact::Unsubscribed(fact), want)?;
         Ok(wait)
     }
 

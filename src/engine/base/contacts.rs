@@ -11,6 +11,7 @@ use crate::contacts::{
 };
 use crate::engine::Engine;
 use crate::engine::base::BaseError;
+use crate::engine::history;
 use crate::ids::{AddressHash, Channel, ContactRow};
 use crate::journal::Want;
 use crate::ledger::facts::{ConsentChanged, Suppressed, Unsubscribed};
@@ -135,21 +136,7 @@ impl Engine {
     /// Writes durable changes of consent into the history of their contacts. The history decides nothing: the live sets
     /// are the journal's. What is there already is not written again, so that replaying is harmless.
     pub fn note_consent(&self, changed: &[Consented]) -> Result<(), BaseError> {
-        let reader = self.store.reader()?;
-        let mut missing: Vec<(ContactRow, &ConsentEntry)> = Vec::new();
-        for change in changed {
-            for row in change.rows.iter().map(ContactRow) {
-                if reader.record(row)?.is_some() && !reader.consent_history(row)?.contains(&change.entry) {
-                    missing.push((row, &change.entry));
-                }
-            }
-        }
-        drop(reader);
-        if missing.is_empty() {
-            return Ok(());
-        }
-        self.store.write(|writer| missing.iter().try_for_each(|(row, entry)| writer.record_consent(*row, entry)))?;
-        Ok(())
+        Ok(history::note(&self.store, changed)?)
     }
 
     /// Erases a contact: its record, history, consent, lists. What stays is the salted hash of each address it had, as a

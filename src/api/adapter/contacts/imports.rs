@@ -26,7 +26,7 @@ fn request(options: ImportOptions) -> PortResult<ImportRequest> {
         ImportSpec { key_column: options.key, default_country: options.default_country, ..ImportSpec::default() };
     spec.delimiter = options.delimiter;
     if let Some(name) = &options.encoding {
-        let found = ENCODINGS.into_iter().find(|e| encoding_name(*e) == name.to_ascii_lowercase());
+        let found = Encoding::from_name(name);
         let wrong = || refuse(format!("encoding is {name:?}, but must be utf-8, utf-16le, utf-16be or latin-1"));
         spec.encoding = Some(found.ok_or_else(wrong)?);
     }
@@ -149,8 +149,6 @@ fn columns(plan: &Plan) -> Vec<ImportColumn> {
     };
     plan.columns.iter().map(view).collect()
 }
-
-const ENCODINGS: [Encoding; 4] = [Encoding::Utf8, Encoding::Utf16Le, Encoding::Utf16Be, Encoding::Latin1];
 
 /// The name that options and reports share.
 fn encoding_name(encoding: Encoding) -> &'static str {
