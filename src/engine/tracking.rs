@@ -71,19 +71,7 @@ impl Engine {
         let fact = |topic: String| {
             let rows = RowSet { space: token.space, rows: roaring::RoaringBitmap::from_iter([token.row.0]) };
             let (source, at) = (source.to_owned(), self.book.now());
-<<<<<<< HEAD
-            Fact::Unsubscribed(Unsubscribed {
-                run: token.run,
-                message: token.message,
-                rows,
-                channel,
-                topic,
-                source,
-                at,
-            })
-=======
             Unsubscribed { run: token.run, message: token.message, rows, channel, topic, source, at }
->>>>>>> adapterbase
         };
         let mut said = Vec::with_capacity(topics.len() + 1);
         for other in topics {
