@@ -23,7 +23,8 @@ struct Place {
     language: &'static str,
     zone: &'static str,
     /// Country code and digits of a mobile number up to its last six, which are drawn.
-    phone: &'static str,
+    /// Prefix of the national numbers, and how many digits follow.
+    phone: (&'static str, usize),
     cities: &'static [&'static str],
     first: &'static [&'static str],
     last: &'static [&'static str],
@@ -34,7 +35,7 @@ const PLACES: &[Place] = &[
         country: "FR",
         language: "fr",
         zone: "Europe/Paris",
-        phone: "+33612",
+        phone: ("+33612", 6),
         cities: &["Paris", "Lyon", "Nîmes", "Orléans"],
         first: &["Chloé", "Théo", "Inès", "Loïc", "Camille", "Jean-Pierre", "Zoé"],
         last: &["Lefèvre", "Moreau", "d’Arcy", "Garçon", "Petit", "Noël"],
@@ -43,7 +44,7 @@ const PLACES: &[Place] = &[
         country: "DE",
         language: "de",
         zone: "Europe/Berlin",
-        phone: "+4915112",
+        phone: ("+4915112", 6),
         cities: &["Berlin", "Köln", "München", "Görlitz"],
         first: &["Jürgen", "Anke", "Björn", "Käthe", "Lena", "Max"],
         last: &["Müller", "Groß", "Schäfer", "Vogt", "Weiß"],
@@ -52,7 +53,7 @@ const PLACES: &[Place] = &[
         country: "ES",
         language: "es",
         zone: "Europe/Madrid",
-        phone: "+34612",
+        phone: ("+34612", 6),
         cities: &["Madrid", "A Coruña", "Cádiz"],
         first: &["José", "Begoña", "Íñigo", "Lucía", "Ana"],
         last: &["Núñez", "García", "Peña", "Muñoz"],
@@ -61,7 +62,7 @@ const PLACES: &[Place] = &[
         country: "GB",
         language: "en",
         zone: "Europe/London",
-        phone: "+447400",
+        phone: ("+447400", 6),
         cities: &["London", "Leeds", "Stoke-on-Trent"],
         first: &["Oliver", "Siân", "Amelia", "Harry", "Maeve"],
         last: &["Smith", "O’Neill", "Baker", "Fox"],
@@ -70,7 +71,7 @@ const PLACES: &[Place] = &[
         country: "US",
         language: "en",
         zone: "America/New_York",
-        phone: "+1212555",
+        phone: ("+1212555", 4),
         cities: &["New York", "Boston", "Winston-Salem"],
         first: &["Emma", "Liam", "Mia", "Noah"],
         last: &["Johnson", "Lee", "Diaz", "Kowalski"],
@@ -79,7 +80,7 @@ const PLACES: &[Place] = &[
         country: "US",
         language: "en",
         zone: "America/Los_Angeles",
-        phone: "+1213555",
+        phone: ("+1213555", 4),
         cities: &["Los Angeles", "Portland"],
         first: &["Ava", "Ethan", "Sofía"],
         last: &["Nguyen", "Clark", "Reyes"],
@@ -88,7 +89,7 @@ const PLACES: &[Place] = &[
         country: "IT",
         language: "it",
         zone: "Europe/Rome",
-        phone: "+39312",
+        phone: ("+39312", 7),
         cities: &["Roma", "Forlì", "Napoli"],
         first: &["Niccolò", "Giulia", "Matteo", "Chiara"],
         last: &["Rossi", "D’Amico", "Bianchi"],
@@ -97,7 +98,7 @@ const PLACES: &[Place] = &[
         country: "NL",
         language: "nl",
         zone: "Europe/Amsterdam",
-        phone: "+31612",
+        phone: ("+31612", 6),
         cities: &["Amsterdam", "'s-Hertogenbosch"],
         first: &["Daan", "Zoë", "Sanne"],
         last: &["de Vries", "van ’t Hoff", "Bakker"],
@@ -106,7 +107,7 @@ const PLACES: &[Place] = &[
         country: "BR",
         language: "pt",
         zone: "America/Sao_Paulo",
-        phone: "+551199",
+        phone: ("+551199", 7),
         cities: &["São Paulo", "Belém"],
         first: &["João", "Conceição", "Luísa"],
         last: &["Souza", "Araújo", "Gonçalves"],
@@ -115,7 +116,7 @@ const PLACES: &[Place] = &[
         country: "JP",
         language: "ja",
         zone: "Asia/Tokyo",
-        phone: "+8190",
+        phone: ("+8190", 8),
         cities: &["東京", "大阪"],
         first: &["陽菜", "蓮", "結衣"],
         last: &["佐藤", "鈴木", "高橋"],
@@ -157,18 +158,9 @@ pub fn generate(wanted: ExampleBase, out: &mut impl Write) -> io::Result<()> {
         let place = &PLACES[random.below(PLACES.len() as u64) as usize];
         let (first, last) = (random.of(place.first), random.of(place.last));
         let shares = random.below(SHARED_EVERY) == 0 && !before.is_empty();
-        let email = if shares {
-            before.clone()
-        } else {
-            format!("{}.{number}@{}.example.test", ascii(first), place.language)
-        };
-        let row = Row {
-            number,
-            place,
-            first,
-            last,
-            email: &email,
-        };
+        let email =
+            if shares { before.clone() } else { format!("{}.{number}@{}.example.test", ascii(first), place.language) };
+        let row = Row { number, place, first, last, email: &email };
         if random.below(INVALID_EVERY) == 0 {
             invalid(&row, &mut random, out)?;
         } else {
@@ -191,11 +183,8 @@ fn valid(row: &Row<'_>, random: &mut Random, out: &mut impl Write) -> io::Result
     let place = row.place;
     // some have no address on one channel, or no name
     let email = if random.below(60) == 0 { "" } else { row.email };
-    let phone = if random.below(3) == 0 {
-        String::new()
-    } else {
-        format!("{}{:06}", place.phone, random.below(1_000_000))
-    };
+    let phone =
+        if random.below(3) == 0 { String::new() } else { format!("{}{:0width$}", place.phone.0, random.below(10u64.pow(u32::try_from(place.phone.1).unwrap_or(0))), width = place.phone.1) };
     let first = if random.below(25) == 0 { "" } else { row.first };
     let tags: Vec<&str> = TAGS.iter().copied().filter(|_| random.below(4) == 0).collect();
     let (year, month, day) = (2025 + random.below(2), 1 + random.below(10), 1 + random.below(28));
@@ -222,11 +211,7 @@ fn invalid(row: &Row<'_>, random: &mut Random, out: &mut impl Write) -> io::Resu
     let (number, first, last) = (row.number, row.first, row.last);
     let rest = |email: &str, key: &str| format!("{key},{email},,{first},{last},en,Europe/London,GB,London,30,free,,,0");
     match random.below(4) {
-        0 => writeln!(
-            out,
-            "{}",
-            rest(&format!("{} at example.test", ascii(first)), &format!("c{number:06}"))
-        ),
+        0 => writeln!(out, "{}", rest(&format!("{} at example.test", ascii(first)), &format!("c{number:06}"))),
         1 => writeln!(out, "{}", rest("two@@example.test", &format!("c{number:06}"))),
         // no key
         2 => writeln!(out, "{}", rest(row.email, "")),
@@ -237,11 +222,7 @@ fn invalid(row: &Row<'_>, random: &mut Random, out: &mut impl Write) -> io::Resu
 
 /// The ASCII letters of a name, lower case; `x` if it has none.
 fn ascii(name: &str) -> String {
-    let letters: String = name
-        .chars()
-        .filter(char::is_ascii_alphabetic)
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
+    let letters: String = name.chars().filter(char::is_ascii_alphabetic).map(|c| c.to_ascii_lowercase()).collect();
     if letters.is_empty() { "x".to_owned() } else { letters }
 }
 
@@ -279,10 +260,7 @@ mod tests {
                 bad += 1;
                 continue;
             }
-            assert!(
-                email.is_empty() || email.ends_with(".example.test"),
-                "{email} is not under the reserved domain"
-            );
+            assert!(email.is_empty() || email.ends_with(".example.test"), "{email} is not under the reserved domain");
             shared += usize::from(!email.is_empty() && !emails.insert(email.to_owned()));
             languages.insert(record[5].to_owned());
             zones.insert(record[6].to_owned());

@@ -16,7 +16,7 @@ use crate::ids::{AddressHash, Channel};
 use crate::ledger::State;
 use crate::limits::SEGMENT_DEPTH_MAX;
 use crate::segments::expression::{Expression, Kind};
-use crate::segments::{Evaluation, EvaluateError, Span, World, evaluate, evaluate_within, parse};
+use crate::segments::{EvaluateError, Evaluation, Span, World, evaluate, evaluate_within, parse};
 
 type Topic = (Channel, String);
 

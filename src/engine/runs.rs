@@ -74,7 +74,7 @@ impl Engine {
             };
             found.ok_or(EngineError::NoCampaign { id })?
         };
-        let spec = campaigns::parse(&text, campaigns::Format::Json)?;
+        let spec = campaigns::parse::from_stored(&text)?;
         Ok((version, campaigns::compile(&spec)?))
     }
 

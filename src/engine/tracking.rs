@@ -70,7 +70,15 @@ impl Engine {
         let fact = |topic: String| {
             let rows = RowSet { space: token.space, rows: roaring::RoaringBitmap::from_iter([token.row.0]) };
             let (source, at) = (source.to_owned(), self.book.now());
-            Fact::Unsubscribed(Unsubscribed { run: token.run, message: token.message, rows, channel, topic, source, at })
+            Fact::Unsubscribed(Unsubscribed {
+                run: token.run,
+                message: token.message,
+                rows,
+                channel,
+                topic,
+                source,
+                at,
+            })
         };
         for other in topics {
             self.book.commit(&fact(other), Want::idle())?;
@@ -97,9 +105,8 @@ impl Engine {
 
     /// The mail as its contact got it, as HTML.
     pub fn web_view(&self, token: TokenId) -> Result<String, EngineError> {
-        let message = self
-            .tracked_message(token.run, token.message)
-            .ok_or(EngineError::NoMessage { message: token.message })?;
+        let message =
+            self.tracked_message(token.run, token.message).ok_or(EngineError::NoMessage { message: token.message })?;
         let reader = self.store.reader()?;
         let record = reader.record(ContactRow(token.row.0))?.ok_or(EngineError::NoRun { run: token.run })?;
         let who = Recipient {
@@ -110,8 +117,8 @@ impl Engine {
             sent_at: self.book.now(),
         };
         let mut renderer = Renderer::new(message, self.tokens.clone());
-        let shown = preview(&mut renderer, &record, &who)
-            .map_err(|skip| EngineError::Render { sample: skip.sample })?;
+        let shown =
+            preview(&mut renderer, &record, &who).map_err(|skip| EngineError::Render { sample: skip.sample })?;
         Ok(shown.html.unwrap_or_else(|| format!("<pre>{}</pre>", escape(&shown.text))))
     }
 }

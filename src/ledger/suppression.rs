@@ -112,7 +112,8 @@ impl Suppression {
         rows: &RoaringBitmap,
         addresses: &[AddressHash],
     ) {
-        let meant = |scope: &Option<Channel>, r: &SuppressReason| *scope == channel && reason.is_none_or(|only| only == *r);
+        let meant =
+            |scope: &Option<Channel>, r: &SuppressReason| *scope == channel && reason.is_none_or(|only| only == *r);
         self.rows.retain(|(scope, r), set| {
             if meant(scope, r) {
                 *set -= rows;

@@ -6,7 +6,9 @@ use roaring::RoaringBitmap;
 
 use crate::actors::book::CommitError;
 use crate::clock::Timestamp;
-use crate::contacts::{AttributeSets, ConsentEntry, ConsentStatus, ContactInput, ContactsError, Reader, Record, Upserted, Value};
+use crate::contacts::{
+    AttributeSets, ConsentEntry, ConsentStatus, ContactInput, ContactsError, Reader, Record, Upserted, Value,
+};
 use crate::engine::Engine;
 use crate::engine::base::BaseError;
 use crate::ids::{AddressHash, Channel, ContactRow};
@@ -60,7 +62,12 @@ impl Engine {
     ///
     /// The record comes first, because consent is a fact about a row. A crash in between leaves a contact without consent,
     /// whom nobody mails; the caller was told nothing and asks again.
-    pub fn put_contact(&self, input: &ContactInput, wishes: &[ConsentWish], source: &str) -> Result<Upserted, BaseError> {
+    pub fn put_contact(
+        &self,
+        input: &ContactInput,
+        wishes: &[ConsentWish],
+        source: &str,
+    ) -> Result<Upserted, BaseError> {
         let done = self.store.upsert(input, self.book.now())?;
         self.change_consent(done.row, wishes, source)?;
         Ok(done)

@@ -4,8 +4,8 @@ use roaring::RoaringBitmap;
 
 use crate::contacts::{AttributeSets, Reader};
 use crate::engine::Engine;
-use crate::engine::base::names::{self, Thing};
 use crate::engine::base::BaseError;
+use crate::engine::base::names::{self, Thing};
 use crate::ledger::{Fact, RowSet};
 
 /// What a change of a list did, in contacts.

@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 
+use crate::campaigns::lifecycle;
+use crate::engine::Engine;
 use crate::engine::base::BaseError;
 use crate::engine::runs::campaign_state;
-use crate::engine::Engine;
-use crate::campaigns::lifecycle;
 use crate::limits::NAME_BYTES_MAX;
 use crate::segments::expression::{Expression, Kind};
 use crate::segments::parse;
@@ -38,7 +38,9 @@ impl Thing<'_> {
         let mut found = false;
         expression.walk(&mut |part| {
             found |= match (&part.kind, self) {
-                (Kind::InList(name), Thing::List(wanted)) | (Kind::InSegment(name), Thing::Segment(wanted)) => name == wanted,
+                (Kind::InList(name), Thing::List(wanted)) | (Kind::InSegment(name), Thing::Segment(wanted)) => {
+                    name == wanted
+                }
                 _ => false,
             };
         });
@@ -71,7 +73,8 @@ impl Engine {
         // Copied out, so that nobody waits while specs are parsed.
         let (segments, specs) = {
             let state = self.book.read();
-            let segments: Vec<(String, String)> = state.segments.iter().map(|(n, s)| (n.clone(), s.text.clone())).collect();
+            let segments: Vec<(String, String)> =
+                state.segments.iter().map(|(n, s)| (n.clone(), s.text.clone())).collect();
             let live = state.campaigns.iter().filter(|(id, _)| campaign_state(&state, **id).is_some_and(needs_it));
             let specs: Vec<String> = live.filter_map(|(_, c)| c.newest().map(|(_, spec)| spec.to_owned())).collect();
             (segments, specs)

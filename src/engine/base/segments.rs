@@ -1,8 +1,8 @@
 //! Saved segments, and counting an expression.
 
 use crate::engine::Engine;
-use crate::engine::base::names::{self, Thing};
 use crate::engine::base::BaseError;
+use crate::engine::base::names::{self, Thing};
 use crate::engine::glance::Glance;
 use crate::ledger::Fact;
 use crate::segments::{Evaluation, Expression, Problem, Scope, check, parse};
@@ -83,4 +83,3 @@ fn unwrapped(error: BaseError, name: &str) -> BaseError {
     });
     BaseError::Segment { text, faults: faults.collect() }
 }
-

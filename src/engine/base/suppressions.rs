@@ -78,7 +78,9 @@ fn hash_bits(address: AddressHash) -> u64 {
 pub fn entry_id(id: SuppressionId) -> u64 {
     match id {
         SuppressionId::Row(entry) => {
-            (scope_number(entry.channel) << SCOPE_SHIFT) | ((entry.reason as u64) << REASON_SHIFT) | u64::from(entry.row)
+            (scope_number(entry.channel) << SCOPE_SHIFT)
+                | ((entry.reason as u64) << REASON_SHIFT)
+                | u64::from(entry.row)
         }
         SuppressionId::Address(channel, address) => {
             ADDRESS_BIT | (scope_number(channel) << SCOPE_SHIFT) | hash_bits(address)
@@ -100,7 +102,10 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn part(&mut self, wish: &SuppressionWish) -> &mut (Option<Channel>, SuppressReason, RoaringBitmap, BTreeSet<AddressHash>) {
+    fn part(
+        &mut self,
+        wish: &SuppressionWish,
+    ) -> &mut (Option<Channel>, SuppressReason, RoaringBitmap, BTreeSet<AddressHash>) {
         let found = self.parts.iter().position(|p| (p.0, p.1) == (wish.channel, wish.reason));
         let at = found.unwrap_or_else(|| {
             self.parts.push((wish.channel, wish.reason, RoaringBitmap::new(), BTreeSet::new()));
@@ -118,7 +123,8 @@ impl Gathered {
             }
             Subject::Address(text) => {
                 let channel = wish.channel.ok_or(Ok(SuppressionFault::NoChannel))?;
-                let address = addresses::normalise_address(channel, text, None).map_err(|e| Ok(SuppressionFault::Address(e)))?;
+                let address =
+                    addresses::normalise_address(channel, text, None).map_err(|e| Ok(SuppressionFault::Address(e)))?;
                 let hash = reader.store().address_hash(channel, &address);
                 self.part(wish).3.insert(hash);
             }
@@ -132,7 +138,8 @@ impl Gathered {
     /// Takes away what the state has already.
     fn drop_present(&mut self, state: &State) {
         for (channel, reason, rows, addresses) in &mut self.parts {
-            let known: RoaringBitmap = rows.iter().filter(|row| state.suppression.row_entry(*channel, *reason, *row)).collect();
+            let known: RoaringBitmap =
+                rows.iter().filter(|row| state.suppression.row_entry(*channel, *reason, *row)).collect();
             *rows -= known;
             addresses.retain(|address| state.suppression.address_entry(*channel, *address).is_none());
         }

@@ -55,7 +55,9 @@ pub enum ImportsError {
     Stopping,
     #[error("{import} is not known, or its report has expired")]
     Unknown { import: ImportId },
-    #[error("column {column:?} marks opt-outs, but the import subscribes to no topic that they could opt out of: name one, or leave the column out")]
+    #[error(
+        "column {column:?} marks opt-outs, but the import subscribes to no topic that they could opt out of: name one, or leave the column out"
+    )]
     NothingToOptOutOf { column: String },
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -298,7 +300,8 @@ impl Shared {
             Ok(())
         });
         cleared.map_err(in_folder(&self.spool, "cleared"))?;
-        let highest = kept.iter().filter_map(|name| name.strip_prefix("upload-")?.strip_suffix(".csv")?.parse::<u64>().ok());
+        let highest =
+            kept.iter().filter_map(|name| name.strip_prefix("upload-")?.strip_suffix(".csv")?.parse::<u64>().ok());
         self.uploads.store(highest.max().map_or(0, |n| n + 1), Ordering::Relaxed);
         Ok(())
     }
@@ -380,7 +383,9 @@ impl Shared {
 
     fn wait_for_space(&self, import: ImportId) {
         tracing::warn!(%import, "the import waits: the disk of the data directory is full");
-        self.note(import, |t| t.error = Some("it waits: the disk of the data directory is full; it goes on by itself".to_owned()));
+        self.note(import, |t| {
+            t.error = Some("it waits: the disk of the data directory is full; it goes on by itself".to_owned())
+        });
         let mut waiting = self.waiting.lock();
         if !self.is_stopping() {
             self.wake.wait_for(&mut waiting, IMPORT_SPACE_RETRY);
@@ -405,7 +410,9 @@ impl Shared {
                     self.drop_oldest(&mut tickets);
                     break;
                 }
-                Err(error) => tracing::error!(%import, %error, "the report of an import can't be written; it is tried again"),
+                Err(error) => {
+                    tracing::error!(%import, %error, "the report of an import can't be written; it is tried again")
+                }
             }
             drop(tickets);
             self.wait_for_space(import);

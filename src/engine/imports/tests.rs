@@ -18,7 +18,8 @@ struct Base {
 
 impl Base {
     fn open(directory: &Path) -> Base {
-        let options = journal::Options { mark_positions: 1, segment_bytes: 1 << 20, restored: true, ..Default::default() };
+        let options =
+            journal::Options { mark_positions: 1, segment_bytes: 1 << 20, restored: true, ..Default::default() };
         let clock = Arc::new(ManualClock::at(Timestamp(1_700_000_000_000)));
         let recovered = recover::open(directory, &options, clock).expect("the journal opens");
         let store = Store::open(&directory.join("contacts")).expect("the store opens");
@@ -200,12 +201,9 @@ fn opt_outs_stay_unless_told_otherwise_and_erased_rows_stay_erased() {
 fn what_the_header_shows_is_refused_at_once_and_leaves_the_upload_alone() {
     let root = tempfile::tempdir().expect("a folder");
     let base = Base::open(root.path());
-    for (text, wanted) in [
-        ("", "empty"),
-        ("id,email\n", "no rows"),
-        ("name\nAnn\n", "no column \"id\""),
-        ("id,a,a\n1,2,3\n", "twice"),
-    ] {
+    for (text, wanted) in
+        [("", "empty"), ("id,email\n", "no rows"), ("name\nAnn\n", "no column \"id\""), ("id,a,a\n1,2,3\n", "twice")]
+    {
         let spooled = base.spool(text);
         let refused = base.imports.submit(request(), &spooled).expect_err(wanted).to_string();
         assert!(refused.contains(wanted), "{refused:?} says {wanted:?}");
@@ -220,7 +218,11 @@ fn what_the_header_shows_is_refused_at_once_and_leaves_the_upload_alone() {
     assert_eq!(base.imports.tickets(None, 10).len(), 0, "nothing was taken over");
     drop(base);
     let again = Base::open(root.path());
-    assert_eq!(fs::read_dir(&again.imports.shared.spool).expect("the spool").count(), 0, "leftovers are deleted at start");
+    assert_eq!(
+        fs::read_dir(&again.imports.shared.spool).expect("the spool").count(),
+        0,
+        "leftovers are deleted at start"
+    );
 }
 
 #[test]
@@ -236,7 +238,11 @@ fn a_file_that_is_gone_fails_its_import_and_the_next_one_runs() {
     let failed = base.imports.ticket(lost).expect("a report");
     assert_eq!(failed.state, TicketState::Failed);
     assert!(failed.error.as_deref().is_some_and(|e| e.contains("cannot be opened")), "{:?}", failed.error);
-    assert_eq!(base.imports.ticket(good).expect("a report").state, TicketState::Finished, "one failure stops nobody else");
+    assert_eq!(
+        base.imports.ticket(good).expect("a report").state,
+        TicketState::Finished,
+        "one failure stops nobody else"
+    );
     let later = Timestamp(i64::MAX);
     assert_eq!(base.imports.expire(later).expect("expires"), 2, "reports expire");
     assert!(base.imports.ticket(good).is_err(), "and are gone");

@@ -71,7 +71,9 @@ pub(super) fn segment_refused(text: &str, faults: &[SegmentError]) -> PortError 
             })
         })
         .collect();
-    PortError::new(Code::InvalidSegment, message).with(json!({"faults": faults}))
+    let first = faults.first().cloned().unwrap_or_default();
+    let place = json!({"start": first["start"], "end": first["end"], "code": first["code"], "faults": faults});
+    PortError::new(Code::InvalidSegment, message).with(place)
 }
 
 impl From<CommitError> for PortError {
@@ -90,7 +92,9 @@ impl From<ContactsError> for PortError {
     fn from(error: ContactsError) -> PortError {
         match &error {
             ContactsError::Input(_) => PortError::new(Code::InvalidContact, error.to_string()),
-            ContactsError::Schema(SchemaError::Exists { .. }) => PortError::new(Code::AttributeExists, error.to_string()),
+            ContactsError::Schema(SchemaError::Exists { .. }) => {
+                PortError::new(Code::AttributeExists, error.to_string())
+            }
             ContactsError::Schema(_) => PortError::new(Code::InvalidAttribute, error.to_string()),
             _ => internal(&error),
         }
@@ -109,7 +113,9 @@ impl From<ImportsError> for PortError {
                 PortError::new(Code::StorageFull, text)
             }
             ImportsError::Folder { .. } => internal(&error),
-            ImportsError::Import(ImportError::Store(ContactsError::Schema(_))) => PortError::new(Code::InvalidImport, text),
+            ImportsError::Import(ImportError::Store(ContactsError::Schema(_))) => {
+                PortError::new(Code::InvalidImport, text)
+            }
             ImportsError::Import(ImportError::Store(source)) => BaseError::from(source).into(),
             ImportsError::Import(ImportError::File { .. } | ImportError::ParserLost) => internal(&error),
             ImportsError::Import(_) => PortError::new(Code::InvalidImport, text),
@@ -121,5 +127,8 @@ impl From<ImportsError> for PortError {
 pub(super) fn internal(error: &dyn std::error::Error) -> PortError {
     let text = explain(error);
     tracing::error!(error = %text, "an operation on the contact base failed");
-    PortError::new(Code::Internal, "the operation failed by a fault of the engine, which its log describes; nothing was changed")
+    PortError::new(
+        Code::Internal,
+        "the operation failed by a fault of the engine, which its log describes; nothing was changed",
+    )
 }

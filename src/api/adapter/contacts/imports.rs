@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::api::errors::Code;
-use crate::api::port::{ImportColumn, ImportOptions, ImportReport, ImportState, Page, PageRequest, PortError, PortResult};
+use crate::api::port::{
+    ImportColumn, ImportOptions, ImportReport, ImportState, Page, PageRequest, PortError, PortResult,
+};
 use crate::contacts::csv_import::{Column, DryRun, Duplicates, Encoding, ImportSpec, NewAttribute, Plan};
 use crate::engine::Engine;
 use crate::engine::imports::{ImportRequest, Ticket, TicketState, UNSUBSCRIBED_COLUMN};
@@ -20,10 +22,11 @@ fn refuse(text: String) -> PortError {
 
 /// The options, validated. A column that is mapped to `unsubscribed` marks opt-outs.
 fn request(options: ImportOptions) -> PortResult<ImportRequest> {
-    let mut spec = ImportSpec { key_column: options.key, default_country: options.default_country, ..ImportSpec::default() };
+    let mut spec =
+        ImportSpec { key_column: options.key, default_country: options.default_country, ..ImportSpec::default() };
     spec.delimiter = options.delimiter;
     if let Some(name) = &options.encoding {
-        let found = Encoding::from_name(name);
+        let found = ENCODINGS.into_iter().find(|e| encoding_name(*e) == name.to_ascii_lowercase());
         let wrong = || refuse(format!("encoding is {name:?}, but must be utf-8, utf-16le, utf-16be or latin-1"));
         spec.encoding = Some(found.ok_or_else(wrong)?);
     }
@@ -39,7 +42,9 @@ fn request(options: ImportOptions) -> PortResult<ImportRequest> {
             }
             UNSUBSCRIBED_COLUMN => {
                 if let Some(other) = spec.unsubscribed_column.replace(column.clone()) {
-                    return Err(refuse(format!("columns {other:?} and {column:?} both mark opt-outs: leave one of them out")));
+                    return Err(refuse(format!(
+                        "columns {other:?} and {column:?} both mark opt-outs: leave one of them out"
+                    )));
                 }
             }
             target => {
@@ -145,6 +150,18 @@ fn columns(plan: &Plan) -> Vec<ImportColumn> {
     plan.columns.iter().map(view).collect()
 }
 
+const ENCODINGS: [Encoding; 4] = [Encoding::Utf8, Encoding::Utf16Le, Encoding::Utf16Be, Encoding::Latin1];
+
+/// The name that options and reports share.
+fn encoding_name(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Utf8 => "utf-8",
+        Encoding::Utf16Le => "utf-16le",
+        Encoding::Utf16Be => "utf-16be",
+        Encoding::Latin1 => "latin-1",
+    }
+}
+
 fn delimiter_name(delimiter: char) -> String {
     if delimiter == '\t' { "tab".to_owned() } else { delimiter.to_string() }
 }
@@ -175,7 +192,7 @@ fn report(ticket: Ticket) -> ImportReport {
         },
         bytes_total: ticket.spool_bytes,
         delimiter: ticket.plan.as_ref().map(|plan| delimiter_name(plan.delimiter)),
-        encoding: ticket.plan.as_ref().map(|plan| plan.format.encoding.name().to_owned()),
+        encoding: ticket.plan.as_ref().map(|plan| encoding_name(plan.format.encoding).to_owned()),
         columns: ticket.plan.as_ref().map(columns).unwrap_or_default(),
         error: ticket.error,
         started_at: ticket.started_at.into(),
@@ -206,7 +223,7 @@ fn dry_report(request: &ImportRequest, found: DryRun, bytes: u64) -> ImportRepor
         bytes_done: bytes,
         bytes_total: bytes,
         delimiter: Some(delimiter_name(found.plan.delimiter)),
-        encoding: Some(found.plan.format.encoding.name().to_owned()),
+        encoding: Some(encoding_name(found.plan.format.encoding).to_owned()),
         columns: columns(&found.plan),
         error: None,
         started_at: Default::default(),

@@ -15,8 +15,8 @@ use serde_json::Value as Json;
 
 use crate::api::adapter::Adapter;
 use crate::api::port::{
-    AttributeView, ContactInput, ContactView, ContactsPort, ImportOptions, ImportReport, ListChange, ListChanged, ListView,
-    NewAttribute, NewList, NewSegment, NewSuppression, Page, PageRequest, PortResult, SegmentPreview,
+    AttributeView, ContactInput, ContactView, ContactsPort, ImportOptions, ImportReport, ListChange, ListChanged,
+    ListView, NewAttribute, NewList, NewSegment, NewSuppression, Page, PageRequest, PortResult, SegmentPreview,
     SegmentPreviewRequest, SegmentView, SuppressionFilter, SuppressionView, SuppressionsAdded,
 };
 

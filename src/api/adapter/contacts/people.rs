@@ -38,10 +38,13 @@ pub(super) fn channel(name: &str) -> Result<Channel, String> {
 
 /// `email:news` → channel and topic.
 pub(super) fn channel_and_topic(text: &str) -> Result<(Channel, String), String> {
-    let (name, topic) = text.split_once(':').ok_or_else(|| format!("{text:?} is not channel:topic, as in email:news"))?;
+    let (name, topic) =
+        text.split_once(':').ok_or_else(|| format!("{text:?} is not channel:topic, as in email:news"))?;
     let topic = topic.trim();
     if topic.is_empty() || topic.len() > NAME_BYTES_MAX || topic.chars().any(char::is_control) {
-        return Err(format!("the topic of {text:?} is empty, longer than {NAME_BYTES_MAX} bytes, or has a control character"));
+        return Err(format!(
+            "the topic of {text:?} is empty, longer than {NAME_BYTES_MAX} bytes, or has a control character"
+        ));
     }
     Ok((channel(name.trim())?, topic.to_owned()))
 }
@@ -233,7 +236,10 @@ const INDICES: [IndexKind; 3] = [IndexKind::Values, IndexKind::BitSliced, IndexK
 /// A type by name, or what to write instead.
 pub(super) fn attribute_type(name: &str) -> Result<AttributeType, String> {
     let names = || TYPES.map(AttributeType::name).join(", ");
-    TYPES.into_iter().find(|t| t.name() == name).ok_or_else(|| format!("{name:?} is not a type; the types are {}", names()))
+    TYPES
+        .into_iter()
+        .find(|t| t.name() == name)
+        .ok_or_else(|| format!("{name:?} is not a type; the types are {}", names()))
 }
 
 pub(super) fn add_attribute(engine: &Engine, attribute: &NewAttribute) -> PortResult<AttributeView> {

@@ -36,7 +36,8 @@ fn wish(index: usize, entry: &NewSuppression) -> PortResult<SuppressionWish> {
         None => SuppressReason::Manual,
         Some(name) => reason(name).map_err(at)?,
     };
-    let subject = match (text(entry.contact.as_ref()), text(entry.address.as_ref()), text(entry.address_hash.as_ref())) {
+    let subject = match (text(entry.contact.as_ref()), text(entry.address.as_ref()), text(entry.address_hash.as_ref()))
+    {
         (Some(key), None, None) => Subject::Contact(key.to_owned()),
         (None, Some(_), None) if channel.is_none() => return Err(fault(SuppressionFault::NoChannel)),
         (None, Some(address), None) => Subject::Address(address.to_owned()),
@@ -53,7 +54,11 @@ pub(super) fn add(engine: &Engine, entries: Vec<NewSuppression>) -> PortResult<S
     Ok(SuppressionsAdded { added, present })
 }
 
-pub(super) fn page(engine: &Engine, filter: &SuppressionFilter, page: &PageRequest) -> PortResult<Page<SuppressionView>> {
+pub(super) fn page(
+    engine: &Engine,
+    filter: &SuppressionFilter,
+    page: &PageRequest,
+) -> PortResult<Page<SuppressionView>> {
     let after = match &page.after {
         None => None,
         Some(text) => Some(position_of(text).ok_or_else(bad_cursor)?),
@@ -61,7 +66,8 @@ pub(super) fn page(engine: &Engine, filter: &SuppressionFilter, page: &PageReque
     let only_channel = filter.channel.as_deref().map(channel).transpose().map_err(refuse)?;
     let only_reason = filter.reason.as_deref().map(reason).transpose()?;
     let wanted = |channel: Option<Channel>, reason: SuppressReason| {
-        only_channel.is_none_or(|only| channel.is_none_or(|c| c == only)) && only_reason.is_none_or(|only| only == reason)
+        only_channel.is_none_or(|only| channel.is_none_or(|c| c == only))
+            && only_reason.is_none_or(|only| only == reason)
     };
     let mut entries = engine.suppressions(after, page.limit.saturating_add(1), wanted)?;
     let more = entries.len() > page.limit;

@@ -1,0 +1,7 @@
+//! The engine behind its port, in one process: real journal, real store, no network.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails here should say so where it stands")]
+
+mod base;
+mod harness;
+mod imports;
