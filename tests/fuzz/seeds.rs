@@ -78,7 +78,8 @@ fn files() -> (Vec<u8>, Vec<u8>) {
         let entries = std::fs::read_dir(directory.path().join(FOLDER)).expect("the folder of the journal");
         let mut files: Vec<_> = entries.map(|e| e.expect("an entry").path()).collect();
         files.sort();
-        let found = files.iter().rev().find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(prefix)));
+        let found =
+            files.iter().rev().find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(prefix)));
         std::fs::read(found.unwrap_or_else(|| panic!("a {prefix} file"))).expect("it can be read")
     };
     let mut segment = read("segment-");
