@@ -47,10 +47,7 @@ fn commit(c: &mut Criterion) {
     let opened = open(dir.path());
     let journal = &opened.journal;
     let mut group = c.benchmark_group("journal");
-    group
-        .sample_size(20)
-        .measurement_time(Duration::from_secs(3))
-        .warm_up_time(Duration::from_secs(1));
+    group.sample_size(20).measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
 
     group.throughput(Throughput::Elements(64 * ROWS));
     group.bench_function("submit_to_written/64_frames", |b| {
@@ -75,11 +72,7 @@ fn commit(c: &mut Criterion) {
         let mut offset = 0;
         group.bench_with_input(BenchmarkId::new("bare_write_fdatasync", frames), &bytes, |b, bytes| {
             b.iter(|| {
-                offset = if offset + bytes.len() as u64 > 64 * 1024 * 1024 {
-                    0
-                } else {
-                    offset
-                };
+                offset = if offset + bytes.len() as u64 > 64 * 1024 * 1024 { 0 } else { offset };
                 file.write_all_at(black_box(bytes), offset).expect("written");
                 offset += bytes.len() as u64;
                 file.sync_data().expect("synced");
@@ -100,11 +93,7 @@ fn mark(c: &mut Criterion) {
         b.iter(|| {
             position = (position + 1) % opened.marks.positions();
             black_box(opened.marks.try_mark(position));
-            black_box(
-                opened
-                    .marks
-                    .set_outcome(position, estafette::journal::MarkState::Accepted),
-            );
+            black_box(opened.marks.set_outcome(position, estafette::journal::MarkState::Accepted));
             opened.marks.free(position);
         });
     });

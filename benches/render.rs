@@ -31,9 +31,7 @@ fn schema() -> Schema {
     let more = [("points", AttributeType::Number), ("interests", AttributeType::List)];
     own.into_iter()
         .chain(more)
-        .fold(Schema::built_in(), |schema, (name, kind)| {
-            schema.with(name, kind, None).unwrap_or(schema)
-        })
+        .fold(Schema::built_in(), |schema, (name, kind)| schema.with(name, kind, None).unwrap_or(schema))
 }
 
 fn record(schema: &Schema) -> Vec<u8> {
@@ -78,9 +76,7 @@ fn render(c: &mut Criterion) {
         b.iter(|| {
             row += 1;
             let mut out = Rendered::new(&mut body, &mut return_path);
-            renderer
-                .render(black_box(&record), &who(row), &mut out)
-                .expect("renders");
+            renderer.render(black_box(&record), &who(row), &mut out).expect("renders");
             black_box(out.body.len())
         });
     });
@@ -99,10 +95,8 @@ fn render(c: &mut Criterion) {
     });
     group.bench_function("plain_minijinja_and_lettre", |b| {
         let mut env = minijinja::Environment::new();
-        env.add_template_owned("m.html", example.message.html.clone().unwrap_or_default())
-            .expect("parses");
-        env.add_template_owned("m.txt", example.message.text.clone().unwrap_or_default())
-            .expect("parses");
+        env.add_template_owned("m.html", example.message.html.clone().unwrap_or_default()).expect("parses");
+        env.add_template_owned("m.txt", example.message.text.clone().unwrap_or_default()).expect("parses");
         b.iter(|| {
             let contact = TEXTS.iter().map(|(name, text)| (*name, minijinja::Value::from(*text)));
             let more = [
@@ -113,11 +107,7 @@ fn render(c: &mut Criterion) {
             let contact = minijinja::Value::from_pairs(contact.chain(more));
             let root =
                 minijinja::Value::from_pairs([("contact", contact), ("unsubscribe_url", minijinja::Value::from("u"))]);
-            let render = |name| {
-                env.get_template(name)
-                    .and_then(|t| t.render(root.clone()))
-                    .expect("renders")
-            };
+            let render = |name| env.get_template(name).and_then(|t| t.render(root.clone())).expect("renders");
             let message = lettre::Message::builder()
                 .from("Market House <news@example.test>".parse().expect("an address"))
                 .to("ada.lovelace@example.test".parse().expect("an address"))

@@ -5,11 +5,7 @@
 //! hand is what someone would write who knows the data: no set that is not needed, the best order, only digits that differ. Both
 //! must find the same rows.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a bench may stop at a fault, and prints its table"
-)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench may stop at a fault, and prints its table")]
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -26,16 +22,8 @@ use roaring::{MultiOps, RoaringBitmap};
 
 const NOW: Timestamp = Timestamp(1_774_780_200_000);
 const DAY: u64 = 86_400_000;
-const COUNTRIES: [(&str, u64); 8] = [
-    ("FR", 30),
-    ("DE", 20),
-    ("IT", 15),
-    ("ES", 12),
-    ("BE", 10),
-    ("NL", 8),
-    ("CH", 4),
-    ("LU", 1),
-];
+const COUNTRIES: [(&str, u64); 8] =
+    [("FR", 30), ("DE", 20), ("IT", 15), ("ES", 12), ("BE", 10), ("NL", 8), ("CH", 4), ("LU", 1)];
 
 struct Base {
     world: MemoryWorld,
@@ -47,9 +35,7 @@ struct Base {
 
 /// splitmix64: spreads rows over values, alike on every machine.
 fn spread(row: u32, salt: u64) -> u64 {
-    let mut z = u64::from(row)
-        .wrapping_add(salt << 32)
-        .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut z = u64::from(row).wrapping_add(salt << 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
@@ -82,16 +68,8 @@ impl Base {
         let login_of = |row| time_digits(Timestamp(NOW.0 - (spread(row, 6) % (730 * DAY)) as i64));
         world.set_digits(login, seen.map(|row| (row, login_of(row))));
         world.lists.insert("staff".to_owned(), Arc::new(those(rows, 7, 10)));
-        world
-            .subscribed
-            .insert((Channel::Email, "news".to_owned()), Arc::new(those(rows, 8, 700)));
-        Base {
-            world,
-            country,
-            age,
-            login,
-            tags,
-        }
+        world.subscribed.insert((Channel::Email, "news".to_owned()), Arc::new(those(rows, 8, 700)));
+        Base { world, country, age, login, tags }
     }
 
     fn country(&self, name: &str) -> Arc<RoaringBitmap> {
@@ -151,11 +129,7 @@ impl Base {
         let lowest = bound.trailing_zeros() as u8;
         let mut from = (*digit(lowest)).clone();
         for at in lowest + 1..37 {
-            if bound >> at & 1 == 1 {
-                from &= &*digit(at)
-            } else {
-                from |= &*digit(at)
-            }
+            if bound >> at & 1 == 1 { from &= &*digit(at) } else { from |= &*digit(at) }
         }
         match (among, before) {
             (Some(rows), true) => {
@@ -182,42 +156,24 @@ fn month_ago() -> u64 {
 /// Name, expression, plan.
 fn cases() -> Vec<(&'static str, &'static str, ByHand)> {
     vec![
-        ("and", "country = 'FR' and subscribed to 'email:news'", |b| {
-            &*b.country("FR") & b.news()
+        ("and", "country = 'FR' and subscribed to 'email:news'", |b| &*b.country("FR") & b.news()),
+        ("or", "country = 'FR' or tags has 'vip'", |b| &*b.country("FR") | &*b.vip()),
+        ("not", "not in list 'staff'", |b| &*b.world.universe().unwrap() - b.staff()),
+        ("and_not", "country = 'FR' and not in list 'staff' and not tags has 'vip'", |b| {
+            let mut rows = &*b.country("FR") - &*b.vip();
+            rows -= b.staff();
+            rows
         }),
-        ("or", "country = 'FR' or tags has 'vip'", |b| {
-            &*b.country("FR") | &*b.vip()
-        }),
-        ("not", "not in list 'staff'", |b| {
-            &*b.world.universe().unwrap() - b.staff()
-        }),
-        (
-            "and_not",
-            "country = 'FR' and not in list 'staff' and not tags has 'vip'",
-            |b| {
-                let mut rows = &*b.country("FR") - &*b.vip();
-                rows -= b.staff();
-                rows
-            },
-        ),
         ("in", "country in ('FR', 'DE', 'IT', 'ES')", |b| {
             let sets = ["FR", "DE", "IT", "ES"].map(|name| b.country(name));
             sets.iter().map(|rows| &**rows).union()
         }),
         ("range", "age >= 18", |b| b.adults(None)),
         ("between", "age between 18 and 30", Base::aged_18_to_30),
-        ("not_range", "not age >= 18", |b| {
-            &*b.world.universe().unwrap() - b.adults(None)
-        }),
-        ("dense_range", "last_login >= now - 720h", |b| {
-            b.logins(month_ago(), false, None)
-        }),
-        ("dense_before", "last_login < now - 720h", |b| {
-            b.logins(month_ago(), true, None)
-        }),
-        ("and_range", "subscribed to 'email:news' and age >= 18", |b| {
-            b.adults(Some(b.news()))
-        }),
+        ("not_range", "not age >= 18", |b| &*b.world.universe().unwrap() - b.adults(None)),
+        ("dense_range", "last_login >= now - 720h", |b| b.logins(month_ago(), false, None)),
+        ("dense_before", "last_login < now - 720h", |b| b.logins(month_ago(), true, None)),
+        ("and_range", "subscribed to 'email:news' and age >= 18", |b| b.adults(Some(b.news()))),
         ("two_ranges", "age >= 18 and last_login >= now - 720h", |b| {
             b.adults(Some(&b.logins(month_ago(), false, None)))
         }),
@@ -262,11 +218,7 @@ fn main() {
     let smoke = asked("--test") || !asked("--bench");
     let base = Base::new(if smoke { 100_000 } else { 10_000_000 });
     for (name, text, plan) in cases() {
-        assert_eq!(
-            *by_expression(&base, text),
-            plan(&base),
-            "{name}: both find the same rows"
-        );
+        assert_eq!(*by_expression(&base, text), plan(&base), "{name}: both find the same rows");
     }
     if !asked("--table") {
         let mut criterion = Criterion::default()
@@ -279,9 +231,7 @@ fn main() {
             group.bench_function(BenchmarkId::from_parameter("expression"), |b| {
                 b.iter(|| black_box(by_expression(&base, text)))
             });
-            group.bench_function(BenchmarkId::from_parameter("by_hand"), |b| {
-                b.iter(|| black_box(plan(&base)))
-            });
+            group.bench_function(BenchmarkId::from_parameter("by_hand"), |b| b.iter(|| black_box(plan(&base))));
             group.finish();
         }
         criterion.final_summary();
@@ -289,17 +239,11 @@ fn main() {
     if smoke {
         return;
     }
-    println!(
-        "{:<14} {:>11} {:>11} {:>6}  rows",
-        "10 M contacts", "expression", "by hand", "ratio"
-    );
+    println!("{:<14} {:>11} {:>11} {:>6}  rows", "10 M contacts", "expression", "by hand", "ratio");
     for (name, text, plan) in cases() {
         let rows = by_expression(&base, text).len();
-        let (expression, hand) = by_turns(
-            61,
-            || drop(black_box(by_expression(&base, text))),
-            || drop(black_box(plan(&base))),
-        );
+        let (expression, hand) =
+            by_turns(61, || drop(black_box(by_expression(&base, text))), || drop(black_box(plan(&base))));
         let ratio = expression.as_secs_f64() / hand.as_secs_f64();
         println!("{name:<14} {expression:>11.1?} {hand:>11.1?} {ratio:>6.2}  {rows}");
     }

@@ -51,10 +51,7 @@ pub struct Monotonic(pub u64);
 
 impl Monotonic {
     pub fn plus(self, duration: Duration) -> Monotonic {
-        Monotonic(
-            self.0
-                .saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)),
-        )
+        Monotonic(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     pub fn since(self, earlier: Monotonic) -> Duration {
@@ -75,9 +72,7 @@ pub struct SystemClock {
 
 impl SystemClock {
     pub fn new() -> SystemClock {
-        SystemClock {
-            started: Instant::now(),
-        }
+        SystemClock { started: Instant::now() }
     }
 
     /// The instant of the operating system's clock that `at` stands for; what timers are armed with.
@@ -93,10 +88,7 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "this is the one place that asks the wall clock"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "this is the one place that asks the wall clock")]
     fn now(&self) -> Timestamp {
         let millis = match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
@@ -119,18 +111,13 @@ pub struct ManualClock {
 
 impl ManualClock {
     pub fn at(now: Timestamp) -> ManualClock {
-        ManualClock {
-            wall_millis: AtomicI64::new(now.0),
-            monotonic_nanos: AtomicU64::new(0),
-        }
+        ManualClock { wall_millis: AtomicI64::new(now.0), monotonic_nanos: AtomicU64::new(0) }
     }
 
     /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
-        self.wall_millis
-            .fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
-        self.monotonic_nanos
-            .fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        self.wall_millis.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.monotonic_nanos.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
     /// Steps the wall clock alone, as an operator or NTP would.

@@ -32,6 +32,8 @@ pub const OUTCOME_FLUSH: Duration = Duration::from_millis(5);
 pub const OUTCOME_FLUSH_IDLE: Duration = Duration::from_millis(50);
 /// Longest sleep of a waiting lane: a neighbour may have put a row back without a notice.
 pub const LANE_LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How soon a lane looks again when all permits of a class are promised to open envelopes.
+pub const ENVELOPE_LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Lanes that wait to be opened on one thread.
 pub const LANE_COMMANDS_MAX: usize = CONNECTIONS_MAX;
 /// How often actors look at what no message told them: expired claims, due deferrals, finished runs.

@@ -101,27 +101,13 @@ mod tests {
             let name = metric.name;
             assert!(seen.insert(name), "{name} stands twice in the catalogue");
             assert!(name.starts_with("estafette_"), "{name} lacks the prefix");
-            assert!(
-                name.chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'),
-                "{name}"
-            );
-            assert_eq!(
-                name.ends_with("_total"),
-                metric.kind == Kind::Counter,
-                "{name}: _total is for counters"
-            );
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'), "{name}");
+            assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}: _total is for counters");
             assert!(metric.help.ends_with('.'), "{name}: help is a sentence");
-            assert_eq!(
-                metric.buckets.is_empty(),
-                metric.kind != Kind::Histogram,
-                "{name}: buckets are for histograms"
-            );
+            assert_eq!(metric.buckets.is_empty(), metric.kind != Kind::Histogram, "{name}: buckets are for histograms");
             assert!(metric.buckets.is_sorted(), "{name}: buckets ascend");
             assert!(
-                !["_ms", "_milliseconds", "_kb", "_minutes"]
-                    .iter()
-                    .any(|u| name.contains(u)),
+                !["_ms", "_milliseconds", "_kb", "_minutes"].iter().any(|u| name.contains(u)),
                 "{name}: base units"
             );
             assert_eq!(
@@ -146,18 +132,9 @@ mod tests {
             ::metrics::counter!(MESSAGES_TOTAL.name, "connector" => "relay", "outcome" => "accepted").increment(3);
         });
         let text = handle.render();
-        assert!(
-            text.contains("# TYPE estafette_journal_fsync_seconds histogram"),
-            "{text}"
-        );
-        assert!(
-            text.contains("estafette_journal_fsync_seconds_bucket{le=\"0.005\"} 1"),
-            "{text}"
-        );
-        assert!(
-            text.contains("estafette_messages_total{connector=\"relay\",outcome=\"accepted\"} 3"),
-            "{text}"
-        );
+        assert!(text.contains("# TYPE estafette_journal_fsync_seconds histogram"), "{text}");
+        assert!(text.contains("estafette_journal_fsync_seconds_bucket{le=\"0.005\"} 1"), "{text}");
+        assert!(text.contains("estafette_messages_total{connector=\"relay\",outcome=\"accepted\"} 3"), "{text}");
         assert!(text.contains("# HELP estafette_messages_total "), "{text}");
     }
 }

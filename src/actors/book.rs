@@ -16,12 +16,12 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use roaring::RoaringBitmap;
 
 use crate::clock::{Clock, Timestamp};
-use crate::limits::{RECENT_ACCEPTED, RECENT_REPORTS_MAX};
-use crate::journal::{Journal, JournalError, Status, Want};
 use crate::ids::RunId;
+use crate::journal::{Journal, JournalError, Status, Want};
 use crate::ledger::batch::BootId;
 use crate::ledger::facts::Settled;
 use crate::ledger::{Fact, State, Violation, snapshot};
+use crate::limits::{RECENT_ACCEPTED, RECENT_REPORTS_MAX};
 
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
@@ -53,7 +53,15 @@ pub struct Book {
 impl Book {
     pub fn new(state: State, journal: Journal, boot: BootId, clock: Arc<dyn Clock>) -> Book {
         let last_seq = AtomicU64::new(journal.written_seq());
-        Book { state: RwLock::new(state), journal, boot, clock, narrowed: AtomicU64::new(0), last_seq, recent: Mutex::default() }
+        Book {
+            state: RwLock::new(state),
+            journal,
+            boot,
+            clock,
+            narrowed: AtomicU64::new(0),
+            last_seq,
+            recent: Mutex::default(),
+        }
     }
 
     pub fn read(&self) -> RwLockReadGuard<'_, State> {

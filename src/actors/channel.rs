@@ -29,6 +29,9 @@ pub struct ChannelActor {
     last_demand: Monotonic,
     last_recovery: Monotonic,
     last_lane_change: Monotonic,
+    /// Measured over the last second or so.
+    answers_per_second: f64,
+    answers_seen: u64,
     /// Runs that have not yet heard that they must take back what is claimed ahead.
     to_take_back: Vec<RunId>,
 }
@@ -45,6 +48,8 @@ impl ChannelActor {
             last_demand: start,
             last_recovery: start,
             last_lane_change: start,
+            answers_per_second: 0.0,
+            answers_seen: 0,
             to_take_back: Vec::new(),
         }
     }
@@ -114,6 +119,10 @@ impl ChannelActor {
         if now.since(self.last_recovery).as_secs() < 1 {
             return;
         }
+        let seconds = now.since(self.last_recovery).as_secs_f64();
+        let answers = self.line.figures.round_trips.total();
+        self.answers_per_second = answers.saturating_sub(self.answers_seen) as f64 / seconds;
+        self.answers_seen = answers;
         self.last_recovery = now;
         let changed = self.line.limits.with(|limits| limits.recover(now));
         let mut fair = self.line.fair.lock();
@@ -160,7 +169,7 @@ impl ChannelActor {
             LaneEvent::Throttled { reply } => {
                 Line::count(&figures.throttled);
                 self.problem(&reply);
-                let rate = self.line.limits.with(|limits| limits.slow_down(Scope::Connector, None, now));
+                let rate = self.line.limits.with(|limits| limits.slow_down(Scope::Connector, Some(self.answers_per_second), now));
                 if rate.is_some() {
                     self.line.fair.lock().set_rate(Scope::Connector, rate);
                     self.take_back_all();

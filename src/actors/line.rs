@@ -3,8 +3,8 @@
 //!
 //! Locks are held for a few comparisons, never across an await, and never two at a time.
 
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use actix::Recipient;
@@ -81,6 +81,10 @@ pub struct RoundTrips {
 }
 
 impl RoundTrips {
+    pub fn total(&self) -> u64 {
+        self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     pub fn record(&self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         let bucket = ROUND_TRIP_BUCKETS.iter().position(|end| seconds <= *end).unwrap_or(ROUND_TRIP_BUCKETS.len());

@@ -50,13 +50,7 @@ fn not_here<T>(what: &str, code: Code) -> PortResult<T> {
 }
 
 fn ledger() -> Ledger {
-    Ledger {
-        audience: 3,
-        accepted: 2,
-        skipped: 1,
-        balanced: true,
-        ..Ledger::default()
-    }
+    Ledger { audience: 3, accepted: 2, skipped: 1, balanced: true, ..Ledger::default() }
 }
 
 fn report_of_import(id: u32, options: &ImportOptions, bytes: u64) -> ImportReport {
@@ -96,13 +90,7 @@ fn contact_view(key: &str) -> ContactView {
 
 fn segment_view(name: &str, expression: &str) -> SegmentView {
     let at = Time::default();
-    SegmentView {
-        id: 1,
-        name: name.into(),
-        expression: expression.into(),
-        created_at: at,
-        updated_at: at,
-    }
+    SegmentView { id: 1, name: name.into(), expression: expression.into(), created_at: at, updated_at: at }
 }
 
 fn campaign_view(name: &str, spec: Json) -> CampaignView {
@@ -126,10 +114,7 @@ fn campaign_view(name: &str, spec: Json) -> CampaignView {
 
 impl ContactsPort for Fake {
     fn spool_path(&self) -> PortResult<PathBuf> {
-        Ok(self
-            .directory
-            .path()
-            .join(format!("spool-{}", self.imported.lock().len())))
+        Ok(self.directory.path().join(format!("spool-{}", self.imported.lock().len())))
     }
 
     fn start_import(&self, options: ImportOptions, spooled: PathBuf) -> PortResult<ImportReport> {
@@ -150,12 +135,8 @@ impl ContactsPort for Fake {
     }
 
     fn imports(&self, page: &PageRequest) -> PortResult<Page<ImportReport>> {
-        let reports = self
-            .imported
-            .lock()
-            .iter()
-            .map(|(o, b)| report_of_import(1, o, b.len() as u64))
-            .collect::<Vec<_>>();
+        let reports =
+            self.imported.lock().iter().map(|(o, b)| report_of_import(1, o, b.len() as u64)).collect::<Vec<_>>();
         Ok(Page::cut(reports, page, |r| format!("{:010}", r.id)))
     }
 
@@ -165,29 +146,15 @@ impl ContactsPort for Fake {
 
     fn attributes(&self) -> PortResult<Vec<AttributeView>> {
         let text = |s: &str| s.to_owned();
-        Ok(vec![AttributeView {
-            name: text("email"),
-            kind: text("text"),
-            index: text("none"),
-            built_in: true,
-        }])
+        Ok(vec![AttributeView { name: text("email"), kind: text("text"), index: text("none"), built_in: true }])
     }
 
     fn add_attribute(&self, attribute: NewAttribute) -> PortResult<AttributeView> {
-        Ok(AttributeView {
-            name: attribute.name,
-            kind: attribute.kind,
-            index: "values".into(),
-            built_in: false,
-        })
+        Ok(AttributeView { name: attribute.name, kind: attribute.kind, index: "values".into(), built_in: false })
     }
 
     fn contact(&self, key: &str) -> PortResult<ContactView> {
-        if key == "nobody" {
-            not_here("the contact", Code::ContactNotFound)
-        } else {
-            Ok(contact_view(key))
-        }
+        if key == "nobody" { not_here("the contact", Code::ContactNotFound) } else { Ok(contact_view(key)) }
     }
 
     fn put_contact(&self, key: &str, contact: ContactInput) -> PortResult<(ContactView, bool)> {
@@ -215,11 +182,7 @@ impl ContactsPort for Fake {
     }
 
     fn list(&self, name: &str) -> PortResult<ListView> {
-        self.lists
-            .lock()
-            .get(name)
-            .cloned()
-            .map_or_else(|| not_here("the list", Code::ListNotFound), Ok)
+        self.lists.lock().get(name).cloned().map_or_else(|| not_here("the list", Code::ListNotFound), Ok)
     }
 
     fn create_list(&self, list: NewList) -> PortResult<ListView> {
@@ -229,22 +192,13 @@ impl ContactsPort for Fake {
         }
         let id = lists.len() as u32 + 1;
         let contacts = list.contacts.len() as u64;
-        let view = ListView {
-            id,
-            name: list.name,
-            contacts,
-            source: "api".into(),
-            created_at: Time::default(),
-        };
+        let view = ListView { id, name: list.name, contacts, source: "api".into(), created_at: Time::default() };
         lists.insert(view.name.clone(), view.clone());
         Ok(view)
     }
 
     fn delete_list(&self, name: &str) -> PortResult<()> {
-        self.lists
-            .lock()
-            .remove(name)
-            .map_or_else(|| not_here("the list", Code::ListNotFound), |_| Ok(()))
+        self.lists.lock().remove(name).map_or_else(|| not_here("the list", Code::ListNotFound), |_| Ok(()))
     }
 
     fn change_list(&self, _name: &str, change: ListChange) -> PortResult<ListChanged> {
@@ -260,9 +214,7 @@ impl ContactsPort for Fake {
     }
 
     fn segments(&self, page: &PageRequest) -> PortResult<Page<SegmentView>> {
-        Ok(Page::cut([segment_view("adults", "age >= 18")], page, |s| {
-            s.name.clone()
-        }))
+        Ok(Page::cut([segment_view("adults", "age >= 18")], page, |s| s.name.clone()))
     }
 
     fn segment(&self, name: &str) -> PortResult<SegmentView> {
@@ -283,13 +235,7 @@ impl ContactsPort for Fake {
 
     fn preview_segment(&self, request: SegmentPreviewRequest) -> PortResult<SegmentPreview> {
         let canonical = request.expression;
-        Ok(SegmentPreview {
-            count: 3,
-            took_ms: 0.1,
-            canonical,
-            scans: Vec::new(),
-            sample: Vec::new(),
-        })
+        Ok(SegmentPreview { count: 3, took_ms: 0.1, canonical, scans: Vec::new(), sample: Vec::new() })
     }
 
     fn suppressions(&self, _filter: &SuppressionFilter, page: &PageRequest) -> PortResult<Page<SuppressionView>> {
@@ -305,10 +251,7 @@ impl ContactsPort for Fake {
     }
 
     fn add_suppressions(&self, entries: Vec<NewSuppression>) -> PortResult<SuppressionsAdded> {
-        Ok(SuppressionsAdded {
-            added: entries.len() as u64,
-            present: 0,
-        })
+        Ok(SuppressionsAdded { added: entries.len() as u64, present: 0 })
     }
 
     fn remove_suppression(&self, id: u64) -> PortResult<()> {
@@ -324,16 +267,11 @@ impl CampaignsPort for Fake {
     }
 
     fn check_campaign(&self, _spec: SpecText) -> PortResult<SpecCheck> {
-        Ok(SpecCheck {
-            ready: true,
-            ..SpecCheck::default()
-        })
+        Ok(SpecCheck { ready: true, ..SpecCheck::default() })
     }
 
     fn campaigns(&self, _filter: &CampaignFilter, page: &PageRequest) -> PortResult<Page<CampaignSummary>> {
-        Ok(Page::cut([campaign_view("spring", Json::Null).summary], page, |c| {
-            c.name.clone()
-        }))
+        Ok(Page::cut([campaign_view("spring", Json::Null).summary], page, |c| c.name.clone()))
     }
 
     fn campaign(&self, campaign: &Ref) -> PortResult<CampaignView> {
@@ -354,37 +292,20 @@ impl CampaignsPort for Fake {
             return Err(PortError::new(Code::IllegalMove, "a draft cannot be resumed: start it").with(details));
         }
         self.called(format!("{} {campaign}", action.name()));
-        Ok(ActionDone {
-            campaign: 1,
-            run: Some(1),
-            state: "running".into(),
-            ledger: Some(ledger()),
-            in_flight: 0,
-        })
+        Ok(ActionDone { campaign: 1, run: Some(1), state: "running".into(), ledger: Some(ledger()), in_flight: 0 })
     }
 
     fn preview(&self, _campaign: &Ref, request: PreviewRequest) -> PortResult<Preview> {
-        Ok(Preview {
-            contact: request.contact.unwrap_or_else(|| "first".into()),
-            ..Preview::default()
-        })
+        Ok(Preview { contact: request.contact.unwrap_or_else(|| "first".into()), ..Preview::default() })
     }
 
     fn test_send(&self, _campaign: &Ref, request: TestSendRequest) -> PortResult<Vec<TestSendResult>> {
-        let result = |to| TestSendResult {
-            to,
-            outcome: "accepted".into(),
-            reply: None,
-        };
+        let result = |to| TestSendResult { to, outcome: "accepted".into(), reply: None };
         Ok(request.to.into_iter().map(result).collect())
     }
 
     fn audience(&self, _campaign: &Ref) -> PortResult<AudienceView> {
-        Ok(AudienceView {
-            matched: 3,
-            final_count: 2,
-            ..AudienceView::default()
-        })
+        Ok(AudienceView { matched: 3, final_count: 2, ..AudienceView::default() })
     }
 
     fn runs(&self, _campaign: &Ref, page: &PageRequest) -> PortResult<Page<RunSummary>> {
@@ -414,10 +335,7 @@ impl CampaignsPort for Fake {
             started_at: Time::default(),
             finished_at: None,
             ledger: ledger(),
-            deliveries: vec![DeliveryReport {
-                ledger: ledger(),
-                ..DeliveryReport::default()
-            }],
+            deliveries: vec![DeliveryReport { ledger: ledger(), ..DeliveryReport::default() }],
             rate_per_second: 0.0,
             eta_seconds: None,
             stall: None,
@@ -429,22 +347,13 @@ impl CampaignsPort for Fake {
     }
 
     fn run_contacts(&self, _run: &RunRef, set: &str, page: &PageRequest) -> PortResult<Page<RunContact>> {
-        let contact = |n: u32| RunContact {
-            contact: format!("{n:06}"),
-            set: set.to_owned(),
-            ..RunContact::default()
-        };
+        let contact = |n: u32| RunContact { contact: format!("{n:06}"), set: set.to_owned(), ..RunContact::default() };
         Ok(Page::cut((0..2_500).map(contact), page, |c| c.contact.clone()))
     }
 
     fn settle(&self, _run: &RunRef, request: SettleRequest) -> PortResult<Settled> {
         let settled = request.contacts.len() as u64;
-        Ok(Settled {
-            settled,
-            not_unknown: Vec::new(),
-            state: "running".into(),
-            ledger: ledger(),
-        })
+        Ok(Settled { settled, not_unknown: Vec::new(), state: "running".into(), ledger: ledger() })
     }
 }
 
@@ -461,11 +370,7 @@ impl TrackingPort for Fake {
                     (7, Some(url)) if url.starts_with("https://shop.example.test/") => url.to_owned(),
                     _ => return None,
                 };
-                Some(Destination {
-                    link: asked.index,
-                    url,
-                    hidden: false,
-                })
+                Some(Destination { link: asked.index, url, hidden: false })
             }
             _ => None,
         };
@@ -484,13 +389,7 @@ impl TrackingPort for Fake {
         if !full {
             self.events.lock().push(event);
         }
-        Box::pin(async move {
-            if full {
-                Err(PortError::new(Code::Busy, "full"))
-            } else {
-                Ok(())
-            }
-        })
+        Box::pin(async move { if full { Err(PortError::new(Code::Busy, "full")) } else { Ok(()) } })
     }
 
     fn unsubscribe(&self, request: UnsubscribeRequest) -> BoxFuture<'static, PortResult<()>> {
@@ -498,13 +397,7 @@ impl TrackingPort for Fake {
         if !full {
             self.unsubscribed.lock().push(request);
         }
-        Box::pin(async move {
-            if full {
-                Err(PortError::new(Code::StorageFull, "full"))
-            } else {
-                Ok(())
-            }
-        })
+        Box::pin(async move { if full { Err(PortError::new(Code::StorageFull, "full")) } else { Ok(()) } })
     }
 
     fn web_view(&self, _tracked: &Tracked) -> PortResult<String> {
@@ -518,22 +411,12 @@ impl OperationsPort for Fake {
     }
 
     fn test_connector(&self, name: &str) -> PortResult<ConnectorTest> {
-        Ok(ConnectorTest {
-            name: name.to_owned(),
-            ok: true,
-            took_ms: 1.0,
-            steps: Vec::new(),
-            error: None,
-        })
+        Ok(ConnectorTest { name: name.to_owned(), ok: true, took_ms: 1.0, steps: Vec::new(), error: None })
     }
 
     fn health(&self) -> Health {
         Health {
-            state: if *self.ready.lock() {
-                HealthState::Ready
-            } else {
-                HealthState::Draining
-            },
+            state: if *self.ready.lock() { HealthState::Ready } else { HealthState::Draining },
             problems: Vec::new(),
             version: "test".into(),
             uptime_seconds: 1.0,
@@ -542,11 +425,6 @@ impl OperationsPort for Fake {
     }
 
     fn campaign_series(&self) -> Vec<crate::metrics::CampaignSeries> {
-        vec![crate::metrics::CampaignSeries {
-            id: 1,
-            name: "spring".into(),
-            audience: 3,
-            ..Default::default()
-        }]
+        vec![crate::metrics::CampaignSeries { id: 1, name: "spring".into(), audience: 3, ..Default::default() }]
     }
 }

@@ -45,11 +45,7 @@ pub async fn observe(
 ) -> Answer {
     let started = Instant::now();
     let method = request.method().clone();
-    let in_time = if is_upload(&request) {
-        None
-    } else {
-        Some(state.request_time_max)
-    };
+    let in_time = if is_upload(&request) { None } else { Some(state.request_time_max) };
     // no clone of the request may be alive while it is routed: actix-web changes it in place
     let served = async { next.call(request).await.map(ServiceResponse::map_into_boxed_body) };
     let answered = match in_time {
@@ -66,13 +62,7 @@ pub async fn observe(
     if status.is_server_error() {
         tracing::error!(route, %method, status = status.as_u16(), "a request failed");
     }
-    count(
-        "api",
-        &route.unwrap_or_else(|| "none".to_owned()),
-        &method,
-        status,
-        started,
-    );
+    count("api", &route.unwrap_or_else(|| "none".to_owned()), &method, status, started);
     answered
 }
 
@@ -116,10 +106,7 @@ pub async fn authorize(
     } else if key.is_some_and(|key| state.keys.allows_all(key)) {
         None
     } else if key.is_some_and(|key| state.keys.is_scrape(key)) {
-        Some(ApiError::new(
-            Code::Forbidden,
-            "this key may read /metrics and nothing else",
-        ))
+        Some(ApiError::new(Code::Forbidden, "this key may read /metrics and nothing else"))
     } else {
         Some(unauthorized(key))
     };
@@ -156,17 +143,12 @@ pub fn idempotency_key(headers: &header::HeaderMap) -> Result<Option<String>, Ap
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };
-    let text = value
-        .to_str()
-        .ok()
-        .filter(|t| (1..=limits::IDEMPOTENCY_KEY_BYTES_MAX).contains(&t.len()));
+    let text = value.to_str().ok().filter(|t| (1..=limits::IDEMPOTENCY_KEY_BYTES_MAX).contains(&t.len()));
     match text {
         Some(text) => Ok(Some(text.to_owned())),
         None => {
-            let message = format!(
-                "Idempotency-Key must be 1 to {} ASCII characters",
-                limits::IDEMPOTENCY_KEY_BYTES_MAX
-            );
+            let message =
+                format!("Idempotency-Key must be 1 to {} ASCII characters", limits::IDEMPOTENCY_KEY_BYTES_MAX);
             Err(ApiError::new(Code::InvalidParameter, message))
         }
     }
@@ -180,9 +162,7 @@ pub fn replay(begin: Begin<'_>) -> Result<InFlight<'_>, Box<HttpResponse>> {
             let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
             let mut response = HttpResponse::build(status);
             response.insert_header((header::CONTENT_TYPE, kept.content_type));
-            return Err(Box::new(
-                response.insert_header(("idempotent-replayed", "true")).body(kept.body),
-            ));
+            return Err(Box::new(response.insert_header(("idempotent-replayed", "true")).body(kept.body)));
         }
         Begin::Mismatch => ApiError::new(
             Code::IdempotencyMismatch,
@@ -220,9 +200,7 @@ pub async fn idempotent(
         Err(error) => return refuse(request, error),
     };
     let hash = blake3::hash(&body);
-    request.set_payload(Payload::Stream {
-        payload: Box::pin(stream::once(async move { Ok(body) })),
-    });
+    request.set_payload(Payload::Stream { payload: Box::pin(stream::once(async move { Ok(body) })) });
     let route = format!("POST {}", request.path());
     let flight = match state.idempotency.begin(&route, &key, hash, state.clock.now()) {
         Err(error) => return refuse(request, storage_failed(&error)),
@@ -237,11 +215,8 @@ pub async fn idempotent(
     let Ok(Ok(body)) = to_bytes_limited(body, limits::REQUEST_BYTES_MAX).await else {
         return Ok(ServiceResponse::new(request, head.set_body(BoxBody::new(()))));
     };
-    let content_type = head
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .cloned()
-        .unwrap_or(HeaderValue::from_static("application/json"));
+    let content_type =
+        head.headers().get(header::CONTENT_TYPE).cloned().unwrap_or(HeaderValue::from_static("application/json"));
     let kept = flight.finish(
         hash,
         head.status().as_u16(),

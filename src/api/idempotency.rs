@@ -69,10 +69,7 @@ impl Idempotency {
         let mut kept = Vec::new();
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
-            let slot = path
-                .file_name()
-                .and_then(|n| n.to_str())
-                .and_then(|n| blake3::Hash::from_hex(n).ok());
+            let slot = path.file_name().and_then(|n| n.to_str()).and_then(|n| blake3::Hash::from_hex(n).ok());
             match (slot, read(&path)?) {
                 (Some(slot), Some(answer)) => kept.push((answer.at, *slot.as_bytes())),
                 // a file that a crash cut short, or none of ours
@@ -80,13 +77,7 @@ impl Idempotency {
             }
         }
         kept.sort_unstable();
-        Ok(Idempotency {
-            folder,
-            state: Mutex::new(State {
-                in_flight: HashSet::new(),
-                kept: kept.into(),
-            }),
-        })
+        Ok(Idempotency { folder, state: Mutex::new(State { in_flight: HashSet::new(), kept: kept.into() }) })
     }
 
     /// `route` is method and path; `body` hashes the body.
@@ -137,9 +128,7 @@ impl InFlight<'_> {
         answer: &[u8],
         now: Timestamp,
     ) -> std::io::Result<()> {
-        let Some(text) = std::str::from_utf8(answer)
-            .ok()
-            .filter(|t| t.len() <= limits::IDEMPOTENCY_ANSWER_BYTES_MAX)
+        let Some(text) = std::str::from_utf8(answer).ok().filter(|t| t.len() <= limits::IDEMPOTENCY_ANSWER_BYTES_MAX)
         else {
             return Ok(());
         };
@@ -168,12 +157,7 @@ impl Drop for InFlight<'_> {
 }
 
 fn slot(route: &str, key: &str) -> Slot {
-    *blake3::Hasher::new()
-        .update(route.as_bytes())
-        .update(&[0])
-        .update(key.as_bytes())
-        .finalize()
-        .as_bytes()
+    *blake3::Hasher::new().update(route.as_bytes()).update(&[0]).update(key.as_bytes()).finalize().as_bytes()
 }
 
 fn read(path: &std::path::Path) -> std::io::Result<Option<KeptAnswer>> {
@@ -191,23 +175,12 @@ mod tests {
     const ROUTE: &str = "POST /v1/lists";
 
     fn begin<'a>(kept: &'a Idempotency, body: &str, at: i64) -> Begin<'a> {
-        kept.begin(ROUTE, "key", blake3::hash(body.as_bytes()), Timestamp(at))
-            .unwrap()
+        kept.begin(ROUTE, "key", blake3::hash(body.as_bytes()), Timestamp(at)).unwrap()
     }
 
     fn finish(flight: Begin<'_>, body: &str, status: u16, answer: &[u8], at: i64) {
-        let Begin::First(flight) = flight else {
-            panic!("not the first use: {flight:?}")
-        };
-        flight
-            .finish(
-                blake3::hash(body.as_bytes()),
-                status,
-                "application/json",
-                answer,
-                Timestamp(at),
-            )
-            .unwrap();
+        let Begin::First(flight) = flight else { panic!("not the first use: {flight:?}") };
+        flight.finish(blake3::hash(body.as_bytes()), status, "application/json", answer, Timestamp(at)).unwrap();
     }
 
     #[test]
@@ -220,13 +193,8 @@ mod tests {
             Begin::Again(answer) => assert_eq!((answer.status, answer.body.as_str()), (201, "{\"id\":1}")),
             other => panic!("{other:?}"),
         }
-        assert!(
-            matches!(begin(&again, "other", 2), Begin::Mismatch),
-            "another body under the same key"
-        );
-        let elsewhere = again
-            .begin("POST /v1/segments", "key", blake3::hash(b"other"), Timestamp(2))
-            .unwrap();
+        assert!(matches!(begin(&again, "other", 2), Begin::Mismatch), "another body under the same key");
+        let elsewhere = again.begin("POST /v1/segments", "key", blake3::hash(b"other"), Timestamp(2)).unwrap();
         assert!(matches!(elsewhere, Begin::First(_)), "a key belongs to its route");
     }
 
@@ -237,10 +205,7 @@ mod tests {
         let first = begin(&kept, "body", 1);
         assert!(matches!(begin(&kept, "body", 1), Begin::Busy));
         finish(first, "body", 503, b"{}", 1);
-        assert!(
-            matches!(begin(&kept, "body", 1), Begin::First(_)),
-            "a fault is not kept"
-        );
+        assert!(matches!(begin(&kept, "body", 1), Begin::First(_)), "a fault is not kept");
     }
 
     #[test]
@@ -250,10 +215,7 @@ mod tests {
         finish(begin(&kept, "body", 0), "body", 200, b"{}", 0);
         let day = i64::try_from(limits::IDEMPOTENCY_KEPT.as_millis()).unwrap();
         assert!(matches!(begin(&kept, "body", day - 1), Begin::Again(_)));
-        assert!(
-            matches!(begin(&kept, "body", day), Begin::First(_)),
-            "after a day the key is new"
-        );
+        assert!(matches!(begin(&kept, "body", day), Begin::First(_)), "after a day the key is new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "and its file is gone");
     }
 

@@ -64,16 +64,10 @@ async fn only_by_address(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or("");
+    let host = request.headers().get(header::HOST).and_then(|v| v.to_str().ok()).unwrap_or("");
     if !is_address(host) {
-        let error = ApiError::new(
-            Code::Forbidden,
-            "the inbox is shown under its address only, as http://127.0.0.1:PORT/",
-        );
+        let error =
+            ApiError::new(Code::Forbidden, "the inbox is shown under its address only, as http://127.0.0.1:PORT/");
         return Ok(request.into_response(error.error_response()));
     }
     next.call(request).await.map(ServiceResponse::map_into_boxed_body)
@@ -113,11 +107,7 @@ async fn index(state: State, query: web::Query<ListQuery>) -> HttpResponse {
         state.view.received()
     );
     for mail in mails.iter().take(PER_PAGE) {
-        let subject = if mail.subject.is_empty() {
-            "(no subject)"
-        } else {
-            &mail.subject
-        };
+        let subject = if mail.subject.is_empty() { "(no subject)" } else { &mail.subject };
         push(
             &mut body,
             format_args!(
@@ -135,23 +125,13 @@ async fn index(state: State, query: web::Query<ListQuery>) -> HttpResponse {
     if query.offset > 0 {
         push(
             &mut body,
-            format_args!(
-                "<a href=\"{}\">newer</a> ",
-                escape(&link(query.offset.saturating_sub(PER_PAGE)))
-            ),
+            format_args!("<a href=\"{}\">newer</a> ", escape(&link(query.offset.saturating_sub(PER_PAGE)))),
         );
     }
     if more {
-        push(
-            &mut body,
-            format_args!("<a href=\"{}\">older</a>", escape(&link(query.offset + PER_PAGE))),
-        );
+        push(&mut body, format_args!("<a href=\"{}\">older</a>", escape(&link(query.offset + PER_PAGE))));
     }
-    let live = if query.offset == 0 && query.search.is_empty() {
-        "<meta http-equiv=refresh content=3>"
-    } else {
-        ""
-    };
+    let live = if query.offset == 0 && query.search.is_empty() { "<meta http-equiv=refresh content=3>" } else { "" };
     page("Inbox", live, &body)
 }
 
@@ -166,20 +146,14 @@ async fn mail(state: State, id: web::Path<u64>) -> HttpResponse {
     let parsed = MessageParser::default().parse(&raw);
     let mut body = "<p><a href=\"/\">← inbox</a></p>".to_owned();
     let Some(parsed) = parsed else {
-        push(
-            &mut body,
-            format_args!("<p>This is not a mail. <a href=\"/mails/{id}/source\">source</a>"),
-        );
+        push(&mut body, format_args!("<p>This is not a mail. <a href=\"/mails/{id}/source\">source</a>"));
         return page("Mail", "", &body);
     };
     let subject = parsed.subject().unwrap_or("(no subject)");
     push(&mut body, format_args!("<h1>{}</h1><table>", escape(subject)));
     for name in ["From", "To", "Reply-To", "Date", "List-Unsubscribe", "Message-ID"] {
         if let Some(value) = parsed.header_raw(name) {
-            push(
-                &mut body,
-                format_args!("<tr><th>{name}<td>{}", escape(&decoded(&parsed, name, value))),
-            );
+            push(&mut body, format_args!("<tr><th>{name}<td>{}", escape(&decoded(&parsed, name, value))));
         }
     }
     push(
@@ -189,28 +163,10 @@ async fn mail(state: State, id: web::Path<u64>) -> HttpResponse {
         ),
     );
     let text = parsed.body_text(0).unwrap_or_default();
-    push(
-        &mut body,
-        format_args!(
-            "<details open><summary>Text</summary><pre>{}</pre></details>",
-            escape(&text)
-        ),
-    );
-    let headers: String = parsed
-        .headers_raw()
-        .map(|(name, value)| format!("{name}:{value}"))
-        .collect();
-    push(
-        &mut body,
-        format_args!(
-            "<details><summary>Headers</summary><pre>{}</pre></details>",
-            escape(&headers)
-        ),
-    );
-    push(
-        &mut body,
-        format_args!("<p><a href=\"/mails/{id}/source\">source</a> ({} bytes)", raw.len()),
-    );
+    push(&mut body, format_args!("<details open><summary>Text</summary><pre>{}</pre></details>", escape(&text)));
+    let headers: String = parsed.headers_raw().map(|(name, value)| format!("{name}:{value}")).collect();
+    push(&mut body, format_args!("<details><summary>Headers</summary><pre>{}</pre></details>", escape(&headers)));
+    push(&mut body, format_args!("<p><a href=\"/mails/{id}/source\">source</a> ({} bytes)", raw.len()));
     page(subject, "", &body)
 }
 
@@ -231,10 +187,8 @@ async fn html(state: State, id: web::Path<u64>) -> HttpResponse {
     let Some(raw) = state.view.source(*id) else {
         return no_such_mail();
     };
-    let html = MessageParser::default()
-        .parse(&raw)
-        .and_then(|m| m.body_html(0).map(|h| h.into_owned()))
-        .unwrap_or_default();
+    let html =
+        MessageParser::default().parse(&raw).and_then(|m| m.body_html(0).map(|h| h.into_owned())).unwrap_or_default();
     HttpResponse::Ok()
         .content_type("text/html; charset=utf-8")
         .insert_header((
@@ -284,10 +238,7 @@ fn encoded(text: &str) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -310,12 +261,7 @@ mod tests {
         }
 
         fn list(&self, offset: usize, count: usize, _search: &str) -> Vec<InboxLine> {
-            let line = InboxLine {
-                id: 1,
-                to: "<a@example.test>".into(),
-                subject: "Hi".into(),
-                ..InboxLine::default()
-            };
+            let line = InboxLine { id: 1, to: "<a@example.test>".into(), subject: "Hi".into(), ..InboxLine::default() };
             vec![line; 60].into_iter().skip(offset).take(count).collect()
         }
 
@@ -325,50 +271,29 @@ mod tests {
     }
 
     async fn get(path: &str, host: &str) -> (u16, String, String) {
-        let state = web::Data::new(InboxState {
-            view: Arc::new(OneMail),
-        });
+        let state = web::Data::new(InboxState { view: Arc::new(OneMail) });
         let app = init_service(actix_web::App::new().app_data(state).configure(configure)).await;
-        let request = TestRequest::get()
-            .uri(path)
-            .insert_header((header::HOST, host))
-            .to_request();
+        let request = TestRequest::get().uri(path).insert_header((header::HOST, host)).to_request();
         let response = call_service(&app, request).await;
-        let policy = response
-            .headers()
-            .get(header::CONTENT_SECURITY_POLICY)
-            .map_or("", |v| v.to_str().unwrap())
-            .to_owned();
+        let policy =
+            response.headers().get(header::CONTENT_SECURITY_POLICY).map_or("", |v| v.to_str().unwrap()).to_owned();
         let status = response.status().as_u16();
-        (
-            status,
-            policy,
-            String::from_utf8(read_body(response).await.to_vec()).unwrap(),
-        )
+        (status, policy, String::from_utf8(read_body(response).await.to_vec()).unwrap())
     }
 
     #[actix_web::test]
     async fn the_list_is_paged_and_escaped() {
         let (status, _, body) = get("/", "127.0.0.1:8027").await;
         assert_eq!(status, 200);
-        assert!(
-            body.contains("7 mails") && body.contains("&lt;a@example.test&gt;"),
-            "{body}"
-        );
+        assert!(body.contains("7 mails") && body.contains("&lt;a@example.test&gt;"), "{body}");
         assert!(body.contains("offset=50"), "the next page is linked: {body}");
     }
 
     #[actix_web::test]
     async fn a_mail_is_shown_without_running_it() {
         let (_, _, body) = get("/mails/1", "localhost:8027").await;
-        assert!(
-            body.contains("Café &lt;b&gt;"),
-            "the subject is decoded and escaped: {body}"
-        );
-        assert!(
-            body.contains("plain &lt;text&gt;") && body.contains("iframe sandbox"),
-            "{body}"
-        );
+        assert!(body.contains("Café &lt;b&gt;"), "the subject is decoded and escaped: {body}");
+        assert!(body.contains("plain &lt;text&gt;") && body.contains("iframe sandbox"), "{body}");
         assert!(!body.contains("<script>"), "the mail's HTML is only in the frame");
         let (_, policy, frame) = get("/mails/1/html", "127.0.0.1").await;
         assert!(

@@ -67,11 +67,7 @@ impl Keys {
             MetricsAccess::ScrapeKey(key) => Some(KeyHash::of(key)),
             MetricsAccess::AdminKey | MetricsAccess::Open => None,
         };
-        Keys {
-            admin,
-            scrape,
-            metrics_open: *metrics == MetricsAccess::Open,
-        }
+        Keys { admin, scrape, metrics_open: *metrics == MetricsAccess::Open }
     }
 
     pub fn allows_all(&self, key: &str) -> bool {
@@ -102,14 +98,9 @@ pub fn admin_key(directory: &Path, given: Option<&str>) -> Result<(KeyHash, Opti
     }
     match fs::read_to_string(&path) {
         Ok(text) => {
-            let damaged = || KeyError::Damaged {
-                path: path.display().to_string(),
-            };
-            let hash = text
-                .trim()
-                .strip_prefix(MARK)
-                .and_then(|hex| blake3::Hash::from_hex(hex).ok())
-                .ok_or_else(damaged)?;
+            let damaged = || KeyError::Damaged { path: path.display().to_string() };
+            let hash =
+                text.trim().strip_prefix(MARK).and_then(|hex| blake3::Hash::from_hex(hex).ok()).ok_or_else(damaged)?;
             Ok((KeyHash(*hash.as_bytes()), None))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -117,10 +108,7 @@ pub fn admin_key(directory: &Path, given: Option<&str>) -> Result<(KeyHash, Opti
             store(&path, KeyHash::of(&key))?;
             Ok((KeyHash::of(&key), Some(key)))
         }
-        Err(source) => Err(KeyError::File {
-            path: path.display().to_string(),
-            source,
-        }),
+        Err(source) => Err(KeyError::File { path: path.display().to_string(), source }),
     }
 }
 
@@ -132,10 +120,7 @@ pub fn new_key() -> Result<String, KeyError> {
 }
 
 fn store(path: &Path, hash: KeyHash) -> Result<(), KeyError> {
-    let failed = |source| KeyError::File {
-        path: path.display().to_string(),
-        source,
-    };
+    let failed = |source| KeyError::File { path: path.display().to_string(), source };
     let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
     writeln!(file, "{MARK}{}", blake3::Hash::from_bytes(hash.0).to_hex()).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
@@ -169,10 +154,7 @@ mod tests {
         admin_key(directory.path(), Some("a key of the operator")).unwrap();
         let (hash, _) = admin_key(directory.path(), None).unwrap();
         assert!(Keys::new(hash, &MetricsAccess::AdminKey).allows_all("a key of the operator"));
-        assert!(matches!(
-            admin_key(directory.path(), Some("short")),
-            Err(KeyError::Length { found: 5 })
-        ));
+        assert!(matches!(admin_key(directory.path(), Some("short")), Err(KeyError::Length { found: 5 })));
     }
 
     #[test]
@@ -187,10 +169,7 @@ mod tests {
     fn a_damaged_file_says_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(FILE), "blake3:xyz").unwrap();
-        let error = admin_key(directory.path(), None)
-            .err()
-            .expect("damage is noticed")
-            .to_string();
+        let error = admin_key(directory.path(), None).err().expect("damage is noticed").to_string();
         assert!(error.contains("delete it"), "{error}");
     }
 }

@@ -52,21 +52,14 @@ impl ResponseError for ApiError {
         match self.0.code {
             Code::Unauthorized => {
                 response.append_header((header::WWW_AUTHENTICATE, "Bearer realm=\"estafette\""));
-                response.append_header((
-                    header::WWW_AUTHENTICATE,
-                    "Basic realm=\"estafette: the key as password\"",
-                ));
+                response.append_header((header::WWW_AUTHENTICATE, "Basic realm=\"estafette: the key as password\""));
             }
             Code::TooManyRequests | Code::Busy | Code::NotReady => {
                 response.insert_header((header::RETRY_AFTER, "1"));
             }
             _ => {}
         }
-        response.json(ErrorBody::new(
-            self.0.code,
-            self.0.message.clone(),
-            self.0.details.clone(),
-        ))
+        response.json(ErrorBody::new(self.0.code, self.0.message.clone(), self.0.details.clone()))
     }
 }
 
@@ -101,13 +94,8 @@ pub struct Listed<T> {
 impl<T> Listed<T> {
     /// `list` names the list, so that its cursors are no good elsewhere.
     pub fn from_page(list: &str, page: Page<T>) -> Listed<T> {
-        let next_cursor = page
-            .next
-            .map(|position| URL_SAFE_NO_PAD.encode(format!("{list}\n{position}")));
-        Listed {
-            items: page.items,
-            next_cursor,
-        }
+        let next_cursor = page.next.map(|position| URL_SAFE_NO_PAD.encode(format!("{list}\n{position}")));
+        Listed { items: page.items, next_cursor }
     }
 }
 
@@ -121,10 +109,7 @@ pub fn page_request(list: &str, cursor: Option<&str>, limit: Option<usize>) -> A
     let after = match cursor {
         None => None,
         Some(cursor) => Some(open_cursor(list, cursor).ok_or_else(|| {
-            ApiError::new(
-                Code::InvalidCursor,
-                "this cursor was not given out by this list: start again without it",
-            )
+            ApiError::new(Code::InvalidCursor, "this cursor was not given out by this list: start again without it")
         })?),
     };
     Ok(PageRequest { after, limit })
@@ -153,10 +138,7 @@ pub fn bytes(body: RawBody) -> ApiResult<web::Bytes> {
 }
 
 fn too_large() -> ApiError {
-    ApiError::new(
-        Code::BodyTooLarge,
-        format!("the body has more than {} bytes", limits::REQUEST_BYTES_MAX),
-    )
+    ApiError::new(Code::BodyTooLarge, format!("the body has more than {} bytes", limits::REQUEST_BYTES_MAX))
 }
 
 /// JSON, or the default if there is no body.
@@ -177,10 +159,7 @@ fn json_error(error: &serde_json::Error) -> ApiError {
 
 /// The media type without its parameters, lower case.
 pub fn media_type(headers: &HeaderMap) -> String {
-    let value = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or("");
+    let value = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
     value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
 }
 
@@ -208,9 +187,7 @@ pub fn configure_extractors(config: &mut web::ServiceConfig) {
     config
         .app_data(web::PayloadConfig::new(limits::REQUEST_BYTES_MAX))
         .app_data(
-            web::JsonConfig::default()
-                .limit(limits::REQUEST_BYTES_MAX)
-                .error_handler(|error, _| json_refused(error)),
+            web::JsonConfig::default().limit(limits::REQUEST_BYTES_MAX).error_handler(|error, _| json_refused(error)),
         )
         .app_data(web::PathConfig::default().error_handler(|error, _| path_refused(&error)))
         .app_data(web::QueryConfig::default().error_handler(|error, _| query_refused(&error)));
@@ -219,10 +196,9 @@ pub fn configure_extractors(config: &mut web::ServiceConfig) {
 fn json_refused(error: JsonPayloadError) -> actix_web::Error {
     let answer = match &error {
         JsonPayloadError::OverflowKnownLength { .. } | JsonPayloadError::Overflow { .. } => too_large(),
-        JsonPayloadError::ContentType => ApiError::new(
-            Code::UnsupportedMediaType,
-            "send the body as application/json and say so in Content-Type",
-        ),
+        JsonPayloadError::ContentType => {
+            ApiError::new(Code::UnsupportedMediaType, "send the body as application/json and say so in Content-Type")
+        }
         JsonPayloadError::Deserialize(inner) => json_error(inner),
         other => ApiError::new(Code::InvalidBody, format!("the body cannot be read: {other}")),
     };
@@ -230,11 +206,7 @@ fn json_refused(error: JsonPayloadError) -> actix_web::Error {
 }
 
 fn path_refused(error: &PathError) -> actix_web::Error {
-    ApiError::new(
-        Code::InvalidParameter,
-        format!("the path has a part that is not valid: {error}"),
-    )
-    .into()
+    ApiError::new(Code::InvalidParameter, format!("the path has a part that is not valid: {error}")).into()
 }
 
 fn query_refused(error: &QueryPayloadError) -> actix_web::Error {
@@ -247,28 +219,14 @@ mod tests {
 
     #[test]
     fn a_cursor_is_good_for_its_list_only() {
-        let listed = Listed::from_page(
-            "lists",
-            Page {
-                items: vec![1],
-                next: Some("name/1\n".into()),
-            },
-        );
+        let listed = Listed::from_page("lists", Page { items: vec![1], next: Some("name/1\n".into()) });
         let cursor = listed.next_cursor.unwrap();
         let request = page_request("lists", Some(&cursor), None).unwrap();
-        assert_eq!(
-            request.after.as_deref(),
-            Some("name/1\n"),
-            "the position survives whatever it holds"
-        );
+        assert_eq!(request.after.as_deref(), Some("name/1\n"), "the position survives whatever it holds");
         let foreign = page_request("segments", Some(&cursor), None).unwrap_err();
         assert_eq!(foreign.0.code, Code::InvalidCursor);
         for bad in ["", "%", "bGlzdHM", "////"] {
-            assert_eq!(
-                page_request("lists", Some(bad), None).unwrap_err().0.code,
-                Code::InvalidCursor,
-                "{bad:?}"
-            );
+            assert_eq!(page_request("lists", Some(bad), None).unwrap_err().0.code, Code::InvalidCursor, "{bad:?}");
         }
     }
 
@@ -276,10 +234,7 @@ mod tests {
     fn limits_of_a_page_are_checked() {
         assert_eq!(page_request("x", None, None).unwrap().limit, limits::PAGE_DEFAULT);
         for limit in [0, limits::PAGE_MAX + 1] {
-            assert_eq!(
-                page_request("x", None, Some(limit)).unwrap_err().0.code,
-                Code::InvalidParameter
-            );
+            assert_eq!(page_request("x", None, Some(limit)).unwrap_err().0.code, Code::InvalidParameter);
         }
     }
 }

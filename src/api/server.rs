@@ -57,10 +57,7 @@ pub fn bind(key: &'static str, address: SocketAddr) -> Result<Bound, ListenError
 /// Writes the address in force to a file of the data directory, for programs that asked for port 0.
 pub fn write_address(directory: &Path, name: &str, address: SocketAddr) -> Result<(), ListenError> {
     let path = directory.join(name);
-    let failed = |source| ListenError::AddressFile {
-        path: path.display().to_string(),
-        source,
-    };
+    let failed = |source| ListenError::AddressFile { path: path.display().to_string(), source };
     let file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
     std::fs::write(file.path(), format!("{address}\n")).map_err(failed)?;
     file.persist(&path).map_err(|error| failed(error.error))?;
@@ -130,12 +127,8 @@ impl Servers {
         state: web::Data<TrackingState>,
         drain: Duration,
     ) -> Result<(), ListenError> {
-        let app = move || {
-            App::new()
-                .app_data(state.clone())
-                .wrap(from_fn(tracking::observe))
-                .configure(tracking::configure)
-        };
+        let app =
+            move || App::new().app_data(state.clone()).wrap(from_fn(tracking::observe)).configure(tracking::configure);
         serve!(self, "server.public_listen", bound, drain, app)
     }
 

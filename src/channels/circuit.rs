@@ -56,13 +56,7 @@ pub struct Circuit {
 
 impl Default for Circuit {
     fn default() -> Circuit {
-        Circuit {
-            state: CircuitState::Closed,
-            failures: 0,
-            wait: OPEN_MIN,
-            answers: 0,
-            policy_refusals: 0,
-        }
+        Circuit { state: CircuitState::Closed, failures: 0, wait: OPEN_MIN, answers: 0, policy_refusals: 0 }
     }
 }
 
@@ -93,11 +87,7 @@ impl Circuit {
     /// A session was ready, or a message was accepted.
     pub fn succeeded(&mut self) {
         let (answers, policy_refusals) = (self.answers, self.policy_refusals);
-        *self = Circuit {
-            answers,
-            policy_refusals,
-            ..Circuit::default()
-        };
+        *self = Circuit { answers, policy_refusals, ..Circuit::default() };
     }
 
     /// `answers` messages were answered, of which `refused` were refused by policy.
@@ -125,10 +115,7 @@ impl Circuit {
 
     /// The provider refused us: open at once.
     pub fn sender_refused(&mut self, now: Monotonic) {
-        self.state = CircuitState::Open {
-            until: now.plus(SENDER_FAULT_PROBE),
-            reason: OpenReason::SenderRefused,
-        };
+        self.state = CircuitState::Open { until: now.plus(SENDER_FAULT_PROBE), reason: OpenReason::SenderRefused };
     }
 
     /// An operator or a new configuration says that it is mended.
@@ -142,10 +129,7 @@ impl Circuit {
             OpenReason::SenderRefused => SENDER_FAULT_PROBE,
         };
         self.wait = (self.wait * 2).min(OPEN_MAX);
-        self.state = CircuitState::Open {
-            until: now.plus(wait),
-            reason,
-        };
+        self.state = CircuitState::Open { until: now.plus(wait), reason };
     }
 }
 
@@ -214,10 +198,7 @@ mod tests {
         assert!(!circuit.admits(at(599)), "open for long");
         assert_eq!(
             circuit.state(),
-            CircuitState::Open {
-                until: at(600),
-                reason: OpenReason::SenderRefused
-            },
+            CircuitState::Open { until: at(600), reason: OpenReason::SenderRefused },
             "and says why"
         );
         circuit.reset();

@@ -45,10 +45,7 @@ impl Connector {
                 relay.rate = settings.rate;
                 relay.domains = settings.domains;
                 let smtp = Box::new(SmtpConnector::new(relay)?);
-                Connector::Inbox {
-                    inbox: Arc::new(inbox),
-                    smtp,
-                }
+                Connector::Inbox { inbox: Arc::new(inbox), smtp }
             }
         })
     }

@@ -158,10 +158,7 @@ impl FairQueue {
             run.tag = run.tag.max(virtual_time);
         }
         let start = run.demands.values().map(|d| d.tag).min().unwrap_or(0);
-        run.demands
-            .entry(place)
-            .or_insert(Demand { waiting, tag: start })
-            .waiting = waiting;
+        run.demands.entry(place).or_insert(Demand { waiting, tag: start }).waiting = waiting;
     }
 
     /// Forgets a run that waits for nothing more; what it has outstanding is still counted until it ends.
@@ -208,11 +205,7 @@ impl FairQueue {
 
     /// Rows that wait, over all demands.
     pub fn waiting(&self) -> u64 {
-        self.runs
-            .values()
-            .flat_map(|r| r.demands.values())
-            .map(|d| d.waiting)
-            .sum()
+        self.runs.values().flat_map(|r| r.demands.values()).map(|d| d.waiting).sum()
     }
 
     /// Every grant that can be given now, in fair order.
@@ -236,12 +229,7 @@ impl FairQueue {
 
     /// Voids grants that nobody used in time.
     pub fn expire(&mut self, now: Monotonic) {
-        let due: Vec<GrantId> = self
-            .grants
-            .iter()
-            .filter(|(_, g)| g.expires <= now)
-            .map(|(id, _)| *id)
-            .collect();
+        let due: Vec<GrantId> = self.grants.iter().filter(|(_, g)| g.expires <= now).map(|(id, _)| *id).collect();
         for id in due {
             self.claimed(id, 0);
         }
@@ -275,12 +263,7 @@ impl FairQueue {
     }
 
     fn next(&mut self, now: Monotonic) -> Option<Grant> {
-        let weights: u64 = self
-            .runs
-            .values()
-            .filter(|r| !r.demands.is_empty())
-            .map(|r| u64::from(r.weight))
-            .sum();
+        let weights: u64 = self.runs.values().filter(|r| !r.demands.is_empty()).map(|r| u64::from(r.weight)).sum();
         let unlimited_waits = self.unlimited_waits();
         let mut reserved: SmallVec<[Held; 8]> = SmallVec::new();
         for (start, _, key, waiting) in self.order() {
@@ -292,14 +275,7 @@ impl FairQueue {
                     self.book(key, rows, start);
                     let id = GrantId(self.next_grant);
                     self.next_grant += 1;
-                    self.grants.insert(
-                        id,
-                        Open {
-                            key,
-                            rows,
-                            expires: now.plus(GRANT_UNUSED_MAX),
-                        },
-                    );
+                    self.grants.insert(id, Open { key, rows, expires: now.plus(GRANT_UNUSED_MAX) });
                     return Some(Grant { id, key, rows });
                 }
                 // Who comes first and waits for a bound to free up keeps it from those behind, or small demands would
@@ -315,25 +291,14 @@ impl FairQueue {
         let mut order: Vec<(u64, u64, DemandKey, u64)> = Vec::new();
         for (run_id, run) in &self.runs {
             let start = run.tag.max(self.virtual_time);
-            order.extend(
-                run.demands
-                    .iter()
-                    .filter(|(_, d)| d.waiting > 0)
-                    .map(|((index, class), d)| {
-                        (
-                            start,
-                            d.tag,
-                            DemandKey {
-                                delivery: DeliveryId {
-                                    run: *run_id,
-                                    index: *index,
-                                },
-                                class: *class,
-                            },
-                            d.waiting,
-                        )
-                    }),
-            );
+            order.extend(run.demands.iter().filter(|(_, d)| d.waiting > 0).map(|((index, class), d)| {
+                (
+                    start,
+                    d.tag,
+                    DemandKey { delivery: DeliveryId { run: *run_id, index: *index }, class: *class },
+                    d.waiting,
+                )
+            }));
         }
         order.sort_unstable();
         order

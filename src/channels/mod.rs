@@ -150,10 +150,7 @@ pub enum HandBack {
 }
 
 /// Where a lane gets messages and leaves answers. Implemented by the engine over claimed batches, and by tests.
-#[allow(
-    async_fn_in_trait,
-    reason = "lanes run on current-thread runtimes and never need Send futures"
-)]
+#[allow(async_fn_in_trait, reason = "lanes run on current-thread runtimes and never need Send futures")]
 pub trait Feed {
     /// The next released and rendered message of a class that has permits now.
     fn pull(&mut self, into: &mut OutMessage, now: Monotonic) -> Pull;

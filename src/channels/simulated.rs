@@ -55,10 +55,7 @@ pub fn draw(settings: &SimulatedSettings, recipient: &str, ticket: u64) -> Draw 
             return Draw { latency, fate };
         }
     }
-    Draw {
-        latency,
-        fate: Fate::Accepted,
-    }
+    Draw { latency, fate: Fate::Accepted }
 }
 
 /// The finaliser of SplitMix64.
@@ -93,9 +90,7 @@ impl SimulatedConnector {
                 Pull::Filled => self.send(feed, &message).await,
             }
         }
-        feed.report(LaneEvent::Closed {
-            reason: "done".to_owned(),
-        });
+        feed.report(LaneEvent::Closed { reason: "done".to_owned() });
     }
 
     async fn send<F: Feed>(&self, feed: &mut F, message: &OutMessage) {
@@ -115,22 +110,14 @@ impl SimulatedConnector {
         } else {
             tokio::time::sleep(latency).await;
         }
-        feed.report(LaneEvent::RoundTrip {
-            duration: feed.now().since(marked_at),
-        });
+        feed.report(LaneEvent::RoundTrip { duration: feed.now().since(marked_at) });
         match fate {
             Fate::LostAfter => {
                 feed.answer(message, Outcome::Unknown);
                 self.reconnect(feed).await;
             }
             Fate::Deferred => {
-                feed.answer(
-                    message,
-                    Outcome::Deferred {
-                        after: None,
-                        reply: "451 4.3.0 simulated".to_owned(),
-                    },
-                );
+                feed.answer(message, Outcome::Deferred { after: None, reply: "451 4.3.0 simulated".to_owned() });
             }
             Fate::Rejected(class) => {
                 let reply = format!("550 5.0.0 simulated {}", class.name());
@@ -141,9 +128,7 @@ impl SimulatedConnector {
     }
 
     async fn reconnect<F: Feed>(&self, feed: &mut F) {
-        feed.report(LaneEvent::Closed {
-            reason: "simulated loss".to_owned(),
-        });
+        feed.report(LaneEvent::Closed { reason: "simulated loss".to_owned() });
         tokio::time::sleep(self.settings.latency_max).await;
         feed.report(LaneEvent::Opened);
     }
@@ -180,22 +165,12 @@ mod tests {
         let settings = settings();
         let draws: Vec<Draw> = (0..20_000).map(|t| draw(&settings, "a@x.test", t)).collect();
         let share = |fate: Fate| draws.iter().filter(|d| d.fate == fate).count() as f64 / draws.len() as f64;
-        for (fate, wanted) in [
-            (Fate::Deferred, 0.2),
-            (Fate::Accepted, 0.6),
-            (Fate::LostBefore, 0.1),
-            (Fate::LostAfter, 0.0),
-        ] {
-            assert!(
-                (share(fate) - wanted).abs() < 0.02,
-                "{fate:?}: {} for {wanted}",
-                share(fate)
-            );
+        for (fate, wanted) in
+            [(Fate::Deferred, 0.2), (Fate::Accepted, 0.6), (Fate::LostBefore, 0.1), (Fate::LostAfter, 0.0)]
+        {
+            assert!((share(fate) - wanted).abs() < 0.02, "{fate:?}: {} for {wanted}", share(fate));
         }
-        assert!(
-            draws.iter().all(|d| (10..=20).contains(&d.latency.as_millis())),
-            "latencies in range"
-        );
+        assert!(draws.iter().all(|d| (10..=20).contains(&d.latency.as_millis())), "latencies in range");
         assert_eq!(draws[77], draw(&settings, "a@x.test", 77), "the same again");
     }
 }

@@ -33,22 +33,10 @@ fn long_help() -> String {
 #[derive(Clone, Debug, Args)]
 pub struct Connection {
     /// Address of the server's API.
-    #[arg(
-        long,
-        global = true,
-        env = "ESTAFETTE_URL",
-        default_value = "http://127.0.0.1:8025",
-        value_name = "URL"
-    )]
+    #[arg(long, global = true, env = "ESTAFETTE_URL", default_value = "http://127.0.0.1:8025", value_name = "URL")]
     pub url: String,
     /// Key of the API.
-    #[arg(
-        long,
-        global = true,
-        env = "ESTAFETTE_KEY",
-        hide_env_values = true,
-        value_name = "KEY"
-    )]
+    #[arg(long, global = true, env = "ESTAFETTE_KEY", hide_env_values = true, value_name = "KEY")]
     pub api_key: Option<String>,
     /// Print JSON, for programs.
     #[arg(long, global = true)]
@@ -478,25 +466,10 @@ mod tests {
     #[test]
     fn an_import_is_a_file_or_a_subcommand() {
         let file = Cli::parse_from(["estafette", "import", "people.csv", "--key", "id"]);
-        let Command::Import(Import {
-            command: None,
-            file: Some(file),
-        }) = file.command
-        else {
-            panic!("no file")
-        };
+        let Command::Import(Import { command: None, file: Some(file) }) = file.command else { panic!("no file") };
         assert_eq!((file.file, file.key.as_str()), (PathBuf::from("people.csv"), "id"));
         let show = Cli::parse_from(["estafette", "import", "show", "3"]);
-        assert!(matches!(
-            show.command,
-            Command::Import(Import {
-                command: Some(ImportCommand::Show { id: 3 }),
-                ..
-            })
-        ));
-        assert!(
-            Cli::try_parse_from(["estafette", "import"]).is_err(),
-            "an import needs a file"
-        );
+        assert!(matches!(show.command, Command::Import(Import { command: Some(ImportCommand::Show { id: 3 }), .. })));
+        assert!(Cli::try_parse_from(["estafette", "import"]).is_err(), "an import needs a file");
     }
 }

@@ -21,16 +21,8 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::List { state } => {
             let query: Vec<_> = state.iter().map(|s| ("state", s.as_str())).collect();
             let page = client.get_all("/v1/campaigns", &query)?;
-            let columns = [
-                "id",
-                "name",
-                "kind",
-                "state",
-                "ledger/audience",
-                "ledger/accepted",
-                "ledger/unknown",
-                "updated_at",
-            ];
+            let columns =
+                ["id", "name", "kind", "state", "ledger/audience", "ledger/accepted", "ledger/unknown", "updated_at"];
             output::items(&page, &columns, as_json)?;
         }
         Campaign::Show { campaign } => output::record(&client.get(&path(&campaign, ""), &[])?, as_json)?,
@@ -46,11 +38,7 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::Audience { campaign } => {
             output::record(&client.post(&path(&campaign, "/audience"), &json!({}))?, as_json)?;
         }
-        Campaign::Preview {
-            campaign,
-            contact,
-            part: only,
-        } => {
+        Campaign::Preview { campaign, contact, part: only } => {
             let found = client.post(&path(&campaign, "/preview"), &json!({"contact": contact}))?;
             print_preview(&found, only.as_deref(), as_json)?;
         }
@@ -71,35 +59,14 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::Watch { campaign } => report::watch(client, &campaign, as_json)?,
         Campaign::Runs { campaign } => {
             let page = client.get_all(&path(&campaign, "/runs"), &[])?;
-            let columns = [
-                "id",
-                "number",
-                "state",
-                "started_at",
-                "finished_at",
-                "ledger/audience",
-                "ledger/accepted",
-            ];
+            let columns = ["id", "number", "state", "started_at", "finished_at", "ledger/audience", "ledger/accepted"];
             output::items(&page, &columns, as_json)?;
         }
         Campaign::Contacts { campaign, set, run } => {
-            let query = [
-                ("set", set.as_str()),
-                ("format", if as_json { "ndjson" } else { "csv" }),
-            ];
-            client.download(
-                &run_path(&campaign, run, "contacts"),
-                &query,
-                &mut std::io::stdout().lock(),
-            )?;
+            let query = [("set", set.as_str()), ("format", if as_json { "ndjson" } else { "csv" })];
+            client.download(&run_path(&campaign, run, "contacts"), &query, &mut std::io::stdout().lock())?;
         }
-        Campaign::Settle {
-            campaign,
-            settle_as,
-            contacts,
-            all,
-            run,
-        } => {
+        Campaign::Settle { campaign, settle_as, contacts, all, run } => {
             let body = json!({"as": settle_as, "contacts": contacts, "all": all});
             output::record(&client.post(&run_path(&campaign, run, "settle"), &body)?, as_json)?;
         }
@@ -118,11 +85,7 @@ pub(super) fn run_path(campaign: &str, run: Option<u32>, what: &str) -> String {
 fn send_spec(client: &Client, method: Method, path: &str, file: &Path) -> anyhow::Result<Json> {
     let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let is_json = file.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
-    let media_type = if is_json {
-        "application/json"
-    } else {
-        "application/toml"
-    };
+    let media_type = if is_json { "application/json" } else { "application/toml" };
     Ok(client.send_text(method, path, media_type, text)?)
 }
 
@@ -134,10 +97,7 @@ fn print_problems(found: &Json, name: &str) -> anyhow::Result<usize> {
             _ => output::text(&problem["path"]),
         };
         let (code, message) = (output::text(&problem["code"]), output::text(&problem["message"]));
-        output::line(&format!(
-            "  {place}: {message} [{code}]\n    → {}",
-            output::text(&problem["fix"])
-        ))?;
+        output::line(&format!("  {place}: {message} [{code}]\n    → {}", output::text(&problem["fix"])))?;
     }
     Ok(problems.len())
 }
@@ -182,11 +142,7 @@ fn print_preview(found: &Json, only: Option<&str>, as_json: bool) -> anyhow::Res
     }
     let headers = || -> anyhow::Result<()> {
         for header in found["headers"].as_array().into_iter().flatten() {
-            output::line(&format!(
-                "{}: {}",
-                output::text(&header["name"]),
-                output::text(&header["value"])
-            ))?;
+            output::line(&format!("{}: {}", output::text(&header["name"]), output::text(&header["value"])))?;
         }
         Ok(())
     };
@@ -198,11 +154,7 @@ fn print_preview(found: &Json, only: Option<&str>, as_json: bool) -> anyhow::Res
             output::line("")?;
             output::line(found["text"].as_str().map(output::clean).unwrap_or_default().as_str())?;
             let missing = output::text(&found["missing"]);
-            if missing.is_empty() {
-                Ok(())
-            } else {
-                output::line(&format!("(the contact lacks: {missing})"))
-            }
+            if missing.is_empty() { Ok(()) } else { output::line(&format!("(the contact lacks: {missing})")) }
         }
     }
 }
@@ -211,27 +163,15 @@ pub(super) fn connector(client: &Client, command: Connector, as_json: bool) -> a
     match command {
         Connector::List => {
             let page = client.get("/v1/connectors", &[])?;
-            let columns = [
-                "name",
-                "kind",
-                "target",
-                "connections",
-                "connections_max",
-                "circuit",
-                "waiting",
-                "credits_used",
-            ];
+            let columns =
+                ["name", "kind", "target", "connections", "connections_max", "circuit", "waiting", "credits_used"];
             output::items(&page, &columns, as_json)?;
             Ok(Exit::Done)
         }
         Connector::Test { name } => {
             let tested = client.post(&format!("/v1/connectors/{}/test", part(&name)), &json!({}))?;
             output::record(&tested, as_json)?;
-            Ok(if tested["ok"] == true {
-                Exit::Done
-            } else {
-                Exit::ProblemsFound
-            })
+            Ok(if tested["ok"] == true { Exit::Done } else { Exit::ProblemsFound })
         }
     }
 }

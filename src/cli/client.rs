@@ -53,38 +53,23 @@ impl Client {
             .timeout(None)
             .user_agent(concat!("estafette/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Client {
-            http,
-            base: url.trim_end_matches('/').to_owned(),
-            key: key.to_owned(),
-        })
+        Ok(Client { http, base: url.trim_end_matches('/').to_owned(), key: key.to_owned() })
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http
-            .request(method, format!("{}{path}", self.base))
-            .bearer_auth(&self.key)
+        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key)
     }
 
     fn send(&self, request: RequestBuilder, path: &str) -> CallResult<Response> {
         let url = format!("{}{path}", self.base);
-        let response = request.send().map_err(|source| CallError::Unreachable {
-            url: url.clone(),
-            source,
-        })?;
+        let response = request.send().map_err(|source| CallError::Unreachable { url: url.clone(), source })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         match response.json::<ErrorBody>() {
-            Ok(body) => Err(CallError::Refused {
-                status: status.as_u16(),
-                body: Box::new(body),
-            }),
-            Err(_) => Err(CallError::BadAnswer {
-                url,
-                status: status.as_u16(),
-            }),
+            Ok(body) => Err(CallError::Refused { status: status.as_u16(), body: Box::new(body) }),
+            Err(_) => Err(CallError::BadAnswer { url, status: status.as_u16() }),
         }
     }
 
@@ -94,10 +79,7 @@ impl Client {
         if status == 204 {
             return Ok(Json::Object(serde_json::Map::new()));
         }
-        response.json().map_err(|_| CallError::BadAnswer {
-            url: format!("{}{path}", self.base),
-            status,
-        })
+        response.json().map_err(|_| CallError::BadAnswer { url: format!("{}{path}", self.base), status })
     }
 
     pub fn get(&self, path: &str, query: &[(&str, &str)]) -> CallResult<Json> {
@@ -139,17 +121,11 @@ impl Client {
 
     /// A body of another media type than JSON.
     pub fn send_text(&self, method: Method, path: &str, media_type: &str, text: String) -> CallResult<Json> {
-        self.json(
-            self.request(method, path).header("content-type", media_type).body(text),
-            path,
-        )
+        self.json(self.request(method, path).header("content-type", media_type).body(text), path)
     }
 
     pub fn upload(&self, path: &str, query: &[(&str, String)], body: Body) -> CallResult<Json> {
-        let request = self
-            .request(Method::POST, path)
-            .query(query)
-            .header("content-type", "text/csv");
+        let request = self.request(Method::POST, path).query(query).header("content-type", "text/csv");
         self.json(request.body(body), path)
     }
 

@@ -34,21 +34,13 @@ fn parsed(text: &str) -> anyhow::Result<Json> {
 
 /// What was done, where there is nothing else to show.
 pub(super) fn done(text: &str, as_json: bool) -> anyhow::Result<()> {
-    if as_json {
-        output::json(&json!({"done": true}))
-    } else {
-        output::line(text)
-    }
+    if as_json { output::json(&json!({"done": true})) } else { output::line(text) }
 }
 
 pub(super) fn attribute(client: &Client, command: Attribute, as_json: bool) -> anyhow::Result<Exit> {
     match command {
         Attribute::List => {
-            output::items(
-                &client.get("/v1/attributes", &[])?,
-                &["name", "type", "index", "built_in"],
-                as_json,
-            )?;
+            output::items(&client.get("/v1/attributes", &[])?, &["name", "type", "index", "built_in"], as_json)?;
         }
         Attribute::Add { name, kind, index } => {
             let body = json!({"name": name, "type": kind, "index": index});
@@ -68,10 +60,7 @@ pub(super) fn list(client: &Client, command: List, as_json: bool) -> anyhow::Res
         }
         List::Show { name } => output::record(&client.get(&path(&name), &[])?, as_json)?,
         List::Create { name, segment } => {
-            output::record(
-                &client.post("/v1/lists", &json!({"name": name, "segment": segment}))?,
-                as_json,
-            )?;
+            output::record(&client.post("/v1/lists", &json!({"name": name, "segment": segment}))?, as_json)?;
         }
         List::Delete { name } => {
             client.delete(&path(&name))?;
@@ -114,10 +103,7 @@ pub(super) fn segment(client: &Client, command: Segment, as_json: bool) -> anyho
             done(&format!("segment {name} is deleted"), as_json)?;
         }
         Segment::Preview { expression, sample } => {
-            let found = client.post(
-                "/v1/segments/preview",
-                &json!({"expression": expression, "sample": sample}),
-            )?;
+            let found = client.post("/v1/segments/preview", &json!({"expression": expression, "sample": sample}))?;
             print_preview(&found, as_json)?;
         }
     }
@@ -130,40 +116,21 @@ fn print_preview(found: &Json, as_json: bool) -> anyhow::Result<()> {
     }
     let count = output::grouped(found["count"].as_u64().unwrap_or(0));
     let took = found["took_ms"].as_f64().unwrap_or(0.0);
-    output::line(&format!(
-        "{count} contacts match {} ({took:.2} ms)",
-        output::text(&found["canonical"])
-    ))?;
+    output::line(&format!("{count} contacts match {} ({took:.2} ms)", output::text(&found["canonical"])))?;
     for scan in found["scans"].as_array().into_iter().flatten() {
         let records = output::grouped(scan["records"].as_u64().unwrap_or(0));
-        output::line(&format!(
-            "  no index for {}: {records} records were read",
-            output::text(&scan["part"])
-        ))?;
+        output::line(&format!("  no index for {}: {records} records were read", output::text(&scan["part"])))?;
     }
-    output::items(
-        &json!({"items": found["sample"]}),
-        &["key", "email", "language", "zone"],
-        false,
-    )
+    output::items(&json!({"items": found["sample"]}), &["key", "email", "language", "zone"], false)
 }
 
 pub(super) fn suppression(client: &Client, command: Suppression, as_json: bool) -> anyhow::Result<Exit> {
     match command {
         Suppression::List => {
             let page = client.get_all("/v1/suppressions", &[])?;
-            output::items(
-                &page,
-                &["id", "channel", "reason", "contact", "address_hash", "at"],
-                as_json,
-            )?;
+            output::items(&page, &["id", "channel", "reason", "contact", "address_hash", "at"], as_json)?;
         }
-        Suppression::Add {
-            contact,
-            address,
-            channel,
-            reason,
-        } => {
+        Suppression::Add { contact, address, channel, reason } => {
             let body = json!({"contact": contact, "address": address, "channel": channel, "reason": reason});
             output::record(&client.post("/v1/suppressions", &body)?, as_json)?;
         }

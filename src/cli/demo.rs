@@ -55,26 +55,13 @@ const CONFIG: &str =
 
 pub(super) fn demo(host: &dyn Host, options: &Demo, as_json: bool) -> anyhow::Result<Exit> {
     start_log("warn", false);
-    let directory = tempfile::Builder::new()
-        .prefix("estafette-demo-")
-        .tempdir()
-        .context("a temporary directory")?;
+    let directory = tempfile::Builder::new().prefix("estafette-demo-").tempdir().context("a temporary directory")?;
     let config = Config::parse(CONFIG, std::path::Path::new("(demo)"))?;
     let recorder = metrics::install().context("metrics")?;
     let key = new_key()?;
-    let base = ExampleBase {
-        contacts: options.contacts,
-        seed: options.seed,
-    };
+    let base = ExampleBase { contacts: options.contacts, seed: options.seed };
     actix_web::rt::System::new().block_on(async {
-        let running = Running::start(
-            host,
-            config,
-            &directory.path().join("data"),
-            false,
-            Some(&key),
-            recorder,
-        )?;
+        let running = Running::start(host, config, &directory.path().join("data"), false, Some(&key), recorder)?;
         let (url, file) = (running.api_url.clone(), directory.path().join("people.csv"));
         let stages = tokio::task::spawn_blocking({
             let key = key.clone();
@@ -95,11 +82,7 @@ pub(super) fn demo(host: &dyn Host, options: &Demo, as_json: bool) -> anyhow::Re
                 if !options.once {
                     stay_open(&running, &key).await?;
                 }
-                Ok(if report["ledger"]["balanced"] == true {
-                    Exit::Done
-                } else {
-                    Exit::ProblemsFound
-                })
+                Ok(if report["ledger"]["balanced"] == true { Exit::Done } else { Exit::ProblemsFound })
             }
         };
         running.stop().await?;
@@ -112,10 +95,7 @@ async fn stay_open(running: &Running, key: &str) -> anyhow::Result<()> {
         output::note(&format!("\nThe mails are in the inbox: {inbox}/"));
     }
     output::note("Open one and click a link, or unsubscribe, then look at the figures:");
-    output::note(&format!(
-        "  ESTAFETTE_URL={} ESTAFETTE_KEY={key} estafette report demo",
-        running.api_url
-    ));
+    output::note(&format!("  ESTAFETTE_URL={} ESTAFETTE_KEY={key} estafette report demo", running.api_url));
     output::note("Ctrl-C ends the demo. Nothing left this machine.");
     tokio::signal::ctrl_c().await?;
     Ok(())
@@ -126,18 +106,9 @@ fn stages(client: &Client, base: ExampleBase, file: &std::path::Path) -> anyhow:
     import(client, base, file)?;
     opt_outs(client, base)?;
     segment(client)?;
-    let created = client.send_text(
-        reqwest::Method::POST,
-        "/v1/campaigns",
-        "application/toml",
-        CAMPAIGN.to_owned(),
-    )?;
+    let created = client.send_text(reqwest::Method::POST, "/v1/campaigns", "application/toml", CAMPAIGN.to_owned())?;
     let problems = created["problems"].as_array().map_or(0, Vec::len);
-    anyhow::ensure!(
-        problems == 0,
-        "the demo's own campaign has problems: {}",
-        created["problems"]
-    );
+    anyhow::ensure!(problems == 0, "the demo's own campaign has problems: {}", created["problems"]);
     audience(client)?;
     send(client)
 }
@@ -149,28 +120,16 @@ fn stage(number: u32, text: &str) {
 fn import(client: &Client, base: ExampleBase, file: &std::path::Path) -> anyhow::Result<()> {
     stage(
         1,
-        &format!(
-            "Import: {} invented people, some rows broken on purpose",
-            output::grouped(u64::from(base.contacts))
-        ),
+        &format!("Import: {} invented people, some rows broken on purpose", output::grouped(u64::from(base.contacts))),
     );
     let mut writer = std::io::BufWriter::new(std::fs::File::create(file)?);
     generate(base, &mut writer)?;
     writer.flush()?;
     let started = Instant::now();
-    let query = [
-        ("key", "id"),
-        ("list", "everyone"),
-        ("subscribe", "email:news"),
-        ("file_name", "people.csv"),
-    ];
+    let query = [("key", "id"), ("list", "everyone"), ("subscribe", "email:news"), ("file_name", "people.csv")];
     let report = imports::upload(client, file, query.map(|(k, v)| (k, v.to_owned())).to_vec())?;
     let report = imports::follow(client, report)?;
-    anyhow::ensure!(
-        report["state"] == "finished",
-        "the import failed: {}",
-        output::text(&report["error"])
-    );
+    anyhow::ensure!(report["state"] == "finished", "the import failed: {}", output::text(&report["error"]));
     let count = |name: &str| report[name].as_u64().unwrap_or(0);
     let rows = count("accepted") + count("merged") + count("rejected");
     output::note(&format!(
@@ -186,14 +145,9 @@ fn import(client: &Client, base: ExampleBase, file: &std::path::Path) -> anyhow:
 /// Some had unsubscribed, some are suppressed.
 fn opt_outs(client: &Client, base: ExampleBase) -> anyhow::Result<()> {
     let keys = |every: u32, offset: u32| {
-        (1..=base.contacts)
-            .skip(offset as usize)
-            .step_by(every as usize)
-            .map(|n| format!("c{n:06}"))
+        (1..=base.contacts).skip(offset as usize).step_by(every as usize).map(|n| format!("c{n:06}"))
     };
-    let entries: Vec<Json> = keys(500, 7)
-        .map(|key| json!({"contact": key, "reason": "manual"}))
-        .collect();
+    let entries: Vec<Json> = keys(500, 7).map(|key| json!({"contact": key, "reason": "manual"})).collect();
     let mut suppressed = 0;
     for entry in &entries {
         // rows that were rejected have no contact
@@ -204,16 +158,11 @@ fn opt_outs(client: &Client, base: ExampleBase) -> anyhow::Result<()> {
     let mut unsubscribed = 0;
     for key in keys(base.contacts.div_ceil(100).max(1), 3) {
         let body = json!({"consent": {"email:news": "unsubscribed"}, "consent_source": "demo"});
-        if client
-            .send_json(reqwest::Method::PATCH, &format!("/v1/contacts/{}", part(&key)), &body)
-            .is_ok()
-        {
+        if client.send_json(reqwest::Method::PATCH, &format!("/v1/contacts/{}", part(&key)), &body).is_ok() {
             unsubscribed += 1;
         }
     }
-    output::note(&format!(
-        "   {unsubscribed} of them have unsubscribed since, {suppressed} are suppressed"
-    ));
+    output::note(&format!("   {unsubscribed} of them have unsubscribed since, {suppressed} are suppressed"));
     Ok(())
 }
 
@@ -221,14 +170,8 @@ fn segment(client: &Client) -> anyhow::Result<()> {
     stage(2, &format!("Segment: {SEGMENT}"));
     client.post("/v1/segments", &json!({"name": "customers", "expression": SEGMENT}))?;
     let found = client.post("/v1/segments/preview", &json!({"expression": SEGMENT, "sample": 0}))?;
-    let (count, took) = (
-        found["count"].as_u64().unwrap_or(0),
-        found["took_ms"].as_f64().unwrap_or(0.0),
-    );
-    output::note(&format!(
-        "   {} contacts match, counted in {took:.2} ms",
-        output::grouped(count)
-    ));
+    let (count, took) = (found["count"].as_u64().unwrap_or(0), found["took_ms"].as_f64().unwrap_or(0.0));
+    output::note(&format!("   {} contacts match, counted in {took:.2} ms", output::grouped(count)));
     Ok(())
 }
 
@@ -236,10 +179,7 @@ fn audience(client: &Client) -> anyhow::Result<()> {
     stage(3, "Audience: who will get it, and why the others will not");
     let found = client.post("/v1/campaigns/demo/audience", &json!({}))?;
     let line = |name: &str, value: &Json| {
-        output::note(&format!(
-            "   {name:<24}{:>10}",
-            output::grouped(value.as_u64().unwrap_or(0))
-        ));
+        output::note(&format!("   {name:<24}{:>10}", output::grouped(value.as_u64().unwrap_or(0))));
     };
     line("matched", &found["matched"]);
     for (reason, contacts) in found["skipped"].as_object().into_iter().flatten() {
@@ -250,10 +190,7 @@ fn audience(client: &Client) -> anyhow::Result<()> {
 }
 
 fn send(client: &Client) -> anyhow::Result<Json> {
-    stage(
-        4,
-        "Send: personalised HTML and text with tracked links, by SMTP to the embedded inbox",
-    );
+    stage(4, "Send: personalised HTML and text with tracked links, by SMTP to the embedded inbox");
     let started = Instant::now();
     client.post("/v1/campaigns/demo/start", &json!({}))?;
     let finished = report::follow(client, "demo", |_| {})?;

@@ -157,18 +157,9 @@ pub fn generate(wanted: ExampleBase, out: &mut impl Write) -> io::Result<()> {
         let place = &PLACES[random.below(PLACES.len() as u64) as usize];
         let (first, last) = (random.of(place.first), random.of(place.last));
         let shares = random.below(SHARED_EVERY) == 0 && !before.is_empty();
-        let email = if shares {
-            before.clone()
-        } else {
-            format!("{}.{number}@{}.example.test", ascii(first), place.language)
-        };
-        let row = Row {
-            number,
-            place,
-            first,
-            last,
-            email: &email,
-        };
+        let email =
+            if shares { before.clone() } else { format!("{}.{number}@{}.example.test", ascii(first), place.language) };
+        let row = Row { number, place, first, last, email: &email };
         if random.below(INVALID_EVERY) == 0 {
             invalid(&row, &mut random, out)?;
         } else {
@@ -191,11 +182,8 @@ fn valid(row: &Row<'_>, random: &mut Random, out: &mut impl Write) -> io::Result
     let place = row.place;
     // some have no address on one channel, or no name
     let email = if random.below(60) == 0 { "" } else { row.email };
-    let phone = if random.below(3) == 0 {
-        String::new()
-    } else {
-        format!("{}{:06}", place.phone, random.below(1_000_000))
-    };
+    let phone =
+        if random.below(3) == 0 { String::new() } else { format!("{}{:06}", place.phone, random.below(1_000_000)) };
     let first = if random.below(25) == 0 { "" } else { row.first };
     let tags: Vec<&str> = TAGS.iter().copied().filter(|_| random.below(4) == 0).collect();
     let (year, month, day) = (2025 + random.below(2), 1 + random.below(10), 1 + random.below(28));
@@ -222,11 +210,7 @@ fn invalid(row: &Row<'_>, random: &mut Random, out: &mut impl Write) -> io::Resu
     let (number, first, last) = (row.number, row.first, row.last);
     let rest = |email: &str, key: &str| format!("{key},{email},,{first},{last},en,Europe/London,GB,London,30,free,,,0");
     match random.below(4) {
-        0 => writeln!(
-            out,
-            "{}",
-            rest(&format!("{} at example.test", ascii(first)), &format!("c{number:06}"))
-        ),
+        0 => writeln!(out, "{}", rest(&format!("{} at example.test", ascii(first)), &format!("c{number:06}"))),
         1 => writeln!(out, "{}", rest("two@@example.test", &format!("c{number:06}"))),
         // no key
         2 => writeln!(out, "{}", rest(row.email, "")),
@@ -237,11 +221,7 @@ fn invalid(row: &Row<'_>, random: &mut Random, out: &mut impl Write) -> io::Resu
 
 /// The ASCII letters of a name, lower case; `x` if it has none.
 fn ascii(name: &str) -> String {
-    let letters: String = name
-        .chars()
-        .filter(char::is_ascii_alphabetic)
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
+    let letters: String = name.chars().filter(char::is_ascii_alphabetic).map(|c| c.to_ascii_lowercase()).collect();
     if letters.is_empty() { "x".to_owned() } else { letters }
 }
 
@@ -279,10 +259,7 @@ mod tests {
                 bad += 1;
                 continue;
             }
-            assert!(
-                email.is_empty() || email.ends_with(".example.test"),
-                "{email} is not under the reserved domain"
-            );
+            assert!(email.is_empty() || email.ends_with(".example.test"), "{email} is not under the reserved domain");
             shared += usize::from(!email.is_empty() && !emails.insert(email.to_owned()));
             languages.insert(record[5].to_owned());
             zones.insert(record[6].to_owned());

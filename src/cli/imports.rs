@@ -18,29 +18,13 @@ pub(super) fn run(client: &Client, import: Import, json: bool) -> anyhow::Result
     match (import.command, import.file) {
         (Some(ImportCommand::List), _) => {
             let page = client.get_all("/v1/imports", &[])?;
-            output::items(
-                &page,
-                &[
-                    "id",
-                    "state",
-                    "file_name",
-                    "accepted",
-                    "merged",
-                    "rejected",
-                    "started_at",
-                ],
-                json,
-            )?;
+            output::items(&page, &["id", "state", "file_name", "accepted", "merged", "rejected", "started_at"], json)?;
         }
         (Some(ImportCommand::Show { id }), _) => {
             output::record(&client.get(&format!("/v1/imports/{id}"), &[])?, json)?;
         }
         (Some(ImportCommand::Rejected { id }), _) => {
-            client.download(
-                &format!("/v1/imports/{id}/rejected"),
-                &[],
-                &mut std::io::stdout().lock(),
-            )?;
+            client.download(&format!("/v1/imports/{id}/rejected"), &[], &mut std::io::stdout().lock())?;
         }
         (None, Some(file)) => return import_file(client, file, json),
         (None, None) => anyhow::bail!("name a CSV file, or one of: list, show, rejected"),
@@ -53,11 +37,7 @@ fn import_file(client: &Client, file: ImportFile, json: bool) -> anyhow::Result<
     let report = upload(client, &file.file.clone(), query(file))?;
     let report = if wait { follow(client, report)? } else { report };
     print(&report, json)?;
-    Ok(if report["state"] == "failed" {
-        Exit::ProblemsFound
-    } else {
-        Exit::Done
-    })
+    Ok(if report["state"] == "failed" { Exit::ProblemsFound } else { Exit::Done })
 }
 
 fn query(file: ImportFile) -> Vec<(&'static str, String)> {
@@ -88,10 +68,7 @@ fn query(file: ImportFile) -> Vec<(&'static str, String)> {
 /// Uploads a file; shows how far it is on a terminal.
 pub(super) fn upload(client: &Client, path: &Path, query: Vec<(&'static str, String)>) -> anyhow::Result<Json> {
     let file = File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
-    let bytes = file
-        .metadata()
-        .with_context(|| format!("{} cannot be read", path.display()))?
-        .len();
+    let bytes = file.metadata().with_context(|| format!("{} cannot be read", path.display()))?.len();
     let bar = bar(bytes, "upload");
     let body = Body::sized(bar.wrap_read(file), bytes);
     let report = client.upload("/v1/imports", &query, body);

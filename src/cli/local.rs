@@ -19,7 +19,9 @@ pub(super) fn check(host: &dyn Host, options: &Check, as_json: bool) -> anyhow::
     anyhow::ensure!(options.data.is_dir(), "{} is not a directory", options.data.display());
     let checked = host.check(&options.data)?;
     if as_json {
-        output::json(&serde_json::to_value(&checked)?)?;
+        let findings = checked.findings.iter().map(|f| json!({"place": f.place, "problem": f.problem, "fix": f.fix}));
+        let findings: Vec<_> = findings.collect();
+        output::json(&json!({"looked_at": checked.looked_at, "findings": findings}))?;
     } else {
         for line in &checked.looked_at {
             output::line(line)?;
@@ -27,18 +29,10 @@ pub(super) fn check(host: &dyn Host, options: &Check, as_json: bool) -> anyhow::
         for finding in &checked.findings {
             output::line(&format!("{}: {}\n  → {}", finding.place, finding.problem, finding.fix))?;
         }
-        let verdict = if checked.findings.is_empty() {
-            "all is well"
-        } else {
-            "something is wrong"
-        };
+        let verdict = if checked.findings.is_empty() { "all is well" } else { "something is wrong" };
         output::line(verdict)?;
     }
-    Ok(if checked.findings.is_empty() {
-        Exit::Done
-    } else {
-        Exit::ProblemsFound
-    })
+    Ok(if checked.findings.is_empty() { Exit::Done } else { Exit::ProblemsFound })
 }
 
 pub(super) fn config(command: &ConfigCommand, as_json: bool) -> anyhow::Result<Exit> {
@@ -46,16 +40,12 @@ pub(super) fn config(command: &ConfigCommand, as_json: bool) -> anyhow::Result<E
         ConfigCommand::Check { file } => return check_config(file, as_json),
         ConfigCommand::Show { file } => output::raw(Config::load(file.as_deref())?.show().as_bytes())?,
         ConfigCommand::Keys if as_json => {
-            let keys = KEYS
-                .iter()
-                .map(|(key, default, text)| json!({"key": key, "default": default, "text": text}));
+            let keys = KEYS.iter().map(|(key, default, text)| json!({"key": key, "default": default, "text": text}));
             output::json(&keys.collect())?;
         }
         ConfigCommand::Keys => {
             let header = ["key", "default", "meaning"].map(str::to_owned).to_vec();
-            let rows = KEYS
-                .iter()
-                .map(|(key, default, text)| vec![(*key).into(), (*default).into(), (*text).into()]);
+            let rows = KEYS.iter().map(|(key, default, text)| vec![(*key).into(), (*default).into(), (*text).into()]);
             output::table(header, rows.collect())?;
         }
     }
@@ -94,16 +84,12 @@ pub(super) fn metrics(options: &Metrics, connection: &Connection, as_json: bool)
 }
 
 pub(super) fn example_base(options: &ExampleBaseArgs) -> anyhow::Result<Exit> {
-    let wanted = ExampleBase {
-        contacts: options.contacts,
-        seed: options.seed,
-    };
+    let wanted = ExampleBase { contacts: options.contacts, seed: options.seed };
     match &options.output {
         None => output::raw(&generated(wanted)?)?,
         Some(path) => {
             let mut file = std::fs::File::create(path).with_context(|| format!("{} cannot be made", path.display()))?;
-            file.write_all(&generated(wanted)?)
-                .with_context(|| format!("{} cannot be written", path.display()))?;
+            file.write_all(&generated(wanted)?).with_context(|| format!("{} cannot be written", path.display()))?;
         }
     }
     Ok(Exit::Done)

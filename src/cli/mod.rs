@@ -4,6 +4,7 @@
 //! standard output holds one JSON document and nothing else; CL-3 the exit codes of [`Exit`] are an interface.
 
 mod args;
+mod boot;
 mod campaigns;
 mod client;
 mod contacts;
@@ -62,7 +63,7 @@ pub fn main() -> ExitCode {
         output::note("a TLS provider was installed before main: that is a fault of the program");
         return Exit::Failed.into();
     }
-    match run(cli, &host::Engine) {
+    match run(cli, &boot::Local) {
         Ok(exit) => exit.into(),
         Err(error) => {
             output::note(&format!("error: {error:#}"));
@@ -107,9 +108,7 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
 /// Logs go to standard error; `ESTAFETTE_LOG` says what, as `info` or `estafette=debug`.
 fn start_log(default: &str, json: bool) {
     let filter = EnvFilter::try_from_env("ESTAFETTE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if json { log.json().try_init() } else { log.try_init() };
     if let Err(error) = started {
         output::note(&format!("logging could not be started: {error}"));

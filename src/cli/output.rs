@@ -40,14 +40,8 @@ pub fn items(page: &Json, columns: &[&str], as_json: bool) -> anyhow::Result<()>
     let empty = Vec::new();
     let items = page["items"].as_array().unwrap_or(&empty);
     let cell = |item: &Json, column: &str| text(item.pointer(&format!("/{column}")).unwrap_or(&Json::Null));
-    let rows = items
-        .iter()
-        .map(|item| columns.iter().map(|c| cell(item, c)).collect())
-        .collect();
-    let header = columns
-        .iter()
-        .map(|c| c.rsplit('/').next().unwrap_or(c).to_owned())
-        .collect();
+    let rows = items.iter().map(|item| columns.iter().map(|c| cell(item, c)).collect()).collect();
+    let header = columns.iter().map(|c| c.rsplit('/').next().unwrap_or(c).to_owned()).collect();
     table(header, rows)
 }
 
@@ -76,10 +70,7 @@ pub fn record(value: &Json, as_json: bool) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     flatten("", value, &mut rows);
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    let lines: String = rows
-        .iter()
-        .map(|(name, value)| format!("{name:<width$}  {value}\n"))
-        .collect();
+    let lines: String = rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect();
     raw(lines.as_bytes())
 }
 
@@ -87,11 +78,7 @@ fn flatten(prefix: &str, value: &Json, rows: &mut Vec<(String, String)>) {
     match value {
         Json::Object(fields) if !fields.is_empty() => {
             for (name, value) in fields {
-                let name = if prefix.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{prefix}.{name}")
-                };
+                let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
                 flatten(&name, value, rows);
             }
         }
@@ -117,15 +104,7 @@ pub fn text(value: &Json) -> String {
 
 /// Without control characters but newline and tab.
 pub fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 /// `1234567` as `1 234 567`.
@@ -159,24 +138,14 @@ mod tests {
 
     #[test]
     fn numbers_and_times_are_readable() {
-        assert_eq!(
-            [grouped(0), grouped(999), grouped(1_000), grouped(1_234_567)],
-            ["0", "999", "1 000", "1 234 567"]
-        );
-        assert_eq!(
-            [duration(12.4), duration(200.0), duration(3_720.0)],
-            ["12 s", "3 min 20 s", "1 h 02 min"]
-        );
+        assert_eq!([grouped(0), grouped(999), grouped(1_000), grouped(1_234_567)], ["0", "999", "1 000", "1 234 567"]);
+        assert_eq!([duration(12.4), duration(200.0), duration(3_720.0)], ["12 s", "3 min 20 s", "1 h 02 min"]);
     }
 
     #[test]
     fn nested_objects_become_dotted_lines() {
         let mut rows = Vec::new();
-        flatten(
-            "",
-            &json!({"a": {"b": 1, "c": null}, "d": ["x", "y"], "e": [{"f": 2}]}),
-            &mut rows,
-        );
+        flatten("", &json!({"a": {"b": 1, "c": null}, "d": ["x", "y"], "e": [{"f": 2}]}), &mut rows);
         let row = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(rows, [row("a.b", "1"), row("d", "x, y"), row("e.0.f", "2")]);
     }

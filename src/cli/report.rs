@@ -22,15 +22,8 @@ pub(super) fn run(client: &Client, options: &ReportArgs, json: bool) -> anyhow::
 
 /// The report for people.
 pub(super) fn print(report: &Json) -> anyhow::Result<()> {
-    let (name, run, state) = (
-        output::text(&report["name"]),
-        &report["run"],
-        output::text(&report["state"]),
-    );
-    output::line(&format!(
-        "{name}, run {run}: {state}, {} mode",
-        output::text(&report["mode"])
-    ))?;
+    let (name, run, state) = (output::text(&report["name"]), &report["run"], output::text(&report["state"]));
+    output::line(&format!("{name}, run {run}: {state}, {} mode", output::text(&report["mode"])))?;
     output::line(&ledger(&report["ledger"]))?;
     if let Some(words) = pace(report) {
         output::line(&words)?;
@@ -40,37 +33,19 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
             let counts = |what: &str| {
                 let c = &message[what];
                 let n = |name: &str| output::grouped(c[name].as_u64().unwrap_or(0));
-                format!(
-                    "{} ({} in all, {} suspect, {} machine)",
-                    n("unique"),
-                    n("total"),
-                    n("suspect"),
-                    n("machine")
-                )
+                format!("{} ({} in all, {} suspect, {} machine)", n("unique"), n("total"), n("suspect"), n("machine"))
             };
-            output::line(&format!(
-                "message {} ({})",
-                message["message"],
-                output::text(&message["name"])
-            ))?;
+            output::line(&format!("message {} ({})", message["message"], output::text(&message["name"])))?;
             output::line(&format!("  opened        {}", counts("opened")))?;
             output::line(&format!("  clicked       {}", counts("clicked")))?;
             output::line(&format!("  unsubscribed  {}", message["unsubscribed"]))?;
             for link in message["links"].as_array().into_iter().flatten() {
-                output::line(&format!(
-                    "    {:>7}  {}",
-                    output::text(&link["unique"]),
-                    output::text(&link["url"])
-                ))?;
+                output::line(&format!("    {:>7}  {}", output::text(&link["unique"]), output::text(&link["url"])))?;
             }
         }
     }
     for sample in report["samples"].as_array().into_iter().flatten() {
-        output::line(&format!(
-            "  {}: {}",
-            output::text(&sample["class"]),
-            output::text(&sample["text"])
-        ))?;
+        output::line(&format!("  {}: {}", output::text(&sample["class"]), output::text(&sample["text"])))?;
     }
     Ok(())
 }
@@ -79,9 +54,7 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
 pub(super) fn ledger(ledger: &Json) -> String {
     let count = |value: &Json| format!("{:>12}", output::grouped(value.as_u64().unwrap_or(0)));
     let mut lines = vec![format!("  {:<14}{}", "audience", count(&ledger["audience"]))];
-    for set in [
-        "pending", "claimed", "deferred", "accepted", "rejected", "skipped", "unknown",
-    ] {
+    for set in ["pending", "claimed", "deferred", "accepted", "rejected", "skipped", "unknown"] {
         lines.push(format!("  {set:<14}{}", count(&ledger[set])));
         let reasons = match set {
             "rejected" => &ledger["rejected_by"],
@@ -92,11 +65,8 @@ pub(super) fn ledger(ledger: &Json) -> String {
             lines.push(format!("    {reason:<24}{}", count(contacts)));
         }
     }
-    let balanced = if ledger["balanced"] == true {
-        "balanced: the sets add up to the audience"
-    } else {
-        "NOT BALANCED"
-    };
+    let balanced =
+        if ledger["balanced"] == true { "balanced: the sets add up to the audience" } else { "NOT BALANCED" };
     lines.push(format!("  {balanced}"));
     lines.join("\n")
 }
@@ -106,10 +76,7 @@ fn pace(report: &Json) -> Option<String> {
     if is_over(report) {
         return None;
     }
-    let mut words = format!(
-        "{}/s",
-        output::grouped(report["rate_per_second"].as_f64().unwrap_or(0.0) as u64)
-    );
+    let mut words = format!("{}/s", output::grouped(report["rate_per_second"].as_f64().unwrap_or(0.0) as u64));
     if let Some(eta) = report["eta_seconds"].as_f64() {
         words = format!("{words}, {} left", output::duration(eta));
     }
@@ -164,10 +131,7 @@ mod tests {
         let text = ledger(
             &json!({"audience": 1234, "accepted": 1200, "skipped": 34, "skipped_by": {"no_address": 34}, "balanced": true}),
         );
-        assert!(
-            text.contains("1 234") && text.contains("no_address") && text.contains("balanced:"),
-            "{text}"
-        );
+        assert!(text.contains("1 234") && text.contains("no_address") && text.contains("balanced:"), "{text}");
         assert!(ledger(&json!({"balanced": false})).contains("NOT BALANCED"));
     }
 

@@ -30,14 +30,7 @@ pub(super) fn serve(host: &dyn Host, options: &Serve) -> anyhow::Result<Exit> {
     let recorder = metrics::install().context("metrics")?;
     let given = std::env::var("ESTAFETTE_ADMIN_KEY").ok();
     actix_web::rt::System::new().block_on(async {
-        let mut running = Running::start(
-            host,
-            config,
-            &options.data,
-            options.restored,
-            given.as_deref(),
-            recorder,
-        )?;
+        let mut running = Running::start(host, config, &options.data, options.restored, given.as_deref(), recorder)?;
         running.announce();
         let why = running.until_stopped().await?;
         tracing::info!(signal = why, "draining: no new batch, answers on the wire are awaited");
@@ -76,11 +69,7 @@ impl Running {
             config.server.public_url = format!("http://{}", public.address);
         }
         let (drain, embedded_only) = (config.server.drain_time_max, config.embedded_only);
-        let opened = host.open(OpenRequest {
-            data,
-            config: config.clone(),
-            restored,
-        })?;
+        let opened = host.open(OpenRequest { data, config: config.clone(), restored })?;
         let (admin, new_key) = admin_key(data, given_key)?;
         let mut running = Running {
             opened,
@@ -113,13 +102,11 @@ impl Running {
         let state = ApiState::new(Arc::clone(port), config, admin, clock, Some(recorder), data)
             .with_context(|| format!("{}: answers for idempotency keys cannot be kept", data.display()))?;
         self.servers.serve_api(api, web::Data::new(state), self.drain)?;
-        self.servers
-            .serve_public(public, web::Data::new(tracking), self.drain)?;
+        self.servers.serve_public(public, web::Data::new(tracking), self.drain)?;
         if let Some(view) = &self.opened.inbox {
             let inbox = bind("server.inbox_listen", config.server.inbox_listen)?;
             self.inbox_url = Some(format!("http://{}", inbox.address));
-            self.servers
-                .serve_inbox(inbox, web::Data::new(InboxState { view: Arc::clone(view) }))?;
+            self.servers.serve_inbox(inbox, web::Data::new(InboxState { view: Arc::clone(view) }))?;
         }
         Ok(())
     }

@@ -83,9 +83,6 @@ mod tests {
         }
         let mut all = TrustedProxies::none();
         all.add("0.0.0.0/0").unwrap();
-        assert!(
-            all.contains("203.0.113.9".parse().unwrap()),
-            "a prefix of no bits holds every address"
-        );
+        assert!(all.contains("203.0.113.9".parse().unwrap()), "a prefix of no bits holds every address");
     }
 }

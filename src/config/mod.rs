@@ -27,6 +27,7 @@ use crate::limits;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub server: ServerConfig,
+    pub mail: MailConfig,
     pub data: DataConfig,
     pub tracking: TrackingConfig,
     /// Threads that render and send.
@@ -77,6 +78,15 @@ impl std::fmt::Debug for MetricsAccess {
     }
 }
 
+/// Addresses of the sender that stand in every mail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MailConfig {
+    /// Domain that takes in bounces; without it they go to the sender's address.
+    pub return_path_domain: Option<String>,
+    /// Takes in unsubscribe mails.
+    pub unsubscribe_mailbox: Option<String>,
+}
+
 #[derive(Clone, Debug)]
 pub struct DataConfig {
     /// Rejected-row files of imports are deleted after this.
@@ -103,20 +113,9 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     #[error("{}:{line}:{column}: {message}", .file.display())]
-    Syntax {
-        file: PathBuf,
-        line: usize,
-        column: usize,
-        message: String,
-    },
+    Syntax { file: PathBuf, line: usize, column: usize, message: String },
     #[error("{}:{line}: {key} = {value}: {message}", .file.display())]
-    Value {
-        file: PathBuf,
-        line: usize,
-        key: &'static str,
-        value: String,
-        message: String,
-    },
+    Value { file: PathBuf, line: usize, key: &'static str, value: String, message: String },
     #[error("{}:{line}: {source}", .file.display())]
     Connector {
         file: PathBuf,
@@ -136,10 +135,8 @@ impl Config {
         match file {
             None => Config::parse("", Path::new("(no configuration file)")),
             Some(file) => {
-                let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable {
-                    file: file.to_owned(),
-                    source,
-                })?;
+                let text = std::fs::read_to_string(file)
+                    .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
                 Config::parse(&text, file)
             }
         }
@@ -151,29 +148,15 @@ impl Config {
         let raw: raw::Raw = toml::from_str(text).map_err(|error| source.syntax(&error))?;
         let server = server(&raw.server, &source)?;
         let data = data(&raw.data, &source)?;
+        let mail = mail(&raw.mail, &source)?;
         let lane_threads = match &raw.lanes.lane_threads {
-            None => std::thread::available_parallelism()
-                .map_or(1, usize::from)
-                .min(limits::LANE_THREADS_MAX),
+            None => std::thread::available_parallelism().map_or(1, usize::from).min(limits::LANE_THREADS_MAX),
             Some(n) => source.within("lanes.lane_threads", n, 1, limits::LANE_THREADS_MAX as u64)? as usize,
         };
         let embedded_only = raw.connectors.is_empty();
-        let connectors = if embedded_only {
-            embedded_inbox(&source)?
-        } else {
-            connectors(raw.connectors, &source)?
-        };
-        let tracking = TrackingConfig {
-            aggregate_only: raw.tracking.aggregate_only,
-        };
-        Ok(Config {
-            server,
-            data,
-            tracking,
-            lane_threads,
-            connectors,
-            embedded_only,
-        })
+        let connectors = if embedded_only { embedded_inbox(&source)? } else { connectors(raw.connectors, &source)? };
+        let tracking = TrackingConfig { aggregate_only: raw.tracking.aggregate_only };
+        Ok(Config { server, mail, data, tracking, lane_threads, connectors, embedded_only })
     }
 }
 
@@ -202,15 +185,9 @@ fn server(raw: &raw::Server, source: &Source<'_>) -> Result<ServerConfig, Config
     };
     let mut proxies = TrustedProxies::none();
     for proxy in &raw.trusted_proxies {
-        proxies
-            .add(proxy.get_ref())
-            .map_err(|text| source.value("server.trusted_proxies", proxy, text))?;
+        proxies.add(proxy.get_ref()).map_err(|text| source.value("server.trusted_proxies", proxy, text))?;
     }
-    let seconds = |key, n| {
-        source
-            .within(key, n, 1, limits::CONFIG_SECONDS_MAX)
-            .map(Duration::from_secs)
-    };
+    let seconds = |key, n| source.within(key, n, 1, limits::CONFIG_SECONDS_MAX).map(Duration::from_secs);
     Ok(ServerConfig {
         api_listen: source.address("server.api_listen", &raw.api_listen)?,
         public_listen,
@@ -229,19 +206,39 @@ fn server(raw: &raw::Server, source: &Source<'_>) -> Result<ServerConfig, Config
     })
 }
 
-fn data(raw: &raw::Data, source: &Source<'_>) -> Result<DataConfig, ConfigError> {
-    let days = |key, n, least| {
-        source
-            .within(key, n, least, limits::CONFIG_DAYS_MAX)
-            .map(|d| Duration::from_secs(d * 86_400))
+fn mail(raw: &raw::Mail, source: &Source<'_>) -> Result<MailConfig, ConfigError> {
+    let is_domain = |d: &str| {
+        d.contains('.')
+            && d.split('.').all(|l| !l.is_empty() && l.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'))
     };
+    if let Some(domain) = raw.return_path_domain.as_ref().filter(|d| !is_domain(d.get_ref())) {
+        let message = "must be a domain in ASCII form, as \"bounces.example.com\"";
+        return Err(source.value("mail.return_path_domain", domain, message));
+    }
+    let is_mailbox = |m: &str| {
+        m.split_once('@').is_some_and(|(local, domain)| {
+            !local.is_empty()
+                && local.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c))
+                && is_domain(domain)
+        })
+    };
+    if let Some(mailbox) = raw.unsubscribe_mailbox.as_ref().filter(|m| !is_mailbox(m.get_ref())) {
+        let message = "must be an address, as \"leave@example.com\"";
+        return Err(source.value("mail.unsubscribe_mailbox", mailbox, message));
+    }
+    let plain = |text: &Option<Spanned<String>>| text.as_ref().map(|t| t.get_ref().clone());
+    Ok(MailConfig {
+        return_path_domain: plain(&raw.return_path_domain),
+        unsubscribe_mailbox: plain(&raw.unsubscribe_mailbox),
+    })
+}
+
+fn data(raw: &raw::Data, source: &Source<'_>) -> Result<DataConfig, ConfigError> {
+    let days =
+        |key, n, least| source.within(key, n, least, limits::CONFIG_DAYS_MAX).map(|d| Duration::from_secs(d * 86_400));
     Ok(DataConfig {
         rejected_rows_kept: days("data.rejected_rows_days", &raw.rejected_rows_days, 1)?,
-        one_shot_kept: days(
-            "data.one_shot_retention_days",
-            &raw.one_shot_retention_days,
-            limits::ONE_SHOT_DAYS_MIN,
-        )?,
+        one_shot_kept: days("data.one_shot_retention_days", &raw.one_shot_retention_days, limits::ONE_SHOT_DAYS_MIN)?,
         tracking_kept: days("data.tracking_days", &raw.tracking_days, limits::TRACKING_DAYS_MIN)?,
     })
 }
@@ -258,29 +255,17 @@ fn connectors(
 ) -> Result<Vec<ConnectorSettings>, ConfigError> {
     if let Some(first) = raw.first().filter(|_| raw.len() > limits::CONNECTORS_MAX) {
         let (file, line) = source.place(first);
-        return Err(ConfigError::TooManyConnectors {
-            file,
-            line,
-            count: raw.len(),
-        });
+        return Err(ConfigError::TooManyConnectors { file, line, count: raw.len() });
     }
     let mut settings: Vec<ConnectorSettings> = Vec::with_capacity(raw.len());
     for (index, connector) in raw.into_iter().enumerate() {
         let (file, line) = source.place(&connector);
         match connector.into_inner().validate(index + 1) {
             Err(error) => {
-                return Err(ConfigError::Connector {
-                    file,
-                    line,
-                    source: Box::new(error),
-                });
+                return Err(ConfigError::Connector { file, line, source: Box::new(error) });
             }
             Ok(next) if settings.iter().any(|c| c.name() == next.name()) => {
-                return Err(ConfigError::ConnectorTwice {
-                    file,
-                    line,
-                    name: next.name().to_owned(),
-                });
+                return Err(ConfigError::ConnectorTwice { file, line, name: next.name().to_owned() });
             }
             Ok(next) => settings.push(next),
         }
@@ -308,23 +293,12 @@ impl Source<'_> {
 
     fn syntax(&self, error: &toml::de::Error) -> ConfigError {
         let (line, column) = self.position(error.span().map_or(0, |s| s.start));
-        ConfigError::Syntax {
-            file: self.file.to_owned(),
-            line,
-            column,
-            message: error.message().to_owned(),
-        }
+        ConfigError::Syntax { file: self.file.to_owned(), line, column, message: error.message().to_owned() }
     }
 
     fn value<T: std::fmt::Display>(&self, key: &'static str, value: &Spanned<T>, message: &str) -> ConfigError {
         let (file, line) = self.place(value);
-        ConfigError::Value {
-            file,
-            line,
-            key,
-            value: value.get_ref().to_string(),
-            message: message.to_owned(),
-        }
+        ConfigError::Value { file, line, key, value: value.get_ref().to_string(), message: message.to_owned() }
     }
 
     fn within(&self, key: &'static str, value: &Spanned<u64>, least: u64, most: u64) -> Result<u64, ConfigError> {

@@ -9,16 +9,8 @@ use super::connectors::RawConnector;
 
 /// Every key outside `[[connectors]]`: name, default, what it means.
 pub const KEYS: &[(&str, &str, &str)] = &[
-    (
-        "server.api_listen",
-        "\"127.0.0.1:8025\"",
-        "address of the API; port 0 takes a free one",
-    ),
-    (
-        "server.public_listen",
-        "\"127.0.0.1:8026\"",
-        "address of the tracking endpoints; carries nothing else",
-    ),
+    ("server.api_listen", "\"127.0.0.1:8025\"", "address of the API; port 0 takes a free one"),
+    ("server.public_listen", "\"127.0.0.1:8026\"", "address of the tracking endpoints; carries nothing else"),
     (
         "server.inbox_listen",
         "\"127.0.0.1:8027\"",
@@ -29,48 +21,20 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "\"http://\" + public_listen",
         "how recipients reach public_listen; stands in every tracked link",
     ),
-    (
-        "server.metrics_key",
-        "none",
-        "key that may read /metrics, beside the admin key",
-    ),
+    ("server.metrics_key", "none", "key that may read /metrics, beside the admin key"),
     ("server.metrics_open", "false", "true: /metrics needs no key"),
-    (
-        "server.trusted_proxies",
-        "[]",
-        "addresses or networks whose X-Forwarded-For is believed",
-    ),
-    (
-        "server.request_seconds_max",
-        "120",
-        "time for a request to arrive and be answered",
-    ),
+    ("server.trusted_proxies", "[]", "addresses or networks whose X-Forwarded-For is believed"),
+    ("server.request_seconds_max", "120", "time for a request to arrive and be answered"),
     ("server.upload_bytes_max", "8589934592", "bytes of an uploaded CSV file"),
-    (
-        "server.drain_seconds_max",
-        "30",
-        "how long a shutdown waits for answers on the wire",
-    ),
-    (
-        "data.rejected_rows_days",
-        "30",
-        "rejected-row files of imports are deleted after this",
-    ),
+    ("server.drain_seconds_max", "30", "how long a shutdown waits for answers on the wire"),
+    ("data.rejected_rows_days", "30", "rejected-row files of imports are deleted after this"),
     (
         "data.one_shot_retention_days",
         "60",
         "rows of a one-shot audience are kept this long after their last run (60 at least)",
     ),
-    (
-        "data.tracking_days",
-        "365",
-        "tracked links of a run work this long after its end (60 at least)",
-    ),
-    (
-        "tracking.aggregate_only",
-        "false",
-        "true: only totals are kept, nobody's opens and clicks",
-    ),
+    ("data.tracking_days", "365", "tracked links of a run work this long after its end (60 at least)"),
+    ("tracking.aggregate_only", "false", "true: only totals are kept, nobody's opens and clicks"),
     ("lanes.lane_threads", "number of cores", "threads that render and send"),
 ];
 
@@ -78,6 +42,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Raw {
     pub(super) server: Server,
+    pub(super) mail: Mail,
     pub(super) data: Data,
     pub(super) tracking: Tracking,
     pub(super) lanes: Lanes,
@@ -126,12 +91,15 @@ pub(super) struct Data {
 
 impl Default for Data {
     fn default() -> Data {
-        Data {
-            rejected_rows_days: unplaced(30),
-            one_shot_retention_days: unplaced(60),
-            tracking_days: unplaced(365),
-        }
+        Data { rejected_rows_days: unplaced(30), one_shot_retention_days: unplaced(60), tracking_days: unplaced(365) }
     }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Mail {
+    pub(super) return_path_domain: Option<Spanned<String>>,
+    pub(super) unsubscribe_mailbox: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

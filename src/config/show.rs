@@ -32,6 +32,17 @@ impl Config {
             self.tracking.aggregate_only,
             self.lane_threads,
         );
+        let mail = [
+            ("return_path_domain", &self.mail.return_path_domain),
+            ("unsubscribe_mailbox", &self.mail.unsubscribe_mailbox),
+        ];
+        out.push_str("\n[mail]\n");
+        for (key, value) in mail {
+            match value {
+                Some(value) => out.push_str(&format!("{key} = \"{value}\"\n")),
+                None => out.push_str(&format!("# {key}: none\n")),
+            }
+        }
         for connector in &self.connectors {
             // writing to a String cannot fail
             write!(

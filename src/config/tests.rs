@@ -19,10 +19,7 @@ fn refused(text: &str, wanted: &[&str]) {
 #[test]
 fn no_file_is_a_valid_file_with_an_inbox() {
     let config = parse("").unwrap();
-    assert!(
-        config.embedded_only,
-        "nothing leaves the machine, and the server must say so"
-    );
+    assert!(config.embedded_only, "nothing leaves the machine, and the server must say so");
     assert_eq!(config.connectors[0].name(), "inbox");
     assert_eq!(config.connectors[0].kind(), "inbox");
     assert_eq!(config.server.public_url, "http://127.0.0.1:8026");
@@ -43,37 +40,18 @@ fn the_published_shape_is_read() {
 
 #[test]
 fn errors_name_file_line_key_and_what_is_allowed() {
-    refused(
-        "[server]\nlisten = \"x\"\n",
-        &["estafette.toml:2:1", "listen", "api_listen"],
-    );
-    refused(
-        "[server]\n\napi_listen = \"localhost\"\n",
-        &["estafette.toml:3:", "server.api_listen", "127.0.0.1:8025"],
-    );
-    refused(
-        "[data]\none_shot_retention_days = 5\n",
-        &["estafette.toml:2:", "must be 60 to"],
-    );
-    refused(
-        "[lanes]\nlane_threads = 0\n",
-        &["lanes.lane_threads = 0", "must be 1 to"],
-    );
-    refused(
-        "[server]\npublic_url = \"ftp://x\"\n",
-        &["server.public_url", "https://"],
-    );
-    refused(
-        "[server]\ntrusted_proxies = [\"10.0.0.0/40\"]\n",
-        &["server.trusted_proxies", "prefix"],
-    );
+    refused("[server]\nlisten = \"x\"\n", &["estafette.toml:2:1", "listen", "api_listen"]);
+    refused("[server]\n\napi_listen = \"localhost\"\n", &["estafette.toml:3:", "server.api_listen", "127.0.0.1:8025"]);
+    refused("[data]\none_shot_retention_days = 5\n", &["estafette.toml:2:", "must be 60 to"]);
+    refused("[lanes]\nlane_threads = 0\n", &["lanes.lane_threads = 0", "must be 1 to"]);
+    refused("[server]\npublic_url = \"ftp://x\"\n", &["server.public_url", "https://"]);
+    refused("[server]\ntrusted_proxies = [\"10.0.0.0/40\"]\n", &["server.trusted_proxies", "prefix"]);
+    refused("[mail]\nreturn_path_domain = \"a b\"\n", &["mail.return_path_domain", "bounces.example.com"]);
+    refused("[mail]\nunsubscribe_mailbox = \"leave\"\n", &["mail.unsubscribe_mailbox", "leave@example.com"]);
     refused("[server\n", &["estafette.toml:1:"]);
     let twice = "[[connectors]]\nname = \"a\"\nkind = \"null\"\n[[connectors]]\nname = \"a\"\nkind = \"null\"\n";
     refused(twice, &["estafette.toml:4:", "\"a\" is used twice"]);
-    refused(
-        "[[connectors]]\nname = \"a\"\nkind = \"pigeon\"\n",
-        &["estafette.toml:1:", "pigeon", "smtp"],
-    );
+    refused("[[connectors]]\nname = \"a\"\nkind = \"pigeon\"\n", &["estafette.toml:1:", "pigeon", "smtp"]);
 }
 
 #[test]
@@ -83,14 +61,8 @@ fn a_scrape_key_is_never_printed() {
     assert_eq!(config.server.metrics, MetricsAccess::ScrapeKey(secret.into()));
     assert!(!format!("{config:?}").contains(secret), "Debug shows the key");
     assert!(!config.show().contains(secret), "config show shows the key");
-    refused(
-        "[server]\nmetrics_key = \"short\"\n",
-        &["server.metrics_key", "(hidden)", "characters"],
-    );
-    refused(
-        &format!("[server]\nmetrics_key = \"{secret}\"\nmetrics_open = true\n"),
-        &["metrics_open"],
-    );
+    refused("[server]\nmetrics_key = \"short\"\n", &["server.metrics_key", "(hidden)", "characters"]);
+    refused(&format!("[server]\nmetrics_key = \"{secret}\"\nmetrics_open = true\n"), &["metrics_open"]);
 }
 
 #[test]
@@ -107,15 +79,9 @@ fn every_key_is_documented() {
         assert!(!text.is_empty(), "{key} has no text");
         let (table, name) = key.split_once('.').unwrap();
         let error = parse(&format!("[{table}]\nno_such_key = 1\n")).unwrap_err().to_string();
-        assert!(
-            error.contains(&format!("`{name}`")),
-            "{key} is documented and not read: {error}"
-        );
+        assert!(error.contains(&format!("`{name}`")), "{key} is documented and not read: {error}");
         let listed = error.matches('`').count() / 2 - 1;
-        let documented = KEYS
-            .iter()
-            .filter(|(k, ..)| k.starts_with(&format!("{table}.")))
-            .count();
+        let documented = KEYS.iter().filter(|(k, ..)| k.starts_with(&format!("{table}."))).count();
         assert_eq!(listed, documented, "a key of [{table}] is not documented: {error}");
     }
 }

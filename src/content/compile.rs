@@ -178,12 +178,7 @@ impl<'a> Compiler<'a> {
         };
         Language::from_tag(tag).unwrap_or_else(|| {
             let help = "messages know en, fr, de, es, it, nl and pt";
-            self.problems.field(
-                "unknown_language",
-                "language",
-                format!("language {tag:?} is not known"),
-                help,
-            );
+            self.problems.field("unknown_language", "language", format!("language {tag:?} is not known"), help);
             Language::default()
         })
     }
@@ -201,8 +196,7 @@ impl<'a> Compiler<'a> {
                 markup::flatten_mjml(&mjml, &pieces, &mut self.problems).map(|html| (html, "mjml"))
             }
             (Some(_), Some(_)) => {
-                self.problems
-                    .field("two_htmls", "mjml", "there are both html and mjml", "keep one of them");
+                self.problems.field("two_htmls", "mjml", "there are both html and mjml", "keep one of them");
                 None
             }
             (None, None) => None,
@@ -214,27 +208,11 @@ impl<'a> Compiler<'a> {
         html: Option<&(String, &'static str)>,
         text: Option<&(String, &'static str)>,
     ) -> Vec<(String, String)> {
-        let mut all = vec![
-            ("subject".to_owned(), self.source.subject.clone()),
-            ("from".to_owned(), self.source.from.clone()),
-        ];
-        all.extend(
-            self.source
-                .headers
-                .iter()
-                .map(|(name, value)| (format!("headers.{name}"), value.clone())),
-        );
-        all.extend(
-            self.source
-                .preheader
-                .iter()
-                .map(|p| ("preheader".to_owned(), p.clone())),
-        );
-        all.extend(
-            html.into_iter()
-                .chain(text)
-                .map(|(template, field)| ((*field).to_owned(), template.clone())),
-        );
+        let mut all =
+            vec![("subject".to_owned(), self.source.subject.clone()), ("from".to_owned(), self.source.from.clone())];
+        all.extend(self.source.headers.iter().map(|(name, value)| (format!("headers.{name}"), value.clone())));
+        all.extend(self.source.preheader.iter().map(|p| ("preheader".to_owned(), p.clone())));
+        all.extend(html.into_iter().chain(text).map(|(template, field)| ((*field).to_owned(), template.clone())));
         all
     }
 
@@ -247,25 +225,14 @@ impl<'a> Compiler<'a> {
             }
         }
         for offset in &pieces.captures {
-            let construct = template[*offset..]
-                .split_inclusive("%}")
-                .next()
-                .unwrap_or("")
-                .to_owned();
+            let construct = template[*offset..].split_inclusive("%}").next().unwrap_or("").to_owned();
             let (line, _) = line_and_column(template, *offset);
-            self.slow.push(SlowRegion {
-                field: field.to_owned(),
-                line,
-                construct,
-            });
+            self.slow.push(SlowRegion { field: field.to_owned(), line, construct });
         }
     }
 
     fn urls(&self) -> Urls<'a> {
-        Urls {
-            public_url: &self.context.public_url,
-            campaign_name: &self.context.campaign_name,
-        }
+        Urls { public_url: &self.context.public_url, campaign_name: &self.context.campaign_name }
     }
 
     fn header_part(&mut self, template: &str) -> Part {
@@ -277,9 +244,9 @@ impl<'a> Compiler<'a> {
         let mut lines = Vec::new();
         let from = self.header_part(&checked.sender.name);
         lines.push(match from.static_text(&self.program.spans) {
-            Some(name) => HeaderLine::Static(written(|out| {
-                headers::mailbox(out, "From", &name, &checked.sender.address)
-            })),
+            Some(name) => {
+                HeaderLine::Static(written(|out| headers::mailbox(out, "From", &name, &checked.sender.address)))
+            }
             None => HeaderLine::From { part: from },
         });
         let templates = std::iter::once(("Subject".to_owned(), self.source.subject.clone()));
@@ -324,8 +291,7 @@ impl<'a> Compiler<'a> {
                 html_text::derive(html, &pieces, &links::mask(html, &pieces))
             }
             (None, None) => {
-                self.problems
-                    .field("no_body", "html", "the message has no body", "give html, mjml or text");
+                self.problems.field("no_body", "html", "the message has no body", "give html, mjml or text");
                 return None;
             }
         };
@@ -366,23 +332,14 @@ impl<'a> Compiler<'a> {
             );
             return None;
         }
-        self.env.add_global(
-            "campaign",
-            Value::from_pairs([("name", self.context.campaign_name.as_str())]),
-        );
+        self.env.add_global("campaign", Value::from_pairs([("name", self.context.campaign_name.as_str())]));
         for (i, text) in self.program.captured_texts.iter().enumerate() {
-            self.env
-                .add_global(program::captured_name(i), Value::from_safe_string(text.clone()));
+            self.env.add_global(program::captured_name(i), Value::from_safe_string(text.clone()));
         }
         let residual = self.program.residual.clone();
         let attributes = self.cut("residual", &residual).attributes;
         if let Err(error) = self.env.add_template_owned(RESIDUAL, residual) {
-            self.problems.field(
-                "syntax",
-                "html",
-                error.to_string(),
-                "simplify the blocks of the message",
-            );
+            self.problems.field("syntax", "html", error.to_string(), "simplify the blocks of the message");
             return None;
         }
         Some(attributes)
@@ -397,8 +354,5 @@ fn written(f: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 
 fn has_unsubscribe(pieces: &Pieces) -> bool {
     pieces.uses_unsubscribe_text
-        || pieces
-            .pieces
-            .iter()
-            .any(|p| p.kind == PieceKind::Print(Some(Lone::BuiltIn(BuiltIn::UnsubscribeUrl))))
+        || pieces.pieces.iter().any(|p| p.kind == PieceKind::Print(Some(Lone::BuiltIn(BuiltIn::UnsubscribeUrl))))
 }

@@ -66,35 +66,20 @@ pub(super) struct Variables {
 
 impl Variables {
     pub fn new(schema: &Schema, attributes: &[AttributeId]) -> Variables {
-        let names = attributes
-            .iter()
-            .map(|id| schema.by_id(*id).map(|a| a.name.clone()).unwrap_or_default())
-            .collect();
-        let contact = Arc::new(Contact {
-            names,
-            values: Mutex::new(Vec::with_capacity(attributes.len())),
-        });
+        let names = attributes.iter().map(|id| schema.by_id(*id).map(|a| a.name.clone()).unwrap_or_default()).collect();
+        let contact = Arc::new(Contact { names, values: Mutex::new(Vec::with_capacity(attributes.len())) });
         let root = Arc::new(Root {
             contact: Value::from_dyn_object(contact.clone()),
             urls: Mutex::new((Value::UNDEFINED, Value::UNDEFINED)),
         });
         let value = Value::from_dyn_object(root.clone());
-        Variables {
-            attributes: attributes.to_vec(),
-            contact,
-            root,
-            value,
-        }
+        Variables { attributes: attributes.to_vec(), contact, root, value }
     }
 
     pub fn fill(&self, record: &Record<'_>) {
         let mut values = self.contact.values.lock();
         values.clear();
-        values.extend(
-            self.attributes
-                .iter()
-                .map(|id| record.get(*id).map_or(Value::UNDEFINED, to_value)),
-        );
+        values.extend(self.attributes.iter().map(|id| record.get(*id).map_or(Value::UNDEFINED, to_value)));
     }
 
     pub fn set_urls(&self, unsubscribe: &str, view: &str) {

@@ -106,13 +106,7 @@ pub(super) fn environment(missing: Missing) -> Environment<'static> {
         Missing::Empty => UndefinedBehavior::Lenient,
         Missing::Skip => UndefinedBehavior::SemiStrict,
     });
-    env.set_auto_escape_callback(|name| {
-        if name.ends_with(".html") {
-            AutoEscape::Html
-        } else {
-            AutoEscape::None
-        }
-    });
+    env.set_auto_escape_callback(|name| if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None });
     env.set_formatter(print);
     add_filters(&mut env);
     add_tests(&mut env);
@@ -185,11 +179,7 @@ fn too_large() -> Error {
 fn count(bytes: usize) -> Result<(), Error> {
     let printed = PRINTED.get() + bytes;
     PRINTED.set(printed);
-    if printed > limits::RENDER_BYTES_MAX {
-        Err(too_large())
-    } else {
-        Ok(())
-    }
+    if printed > limits::RENDER_BYTES_MAX { Err(too_large()) } else { Ok(()) }
 }
 
 /// How values print: nothing for undefined and none, whole numbers without a point, lists joined with commas.
@@ -268,20 +258,12 @@ fn bounded_text(value: &Value) -> Result<String, Error> {
 /// `default`: also for empty text, which a contact base has more often than nothing at all.
 fn default(value: &Value, other: Option<Value>) -> Value {
     let is_empty = value.is_undefined() || value.is_none() || value.as_str().is_some_and(|s| s.trim().is_empty());
-    if is_empty {
-        other.unwrap_or_else(|| Value::from(""))
-    } else {
-        value.clone()
-    }
+    if is_empty { other.unwrap_or_else(|| Value::from("")) } else { value.clone() }
 }
 
 fn replace(value: &Value, from: &str, to: &str) -> Result<String, Error> {
     let text = bounded_text(value)?;
-    let count = if from.is_empty() {
-        text.len() + 1
-    } else {
-        text.matches(from).count()
-    };
+    let count = if from.is_empty() { text.len() + 1 } else { text.matches(from).count() };
     if text.len() + count.saturating_mul(to.len()) > FILTERED_BYTES_MAX {
         return Err(too_large());
     }
@@ -312,16 +294,10 @@ fn join(value: &Value, separator: Option<&str>) -> Result<String, Error> {
 fn truncate(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
     let text = bounded_text(value)?;
     let positional = |i: usize| args.get(i).filter(|v| !v.is_undefined()).cloned();
-    let length = kwargs
-        .get::<Option<usize>>("length")?
-        .or(positional(0).and_then(|v| v.as_usize()))
-        .unwrap_or(255);
-    let kill_words = kwargs
-        .get::<Option<bool>>("killwords")?
-        .unwrap_or_else(|| positional(1).is_some_and(|v| v.is_true()));
-    let end = kwargs
-        .get::<Option<String>>("end")?
-        .or_else(|| positional(2).map(|v| v.to_string()));
+    let length = kwargs.get::<Option<usize>>("length")?.or(positional(0).and_then(|v| v.as_usize())).unwrap_or(255);
+    let kill_words =
+        kwargs.get::<Option<bool>>("killwords")?.unwrap_or_else(|| positional(1).is_some_and(|v| v.is_true()));
+    let end = kwargs.get::<Option<String>>("end")?.or_else(|| positional(2).map(|v| v.to_string()));
     kwargs.assert_all_used()?;
     let end = end.unwrap_or_else(|| "…".to_owned());
     if text.chars().count() <= length {
@@ -372,9 +348,7 @@ fn date(value: &Value, format: Option<&str>) -> Result<String, Error> {
         "full" => Ok(format!("{}, {}", language.day(day), language.long_date(day))),
         "time" => Ok(format!("{:02}:{:02}", zoned.hour(), zoned.minute())),
         pattern => {
-            let names = pattern
-                .replace("%B", language.month(day))
-                .replace("%A", language.day(day));
+            let names = pattern.replace("%B", language.month(day)).replace("%A", language.day(day));
             jiff::fmt::strtime::format(&names, &zoned).map_err(|_| {
                 Error::new(
                     ErrorKind::InvalidOperation,
@@ -386,30 +360,18 @@ fn date(value: &Value, format: Option<&str>) -> Result<String, Error> {
 }
 
 fn zone() -> jiff::tz::TimeZone {
-    ZONE.with_borrow(|z| {
-        if z.is_empty() {
-            None
-        } else {
-            jiff::tz::TimeZone::get(z).ok()
-        }
-    })
-    .unwrap_or(jiff::tz::TimeZone::UTC)
+    ZONE.with_borrow(|z| if z.is_empty() { None } else { jiff::tz::TimeZone::get(z).ok() })
+        .unwrap_or(jiff::tz::TimeZone::UTC)
 }
 
 fn shown(value: &Value) -> String {
-    bounded_text(value).map_or_else(
-        |_| "the value".to_owned(),
-        |t| format!("{:?}", t.chars().take(40).collect::<String>()),
-    )
+    bounded_text(value)
+        .map_or_else(|_| "the value".to_owned(), |t| format!("{:?}", t.chars().take(40).collect::<String>()))
 }
 
 /// A number as templates and bodies print it: whole ones without a point.
 pub(super) fn number_text(number: f64) -> String {
-    if number.fract() == 0.0 && number.abs() < 1e15 {
-        format!("{}", number as i64)
-    } else {
-        format!("{number}")
-    }
+    if number.fract() == 0.0 && number.abs() < 1e15 { format!("{}", number as i64) } else { format!("{number}") }
 }
 
 /// A time as templates see it; text, so that it sorts and compares.

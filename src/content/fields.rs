@@ -66,12 +66,7 @@ const OWN_HEADERS: [&str; 22] = [
 pub(super) fn check(source: &MessageSource, context: &CompileContext, problems: &mut Problems) -> Option<Checked> {
     sizes(source, problems);
     if source.subject.trim().is_empty() {
-        problems.field(
-            "empty_subject",
-            "subject",
-            "the subject is empty",
-            "give the message a subject",
-        );
+        problems.field("empty_subject", "subject", "the subject is empty", "give the message a subject");
     }
     for name in source.headers.keys() {
         header_name(name, problems);
@@ -80,19 +75,10 @@ pub(super) fn check(source: &MessageSource, context: &CompileContext, problems: 
     let mut static_headers = Vec::new();
     reply_to(source, problems, &mut static_headers);
     lists(source, problems, &mut static_headers);
-    let files = source
-        .attachments
-        .iter()
-        .enumerate()
-        .filter_map(|(i, a)| attachment(i, a, problems))
-        .collect();
+    let files = source.attachments.iter().enumerate().filter_map(|(i, a)| attachment(i, a, problems)).collect();
     let sender = sender(&source.from, problems);
     return_path(context, problems);
-    Some(Checked {
-        sender: sender?,
-        static_headers,
-        files,
-    })
+    Some(Checked { sender: sender?, static_headers, files })
 }
 
 fn sizes(source: &MessageSource, problems: &mut Problems) {
@@ -101,10 +87,7 @@ fn sizes(source: &MessageSource, problems: &mut Problems) {
     let headers: usize = source.headers.iter().map(|(n, v)| n.len() + v.len()).sum();
     let total = bodies + headers + source.subject.len() + source.from.len();
     if total > limits::MESSAGE_SOURCE_BYTES_MAX {
-        let message = format!(
-            "the sources have {total} bytes; {} are allowed",
-            limits::MESSAGE_SOURCE_BYTES_MAX
-        );
+        let message = format!("the sources have {total} bytes; {} are allowed", limits::MESSAGE_SOURCE_BYTES_MAX);
         problems.field(
             "source_too_large",
             "html",
@@ -114,16 +97,9 @@ fn sizes(source: &MessageSource, problems: &mut Problems) {
     }
     let attached: usize = source.attachments.iter().map(|a| a.base64.len()).sum();
     if attached > limits::MESSAGE_BYTES_MAX {
-        let message = format!(
-            "the attachments have {attached} encoded bytes; {} are allowed",
-            limits::MESSAGE_BYTES_MAX
-        );
-        problems.field(
-            "attachments_too_large",
-            "attachments",
-            message,
-            "link to the files instead",
-        );
+        let message =
+            format!("the attachments have {attached} encoded bytes; {} are allowed", limits::MESSAGE_BYTES_MAX);
+        problems.field("attachments_too_large", "attachments", message, "link to the files instead");
     }
 }
 
@@ -146,29 +122,16 @@ fn public_url(context: &CompileContext, problems: &mut Problems) {
 
 /// The local part in front of a return path token; 64 octets are allowed (RFC 5321 4.5.3.1.1).
 pub(super) const RETURN_PATH_PREFIX: &str = "bounce+";
-const _: () = assert!(
-    RETURN_PATH_PREFIX.len() + crate::content::tokens::RETURN_PATH_CHARS <= 64,
-    "fits a local part"
-);
+const _: () = assert!(RETURN_PATH_PREFIX.len() + crate::content::tokens::RETURN_PATH_CHARS <= 64, "fits a local part");
 
 fn return_path(context: &CompileContext, problems: &mut Problems) {
-    let domain = context
-        .return_path_domain
-        .iter()
-        .map(|d| format!("{RETURN_PATH_PREFIX}@{d}"));
-    for (field, address) in domain.map(|a| ("return_path_domain", a)).chain(
-        context
-            .unsubscribe_mailbox
-            .iter()
-            .map(|m| ("unsubscribe_mailbox", m.clone())),
-    ) {
+    let domain = context.return_path_domain.iter().map(|d| format!("{RETURN_PATH_PREFIX}@{d}"));
+    for (field, address) in domain
+        .map(|a| ("return_path_domain", a))
+        .chain(context.unsubscribe_mailbox.iter().map(|m| ("unsubscribe_mailbox", m.clone())))
+    {
         if !headers::is_safe_address(&address) || !address.is_ascii() {
-            problems.field(
-                "bad_address",
-                field,
-                format!("{address:?} is not an address"),
-                "correct the configuration",
-            );
+            problems.field("bad_address", field, format!("{address:?} is not an address"), "correct the configuration");
         }
     }
 }
@@ -192,12 +155,7 @@ fn sender(from: &str, problems: &mut Problems) -> Option<Sender> {
         return None;
     }
     if !is_address {
-        problems.field(
-            "bad_sender",
-            "from",
-            format!("{address:?} is not an address that can send"),
-            help,
-        );
+        problems.field("bad_sender", "from", format!("{address:?} is not an address that can send"), help);
         return None;
     }
     Some(Sender { name, address })
@@ -207,16 +165,9 @@ fn header_name(name: &str, problems: &mut Problems) {
     let field = format!("headers.{name}");
     let is_token = !name.is_empty()
         && name.len() <= 70
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if !is_token {
-        problems.field(
-            "bad_header",
-            &field,
-            format!("{name:?} is not a header name"),
-            "use letters, digits and '-'",
-        );
+        problems.field("bad_header", &field, format!("{name:?} is not a header name"), "use letters, digits and '-'");
     } else if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
         problems.field(
             "own_header",
@@ -231,21 +182,11 @@ fn reply_to(source: &MessageSource, problems: &mut Problems, out: &mut Vec<u8>) 
     let Some(reply_to) = &source.reply_to else { return };
     match Mailbox::from_str(reply_to.trim()) {
         Ok(mailbox) if headers::is_safe_address(mailbox.email.as_ref()) && mailbox.email.to_string().is_ascii() => {
-            headers::mailbox(
-                out,
-                "Reply-To",
-                mailbox.name.as_deref().unwrap_or(""),
-                mailbox.email.as_ref(),
-            );
+            headers::mailbox(out, "Reply-To", mailbox.name.as_deref().unwrap_or(""), mailbox.email.as_ref());
         }
         _ => {
             let message = format!("{reply_to:?} is not an address");
-            problems.field(
-                "bad_reply_to",
-                "reply_to",
-                message,
-                "write an address, or: Name <name@example.org>",
-            );
+            problems.field("bad_reply_to", "reply_to", message, "write an address, or: Name <name@example.org>");
         }
     }
 }
@@ -286,12 +227,7 @@ fn lists(source: &MessageSource, problems: &mut Problems, out: &mut Vec<u8>) {
             out.extend_from_slice(format!("Feedback-ID: {feedback}\r\n").as_bytes());
         } else {
             let help = "write up to four fields joined with ':', the last one a sender id of 5 to 15 characters";
-            problems.field(
-                "bad_feedback_id",
-                "feedback_id",
-                format!("{feedback:?} is not a feedback id"),
-                help,
-            );
+            problems.field("bad_feedback_id", "feedback_id", format!("{feedback:?} is not a feedback id"), help);
         }
     }
 }
@@ -316,11 +252,7 @@ fn attachment(index: usize, source: &AttachmentSource, problems: &mut Problems) 
     }
     let clean: String = source.base64.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     match (STANDARD.decode(clean), media_type) {
-        (Ok(bytes), Ok(media_type)) => Some(File {
-            name,
-            media_type,
-            bytes,
-        }),
+        (Ok(bytes), Ok(media_type)) => Some(File { name, media_type, bytes }),
         _ => {
             problems.field(
                 "bad_attachment",

@@ -14,35 +14,13 @@ use crate::ids::{ContactRow, MessageId, RowSpace, RunId};
 /// Compiles `text` as HTML, as text and as subject, and renders what compiles for a sample contact.
 pub fn fuzz_template(text: &str) {
     let schema = Schema::built_in();
-    let context = CompileContext {
-        public_url: "https://mail.example.test".to_owned(),
-        ..CompileContext::default()
-    };
-    let base = MessageSource {
-        from: "a@b.test".to_owned(),
-        subject: "s".to_owned(),
-        ..MessageSource::default()
-    };
+    let context = CompileContext { public_url: "https://mail.example.test".to_owned(), ..CompileContext::default() };
+    let base = MessageSource { from: "a@b.test".to_owned(), subject: "s".to_owned(), ..MessageSource::default() };
     let sources = [
-        MessageSource {
-            html: Some(text.to_owned()),
-            ..base.clone()
-        },
-        MessageSource {
-            text: Some(text.to_owned()),
-            preheader: Some(text.to_owned()),
-            ..base.clone()
-        },
-        MessageSource {
-            mjml: Some(text.to_owned()),
-            ..base.clone()
-        },
-        MessageSource {
-            subject: text.to_owned(),
-            from: text.to_owned(),
-            text: Some("t".to_owned()),
-            ..base
-        },
+        MessageSource { html: Some(text.to_owned()), ..base.clone() },
+        MessageSource { text: Some(text.to_owned()), preheader: Some(text.to_owned()), ..base.clone() },
+        MessageSource { mjml: Some(text.to_owned()), ..base.clone() },
+        MessageSource { subject: text.to_owned(), from: text.to_owned(), text: Some("t".to_owned()), ..base },
     ];
     let bytes = sample_record(&schema);
     for source in sources {
@@ -58,10 +36,7 @@ pub fn fuzz_template(text: &str) {
         };
         let (mut body, mut return_path) = (Vec::new(), String::new());
         let mut out = Rendered::new(&mut body, &mut return_path);
-        if Renderer::new(Arc::new(message), TokenKeys::new(&[0; 32]))
-            .render(&record, &who, &mut out)
-            .is_ok()
-        {
+        if Renderer::new(Arc::new(message), TokenKeys::new(&[0; 32])).render(&record, &who, &mut out).is_ok() {
             debug_assert!(
                 !body.split(|b| *b == b'\n').any(|line| line.first() == Some(&b'.')),
                 "a line starts with a dot"

@@ -30,15 +30,9 @@ pub(super) fn check(
     let undeclared = match env.template_from_named_str(field, source) {
         Ok(template) => template.undeclared_variables(false),
         Err(error) => {
-            let offset = error
-                .range()
-                .map_or_else(|| line_offset(source, error.line()), |r| r.start);
+            let offset = error.range().map_or_else(|| line_offset(source, error.line()), |r| r.start);
             let what = error.detail().unwrap_or("the template does not parse").to_owned();
-            let message = if error.kind() == ErrorKind::SyntaxError {
-                what
-            } else {
-                error.to_string()
-            };
+            let message = if error.kind() == ErrorKind::SyntaxError { what } else { error.to_string() };
             problems.at(
                 "syntax",
                 (field, source, offset),
@@ -119,12 +113,7 @@ fn names(field: &str, source: &str, tag: &Tag<'_>, problems: &mut Problems) {
                 (Some(near), _) => format!("did you mean {near:?}?"),
                 (None, _) => format!("there are: {}", known.join(", ")),
             };
-            problems.at(
-                "unknown_filter",
-                (field, source, *offset),
-                format!("there is no {what} {name:?}"),
-                help,
-            );
+            problems.at("unknown_filter", (field, source, *offset), format!("there is no {what} {name:?}"), help);
         }
     }
 }
@@ -147,17 +136,9 @@ fn variables(
         }
         let help = match suggestion(name, schema.attributes().iter().map(|a| a.name.as_str())) {
             Some(near) => format!("did you mean contact.{near}?"),
-            None => format!(
-                "attributes are written contact.name; else there are {}",
-                KNOWN_NAMES.join(", ")
-            ),
+            None => format!("attributes are written contact.name; else there are {}", KNOWN_NAMES.join(", ")),
         };
-        problems.at(
-            "unknown_name",
-            (field, source, *offset),
-            format!("{name:?} is not defined"),
-            help,
-        );
+        problems.at("unknown_name", (field, source, *offset), format!("{name:?} is not defined"), help);
     }
 }
 
@@ -178,10 +159,7 @@ impl Growth {
         let mut calls = false;
         for (i, (token, _)) in tag.iter().enumerate() {
             let after_value = i > 0
-                && matches!(
-                    tag[i - 1].0,
-                    Token::Ident(_) | Token::ParenClose | Token::BracketClose | Token::Str(_)
-                );
+                && matches!(tag[i - 1].0, Token::Ident(_) | Token::ParenClose | Token::BracketClose | Token::Str(_));
             let after_pipe = i > 1 && matches!(tag[i - 2].0, Token::Pipe | Token::Ident("is"));
             match token {
                 Token::Tilde | Token::Plus | Token::Mul | Token::Pow => operators += 1,

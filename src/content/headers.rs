@@ -200,18 +200,7 @@ mod tests {
         for good in ["a@b.test", "o'neil+x@b.test", "ü@b.test", "a@[192.0.2.1]"] {
             assert!(is_safe_address(good), "{good}");
         }
-        for bad in [
-            "",
-            "a",
-            "@b",
-            "a@",
-            "a b@c",
-            "a@b\r\nX: y",
-            "a>@b",
-            "\"a b\"@c",
-            "a@b,c@d",
-            "a@b>",
-        ] {
+        for bad in ["", "a", "@b", "a@", "a b@c", "a@b\r\nX: y", "a>@b", "\"a b\"@c", "a@b,c@d", "a@b>"] {
             assert!(!is_safe_address(bad), "{bad:?}");
         }
     }

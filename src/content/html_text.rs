@@ -32,28 +32,11 @@ const LINES: [&[u8]; 20] = [
     b"pre",
 ];
 /// Elements with an empty line around them.
-const PARAGRAPHS: [&[u8]; 10] = [
-    b"p",
-    b"table",
-    b"ul",
-    b"ol",
-    b"h1",
-    b"h2",
-    b"h3",
-    b"h4",
-    b"h5",
-    b"blockquote",
-];
+const PARAGRAPHS: [&[u8]; 10] = [b"p", b"table", b"ul", b"ol", b"h1", b"h2", b"h3", b"h4", b"h5", b"blockquote"];
 
 /// Turns an HTML template into a text template.
 pub(super) fn derive(source: &str, pieces: &Pieces, mask: &[u8]) -> String {
-    let mut writer = Writer {
-        source,
-        pieces: &pieces.pieces,
-        next_piece: 0,
-        out: String::new(),
-        gap: Gap::None,
-    };
+    let mut writer = Writer { source, pieces: &pieces.pieces, next_piece: 0, out: String::new(), gap: Gap::None };
     let mut href: Option<std::ops::Range<usize>> = None;
     let mut at = 0;
     while at < mask.len() {
@@ -104,10 +87,7 @@ pub(super) fn derive(source: &str, pieces: &Pieces, mask: &[u8]) -> String {
 }
 
 fn position(mask: &[u8], from: usize, what: &[u8]) -> Option<usize> {
-    mask.get(from..)?
-        .windows(what.len())
-        .position(|w| w.eq_ignore_ascii_case(what))
-        .map(|i| from + i)
+    mask.get(from..)?.windows(what.len()).position(|w| w.eq_ignore_ascii_case(what)).map(|i| from + i)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,19 +140,13 @@ impl Writer<'_> {
         let mut at = range.start;
         while at < range.end {
             if matches!(mask[at], PRINT_MASK | BLOCK_MASK) {
-                let end = at
-                    + mask[at..range.end]
-                        .iter()
-                        .take_while(|b| matches!(**b, PRINT_MASK | BLOCK_MASK))
-                        .count();
+                let end =
+                    at + mask[at..range.end].iter().take_while(|b| matches!(**b, PRINT_MASK | BLOCK_MASK)).count();
                 self.tags(end, true);
                 at = end;
             } else {
-                let end = at
-                    + mask[at..range.end]
-                        .iter()
-                        .take_while(|b| !matches!(**b, PRINT_MASK | BLOCK_MASK))
-                        .count();
+                let end =
+                    at + mask[at..range.end].iter().take_while(|b| !matches!(**b, PRINT_MASK | BLOCK_MASK)).count();
                 self.words(&self.source[at..end]);
                 at = end;
             }
@@ -188,8 +162,7 @@ impl Writer<'_> {
             if !word.is_empty() {
                 self.close_gap();
                 // A literal brace pair would open a tag in the text template.
-                self.out
-                    .push_str(&word.replace("{{", "{ {").replace("{%", "{ %").replace("{#", "{ #"));
+                self.out.push_str(&word.replace("{{", "{ {").replace("{%", "{ %").replace("{#", "{ #"));
             }
         }
     }
@@ -282,10 +255,7 @@ mod tests {
 
     #[test]
     fn blocks_in_dropped_markup_stay_balanced() {
-        assert_eq!(
-            text("<p {% if contact.key %}class=a{% endif %}>x</p>"),
-            "{% if contact.key %}{% endif %}\n\nx\n"
-        );
+        assert_eq!(text("<p {% if contact.key %}class=a{% endif %}>x</p>"), "{% if contact.key %}{% endif %}\n\nx\n");
         assert_eq!(text("a < b &unknown; &#233;&eacute;"), "a < b &unknown; éé\n");
     }
 }

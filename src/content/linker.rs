@@ -47,30 +47,18 @@ impl Link<'_> {
     /// Blocks that begin in the link end in it.
     fn is_balanced(&self) -> bool {
         let outside = |p: &Piece| {
-            if p.kind == PieceKind::Block {
-                p.depth.saturating_sub(1)
-            } else {
-                p.depth
-            }
+            if p.kind == PieceKind::Block { p.depth.saturating_sub(1) } else { p.depth }
         };
         let base = self.pieces.first().map_or(0, |p| p.depth);
         self.pieces.iter().all(|p| p.depth >= base)
-            && self
-                .pieces
-                .iter()
-                .filter(|p| p.kind == PieceKind::Block)
-                .all(|p| p.depth > base)
+            && self.pieces.iter().filter(|p| p.kind == PieceKind::Block).all(|p| p.depth > base)
             && self.pieces.last().is_none_or(|p| outside(p) == base)
     }
 }
 
 impl Linker {
     pub fn new(track: Track) -> Linker {
-        Linker {
-            track,
-            links: Vec::new(),
-            untracked: Vec::new(),
-        }
+        Linker { track, links: Vec::new(), untracked: Vec::new() }
     }
 
     /// What to change in a body's template.
@@ -91,32 +79,13 @@ impl Linker {
         let mut first = 0;
         for found in &found {
             let range = &found.range;
-            first += pieces.pieces[first..]
-                .iter()
-                .take_while(|p| p.range.end <= range.start)
-                .count();
-            let inside = pieces.pieces[first..]
-                .iter()
-                .take_while(|p| p.range.start < range.end)
-                .collect();
+            first += pieces.pieces[first..].iter().take_while(|p| p.range.end <= range.start).count();
+            let inside = pieces.pieces[first..].iter().take_while(|p| p.range.start < range.end).collect();
             let written = &template[range.clone()];
-            let url = if kind == PartKind::Html {
-                html_text::unescape(written)
-            } else {
-                written.to_owned()
-            };
-            let link = Link {
-                found,
-                field,
-                template,
-                pieces: inside,
-                url,
-            };
+            let url = if kind == PartKind::Html { html_text::unescape(written) } else { written.to_owned() };
+            let link = Link { found, field, template, pieces: inside, url };
             let edit = self.edit(&link, &mask[range.clone()], problems);
-            edits.extend(edit.map(|kind| Edit {
-                range: range.clone(),
-                kind,
-            }));
+            edits.extend(edit.map(|kind| Edit { range: range.clone(), kind }));
         }
         edits
     }
@@ -149,12 +118,7 @@ impl Linker {
         match (classified, off) {
             (Classified::Expression { .. }, _) if !link.is_balanced() => {
                 let help = "open and close the block inside the address, or around the whole link";
-                problems.at(
-                    "link_across_blocks",
-                    link.place(),
-                    "a block begins inside a link and ends outside",
-                    help,
-                );
+                problems.at("link_across_blocks", link.place(), "a block begins inside a link and ends outside", help);
                 None
             }
             (Classified::Expression { .. }, Some(reason)) => {
@@ -162,12 +126,12 @@ impl Linker {
                 Some(EditKind::Expression(PLAIN_LINK))
             }
             (_, Some(reason)) => self.leave(link, reason),
-            (Classified::Static { scheme, host, .. }, None) => self
-                .add(link, LinkKind::Static, scheme, host, problems)
-                .map(EditKind::Static),
-            (Classified::Expression { scheme, host }, None) => self
-                .add(link, LinkKind::Expression, scheme, host, problems)
-                .map(EditKind::Expression),
+            (Classified::Static { scheme, host, .. }, None) => {
+                self.add(link, LinkKind::Static, scheme, host, problems).map(EditKind::Static)
+            }
+            (Classified::Expression { scheme, host }, None) => {
+                self.add(link, LinkKind::Expression, scheme, host, problems).map(EditKind::Expression)
+            }
             (Classified::DynamicHost | Classified::Other(_), None) => {
                 let help = "write scheme and host as they are and keep expressions to the path or query, or add data-track=\"off\"";
                 problems.at(
@@ -185,12 +149,7 @@ impl Linker {
         let (line, _) = line_and_column(link.template, link.found.range.start);
         if self.untracked.len() < limits::LINKS_MAX {
             let url = link.written().to_owned();
-            self.untracked.push(UntrackedLink {
-                field: link.field.to_owned(),
-                line,
-                url,
-                reason,
-            });
+            self.untracked.push(UntrackedLink { field: link.field.to_owned(), line, url, reason });
         }
         None
     }
@@ -205,34 +164,16 @@ impl Linker {
         problems: &mut Problems,
     ) -> Option<u16> {
         let hidden = link.found.hidden;
-        if let Some(known) = self
-            .links
-            .iter()
-            .find(|l| l.kind == kind && l.url == link.url && l.hidden == hidden)
-        {
+        if let Some(known) = self.links.iter().find(|l| l.kind == kind && l.url == link.url && l.hidden == hidden) {
             return Some(known.index);
         }
-        let index = u16::try_from(self.links.len())
-            .ok()
-            .filter(|i| usize::from(*i) < limits::LINKS_MAX);
+        let index = u16::try_from(self.links.len()).ok().filter(|i| usize::from(*i) < limits::LINKS_MAX);
         let Some(index) = index else {
             let message = format!("the message has more than {} tracked links", limits::LINKS_MAX);
-            problems.at(
-                "too_many_links",
-                link.place(),
-                message,
-                "remove some, or mark them data-track=\"off\"",
-            );
+            problems.at("too_many_links", link.place(), message, "remove some, or mark them data-track=\"off\"");
             return None;
         };
-        self.links.push(TrackedLink {
-            index,
-            url: link.url.clone(),
-            scheme,
-            host,
-            kind,
-            hidden,
-        });
+        self.links.push(TrackedLink { index, url: link.url.clone(), scheme, host, kind, hidden });
         Some(index)
     }
 }

@@ -96,11 +96,7 @@ pub(super) fn find_in_html(mask: &[u8]) -> Vec<FoundLink> {
         if mask[open..].starts_with(b"<!--") {
             // Conditional comments are markup for Outlook: their content is scanned on; others are passed over.
             let is_conditional = mask[open + 4..].first() == Some(&b'[');
-            at = if is_conditional {
-                open + 4
-            } else {
-                find(mask, open + 4, b"-->").unwrap_or(mask.len())
-            };
+            at = if is_conditional { open + 4 } else { find(mask, open + 4, b"-->").unwrap_or(mask.len()) };
             continue;
         }
         let tag = Tag::read(mask, open);
@@ -116,10 +112,7 @@ pub(super) fn find_in_html(mask: &[u8]) -> Vec<FoundLink> {
 }
 
 fn find(mask: &[u8], from: usize, what: &[u8]) -> Option<usize> {
-    mask.get(from..)?
-        .windows(what.len())
-        .position(|w| w.eq_ignore_ascii_case(what))
-        .map(|i| from + i)
+    mask.get(from..)?.windows(what.len()).position(|w| w.eq_ignore_ascii_case(what)).map(|i| from + i)
 }
 
 fn find_closing(mask: &[u8], from: usize, name: &[u8]) -> usize {
@@ -143,22 +136,15 @@ impl<'m> Tag<'m> {
         let closing = mask.get(at) == Some(&b'/');
         at += usize::from(closing);
         let name_end = run(mask, at, |b| b.is_ascii_alphanumeric() || matches!(b, b':' | b'-'));
-        let mut tag = Tag {
-            mask,
-            name: mask[at..name_end].to_ascii_lowercase(),
-            closing,
-            attributes: Vec::new(),
-            end: name_end,
-        };
+        let mut tag =
+            Tag { mask, name: mask[at..name_end].to_ascii_lowercase(), closing, attributes: Vec::new(), end: name_end };
         if tag.name.is_empty() {
             tag.end = tag.end.max(open + 1);
             return tag;
         }
         at = name_end;
         loop {
-            at = run(mask, at, |b| {
-                b.is_ascii_whitespace() || matches!(b, b'/' | PRINT_MASK | BLOCK_MASK)
-            });
+            at = run(mask, at, |b| b.is_ascii_whitespace() || matches!(b, b'/' | PRINT_MASK | BLOCK_MASK));
             match mask.get(at) {
                 None => break,
                 Some(b'>') => {
@@ -174,9 +160,7 @@ impl<'m> Tag<'m> {
 
     fn attribute(&mut self, start: usize) -> usize {
         let mask = self.mask;
-        let name_end = run(mask, start + 1, |b| {
-            !b.is_ascii_whitespace() && !matches!(b, b'=' | b'>' | b'/')
-        });
+        let name_end = run(mask, start + 1, |b| !b.is_ascii_whitespace() && !matches!(b, b'=' | b'>' | b'/'));
         let name = mask[start..name_end].to_ascii_lowercase();
         let after = run(mask, name_end, |b| b.is_ascii_whitespace());
         if mask.get(after) != Some(&b'=') {
@@ -199,10 +183,7 @@ impl<'m> Tag<'m> {
     }
 
     pub fn value(&self, name: &[u8]) -> Option<Range<usize>> {
-        self.attributes
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, range)| range.clone())
+        self.attributes.iter().find(|(n, _)| n == name).map(|(_, range)| range.clone())
     }
 
     fn links(&self) -> bool {
@@ -212,11 +193,8 @@ impl<'m> Tag<'m> {
     fn href(&self) -> Option<FoundLink> {
         let range = trimmed(self.mask, self.value(b"href")?);
         let text = |name: &[u8]| self.value(name).map(|r| self.mask[r].to_ascii_lowercase());
-        let style: Vec<u8> = text(b"style")
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|b| !b.is_ascii_whitespace())
-            .collect();
+        let style: Vec<u8> =
+            text(b"style").unwrap_or_default().into_iter().filter(|b| !b.is_ascii_whitespace()).collect();
         let hides = [b"display:none".as_slice(), b"visibility:hidden"];
         Some(FoundLink {
             range,
@@ -250,24 +228,12 @@ pub(super) fn find_in_text(mask: &[u8]) -> Vec<FoundLink> {
             at = start + 4;
             continue;
         }
-        let mut end = run(mask, start, |b| {
-            b > b' ' && !matches!(b, b'<' | b'>' | b'"' | 0x7F) || b == PRINT_MASK
-        });
+        let mut end = run(mask, start, |b| b > b' ' && !matches!(b, b'<' | b'>' | b'"' | 0x7F) || b == PRINT_MASK);
         let goes_on = mask.get(end) == Some(&BLOCK_MASK);
-        while end > start
-            && matches!(
-                mask[end - 1],
-                b'.' | b',' | b';' | b':' | b'!' | b'?' | b')' | b']' | b'\''
-            )
-        {
+        while end > start && matches!(mask[end - 1], b'.' | b',' | b';' | b':' | b'!' | b'?' | b')' | b']' | b'\'') {
             end -= 1;
         }
-        links.push(FoundLink {
-            range: start..end,
-            switched_off: false,
-            hidden: false,
-            goes_on,
-        });
+        links.push(FoundLink { range: start..end, switched_off: false, hidden: false, goes_on });
         at = end.max(start + 4);
     }
     links
@@ -294,19 +260,12 @@ pub(super) enum Classified {
 pub(super) fn classify(text: &str, mask: &[u8]) -> Classified {
     if !is_masked(mask) {
         return match split_url(text) {
-            Some((scheme, host)) => Classified::Static {
-                url: text.to_owned(),
-                scheme,
-                host,
-            },
+            Some((scheme, host)) => Classified::Static { url: text.to_owned(), scheme, host },
             None if text.starts_with('#') || text.is_empty() => Classified::Other("an anchor within the message"),
             None => Classified::Other("not an http(s) address"),
         };
     }
-    let prefix_end = mask
-        .iter()
-        .position(|b| matches!(*b, PRINT_MASK | BLOCK_MASK))
-        .unwrap_or(0);
+    let prefix_end = mask.iter().position(|b| matches!(*b, PRINT_MASK | BLOCK_MASK)).unwrap_or(0);
     let prefix = String::from_utf8_lossy(&mask[..prefix_end]).into_owned();
     let lower = prefix.to_ascii_lowercase();
     let authority = lower.strip_prefix("http://").or_else(|| lower.strip_prefix("https://"));
@@ -353,18 +312,9 @@ mod tests {
             [("https://a.test/?x=1&amp;y=2", false, false)]
         );
         assert_eq!(html("<A HREF='b' data-track=off>"), [("b", true, false)]);
-        assert_eq!(
-            html("<a href=c/d>x</a><area href=\"e\">"),
-            [("c/d", false, false), ("e", false, false)]
-        );
-        assert_eq!(
-            html("<!-- <a href=x> --><link href=y><style>a<a href=z></style><a href=w>"),
-            [("w", false, false)]
-        );
-        assert_eq!(
-            html("<!--[if mso]><v:roundrect href=\"m\"><![endif]-->"),
-            [("m", false, false)]
-        );
+        assert_eq!(html("<a href=c/d>x</a><area href=\"e\">"), [("c/d", false, false), ("e", false, false)]);
+        assert_eq!(html("<!-- <a href=x> --><link href=y><style>a<a href=z></style><a href=w>"), [("w", false, false)]);
+        assert_eq!(html("<!--[if mso]><v:roundrect href=\"m\"><![endif]-->"), [("m", false, false)]);
         assert_eq!(html("<a style='display: none' href=h>"), [("h", false, true)]);
         assert_eq!(html("a < b <a href"), [("", false, false)], "cut off");
     }
@@ -372,10 +322,7 @@ mod tests {
     #[test]
     fn links_of_text_end_before_punctuation() {
         let source = "See https://a.test/x?y=(1). Or (http://b.test), xhttps://no";
-        let found: Vec<_> = find_in_text(source.as_bytes())
-            .into_iter()
-            .map(|l| &source[l.range])
-            .collect();
+        let found: Vec<_> = find_in_text(source.as_bytes()).into_iter().map(|l| &source[l.range]).collect();
         assert_eq!(found, ["https://a.test/x?y=(1", "http://b.test"]);
     }
 
@@ -383,26 +330,13 @@ mod tests {
     fn hosts_are_static_or_refused() {
         let masked = |s: &str| s.replace('@', "\u{1a}").into_bytes();
         let kind = |s: &str| classify(s, &masked(s));
-        assert!(
-            matches!(kind("https://a.test/@"), Classified::Expression { .. }),
-            "in the path"
-        );
-        assert!(
-            matches!(kind("https://a.test?q=@"), Classified::Expression { .. }),
-            "in the query"
-        );
+        assert!(matches!(kind("https://a.test/@"), Classified::Expression { .. }), "in the path");
+        assert!(matches!(kind("https://a.test?q=@"), Classified::Expression { .. }), "in the query");
         assert_eq!(kind("https://a@.test/"), Classified::DynamicHost, "in the host");
-        assert_eq!(
-            kind("https://a.test@"),
-            Classified::DynamicHost,
-            "at the end of the host"
-        );
+        assert_eq!(kind("https://a.test@"), Classified::DynamicHost, "at the end of the host");
         assert_eq!(kind("@"), Classified::DynamicHost, "everything");
         assert_eq!(kind("mailto:@"), Classified::Other("not an http(s) address"));
-        assert_eq!(
-            split_url("https://good.test\\@evil.test/"),
-            Some(("https".into(), "good.test".into()))
-        );
+        assert_eq!(split_url("https://good.test\\@evil.test/"), Some(("https".into(), "good.test".into())));
         assert_eq!(split_url("https://user@evil.test/"), None, "user names");
         assert_eq!(split_url("https://a.test/\r\nx"), None, "control characters");
     }

@@ -53,15 +53,7 @@ const EN: Words = Words {
         "November",
         "December",
     ],
-    days: [
-        "Monday",
-        "Tuesday",
-        "Wednesday",
-        "Thursday",
-        "Friday",
-        "Saturday",
-        "Sunday",
-    ],
+    days: ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"],
     decimal: '.',
     group: ',',
     group_from: 4,
@@ -103,15 +95,7 @@ const DE: Words = Words {
         "November",
         "Dezember",
     ],
-    days: [
-        "Montag",
-        "Dienstag",
-        "Mittwoch",
-        "Donnerstag",
-        "Freitag",
-        "Samstag",
-        "Sonntag",
-    ],
+    days: ["Montag", "Dienstag", "Mittwoch", "Donnerstag", "Freitag", "Samstag", "Sonntag"],
     decimal: ',',
     group: '.',
     group_from: 4,
@@ -153,15 +137,7 @@ const IT: Words = Words {
         "novembre",
         "dicembre",
     ],
-    days: [
-        "lunedì",
-        "martedì",
-        "mercoledì",
-        "giovedì",
-        "venerdì",
-        "sabato",
-        "domenica",
-    ],
+    days: ["lunedì", "martedì", "mercoledì", "giovedì", "venerdì", "sabato", "domenica"],
     decimal: ',',
     group: '.',
     group_from: 4,
@@ -182,15 +158,7 @@ const NL: Words = Words {
         "november",
         "december",
     ],
-    days: [
-        "maandag",
-        "dinsdag",
-        "woensdag",
-        "donderdag",
-        "vrijdag",
-        "zaterdag",
-        "zondag",
-    ],
+    days: ["maandag", "dinsdag", "woensdag", "donderdag", "vrijdag", "zaterdag", "zondag"],
     decimal: ',',
     group: '.',
     group_from: 4,
@@ -211,15 +179,7 @@ const PT: Words = Words {
         "novembro",
         "dezembro",
     ],
-    days: [
-        "segunda-feira",
-        "terça-feira",
-        "quarta-feira",
-        "quinta-feira",
-        "sexta-feira",
-        "sábado",
-        "domingo",
-    ],
+    days: ["segunda-feira", "terça-feira", "quarta-feira", "quinta-feira", "sexta-feira", "sábado", "domingo"],
     decimal: ',',
     group: '.',
     group_from: 4,
@@ -230,10 +190,7 @@ impl Language {
     /// The language of a tag such as `fr`, `pt-BR` or `de_AT`.
     pub fn from_tag(tag: &str) -> Option<Language> {
         let primary = tag.split(['-', '_']).next().unwrap_or("");
-        LANGUAGES
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(primary))
-            .map(|(_, language)| *language)
+        LANGUAGES.iter().find(|(name, _)| name.eq_ignore_ascii_case(primary)).map(|(_, language)| *language)
     }
 
     fn words(self) -> &'static Words {
@@ -289,10 +246,7 @@ impl Language {
         let words = self.words();
         let plain = match decimals {
             Some(decimals) => format!("{:.*}", decimals.min(12), number),
-            None => format!("{number:.6}")
-                .trim_end_matches('0')
-                .trim_end_matches('.')
-                .to_owned(),
+            None => format!("{number:.6}").trim_end_matches('0').trim_end_matches('.').to_owned(),
         };
         let (sign, digits) = plain.strip_prefix('-').map_or(("", plain.as_str()), |d| ("-", d));
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
@@ -322,11 +276,7 @@ mod tests {
         assert_eq!(n("en", Some(2)), "1,234,567.50");
         assert_eq!(n("de-AT", None), "1.234.567,5");
         assert_eq!(n("fr", None), "1\u{202f}234\u{202f}567,5");
-        assert_eq!(
-            Language::Es.number(1234.0, None),
-            "1234",
-            "four digits are not grouped in Spanish"
-        );
+        assert_eq!(Language::Es.number(1234.0, None), "1234", "four digits are not grouped in Spanish");
         assert_eq!(Language::Nl.number(-1234.0, None), "-1.234");
         assert_eq!(Language::from_tag("xx"), None, "unknown");
         let date = civil::date(2026, 3, 1);

@@ -24,10 +24,7 @@ pub(super) fn text_footer(language: Language) -> String {
 /// A hidden block that inboxes show after the subject.
 pub(super) fn preheader(source: &str, pieces: &Pieces) -> String {
     let hidden = "display:none;max-height:0;overflow:hidden;mso-hide:all";
-    format!(
-        "<div style=\"{hidden}\">{}</div>",
-        rewrite(source, pieces, |text| literal(&escape_html(text)))
-    )
+    format!("<div style=\"{hidden}\">{}</div>", rewrite(source, pieces, |text| literal(&escape_html(text))))
 }
 
 /// A template whose text pieces went through `text`; comments and trimmed whitespace are gone.
@@ -84,35 +81,21 @@ pub(super) fn flatten_mjml(source: &str, pieces: &Pieces, problems: &mut Problem
         if piece.kind == PieceKind::Text && kept == slice {
             mjml.push_str(slice);
         } else {
-            mjml.push_str(&stand_in(if piece.kind == PieceKind::Text {
-                kept
-            } else {
-                slice.to_owned()
-            }));
+            mjml.push_str(&stand_in(if piece.kind == PieceKind::Text { kept } else { slice.to_owned() }));
         }
     }
     let parsed = match mrml::parse(&mjml) {
         Ok(parsed) => parsed,
         Err(error) => {
             let help = "check the MJML elements; block tags between elements go into <mj-raw>";
-            problems.at(
-                "bad_mjml",
-                ("mjml", source, 0),
-                format!("the MJML does not parse: {error}"),
-                help,
-            );
+            problems.at("bad_mjml", ("mjml", source, 0), format!("the MJML does not parse: {error}"), help);
             return None;
         }
     };
     let html = match parsed.element.render(&mrml::prelude::render::RenderOptions::default()) {
         Ok(html) => html,
         Err(error) => {
-            problems.field(
-                "bad_mjml",
-                "mjml",
-                format!("the MJML does not render: {error}"),
-                "check the MJML elements",
-            );
+            problems.field("bad_mjml", "mjml", format!("the MJML does not render: {error}"), "check the MJML elements");
             return None;
         }
     };
@@ -137,12 +120,7 @@ pub(super) fn flatten_mjml(source: &str, pieces: &Pieces, problems: &mut Problem
     out.push_str(rest);
     if let Some(lost) = seen.iter().position(|s| !s) {
         let message = format!("MJML has no place for {:?} where it stands", tags[lost]);
-        problems.field(
-            "bad_mjml",
-            "mjml",
-            message,
-            "put block tags between elements into <mj-raw>",
-        );
+        problems.field("bad_mjml", "mjml", message, "put block tags between elements into <mj-raw>");
         return None;
     }
     Some(out)

@@ -138,12 +138,7 @@ const REFUSED: [&str; 5] = ["include", "import", "from", "extends", "block"];
 impl<'a> Cutter<'a> {
     fn push(&mut self, range: Range<usize>, kind: PieceKind, depth: usize) {
         let captured = self.open.iter().any(|o| o.captures);
-        self.out.pieces.push(Piece {
-            range,
-            kind,
-            depth,
-            captured,
-        });
+        self.out.pieces.push(Piece { range, kind, depth, captured });
     }
 
     fn text(&mut self, text: &str) {
@@ -175,19 +170,11 @@ impl<'a> Cutter<'a> {
             );
         }
         self.out.binds_names |= matches!(keyword, "set" | "macro");
-        let has = |wanted: &str| {
-            self.tag
-                .iter()
-                .any(|(t, _)| matches!(t, Token::Ident(i) if *i == wanted))
-        };
+        let has = |wanted: &str| self.tag.iter().any(|(t, _)| matches!(t, Token::Ident(i) if *i == wanted));
         let assigns = self.tag.iter().any(|(t, _)| matches!(t, Token::Assign));
         let is_inline_set = keyword == "set"
             && assigns
-            && !self
-                .tag
-                .iter()
-                .take_while(|(t, _)| !matches!(t, Token::Assign))
-                .any(|(t, _)| matches!(t, Token::Pipe));
+            && !self.tag.iter().take_while(|(t, _)| !matches!(t, Token::Assign)).any(|(t, _)| matches!(t, Token::Pipe));
         let opens = OPENING.iter().find(|(k, _)| *k == keyword).filter(|_| !is_inline_set);
         if let Some((keyword, captures)) = opens {
             let captures = *captures || (*keyword == "for" && has("recursive"));
@@ -215,11 +202,9 @@ impl<'a> Cutter<'a> {
                 (Token::Str(name), _),
                 (Token::BracketClose, _),
             ] => self.schema.by_name(name).map(|a| Lone::Attribute(a.id)),
-            [
-                (Token::Ident("campaign"), _),
-                (Token::Dot, _),
-                (Token::Ident("name"), _),
-            ] => Some(Lone::BuiltIn(BuiltIn::CampaignName)),
+            [(Token::Ident("campaign"), _), (Token::Dot, _), (Token::Ident("name"), _)] => {
+                Some(Lone::BuiltIn(BuiltIn::CampaignName))
+            }
             [(Token::Ident("unsubscribe_url"), _)] => Some(Lone::BuiltIn(BuiltIn::UnsubscribeUrl)),
             [(Token::Ident("view_url"), _)] => Some(Lone::BuiltIn(BuiltIn::ViewUrl)),
             [(Token::Ident("estafette_open_url"), _)] => Some(Lone::BuiltIn(BuiltIn::OpenUrl)),
@@ -237,14 +222,9 @@ impl<'a> Cutter<'a> {
             }
             let member = match tag.get(i + 1..) {
                 Some([(Token::Dot, _), (Token::Ident(name), at), ..]) => Some((*name, *at)),
-                Some(
-                    [
-                        (Token::BracketOpen, _),
-                        (Token::Str(name), at),
-                        (Token::BracketClose, _),
-                        ..,
-                    ],
-                ) => Some((*name, *at)),
+                Some([(Token::BracketOpen, _), (Token::Str(name), at), (Token::BracketClose, _), ..]) => {
+                    Some((*name, *at))
+                }
                 _ => None,
             };
             match (*name, member) {
@@ -296,9 +276,8 @@ mod tests {
 
     fn pieces(source: &str) -> (Pieces, Problems) {
         let mut problems = Problems::default();
-        let schema = Schema::built_in()
-            .with("tags", crate::contacts::AttributeType::List, None)
-            .expect("a new attribute");
+        let schema =
+            Schema::built_in().with("tags", crate::contacts::AttributeType::List, None).expect("a new attribute");
         let pieces = cut("html", source, &schema, &mut problems);
         (pieces, problems)
     }
@@ -309,11 +288,7 @@ mod tests {
             "a {{- contact.email -}} b{# c #}{% if contact.tags %}x{% set y = 1 %}{% set z %}q{% endset %}{% endif %}";
         let (cut, problems) = pieces(source);
         assert!(problems.0.is_empty(), "no problems: {:?}", problems.0);
-        let seen: Vec<_> = cut
-            .pieces
-            .iter()
-            .map(|p| (&source[p.range.clone()], p.depth, p.captured))
-            .collect();
+        let seen: Vec<_> = cut.pieces.iter().map(|p| (&source[p.range.clone()], p.depth, p.captured)).collect();
         assert_eq!(
             seen,
             [
@@ -330,11 +305,7 @@ mod tests {
             ],
             "pieces"
         );
-        assert_eq!(
-            cut.pieces[1].kind,
-            PieceKind::Print(Some(Lone::Attribute(AttributeId::EMAIL))),
-            "lone attribute"
-        );
+        assert_eq!(cut.pieces[1].kind, PieceKind::Print(Some(Lone::Attribute(AttributeId::EMAIL))), "lone attribute");
         assert_eq!(cut.captures.len(), 1, "one captured construct");
         assert!(cut.binds_names, "a set binds");
     }
@@ -344,11 +315,7 @@ mod tests {
         let (_, problems) = pieces("ok\n  {{ contact.emial }}");
         assert_eq!(problems.0.len(), 1, "one problem");
         let p = &problems.0[0];
-        assert_eq!(
-            (p.code, p.line, p.column),
-            ("unknown_attribute", 2, 14),
-            "code and place"
-        );
+        assert_eq!((p.code, p.line, p.column), ("unknown_attribute", 2, 14), "code and place");
         assert_eq!(p.help, "did you mean contact.email?", "suggestion");
     }
 }

@@ -29,15 +29,9 @@ pub fn preview(renderer: &mut Renderer, record: &Record<'_>, who: &Recipient) ->
     renderer.render(record, who, &mut Rendered::new(&mut body, &mut return_path))?;
     let source = String::from_utf8_lossy(&body).into_owned();
     let Some(parsed) = MessageParser::default().parse(&body) else {
-        return Ok(Preview {
-            source,
-            ..Preview::default()
-        });
+        return Ok(Preview { source, ..Preview::default() });
     };
-    let headers = parsed
-        .headers_raw()
-        .map(|(name, value)| (name.to_owned(), unfold(value)))
-        .collect();
+    let headers = parsed.headers_raw().map(|(name, value)| (name.to_owned(), unfold(value))).collect();
     let has_html = parsed.html_body.first() != parsed.text_body.first();
     Ok(Preview {
         subject: parsed.subject().unwrap_or("").to_owned(),

@@ -63,10 +63,7 @@ pub(super) fn probe(message: &Arc<CompiledMessage>, problems: &mut Problems) {
         }
         let (code, help) = match skip.reason {
             SkipReason::TooLarge => ("output_too_large", "print less: look for a loop that repeats too often"),
-            SkipReason::OutOfFuel => (
-                "endless",
-                "look for a loop that does not end, or that repeats too often",
-            ),
+            SkipReason::OutOfFuel => ("endless", "look for a loop that does not end, or that repeats too often"),
             SkipReason::UrlTooLong => ("url_too_long", "shorten the link"),
             _ => ("render_failed", "correct the expression"),
         };

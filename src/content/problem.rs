@@ -51,25 +51,12 @@ impl Problems {
         message: impl Into<String>,
         help: impl Into<String>,
     ) {
-        self.push(
-            code,
-            field,
-            line_and_column(source, offset),
-            message.into(),
-            help.into(),
-        );
+        self.push(code, field, line_and_column(source, offset), message.into(), help.into());
     }
 
     fn push(&mut self, code: &'static str, field: &str, (line, column): (u32, u32), message: String, help: String) {
         if self.0.len() < PROBLEMS_MAX {
-            self.0.push(ContentProblem {
-                code,
-                field: field.to_owned(),
-                line,
-                column,
-                message,
-                help,
-            });
+            self.0.push(ContentProblem { code, field: field.to_owned(), line, column, message, help });
         }
     }
 }
@@ -83,10 +70,7 @@ pub(super) fn line_and_column(source: &str, offset: usize) -> (u32, u32) {
     let before = &source[..offset];
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    (
-        u32::try_from(line).unwrap_or(u32::MAX),
-        u32::try_from(column).unwrap_or(u32::MAX),
-    )
+    (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
 }
 
 /// The candidate nearest to `name`, if one is near enough to be meant.
@@ -123,11 +107,7 @@ mod tests {
     fn places_and_suggestions() {
         assert_eq!(line_and_column("ab\ncé x", 7), (2, 4), "columns count characters");
         assert_eq!(line_and_column("ab", 99), (1, 3), "beyond the end");
-        assert_eq!(
-            suggestion("firstname", ["key", "first_name"].into_iter()),
-            Some("first_name"),
-            "near"
-        );
+        assert_eq!(suggestion("firstname", ["key", "first_name"].into_iter()), Some("first_name"), "near");
         assert_eq!(suggestion("zzz", ["key", "first_name"].into_iter()), None, "far");
     }
 }

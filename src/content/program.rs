@@ -160,16 +160,9 @@ impl Program {
         builder.flush_region();
         let ops = builder.ops;
         if self.residual.len() > before {
-            let scope = if pieces.binds_names {
-                ("{% with %}", "{% endwith %}")
-            } else {
-                ("", "")
-            };
-            let escape = if kind == PartKind::Html {
-                ("", "")
-            } else {
-                ("{% autoescape false %}", "{% endautoescape %}")
-            };
+            let scope = if pieces.binds_names { ("{% with %}", "{% endwith %}") } else { ("", "") };
+            let escape =
+                if kind == PartKind::Html { ("", "") } else { ("{% autoescape false %}", "{% endautoescape %}") };
             self.residual.insert_str(before, &format!("{}{}", escape.0, scope.0));
             self.residual.push_str(scope.1);
             self.residual.push_str(escape.1);
@@ -178,10 +171,7 @@ impl Program {
     }
 
     fn add_span(&mut self, items: Vec<Item>, encode: bool) -> u16 {
-        let mut span = Span {
-            items,
-            ..Span::default()
-        };
+        let mut span = Span { items, ..Span::default() };
         for item in &span.items {
             match item {
                 Item::Text(text) if encode => {
@@ -209,17 +199,12 @@ impl Program {
 
 fn marker(kind: u8, id: u16) -> String {
     let digit = |shift: u32| char::from(DIGIT_ZERO + ((id >> shift) & 15) as u8);
-    [char::from(kind), digit(12), digit(8), digit(4), digit(0)]
-        .iter()
-        .collect()
+    [char::from(kind), digit(12), digit(8), digit(4), digit(0)].iter().collect()
 }
 
 /// The id after a marker.
 pub(super) fn marker_id(digits: &[u8]) -> u16 {
-    digits
-        .iter()
-        .take(ID_CHARS)
-        .fold(0, |id, d| (id << 4) | u16::from(d.wrapping_sub(DIGIT_ZERO) & 15))
+    digits.iter().take(ID_CHARS).fold(0, |id, d| (id << 4) | u16::from(d.wrapping_sub(DIGIT_ZERO) & 15))
 }
 
 struct Builder<'a> {
@@ -262,9 +247,7 @@ impl Builder<'_> {
     fn captured_piece(&mut self, piece: &Piece) {
         if piece.kind == PieceKind::Text {
             let name = captured_name(self.program.captured_texts.len());
-            self.program
-                .captured_texts
-                .push(self.source[piece.range.clone()].to_owned());
+            self.program.captured_texts.push(self.source[piece.range.clone()].to_owned());
             self.flush_items();
             self.region.push_str("{{ ");
             self.region.push_str(&name);
@@ -316,11 +299,7 @@ impl Builder<'_> {
             BuiltIn::OpenUrl => url(super::OPEN_PATH, SlotKind::Link, super::OPEN_SUFFIX),
             BuiltIn::CampaignName => {
                 let name = self.urls.campaign_name;
-                vec![Item::Text(if self.kind == PartKind::Html {
-                    escape_html(name)
-                } else {
-                    name.to_owned()
-                })]
+                vec![Item::Text(if self.kind == PartKind::Html { escape_html(name) } else { name.to_owned() })]
             }
         }
     }
@@ -348,11 +327,7 @@ impl Builder<'_> {
                 EditKind::Static(index) => {
                     self.edits = &self.edits[1..];
                     let prefix = format!("{}{}", self.urls.public_url, super::LINK_PATH);
-                    let items = vec![
-                        Item::Text(prefix),
-                        Item::Slot(SlotKind::Link),
-                        Item::Text(format!("/{index}")),
-                    ];
+                    let items = vec![Item::Text(prefix), Item::Slot(SlotKind::Link), Item::Text(format!("/{index}"))];
                     self.static_items(items, in_block);
                     at = edit.range.end.min(range.end);
                 }
@@ -364,11 +339,7 @@ impl Builder<'_> {
     /// Static text of a URL: kept as it is, without entities, for the MAC and the redirect.
     fn link_text(&mut self, range: Range<usize>, in_block: bool) {
         let text = &self.source[range];
-        let text = if self.kind == PartKind::Html {
-            unescape(text)
-        } else {
-            text.to_owned()
-        };
+        let text = if self.kind == PartKind::Html { unescape(text) } else { text.to_owned() };
         let id = self.program.add_span(vec![Item::Text(text)], false);
         if in_block {
             self.region.push_str(&marker(SPAN, id));
@@ -389,11 +360,7 @@ impl Builder<'_> {
     }
 
     fn open_link_at(&mut self, at: usize, in_block: bool) {
-        let Some(edit) = self
-            .edits
-            .first()
-            .filter(|e| self.link.is_none() && e.range.start <= at)
-        else {
+        let Some(edit) = self.edits.first().filter(|e| self.link.is_none() && e.range.start <= at) else {
             return;
         };
         let EditKind::Expression(index) = edit.kind else { return };

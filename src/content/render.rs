@@ -39,12 +39,7 @@ pub struct Recipient {
 
 impl Recipient {
     fn token_id(&self) -> TokenId {
-        TokenId {
-            space: self.space,
-            run: self.run,
-            message: self.message,
-            row: self.row,
-        }
+        TokenId { space: self.space, run: self.run, message: self.message, row: self.row }
     }
 }
 
@@ -62,13 +57,7 @@ pub struct Rendered<'a> {
 
 impl<'a> Rendered<'a> {
     pub fn new(body: &'a mut Vec<u8>, return_path: &'a mut String) -> Rendered<'a> {
-        Rendered {
-            body,
-            return_path,
-            needs_8bit: false,
-            needs_smtputf8: false,
-            needs_dot_stuffing: false,
-        }
+        Rendered { body, return_path, needs_8bit: false, needs_smtputf8: false, needs_dot_stuffing: false }
     }
 }
 
@@ -122,15 +111,7 @@ impl Renderer {
         let variables = Variables::new(&message.schema, &message.residual_attributes);
         let uses_residual = !message.program.residual.is_empty();
         let scratch = Scratch::default();
-        Renderer {
-            message,
-            keys,
-            variables,
-            uses_residual,
-            scratch,
-            date_second: i64::MIN,
-            date_line: Vec::new(),
-        }
+        Renderer { message, keys, variables, uses_residual, scratch, date_second: i64::MIN, date_line: Vec::new() }
     }
 
     pub fn message(&self) -> &Arc<CompiledMessage> {
@@ -156,10 +137,7 @@ impl Renderer {
     fn render_inner(&mut self, record: &Record<'_>, who: &Recipient, out: &mut Rendered<'_>) -> Result<(), RenderSkip> {
         let address = record.address(Channel::Email).unwrap_or("");
         if !headers::is_safe_address(address) {
-            return Err(skip(
-                SkipReason::BadAddress,
-                format!("{address:?} is not an address that can be mailed"),
-            ));
+            return Err(skip(SkipReason::BadAddress, format!("{address:?} is not an address that can be mailed")));
         }
         let tokens = self.tokens(who);
         if self.uses_residual {
@@ -186,10 +164,7 @@ impl Renderer {
         }
         body.extend_from_slice(&message.skeleton.tail);
         if body.len() > limits::MESSAGE_BYTES_MAX {
-            return Err(skip(
-                SkipReason::TooLarge,
-                format!("the message has {} bytes", body.len()),
-            ));
+            return Err(skip(SkipReason::TooLarge, format!("the message has {} bytes", body.len())));
         }
         match &message.context.return_path_domain {
             Some(domain) => {
@@ -207,11 +182,7 @@ impl Renderer {
     fn tokens(&self, who: &Recipient) -> Tokens {
         let id = who.token_id();
         let uses = &self.message.program.uses;
-        let link_id = if self.message.track == Track::Aggregate {
-            TokenId { row: NOBODY, ..id }
-        } else {
-            id
-        };
+        let link_id = if self.message.track == Track::Aggregate { TokenId { row: NOBODY, ..id } } else { id };
         Tokens {
             link: uses.link.then(|| self.keys.make_link(link_id)),
             unsubscribe: self.keys.make_unsubscribe(id),
@@ -223,20 +194,14 @@ impl Renderer {
     /// Renders the residual template into the scratch buffer.
     fn residual(&mut self, record: &Record<'_>, tokens: &Tokens) -> Result<(), RenderSkip> {
         let message = &*self.message;
-        let language = record
-            .text(AttributeId::LANGUAGE)
-            .and_then(Language::from_tag)
-            .unwrap_or(message.language);
+        let language = record.text(AttributeId::LANGUAGE).and_then(Language::from_tag).unwrap_or(message.language);
         env::begin(language, record.text(AttributeId::ZONE).unwrap_or(""));
         self.variables.fill(record);
         let uses = &message.program.uses;
         if uses.unsubscribe_text || uses.view_text {
             let base = &message.context.public_url;
             let unsubscribe = format!("{base}{}{}", super::UNSUBSCRIBE_PATH, tokens.unsubscribe.as_str());
-            let view = tokens
-                .view
-                .map(|t| format!("{base}{}{}", super::VIEW_PATH, t.as_str()))
-                .unwrap_or_default();
+            let view = tokens.view.map(|t| format!("{base}{}{}", super::VIEW_PATH, t.as_str())).unwrap_or_default();
             self.variables.set_urls(&unsubscribe, &view);
         }
         self.scratch.residual.clear();
@@ -261,8 +226,7 @@ impl Renderer {
         if second != self.date_second {
             self.date_second = second;
             self.date_line.clear();
-            self.date_line
-                .extend_from_slice(format!("Date: {}\r\n", headers::date(at)).as_bytes());
+            self.date_line.extend_from_slice(format!("Date: {}\r\n", headers::date(at)).as_bytes());
         }
     }
 }
@@ -274,8 +238,6 @@ fn failed(error: minijinja::Error) -> RenderSkip {
         ErrorKind::WriteFailure => SkipReason::TooLarge,
         _ => SkipReason::RenderFailed,
     };
-    let detail = error
-        .detail()
-        .map_or_else(|| error.kind().to_string(), |d| format!("{}: {d}", error.kind()));
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), |d| format!("{}: {d}", error.kind()));
     skip(reason, detail)
 }

@@ -39,17 +39,9 @@ pub(super) fn build(has_html: bool, files: Vec<File>) -> Option<Skeleton> {
     head.extend_from_slice(before);
     if has_html {
         let (middle, tail) = split(rest, HTML_PLACE)?;
-        Some(Skeleton {
-            head,
-            middle: Some(middle.to_vec()),
-            tail: tail.to_vec(),
-        })
+        Some(Skeleton { head, middle: Some(middle.to_vec()), tail: tail.to_vec() })
     } else {
-        Some(Skeleton {
-            head,
-            middle: None,
-            tail: rest.to_vec(),
-        })
+        Some(Skeleton { head, middle: None, tail: rest.to_vec() })
     }
 }
 
@@ -62,9 +54,7 @@ fn bounded(kind: &str) -> MultiPartBuilder {
 }
 
 fn alternative(text: SinglePart) -> MultiPart {
-    bounded("alternative")
-        .singlepart(text)
-        .singlepart(part(ContentType::TEXT_HTML, HTML_PLACE))
+    bounded("alternative").singlepart(text).singlepart(part(ContentType::TEXT_HTML, HTML_PLACE))
 }
 
 fn attach(mut mixed: MultiPart, files: Vec<File>) -> MultiPart {
@@ -75,10 +65,7 @@ fn attach(mut mixed: MultiPart, files: Vec<File>) -> MultiPart {
 }
 
 fn part(content_type: ContentType, place: &str) -> SinglePart {
-    SinglePart::builder()
-        .header(content_type)
-        .header(ContentTransferEncoding::QuotedPrintable)
-        .body(place.to_owned())
+    SinglePart::builder().header(content_type).header(ContentTransferEncoding::QuotedPrintable).body(place.to_owned())
 }
 
 fn split<'b>(bytes: &'b [u8], place: &str) -> Option<(&'b [u8], &'b [u8])> {

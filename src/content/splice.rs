@@ -67,10 +67,7 @@ impl Sink for BodySink<'_> {
         qp::soft_break(self.out, self.column);
         let start = self.out.len();
         if start + span.encoded.len() > limits::MESSAGE_BYTES_MAX {
-            return Err(skip(
-                SkipReason::TooLarge,
-                "the message is larger than a message may be",
-            ));
+            return Err(skip(SkipReason::TooLarge, "the message is larger than a message may be"));
         }
         self.out.extend_from_slice(&span.encoded);
         for (at, kind) in &span.slots {
@@ -156,23 +153,11 @@ impl Splicer<'_> {
         }
         headers::mailbox(out, "To", "", address);
         out.extend_from_slice(date_line);
-        for part in [
-            "Message-ID: <",
-            self.tokens.return_path.as_str(),
-            "@",
-            message.sender.domain(),
-            ">\r\n",
-        ] {
+        for part in ["Message-ID: <", self.tokens.return_path.as_str(), "@", message.sender.domain(), ">\r\n"] {
             out.extend_from_slice(part.as_bytes());
         }
         let unsubscribe = self.tokens.unsubscribe.as_str();
-        for part in [
-            "List-Unsubscribe: <",
-            &message.context.public_url,
-            super::UNSUBSCRIBE_PATH,
-            unsubscribe,
-            ">",
-        ] {
+        for part in ["List-Unsubscribe: <", &message.context.public_url, super::UNSUBSCRIBE_PATH, unsubscribe, ">"] {
             out.extend_from_slice(part.as_bytes());
         }
         if let Some(mailbox) = &message.context.unsubscribe_mailbox {
@@ -196,11 +181,7 @@ impl Splicer<'_> {
     }
 
     pub fn body(&mut self, part: &Part, out: &mut Vec<u8>) -> Result<(), RenderSkip> {
-        let mut sink = BodySink {
-            out,
-            column: 0,
-            is_html: part.kind == PartKind::Html,
-        };
+        let mut sink = BodySink { out, column: 0, is_html: part.kind == PartKind::Html };
         self.part(part, &mut sink)
     }
 
@@ -236,10 +217,7 @@ impl Splicer<'_> {
         let Some(value) = self.record.get(id) else {
             if self.message.missing == Missing::Skip {
                 let name = self.message.schema.by_id(id).map_or("", |a| &a.name);
-                return Err(skip(
-                    SkipReason::MissingAttribute,
-                    format!("the contact lacks {name:?}"),
-                ));
+                return Err(skip(SkipReason::MissingAttribute, format!("the contact lacks {name:?}")));
             }
             return Ok(());
         };
@@ -261,9 +239,8 @@ impl Splicer<'_> {
         let mut at = start.min(end);
         let mut result = Ok(());
         while at < end && result.is_ok() {
-            let marker = find(&bytes[..end], at, |b| {
-                matches!(b, program::SPAN | program::LINK_BEGIN | program::LINK_END)
-            });
+            let marker =
+                find(&bytes[..end], at, |b| matches!(b, program::SPAN | program::LINK_BEGIN | program::LINK_END));
             if marker > at {
                 let text = residual.get(at..marker).unwrap_or("");
                 match link {
@@ -295,19 +272,12 @@ impl Splicer<'_> {
         let Some(index) = link else { return Ok(()) };
         let url = std::mem::take(&mut self.scratch.url);
         if url.len() > limits::URL_BYTES_MAX {
-            return Err(skip(
-                SkipReason::UrlTooLong,
-                format!("a link has {} bytes: {url}", url.len()),
-            ));
+            return Err(skip(SkipReason::UrlTooLong, format!("a link has {} bytes: {url}", url.len())));
         }
         if index == PLAIN_LINK {
             sink.link(&url);
         } else {
-            let row = if self.message.track == Track::Aggregate {
-                NOBODY
-            } else {
-                self.id.row
-            };
+            let row = if self.message.track == Track::Aggregate { NOBODY } else { self.id.row };
             let token = self.keys.make_link_url(TokenId { row, ..self.id }, index, &url);
             let mut redirect = std::mem::take(&mut self.scratch.value);
             redirect.clear();
@@ -326,10 +296,7 @@ impl Splicer<'_> {
 
 fn find(bytes: &[u8], from: usize, wanted: impl Fn(u8) -> bool) -> usize {
     let from = from.min(bytes.len());
-    bytes[from..]
-        .iter()
-        .position(|b| wanted(*b))
-        .map_or(bytes.len(), |at| from + at)
+    bytes[from..].iter().position(|b| wanted(*b)).map_or(bytes.len(), |at| from + at)
 }
 
 /// Appends a value to a URL: percent-encoded but for unreserved characters (RFC 3986 2.3), and `/` in the path.

@@ -33,9 +33,7 @@ pub(super) fn schema() -> Schema {
         ("member_since", Text),
         ("interests", List),
     ];
-    own.into_iter().fold(Schema::built_in(), |s, (name, kind)| {
-        s.with(name, kind, None).expect("a new attribute")
-    })
+    own.into_iter().fold(Schema::built_in(), |s, (name, kind)| s.with(name, kind, None).expect("a new attribute"))
 }
 
 fn context() -> CompileContext {
@@ -94,18 +92,11 @@ impl Person {
         if let Some(points) = self.points {
             contact.insert(
                 "points".into(),
-                if points.fract() == 0.0 {
-                    Jinja::from(points as i64)
-                } else {
-                    Jinja::from(points)
-                },
+                if points.fract() == 0.0 { Jinja::from(points as i64) } else { Jinja::from(points) },
             );
         }
         if let Some(interests) = &self.interests {
-            contact.insert(
-                "interests".into(),
-                interests.iter().map(|i| Jinja::from(i.as_str())).collect(),
-            );
+            contact.insert("interests".into(), interests.iter().map(|i| Jinja::from(i.as_str())).collect());
         }
         Jinja::from_pairs([
             ("contact", Jinja::from_pairs(contact)),
@@ -119,10 +110,7 @@ fn render(message: &Arc<CompiledMessage>, record: &[u8]) -> Result<(Vec<u8>, Str
     let record = Record::parse(record).expect("a record");
     let mut out = Rendered::new(&mut body, &mut return_path);
     Renderer::new(message.clone(), keys()).render(&record, &who(), &mut out)?;
-    assert!(
-        !out.needs_dot_stuffing && !out.needs_8bit,
-        "an ASCII message without dots"
-    );
+    assert!(!out.needs_dot_stuffing && !out.needs_8bit, "an ASCII message without dots");
     Ok((body, return_path))
 }
 
@@ -146,25 +134,15 @@ fn plainly(source: &MessageSource, person: &Person) -> Vec<u8> {
     env.set_undefined_behavior(UndefinedBehavior::Lenient);
     let render = |name: &str, template: &str| {
         super::env::begin(super::locale::Language::En, "");
-        env.render_named_str(name, template, person.jinja())
-            .expect("renders plainly")
+        env.render_named_str(name, template, person.jinja()).expect("renders plainly")
     };
     let from: Mailbox = source.from.parse().expect("a sender");
     let part = |kind: ContentType, body: String| {
         let body = body.replace("\r\n", "\n").replace('\r', "\n").replace('\n', "\r\n");
-        SinglePart::builder()
-            .header(kind)
-            .header(ContentTransferEncoding::QuotedPrintable)
-            .body(body)
+        SinglePart::builder().header(kind).header(ContentTransferEncoding::QuotedPrintable).body(body)
     };
-    let text = part(
-        ContentType::TEXT_PLAIN,
-        render("text", source.text.as_deref().expect("text")),
-    );
-    let html = part(
-        ContentType::TEXT_HTML,
-        render("html.html", source.html.as_deref().expect("html")),
-    );
+    let text = part(ContentType::TEXT_PLAIN, render("text", source.text.as_deref().expect("text")));
+    let html = part(ContentType::TEXT_HTML, render("html.html", source.html.as_deref().expect("html")));
     lettre::Message::builder()
         .from(from)
         .to("ada@example.test".parse().expect("an address"))
@@ -175,38 +153,23 @@ fn plainly(source: &MessageSource, person: &Person) -> Vec<u8> {
 }
 
 fn body(message: &Message<'_>, html: bool) -> String {
-    let found = if html {
-        message.body_html(0)
-    } else {
-        message.body_text(0)
-    };
+    let found = if html { message.body_html(0) } else { message.body_text(0) };
     found.expect("a body").replace("\r\n", "\n")
 }
 
 /// Undoes tracking: every redirect is replaced by where it leads, checked against the token and the table.
 fn untracked(text: &str, message: &CompiledMessage, html: bool) -> String {
     use base64::Engine as _;
-    let id = TokenId {
-        space: RowSpace(0),
-        run: RunId(5),
-        message: MessageId(1),
-        row: ContactRow(77),
-    };
+    let id = TokenId { space: RowSpace(0), run: RunId(5), message: MessageId(1), row: ContactRow(77) };
     let escape = |url: &str| {
-        if html {
-            super::program::escape_html(url)
-        } else {
-            url.to_owned()
-        }
+        if html { super::program::escape_html(url) } else { url.to_owned() }
     };
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find("https://mail.example.test/") {
         out.push_str(&rest[..at]);
         let tail = &rest[at + "https://mail.example.test".len()..];
-        let end = tail
-            .find(|c: char| !c.is_ascii_alphanumeric() && !"/_-.".contains(c))
-            .unwrap_or(tail.len());
+        let end = tail.find(|c: char| !c.is_ascii_alphanumeric() && !"/_-.".contains(c)).unwrap_or(tail.len());
         let path: Vec<&str> = tail[1..end].split('/').collect();
         rest = &tail[end..];
         match path.as_slice() {
@@ -216,20 +179,11 @@ fn untracked(text: &str, message: &CompiledMessage, html: bool) -> String {
                 out.push_str(&escape(&message.links()[index].url));
             }
             ["r", token, index, url] => {
-                let url = base64::engine::general_purpose::URL_SAFE_NO_PAD
-                    .decode(url)
-                    .expect("base64url");
+                let url = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(url).expect("base64url");
                 let url = String::from_utf8(url).expect("UTF-8");
                 let index: u16 = index.parse().expect("an index");
-                assert_eq!(
-                    keys().verify_link_url(token, index, &url),
-                    Ok(id),
-                    "a link's token with URL"
-                );
-                assert!(
-                    message.links()[usize::from(index)].allows(&url),
-                    "the table allows {url}"
-                );
+                assert_eq!(keys().verify_link_url(token, index, &url), Ok(id), "a link's token with URL");
+                assert!(message.links()[usize::from(index)].allows(&url), "the table allows {url}");
                 out.push_str(&escape(&url));
             }
             ["u", token] => {
@@ -256,31 +210,20 @@ fn assert_same(source: &MessageSource, person: &Person) {
     assert!(in_body.split("\r\n").all(|l| l.len() <= 78), "lines of the body");
     let plain = plainly(source, person);
     let parser = MessageParser::default();
-    let (ours, theirs) = (
-        parser.parse(&spliced).expect("parses"),
-        parser.parse(&plain).expect("parses"),
-    );
+    let (ours, theirs) = (parser.parse(&spliced).expect("parses"), parser.parse(&plain).expect("parses"));
     assert_eq!(ours.subject(), theirs.subject(), "subject");
     assert_eq!(ours.from(), theirs.from(), "from");
     assert_eq!(ours.to(), theirs.to(), "to");
     assert_eq!(ours.parts.len(), theirs.parts.len(), "parts");
     for html in [false, true] {
         let expected = body(&theirs, html).replace("{{ unsubscribe_url }}", "UNSUBSCRIBE");
-        assert_eq!(
-            untracked(&body(&ours, html), &message, html).trim_end(),
-            expected.trim_end(),
-            "html: {html}"
-        );
+        assert_eq!(untracked(&body(&ours, html), &message, html).trim_end(), expected.trim_end(), "html: {html}");
     }
     let token = return_path
         .strip_prefix("bounce+")
         .and_then(|r| r.strip_suffix("@bounces.example.test"))
         .expect("a return path");
-    assert_eq!(
-        keys().verify_return_path(token).map(|id| id.row),
-        Ok(ContactRow(77)),
-        "return path"
-    );
+    assert_eq!(keys().verify_return_path(token).map(|id| id.row), Ok(ContactRow(77)), "return path");
     let twice = render(&message, &person.record(&schema())).expect("renders again");
     assert_eq!(twice.0, spliced, "a retry is the same message");
 }
@@ -299,20 +242,12 @@ fn bare(subject: &str, html: &str, text: &str) -> MessageSource {
 
 /// The pixel has no place in the plain build.
 fn without_pixel(source: &MessageSource) -> MessageSource {
-    MessageSource {
-        track: Track::Off,
-        ..source.clone()
-    }
+    MessageSource { track: Track::Off, ..source.clone() }
 }
 
 fn person() -> Person {
-    let texts = [
-        ("first_name", "Ada & <Co>"),
-        ("last_name", "Łoś"),
-        ("city", "Köln"),
-        ("plan", "gold"),
-        ("company", ".dots"),
-    ];
+    let texts =
+        [("first_name", "Ada & <Co>"), ("last_name", "Łoś"), ("city", "Köln"), ("plan", "gold"), ("company", ".dots")];
     Person {
         texts: texts.into_iter().map(|(n, t)| (n, t.to_owned())).collect(),
         points: Some(1200.0),
@@ -326,42 +261,22 @@ fn the_reference_message_is_whole_and_tracked() {
     let message = compiled(&source);
     assert_eq!(message.links().len(), 8, "tracked links: {:#?}", message.links());
     assert_eq!(message.used_attributes().len(), 10, "attributes");
-    assert!(
-        message.slow_regions().is_empty() && message.untracked().is_empty(),
-        "nothing slow, nothing untracked"
-    );
+    assert!(message.slow_regions().is_empty() && message.untracked().is_empty(), "nothing slow, nothing untracked");
     let (bytes, _) = render(&message, &person().record(&schema())).expect("renders");
     assert!((10_000..20_000).contains(&bytes.len()), "size {}", bytes.len());
     let parsed = MessageParser::default().parse(&bytes).expect("parses");
     assert_eq!(parsed.subject(), Some("Ada & <Co>, spring has come to Köln"), "subject");
     let html = body(&parsed, true);
-    assert!(
-        html.contains("Hello Ada &amp; &lt;Co&gt; Łoś!"),
-        "escaped values: {html}"
-    );
+    assert!(html.contains("Hello Ada &amp; &lt;Co&gt; Łoś!"), "escaped values: {html}");
     assert!(html.contains("<em>wine &amp; &lt;cheese&gt;</em>"), "a loop");
     assert!(html.contains("enough points"), "an if");
     assert_eq!(html.matches("https://mail.example.test/c/").count(), 8, "links");
     assert_eq!(html.matches("https://mail.example.test/o/").count(), 1, "pixel");
     assert_eq!(html.matches("https://mail.example.test/u/").count(), 1, "unsubscribe");
-    for name in [
-        "Message-ID",
-        "Date",
-        "List-Unsubscribe",
-        "List-Unsubscribe-Post",
-        "List-Id",
-        "Feedback-ID",
-        "MIME-Version",
-    ] {
-        assert_eq!(
-            parsed
-                .headers()
-                .iter()
-                .filter(|h| h.name().eq_ignore_ascii_case(name))
-                .count(),
-            1,
-            "{name}"
-        );
+    for name in
+        ["Message-ID", "Date", "List-Unsubscribe", "List-Unsubscribe-Post", "List-Id", "Feedback-ID", "MIME-Version"]
+    {
+        assert_eq!(parsed.headers().iter().filter(|h| h.name().eq_ignore_ascii_case(name)).count(), 1, "{name}");
     }
 }
 
@@ -382,13 +297,7 @@ fn what_is_spliced_equals_what_is_built() {
         "{{ contact.last_name }}.\n.{{ contact.company }}\n{% for i in contact.interests %}- {{ i }}\n{% endfor %}",
     );
     assert_same(&without_pixel(&source), &person());
-    assert_same(
-        &without_pixel(&source),
-        &Person {
-            points: Some(1.5),
-            ..Person::default()
-        },
-    );
+    assert_same(&without_pixel(&source), &Person { points: Some(1.5), ..Person::default() });
 }
 
 #[test]
@@ -405,10 +314,7 @@ fn links_with_expressions_carry_their_url() {
          <a href=\"https://a.test/wine%20%26%20%3Ccheese%3E?q=WINE%20%26%20%3CCHEESE%3E&p=Ada%20%26%20%3CCo%3E\">x</a>\
          <a href=\"https://b.test/yes\">y</a>"
     );
-    assert_eq!(
-        untracked(&body(&parsed, false), &message, false).trim_end(),
-        "see https://c.test/?c=K%C3%B6ln now"
-    );
+    assert_eq!(untracked(&body(&parsed, false), &message, false).trim_end(), "see https://c.test/?c=K%C3%B6ln now");
 }
 
 proptest! {

@@ -4,22 +4,11 @@ use super::*;
 
 #[test]
 fn missing_attributes_are_empty_or_skip_the_contact() {
-    let mut source = bare(
-        "s",
-        "[{{ contact.city }}{{ contact.plan|upper }}{{ contact.country|default('-') }}]",
-        "t",
-    );
+    let mut source = bare("s", "[{{ contact.city }}{{ contact.plan|upper }}{{ contact.country|default('-') }}]", "t");
     source.track = Track::Off;
-    let nobody = Person {
-        texts: BTreeMap::from([("country", " ".to_owned())]),
-        ..Person::default()
-    };
+    let nobody = Person { texts: BTreeMap::from([("country", " ".to_owned())]), ..Person::default() };
     let (bytes, _) = render(&compiled(&source), &nobody.record(&schema())).expect("renders");
-    assert_eq!(
-        body(&MessageParser::default().parse(&bytes).expect("parses"), true).trim(),
-        "[-]",
-        "empty"
-    );
+    assert_eq!(body(&MessageParser::default().parse(&bytes).expect("parses"), true).trim(), "[-]", "empty");
     source.missing = Missing::Skip;
     let skipped = render(&compiled(&source), &nobody.record(&schema())).expect_err("skips");
     assert_eq!(skipped.reason, SkipReason::MissingAttribute, "{skipped:?}");
@@ -32,23 +21,11 @@ fn missing_attributes_are_empty_or_skip_the_contact() {
 fn no_value_makes_a_header() {
     let mut source = bare("{{ contact.city }}", "x", "y");
     source.from = "{{ contact.first_name }} <news@example.test>".into();
-    source
-        .headers
-        .insert("X-Plan".into(), "{{ contact.plan|upper }}".into());
+    source.headers.insert("X-Plan".into(), "{{ contact.plan|upper }}".into());
     let evil = "a\r\nBcc: victim@example.test\r\n\r\n<script>\0\u{85}\u{2028}";
-    let texts = ["first_name", "city", "plan"]
-        .into_iter()
-        .map(|n| (n, evil.to_owned()))
-        .collect();
-    let (bytes, _) = render(
-        &compiled(&source),
-        &Person {
-            texts,
-            ..Person::default()
-        }
-        .record(&schema()),
-    )
-    .expect("renders");
+    let texts = ["first_name", "city", "plan"].into_iter().map(|n| (n, evil.to_owned())).collect();
+    let (bytes, _) =
+        render(&compiled(&source), &Person { texts, ..Person::default() }.record(&schema())).expect("renders");
     let parsed = MessageParser::default().parse(&bytes).expect("parses");
     assert!(parsed.bcc().is_none(), "no header was made");
     assert_eq!(
@@ -84,33 +61,15 @@ fn footers_preheaders_attachments_mjml_and_aggregate_tracking() {
     let (bytes, _) = render(&message, &person().record(&schema())).expect("renders");
     let parsed = MessageParser::default().parse(&bytes).expect("parses");
     let html = body(&parsed, true);
-    assert!(
-        html.contains("Hi Ada &amp; &lt;Co&gt; rich"),
-        "MJML kept its tags: {html}"
-    );
+    assert!(html.contains("Hi Ada &amp; &lt;Co&gt; rich"), "MJML kept its tags: {html}");
     assert!(html.contains("5 &gt; 4 for Köln"), "preheader");
     assert!(html.contains(">Se désabonner</a>"), "footer");
     let text = body(&parsed, false);
     assert!(text.contains("Hi Ada & <Co> rich"), "derived text: {text}");
-    assert!(
-        text.contains("Se désabonner <https://mail.example.test/u/"),
-        "footer of the text: {text}"
-    );
-    assert_eq!(
-        parsed.attachments().next().map(|a| a.contents().to_vec()),
-        Some(b"attached".to_vec()),
-        "attachment"
-    );
-    let token = html
-        .split("/o/")
-        .nth(1)
-        .and_then(|t| t.get(..tokens::TOKEN_CHARS))
-        .expect("a pixel");
-    assert_eq!(
-        keys().verify_link(token).map(|id| id.row),
-        Ok(NOBODY),
-        "the pixel names nobody"
-    );
+    assert!(text.contains("Se désabonner <https://mail.example.test/u/"), "footer of the text: {text}");
+    assert_eq!(parsed.attachments().next().map(|a| a.contents().to_vec()), Some(b"attached".to_vec()), "attachment");
+    let token = html.split("/o/").nth(1).and_then(|t| t.get(..tokens::TOKEN_CHARS)).expect("a pixel");
+    assert_eq!(keys().verify_link(token).map(|id| id.row), Ok(NOBODY), "the pixel names nobody");
 }
 
 #[test]
@@ -120,16 +79,9 @@ fn previews_show_what_is_sent() {
     let preview = preview(&mut renderer, &Record::parse(&bytes).expect("a record"), &who()).expect("renders");
     assert_eq!(preview.subject, "Ada & <Co>, spring has come to Köln", "subject");
     assert!(preview.html.is_some_and(|h| h.contains("Köln")), "html");
+    assert!(preview.text.starts_with("Hello Ada & <Co> Łoś!"), "text: {}", preview.text);
     assert!(
-        preview.text.starts_with("Hello Ada & <Co> Łoś!"),
-        "text: {}",
-        preview.text
-    );
-    assert!(
-        preview
-            .headers
-            .iter()
-            .any(|(n, v)| n == "List-Unsubscribe-Post" && v == "List-Unsubscribe=One-Click"),
+        preview.headers.iter().any(|(n, v)| n == "List-Unsubscribe-Post" && v == "List-Unsubscribe=One-Click"),
         "headers"
     );
 }

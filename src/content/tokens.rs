@@ -72,31 +72,11 @@ enum Domain {
 }
 
 const DOMAINS: [(Domain, &str, &str); 5] = [
-    (
-        Domain::Link,
-        "estafette 2026 token link mac",
-        "estafette 2026 token link prf",
-    ),
-    (
-        Domain::LinkUrl,
-        "estafette 2026 token link-url mac",
-        "estafette 2026 token link-url prf",
-    ),
-    (
-        Domain::Unsubscribe,
-        "estafette 2026 token unsubscribe mac",
-        "estafette 2026 token unsubscribe prf",
-    ),
-    (
-        Domain::View,
-        "estafette 2026 token view mac",
-        "estafette 2026 token view prf",
-    ),
-    (
-        Domain::ReturnPath,
-        "estafette 2026 token return-path mac",
-        "estafette 2026 token return-path prf",
-    ),
+    (Domain::Link, "estafette 2026 token link mac", "estafette 2026 token link prf"),
+    (Domain::LinkUrl, "estafette 2026 token link-url mac", "estafette 2026 token link-url prf"),
+    (Domain::Unsubscribe, "estafette 2026 token unsubscribe mac", "estafette 2026 token unsubscribe prf"),
+    (Domain::View, "estafette 2026 token view mac", "estafette 2026 token view prf"),
+    (Domain::ReturnPath, "estafette 2026 token return-path mac", "estafette 2026 token return-path prf"),
 ];
 
 #[derive(Clone)]
@@ -113,10 +93,8 @@ struct KeySet {
 
 impl KeySet {
     fn derive(key_id: u8, root: &[u8; 32]) -> KeySet {
-        let domains = DOMAINS.map(|(_, mac, prf)| DomainKeys {
-            mac: blake3::derive_key(mac, root),
-            prf: blake3::derive_key(prf, root),
-        });
+        let domains = DOMAINS
+            .map(|(_, mac, prf)| DomainKeys { mac: blake3::derive_key(mac, root), prf: blake3::derive_key(prf, root) });
         KeySet { key_id, domains }
     }
 
@@ -145,11 +123,7 @@ impl KeySet {
             *out = hidden ^ pad;
         }
         let expected = mac(&keys.mac, &id, more);
-        if bool::from(expected.ct_eq(tag)) {
-            Ok(TokenId::from_bytes(id))
-        } else {
-            Err(Refused)
-        }
+        if bool::from(expected.ct_eq(tag)) { Ok(TokenId::from_bytes(id)) } else { Err(Refused) }
     }
 }
 
@@ -179,20 +153,14 @@ pub struct TokenKeys {
 impl std::fmt::Debug for TokenKeys {
     /// Never prints keys.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenKeys")
-            .field("key_id", &self.current.key_id)
-            .field("older", &self.older.len())
-            .finish()
+        f.debug_struct("TokenKeys").field("key_id", &self.current.key_id).field("older", &self.older.len()).finish()
     }
 }
 
 impl TokenKeys {
     /// Keys derived from one root key of 32 random bytes, with key id 0.
     pub fn new(root: &[u8; 32]) -> TokenKeys {
-        TokenKeys {
-            current: KeySet::derive(0, root),
-            older: Vec::new(),
-        }
+        TokenKeys { current: KeySet::derive(0, root), older: Vec::new() }
     }
 
     /// Makes `root` the key of new tokens; the keys so far go on verifying theirs.
@@ -203,8 +171,7 @@ impl TokenKeys {
         if key_id >= KEY_IDS_MAX || self.sets().any(|s| s.key_id == key_id) {
             return Err(Refused);
         }
-        self.older
-            .push(std::mem::replace(&mut self.current, KeySet::derive(key_id, root)));
+        self.older.push(std::mem::replace(&mut self.current, KeySet::derive(key_id, root)));
         Ok(self)
     }
 
@@ -337,11 +304,7 @@ fn decode(text: &[u8], alphabet: &[u8], bits: u32) -> Result<[u8; BODY_BYTES], R
             at += 1;
         }
     }
-    if at == BODY_BYTES && held == 0 {
-        Ok(body)
-    } else {
-        Err(Refused)
-    }
+    if at == BODY_BYTES && held == 0 { Ok(body) } else { Err(Refused) }
 }
 
 #[cfg(test)]
@@ -354,12 +317,7 @@ mod tests {
     }
 
     fn id(space: u32, run: u32, message: u16, row: u32) -> TokenId {
-        TokenId {
-            space: RowSpace(space),
-            run: RunId(run),
-            message: MessageId(message),
-            row: ContactRow(row),
-        }
+        TokenId { space: RowSpace(space), run: RunId(run), message: MessageId(message), row: ContactRow(row) }
     }
 
     type Verify = fn(&TokenKeys, &str) -> Result<TokenId, Refused>;
@@ -367,18 +325,12 @@ mod tests {
     fn all(keys: &TokenKeys, id: TokenId) -> Vec<(&'static str, String, Verify)> {
         vec![
             ("link", keys.make_link(id).as_str().to_owned(), |k, t| k.verify_link(t)),
-            ("unsubscribe", keys.make_unsubscribe(id).as_str().to_owned(), |k, t| {
-                k.verify_unsubscribe(t)
-            }),
+            ("unsubscribe", keys.make_unsubscribe(id).as_str().to_owned(), |k, t| k.verify_unsubscribe(t)),
             ("view", keys.make_view(id).as_str().to_owned(), |k, t| k.verify_view(t)),
-            ("return path", keys.make_return_path(id).as_str().to_owned(), |k, t| {
-                k.verify_return_path(t)
+            ("return path", keys.make_return_path(id).as_str().to_owned(), |k, t| k.verify_return_path(t)),
+            ("link url", keys.make_link_url(id, 3, "https://a.test/").as_str().to_owned(), |k, t| {
+                k.verify_link_url(t, 3, "https://a.test/")
             }),
-            (
-                "link url",
-                keys.make_link_url(id, 3, "https://a.test/").as_str().to_owned(),
-                |k, t| k.verify_link_url(t, 3, "https://a.test/"),
-            ),
         ]
     }
 
@@ -398,11 +350,7 @@ mod tests {
                     }
                     bytes[at] = replacement;
                     let tampered = String::from_utf8(bytes).expect("ASCII");
-                    assert_eq!(
-                        verify(&keys, &tampered),
-                        Err(Refused),
-                        "{name}: byte {at} set to {replacement}"
-                    );
+                    assert_eq!(verify(&keys, &tampered), Err(Refused), "{name}: byte {at} set to {replacement}");
                 }
                 assert_eq!(verify(&keys, &text[..at]), Err(Refused), "{name}: cut at {at}");
             }
@@ -410,11 +358,7 @@ mod tests {
             for (other, _, foreign) in tokens.iter().filter(|(other, ..)| other != name) {
                 assert_eq!(foreign(&keys, text), Err(Refused), "{name} token as {other}");
             }
-            assert_eq!(
-                verify(&TokenKeys::new(&[8; 32]), text),
-                Err(Refused),
-                "{name}: another root key"
-            );
+            assert_eq!(verify(&TokenKeys::new(&[8; 32]), text), Err(Refused), "{name}: another root key");
         }
     }
 
@@ -436,11 +380,7 @@ mod tests {
         assert_eq!(rotated.verify_view(token.as_str()), Ok(id(0, 1, 0, 2)), "an old token");
         let newer = rotated.make_view(id(0, 1, 0, 2));
         assert_eq!(newer.as_bytes()[0], b'b', "the key id stands in front");
-        assert_eq!(
-            old.verify_view(newer.as_str()),
-            Err(Refused),
-            "the old keys do not know it"
-        );
+        assert_eq!(old.verify_view(newer.as_str()), Err(Refused), "the old keys do not know it");
         assert!(rotated.clone().rotated(0, &[1; 32]).is_err(), "a key id is used once");
         assert!(rotated.rotated(32, &[1; 32]).is_err(), "key ids end at 31");
     }
@@ -449,11 +389,7 @@ mod tests {
     fn a_return_path_survives_case_folding() {
         let keys = keys();
         let token = keys.make_return_path(id(0, 5, 1, 77));
-        assert_eq!(
-            keys.verify_return_path(&token.as_str().to_uppercase()),
-            Ok(id(0, 5, 1, 77)),
-            "upper case"
-        );
+        assert_eq!(keys.verify_return_path(&token.as_str().to_uppercase()), Ok(id(0, 5, 1, 77)), "upper case");
         assert_eq!(token.as_str().len(), RETURN_PATH_CHARS, "length");
     }
 

@@ -64,7 +64,8 @@ impl<'b> View<'b> {
 
     fn suppressed_rows(&self, channel: Channel) -> Result<Vec<(&'static str, SkipReason, RoaringBitmap)>, EngineError> {
         let suppression = &self.state.suppression;
-        let by_row = suppression.rows_for(channel).map(|(reason, rows)| (reason.name(), SkipReason::Suppressed, rows.clone()));
+        let by_row =
+            suppression.rows_for(channel).map(|(reason, rows)| (reason.name(), SkipReason::Suppressed, rows.clone()));
         let mut sets: Vec<_> = by_row.collect();
         let mut by_address = RoaringBitmap::new();
         for (address, _) in suppression.addresses_for(channel) {
@@ -104,10 +105,8 @@ impl<'b> View<'b> {
             let name = self.schema.by_id(*id).map_or_else(|| id.to_string(), |a| a.name.clone());
             lacking_rows.push((name, matched - &*self.reader.present(*id)?));
         }
-        let lacking: Vec<LackingSet<'_>> = lacking_rows
-            .iter()
-            .map(|(attribute, rows)| LackingSet { attribute, rows, skip: skips_missing })
-            .collect();
+        let lacking: Vec<LackingSet<'_>> =
+            lacking_rows.iter().map(|(attribute, rows)| LackingSet { attribute, rows, skip: skips_missing }).collect();
         let input = AudienceInput {
             matched,
             existing: Some(&universe),

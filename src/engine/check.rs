@@ -33,7 +33,11 @@ impl Checked {
 pub fn check(directory: &Path) -> Result<Checked, EngineError> {
     let mut checked = Checked::default();
     if !directory.join("journal").is_dir() {
-        checked.found(directory.display().to_string(), "holds no journal", "name the folder that `serve --data` was given");
+        checked.found(
+            directory.display().to_string(),
+            "holds no journal",
+            "name the folder that `serve --data` was given",
+        );
         return Ok(checked);
     }
     let mut state = State::default();
@@ -55,7 +59,11 @@ pub fn check(directory: &Path) -> Result<Checked, EngineError> {
         }
     }
     if let Some(torn) = &report.torn_tail {
-        checked.looked_at.push(format!("{}: a torn tail of {} bytes, cut at the next start", torn.path.display(), torn.bytes));
+        checked.looked_at.push(format!(
+            "{}: a torn tail of {} bytes, cut at the next start",
+            torn.path.display(),
+            torn.bytes
+        ));
     }
     if let Some(error) = refused {
         checked.found("journal", format!("a frame does not fit those before it: {error}"), "restore the last backup");
@@ -75,7 +83,9 @@ fn ledgers(state: &State, checked: &mut Checked) {
                     let counts = delivery.counts();
                     checked.looked_at.push(format!("{place}: {} contacts, balanced", counts.audience));
                 }
-                Err(violation) => checked.found(place, violation.to_string(), "restore the last backup and report this"),
+                Err(violation) => {
+                    checked.found(place, violation.to_string(), "restore the last backup and report this")
+                }
             }
         }
         if let Err(error) = run.positions.verify(&run.graph) {
@@ -97,7 +107,11 @@ fn store(directory: &Path, state: &State, checked: &mut Checked) -> Result<(), E
         for delivery in &run.deliveries {
             if delivery.audience.max().is_some_and(|row| u64::from(row) >= next_row) {
                 let problem = format!("names row {:?}, the store has given out {next_row}", delivery.audience.max());
-                checked.found(delivery.id.to_string(), problem, "the contact store is older than the journal: restore both");
+                checked.found(
+                    delivery.id.to_string(),
+                    problem,
+                    "the contact store is older than the journal: restore both",
+                );
             }
         }
     }

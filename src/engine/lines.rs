@@ -66,8 +66,15 @@ pub fn wire(
     let arbiter = Arbiter::new();
     let credits = settings.credits_batches() * BATCH_CONTACTS_MAX;
     let (sender, receiver) = crossbeam::channel::bounded::<(Arc<Line>, Addr<ChannelActor>)>(1);
-    let started =
-        Parts { settings: settings.clone(), connector, credits, book: Arc::clone(book), store: store.clone(), clock, tokens: tokens.clone() };
+    let started = Parts {
+        settings: settings.clone(),
+        connector,
+        credits,
+        book: Arc::clone(book),
+        store: store.clone(),
+        clock,
+        tokens: tokens.clone(),
+    };
     let threads = Arc::clone(threads);
     let spawned = arbiter.spawn_fn(move || {
         let mut made = None;

@@ -76,7 +76,8 @@ fn content_problem(problem: &ContentProblem) -> Problem {
 
 /// The campaign of a name.
 pub fn find(state: &crate::ledger::State, name: &str) -> Option<CampaignId> {
-    let is_named = |spec: &str| crate::campaigns::parse::from_stored(spec).is_ok_and(|s| s.name.as_deref() == Some(name));
+    let is_named =
+        |spec: &str| crate::campaigns::parse::from_stored(spec).is_ok_and(|s| s.name.as_deref() == Some(name));
     let mut campaigns = state.campaigns.iter();
     campaigns.find(|(_, campaign)| campaign.newest().is_some_and(|(_, spec)| is_named(spec))).map(|(id, _)| *id)
 }

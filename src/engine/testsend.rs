@@ -21,7 +21,12 @@ pub type TestResult = (String, &'static str, Option<String>);
 
 impl Engine {
     /// Sends the first message of a campaign, rendered for one contact, to seed addresses. Blocks until answered.
-    pub fn test_send(&self, compiled: &Compiled, row: ContactRow, to: &[String]) -> Result<Vec<TestResult>, EngineError> {
+    pub fn test_send(
+        &self,
+        compiled: &Compiled,
+        row: ContactRow,
+        to: &[String],
+    ) -> Result<Vec<TestResult>, EngineError> {
         if to.is_empty() || to.len() > TEST_ADDRESSES_MAX {
             return Err(EngineError::TestAddresses { given: to.len(), max: TEST_ADDRESSES_MAX });
         }
@@ -49,7 +54,12 @@ impl Engine {
         wait.blocking_recv().map_err(|_| EngineError::ArbiterGone)
     }
 
-    fn test_messages(&self, compiled: &Compiled, row: ContactRow, to: &[String]) -> Result<Vec<OutMessage>, EngineError> {
+    fn test_messages(
+        &self,
+        compiled: &Compiled,
+        row: ContactRow,
+        to: &[String],
+    ) -> Result<Vec<OutMessage>, EngineError> {
         let message = self.message(compiled, MessageId(0))?;
         let reader = self.store.reader()?;
         let record = reader.record(row)?.ok_or(EngineError::NoMessage { message: MessageId(0) })?;
@@ -67,7 +77,9 @@ impl Engine {
                 .map_err(|source| EngineError::TestAddress { address: address.clone(), reason: source.to_string() })?;
             let mut out = OutMessage { ticket: Ticket(number as u64), ..OutMessage::default() };
             let mut rendered = Rendered::new(&mut out.body, &mut out.return_path);
-            renderer.render(&record, &who, &mut rendered).map_err(|skip| EngineError::Render { sample: skip.sample })?;
+            renderer
+                .render(&record, &who, &mut rendered)
+                .map_err(|skip| EngineError::Render { sample: skip.sample })?;
             let flags = (rendered.needs_8bit, rendered.needs_smtputf8, rendered.needs_dot_stuffing);
             (out.needs_8bit, out.needs_smtputf8, out.needs_dot_stuffing) = flags;
             out.recipient = address.into_owned();

@@ -55,8 +55,7 @@ impl Disk for RealDisk {
 /// Makes a rename, creation or removal in `dir` durable.
 pub(super) fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<(), JournalError> {
     let file = File::open(dir).map_err(|e| JournalError::io("open", dir, e))?;
-    disk.sync(Site::Directory, &file)
-        .map_err(|e| JournalError::io("sync", dir, e))
+    disk.sync(Site::Directory, &file).map_err(|e| JournalError::io("sync", dir, e))
 }
 
 /// Puts `parts`, one after the other, in the place of `dir/name` so that after a crash either the old or the new file is
@@ -74,8 +73,7 @@ pub(super) fn replace_file(
         std::fs::remove_file(&temporary).ok();
         return Err(error);
     }
-    disk.rename(site, &temporary, &dir.join(name))
-        .map_err(|e| JournalError::io("rename", &temporary, e))?;
+    disk.rename(site, &temporary, &dir.join(name)).map_err(|e| JournalError::io("rename", &temporary, e))?;
     sync_dir(disk, dir)
 }
 
@@ -84,12 +82,10 @@ fn write_parts(disk: &dyn Disk, site: Site, path: &Path, parts: &[&[u8]]) -> Res
     let needed = parts.iter().map(|part| part.len() as u64).sum();
     let mut offset = 0;
     for part in parts {
-        disk.write_at(site, &file, part, offset)
-            .map_err(|e| JournalError::write("write", path, needed, e))?;
+        disk.write_at(site, &file, part, offset).map_err(|e| JournalError::write("write", path, needed, e))?;
         offset += part.len() as u64;
     }
-    disk.sync(site, &file)
-        .map_err(|e| JournalError::write("sync", path, needed, e))
+    disk.sync(site, &file).map_err(|e| JournalError::write("sync", path, needed, e))
 }
 
 /// Opens a new or emptied file for reading and writing.
@@ -105,9 +101,5 @@ pub(super) fn create(path: &Path) -> Result<File, JournalError> {
 
 /// Opens an existing file for reading and writing.
 pub(super) fn open_rw(path: &Path) -> Result<File, JournalError> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(|e| JournalError::io("open", path, e))
+    OpenOptions::new().read(true).write(true).open(path).map_err(|e| JournalError::io("open", path, e))
 }

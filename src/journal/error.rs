@@ -75,10 +75,7 @@ impl JournalError {
     /// As [`JournalError::io`], telling lack of space apart.
     pub(super) fn write(action: &'static str, path: &Path, needed_bytes: u64, source: io::Error) -> JournalError {
         if is_no_space(&source) {
-            return JournalError::NoSpace {
-                path: path.to_owned(),
-                needed_bytes,
-            };
+            return JournalError::NoSpace { path: path.to_owned(), needed_bytes };
         }
         JournalError::io(action, path, source)
     }

@@ -51,10 +51,7 @@ impl Want {
 
     /// Tells when it is written; durable soon.
     pub fn written(told: impl FnOnce(u64) + Send + 'static) -> Want {
-        Want {
-            written: Some(Box::new(told)),
-            ..Want::default()
-        }
+        Want { written: Some(Box::new(told)), ..Want::default() }
     }
 
     /// Commits at once, nobody waits.
@@ -74,19 +71,13 @@ impl Want {
 
     /// Commits at once and tells when it is durable.
     pub fn durable(told: impl FnOnce(u64) + Send + 'static) -> Want {
-        Want {
-            urgency: Urgency::Now,
-            durable: Some(Box::new(told)),
-            ..Want::default()
-        }
+        Want { urgency: Urgency::Now, durable: Some(Box::new(told)), ..Want::default() }
     }
 }
 
 impl fmt::Debug for Want {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Want")
-            .field("urgency", &self.urgency)
-            .finish_non_exhaustive()
+        f.debug_struct("Want").field("urgency", &self.urgency).finish_non_exhaustive()
     }
 }
 
@@ -146,10 +137,7 @@ impl Core {
             recovered,
             counters: Counters::new(),
             segments: Mutex::new(segments),
-            gate: Mutex::new(Gate {
-                next_seq: last_seq + 1,
-                queue: Some(queue),
-            }),
+            gate: Mutex::new(Gate { next_seq: last_seq + 1, queue: Some(queue) }),
             status: AtomicU8::new(OK),
             needed_bytes: AtomicU64::new(0),
         }
@@ -181,9 +169,7 @@ impl Core {
     fn status(&self) -> Status {
         match self.status.load(Ordering::Acquire) {
             OK => Status::Ok,
-            NO_SPACE => Status::NoSpace {
-                needed_bytes: self.needed_bytes.load(Ordering::Relaxed),
-            },
+            NO_SPACE => Status::NoSpace { needed_bytes: self.needed_bytes.load(Ordering::Relaxed) },
             _ => Status::Failed,
         }
     }
@@ -213,10 +199,7 @@ pub struct Journal {
 impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let core = &self.handle.core;
-        f.debug_struct("Journal")
-            .field("folder", &core.folder)
-            .field("status", &core.status())
-            .finish_non_exhaustive()
+        f.debug_struct("Journal").field("folder", &core.folder).field("status", &core.status()).finish_non_exhaustive()
     }
 }
 
@@ -246,22 +229,11 @@ impl Journal {
     pub fn submit(&self, kind: u8, payload: Vec<u8>, want: Want) -> Result<u64, JournalError> {
         let max = self.handle.payload_max;
         if payload.len() > max {
-            return Err(JournalError::TooLarge {
-                bytes: payload.len(),
-                max,
-            });
+            return Err(JournalError::TooLarge { bytes: payload.len(), max });
         }
         let mut gate = self.handle.core.gate.lock();
         let seq = gate.next_seq;
-        self.enqueue(
-            &gate,
-            Item::Frame(Submission {
-                seq,
-                kind,
-                payload,
-                want,
-            }),
-        )?;
+        self.enqueue(&gate, Item::Frame(Submission { seq, kind, payload, want }))?;
         gate.next_seq += 1;
         Ok(seq)
     }
@@ -304,10 +276,7 @@ impl Journal {
 
     pub fn stats(&self) -> Stats {
         let queued = self.handle.core.gate.lock().queue.as_ref().map_or(0, Sender::len);
-        self.handle
-            .core
-            .counters
-            .read(queued, self.handle.core.segments.lock().len())
+        self.handle.core.counters.read(queued, self.handle.core.segments.lock().len())
     }
 
     /// Stores `state`, which includes every frame up to and including `seq`, and then removes the segments and snapshots

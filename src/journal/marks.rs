@@ -13,10 +13,7 @@
 //! Invariants: JN-K1 the file is filled with zeros before it is mapped, so that no store meets a full disk. JN-K2 a file that
 //! was missing, damaged or shorter than before is made anew with every old segment poisoned: a free byte means "not
 //! sent" only where the byte was there all along. JN-K3 the file grows and never shrinks.
-#![allow(
-    unsafe_code,
-    reason = "the mapped bytes are reached through a raw pointer; the argument stands at `Map`"
-)]
+#![allow(unsafe_code, reason = "the mapped bytes are reached through a raw pointer; the argument stands at `Map`")]
 
 use std::fmt;
 use std::fs::File;
@@ -118,9 +115,7 @@ pub struct Marks {
 
 impl fmt::Debug for Marks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Marks")
-            .field("positions", &self.map.positions)
-            .finish_non_exhaustive()
+        f.debug_struct("Marks").field("positions", &self.map.positions).finish_non_exhaustive()
     }
 }
 
@@ -148,13 +143,7 @@ impl Marks {
         }
         let map = MmapRaw::map_raw(&file).map_err(|e| JournalError::io("map", &path, e))?;
         let positions = u32::try_from(map.len().saturating_sub(HEADER)).unwrap_or(u32::MAX);
-        Ok(Marks {
-            map: Arc::new(Map {
-                map,
-                positions,
-                recovered,
-            }),
-        })
+        Ok(Marks { map: Arc::new(Map { map, positions, recovered }) })
     }
 
     /// How many positions there are: `0..positions`.
@@ -174,9 +163,7 @@ impl Marks {
 
     /// marked → `state`. `false`: somebody else ended it first, and their word counts.
     pub fn set_outcome(&self, position: u32, state: MarkState) -> bool {
-        self.map
-            .cell(position)
-            .is_some_and(|cell| race::set_outcome(cell, state.to_byte()))
+        self.map.cell(position).is_some_and(|cell| race::set_outcome(cell, state.to_byte()))
     }
 
     /// Makes the position ready for another claim. Only after the frame that ends its claim is written, and before the next
@@ -189,9 +176,7 @@ impl Marks {
 
     /// What the byte says; unknown outside the file.
     pub fn get(&self, position: u32) -> MarkState {
-        self.map
-            .cell(position)
-            .map_or(MarkState::Unknown, |cell| MarkState::from_byte(race::Cell::load(cell)))
+        self.map.cell(position).map_or(MarkState::Unknown, |cell| MarkState::from_byte(race::Cell::load(cell)))
     }
 
     /// Frees every position: the end of recovery, after its frames are durable and before the first grant.
@@ -235,12 +220,9 @@ fn make(disk: &dyn Disk, folder: &Path, bytes: usize, newest: u64) -> Result<Fil
     header[..8].copy_from_slice(MAGIC);
     header[POISON_OFFSET..LENGTH_OFFSET].copy_from_slice(&newest.to_le_bytes());
     header[LENGTH_OFFSET..].copy_from_slice(&(bytes as u64).to_le_bytes());
-    disk.write_at(Site::Marks, &file, &header, 0)
-        .map_err(|e| JournalError::io("write", &temporary, e))?;
-    disk.sync(Site::Marks, &file)
-        .map_err(|e| JournalError::io("sync", &temporary, e))?;
-    disk.rename(Site::Marks, &temporary, &path)
-        .map_err(|e| JournalError::io("rename", &temporary, e))?;
+    disk.write_at(Site::Marks, &file, &header, 0).map_err(|e| JournalError::io("write", &temporary, e))?;
+    disk.sync(Site::Marks, &file).map_err(|e| JournalError::io("sync", &temporary, e))?;
+    disk.rename(Site::Marks, &temporary, &path).map_err(|e| JournalError::io("rename", &temporary, e))?;
     sync_dir(disk, folder)?;
     Ok(file)
 }
@@ -252,8 +234,7 @@ fn fill(disk: &dyn Disk, file: &File, path: &Path, from: usize, to: usize) -> Re
     let mut offset = from;
     while offset < to {
         let part = (to - offset).min(PART);
-        disk.write_at(Site::Marks, file, &vec![0; part], offset as u64)
-            .map_err(failed)?;
+        disk.write_at(Site::Marks, file, &vec![0; part], offset as u64).map_err(failed)?;
         offset += part;
     }
     disk.sync(Site::Marks, file).map_err(failed)
@@ -272,22 +253,14 @@ mod tests {
     fn bytes_survive_reopening_and_growing() {
         let dir = tempfile::tempdir().expect("a folder");
         let marks = open(dir.path(), 10, 0);
-        assert!(
-            marks.try_mark(3) && marks.try_withdraw(4) && marks.try_mark(5),
-            "free positions are taken"
-        );
+        assert!(marks.try_mark(3) && marks.try_withdraw(4) && marks.try_mark(5), "free positions are taken");
         assert!(marks.set_outcome(5, MarkState::Rejected(2)), "a marked one ends");
         drop(marks);
         let marks = open(dir.path(), 9000, 0);
         assert_eq!(marks.positions(), 9000, "grown");
         let seen = [3, 4, 5, 6, 8999].map(|p| marks.get(p));
-        let expected = [
-            MarkState::Marked,
-            MarkState::Withdrawn,
-            MarkState::Rejected(2),
-            MarkState::Free,
-            MarkState::Free,
-        ];
+        let expected =
+            [MarkState::Marked, MarkState::Withdrawn, MarkState::Rejected(2), MarkState::Free, MarkState::Free];
         assert_eq!(seen, expected, "bytes are kept and new ones free");
         drop(marks);
         assert_eq!(open(dir.path(), 5, 0).positions(), 9000, "it never shrinks");
@@ -297,39 +270,20 @@ mod tests {
     fn a_position_outside_is_never_handed_over_nor_returned() {
         let dir = tempfile::tempdir().expect("a folder");
         let marks = open(dir.path(), 10, 0);
-        assert!(
-            !marks.try_mark(10) && !marks.try_withdraw(10),
-            "outside, nothing is taken"
-        );
+        assert!(!marks.try_mark(10) && !marks.try_withdraw(10), "outside, nothing is taken");
         assert_eq!(marks.get(10), MarkState::Unknown, "and nothing is known");
     }
 
     #[test]
     fn a_missing_or_damaged_file_poisons_what_came_before() {
         let dir = tempfile::tempdir().expect("a folder");
-        assert_eq!(
-            open(dir.path(), 10, 6).poisoned_through(),
-            6,
-            "a missing file vouches for nothing"
-        );
-        assert_eq!(
-            open(dir.path(), 10, 9).poisoned_through(),
-            6,
-            "an old one keeps what it said"
-        );
+        assert_eq!(open(dir.path(), 10, 6).poisoned_through(), 6, "a missing file vouches for nothing");
+        assert_eq!(open(dir.path(), 10, 9).poisoned_through(), 6, "an old one keeps what it said");
         std::fs::write(dir.path().join(NAME), b"garbage").expect("damage");
-        assert_eq!(
-            open(dir.path(), 10, 9).poisoned_through(),
-            9,
-            "a damaged one is made anew"
-        );
+        assert_eq!(open(dir.path(), 10, 9).poisoned_through(), 9, "a damaged one is made anew");
         let file = open_rw(&dir.path().join(NAME)).expect("the file");
         file.set_len(HEADER as u64 + 9).expect("cut");
-        assert_eq!(
-            open(dir.path(), 10, 11).poisoned_through(),
-            11,
-            "a shorter one is made anew"
-        );
+        assert_eq!(open(dir.path(), 10, 11).poisoned_through(), 11, "a shorter one is made anew");
     }
 
     #[test]
@@ -345,12 +299,7 @@ mod tests {
 
     #[test]
     fn every_state_has_a_byte_of_its_own() {
-        let mut states = vec![
-            MarkState::Free,
-            MarkState::Withdrawn,
-            MarkState::Marked,
-            MarkState::Accepted,
-        ];
+        let mut states = vec![MarkState::Free, MarkState::Withdrawn, MarkState::Marked, MarkState::Accepted];
         states.extend([MarkState::Deferred, MarkState::Unknown]);
         states.extend((0..=239).map(MarkState::Rejected));
         for state in states {

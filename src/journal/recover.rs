@@ -80,18 +80,8 @@ impl Options {
             true => Ok(()),
             false => Err(JournalError::Option { name, min, max }),
         };
-        in_range(
-            "segment_bytes",
-            self.segment_bytes,
-            SEGMENT_BYTES_MIN,
-            limits::JOURNAL_SEGMENT_BYTES_MAX,
-        )?;
-        in_range(
-            "mark_positions",
-            u64::from(self.mark_positions),
-            1,
-            u64::from(limits::MARK_POSITIONS_MAX),
-        )
+        in_range("segment_bytes", self.segment_bytes, SEGMENT_BYTES_MIN, limits::JOURNAL_SEGMENT_BYTES_MAX)?;
+        in_range("mark_positions", u64::from(self.mark_positions), 1, u64::from(limits::MARK_POSITIONS_MAX))
     }
 
     fn payload_max(&self) -> usize {
@@ -184,22 +174,10 @@ impl Journal {
         let poisoned_through = poisoned(&folder, options, &marks, newest)?;
         secure(&old, options, &folder, poisoned_through)?;
         let slot = if options.restored { 0 } else { sync_slot::read(&folder) };
-        let trust = Trust {
-            kernel: options.boot,
-            poisoned_through,
-        };
+        let trust = Trust { kernel: options.boot, poisoned_through };
         let snapshot = snapshot::read_newest(&folder)?;
         let base = snapshot.as_ref().map_or(0, |stored| stored.seq);
-        let replay = replay(
-            &Plan {
-                folder: &folder,
-                trust,
-                slot,
-                snapshot,
-                segments: &old,
-            },
-            visit,
-        )?;
+        let replay = replay(&Plan { folder: &folder, trust, slot, snapshot, segments: &old }, visit)?;
         cut(disk, replay.tail.as_ref())?;
         let header = Header {
             id: newest.max(poisoned_through) + 1,
@@ -216,15 +194,7 @@ impl Journal {
         let kept = tidy(&folder, &replay, base, &header, poisoned_through)?;
         let mut report = OpenReport::of(replay, fresh, options.restored, poisoned_through);
         let (queue, queued) = bounded(limits::JOURNAL_QUEUE_MAX);
-        let core = Core::new(
-            folder,
-            options.disk.clone(),
-            options.boot,
-            report.last_seq,
-            recovered,
-            kept,
-            queue,
-        );
+        let core = Core::new(folder, options.disk.clone(), options.boot, report.last_seq, recovered, kept, queue);
         let journal = start(Arc::new(core), queued, options, lock, slot, file, marks.clone())?;
         report.duration = began.elapsed();
         Ok(Opened { journal, marks, report })
@@ -274,19 +244,12 @@ fn secure(old: &[Listed], options: &Options, folder: &Path, poisoned_through: u6
     for listed in old {
         if listed.id == poisoned_through && !options.restored {
             let bytes = std::fs::read(&listed.path).map_err(|e| JournalError::io("read", &listed.path, e))?;
-            let name = listed
-                .path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
+            let name = listed.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             replace_file(&*options.disk, Site::Segment, folder, name, &[&bytes])?;
             continue;
         }
         let file = open_rw(&listed.path)?;
-        options
-            .disk
-            .sync(Site::Segment, &file)
-            .map_err(|e| JournalError::io("sync", &listed.path, e))?;
+        options.disk.sync(Site::Segment, &file).map_err(|e| JournalError::io("sync", &listed.path, e))?;
     }
     Ok(())
 }
@@ -296,10 +259,8 @@ fn cut(disk: &dyn Disk, tail: Option<&TornTail>) -> Result<(), JournalError> {
     tracing::warn!(path = %tail.path.display(), offset = tail.offset, bytes = tail.bytes, "a torn tail is cut off");
     let file = open_rw(&tail.path)?;
     let zeros = vec![0; usize::try_from(tail.bytes).unwrap_or(0)];
-    disk.write_at(Site::Segment, &file, &zeros, tail.offset)
-        .map_err(|e| JournalError::io("write", &tail.path, e))?;
-    disk.sync(Site::Segment, &file)
-        .map_err(|e| JournalError::io("sync", &tail.path, e))
+    disk.write_at(Site::Segment, &file, &zeros, tail.offset).map_err(|e| JournalError::io("write", &tail.path, e))?;
+    disk.sync(Site::Segment, &file).map_err(|e| JournalError::io("sync", &tail.path, e))
 }
 
 fn begin(disk: &dyn Disk, folder: &Path, header: &Header) -> Result<File, JournalError> {
@@ -317,28 +278,15 @@ fn tidy(
     new: &Header,
     poisoned_through: u64,
 ) -> Result<Vec<Kept>, JournalError> {
-    let empty = replay
-        .segments
-        .iter()
-        .filter(|read| read.frames == 0)
-        .map(|read| &read.path);
+    let empty = replay.segments.iter().filter(|read| read.frames == 0).map(|read| &read.path);
     for path in replay.unneeded.iter().chain(empty) {
         std::fs::remove_file(path).map_err(|e| JournalError::io("remove", path, e))?;
     }
     snapshot::drop_older(folder, base)?;
     let held = replay.segments.iter().filter(|read| read.frames > 0);
-    let mut kept: Vec<Kept> = held
-        .map(|read| Kept {
-            id: read.id,
-            first_seq: read.first_seq,
-            path: read.path.clone(),
-        })
-        .collect();
-    kept.push(Kept {
-        id: new.id,
-        first_seq: new.first_seq,
-        path: segment::path_of(folder, new.id),
-    });
+    let mut kept: Vec<Kept> =
+        held.map(|read| Kept { id: read.id, first_seq: read.first_seq, path: read.path.clone() }).collect();
+    kept.push(Kept { id: new.id, first_seq: new.first_seq, path: segment::path_of(folder, new.id) });
     poison::clear(folder, poisoned_through, kept[0].id);
     Ok(kept)
 }
@@ -354,13 +302,7 @@ fn start(
 ) -> Result<Journal, JournalError> {
     let folder: PathBuf = core.folder.clone();
     let kept = core.segments.lock().last().cloned().ok_or(JournalError::Failed)?;
-    let ahead = Ahead::new(
-        options.disk.clone(),
-        folder.clone(),
-        options.segment_bytes,
-        options.no_space_retry,
-        false,
-    );
+    let ahead = Ahead::new(options.disk.clone(), folder.clone(), options.segment_bytes, options.no_space_retry, false);
     let start = Start {
         disk: options.disk.clone(),
         boot: options.boot,

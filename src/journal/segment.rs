@@ -52,10 +52,7 @@ impl Header {
     pub(super) fn decode(bytes: &[u8], path: &Path, file_bytes: u64) -> Result<Header, JournalError> {
         let damaged = |offset, what| Err(JournalError::damaged(path, offset, what));
         if bytes.len() < SEGMENT_HEADER {
-            let what = Damage::FileLength {
-                found: file_bytes,
-                expected: SEGMENT_HEADER as u64,
-            };
+            let what = Damage::FileLength { found: file_bytes, expected: SEGMENT_HEADER as u64 };
             return damaged(file_bytes, what);
         }
         if &bytes[..8] != MAGIC {
@@ -69,28 +66,13 @@ impl Header {
         }
         let found = u32_at(bytes, 8);
         if found != FORMAT_VERSION {
-            return Err(JournalError::Version {
-                path: path.to_owned(),
-                found,
-                supported: FORMAT_VERSION,
-            });
+            return Err(JournalError::Version { path: path.to_owned(), found, supported: FORMAT_VERSION });
         }
         let mut boot = BootId::NONE;
         boot.0.copy_from_slice(&bytes[24..40]);
-        let header = Header {
-            id: u64_at(bytes, 16),
-            boot,
-            first_seq: u64_at(bytes, 40),
-            bytes: u64_at(bytes, 48),
-        };
+        let header = Header { id: u64_at(bytes, 16), boot, first_seq: u64_at(bytes, 40), bytes: u64_at(bytes, 48) };
         if header.bytes != file_bytes {
-            return damaged(
-                file_bytes,
-                Damage::FileLength {
-                    found: file_bytes,
-                    expected: header.bytes,
-                },
-            );
+            return damaged(file_bytes, Damage::FileLength { found: file_bytes, expected: header.bytes });
         }
         Ok(header)
     }
@@ -120,10 +102,7 @@ pub(super) fn numbered(folder: &Path, prefix: &str) -> Result<Vec<(u64, PathBuf)
     for entry in std::fs::read_dir(folder).map_err(|e| JournalError::io("list", folder, e))? {
         let entry = entry.map_err(|e| JournalError::io("list", folder, e))?;
         let name = entry.file_name();
-        let digits = name
-            .to_str()
-            .and_then(|n| n.strip_prefix(prefix))
-            .filter(|d| d.len() == 16);
+        let digits = name.to_str().and_then(|n| n.strip_prefix(prefix)).filter(|d| d.len() == 16);
         if let Some(id) = digits.and_then(|d| u64::from_str_radix(d, 16).ok()) {
             found.push((id, entry.path()));
         }
@@ -154,22 +133,14 @@ impl Image {
             return Err(JournalError::damaged(path, 16, Damage::SegmentId { found: header.id }));
         }
         if length > JOURNAL_SEGMENT_BYTES_MAX {
-            let what = Damage::FileLength {
-                found: length,
-                expected: JOURNAL_SEGMENT_BYTES_MAX,
-            };
+            let what = Damage::FileLength { found: length, expected: JOURNAL_SEGMENT_BYTES_MAX };
             return Err(JournalError::damaged(path, JOURNAL_SEGMENT_BYTES_MAX, what));
         }
         let zeros_from = zeros_from(&file, path, length)?;
         // Zeroed memory is not resident until it is written, so a large segment with few frames costs few pages.
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         read_at(&file, path, &mut bytes[..zeros_from], 0)?;
-        Ok(Image {
-            header,
-            path: path.clone(),
-            bytes,
-            zeros_from,
-        })
+        Ok(Image { header, path: path.clone(), bytes, zeros_from })
     }
 }
 
@@ -203,8 +174,7 @@ pub(super) fn make_ahead(disk: &dyn Disk, folder: &Path, bytes: u64, stop: &Atom
     }
     made?;
     let path = folder.join(AHEAD);
-    disk.rename(Site::Ahead, &temporary, &path)
-        .map_err(|e| JournalError::io("rename", &temporary, e))?;
+    disk.rename(Site::Ahead, &temporary, &path).map_err(|e| JournalError::io("rename", &temporary, e))?;
     sync_dir(disk, folder)
 }
 
@@ -217,12 +187,10 @@ fn fill(disk: &dyn Disk, path: &Path, bytes: u64, stop: &AtomicBool) -> Result<(
         }
         let part = (bytes - offset).min(ZEROS.len() as u64);
         let zeros = &ZEROS[..usize::try_from(part).unwrap_or(ZEROS.len())];
-        disk.write_at(Site::Ahead, &file, zeros, offset)
-            .map_err(|e| JournalError::write("write", path, bytes, e))?;
+        disk.write_at(Site::Ahead, &file, zeros, offset).map_err(|e| JournalError::write("write", path, bytes, e))?;
         offset += part;
         if offset % ZEROS_PER_SYNC == 0 || offset == bytes {
-            disk.sync(Site::Ahead, &file)
-                .map_err(|e| JournalError::write("sync", path, bytes, e))?;
+            disk.sync(Site::Ahead, &file).map_err(|e| JournalError::write("sync", path, bytes, e))?;
         }
     }
     Ok(())
@@ -251,10 +219,8 @@ pub(super) fn adopt_ahead(disk: &dyn Disk, folder: &Path, header: &Header) -> Re
     let file = open_rw(&ahead)?;
     disk.write_at(Site::Segment, &file, &header.encode(), 0)
         .map_err(|e| JournalError::write("write", &ahead, SEGMENT_HEADER as u64, e))?;
-    disk.sync(Site::Segment, &file)
-        .map_err(|e| JournalError::io("sync", &ahead, e))?;
-    disk.rename(Site::Segment, &ahead, &path)
-        .map_err(|e| JournalError::io("rename", &ahead, e))?;
+    disk.sync(Site::Segment, &file).map_err(|e| JournalError::io("sync", &ahead, e))?;
+    disk.rename(Site::Segment, &ahead, &path).map_err(|e| JournalError::io("rename", &ahead, e))?;
     sync_dir(disk, folder)?;
     Ok(file)
 }
@@ -265,49 +231,22 @@ mod tests {
 
     #[test]
     fn a_header_comes_back_and_every_flip_in_it_is_refused() {
-        let header = Header {
-            id: 3,
-            boot: BootId([7; 16]),
-            first_seq: 12,
-            bytes: 4096,
-        };
+        let header = Header { id: 3, boot: BootId([7; 16]), first_seq: 12, bytes: 4096 };
         let encoded = header.encode();
         let path = Path::new("segment");
-        assert_eq!(
-            Header::decode(&encoded, path, 4096).expect("valid"),
-            header,
-            "header comes back"
-        );
+        assert_eq!(Header::decode(&encoded, path, 4096).expect("valid"), header, "header comes back");
         for at in 0..SEGMENT_HEADER {
             let mut flipped = encoded;
             flipped[at] ^= 0x10;
-            assert!(
-                Header::decode(&flipped, path, 4096).is_err(),
-                "a flip at byte {at} is noticed"
-            );
+            assert!(Header::decode(&flipped, path, 4096).is_err(), "a flip at byte {at} is noticed");
         }
         let short = Header::decode(&encoded, path, 4095).expect_err("a shortened file");
-        assert!(
-            matches!(
-                short,
-                JournalError::Damaged {
-                    what: Damage::FileLength { .. },
-                    ..
-                }
-            ),
-            "got {short}"
-        );
+        assert!(matches!(short, JournalError::Damaged { what: Damage::FileLength { .. }, .. }), "got {short}");
     }
 
     #[test]
     fn another_version_is_named() {
-        let mut encoded = Header {
-            id: 3,
-            boot: BootId::NONE,
-            first_seq: 1,
-            bytes: 4096,
-        }
-        .encode();
+        let mut encoded = Header { id: 3, boot: BootId::NONE, first_seq: 1, bytes: 4096 }.encode();
         encoded[8] = 9;
         encoded[12..16].fill(0);
         let checksum = crc32c::crc32c(&encoded);

@@ -52,14 +52,7 @@ pub(super) fn read_newest(folder: &Path) -> Result<Option<Stored>, JournalError>
     let bytes = std::fs::read(&path).map_err(|e| JournalError::io("read", &path, e))?;
     let stored = decode(bytes, &path)?;
     if stored.seq != seq {
-        return Err(JournalError::damaged(
-            &path,
-            16,
-            Damage::FrameSequence {
-                found: stored.seq,
-                expected: seq,
-            },
-        ));
+        return Err(JournalError::damaged(&path, 16, Damage::FrameSequence { found: stored.seq, expected: seq }));
     }
     Ok(Some(stored))
 }
@@ -81,13 +74,7 @@ pub(super) fn write(
     header[48..56].copy_from_slice(&segment.to_le_bytes());
     let checksum = checksum(&header, state);
     header[12..16].copy_from_slice(&checksum.to_le_bytes());
-    replace_file(
-        disk,
-        Site::Snapshot,
-        folder,
-        &format!("{PREFIX}{seq:016x}"),
-        &[&header, state],
-    )
+    replace_file(disk, Site::Snapshot, folder, &format!("{PREFIX}{seq:016x}"), &[&header, state])
 }
 
 /// Removes snapshots older than `seq`. A failure leaves a file that the next snapshot or start removes.
@@ -107,13 +94,7 @@ fn decode(bytes: Vec<u8>, path: &Path) -> Result<Stored, JournalError> {
     let length = bytes.len() as u64;
     let damaged = |offset, what| Err(JournalError::damaged(path, offset, what));
     if bytes.len() < HEADER {
-        return damaged(
-            length,
-            Damage::FileLength {
-                found: length,
-                expected: HEADER as u64,
-            },
-        );
+        return damaged(length, Damage::FileLength { found: length, expected: HEADER as u64 });
     }
     if &bytes[..8] != MAGIC {
         return damaged(0, Damage::Magic);
@@ -121,34 +102,18 @@ fn decode(bytes: Vec<u8>, path: &Path) -> Result<Stored, JournalError> {
     let found = u32_at(&bytes, 8);
     let valid = checksum(&bytes[..HEADER], &bytes[HEADER..]) == u32_at(&bytes, 12);
     if valid && found != FORMAT_VERSION {
-        return Err(JournalError::Version {
-            path: path.to_owned(),
-            found,
-            supported: FORMAT_VERSION,
-        });
+        return Err(JournalError::Version { path: path.to_owned(), found, supported: FORMAT_VERSION });
     }
     let expected = (HEADER as u64).saturating_add(u64_at(&bytes, 24));
     if expected != length {
-        return damaged(
-            24,
-            Damage::FileLength {
-                found: length,
-                expected,
-            },
-        );
+        return damaged(24, Damage::FileLength { found: length, expected });
     }
     if !valid {
         return damaged(8, Damage::SnapshotChecksum);
     }
     let mut boot = BootId::NONE;
     boot.0.copy_from_slice(&bytes[32..48]);
-    Ok(Stored {
-        path: path.to_owned(),
-        seq: u64_at(&bytes, 16),
-        boot,
-        segment: u64_at(&bytes, 48),
-        bytes,
-    })
+    Ok(Stored { path: path.to_owned(), seq: u64_at(&bytes, 16), boot, segment: u64_at(&bytes, 48), bytes })
 }
 
 /// Reads `bytes` as a snapshot file; for fuzzing. Whether it was valid.
@@ -165,22 +130,10 @@ mod tests {
     fn the_newest_comes_back_older_ones_go_and_every_flip_is_refused() {
         let dir = tempfile::tempdir().expect("a folder");
         for seq in [3, 70] {
-            write(
-                &RealDisk,
-                dir.path(),
-                seq,
-                BootId([1; 16]),
-                2,
-                format!("state {seq}").as_bytes(),
-            )
-            .expect("written");
+            write(&RealDisk, dir.path(), seq, BootId([1; 16]), 2, format!("state {seq}").as_bytes()).expect("written");
         }
         let stored = read_newest(dir.path()).expect("valid").expect("there");
-        assert_eq!(
-            (stored.seq, stored.segment, stored.state()),
-            (70, 2, &b"state 70"[..]),
-            "the newest, whole"
-        );
+        assert_eq!((stored.seq, stored.segment, stored.state()), (70, 2, &b"state 70"[..]), "the newest, whole");
         drop_older(dir.path(), 70).expect("dropped");
         assert_eq!(numbered(dir.path(), PREFIX).expect("listed").len(), 1, "one is left");
         let bytes = std::fs::read(&stored.path).expect("bytes");

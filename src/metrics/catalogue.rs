@@ -3,36 +3,19 @@
 use super::{Kind, Metric};
 
 /// From a hundred microseconds to ten seconds.
-const SHORT: &[f64] = &[
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
+const SHORT: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// From five milliseconds to five minutes.
-const LONG: &[f64] = &[
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
-];
+const LONG: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 /// Powers of four.
 const COUNTS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0];
 
 const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
-    Metric {
-        name,
-        kind: Kind::Counter,
-        labels,
-        help,
-        buckets: &[],
-        per_campaign: false,
-    }
+    Metric { name, kind: Kind::Counter, labels, help, buckets: &[], per_campaign: false }
 }
 
 const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
-    Metric {
-        name,
-        kind: Kind::Gauge,
-        labels,
-        help,
-        buckets: &[],
-        per_campaign: false,
-    }
+    Metric { name, kind: Kind::Gauge, labels, help, buckets: &[], per_campaign: false }
 }
 
 const fn histogram(
@@ -41,25 +24,11 @@ const fn histogram(
     buckets: &'static [f64],
     help: &'static str,
 ) -> Metric {
-    Metric {
-        name,
-        kind: Kind::Histogram,
-        labels,
-        help,
-        buckets,
-        per_campaign: false,
-    }
+    Metric { name, kind: Kind::Histogram, labels, help, buckets, per_campaign: false }
 }
 
 const fn campaign(kind: Kind, name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
-    Metric {
-        name,
-        kind,
-        labels,
-        help,
-        buckets: &[],
-        per_campaign: true,
-    }
+    Metric { name, kind, labels, help, buckets: &[], per_campaign: true }
 }
 
 macro_rules! catalogue {

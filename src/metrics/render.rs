@@ -65,31 +65,17 @@ pub fn render_campaigns(campaigns: &[CampaignSeries]) -> String {
         .into()
     });
     group(&CAMPAIGN_AUDIENCE_CONTACTS, &|c| vec![(vec![], c.audience as f64)]);
-    group(&CAMPAIGN_REJECTED_CONTACTS, &|c| {
-        c.rejected.iter().map(|(k, n)| (vec![*k], *n as f64)).collect()
-    });
-    group(&CAMPAIGN_SKIPPED_CONTACTS, &|c| {
-        c.skipped.iter().map(|(k, n)| (vec![*k], *n as f64)).collect()
-    });
+    group(&CAMPAIGN_REJECTED_CONTACTS, &|c| c.rejected.iter().map(|(k, n)| (vec![*k], *n as f64)).collect());
+    group(&CAMPAIGN_SKIPPED_CONTACTS, &|c| c.skipped.iter().map(|(k, n)| (vec![*k], *n as f64)).collect());
     group(&CAMPAIGN_MESSAGES_PER_SECOND, &|c| vec![(vec![], c.rate_per_second)]);
-    group(&CAMPAIGN_ETA_SECONDS, &|c| {
-        c.eta_seconds.map(|eta| (vec![], eta)).into_iter().collect()
-    });
-    group(&CAMPAIGN_STALLED, &|c| {
-        c.stall.map(|reason| (vec![reason], 1.0)).into_iter().collect()
-    });
+    group(&CAMPAIGN_ETA_SECONDS, &|c| c.eta_seconds.map(|eta| (vec![], eta)).into_iter().collect());
+    group(&CAMPAIGN_STALLED, &|c| c.stall.map(|reason| (vec![reason], 1.0)).into_iter().collect());
     group(&CAMPAIGN_UNIQUE_CONTACTS, &|c| {
-        [
-            ("open", c.opened_unique),
-            ("click", c.clicked_unique),
-            ("unsubscribe", c.unsubscribed),
-        ]
-        .map(|(event, n)| (vec![event], n as f64))
-        .into()
+        [("open", c.opened_unique), ("click", c.clicked_unique), ("unsubscribe", c.unsubscribed)]
+            .map(|(event, n)| (vec![event], n as f64))
+            .into()
     });
-    group(&CAMPAIGN_EVENTS, &|c| {
-        c.events.iter().map(|((e, k), n)| (vec![*e, *k], *n as f64)).collect()
-    });
+    group(&CAMPAIGN_EVENTS, &|c| c.events.iter().map(|((e, k), n)| (vec![*e, *k], *n as f64)).collect());
     out
 }
 
@@ -158,11 +144,7 @@ mod tests {
     #[test]
     fn each_group_has_one_head_and_the_sets_add_up() {
         let text = render_campaigns(&[spring(2), spring(1)]);
-        assert_eq!(
-            text.matches("# TYPE estafette_campaign_contacts gauge").count(),
-            1,
-            "{text}"
-        );
+        assert_eq!(text.matches("# TYPE estafette_campaign_contacts gauge").count(), 1, "{text}");
         let sum: f64 = text
             .lines()
             .filter(|l| l.starts_with("estafette_campaign_contacts{campaign=\"spring 1\""))
@@ -181,20 +163,10 @@ mod tests {
         let many: Vec<_> = (0..500).map(spring).collect();
         let text = render_campaigns(&many);
         assert!(text.lines().count() < 5_000, "{} lines", text.lines().count());
-        assert!(
-            text.contains("spring 199"),
-            "the first {} are shown",
-            limits::METRIC_CAMPAIGNS_MAX
-        );
+        assert!(text.contains("spring 199"), "the first {} are shown", limits::METRIC_CAMPAIGNS_MAX);
         assert!(!text.contains("spring 200"), "and no more");
-        let odd = CampaignSeries {
-            name: "a\"b\\c\nd".into(),
-            ..spring(1)
-        };
-        assert!(
-            render_campaigns(&[odd]).contains("{campaign=\"a\\\"b\\\\c\\nd\""),
-            "label values are escaped"
-        );
+        let odd = CampaignSeries { name: "a\"b\\c\nd".into(), ..spring(1) };
+        assert!(render_campaigns(&[odd]).contains("{campaign=\"a\\\"b\\\\c\\nd\""), "label values are escaped");
         assert_eq!(render_campaigns(&[]), "", "nothing runs, nothing is rendered");
     }
 }

@@ -116,13 +116,7 @@ pub fn assess(input: &AudienceInput<'_>, duplicates: &RoaringBitmap) -> (Audienc
     sieve.summary.duplicate_address = sieve.take_in(SkipReason::DuplicateAddress, duplicates);
     sieve.summary.final_count = sieve.rest.len();
     sieve.skipped.sort_unstable_by_key(|(reason, _)| *reason);
-    (
-        sieve.summary,
-        Eligibility {
-            eligible: sieve.rest,
-            skipped: sieve.skipped,
-        },
-    )
+    (sieve.summary, Eligibility { eligible: sieve.rest, skipped: sieve.skipped })
 }
 
 struct Sieve {
@@ -159,11 +153,7 @@ impl Sieve {
 }
 
 fn sieve(input: &AudienceInput<'_>) -> Sieve {
-    let mut sieve = Sieve {
-        rest: input.matched.clone(),
-        skipped: Vec::new(),
-        summary: AudienceSummary::default(),
-    };
+    let mut sieve = Sieve { rest: input.matched.clone(), skipped: Vec::new(), summary: AudienceSummary::default() };
     sieve.summary.matched = input.matched.len();
     sieve.summary.reachable = input.matched.intersection_len(input.reachable);
     if let Some(existing) = input.existing {
@@ -171,10 +161,7 @@ fn sieve(input: &AudienceInput<'_>) -> Sieve {
     }
     sieve.summary.deactivated = sieve.take_out(SkipReason::Deactivated, input.active);
     sieve.summary.no_address = sieve.take_out(SkipReason::NoAddress, input.reachable);
-    let without_address = sieve
-        .skipped
-        .iter()
-        .find(|(reason, _)| *reason == SkipReason::NoAddress);
+    let without_address = sieve.skipped.iter().find(|(reason, _)| *reason == SkipReason::NoAddress);
     if let (Some(elsewhere), Some((_, rows))) = (input.reachable_elsewhere, without_address) {
         sieve.summary.only_other_channels = rows.intersection_len(elsewhere);
     }
@@ -263,16 +250,8 @@ mod tests {
     #[test]
     fn newest_and_oldest_keep_one_and_ties_fall_to_the_row() {
         let people = [(1, 10), (1, 30), (1, 20), (2, 5), (0, 1), (0, 2), (3, 7), (3, 7)];
-        assert_eq!(
-            find(&people, SameAddress::Newest),
-            [0, 2, 6].into_iter().collect(),
-            "newest"
-        );
-        assert_eq!(
-            find(&people, SameAddress::Oldest),
-            [1, 2, 7].into_iter().collect(),
-            "oldest"
-        );
+        assert_eq!(find(&people, SameAddress::Newest), [0, 2, 6].into_iter().collect(), "newest");
+        assert_eq!(find(&people, SameAddress::Oldest), [1, 2, 7].into_iter().collect(), "oldest");
         assert_eq!(find(&people, SameAddress::Allow), RoaringBitmap::new(), "allow");
     }
 
@@ -298,28 +277,12 @@ mod tests {
             subscribed: Some(&subscribed),
             unsubscribed: &withdrawn,
             suppressed: &[
-                SuppressedSet {
-                    cause: "hard_bounce",
-                    reason: SkipReason::SuppressedAddress,
-                    rows: &bounced,
-                },
-                SuppressedSet {
-                    cause: "complaint",
-                    reason: SkipReason::Suppressed,
-                    rows: &complained,
-                },
+                SuppressedSet { cause: "hard_bounce", reason: SkipReason::SuppressedAddress, rows: &bounced },
+                SuppressedSet { cause: "complaint", reason: SkipReason::Suppressed, rows: &complained },
             ],
             lacking: &[
-                LackingSet {
-                    attribute: "name",
-                    rows: &no_name,
-                    skip: true,
-                },
-                LackingSet {
-                    attribute: "city",
-                    rows: &no_city,
-                    skip: false,
-                },
+                LackingSet { attribute: "name", rows: &no_name, skip: true },
+                LackingSet { attribute: "city", rows: &no_city, skip: false },
             ],
         };
         assert_eq!(candidates(&input), &set(40..50) | &set(60..100), "all but duplicates");

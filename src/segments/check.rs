@@ -54,21 +54,13 @@ fn check_test(test: &Test, span: Span, schema: &Schema, faults: &mut Vec<Segment
     let name = &test.attribute;
     let Some(attribute) = schema.by_name(&name.text) else {
         let hint = Hint::nearest(&name.text, schema.attributes().iter().map(|a| a.name.as_str()));
-        let problem = Problem::UnknownAttribute {
-            name: name.text.clone(),
-            hint,
-        };
+        let problem = Problem::UnknownAttribute { name: name.text.clone(), hint };
         faults.push(SegmentError::new(name.span, problem));
         return;
     };
     if let Some(operator) = misfit(&test.operator, attribute.kind) {
         let (name, kind) = (name.text.clone(), attribute.kind);
-        let problem = Problem::WrongOperator {
-            name,
-            kind,
-            operator,
-            takes: takes(kind),
-        };
+        let problem = Problem::WrongOperator { name, kind, operator, takes: takes(kind) };
         faults.push(SegmentError::new(span, problem));
         return;
     }
@@ -87,10 +79,7 @@ fn check_test(test: &Test, span: Span, schema: &Schema, faults: &mut Vec<Segment
         && let (LiteralValue::Number(a), LiteralValue::Number(b)) = (&low.value, &high.value)
         && a > b
     {
-        let problem = Problem::EmptyBetween {
-            low: low.to_string(),
-            high: high.to_string(),
-        };
+        let problem = Problem::EmptyBetween { low: low.to_string(), high: high.to_string() };
         faults.push(SegmentError::new(low.span.to(high.span), problem));
     }
     check_zone(test, &literals, faults);
@@ -115,12 +104,7 @@ fn wrong_type(attribute: &Attribute, literal: &Literal) -> Option<SegmentError> 
         return None;
     }
     let value = literal.value.kind_name();
-    let problem = Problem::WrongType {
-        name: attribute.name.clone(),
-        kind: attribute.kind,
-        value,
-        hint,
-    };
+    let problem = Problem::WrongType { name: attribute.name.clone(), kind: attribute.kind, value, hint };
     Some(SegmentError::new(literal.span, problem))
 }
 
@@ -128,19 +112,13 @@ fn check_zone(test: &Test, literals: &[&Literal], faults: &mut Vec<SegmentError>
     if test.zone == Zone::Default {
         return;
     }
-    if !literals
-        .iter()
-        .any(|literal| matches!(literal.value, LiteralValue::Moment(_)))
-    {
+    if !literals.iter().any(|literal| matches!(literal.value, LiteralValue::Moment(_))) {
         faults.push(SegmentError::new(test.zone_span, Problem::UselessZone));
     }
     if let Zone::Named(name) = &test.zone
         && jiff::tz::TimeZone::get(name).is_err()
     {
-        faults.push(SegmentError::new(
-            test.zone_span,
-            Problem::UnknownZone { name: name.clone() },
-        ));
+        faults.push(SegmentError::new(test.zone_span, Problem::UnknownZone { name: name.clone() }));
     }
 }
 
@@ -205,15 +183,9 @@ mod tests {
 
     #[test]
     fn every_fault_is_reported_and_one_shot_audiences_have_no_lists() {
-        let found = faults(
-            "agee = 1 and (vip = 1 or country > 'x') and age in ('a', 'b')",
-            Scope::Base,
-        );
+        let found = faults("agee = 1 and (vip = 1 or country > 'x') and age in ('a', 'b')", Scope::Base);
         assert_eq!(found.len(), 5, "all of them: {found:?}");
-        let codes: Vec<_> = faults("in list 'a' and in segment 'b'", Scope::OneShot)
-            .iter()
-            .map(|e| e.code())
-            .collect();
+        let codes: Vec<_> = faults("in list 'a' and in segment 'b'", Scope::OneShot).iter().map(|e| e.code()).collect();
         assert_eq!(codes, ["segment_not_in_one_shot"; 2], "refused with a code");
     }
 }

@@ -148,11 +148,7 @@ impl fmt::Display for Name {
         let plain = self.text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && self.text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
             && !is_reserved(&self.text);
-        if plain {
-            f.write_str(&self.text)
-        } else {
-            write!(f, "`{}`", self.text)
-        }
+        if plain { f.write_str(&self.text) } else { write!(f, "`{}`", self.text) }
     }
 }
 

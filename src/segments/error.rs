@@ -21,10 +21,7 @@ impl Span {
 
     /// From the start of `self` to the end of `last`.
     pub fn to(self, last: Span) -> Span {
-        Span {
-            start: self.start,
-            end: last.end.max(self.start),
-        }
+        Span { start: self.start, end: last.end.max(self.start) }
     }
 }
 
@@ -39,11 +36,7 @@ pub struct SegmentError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     #[error("expected {expected}, found {found}{hint}")]
-    Expected {
-        expected: String,
-        found: String,
-        hint: Hint,
-    },
+    Expected { expected: String, found: String, hint: Hint },
     #[error("the text is not closed: {quote} is missing")]
     OpenText { quote: char },
     #[error("\\{escape} is no escape: there are \\\\ \\\" \\' \\n \\r \\t \\u{{…}}")]
@@ -67,19 +60,9 @@ pub enum Problem {
     #[error("there is no attribute {name:?}{hint}")]
     UnknownAttribute { name: String, hint: Hint },
     #[error("attribute {name:?} is of type {kind}, for which {operator} does not work; it takes {takes}", kind = .kind.name())]
-    WrongOperator {
-        name: String,
-        kind: AttributeType,
-        operator: &'static str,
-        takes: &'static str,
-    },
+    WrongOperator { name: String, kind: AttributeType, operator: &'static str, takes: &'static str },
     #[error("attribute {name:?} is of type {kind} and cannot be compared with {value}{hint}", kind = .kind.name())]
-    WrongType {
-        name: String,
-        kind: AttributeType,
-        value: &'static str,
-        hint: Hint,
-    },
+    WrongType { name: String, kind: AttributeType, value: &'static str, hint: Hint },
     #[error("nothing is between {low} and {high}: the smaller one comes first")]
     EmptyBetween { low: String, high: String },
     #[error("{name:?} is not a time zone of the IANA database")]
@@ -115,12 +98,7 @@ impl Hint {
     pub fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Hint {
         let lower = name.to_lowercase();
         let near = names
-            .map(|candidate| {
-                (
-                    strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()),
-                    candidate,
-                )
-            })
+            .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
             .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
             .min();
         Hint(near.map(|(_, candidate)| format!("did you mean {candidate:?}?")))
@@ -178,22 +156,13 @@ impl SegmentError {
         let end = end.min(line_end);
         let shown_start = floor(text, line_start.max(start.saturating_sub(BEFORE)));
         let shown_end = floor(text, line_end.min(end.saturating_add(AFTER)));
-        let clean = |part: &str| {
-            part.chars()
-                .map(|c| if c.is_control() { ' ' } else { c })
-                .collect::<String>()
-        };
+        let clean = |part: &str| part.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
         let head = if shown_start > line_start { "… " } else { "" };
         let tail = if shown_end < line_end { " …" } else { "" };
         let lead = head.chars().count() + text[shown_start..start].chars().count();
         let carets = text[start..end].chars().count().max(1);
         let line = clean(&text[shown_start..shown_end]);
-        format!(
-            "{}\n  {head}{line}{tail}\n  {}{}",
-            self.problem,
-            " ".repeat(lead),
-            "^".repeat(carets)
-        )
+        format!("{}\n  {head}{line}{tail}\n  {}{}", self.problem, " ".repeat(lead), "^".repeat(carets))
     }
 }
 

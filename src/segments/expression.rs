@@ -225,14 +225,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    pub const ALL: [Unit; 6] = [
-        Unit::Minutes,
-        Unit::Hours,
-        Unit::Days,
-        Unit::Weeks,
-        Unit::Months,
-        Unit::Years,
-    ];
+    pub const ALL: [Unit; 6] = [Unit::Minutes, Unit::Hours, Unit::Days, Unit::Weeks, Unit::Months, Unit::Years];
 
     pub fn suffix(self) -> &'static str {
         match self {
@@ -280,14 +273,8 @@ impl Expression {
     /// The opposite; `not not x` is `x`.
     pub fn negate(inner: Expression, span: Span) -> Expression {
         match inner.kind {
-            Kind::Not(innermost) => Expression {
-                kind: innermost.kind,
-                span,
-            },
-            kind => Expression {
-                kind: Kind::Not(Box::new(Expression { kind, span: inner.span })),
-                span,
-            },
+            Kind::Not(innermost) => Expression { kind: innermost.kind, span },
+            kind => Expression { kind: Kind::Not(Box::new(Expression { kind, span: inner.span })), span },
         }
     }
 
@@ -305,17 +292,11 @@ impl Expression {
             }
         }
         match flat.pop() {
-            None => Expression {
-                kind: Kind::Every,
-                span,
-            },
+            None => Expression { kind: Kind::Every, span },
             Some(only) if flat.is_empty() => only,
             Some(last) => {
                 flat.push(last);
-                Expression {
-                    kind: if and { Kind::And(flat) } else { Kind::Or(flat) },
-                    span,
-                }
+                Expression { kind: if and { Kind::And(flat) } else { Kind::Or(flat) }, span }
             }
         }
     }

@@ -64,10 +64,7 @@ fn token(text: &str, at: usize, first: char) -> Result<(Token, usize), SegmentEr
     }
     if first == '`' {
         let Some(length) = rest[1..].find('`') else {
-            return Err(SegmentError::new(
-                Span::new(at, text.len()),
-                Problem::OpenText { quote: '`' },
-            ));
+            return Err(SegmentError::new(Span::new(at, text.len()), Problem::OpenText { quote: '`' }));
         };
         return Ok((Token::Quoted(rest[1..=length].to_owned()), at + length + 2));
     }
@@ -92,17 +89,12 @@ fn token(text: &str, at: usize, first: char) -> Result<(Token, usize), SegmentEr
         _ => Hint::none(),
     };
     let expected = "an attribute, a value or an operator".to_owned();
-    let problem = Problem::Expected {
-        expected,
-        found: format!("{first:?}"),
-        hint,
-    };
+    let problem = Problem::Expected { expected, found: format!("{first:?}"), hint };
     Err(SegmentError::new(Span::new(at, at + first.len_utf8()), problem))
 }
 
 fn word_length(rest: &str) -> usize {
-    rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-        .unwrap_or(rest.len())
+    rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len())
 }
 
 /// A text in quotes that starts at `at`; its value and end.
@@ -137,10 +129,7 @@ fn quoted(text: &str, at: usize, quote: char) -> Result<(String, usize), Segment
             _ => return Err(bad_escape(here, escape)),
         }
     }
-    Err(SegmentError::new(
-        Span::new(at, text.len()),
-        Problem::OpenText { quote },
-    ))
+    Err(SegmentError::new(Span::new(at, text.len()), Problem::OpenText { quote }))
 }
 
 fn bad_escape(at: usize, escape: char) -> SegmentError {
@@ -159,13 +148,7 @@ fn unicode_escape(rest: &str) -> Option<(char, usize)> {
 fn date_length(rest: &str) -> Option<usize> {
     let bytes = rest.as_bytes();
     let day = bytes.get(..10)?;
-    let is_day = day.iter().enumerate().all(|(i, b)| {
-        if i == 4 || i == 7 {
-            *b == b'-'
-        } else {
-            b.is_ascii_digit()
-        }
-    });
+    let is_day = day.iter().enumerate().all(|(i, b)| if i == 4 || i == 7 { *b == b'-' } else { b.is_ascii_digit() });
     if !is_day {
         return None;
     }
@@ -186,17 +169,9 @@ fn date_length(rest: &str) -> Option<usize> {
 }
 
 fn date(text: &str, at: usize) -> Result<Token, SegmentError> {
-    let bad = || {
-        SegmentError::new(
-            Span::new(at, at + text.len()),
-            Problem::BadDate { text: text.to_owned() },
-        )
-    };
+    let bad = || SegmentError::new(Span::new(at, at + text.len()), Problem::BadDate { text: text.to_owned() });
     if text.len() == 10 {
-        return text
-            .parse::<civil::Date>()
-            .map(|day| Token::Date(Anchor::Day(day)))
-            .map_err(|_| bad());
+        return text.parse::<civil::Date>().map(|day| Token::Date(Anchor::Day(day))).map_err(|_| bad());
     }
     let zoned = text[11..].contains(['Z', 'z', '+', '-']);
     let anchor = if zoned {
@@ -231,11 +206,7 @@ fn number(rest: &str, at: usize) -> Result<(Token, usize), SegmentError> {
     let span = Span::new(at, at + all.len());
     if suffix > 0 {
         let unit = Unit::ALL.into_iter().find(|u| u.suffix() == &all[length..]);
-        let count = if length == whole {
-            all[..length].parse::<i64>().ok()
-        } else {
-            None
-        };
+        let count = if length == whole { all[..length].parse::<i64>().ok() } else { None };
         return match (count, unit) {
             (Some(count), Some(unit)) => Ok((Token::Duration(count, unit), span.end)),
             _ => Err(SegmentError::new(span, Problem::BadDuration { text: all.to_owned() })),

@@ -72,11 +72,7 @@ impl MemoryWorld {
 
     fn index(&mut self, row: u32, id: AttributeId, value: Value<'_>) {
         Arc::make_mut(self.present.entry(id).or_default()).insert(row);
-        if self
-            .schema
-            .by_id(id)
-            .is_none_or(|attribute| attribute.index == IndexKind::None)
-        {
+        if self.schema.by_id(id).is_none_or(|attribute| attribute.index == IndexKind::None) {
             return;
         }
         let mut put = |text: &str| {
@@ -104,10 +100,7 @@ impl MemoryWorld {
     pub fn set_value(&mut self, id: AttributeId, value: &str, rows: RoaringBitmap) {
         let present = Arc::make_mut(self.present.entry(id).or_default());
         *present |= &rows;
-        self.values
-            .entry(id)
-            .or_default()
-            .insert(value.to_owned(), Arc::new(rows));
+        self.values.entry(id).or_default().insert(value.to_owned(), Arc::new(rows));
     }
 
     /// All values of a bit-sliced attribute, as digits, rows ascending: for benches.
@@ -139,12 +132,7 @@ impl AttributeSets for MemoryWorld {
     }
 
     fn value(&self, attribute: AttributeId, value: &str) -> Result<Shared, ContactsError> {
-        Ok(self
-            .values
-            .get(&attribute)
-            .and_then(|values| values.get(value))
-            .cloned()
-            .unwrap_or_default())
+        Ok(self.values.get(&attribute).and_then(|values| values.get(value)).cloned().unwrap_or_default())
     }
 
     fn union_where(
@@ -156,9 +144,7 @@ impl AttributeSets for MemoryWorld {
         let Some(values) = self.values.get(&attribute) else {
             return Ok(RoaringBitmap::new());
         };
-        let from = values
-            .range(prefix.to_owned()..)
-            .take_while(|(value, _)| value.starts_with(prefix));
+        let from = values.range(prefix.to_owned()..).take_while(|(value, _)| value.starts_with(prefix));
         Ok(from.filter(|(value, _)| wanted(value)).map(|(_, rows)| &**rows).union())
     }
 
@@ -169,10 +155,7 @@ impl AttributeSets for MemoryWorld {
     fn scan(&self, rows: &RoaringBitmap, visit: &mut dyn FnMut(u32, Record<'_>)) -> Result<(), ContactsError> {
         for row in rows {
             if let Some(bytes) = self.records.get(&row) {
-                visit(
-                    row,
-                    Record::parse(bytes).map_err(|_| ContactsError::DamagedRecord { row })?,
-                );
+                visit(row, Record::parse(bytes).map_err(|_| ContactsError::DamagedRecord { row })?);
             }
         }
         Ok(())
@@ -209,17 +192,11 @@ impl World for MemoryWorld {
     }
 
     fn subscribed(&self, channel: Channel, topic: &str) -> Shared {
-        self.subscribed
-            .get(&(channel, topic.to_owned()))
-            .cloned()
-            .unwrap_or_default()
+        self.subscribed.get(&(channel, topic.to_owned())).cloned().unwrap_or_default()
     }
 
     fn unsubscribed(&self, channel: Channel, topic: &str) -> Shared {
-        self.unsubscribed
-            .get(&(channel, topic.to_owned()))
-            .cloned()
-            .unwrap_or_default()
+        self.unsubscribed.get(&(channel, topic.to_owned())).cloned().unwrap_or_default()
     }
 
     fn suppressed(&self, channel: Option<Channel>) -> Shared {

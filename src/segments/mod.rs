@@ -100,10 +100,7 @@ pub fn fuzz_parse(text: &str) {
                 assert_eq!(parse(&canonical).as_ref(), Ok(&expression), "{canonical}");
             }
             let faults = check(&expression, &crate::contacts::Schema::built_in(), Scope::OneShot).err();
-            faults
-                .unwrap_or_default()
-                .iter()
-                .for_each(|fault| assert!(!fault.render(text).is_empty(), "{fault}"));
+            faults.unwrap_or_default().iter().for_each(|fault| assert!(!fault.render(text).is_empty(), "{fault}"));
         }
         Err(error) => assert!(error.render(text).contains('^'), "{error}"),
     }

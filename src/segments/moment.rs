@@ -22,18 +22,11 @@ pub(super) struct Stretch {
 
 impl Stretch {
     fn instant(millis: i64) -> Stretch {
-        Stretch {
-            start: Timestamp(millis),
-            end: Timestamp(millis.saturating_add(1)),
-        }
+        Stretch { start: Timestamp(millis), end: Timestamp(millis.saturating_add(1)) }
     }
 
     fn beyond(sign: i64) -> Stretch {
-        if sign < 0 {
-            Stretch::instant(i64::MIN)
-        } else {
-            Stretch::instant(i64::MAX - 1)
-        }
+        if sign < 0 { Stretch::instant(i64::MIN) } else { Stretch::instant(i64::MAX - 1) }
     }
 }
 
@@ -51,10 +44,7 @@ enum At {
 /// What `moment` stands for at `now` in `zone`.
 pub(super) fn resolve(moment: &Moment, now: Timestamp, zone: &TimeZone) -> Stretch {
     let sign = moment.steps.last().map_or(1, |step| step.count.signum());
-    let Some(now) = jiff::Timestamp::from_millisecond(now.0)
-        .ok()
-        .map(|now| now.to_zoned(zone.clone()))
-    else {
+    let Some(now) = jiff::Timestamp::from_millisecond(now.0).ok().map(|now| now.to_zoned(zone.clone())) else {
         return Stretch::beyond(now.0.signum());
     };
     let anchor = match moment.anchor {
@@ -76,11 +66,7 @@ pub(super) fn resolve(moment: &Moment, now: Timestamp, zone: &TimeZone) -> Stret
     match at {
         At::Time(time) => Stretch::instant(time.timestamp().as_millisecond()),
         At::Day(day) => {
-            let start = |day: Date| {
-                day.to_zoned(zone.clone())
-                    .ok()
-                    .map(|z| Timestamp(z.timestamp().as_millisecond()))
-            };
+            let start = |day: Date| day.to_zoned(zone.clone()).ok().map(|z| Timestamp(z.timestamp().as_millisecond()));
             match (start(day), day.tomorrow().ok().and_then(start)) {
                 (Some(start), Some(end)) => Stretch { start, end },
                 _ => Stretch::beyond(sign),
@@ -115,15 +101,9 @@ mod tests {
 
     fn stretch(text: &str, now: &str, zone: &str) -> (String, i64) {
         let expression = parse(&format!("a = {text}")).expect("parses");
-        let Kind::Test(test) = expression.kind else {
-            panic!("a test")
-        };
-        let Operator::Compare(_, literal) = test.operator else {
-            panic!("a comparison")
-        };
-        let LiteralValue::Moment(moment) = literal.value else {
-            panic!("a moment")
-        };
+        let Kind::Test(test) = expression.kind else { panic!("a test") };
+        let Operator::Compare(_, literal) = test.operator else { panic!("a comparison") };
+        let LiteralValue::Moment(moment) = literal.value else { panic!("a moment") };
         let now: jiff::Timestamp = now.parse().expect("a timestamp");
         let zone = TimeZone::get(zone).expect("a zone");
         let found = resolve(&moment, Timestamp(now.as_millisecond()), &zone);
@@ -135,11 +115,7 @@ mod tests {
     #[test]
     fn days_are_those_of_the_zone_and_as_long_as_they_are() {
         let at = "2026-03-29T12:00:00Z";
-        assert_eq!(
-            stretch("today", at, "UTC"),
-            ("2026-03-29T00:00:00Z".to_owned(), 24 * HOUR),
-            "UTC"
-        );
+        assert_eq!(stretch("today", at, "UTC"), ("2026-03-29T00:00:00Z".to_owned(), 24 * HOUR), "UTC");
         assert_eq!(
             stretch("today", at, "Europe/Paris"),
             ("2026-03-28T23:00:00Z".to_owned(), 23 * HOUR),
@@ -151,21 +127,13 @@ mod tests {
             "already tomorrow"
         );
         assert_eq!(stretch("2026-10-25", at, "Europe/Paris").1, 25 * HOUR, "a long day");
-        assert_eq!(
-            stretch("today + 1h", at, "UTC"),
-            ("2026-03-29T01:00:00Z".to_owned(), 1),
-            "an hour into the day"
-        );
+        assert_eq!(stretch("today + 1h", at, "UTC"), ("2026-03-29T01:00:00Z".to_owned(), 1), "an hour into the day");
     }
 
     #[test]
     fn steps_follow_the_calendar_of_the_zone() {
         let at = "2026-03-31T10:00:00Z";
-        assert_eq!(
-            stretch("now - 1mo", at, "UTC").0,
-            "2026-02-28T10:00:00Z",
-            "the last day of a shorter month"
-        );
+        assert_eq!(stretch("now - 1mo", at, "UTC").0, "2026-02-28T10:00:00Z", "the last day of a shorter month");
         assert_eq!(
             stretch("now - 2d", "2026-03-30T10:00:00Z", "Europe/Paris").0,
             "2026-03-28T11:00:00Z",
@@ -176,38 +144,18 @@ mod tests {
             "2026-03-28T10:00:00Z",
             "exact hours"
         );
-        assert_eq!(
-            stretch("2024-02-29 + 1y", at, "UTC").0,
-            "2025-02-28T00:00:00Z",
-            "no 29 February"
-        );
-        assert_eq!(
-            stretch("today - 1w + 90m", at, "UTC").0,
-            "2026-03-24T01:30:00Z",
-            "one after the other"
-        );
-        assert_eq!(
-            stretch("2026-03-29T02:30", at, "Europe/Paris").0,
-            "2026-03-29T01:30:00Z",
-            "skipped by the clocks"
-        );
+        assert_eq!(stretch("2024-02-29 + 1y", at, "UTC").0, "2025-02-28T00:00:00Z", "no 29 February");
+        assert_eq!(stretch("today - 1w + 90m", at, "UTC").0, "2026-03-24T01:30:00Z", "one after the other");
+        assert_eq!(stretch("2026-03-29T02:30", at, "Europe/Paris").0, "2026-03-29T01:30:00Z", "skipped by the clocks");
     }
 
     #[test]
     fn what_is_beyond_the_calendar_is_before_or_after_everything() {
         let at = "2026-03-31T10:00:00Z";
-        for text in [
-            "now - 99999y",
-            "today - 9999999999999d",
-            "2026-01-01 - 999999999999999999h",
-        ] {
+        for text in ["now - 99999y", "today - 9999999999999d", "2026-01-01 - 999999999999999999h"] {
             assert_eq!(stretch(text, at, "UTC").0, format!("{} ms", i64::MIN), "{text}");
         }
-        assert_eq!(
-            stretch("now + 99999y", at, "UTC").0,
-            format!("{} ms", i64::MAX - 1),
-            "far ahead"
-        );
+        assert_eq!(stretch("now + 99999y", at, "UTC").0, format!("{} ms", i64::MAX - 1), "far ahead");
         assert_eq!(stretch("9999-12-31", at, "UTC").1, 1, "the last day has no next");
     }
 
@@ -215,12 +163,8 @@ mod tests {
     fn only_days_and_calendar_steps_depend_on_the_zone() {
         let depends = |text: &str| {
             let expression = parse(&format!("a = {text}")).expect("parses");
-            let Kind::Test(test) = expression.kind else {
-                panic!("a test")
-            };
-            let Operator::Compare(_, literal) = test.operator else {
-                panic!("a comparison")
-            };
+            let Kind::Test(test) = expression.kind else { panic!("a test") };
+            let Operator::Compare(_, literal) = test.operator else { panic!("a comparison") };
             matches!(literal.value, LiteralValue::Moment(moment) if depends_on_zone(&moment))
         };
         for (text, expected) in [

@@ -24,11 +24,8 @@ pub(super) struct RangeSet(Vec<Range>);
 impl RangeSet {
     /// The union of ranges in any order; empty ones are dropped, overlapping and touching ones joined.
     pub(super) fn of(ranges: impl IntoIterator<Item = (u64, u64)>) -> RangeSet {
-        let mut sorted: Vec<Range> = ranges
-            .into_iter()
-            .filter(|(low, high)| low < high)
-            .map(|(low, high)| Range { low, high })
-            .collect();
+        let mut sorted: Vec<Range> =
+            ranges.into_iter().filter(|(low, high)| low < high).map(|(low, high)| Range { low, high }).collect();
         sorted.sort_unstable();
         let mut joined: Vec<Range> = Vec::with_capacity(sorted.len());
         for range in sorted {
@@ -50,11 +47,7 @@ impl RangeSet {
 
     /// Whether every value is in it.
     pub(super) fn is_full(&self) -> bool {
-        self.0
-            == [Range {
-                low: 0,
-                high: Range::END,
-            }]
+        self.0 == [Range { low: 0, high: Range::END }]
     }
 
     pub(super) fn contains(&self, value: u64) -> bool {
@@ -94,11 +87,7 @@ impl RangeSet {
     /// Digits of the bounds that matter: what the evaluation of the ranges has to read, roughly.
     pub(super) fn digits(&self) -> u32 {
         let used = |bound: u64| {
-            if bound == Range::END {
-                0
-            } else {
-                64 - bound.trailing_zeros().min(64)
-            }
+            if bound == Range::END { 0 } else { 64 - bound.trailing_zeros().min(64) }
         };
         self.0.iter().map(|range| used(range.low).max(used(range.high))).sum()
     }

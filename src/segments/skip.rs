@@ -120,11 +120,7 @@ mod tests {
     fn names_and_numbers_find_their_reason_and_are_unique() {
         for (index, reason) in SkipReason::ALL.into_iter().enumerate() {
             assert_eq!(SkipReason::from_name(reason.name()), Some(reason), "name of {reason}");
-            assert_eq!(
-                SkipReason::from_number(reason.number()),
-                Some(reason),
-                "number of {reason}"
-            );
+            assert_eq!(SkipReason::from_number(reason.number()), Some(reason), "number of {reason}");
             assert_eq!(usize::from(reason.number()), index + 1, "numbers are stable: {reason}");
             let json = serde_json::to_string(&reason).expect("a unit variant serialises");
             assert_eq!(json, format!("\"{}\"", reason.name()), "serde and name agree");

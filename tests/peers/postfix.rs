@@ -22,11 +22,7 @@ struct Postfix {
 
 impl Drop for Postfix {
     fn drop(&mut self) {
-        let stopped = Command::new("postfix")
-            .arg("-c")
-            .arg(self.dir.path().join("conf"))
-            .arg("stop")
-            .output();
+        let stopped = Command::new("postfix").arg("-c").arg(self.dir.path().join("conf")).arg("stop").output();
         if let Err(error) = stopped {
             eprintln!("postfix did not stop: {error}");
         }
@@ -48,13 +44,7 @@ impl Postfix {
         std::fs::write(root.join("conf/master.cf"), master_cf(port)).expect("written");
         std::fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("permissions");
         let postfix = Postfix { dir, port };
-        run(
-            Command::new("postfix")
-                .arg("-c")
-                .arg(postfix.dir.path().join("conf"))
-                .arg("start"),
-            INSTALL,
-        );
+        run(Command::new("postfix").arg("-c").arg(postfix.dir.path().join("conf")).arg("start"), INSTALL);
         await_port(port, "postfix");
         postfix
     }
@@ -87,23 +77,8 @@ impl Postfix {
 fn certificate(root: &Path) {
     run(
         Command::new("openssl")
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "30",
-                "-subj",
-                "/CN=localhost",
-            ])
-            .args([
-                "-addext",
-                "subjectAltName=IP:127.0.0.1",
-                "-addext",
-                "basicConstraints=critical,CA:FALSE",
-            ])
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=localhost"])
+            .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])
             .arg("-keyout")
             .arg(root.join("key.pem"))
             .arg("-out")
@@ -148,10 +123,7 @@ fn main_cf(root: &Path) -> String {
         ("smtpd_sasl_path", "smtpd".to_owned()),
         // Debian's Postfix looks there whatever is said here; others look where they are told.
         ("cyrus_sasl_config_path", at("conf/sasl")),
-        (
-            "smtpd_relay_restrictions",
-            "permit_sasl_authenticated, reject".to_owned(),
-        ),
+        ("smtpd_relay_restrictions", "permit_sasl_authenticated, reject".to_owned()),
         (
             "smtpd_recipient_restrictions",
             "check_recipient_access inline:{ { missing@example.test = 550 5.1.1 no such user } }, \
@@ -196,18 +168,11 @@ fn mail_is_accepted_over_starttls_with_auth_and_delivered() {
     let report = send(postfix.settings(), 60, Script::default());
     assert_eq!(accepted(&report), 60, "{:?}\n{}", report.events, postfix.log());
     assert!(report.attached > 30, "pipelined: {}", report.attached);
-    assert_eq!(
-        tickets_in(&postfix.mailbox(60)),
-        (1..=60).collect(),
-        "each once, as it was sent"
-    );
+    assert_eq!(tickets_in(&postfix.mailbox(60)), (1..=60).collect(), "each once, as it was sent");
 
     // The same by BDAT, which Postfix offers too.
     let shifted: Compose = Box::new(|ticket, message| compose()(ticket + 100, message));
-    let chunked = SmtpSettings {
-        chunking: true,
-        ..postfix.settings()
-    };
+    let chunked = SmtpSettings { chunking: true, ..postfix.settings() };
     let report = send_composed(chunked, 40, Script::default(), shifted);
     assert_eq!(accepted(&report), 40, "{:?}\n{}", report.events, postfix.log());
     let wanted = (1..=60).chain(101..=140).collect();
@@ -224,60 +189,22 @@ fn an_unknown_recipient_in_between_is_a_hard_bounce_and_harms_nobody() {
                 message.recipient.replace_range(.., "missing@example.test");
             }
         });
-        let settings = SmtpSettings {
-            chunking,
-            ..postfix.settings()
-        };
+        let settings = SmtpSettings { chunking, ..postfix.settings() };
         let record = send_composed(settings, 20, Script::default(), some_missing);
-        let bounced = record.count(|e| {
-            matches!(
-                e,
-                Ending::Answered(Outcome::Rejected {
-                    class: RejectClass::HardBounce,
-                    ..
-                })
-            )
-        });
-        assert_eq!(
-            (accepted(&record), bounced),
-            (15, 5),
-            "chunking {chunking}: {:?}",
-            record.endings
-        );
+        let bounced =
+            record.count(|e| matches!(e, Ending::Answered(Outcome::Rejected { class: RejectClass::HardBounce, .. })));
+        assert_eq!((accepted(&record), bounced), (15, 5), "chunking {chunking}: {:?}", record.endings);
     }
 }
 
 #[test]
 fn a_wrong_password_or_certificate_sends_nothing() {
     let postfix = Postfix::start();
-    let wrong = SmtpSettings {
-        password: Some(Secret::new("wrong")),
-        ..postfix.settings()
-    };
+    let wrong = SmtpSettings { password: Some(Secret::new("wrong")), ..postfix.settings() };
     let record = send(wrong, 2, Script::default());
-    assert_eq!(
-        record.count(|e| matches!(e, Ending::Back(_))),
-        2,
-        "nothing was tried: {:?}",
-        record.endings
-    );
-    assert!(
-        record
-            .events
-            .iter()
-            .any(|e| matches!(e, LaneEvent::SenderRefused { .. })),
-        "{:?}",
-        record.events
-    );
-    let untrusted = SmtpSettings {
-        ca_file: None,
-        ..postfix.settings()
-    };
+    assert_eq!(record.count(|e| matches!(e, Ending::Back(_))), 2, "nothing was tried: {:?}", record.endings);
+    assert!(record.events.iter().any(|e| matches!(e, LaneEvent::SenderRefused { .. })), "{:?}", record.events);
+    let untrusted = SmtpSettings { ca_file: None, ..postfix.settings() };
     let record = send(untrusted, 2, Script::default());
-    assert_eq!(
-        record.count(|e| matches!(e, Ending::Back(_))),
-        2,
-        "nothing leaves: {:?}",
-        record.endings
-    );
+    assert_eq!(record.count(|e| matches!(e, Ending::Back(_))), 2, "nothing leaves: {:?}", record.endings);
 }

@@ -58,10 +58,7 @@ fn aiosmtpd(dir: &Path) -> (u16, Process) {
     let mut line = String::new();
     let out = process.0.stdout.take().expect("its output");
     BufReader::new(out).read_line(&mut line).expect("a line");
-    let port = line
-        .trim()
-        .parse()
-        .unwrap_or_else(|_| panic!("aiosmtpd did not start; install it with: {INSTALL}"));
+    let port = line.trim().parse().unwrap_or_else(|_| panic!("aiosmtpd did not start; install it with: {INSTALL}"));
     (port, process)
 }
 
@@ -76,24 +73,14 @@ fn aiosmtpd_gets_everything_without_pipelining() {
 
 fn key(dir: &Path, name: &str, options: &[&str]) -> PathBuf {
     let path = dir.join(format!("{name}.pem"));
-    run(
-        Command::new("openssl")
-            .arg("genpkey")
-            .args(options)
-            .arg("-out")
-            .arg(&path),
-        "apt-get install openssl",
-    );
+    run(Command::new("openssl").arg("genpkey").args(options).arg("-out").arg(&path), "apt-get install openssl");
     path
 }
 
 /// The TXT record of a key.
 fn record(key_file: &Path, algorithm: &str) -> String {
     let take = if algorithm == "ed25519" { "| tail -c 32" } else { "" };
-    let script = format!(
-        "openssl pkey -in '{}' -pubout -outform DER {take} | base64 -w0",
-        key_file.display()
-    );
+    let script = format!("openssl pkey -in '{}' -pubout -outform DER {take} | base64 -w0", key_file.display());
     let public = run(Command::new("sh").arg("-c").arg(script), "apt-get install openssl");
     format!("v=DKIM1; k={algorithm}; p={}", public.trim())
 }
@@ -101,11 +88,7 @@ fn record(key_file: &Path, algorithm: &str) -> String {
 #[test]
 fn dkimpy_verifies_both_algorithms() {
     let keys = tempfile::tempdir().expect("a directory");
-    let rsa = key(
-        keys.path(),
-        "rsa",
-        &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
-    );
+    let rsa = key(keys.path(), "rsa", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
     let ed25519 = key(keys.path(), "ed25519", &["-algorithm", "ED25519"]);
     let entry = |selector: &str, key_file: &Path| DkimSettings {
         domain: "example.test".into(),
@@ -125,9 +108,7 @@ fn dkimpy_verifies_both_algorithms() {
         for entry in std::fs::read_dir(dir.path()).expect("a directory") {
             let mut command = Command::new(python());
             command.arg("-c").arg(VERIFY).arg(entry.expect("an entry").path());
-            command
-                .arg(format!("one={}", record(&rsa, "rsa")))
-                .arg(format!("two={}", record(&ed25519, "ed25519")));
+            command.arg(format!("one={}", record(&rsa, "rsa"))).arg(format!("two={}", record(&ed25519, "ed25519")));
             assert_eq!(run(&mut command, INSTALL).trim(), wanted, "dkimpy verified these");
         }
     }

@@ -18,20 +18,11 @@ fn sink(options: &[&str]) -> Sink {
     let (port, dumps) = (free_port(), open_directory());
     let template = dumps.path().join("%M.");
     let mut command = Command::new("/usr/sbin/smtp-sink");
-    command
-        .args(options)
-        .args(["-u", "nobody", "-d"])
-        .arg(&template)
-        .arg(format!("127.0.0.1:{port}"))
-        .arg("100");
+    command.args(options).args(["-u", "nobody", "-d"]).arg(&template).arg(format!("127.0.0.1:{port}")).arg("100");
     command.stdout(Stdio::null()).current_dir(dumps.path());
     let process = spawn(&mut command, "apt-get install postfix");
     await_port(port, "smtp-sink");
-    Sink {
-        port,
-        dumps,
-        _process: process,
-    }
+    Sink { port, dumps, _process: process }
 }
 
 /// Dumps of whole messages; the sink also leaves headers of what broke off.
@@ -52,12 +43,7 @@ fn everything_arrives_with_pipelining_and_without() {
         assert_eq!(accepted(&record), 300, "smtp-sink {options:?}: {:?}", record.events);
         assert_eq!(received(&sink), (1..=300).collect(), "smtp-sink {options:?}: each once");
         let attached = record.attached > 200;
-        assert_eq!(
-            attached,
-            options.is_empty(),
-            "smtp-sink {options:?}: attached {}",
-            record.attached
-        );
+        assert_eq!(attached, options.is_empty(), "smtp-sink {options:?}: attached {}", record.attached);
     }
 }
 
@@ -99,10 +85,7 @@ fn disconnections_before_the_dot_cost_nothing_and_after_it_are_unknown() {
     assert!(unknown >= 1, "-q . : {:?}", record.endings);
     let (record, _sink) = run(&["-Q", "MAIL"], 2);
     assert!(
-        record
-            .events
-            .iter()
-            .any(|e| matches!(e, LaneEvent::TooManyConnections { .. })),
+        record.events.iter().any(|e| matches!(e, LaneEvent::TooManyConnections { .. })),
         "-Q MAIL is a 421: {:?}",
         record.events
     );

@@ -32,10 +32,7 @@ impl Drop for Process {
 pub fn spawn(command: &mut Command, install: &str) -> Process {
     match command.spawn() {
         Ok(child) => Process(child),
-        Err(error) => panic!(
-            "cannot start {:?} ({error}); install it with: {install}",
-            command.get_program()
-        ),
+        Err(error) => panic!("cannot start {:?} ({error}); install it with: {install}", command.get_program()),
     }
 }
 
@@ -48,18 +45,12 @@ pub fn run(command: &mut Command, install: &str) -> String {
             assert!(output.status.success(), "{command:?} failed: {text}{error}");
             text
         }
-        Err(error) => panic!(
-            "cannot start {:?} ({error}); install it with: {install}",
-            command.get_program()
-        ),
+        Err(error) => panic!("cannot start {:?} ({error}); install it with: {install}", command.get_program()),
     }
 }
 
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|l| l.local_addr())
-        .expect("a free port")
-        .port()
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
 }
 
 /// Waits until something listens.
@@ -116,11 +107,7 @@ pub fn compose() -> Compose {
 pub fn relay(port: u16) -> SmtpSettings {
     let seconds = Duration::from_secs;
     SmtpSettings {
-        timeouts: SmtpTimeouts {
-            greeting: seconds(20),
-            answer: seconds(30),
-            ..SmtpTimeouts::default()
-        },
+        timeouts: SmtpTimeouts { greeting: seconds(20), answer: seconds(30), ..SmtpTimeouts::default() },
         ..SmtpSettings::loopback("peer", port, 1)
     }
 }
@@ -131,20 +118,12 @@ pub fn send(settings: SmtpSettings, messages: u64, script: Script) -> Record {
 }
 
 pub fn send_composed(settings: SmtpSettings, messages: u64, script: Script, compose: Compose) -> Record {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let connector = SmtpConnector::new(settings).expect("settings work");
     let mut feed = ScriptedFeed::new(messages, script, compose);
     runtime.block_on(connector.run_lane(&mut feed));
     let record = feed.finish();
-    assert_eq!(
-        record.violations,
-        Vec::<String>::new(),
-        "the contract; events {:?}",
-        record.events
-    );
+    assert_eq!(record.violations, Vec::<String>::new(), "the contract; events {:?}", record.events);
     record
 }
 
@@ -154,14 +133,8 @@ pub fn accepted(record: &Record) -> usize {
 
 /// The ticket that a delivered message names.
 pub fn ticket(message: &str) -> u64 {
-    let rest = message
-        .split_once("X-Ticket: ")
-        .map(|(_, rest)| rest)
-        .expect("a ticket header");
-    rest.lines()
-        .next()
-        .and_then(|t| t.trim().parse().ok())
-        .expect("a ticket")
+    let rest = message.split_once("X-Ticket: ").map(|(_, rest)| rest).expect("a ticket header");
+    rest.lines().next().and_then(|t| t.trim().parse().ok()).expect("a ticket")
 }
 
 /// Every file of a directory, parsed for its ticket; fails on a second copy.
@@ -171,10 +144,7 @@ pub fn tickets_in(dir: &Path) -> BTreeSet<u64> {
         let text = std::fs::read_to_string(entry.expect("an entry").path()).expect("a message");
         let body = text.replace("\r\n", "\n");
         let number = ticket(&body);
-        assert!(
-            body.contains("\n.a line with a dot\n..two\n"),
-            "dots are as they were: {body}"
-        );
+        assert!(body.contains("\n.a line with a dot\n..two\n"), "dots are as they were: {body}");
         assert!(body.trim_end().ends_with(&format!("end {number}")), "whole: {body}");
         assert!(tickets.insert(number), "ticket {number} arrived twice");
     }

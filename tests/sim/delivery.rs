@@ -42,7 +42,10 @@ enum Event {
 impl Event {
     /// Lives in the process, and dies with it.
     fn is_inside(&self) -> bool {
-        matches!(self, Event::Durable(_) | Event::Row(..) | Event::Answer(..) | Event::Flush | Event::Write | Event::Look)
+        matches!(
+            self,
+            Event::Durable(_) | Event::Row(..) | Event::Answer(..) | Event::Flush | Event::Write | Event::Look
+        )
     }
 }
 

@@ -244,7 +244,15 @@ impl World {
     pub(crate) fn unsubscribe(&mut self, row: u32, now: Timestamp) {
         let rows = RowSet::base(RoaringBitmap::from_iter([row]));
         let (channel, topic, source) = (Channel::Email, TOPIC.to_owned(), "link".to_owned());
-        self.commit(Fact::Unsubscribed(Unsubscribed { run: RUN, message: MessageId(0), rows, channel, topic, source, at: now }));
+        self.commit(Fact::Unsubscribed(Unsubscribed {
+            run: RUN,
+            message: MessageId(0),
+            rows,
+            channel,
+            topic,
+            source,
+            at: now,
+        }));
         self.sync();
         // A row that is on the wire already can't be called back: only what was not released is promised.
         let on_wire = self.live.values().any(|live| {

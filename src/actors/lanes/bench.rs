@@ -18,7 +18,7 @@ use crate::clock::{Clock, Monotonic};
 use crate::contacts::Record;
 use crate::content::{self, CompiledMessage, Recipient as MailRecipient, Rendered, Renderer};
 use crate::ids::BatchId;
-use crate::limits::{BATCH_CONTACTS_MAX, BATCHES_AHEAD, LANE_CHUNK_ROWS, OUTCOMES_PER_REPORT};
+use crate::limits::{BATCH_CONTACTS_MAX, BATCHES_AHEAD, ENVELOPE_LOOK_AGAIN, LANE_CHUNK_ROWS, OUTCOMES_PER_REPORT};
 use crate::segments::skip::SkipReason;
 
 /// A row that was read and released, and that no lane has pulled.
@@ -46,7 +46,8 @@ pub struct Bench {
 
 /// What a look for the next row found.
 pub enum Found {
-    Row(Stocked),
+    /// `counted`: an envelope is counted as open in the row's limited scopes.
+    Row { row: Stocked, counted: bool },
     Nothing { until: Option<Monotonic> },
 }
 
@@ -74,16 +75,19 @@ impl Bench {
                     }
                 },
             };
+            let counted = !row.batch.scopes.is_empty();
             if row.batch.is_withdrawn() {
+                self.uncount(&row);
                 self.retire(row.record);
                 continue;
             }
             if let Some(reason) = self.opted_out_since(&row) {
+                self.uncount(&row);
                 self.skip(&row.batch, row.index, reason, String::new());
                 self.retire(row.record);
                 continue;
             }
-            return Found::Row(row);
+            return Found::Row { row, counted };
         }
     }
 
@@ -99,15 +103,28 @@ impl Bench {
             if refused.contains(&class) {
                 continue;
             }
-            match self.line.limits.with(|limits| limits.free(scopes, now)) {
-                Ok(_) => return (Some(at), until),
-                Err(blocked) => {
+            // Permits are promised to open envelopes: more lanes than permits would hold DATA for nothing.
+            let admitted = self.line.limits.with(|limits| match limits.free(scopes, now) {
+                Err(blocked) => Err(blocked.until),
+                Ok(_) if limits.open_envelope(scopes, now) => Ok(()),
+                Ok(_) => Err(now.plus(ENVELOPE_LOOK_AGAIN)),
+            });
+            match admitted {
+                Ok(()) => return (Some(at), until),
+                Err(later) => {
                     refused.push(class);
-                    until = Some(until.map_or(blocked.until, |u: Monotonic| u.min(blocked.until)));
+                    until = Some(until.map_or(later, |u: Monotonic| u.min(later)));
                 }
             }
         }
         (None, until)
+    }
+
+    /// The row that was let through is not sent: its envelope is not open.
+    pub fn uncount(&self, row: &Stocked) {
+        if !row.batch.scopes.is_empty() {
+            self.line.limits.with(|limits| limits.close_envelope(&row.batch.scopes));
+        }
     }
 
     fn opted_out_since(&self, row: &Stocked) -> Option<SkipReason> {

@@ -48,14 +48,15 @@ impl Feed for LaneFeed {
         loop {
             match bench.next(now) {
                 Found::Nothing { until } => return Pull::Idle { until },
-                Found::Row(row) => {
+                Found::Row { row, counted } => {
                     if !bench.render(&row, into) {
+                        bench.uncount(&row);
                         bench.retire_row(row);
                         continue;
                     }
                     into.ticket = Ticket(self.next_ticket);
                     self.next_ticket += 1;
-                    self.held.push((into.ticket, row, false));
+                    self.held.push((into.ticket, row, counted));
                     return Pull::Filled;
                 }
             }
@@ -75,15 +76,9 @@ impl Feed for LaneFeed {
         }
     }
 
-    fn may_attach(&mut self, message: &OutMessage, now: Monotonic) -> bool {
-        let Some(at) = self.find(message.ticket) else { return false };
-        let (_, row, attached) = &mut self.held[at];
-        if row.batch.scopes.is_empty() {
-            return true;
-        }
-        let admitted = self.bench.borrow().line().limits.with(|limits| limits.open_envelope(&row.batch.scopes, now));
-        *attached |= admitted;
-        admitted
+    fn may_attach(&mut self, message: &OutMessage, _: Monotonic) -> bool {
+        // Its envelope was counted when it was pulled, against the permits free then; only marks take permits since.
+        self.find(message.ticket).is_some_and(|at| self.held[at].2 || self.held[at].1.batch.scopes.is_empty())
     }
 
     fn mark(&mut self, message: &OutMessage, now: Monotonic) -> Mark {

@@ -9,8 +9,8 @@ use crate::api::adapter::{Adapter, errors, reports};
 use crate::api::errors::Code;
 use crate::api::port::{
     Action, ActionDone, AudienceView, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort, HeaderView, Page,
-    PageRequest, PortError, PortResult, Preview, PreviewRequest, ProblemView, Ref, Report, RunContact, RunRef, RunSummary,
-    SettleAs, SettleRequest, Settled, SpecCheck, SpecFormat, SpecText, TestSendRequest, TestSendResult,
+    PageRequest, PortError, PortResult, Preview, PreviewRequest, ProblemView, Ref, Report, RunContact, RunRef,
+    RunSummary, SettleAs, SettleRequest, Settled, SpecCheck, SpecFormat, SpecText, TestSendRequest, TestSendResult,
 };
 use crate::campaigns::{self, CampaignSpec, Compiled, Format, Severity, Trigger, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};
@@ -57,12 +57,15 @@ impl Adapter {
         match reference {
             RunRef::Run(id) => {
                 let known = self.engine.book.read().runs.contains_key(&RunId(*id));
-                known.then_some(RunId(*id)).ok_or_else(|| PortError::new(Code::RunNotFound, format!("there is no run {id}")))
+                known
+                    .then_some(RunId(*id))
+                    .ok_or_else(|| PortError::new(Code::RunNotFound, format!("there is no run {id}")))
             }
             RunRef::LatestOf(campaign) => {
                 let id = self.campaign_id(campaign)?;
                 let state = self.engine.book.read();
-                let none = || PortError::new(Code::RunNotFound, format!("campaign {campaign} has not been started yet"));
+                let none =
+                    || PortError::new(Code::RunNotFound, format!("campaign {campaign} has not been started yet"));
                 state.latest_run(id).map(|run| run.id).ok_or_else(none)
             }
         }
@@ -96,7 +99,10 @@ impl Adapter {
         };
         let taken = find(&self.engine.book.read(), name);
         if taken.is_some_and(|other| Some(other) != id) {
-            return Err(PortError::new(Code::CampaignExists, format!("a campaign named {name:?} exists; names are unique")));
+            return Err(PortError::new(
+                Code::CampaignExists,
+                format!("a campaign named {name:?} exists; names are unique"),
+            ));
         }
         let unknown = serde_json::from_value::<content::MessageSource>(with_required(&spec.message.fields));
         if let Err(error) = unknown {
@@ -281,7 +287,8 @@ impl CampaignsPort for Adapter {
     fn preview(&self, campaign: &Ref, request: PreviewRequest) -> PortResult<Preview> {
         let id = self.campaign_id(campaign)?;
         let (preview, contact, to) = self.rendered(id, request.contact.as_deref())?;
-        let header = |name: &str| preview.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone());
+        let header =
+            |name: &str| preview.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone());
         Ok(Preview {
             contact,
             from: header("From").unwrap_or_default(),

@@ -18,9 +18,10 @@ impl From<EngineError> for PortError {
             EngineError::NoConnector { .. } => PortError::new(Code::ConnectorNotFound, message),
             EngineError::NoList { .. } => PortError::new(Code::ListNotFound, message),
             EngineError::NotEditable { .. } => PortError::new(Code::CampaignLocked, message),
-            EngineError::NotResendable { .. } => {
-                PortError::new(Code::InvalidSettle, format!("{message}; settle them as accepted, or start a new campaign"))
-            }
+            EngineError::NotResendable { .. } => PortError::new(
+                Code::InvalidSettle,
+                format!("{message}; settle them as accepted, or start a new campaign"),
+            ),
             EngineError::Move(refused) => illegal(&refused),
             EngineError::Spec(spec) => {
                 let details = json!({"line": spec.line, "column": spec.column});

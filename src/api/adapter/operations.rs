@@ -16,7 +16,7 @@ use crate::engine::runs::run_state;
 use crate::journal::Status;
 use crate::ledger::tracking::EventClass;
 use crate::ledger::{Run, State};
-use crate::limits::{METRIC_CAMPAIGNS_MAX, METRIC_CAMPAIGNS_AFTER};
+use crate::limits::{METRIC_CAMPAIGNS_AFTER, METRIC_CAMPAIGNS_MAX};
 use crate::metrics::CampaignSeries;
 
 fn circuit(wired: &Wired) -> (&'static str, Option<&'static str>) {
@@ -85,7 +85,9 @@ impl OperationsPort for Adapter {
             Status::Ok => {}
             Status::NoSpace { needed_bytes } => {
                 state = HealthState::Degraded;
-                problems.push(format!("the disk under the data directory is full: campaigns wait for {needed_bytes} bytes"));
+                problems.push(format!(
+                    "the disk under the data directory is full: campaigns wait for {needed_bytes} bytes"
+                ));
             }
             Status::Failed => {
                 state = HealthState::Failed;

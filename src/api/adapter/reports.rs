@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use roaring::RoaringBitmap;
 use serde_json::json;
 
+use crate::actors::decide::mode_name;
 use crate::api::errors::Code;
 use crate::api::port::{
-    AudienceView, DeliveryReport, EventCounts, Ledger, LinkCounts, MessageReport, Page, PageRequest, PortError, PortResult,
-    Report, RunContact, SampleView, StallView,
+    AudienceView, DeliveryReport, EventCounts, Ledger, LinkCounts, MessageReport, Page, PageRequest, PortError,
+    PortResult, Report, RunContact, SampleView, StallView,
 };
-use crate::actors::decide::mode_name;
 use crate::campaigns::progress::{Counts, LimitScope, Progress, ProgressInput, Verdict, progress};
 use crate::campaigns::{Compiled, parse};
 use crate::channels::circuit::CircuitState;
@@ -97,7 +97,12 @@ pub fn progress_of(engine: &Engine, run: &Run) -> Progress {
         circuit_open,
         lanes_ready: u32::try_from(lanes_ready).unwrap_or(u32::MAX),
         journal_full: !engine.book.has_space(),
-        retries_until: run.deliveries.iter().filter_map(|d| d.due.keys().last()).max().map(|s| crate::clock::Timestamp(s * 1_000)),
+        retries_until: run
+            .deliveries
+            .iter()
+            .filter_map(|d| d.due.keys().last())
+            .max()
+            .map(|s| crate::clock::Timestamp(s * 1_000)),
     })
 }
 
@@ -110,7 +115,8 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
     let compiled = engine.compiled(campaign, Some(version)).map(|(_, compiled)| compiled).ok();
     let state = engine.book.read();
     let run = state.runs.get(&id).ok_or_else(|| no_run(id))?;
-    let spec = state.campaigns.get(&campaign).and_then(|c| c.newest()).and_then(|(_, text)| parse::from_stored(text).ok());
+    let spec =
+        state.campaigns.get(&campaign).and_then(|c| c.newest()).and_then(|(_, text)| parse::from_stored(text).ok());
     let progress = progress_of(engine, run);
     let reader = engine.store.reader().map_err(EngineError::from)?;
     let key_of = |row: u32| reader.record(ContactRow(row)).ok().flatten().map(|record| record.key().to_owned());
@@ -224,7 +230,8 @@ pub(super) fn audience_view(compiled: &Compiled, summary: &AudienceSummary) -> A
 
 /// The rows of a named set, over one delivery.
 fn rows_of(run: &Run, delivery: &Delivery, set: &str) -> Option<RoaringBitmap> {
-    let union = |sets: &mut dyn Iterator<Item = &RoaringBitmap>| sets.fold(RoaringBitmap::new(), |all, rows| all | rows);
+    let union =
+        |sets: &mut dyn Iterator<Item = &RoaringBitmap>| sets.fold(RoaringBitmap::new(), |all, rows| all | rows);
     let rows = match set {
         "audience" => delivery.audience.clone(),
         "pending" => delivery.pending.clone(),
@@ -250,11 +257,12 @@ fn rows_of(run: &Run, delivery: &Delivery, set: &str) -> Option<RoaringBitmap> {
 }
 
 fn invalid_set(set: &str) -> PortError {
-    let mut sets: Vec<String> = ["audience", "pending", "claimed", "deferred", "accepted", "rejected", "skipped", "unknown"]
-        .into_iter()
-        .chain(["opened", "clicked", "unsubscribed"])
-        .map(str::to_owned)
-        .collect();
+    let mut sets: Vec<String> =
+        ["audience", "pending", "claimed", "deferred", "accepted", "rejected", "skipped", "unknown"]
+            .into_iter()
+            .chain(["opened", "clicked", "unsubscribed"])
+            .map(str::to_owned)
+            .collect();
     sets.extend(RejectClass::ALL.iter().map(|class| format!("rejected:{}", class.name())));
     sets.extend(SkipReason::ALL.iter().map(|reason| format!("skipped:{}", reason.name())));
     PortError::new(Code::InvalidSet, format!("there is no set {set:?}")).with(json!({"sets": sets}))

@@ -7,8 +7,8 @@ use crate::actors::tracker::TrackedEvent;
 use crate::api::adapter::Adapter;
 use crate::api::errors::Code;
 use crate::api::port::{
-    Destination, EventClass, EventKind, LinkAsked, PortError, PortResult, TokenPurpose, Tracked, TrackingEvent, TrackingPort,
-    UnsubscribeRequest, UnsubscribeVia,
+    Destination, EventClass, EventKind, LinkAsked, PortError, PortResult, TokenPurpose, Tracked, TrackingEvent,
+    TrackingPort, UnsubscribeRequest, UnsubscribeVia,
 };
 use crate::clock::Timestamp;
 use crate::content::{TokenId, TrackedLink};
@@ -33,7 +33,9 @@ impl Adapter {
     fn token(&self, purpose: TokenPurpose, token: &str, link: Option<LinkAsked<'_>>) -> Option<TokenId> {
         let keys = &self.engine.tokens;
         let verified = match (purpose, link) {
-            (TokenPurpose::Click, Some(LinkAsked { index, signed_url: Some(url) })) => keys.verify_link_url(token, index, url),
+            (TokenPurpose::Click, Some(LinkAsked { index, signed_url: Some(url) })) => {
+                keys.verify_link_url(token, index, url)
+            }
             (TokenPurpose::Click | TokenPurpose::Open, _) => keys.verify_link(token),
             (TokenPurpose::Unsubscribe, _) => keys.verify_unsubscribe(token),
             (TokenPurpose::View, _) => keys.verify_view(token),

@@ -15,12 +15,7 @@ use crate::api::reply::{ApiError, ApiResult, Listed, RawBody, blocking, json_or_
 use crate::limits;
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
-    config
-        .service(check)
-        .service(index)
-        .service(create)
-        .service(read)
-        .service(change);
+    config.service(check).service(index).service(create).service(read).service(change);
     config.service(start).service(pause).service(resume).service(stop);
     config.service(preview).service(test_send).service(audience);
 }
@@ -91,9 +86,7 @@ async fn change(
 ) -> ApiResult<web::Json<CampaignView>> {
     let patch = spec_text(&request, body)?;
     let port = engine(&state);
-    Ok(web::Json(
-        blocking(move || port.patch_campaign(&Ref::parse(&id), patch)).await?,
-    ))
+    Ok(web::Json(blocking(move || port.patch_campaign(&Ref::parse(&id), patch)).await?))
 }
 
 async fn act(state: State, id: web::Path<String>, action: Action) -> ApiResult<web::Json<ActionDone>> {
@@ -135,9 +128,7 @@ async fn stop(state: State, id: web::Path<String>) -> ApiResult<web::Json<Action
 async fn preview(state: State, id: web::Path<String>, body: RawBody) -> ApiResult<web::Json<Preview>> {
     let request: PreviewRequest = json_or_default(body)?;
     let port = engine(&state);
-    Ok(web::Json(
-        blocking(move || port.preview(&Ref::parse(&id), request)).await?,
-    ))
+    Ok(web::Json(blocking(move || port.preview(&Ref::parse(&id), request)).await?))
 }
 
 /// Sends the message to seed addresses, outside the ledger and marked as a test.
@@ -149,19 +140,12 @@ async fn test_send(
     request: web::Json<TestSendRequest>,
 ) -> ApiResult<web::Json<Listed<TestSendResult>>> {
     if !(1..=limits::TEST_SEND_MAX).contains(&request.to.len()) {
-        let message = format!(
-            "to has {} addresses, but must have 1 to {}",
-            request.to.len(),
-            limits::TEST_SEND_MAX
-        );
+        let message = format!("to has {} addresses, but must have 1 to {}", request.to.len(), limits::TEST_SEND_MAX);
         return Err(ApiError::new(Code::InvalidParameter, message));
     }
     let port = engine(&state);
     let items = blocking(move || port.test_send(&Ref::parse(&id), request.into_inner())).await?;
-    Ok(web::Json(Listed {
-        items,
-        next_cursor: None,
-    }))
+    Ok(web::Json(Listed { items, next_cursor: None }))
 }
 
 /// Who would be sent to now, and why others would not.

@@ -8,12 +8,7 @@ use crate::api::port::{AttributeView, ContactInput, ContactView, NewAttribute};
 use crate::api::reply::{ApiResult, Listed, blocking};
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
-    config
-        .service(export)
-        .service(read)
-        .service(write)
-        .service(change)
-        .service(erase);
+    config.service(export).service(read).service(write).service(change).service(erase);
     config.service(attributes).service(add_attribute);
 }
 
@@ -32,11 +27,7 @@ async fn read(state: State, key: web::Path<String>) -> ApiResult<web::Json<Conta
 async fn write(state: State, key: web::Path<String>, contact: web::Json<ContactInput>) -> ApiResult<HttpResponse> {
     let port = engine(&state);
     let (view, created) = blocking(move || port.put_contact(&key, contact.into_inner())).await?;
-    Ok(if created {
-        HttpResponse::Created().json(view)
-    } else {
-        HttpResponse::Ok().json(view)
-    })
+    Ok(if created { HttpResponse::Created().json(view) } else { HttpResponse::Ok().json(view) })
 }
 
 /// Changes the fields that are named; null removes one.
@@ -48,9 +39,7 @@ async fn change(
     contact: web::Json<ContactInput>,
 ) -> ApiResult<web::Json<ContactView>> {
     let port = engine(&state);
-    Ok(web::Json(
-        blocking(move || port.patch_contact(&key, contact.into_inner())).await?,
-    ))
+    Ok(web::Json(blocking(move || port.patch_contact(&key, contact.into_inner())).await?))
 }
 
 /// Erases a contact's profile and history; a salted suppression entry stays.
@@ -76,10 +65,7 @@ async fn export(state: State, key: web::Path<String>) -> ApiResult<web::Json<Jso
 async fn attributes(state: State) -> ApiResult<web::Json<Listed<AttributeView>>> {
     let port = engine(&state);
     let items = blocking(move || port.attributes()).await?;
-    Ok(web::Json(Listed {
-        items,
-        next_cursor: None,
-    }))
+    Ok(web::Json(Listed { items, next_cursor: None }))
 }
 
 /// Adds an attribute to the schema.

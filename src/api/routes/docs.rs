@@ -47,35 +47,18 @@ struct Common;
 
 impl Modify for Common {
     fn modify(&self, document: &mut Document) {
-        let bearer = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .description(Some("the admin key"))
-            .build();
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("the admin key")).build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("key", SecurityScheme::Http(bearer));
         document.security = Some(vec![SecurityRequirement::new("key", Vec::<String>::new())]);
         let error = ResponseBuilder::new()
             .description("an error of the table on the docs page")
-            .content(
-                "application/json",
-                ContentBuilder::new()
-                    .schema(Some(Ref::from_schema_name("ErrorBody")))
-                    .build(),
-            )
+            .content("application/json", ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build())
             .build();
         for item in document.paths.paths.values_mut() {
-            let item_operations = [
-                &mut item.get,
-                &mut item.post,
-                &mut item.put,
-                &mut item.patch,
-                &mut item.delete,
-            ];
+            let item_operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
             for operation in item_operations.into_iter().flatten() {
-                operation
-                    .responses
-                    .responses
-                    .insert("default".to_owned(), RefOr::T(error.clone()));
+                operation.responses.responses.insert("default".to_owned(), RefOr::T(error.clone()));
             }
         }
     }
@@ -103,18 +86,12 @@ pub fn document() -> Document {
 
 /// `get /v1/lists/{name}` becomes `get_lists_name`: unique, and stable while the path is.
 fn operation_id(method: &str, path: &str) -> String {
-    let words = path
-        .split(['/', '-'])
-        .map(|w| w.trim_matches(['{', '}']))
-        .filter(|w| !w.is_empty() && *w != "v1");
+    let words = path.split(['/', '-']).map(|w| w.trim_matches(['{', '}'])).filter(|w| !w.is_empty() && *w != "v1");
     words.fold(method.to_owned(), |id, word| format!("{id}_{word}"))
 }
 
-static OPENAPI_JSON: LazyLock<String> = LazyLock::new(|| {
-    document()
-        .to_pretty_json()
-        .unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"))
-});
+static OPENAPI_JSON: LazyLock<String> =
+    LazyLock::new(|| document().to_pretty_json().unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}")));
 
 static ROUTES: LazyLock<Vec<(ResourceDef, Vec<Method>)>> = LazyLock::new(|| {
     let paths = document().paths.paths;
@@ -126,39 +103,28 @@ static ROUTES: LazyLock<Vec<(ResourceDef, Vec<Method>)>> = LazyLock::new(|| {
             (Method::PATCH, item.patch.is_some()),
             (Method::DELETE, item.delete.is_some()),
         ];
-        (
-            ResourceDef::new(path.as_str()),
-            methods.into_iter().filter(|(_, is)| *is).map(|(m, _)| m).collect(),
-        )
+        (ResourceDef::new(path.as_str()), methods.into_iter().filter(|(_, is)| *is).map(|(m, _)| m).collect())
     });
     known.collect()
 });
 
 /// The methods that a path has; none if there is no such path.
 pub fn methods_of(path: &str) -> &'static [Method] {
-    ROUTES
-        .iter()
-        .find(|(route, _)| route.is_match(path))
-        .map_or(&[], |(_, methods)| methods)
+    ROUTES.iter().find(|(route, _)| route.is_match(path)).map_or(&[], |(_, methods)| methods)
 }
 
 static DOCS_PAGE: LazyLock<String> = LazyLock::new(|| page(&document()));
 
 #[get("/openapi.json")]
 async fn document_json() -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("application/json")
-        .body(OPENAPI_JSON.as_str())
+    HttpResponse::Ok().content_type("application/json").body(OPENAPI_JSON.as_str())
 }
 
 #[get("/docs")]
 async fn docs_page() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/html; charset=utf-8")
-        .insert_header((
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'unsafe-inline'",
-        ))
+        .insert_header((header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"))
         .body(DOCS_PAGE.as_str())
 }
 
@@ -186,11 +152,7 @@ fn page(document: &Document) -> String {
         ];
         for (method, operation) in methods {
             if let Some(operation) = operation {
-                let tag = operation
-                    .tags
-                    .as_ref()
-                    .and_then(|t| t.first())
-                    .map_or("", String::as_str);
+                let tag = operation.tags.as_ref().and_then(|t| t.first()).map_or("", String::as_str);
                 rows.push((tag, path, method, operation));
             }
         }
@@ -203,29 +165,20 @@ fn page(document: &Document) -> String {
             of.clone_into(&mut tag);
         }
         let text = escape(operation.summary.as_deref().unwrap_or(""));
-        push(
-            &mut out,
-            format_args!("<tr><td class=m>{method}<td><code>{}</code><td>{text}", escape(path)),
-        );
+        push(&mut out, format_args!("<tr><td class=m>{method}<td><code>{}</code><td>{text}", escape(path)));
         for parameter in operation.parameters.iter().flatten() {
             let RefOr::T(parameter) = parameter else { continue };
             if matches!(parameter.name.as_str(), "cursor" | "limit") {
                 continue;
             }
             let text = escape(parameter.description.as_deref().unwrap_or(""));
-            push(
-                &mut out,
-                format_args!("<br><code>{}</code> {text}", escape(&parameter.name)),
-            );
+            push(&mut out, format_args!("<br><code>{}</code> {text}", escape(&parameter.name)));
         }
     }
     out.push_str("</table><h2>Errors</h2><table><tr><th>code<th>status<th>what it means");
     for code in Code::ALL {
         let (name, status, text) = (code.name(), code.status(), escape(code.text()));
-        push(
-            &mut out,
-            format_args!("<tr id=\"{name}\"><td><code>{name}</code><td>{status}<td>{text}"),
-        );
+        push(&mut out, format_args!("<tr id=\"{name}\"><td><code>{name}</code><td>{status}<td>{text}"));
     }
     out.push_str("</table></html>");
     out
@@ -250,21 +203,12 @@ mod tests {
     fn operations_have_unique_names_a_tag_and_a_summary() {
         let mut seen = BTreeSet::new();
         for (path, item) in &document().paths.paths {
-            for operation in [&item.get, &item.post, &item.put, &item.patch, &item.delete]
-                .into_iter()
-                .flatten()
-            {
+            for operation in [&item.get, &item.post, &item.put, &item.patch, &item.delete].into_iter().flatten() {
                 let id = operation.operation_id.clone().unwrap();
                 assert!(seen.insert(id.clone()), "{id} stands twice");
-                assert!(
-                    operation.summary.as_ref().is_some_and(|s| !s.is_empty()),
-                    "{path} has no summary"
-                );
+                assert!(operation.summary.as_ref().is_some_and(|s| !s.is_empty()), "{path} has no summary");
                 assert_eq!(operation.tags.as_ref().map(Vec::len), Some(1), "{path} has no tag");
-                assert!(
-                    operation.responses.responses.contains_key("default"),
-                    "{path} has no error answer"
-                );
+                assert!(operation.responses.responses.contains_key("default"), "{path} has no error answer");
             }
         }
         assert!(seen.len() > 40, "{} operations", seen.len());
@@ -273,15 +217,8 @@ mod tests {
     #[test]
     fn the_page_explains_every_code() {
         for code in Code::ALL {
-            assert!(
-                DOCS_PAGE.contains(&format!("id=\"{}\"", code.name())),
-                "{} is missing",
-                code.name()
-            );
+            assert!(DOCS_PAGE.contains(&format!("id=\"{}\"", code.name())), "{} is missing", code.name());
         }
-        assert!(
-            !DOCS_PAGE.contains("http://") && !DOCS_PAGE.contains("https://"),
-            "the page names a foreign host"
-        );
+        assert!(!DOCS_PAGE.contains("http://") && !DOCS_PAGE.contains("https://"), "the page names a foreign host");
     }
 }

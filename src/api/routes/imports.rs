@@ -75,12 +75,7 @@ impl ImportQuery {
                 return Err(ApiError::new(Code::InvalidParameter, message));
             }
         };
-        let subscribe = self
-            .subscribe
-            .as_deref()
-            .unwrap_or("")
-            .split(',')
-            .filter(|s| !s.is_empty());
+        let subscribe = self.subscribe.as_deref().unwrap_or("").split(',').filter(|s| !s.is_empty());
         Ok(ImportOptions {
             key: self.key,
             list: self.list,
@@ -141,25 +136,17 @@ async fn create(
     let options = query.into_inner().options()?;
     let key = idempotency_key(request.headers())?;
     let Ok(_permit) = state.uploads.try_acquire() else {
-        let message = format!(
-            "{} uploads are under way: try again when one has ended",
-            limits::UPLOADS_MAX
-        );
+        let message = format!("{} uploads are under way: try again when one has ended", limits::UPLOADS_MAX);
         return Err(ApiError::new(Code::TooManyRequests, message));
     };
     let port = engine(&state);
-    let mut spool = Spool {
-        path: blocking(move || port.spool_path()).await?,
-        taken: false,
-    };
+    let mut spool = Spool { path: blocking(move || port.spool_path()).await?, taken: false };
     let file_hash = receive(&request, payload, &spool.path, state.upload_bytes_max).await?;
     let hash = blake3::hash(format!("{file_hash}?{}", request.query_string()).as_bytes());
     let flight = match key {
         None => None,
         Some(key) => {
-            let begin = state
-                .idempotency
-                .begin(&format!("POST {UPLOAD_PATH}"), &key, hash, state.clock.now());
+            let begin = state.idempotency.begin(&format!("POST {UPLOAD_PATH}"), &key, hash, state.clock.now());
             match replay(begin.map_err(|error| storage_failed(&error))?) {
                 Ok(flight) => Some(flight),
                 Err(response) => return Ok(*response),
@@ -169,20 +156,13 @@ async fn create(
     let (port, path, dry_run) = (engine(&state), spool.path.clone(), options.dry_run);
     let report = blocking(move || port.start_import(options, path)).await?;
     spool.taken = true;
-    let (status, body) = (
-        if dry_run { 200 } else { 202 },
-        serde_json::to_vec(&report).unwrap_or_default(),
-    );
+    let (status, body) = (if dry_run { 200 } else { 202 }, serde_json::to_vec(&report).unwrap_or_default());
     if let Some(flight) = flight
         && let Err(error) = flight.finish(hash, status, "application/json", &body, state.clock.now())
     {
         tracing::error!(%error, "an answer could not be kept for its idempotency key");
     }
-    let mut response = if dry_run {
-        HttpResponse::Ok()
-    } else {
-        HttpResponse::Accepted()
-    };
+    let mut response = if dry_run { HttpResponse::Ok() } else { HttpResponse::Accepted() };
     Ok(response.content_type("application/json").body(body))
 }
 
@@ -193,10 +173,7 @@ async fn receive(
     path: &Path,
     bytes_max: u64,
 ) -> ApiResult<blake3::Hash> {
-    let announced = request
-        .headers()
-        .get(header::CONTENT_LENGTH)
-        .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     let too_large = || {
         let message = format!("the upload has more than {bytes_max} bytes (server.upload_bytes_max)");
         ApiError::new(Code::BodyTooLarge, message)
@@ -240,15 +217,9 @@ fn incomplete(why: &str, received: u64) -> ApiError {
 fn spool_failed(error: &std::io::Error) -> ApiError {
     tracing::error!(%error, "an upload could not be spooled");
     if error.kind() == std::io::ErrorKind::StorageFull {
-        return ApiError::new(
-            Code::StorageFull,
-            "the disk of the data directory is full: nothing was imported",
-        );
+        return ApiError::new(Code::StorageFull, "the disk of the data directory is full: nothing was imported");
     }
-    ApiError::new(
-        Code::Internal,
-        "the upload could not be written to the data directory: nothing was imported",
-    )
+    ApiError::new(Code::Internal, "the upload could not be written to the data directory: nothing was imported")
 }
 
 /// All imports, newest first.
@@ -276,19 +247,15 @@ async fn rejected(state: State, id: web::Path<u32>) -> ApiResult<HttpResponse> {
     let (port, import) = (engine(&state), *id);
     let path = blocking(move || port.import_rejected(import)).await?;
     let mut response = HttpResponse::Ok();
-    response.content_type("text/csv; charset=utf-8").insert_header((
-        header::CONTENT_DISPOSITION,
-        format!("attachment; filename=\"rejected-{id}.csv\""),
-    ));
+    response
+        .content_type("text/csv; charset=utf-8")
+        .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"rejected-{id}.csv\"")));
     match path {
         None => Ok(response.body("line,column,reason,row\n")),
         Some(path) => {
             let file = File::open(&path).await.map_err(|error| {
                 tracing::error!(%error, "a file of rejected rows cannot be read");
-                ApiError::new(
-                    Code::ImportNotFound,
-                    "the rejected rows of this import are no longer kept",
-                )
+                ApiError::new(Code::ImportNotFound, "the rejected rows of this import are no longer kept")
             })?;
             Ok(response.streaming(ReaderStream::new(file)))
         }
@@ -310,11 +277,7 @@ mod tests {
 
     #[test]
     fn options_name_what_is_wrong() {
-        let query = |d: &str| ImportQuery {
-            key: "id".into(),
-            delimiter: Some(d.into()),
-            ..ImportQuery::default()
-        };
+        let query = |d: &str| ImportQuery { key: "id".into(), delimiter: Some(d.into()), ..ImportQuery::default() };
         assert_eq!(query("tab").options().unwrap().delimiter, Some('\t'));
         assert!(query("|").options().unwrap_err().to_string().contains("\"|\""));
         assert!(ImportQuery::default().options().is_err(), "a key column is needed");

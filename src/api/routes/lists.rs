@@ -9,13 +9,7 @@ use crate::api::reply::{ApiError, ApiResult, Listed, PageQuery, blocking, page_r
 use crate::limits;
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
-    config
-        .service(index)
-        .service(create)
-        .service(read)
-        .service(remove)
-        .service(change)
-        .service(contacts);
+    config.service(index).service(create).service(read).service(remove).service(change).service(contacts);
 }
 
 /// All lists, by name.
@@ -65,9 +59,7 @@ async fn change(
 ) -> ApiResult<web::Json<ListChanged>> {
     bounded(change.add.len() + change.remove.len())?;
     let port = engine(&state);
-    Ok(web::Json(
-        blocking(move || port.change_list(&name, change.into_inner())).await?,
-    ))
+    Ok(web::Json(blocking(move || port.change_list(&name, change.into_inner())).await?))
 }
 
 /// Keys of the contacts of a list.

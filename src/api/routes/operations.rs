@@ -10,12 +10,7 @@ use crate::api::reply::{ApiError, ApiResult, Listed, blocking};
 use crate::metrics;
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
-    config
-        .service(connectors)
-        .service(test_connector)
-        .service(health)
-        .service(ready)
-        .service(scrape);
+    config.service(connectors).service(test_connector).service(health).service(ready).service(scrape);
 }
 
 /// The configured connectors and how they are. Not paged: there are at most 256.
@@ -24,10 +19,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
 async fn connectors(state: State) -> ApiResult<web::Json<Listed<ConnectorView>>> {
     let port = engine(&state);
     let items = blocking(move || port.connectors()).await?;
-    Ok(web::Json(Listed {
-        items,
-        next_cursor: None,
-    }))
+    Ok(web::Json(Listed { items, next_cursor: None }))
 }
 
 /// Connects, greets and authenticates; sends nothing.
@@ -57,9 +49,7 @@ async fn ready(state: State) -> ApiResult<web::Json<Health>> {
     }
     let words = serde_json::json!({"state": found.state, "problems": found.problems});
     let message = "the engine is not ready: it is recovering, shutting down, or has failed";
-    Err(ApiError(
-        crate::api::port::PortError::new(Code::NotReady, message).with(words),
-    ))
+    Err(ApiError(crate::api::port::PortError::new(Code::NotReady, message).with(words)))
 }
 
 /// Figures in Prometheus text format.
@@ -68,13 +58,8 @@ async fn ready(state: State) -> ApiResult<web::Json<Health>> {
 async fn scrape(state: State) -> ApiResult<HttpResponse> {
     let port = engine(&state);
     let campaigns = blocking(move || Ok(metrics::render_campaigns(&port.campaign_series()))).await?;
-    let mut text = state
-        .recorder
-        .as_ref()
-        .map(metrics_exporter_prometheus::PrometheusHandle::render)
-        .unwrap_or_default();
+    let mut text =
+        state.recorder.as_ref().map(metrics_exporter_prometheus::PrometheusHandle::render).unwrap_or_default();
     text.push_str(&campaigns);
-    Ok(HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))
-        .body(text))
+    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")).body(text))
 }

@@ -11,11 +11,7 @@ use crate::api::port::{PageRequest, Ref, Report, RunContact, RunRef, RunSummary,
 use crate::api::reply::{ApiError, ApiResult, Listed, PageQuery, blocking, page_request};
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
-    config
-        .service(runs)
-        .service(latest_report)
-        .service(latest_contacts)
-        .service(latest_settle);
+    config.service(runs).service(latest_report).service(latest_contacts).service(latest_settle);
     config.service(report).service(contacts).service(settle);
 }
 
@@ -87,17 +83,8 @@ async fn contacts_of(state: State, run: RunRef, name: String, query: SetQuery) -
             stream_ndjson("contacts", pages).await
         }
         Format::Csv => {
-            let header = [
-                "contact",
-                "address",
-                "delivery",
-                "set",
-                "reason",
-                "attempts",
-                "opened",
-                "clicked",
-                "unsubscribed",
-            ];
+            let header =
+                ["contact", "address", "delivery", "set", "reason", "attempts", "opened", "clicked", "unsubscribed"];
             let pages = move |after, limit| {
                 let page = fetch(&PageRequest { after, limit })?;
                 Ok((page.items.into_iter().map(cells).collect(), page.next))
@@ -144,10 +131,7 @@ fn checked_set(set: String) -> ApiResult<String> {
     if known {
         return Ok(set);
     }
-    let message = format!(
-        "there is no set {set:?}: use {}, skipped:REASON or rejected:CLASS",
-        SETS.join(", ")
-    );
+    let message = format!("there is no set {set:?}: use {}, skipped:REASON or rejected:CLASS", SETS.join(", "));
     Err(ApiError::new(Code::InvalidSet, message))
 }
 
@@ -199,11 +183,7 @@ mod tests {
 
     #[test]
     fn sets_are_named_or_refused() {
-        for set in SETS
-            .iter()
-            .copied()
-            .chain(["skipped:no_address", "rejected:hard_bounce"])
-        {
+        for set in SETS.iter().copied().chain(["skipped:no_address", "rejected:hard_bounce"]) {
             assert!(checked_set(set.to_owned()).is_ok(), "{set}");
         }
         for set in ["", "sent", "skipped:", "accepted:x"] {

@@ -11,13 +11,7 @@ use crate::api::reply::{ApiError, ApiResult, Listed, PageQuery, blocking, page_r
 use crate::limits;
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
-    config
-        .service(preview)
-        .service(index)
-        .service(create)
-        .service(read)
-        .service(update)
-        .service(remove);
+    config.service(preview).service(index).service(create).service(read).service(update).service(remove);
 }
 
 /// The new expression of a segment.
@@ -51,17 +45,11 @@ async fn create(state: State, segment: web::Json<NewSegment>) -> ApiResult<HttpR
 #[post("/v1/segments/preview")]
 async fn preview(state: State, request: web::Json<SegmentPreviewRequest>) -> ApiResult<web::Json<SegmentPreview>> {
     if request.sample > limits::PREVIEW_SAMPLE_MAX {
-        let message = format!(
-            "sample is {}, but must be 0 to {}",
-            request.sample,
-            limits::PREVIEW_SAMPLE_MAX
-        );
+        let message = format!("sample is {}, but must be 0 to {}", request.sample, limits::PREVIEW_SAMPLE_MAX);
         return Err(ApiError::new(Code::InvalidParameter, message));
     }
     let port = engine(&state);
-    Ok(web::Json(
-        blocking(move || port.preview_segment(request.into_inner())).await?,
-    ))
+    Ok(web::Json(blocking(move || port.preview_segment(request.into_inner())).await?))
 }
 
 /// One segment.
@@ -81,9 +69,7 @@ async fn update(
     update: web::Json<SegmentUpdate>,
 ) -> ApiResult<web::Json<SegmentView>> {
     let port = engine(&state);
-    Ok(web::Json(
-        blocking(move || port.update_segment(&name, &update.expression)).await?,
-    ))
+    Ok(web::Json(blocking(move || port.update_segment(&name, &update.expression)).await?))
 }
 
 /// Deletes a segment that nothing uses.

@@ -44,10 +44,7 @@ pub enum SuppressionsInput {
 #[get("/v1/suppressions")]
 async fn index(state: State, query: web::Query<SuppressionQuery>) -> ApiResult<HttpResponse> {
     let query = query.into_inner();
-    let filter = SuppressionFilter {
-        channel: query.channel,
-        reason: query.reason,
-    };
+    let filter = SuppressionFilter { channel: query.channel, reason: query.reason };
     let request = page_request("suppressions", query.cursor.as_deref(), query.limit)?;
     let port = engine(&state);
     if query.format == Some(Format::Csv) {
@@ -74,11 +71,7 @@ fn cells(s: SuppressionView) -> Vec<String> {
 #[post("/v1/suppressions")]
 async fn add(state: State, request: HttpRequest, body: RawBody) -> ApiResult<HttpResponse> {
     let body = bytes(body)?;
-    let entries = if media_type(request.headers()) == "text/csv" {
-        from_csv(&body)?
-    } else {
-        from_json(&body)?
-    };
+    let entries = if media_type(request.headers()) == "text/csv" { from_csv(&body)? } else { from_json(&body)? };
     bounded(entries.len())?;
     let port = engine(&state);
     let added = blocking(move || port.add_suppressions(entries)).await?;
@@ -91,9 +84,7 @@ fn from_json(body: &[u8]) -> ApiResult<Vec<NewSuppression>> {
         Ok(SuppressionsInput::One(entry)) => Ok(vec![entry]),
         Err(error) => {
             let message = "send {contact | address | address_hash, channel?, reason?}, or {\"entries\": [those]}";
-            Err(ApiError(
-                PortError::new(Code::InvalidBody, message).with(json!({"reason": error.to_string()})),
-            ))
+            Err(ApiError(PortError::new(Code::InvalidBody, message).with(json!({"reason": error.to_string()}))))
         }
     }
 }
@@ -129,17 +120,8 @@ mod tests {
         let one = from_json(br#"{"address": "a@example.test", "channel": "email"}"#).unwrap();
         let csv = from_csv(b"address,channel\na@example.test,email\n").unwrap();
         assert_eq!(one, csv);
-        assert_eq!(
-            from_json(br#"{"entries": [{"contact": "1"}, {"contact": "2"}]}"#)
-                .unwrap()
-                .len(),
-            2
-        );
-        assert_eq!(
-            from_json(b"{\"adress\": 1}").unwrap_err().0.code,
-            Code::InvalidBody,
-            "an unknown key is refused"
-        );
+        assert_eq!(from_json(br#"{"entries": [{"contact": "1"}, {"contact": "2"}]}"#).unwrap().len(), 2);
+        assert_eq!(from_json(b"{\"adress\": 1}").unwrap_err().0.code, Code::InvalidBody, "an unknown key is refused");
         let ragged = from_csv(b"address,channel\na,b,c\n").unwrap_err();
         assert_eq!(ragged.0.details["line"], 2, "the line is named");
     }

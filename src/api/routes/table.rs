@@ -83,10 +83,7 @@ async fn stream_pages(
     let whole = stream::iter([Ok::<_, std::io::Error>(Bytes::from(first))]).chain(rest);
     Ok(HttpResponse::Ok()
         .content_type(content_type)
-        .insert_header((
-            header::CONTENT_DISPOSITION,
-            format!("attachment; filename=\"{name}.{extension}\""),
-        ))
+        .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.{extension}\"")))
         .streaming(whole))
 }
 
@@ -109,11 +106,7 @@ fn csv_rows(rows: &[Vec<String>]) -> Vec<u8> {
 
 /// Spreadsheets run cells that begin with these as formulas; see OWASP, "CSV Injection".
 fn safe_cell(cell: &str) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        format!("'{cell}")
-    } else {
-        cell.to_owned()
-    }
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell.to_owned() }
 }
 
 #[cfg(test)]
@@ -134,9 +127,7 @@ mod tests {
         })
         .await
         .unwrap();
-        let body = actix_web::body::to_bytes(response.into_body())
-            .await
-            .unwrap_or_default();
+        let body = actix_web::body::to_bytes(response.into_body()).await.unwrap_or_default();
         assert_eq!(body, "n\n0\n1\n2\n3\n");
     }
 }

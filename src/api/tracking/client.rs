@@ -10,13 +10,8 @@ use crate::config::TrustedProxies;
 /// The client's address: the peer's, or, if the peer is a trusted proxy, the last entry of `X-Forwarded-For` that is not
 /// one. What stands left of an untrusted entry anyone can write.
 pub(super) fn address(request: &HttpRequest, proxies: &TrustedProxies) -> IpAddr {
-    let peer = request
-        .peer_addr()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip().to_canonical());
-    let forwarded = request
-        .headers()
-        .get_all("x-forwarded-for")
-        .filter_map(|v| v.to_str().ok());
+    let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip().to_canonical());
+    let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|v| v.to_str().ok());
     let hops: Vec<&str> = forwarded.flat_map(|v| v.split(',')).map(str::trim).collect();
     behind(peer, &hops, proxies)
 }
@@ -45,10 +40,7 @@ pub(super) fn is_prefetch(headers: &HeaderMap) -> bool {
 
 /// The first language of `Accept-Language`, two letters.
 pub(super) fn language(headers: &HeaderMap) -> &str {
-    let value = headers
-        .get(header::ACCEPT_LANGUAGE)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or("");
+    let value = headers.get(header::ACCEPT_LANGUAGE).and_then(|v| v.to_str().ok()).unwrap_or("");
     value.get(..2).unwrap_or("")
 }
 

@@ -99,42 +99,14 @@ const PREFETCH_AGENTS: &[&str] = &["mozilla/5.0"];
 /// In order of precedence.
 const RULES: &[Rule] = &[
     // a person's client never asks for the head alone
-    Rule {
-        name: "head",
-        class: EventClass::Machine,
-        holds: |hit, _| hit.head,
-    },
-    Rule {
-        name: "hidden_link",
-        class: EventClass::Machine,
-        holds: |hit, _| hit.hidden,
-    },
-    Rule {
-        name: "known_agent",
-        class: EventClass::Machine,
-        holds: |hit, _| is_known_agent(hit.agent),
-    },
-    Rule {
-        name: "known_range",
-        class: EventClass::Machine,
-        holds: |hit, _| is_known_range(hit.address),
-    },
-    Rule {
-        name: "prefetch",
-        class: EventClass::Machine,
-        holds: |hit, _| hit.prefetch || is_prefetch_agent(hit),
-    },
+    Rule { name: "head", class: EventClass::Machine, holds: |hit, _| hit.head },
+    Rule { name: "hidden_link", class: EventClass::Machine, holds: |hit, _| hit.hidden },
+    Rule { name: "known_agent", class: EventClass::Machine, holds: |hit, _| is_known_agent(hit.agent) },
+    Rule { name: "known_range", class: EventClass::Machine, holds: |hit, _| is_known_range(hit.address) },
+    Rule { name: "prefetch", class: EventClass::Machine, holds: |hit, _| hit.prefetch || is_prefetch_agent(hit) },
     // nobody follows three links in two seconds; scanners follow all
-    Rule {
-        name: "link_burst",
-        class: EventClass::Machine,
-        holds: |_, seen| seen.links >= limits::BURST_LINKS,
-    },
-    Rule {
-        name: "too_soon",
-        class: EventClass::Machine,
-        holds: is_too_soon,
-    },
+    Rule { name: "link_burst", class: EventClass::Machine, holds: |_, seen| seen.links >= limits::BURST_LINKS },
+    Rule { name: "too_soon", class: EventClass::Machine, holds: is_too_soon },
     Rule {
         name: "shared_address",
         class: EventClass::Suspect,
@@ -146,24 +118,14 @@ const RULES: &[Rule] = &[
         holds: |_, seen| seen.contacts_of_agent > limits::SHARED_CONTACTS,
     },
     // browsers and mail clients say who they are
-    Rule {
-        name: "no_agent",
-        class: EventClass::Suspect,
-        holds: |hit, _| hit.agent.trim().is_empty(),
-    },
+    Rule { name: "no_agent", class: EventClass::Suspect, holds: |hit, _| hit.agent.trim().is_empty() },
 ];
 
 /// The class of a hit, and the rule that decided.
 pub(super) fn judge(hit: &Hit<'_>, seen: &Seen) -> Verdict {
     match RULES.iter().find(|rule| (rule.holds)(hit, seen)) {
-        Some(rule) => Verdict {
-            class: rule.class,
-            rule: Some(rule.name),
-        },
-        None => Verdict {
-            class: EventClass::Human,
-            rule: None,
-        },
+        Some(rule) => Verdict { class: rule.class, rule: Some(rule.name) },
+        None => Verdict { class: EventClass::Human, rule: None },
     }
 }
 
@@ -173,21 +135,14 @@ fn is_known_agent(agent: &str) -> bool {
 }
 
 fn is_prefetch_agent(hit: &Hit<'_>) -> bool {
-    hit.kind == EventKind::Open
-        && PREFETCH_AGENTS
-            .iter()
-            .any(|known| hit.agent.trim().eq_ignore_ascii_case(known))
+    hit.kind == EventKind::Open && PREFETCH_AGENTS.iter().any(|known| hit.agent.trim().eq_ignore_ascii_case(known))
 }
 
 /// Ranges from which mail scanners are known to follow links (Microsoft 365's Exchange Online Protection publishes
 /// 40.92.0.0/15, 40.107.0.0/16, 52.100.0.0/14 and 104.47.0.0/17 as its own) and no person browses.
 fn is_known_range(address: IpAddr) -> bool {
-    const RANGES: &[([u8; 4], u32)] = &[
-        ([40, 92, 0, 0], 15),
-        ([40, 107, 0, 0], 16),
-        ([52, 100, 0, 0], 14),
-        ([104, 47, 0, 0], 17),
-    ];
+    const RANGES: &[([u8; 4], u32)] =
+        &[([40, 92, 0, 0], 15), ([40, 107, 0, 0], 16), ([52, 100, 0, 0], 14), ([104, 47, 0, 0], 17)];
     let IpAddr::V4(address) = address else { return false };
     RANGES.iter().any(|(network, bits)| {
         let network = u32::from_be_bytes(*network);
@@ -219,100 +174,38 @@ mod tests {
 
     #[track_caller]
     fn check(hit: Hit<'_>, seen: Seen, rule: &'static str, class: EventClass) {
-        assert_eq!(
-            judge(&hit, &seen),
-            Verdict {
-                class,
-                rule: Some(rule)
-            }
-        );
+        assert_eq!(judge(&hit, &seen), Verdict { class, rule: Some(rule) });
     }
 
     #[test]
     fn a_person_is_a_person() {
-        let human = Verdict {
-            class: EventClass::Human,
-            rule: None,
-        };
-        assert_eq!(
-            judge(
-                &person(),
-                &Seen {
-                    links: 2,
-                    contacts_of_address: 5,
-                    contacts_of_agent: 5
-                }
-            ),
-            human
-        );
-        let open = Hit {
-            kind: EventKind::Open,
-            since_accepted: Some(Duration::ZERO),
-            ..person()
-        };
-        assert_eq!(
-            judge(&open, &Seen::default()),
-            human,
-            "a fast open is no sign: clients fetch on arrival"
-        );
+        let human = Verdict { class: EventClass::Human, rule: None };
+        assert_eq!(judge(&person(), &Seen { links: 2, contacts_of_address: 5, contacts_of_agent: 5 }), human);
+        let open = Hit { kind: EventKind::Open, since_accepted: Some(Duration::ZERO), ..person() };
+        assert_eq!(judge(&open, &Seen::default()), human, "a fast open is no sign: clients fetch on arrival");
         let proxy = Hit {
             kind: EventKind::Open,
             agent: "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
             ..person()
         };
-        assert_eq!(
-            judge(&proxy, &Seen::default()),
-            human,
-            "an image proxy fetches when a person opens"
-        );
-        assert_eq!(
-            judge(
-                &Hit {
-                    since_accepted: None,
-                    ..person()
-                },
-                &Seen::default()
-            ),
-            human
-        );
+        assert_eq!(judge(&proxy, &Seen::default()), human, "an image proxy fetches when a person opens");
+        assert_eq!(judge(&Hit { since_accepted: None, ..person() }, &Seen::default()), human);
     }
 
     #[test]
     fn head_is_a_machine() {
-        check(
-            Hit { head: true, ..person() },
-            Seen::default(),
-            "head",
-            EventClass::Machine,
-        );
+        check(Hit { head: true, ..person() }, Seen::default(), "head", EventClass::Machine);
     }
 
     #[test]
     fn a_hidden_link_is_a_machine() {
-        check(
-            Hit {
-                hidden: true,
-                ..person()
-            },
-            Seen::default(),
-            "hidden_link",
-            EventClass::Machine,
-        );
+        check(Hit { hidden: true, ..person() }, Seen::default(), "hidden_link", EventClass::Machine);
     }
 
     #[test]
     fn known_agents_are_machines() {
-        for agent in [
-            "BarracudaCentral/1.0",
-            "Mozilla/5.0 (compatible; Proofpoint URL Defense)",
-            "curl/8.5.0",
-        ] {
-            check(
-                Hit { agent, ..person() },
-                Seen::default(),
-                "known_agent",
-                EventClass::Machine,
-            );
+        for agent in ["BarracudaCentral/1.0", "Mozilla/5.0 (compatible; Proofpoint URL Defense)", "curl/8.5.0"] {
+            check(Hit { agent, ..person() }, Seen::default(), "known_agent", EventClass::Machine);
         }
     }
 
@@ -320,102 +213,45 @@ mod tests {
     fn known_ranges_are_machines() {
         for address in ["40.93.1.1", "52.103.255.255", "104.47.0.9"] {
             check(
-                Hit {
-                    address: address.parse().unwrap(),
-                    ..person()
-                },
+                Hit { address: address.parse().unwrap(), ..person() },
                 Seen::default(),
                 "known_range",
                 EventClass::Machine,
             );
         }
-        let beside = Hit {
-            address: "104.47.128.1".parse().unwrap(),
-            ..person()
-        };
-        assert_eq!(
-            judge(&beside, &Seen::default()).class,
-            EventClass::Human,
-            "the range ends there"
-        );
+        let beside = Hit { address: "104.47.128.1".parse().unwrap(), ..person() };
+        assert_eq!(judge(&beside, &Seen::default()).class, EventClass::Human, "the range ends there");
     }
 
     #[test]
     fn a_prefetch_is_a_machine() {
-        check(
-            Hit {
-                prefetch: true,
-                ..person()
-            },
-            Seen::default(),
-            "prefetch",
-            EventClass::Machine,
-        );
-        let apple = Hit {
-            kind: EventKind::Open,
-            agent: "Mozilla/5.0",
-            ..person()
-        };
+        check(Hit { prefetch: true, ..person() }, Seen::default(), "prefetch", EventClass::Machine);
+        let apple = Hit { kind: EventKind::Open, agent: "Mozilla/5.0", ..person() };
         check(apple, Seen::default(), "prefetch", EventClass::Machine);
     }
 
     #[test]
     fn three_links_in_two_seconds_are_a_machine() {
-        check(
-            person(),
-            Seen {
-                links: 3,
-                ..Seen::default()
-            },
-            "link_burst",
-            EventClass::Machine,
-        );
+        check(person(), Seen { links: 3, ..Seen::default() }, "link_burst", EventClass::Machine);
     }
 
     #[test]
     fn a_click_right_after_acceptance_is_a_machine() {
-        let soon = Hit {
-            since_accepted: Some(limits::CLICK_TOO_SOON),
-            ..person()
-        };
+        let soon = Hit { since_accepted: Some(limits::CLICK_TOO_SOON), ..person() };
         check(soon, Seen::default(), "too_soon", EventClass::Machine);
-        let later = Hit {
-            since_accepted: Some(limits::CLICK_TOO_SOON + Duration::from_millis(1)),
-            ..person()
-        };
+        let later = Hit { since_accepted: Some(limits::CLICK_TOO_SOON + Duration::from_millis(1)), ..person() };
         assert_eq!(judge(&later, &Seen::default()).class, EventClass::Human);
     }
 
     #[test]
     fn one_address_or_agent_over_many_contacts_is_suspect() {
         let many = limits::SHARED_CONTACTS + 1;
-        check(
-            person(),
-            Seen {
-                contacts_of_address: many,
-                ..Seen::default()
-            },
-            "shared_address",
-            EventClass::Suspect,
-        );
-        check(
-            person(),
-            Seen {
-                contacts_of_agent: many,
-                ..Seen::default()
-            },
-            "shared_agent",
-            EventClass::Suspect,
-        );
+        check(person(), Seen { contacts_of_address: many, ..Seen::default() }, "shared_address", EventClass::Suspect);
+        check(person(), Seen { contacts_of_agent: many, ..Seen::default() }, "shared_agent", EventClass::Suspect);
     }
 
     #[test]
     fn no_agent_is_suspect() {
-        check(
-            Hit { agent: " ", ..person() },
-            Seen::default(),
-            "no_agent",
-            EventClass::Suspect,
-        );
+        check(Hit { agent: " ", ..person() }, Seen::default(), "no_agent", EventClass::Suspect);
     }
 }

@@ -44,12 +44,7 @@ pub struct TrackingState {
 
 impl TrackingState {
     pub fn new(port: Arc<dyn EnginePort>, clock: Arc<dyn Clock>, proxies: TrustedProxies) -> TrackingState {
-        TrackingState {
-            port,
-            clock,
-            proxies,
-            recent: recent::Recent::new(),
-        }
+        TrackingState { port, clock, proxies, recent: recent::Recent::new() }
     }
 }
 
@@ -59,26 +54,14 @@ type State = web::Data<TrackingState>;
 pub fn configure(config: &mut web::ServiceConfig) {
     config
         .app_data(web::PayloadConfig::new(limits::UNSUBSCRIBE_BODY_BYTES_MAX))
-        .service(
-            web::resource("/c/{token}/{link}")
-                .route(web::get().to(click))
-                .route(web::head().to(click)),
-        )
+        .service(web::resource("/c/{token}/{link}").route(web::get().to(click)).route(web::head().to(click)))
         .service(
             web::resource("/r/{token}/{link}/{url}")
                 .route(web::get().to(click_with_url))
                 .route(web::head().to(click_with_url)),
         )
-        .service(
-            web::resource("/o/{token}")
-                .route(web::get().to(open))
-                .route(web::head().to(open)),
-        )
-        .service(
-            web::resource("/u/{token}")
-                .route(web::get().to(ask))
-                .route(web::post().to(unsubscribe)),
-        )
+        .service(web::resource("/o/{token}").route(web::get().to(open)).route(web::head().to(open)))
+        .service(web::resource("/u/{token}").route(web::get().to(ask)).route(web::post().to(unsubscribe)))
         .service(web::resource("/v/{token}").route(web::get().to(view)))
         .default_service(web::to(missing));
 }
@@ -93,19 +76,11 @@ pub async fn observe(
     // no clone of the request may be alive while it is routed: actix-web changes it in place
     let mut answered = next.call(request).await.map(ServiceResponse::map_into_boxed_body)?;
     let headers = answered.headers_mut();
-    headers.insert(
-        header::CACHE_CONTROL,
-        header::HeaderValue::from_static("no-store, private"),
-    );
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store, private"));
     headers.insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        header::HeaderValue::from_static("nosniff"),
-    );
-    headers.insert(
-        header::HeaderName::from_static("x-robots-tag"),
-        header::HeaderValue::from_static("noindex, nofollow"),
-    );
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    headers
+        .insert(header::HeaderName::from_static("x-robots-tag"), header::HeaderValue::from_static("noindex, nofollow"));
     let route = answered.request().match_pattern().unwrap_or_else(|| "none".to_owned());
     count("public", &route, &method, answered.status(), started);
     Ok(answered)
@@ -130,11 +105,7 @@ fn resolve(state: &State, purpose: TokenPurpose, token: &str, link: Option<LinkA
 /// Classifies an event and has it recorded.
 async fn record(state: &State, request: &HttpRequest, tracked: &Tracked, kind: EventKind) {
     let now = state.clock.now();
-    let agent = request
-        .headers()
-        .get(header::USER_AGENT)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or("");
+    let agent = request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
     let address = client::address(request, &state.proxies);
     let hit = machine::Hit {
         head: *request.method() == Method::HEAD,
@@ -191,7 +162,13 @@ async fn click_with_url(state: State, request: HttpRequest, path: web::Path<(Str
     follow(&state, &request, &token, &link, Some(&url)).await
 }
 
-async fn follow(state: &State, request: &HttpRequest, token: &str, link: &str, signed_url: Option<&str>) -> HttpResponse {
+async fn follow(
+    state: &State,
+    request: &HttpRequest,
+    token: &str,
+    link: &str,
+    signed_url: Option<&str>,
+) -> HttpResponse {
     let Ok(index) = link.parse::<u16>() else { return refused("click") };
     let asked = LinkAsked { index, signed_url };
     let Some(tracked) = resolve(state, TokenPurpose::Click, token, Some(asked)) else { return refused("click") };
@@ -236,12 +213,7 @@ async fn unsubscribe(
         (UnsubscribeVia::Page, "page")
     };
     ::metrics::counter!(metrics::UNSUBSCRIBES_TOTAL.name, "via" => label).increment(1);
-    let asked = UnsubscribeRequest {
-        tracked,
-        via,
-        everything: holds(b"everything=yes"),
-        at: state.clock.now(),
-    };
+    let asked = UnsubscribeRequest { tracked, via, everything: holds(b"everything=yes"), at: state.clock.now() };
     match state.port.unsubscribe(asked).await {
         Ok(()) => {
             ::metrics::histogram!(metrics::UNSUBSCRIBE_SECONDS.name).record(started.elapsed().as_secs_f64());

@@ -75,10 +75,7 @@ const WORDS: &[Words] = &[
 ];
 
 fn words(language: &str) -> &'static Words {
-    WORDS
-        .iter()
-        .find(|w| w.language.eq_ignore_ascii_case(language))
-        .unwrap_or(&WORDS[0])
+    WORDS.iter().find(|w| w.language.eq_ignore_ascii_case(language)).unwrap_or(&WORDS[0])
 }
 
 const STYLE: &str = "body{font:18px/1.5 system-ui,sans-serif;max-width:30rem;margin:15vh auto;padding:0 1rem;color:#222;\
@@ -110,22 +107,12 @@ pub(super) fn ask(language: &str) -> HttpResponse {
 
 pub(super) fn done(language: &str) -> HttpResponse {
     let w = words(language);
-    page(
-        actix_web::http::StatusCode::OK,
-        w.language,
-        w.button,
-        &format!("<p>{}</p>", w.done),
-    )
+    page(actix_web::http::StatusCode::OK, w.language, w.button, &format!("<p>{}</p>", w.done))
 }
 
 pub(super) fn try_again(language: &str) -> HttpResponse {
     let w = words(language);
-    page(
-        actix_web::http::StatusCode::SERVICE_UNAVAILABLE,
-        w.language,
-        w.button,
-        &format!("<p>{}</p>", w.again),
-    )
+    page(actix_web::http::StatusCode::SERVICE_UNAVAILABLE, w.language, w.button, &format!("<p>{}</p>", w.again))
 }
 
 /// The same for every bad token, whatever is wrong with it.

@@ -49,10 +49,7 @@ struct Table<K, V> {
 
 impl<K: Copy + Eq + Hash, V: Default> Table<K, V> {
     fn new() -> Table<K, V> {
-        Table {
-            entries: HashMap::new(),
-            order: VecDeque::new(),
-        }
+        Table { entries: HashMap::new(), order: VecDeque::new() }
     }
 
     fn entry(&mut self, key: K) -> &mut V {
@@ -148,20 +145,13 @@ impl Recent {
         let events = table.entry(key);
         let mut moved = Vec::new();
         if class == EventClass::Machine && matches!(hit.kind, EventKind::Click { .. }) {
-            for event in events
-                .iter_mut()
-                .filter(|e| e.was < class && matches!(e.kind, EventKind::Click { .. }))
-            {
+            for event in events.iter_mut().filter(|e| e.was < class && matches!(e.kind, EventKind::Click { .. })) {
                 moved.push(*event);
                 event.was = class;
             }
         }
         if events.len() < limits::LINKS_MAX {
-            events.push(Reclassified {
-                kind: hit.kind,
-                was: class,
-                at: now,
-            });
+            events.push(Reclassified { kind: hit.kind, was: class, at: now });
         }
         moved
     }
@@ -217,13 +207,7 @@ mod tests {
         let moved = recent.settle(&tracked(1), &hit(2, "192.0.2.1"), EventClass::Machine, Timestamp(200));
         let links: Vec<_> = moved.iter().map(|e| (e.kind, e.was)).collect();
         let human = EventClass::Human;
-        assert_eq!(
-            links,
-            [
-                (EventKind::Click { link: 0 }, human),
-                (EventKind::Click { link: 1 }, human)
-            ]
-        );
+        assert_eq!(links, [(EventKind::Click { link: 0 }, human), (EventKind::Click { link: 1 }, human)]);
         let again = recent.settle(&tracked(1), &hit(3, "192.0.2.1"), EventClass::Machine, Timestamp(300));
         assert!(again.is_empty(), "nothing is moved twice: {again:?}");
         let other = recent.settle(&tracked(2), &hit(0, "192.0.2.1"), EventClass::Machine, Timestamp(300));
@@ -239,11 +223,7 @@ mod tests {
         }
         assert!(last.contacts_of_address > limits::SHARED_CONTACTS, "{last:?}");
         let elsewhere = recent.note(&tracked(99), &hit(0, "198.51.100.1"), Timestamp(60));
-        assert_eq!(
-            (elsewhere.contacts_of_address, elsewhere.contacts_of_agent),
-            (1, 1),
-            "another network"
-        );
+        assert_eq!((elsewhere.contacts_of_address, elsewhere.contacts_of_agent), (1, 1), "another network");
         let later = recent.note(&tracked(99), &hit(0, "192.0.2.1"), Timestamp(120_000));
         assert_eq!(later.contacts_of_address, 1, "the window has passed");
     }

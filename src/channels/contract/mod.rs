@@ -122,11 +122,8 @@ impl ScriptedFeed {
 
     /// To be called when the lane has returned: nothing may be in its hand (MUST 2, 3, 8).
     pub fn finish(mut self) -> Record {
-        let left: Vec<_> = self
-            .in_hand
-            .iter()
-            .map(|(t, s)| format!("ticket {t} was never given back ({s:?})"))
-            .collect();
+        let left: Vec<_> =
+            self.in_hand.iter().map(|(t, s)| format!("ticket {t} was never given back ({s:?})")).collect();
         self.record.violations.extend(left);
         self.record
     }
@@ -175,10 +172,7 @@ impl Feed for ScriptedFeed {
 
     fn may_attach(&mut self, message: &OutMessage, _now: Monotonic) -> bool {
         if !self.in_hand.contains_key(&message.ticket.0) {
-            self.violation(format!(
-                "asked to attach ticket {} that is not in hand",
-                message.ticket.0
-            ));
+            self.violation(format!("asked to attach ticket {} that is not in hand", message.ticket.0));
         }
         self.record.attached += u64::from(self.script.attach);
         self.script.attach
@@ -199,9 +193,7 @@ impl Feed for ScriptedFeed {
             return Mark::Withdrawn;
         }
         if each(self.script.hold_every) && self.held.insert(ticket) {
-            return Mark::Hold {
-                until: now.plus(self.script.hold),
-            };
+            return Mark::Hold { until: now.plus(self.script.hold) };
         }
         self.in_hand.insert(ticket, State::Marked);
         self.marks.lock().insert(ticket);

@@ -57,14 +57,10 @@ pub(super) struct PeerScript {
     pub marks: Arc<Mutex<HashSet<u64>>>,
 }
 
-pub(super) const RELAY: (&str, &str) = (
-    include_str!("certificates/relay.pem"),
-    include_str!("certificates/relay.key.pem"),
-);
-pub(super) const OTHER: (&str, &str) = (
-    include_str!("certificates/other.pem"),
-    include_str!("certificates/other.key.pem"),
-);
+pub(super) const RELAY: (&str, &str) =
+    (include_str!("certificates/relay.pem"), include_str!("certificates/relay.key.pem"));
+pub(super) const OTHER: (&str, &str) =
+    (include_str!("certificates/other.pem"), include_str!("certificates/other.key.pem"));
 
 #[derive(Debug, Default)]
 pub(super) struct Seen {
@@ -153,15 +149,7 @@ struct Dialogue<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Dialogue<S> {
     fn new(stream: S, script: PeerScript, seen: Arc<Mutex<Seen>>) -> Dialogue<S> {
         let stream = BufReader::new(stream);
-        Dialogue {
-            stream,
-            script,
-            seen,
-            asked: 0,
-            messages: 0,
-            mail: false,
-            rcpt: false,
-        }
+        Dialogue { stream, script, seen, asked: 0, messages: 0, mail: false, rcpt: false }
     }
 
     /// Answers `verb` by the script; `None` ends the connection, `Some(good)` tells whether it was the usual answer.
@@ -274,11 +262,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialogue<S> {
             return None;
         }
         self.stream.read_exact(&mut body).await.ok()?;
-        if self.rcpt {
-            self.take(body).await
-        } else {
-            self.say("503 5.5.1 RCPT first").await
-        }
+        if self.rcpt { self.take(body).await } else { self.say("503 5.5.1 RCPT first").await }
     }
 
     async fn take(&mut self, body: Vec<u8>) -> Option<()> {

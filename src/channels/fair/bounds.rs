@@ -19,7 +19,7 @@ pub(super) struct Room {
 impl Room {
     /// Applies one bound: `free` rows of it are left, and less than `need` (or than what waits) is not worth a grant.
     fn narrow(&mut self, free: u64, need: u64, waiting: u64, bound: Held, reserved: &[Held]) -> Result<(), Held> {
-        if free < need.min(waiting).min(BATCH_ROWS).max(1) || reserved.contains(&bound) {
+        if free < need.min(waiting).clamp(1, BATCH_ROWS) || reserved.contains(&bound) {
             return Err(bound);
         }
         self.rows = self.rows.min(free);
@@ -37,11 +37,7 @@ impl FairQueue {
         reserved: &[Held],
     ) -> Result<Room, Held> {
         let limited = self.is_limited(key);
-        let mut room = Room {
-            rows: u64::MAX,
-            shared: self.credits,
-            share_min: GRANT_SHARE_MIN as u64,
-        };
+        let mut room = Room { rows: u64::MAX, shared: self.credits, share_min: GRANT_SHARE_MIN as u64 };
         let scopes = scopes_of(key.class, key.delivery.run);
         for scope in scopes.iter().rev() {
             let Some(state) = self.scopes.get(scope) else { continue };
@@ -66,23 +62,11 @@ impl FairQueue {
         }
         if !limited {
             let max = (BATCHES_AHEAD * BATCH_CONTACTS_MAX) as u64;
-            room.narrow(
-                max.saturating_sub(self.free_ahead),
-                BATCH_ROWS,
-                waiting,
-                Held::Ahead,
-                reserved,
-            )?;
+            room.narrow(max.saturating_sub(self.free_ahead), BATCH_ROWS, waiting, Held::Ahead, reserved)?;
             room.shared = room.shared.min(max);
         }
         let need = if limited { 1 } else { BATCH_ROWS };
-        room.narrow(
-            self.credits.saturating_sub(self.credits_out),
-            need,
-            waiting,
-            Held::Credits,
-            reserved,
-        )?;
+        room.narrow(self.credits.saturating_sub(self.credits_out), need, waiting, Held::Credits, reserved)?;
         Ok(room)
     }
 
@@ -97,13 +81,7 @@ impl FairQueue {
     pub(super) fn unlimited_waits(&self) -> bool {
         self.runs.iter().any(|(run, r)| {
             r.demands.iter().any(|((index, class), d)| {
-                let key = DemandKey {
-                    delivery: DeliveryId {
-                        run: *run,
-                        index: *index,
-                    },
-                    class: *class,
-                };
+                let key = DemandKey { delivery: DeliveryId { run: *run, index: *index }, class: *class };
                 d.waiting > 0 && !self.is_limited(key)
             })
         })

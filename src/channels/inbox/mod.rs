@@ -44,10 +44,7 @@ impl Inbox {
         let address = listener.local_addr().map_err(InboxError::Listen)?;
         let store = Arc::new(Mutex::new(Store::new(mails_max)));
         let (stop, stopped) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(InboxError::Thread)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(InboxError::Thread)?;
         let served = Arc::clone(&store);
         std::thread::Builder::new()
             .name("inbox".to_owned())
@@ -64,11 +61,7 @@ impl Inbox {
                 });
             })
             .map_err(InboxError::Thread)?;
-        Ok(Inbox {
-            store,
-            address,
-            _stop: stop,
-        })
+        Ok(Inbox { store, address, _stop: stop })
     }
 
     pub fn port(&self) -> u16 {

@@ -92,9 +92,7 @@ impl Session {
 
     async fn run(mut self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        stream
-            .write_all(b"220 inbox.estafette.invalid ESMTP embedded inbox: nothing leaves this machine\r\n")
-            .await?;
+        stream.write_all(b"220 inbox.estafette.invalid ESMTP embedded inbox: nothing leaves this machine\r\n").await?;
         loop {
             if self.start == self.input.len() {
                 self.input.clear();

@@ -70,14 +70,7 @@ pub struct MailView {
 
 impl Store {
     pub fn new(mails_max: usize) -> Store {
-        Store {
-            mails: Vec::new(),
-            mails_max,
-            bytes: 0,
-            taken: 0,
-            taken_bytes: 0,
-            clock: SystemClock::new(),
-        }
+        Store { mails: Vec::new(), mails_max, bytes: 0, taken: 0, taken_bytes: 0, clock: SystemClock::new() }
     }
 
     /// Counts a mail; `true` if there is room to keep it, which [`Store::keep`] then does.
@@ -99,11 +92,7 @@ impl Store {
     }
 
     pub fn totals(&self) -> InboxTotals {
-        InboxTotals {
-            taken: self.taken,
-            kept: self.mails.len() as u64,
-            taken_bytes: self.taken_bytes,
-        }
+        InboxTotals { taken: self.taken, kept: self.mails.len() as u64, taken_bytes: self.taken_bytes }
     }
 
     pub fn mails(&self) -> Vec<Arc<Mail>> {
@@ -120,10 +109,7 @@ pub(super) fn page(mails: &[Arc<Mail>], offset: usize, n: usize, search: &str) -
     let n = n.min(PAGE_MAX);
     if search.is_empty() {
         let shown = mails.iter().rev().skip(offset).take(n).map(|m| summary(m)).collect();
-        return InboxPage {
-            matching: mails.len(),
-            mails: shown,
-        };
+        return InboxPage { matching: mails.len(), mails: shown };
     }
     let wanted = search.to_lowercase();
     let matching: Vec<MailSummary> = mails
@@ -132,23 +118,16 @@ pub(super) fn page(mails: &[Arc<Mail>], offset: usize, n: usize, search: &str) -
         .map(|m| summary(m))
         .filter(|s| s.recipient.to_lowercase().contains(&wanted) || s.subject.to_lowercase().contains(&wanted))
         .collect();
-    InboxPage {
-        matching: matching.len(),
-        mails: matching.into_iter().skip(offset).take(n).collect(),
-    }
+    InboxPage { matching: matching.len(), mails: matching.into_iter().skip(offset).take(n).collect() }
 }
 
 fn summary(mail: &Mail) -> MailSummary {
     let parsed = MessageParser::default().parse_headers(&mail.source);
-    let from = parsed
-        .as_ref()
-        .and_then(|p| p.from())
-        .and_then(|f| f.first())
-        .map(|a| match (a.name(), a.address()) {
-            (Some(name), Some(address)) => format!("{name} <{address}>"),
-            (_, Some(address)) => address.to_owned(),
-            (name, None) => name.unwrap_or_default().to_owned(),
-        });
+    let from = parsed.as_ref().and_then(|p| p.from()).and_then(|f| f.first()).map(|a| match (a.name(), a.address()) {
+        (Some(name), Some(address)) => format!("{name} <{address}>"),
+        (_, Some(address)) => address.to_owned(),
+        (name, None) => name.unwrap_or_default().to_owned(),
+    });
     MailSummary {
         id: mail.id,
         received: mail.received,
@@ -163,29 +142,13 @@ pub(super) fn view(mail: &Mail) -> MailView {
     let parsed = MessageParser::default().parse(&mail.source);
     let headers = parsed
         .as_ref()
-        .map(|p| {
-            p.headers_raw()
-                .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
-                .collect()
-        })
+        .map(|p| p.headers_raw().map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
         .unwrap_or_default();
-    let text = parsed
-        .as_ref()
-        .filter(|p| p.text_body_count() > 0)
-        .and_then(|p| p.body_text(0))
-        .map(|t| t.into_owned());
-    let html = parsed
-        .as_ref()
-        .filter(|p| p.html_body_count() > 0)
-        .and_then(|p| p.body_html(0))
-        .map(|t| t.into_owned());
+    let text = parsed.as_ref().filter(|p| p.text_body_count() > 0).and_then(|p| p.body_text(0)).map(|t| t.into_owned());
+    let html = parsed.as_ref().filter(|p| p.html_body_count() > 0).and_then(|p| p.body_html(0)).map(|t| t.into_owned());
     let attachments = parsed
         .as_ref()
-        .map(|p| {
-            p.attachments()
-                .map(|a| a.attachment_name().unwrap_or("unnamed").to_owned())
-                .collect()
-        })
+        .map(|p| p.attachments().map(|a| a.attachment_name().unwrap_or("unnamed").to_owned()).collect())
         .unwrap_or_default();
     MailView {
         summary: summary(mail),

@@ -19,15 +19,9 @@ fn compose() -> Compose {
 }
 
 async fn fill(inbox: &Inbox, mails: u64, chunking: bool) {
-    let settings = SmtpSettings {
-        chunking,
-        ..SmtpSettings::loopback("inbox", inbox.port(), 1)
-    };
+    let settings = SmtpSettings { chunking, ..SmtpSettings::loopback("inbox", inbox.port(), 1) };
     let mut feed = ScriptedFeed::new(mails, Script::default(), compose());
-    SmtpConnector::new(settings)
-        .expect("settings work")
-        .run_lane(&mut feed)
-        .await;
+    SmtpConnector::new(settings).expect("settings work").run_lane(&mut feed).await;
     let record = feed.finish();
     assert_eq!((record.accepted, record.violations), (mails, Vec::new()), "all taken");
 }
@@ -44,19 +38,9 @@ async fn mails_can_be_listed_found_and_read() {
         let found = inbox.list(0, 10, "CAFÉ 17");
         assert_eq!(found.matching, 1, "found by subject");
         let mail = inbox.get(found.mails[0].id).expect("it is there");
-        assert_eq!(
-            mail.text.as_deref().map(str::trim),
-            Some(".dotted 17"),
-            "text, dots as they were"
-        );
+        assert_eq!(mail.text.as_deref().map(str::trim), Some(".dotted 17"), "text, dots as they were");
         assert_eq!(mail.html.as_deref().map(str::trim), Some("<p>hello 17</p>"), "html");
-        assert!(
-            mail.headers
-                .iter()
-                .any(|(n, v)| n == "From" && v == "News <news@x.test>"),
-            "{:?}",
-            mail.headers
-        );
+        assert!(mail.headers.iter().any(|(n, v)| n == "From" && v == "News <news@x.test>"), "{:?}", mail.headers);
         assert_eq!(mail.return_path, "bounce@x.test", "envelope sender");
         assert_eq!(inbox.get(1_000), None, "no such mail");
     }
@@ -67,15 +51,8 @@ async fn memory_is_bounded_and_everything_is_counted() {
     let inbox = Inbox::start(10).expect("started");
     fill(&inbox, 500, false).await;
     let totals = inbox.totals();
-    assert_eq!(
-        (totals.taken, totals.kept),
-        (500, 10),
-        "kept up to the bound, counted beyond"
-    );
-    assert!(
-        inbox.get(10).is_some() && inbox.get(11).is_none(),
-        "the first ones are kept"
-    );
+    assert_eq!((totals.taken, totals.kept), (500, 10), "kept up to the bound, counted beyond");
+    assert!(inbox.get(10).is_some() && inbox.get(11).is_none(), "the first ones are kept");
 }
 
 #[tokio::test]
@@ -90,15 +67,10 @@ async fn odd_clients_get_an_answer() {
         ("PIGEON\r\nQUIT\r\n", "502"),
         ("BDAT x\r\n", "501"),
         ("BDAT 99999999999\r\n", "552"),
-        (
-            "MAIL FROM:<>\r\nRCPT TO:<a@b>\r\nDATA\r\n.\r\nQUIT\r\n",
-            "250 2.0.0 taken",
-        ),
+        ("MAIL FROM:<>\r\nRCPT TO:<a@b>\r\nDATA\r\n.\r\nQUIT\r\n", "250 2.0.0 taken"),
         (&"x".repeat(10_000), "500"),
     ] {
-        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", inbox.port()))
-            .await
-            .expect("connected");
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", inbox.port())).await.expect("connected");
         stream.write_all(said.as_bytes()).await.expect("written");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("an answer and the end");

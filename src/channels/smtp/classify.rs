@@ -83,38 +83,14 @@ const THROTTLE_TEXTS: &[&str] = &[
     "rp-002",
     "rp-003",
 ];
-const CONNECTION_TEXTS: &[&str] = &[
-    "too many connections",
-    "too many concurrent",
-    "connection limit",
-    "too many sessions",
-];
-const SENDER_TEXTS: &[&str] = &[
-    "s3150",
-    "s3140",
-    "[bl",
-    "block list",
-    "blocklist",
-    "blacklist",
-    "unauthenticated email",
-];
-const POLICY_TEXTS: &[&str] = &[
-    "spam",
-    "policy",
-    "relay",
-    "denied",
-    "rejected",
-    "reputation",
-    "not allowed",
-    "blocked",
-    "prohibited",
-];
+const CONNECTION_TEXTS: &[&str] =
+    &["too many connections", "too many concurrent", "connection limit", "too many sessions"];
+const SENDER_TEXTS: &[&str] =
+    &["s3150", "s3140", "[bl", "block list", "blocklist", "blacklist", "unauthenticated email"];
+const POLICY_TEXTS: &[&str] =
+    &["spam", "policy", "relay", "denied", "rejected", "reputation", "not allowed", "blocked", "prohibited"];
 /// Limits of the recipient, not of ours: only this one waits.
-const RECIPIENT_RATE_TEXTS: &[&str] = &[
-    "receivingrate",
-    "receiving mail at a rate",
-    "receiving mail too quickly",
-];
+const RECIPIENT_RATE_TEXTS: &[&str] = &["receivingrate", "receiving mail at a rate", "receiving mail too quickly"];
 
 /// The verdict on a reply that answers `stage`.
 pub fn classify(stage: Stage, reply: &Reply) -> Verdict {
@@ -125,50 +101,26 @@ pub fn classify(stage: Stage, reply: &Reply) -> Verdict {
         code if (400..500).contains(&code) => transient(reply),
         code if code >= 500 => permanent(stage, reply),
         // 250 to DATA, 354 to anything else: the dialogue is out of step.
-        _ => Verdict {
-            message: ForMessage::Unharmed,
-            provider: ForProvider::Nothing,
-            close: true,
-        },
+        _ => Verdict { message: ForMessage::Unharmed, provider: ForProvider::Nothing, close: true },
     }
 }
 
 /// Codes that `classify` would call out of step: after a mark the outcome is then unknown.
 pub fn out_of_step(stage: Stage, reply: &Reply) -> bool {
-    let good = if stage == Stage::Data {
-        reply.code == 354
-    } else {
-        reply.is_positive()
-    };
+    let good = if stage == Stage::Data { reply.code == 354 } else { reply.is_positive() };
     !good && reply.code < 400
 }
 
 fn verdict(message: ForMessage, provider: ForProvider) -> Verdict {
-    Verdict {
-        message,
-        provider,
-        close: false,
-    }
+    Verdict { message, provider, close: false }
 }
 
 fn closing(stage: Stage, reply: &Reply) -> Verdict {
     let text = reply.text.to_ascii_lowercase();
-    let provider = if has(&text, THROTTLE_TEXTS) {
-        ForProvider::Throttled
-    } else {
-        ForProvider::TooManyConnections
-    };
+    let provider = if has(&text, THROTTLE_TEXTS) { ForProvider::Throttled } else { ForProvider::TooManyConnections };
     // After the dot 421 is an answer to the message: it was not taken.
-    let message = if stage == Stage::Body {
-        ForMessage::Defer { after: None }
-    } else {
-        ForMessage::Unharmed
-    };
-    Verdict {
-        message,
-        provider,
-        close: true,
-    }
+    let message = if stage == Stage::Body { ForMessage::Defer { after: None } } else { ForMessage::Unharmed };
+    Verdict { message, provider, close: true }
 }
 
 fn transient(reply: &Reply) -> Verdict {
@@ -193,16 +145,12 @@ fn transient(reply: &Reply) -> Verdict {
     }
     match reply.enhanced {
         Some(Enhanced(_, 2, 2)) => verdict(defer(Some(MAILBOX_FULL_WAIT)), ForProvider::Nothing),
-        Some(Enhanced(_, 7, 8 | 9)) => Verdict {
-            message: ForMessage::Unharmed,
-            provider: ForProvider::SenderRefused,
-            close: true,
-        },
-        _ if reply.code == 454 && has(&text, &["tls", "auth"]) => Verdict {
-            message: ForMessage::Unharmed,
-            provider: ForProvider::Nothing,
-            close: true,
-        },
+        Some(Enhanced(_, 7, 8 | 9)) => {
+            Verdict { message: ForMessage::Unharmed, provider: ForProvider::SenderRefused, close: true }
+        }
+        _ if reply.code == 454 && has(&text, &["tls", "auth"]) => {
+            Verdict { message: ForMessage::Unharmed, provider: ForProvider::Nothing, close: true }
+        }
         _ => verdict(defer(None), ForProvider::Nothing),
     }
 }
@@ -212,16 +160,8 @@ fn permanent(stage: Stage, reply: &Reply) -> Verdict {
     let reject = ForMessage::Reject;
     // Refusals of the session: nothing was said about the message.
     if matches!(reply.code, 530 | 534 | 535 | 538) || matches!(reply.enhanced, Some(Enhanced(_, 7, 8 | 9 | 14))) {
-        let message = if stage == Stage::Body {
-            reject(RejectClass::Policy)
-        } else {
-            ForMessage::Unharmed
-        };
-        return Verdict {
-            message,
-            provider: ForProvider::SenderRefused,
-            close: true,
-        };
+        let message = if stage == Stage::Body { reject(RejectClass::Policy) } else { ForMessage::Unharmed };
+        return Verdict { message, provider: ForProvider::SenderRefused, close: true };
     }
     if matches!(reply.enhanced, Some(Enhanced(_, 7, 26 | 27 | 515 | 606..=649))) || has(&text, SENDER_TEXTS) {
         return verdict(reject(RejectClass::Policy), ForProvider::SenderRefused);
@@ -237,17 +177,11 @@ fn permanent(stage: Stage, reply: &Reply) -> Verdict {
 }
 
 fn protocol() -> Verdict {
-    Verdict {
-        message: ForMessage::Protocol,
-        provider: ForProvider::Nothing,
-        close: true,
-    }
+    Verdict { message: ForMessage::Protocol, provider: ForProvider::Nothing, close: true }
 }
 
 fn by_enhanced(stage: Stage, enhanced: Option<Enhanced>) -> Option<RejectClass> {
-    let Some(Enhanced(_, subject, detail)) = enhanced else {
-        return None;
-    };
+    let Enhanced(_, subject, detail) = enhanced?;
     match (subject, detail) {
         (1, 7 | 8) => Some(RejectClass::Policy),
         (1, 1 | 2 | 3 | 6 | 10) | (2, 1) if stage != Stage::Mail => Some(RejectClass::HardBounce),
@@ -368,15 +302,9 @@ mod tests {
     #[test]
     fn no_policy_or_sender_fault_ever_suppresses() {
         for code in 400..600 {
-            for text in [
-                "5.7.1 x",
-                "5.7.26 x",
-                "5.7.8 x",
-                "blocked for spam",
-                "[BL21] x",
-                "4.7.28 x",
-                "relay access denied",
-            ] {
+            for text in
+                ["5.7.1 x", "5.7.26 x", "5.7.8 x", "blocked for spam", "[BL21] x", "4.7.28 x", "relay access denied"]
+            {
                 for stage in [Stage::Mail, Stage::Rcpt, Stage::Data, Stage::Body] {
                     let verdict = judge(stage, &format!("{code} {text}"));
                     assert_ne!(verdict.message, Reject(HardBounce), "{stage:?} {code} {text}");

@@ -62,11 +62,7 @@ pub enum ConnectError {
         source: ReplyError,
     },
     #[error("relay refused {step}: {reply}")]
-    Refused {
-        step: &'static str,
-        reply: String,
-        code: u16,
-    },
+    Refused { step: &'static str, reply: String, code: u16 },
     #[error("relay refused user and password: {reply}")]
     Auth { reply: String },
     #[error("relay offers neither AUTH PLAIN nor AUTH LOGIN")]
@@ -136,10 +132,7 @@ impl Protection {
         let mut roots = RootCertStore::empty();
         match &settings.ca_file {
             Some(path) => {
-                let failed = |reason: String| TlsError::CaFile {
-                    path: path.clone(),
-                    reason,
-                };
+                let failed = |reason: String| TlsError::CaFile { path: path.clone(), reason };
                 let pem = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
                 for certificate in CertificateDer::pem_slice_iter(&pem) {
                     let certificate = certificate.map_err(|e| failed(e.to_string()))?;
@@ -156,19 +149,15 @@ impl Protection {
                 }
             }
         }
-        let name = ServerName::try_from(settings.host.clone()).map_err(|_| TlsError::Host {
-            host: settings.host.clone(),
-        })?;
+        let name =
+            ServerName::try_from(settings.host.clone()).map_err(|_| TlsError::Host { host: settings.host.clone() })?;
         let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|source| TlsError::Config { source })?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Some(Protection {
-            connector: TlsConnector::from(Arc::new(config)),
-            name,
-        }))
+        Ok(Some(Protection { connector: TlsConnector::from(Arc::new(config)), name }))
     }
 }
 
@@ -183,11 +172,7 @@ pub async fn connect(settings: &SmtpSettings, protection: Option<&Protection>) -
     let stream = match timeout(times.connect, tcp).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(source)) => {
-            return Err(ConnectError::Tcp {
-                host: settings.host.clone(),
-                port: settings.port,
-                source,
-            });
+            return Err(ConnectError::Tcp { host: settings.host.clone(), port: settings.port, source });
         }
         Err(_) => return Err(timed_out("connect", times.connect)),
     };
@@ -195,10 +180,7 @@ pub async fn connect(settings: &SmtpSettings, protection: Option<&Protection>) -
         (TlsMode::Implicit, Some(protection)) => protect(stream, settings, protection).await?,
         _ => Transport::Plain(stream),
     };
-    let mut talk = Talk {
-        transport,
-        reader: ReplyReader::default(),
-    };
+    let mut talk = Talk { transport, reader: ReplyReader::default() };
     let greeting = talk.reply("greeting", times.greeting).await?.text.clone();
     let mut caps = talk.ehlo(settings).await?;
     if let (TlsMode::Starttls, Some(protection)) = (settings.tls, protection) {
@@ -209,31 +191,20 @@ pub async fn connect(settings: &SmtpSettings, protection: Option<&Protection>) -
         talk.authenticate(settings, &caps, user, password.reveal()).await?;
     }
     let greeting = greeting.lines().next().unwrap_or_default().to_owned();
-    Ok(Connection {
-        transport: talk.transport,
-        reader: talk.reader,
-        caps,
-        greeting,
-    })
+    Ok(Connection { transport: talk.transport, reader: talk.reader, caps, greeting })
 }
 
 async fn protect(stream: TcpStream, settings: &SmtpSettings, tls: &Protection) -> Result<Transport, ConnectError> {
     let limit = settings.timeouts.tls;
     match timeout(limit, tls.connector.connect(tls.name.clone(), stream)).await {
         Ok(Ok(stream)) => Ok(Transport::Tls(Box::new(stream))),
-        Ok(Err(source)) => Err(ConnectError::Tls {
-            host: settings.host.clone(),
-            source,
-        }),
+        Ok(Err(source)) => Err(ConnectError::Tls { host: settings.host.clone(), source }),
         Err(_) => Err(timed_out("TLS", limit)),
     }
 }
 
 fn timed_out(step: &'static str, limit: Duration) -> ConnectError {
-    ConnectError::TimedOut {
-        step,
-        seconds: limit.as_secs(),
-    }
+    ConnectError::TimedOut { step, seconds: limit.as_secs() }
 }
 
 /// What EHLO says: configured, or the machine's name, or an address literal.
@@ -243,11 +214,7 @@ fn helo_name(settings: &SmtpSettings) -> String {
     }
     let node = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match node.trim() {
-        name if name.contains('.')
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-') =>
-        {
+        name if name.contains('.') && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-') => {
             name.to_owned()
         }
         _ => "[127.0.0.1]".to_owned(),
@@ -265,11 +232,7 @@ impl Talk {
         self.exchange(step, &[], limit).await?;
         let reply = self.reader.reply();
         if !reply.is_positive() {
-            return Err(ConnectError::Refused {
-                step,
-                reply: reply.sample(REPLY_SAMPLE_BYTES),
-                code: reply.code,
-            });
+            return Err(ConnectError::Refused { step, reply: reply.sample(REPLY_SAMPLE_BYTES), code: reply.code });
         }
         Ok(reply)
     }
@@ -282,48 +245,34 @@ impl Talk {
         let Talk { transport, reader } = self;
         let talk = async {
             loop {
-                if reader
-                    .advance()
-                    .map_err(|source| ConnectError::Reply { step, source })?
-                {
+                if reader.advance().map_err(|source| ConnectError::Reply { step, source })? {
                     return Ok(());
                 }
                 let turn = std::future::poll_fn(|cx| poll_turn(transport, &mut out, &[], reader, false, cx)).await;
                 match turn {
                     Ok(Turn::Eof) => {
-                        return Err(ConnectError::Lost {
-                            step,
-                            source: io::ErrorKind::UnexpectedEof.into(),
-                        });
+                        return Err(ConnectError::Lost { step, source: io::ErrorKind::UnexpectedEof.into() });
                     }
                     Ok(Turn::Read | Turn::Written) => {}
                     Err(source) => return Err(ConnectError::Lost { step, source }),
                 }
             }
         };
-        timeout(limit, talk)
-            .await
-            .unwrap_or_else(|_| Err(timed_out(step, limit)))
+        timeout(limit, talk).await.unwrap_or_else(|_| Err(timed_out(step, limit)))
     }
 
     async fn ehlo(&mut self, settings: &SmtpSettings) -> Result<Capabilities, ConnectError> {
         let name = helo_name(settings);
         let limit = settings.timeouts.command;
-        self.exchange("EHLO", format!("EHLO {name}\r\n").as_bytes(), limit)
-            .await?;
+        self.exchange("EHLO", format!("EHLO {name}\r\n").as_bytes(), limit).await?;
         if self.reader.reply().is_permanent() {
             // RFC 5321 4.1.1.1: a server that does not know EHLO is asked with HELO, and offers nothing.
-            self.exchange("HELO", format!("HELO {name}\r\n").as_bytes(), limit)
-                .await?;
+            self.exchange("HELO", format!("HELO {name}\r\n").as_bytes(), limit).await?;
         }
         let reply = self.reader.reply();
         if !reply.is_positive() {
             let sample = reply.sample(REPLY_SAMPLE_BYTES);
-            return Err(ConnectError::Refused {
-                step: "EHLO",
-                reply: sample,
-                code: reply.code,
-            });
+            return Err(ConnectError::Refused { step: "EHLO", reply: sample, code: reply.code });
         }
         Ok(Capabilities::parse(&reply.text))
     }
@@ -337,16 +286,11 @@ impl Talk {
         if !caps.starttls {
             return Err(ConnectError::NoStartTls);
         }
-        self.exchange("STARTTLS", b"STARTTLS\r\n", settings.timeouts.command)
-            .await?;
+        self.exchange("STARTTLS", b"STARTTLS\r\n", settings.timeouts.command).await?;
         let reply = self.reader.reply();
         if reply.code != 220 {
             let sample = reply.sample(REPLY_SAMPLE_BYTES);
-            return Err(ConnectError::Refused {
-                step: "STARTTLS",
-                reply: sample,
-                code: reply.code,
-            });
+            return Err(ConnectError::Refused { step: "STARTTLS", reply: sample, code: reply.code });
         }
         if self.reader.has_pending() {
             return Err(ConnectError::Injected);
@@ -354,10 +298,7 @@ impl Talk {
         let Transport::Plain(stream) = self.transport else {
             return Err(ConnectError::Injected);
         };
-        Ok(Talk {
-            transport: protect(stream, settings, protection).await?,
-            reader: ReplyReader::default(),
-        })
+        Ok(Talk { transport: protect(stream, settings, protection).await?, reader: ReplyReader::default() })
     }
 
     async fn authenticate(
@@ -380,10 +321,7 @@ impl Talk {
                     break;
                 }
                 let mut line = BASE64.encode(word);
-                line.write_str("\r\n").map_err(|e| ConnectError::Lost {
-                    step: "AUTH",
-                    source: io::Error::other(e),
-                })?;
+                line.write_str("\r\n").map_err(|e| ConnectError::Lost { step: "AUTH", source: io::Error::other(e) })?;
                 self.exchange("AUTH", line.as_bytes(), limit).await?;
             }
         } else {
@@ -393,14 +331,10 @@ impl Talk {
         match reply.code {
             235 => Ok(()),
             // A temporary failure of the relay's own user base says nothing about us.
-            code if reply.is_transient() => Err(ConnectError::Refused {
-                step: "AUTH",
-                reply: reply.sample(REPLY_SAMPLE_BYTES),
-                code,
-            }),
-            _ => Err(ConnectError::Auth {
-                reply: reply.sample(REPLY_SAMPLE_BYTES),
-            }),
+            code if reply.is_transient() => {
+                Err(ConnectError::Refused { step: "AUTH", reply: reply.sample(REPLY_SAMPLE_BYTES), code })
+            }
+            _ => Err(ConnectError::Auth { reply: reply.sample(REPLY_SAMPLE_BYTES) }),
         }
     }
 }

@@ -77,19 +77,11 @@ pub struct SmtpConnector {
 impl SmtpConnector {
     pub fn new(settings: SmtpSettings) -> Result<SmtpConnector, SmtpConnectorError> {
         let name = || settings.name.clone();
-        let protection = Protection::new(&settings).map_err(|source| SmtpConnectorError::Tls {
-            connector: name(),
-            source,
-        })?;
-        let signer = Signer::load(&settings.dkim).map_err(|source| SmtpConnectorError::Dkim {
-            connector: name(),
-            source,
-        })?;
-        Ok(SmtpConnector {
-            settings,
-            protection,
-            signer,
-        })
+        let protection =
+            Protection::new(&settings).map_err(|source| SmtpConnectorError::Tls { connector: name(), source })?;
+        let signer =
+            Signer::load(&settings.dkim).map_err(|source| SmtpConnectorError::Dkim { connector: name(), source })?;
+        Ok(SmtpConnector { settings, protection, signer })
     }
 
     pub fn settings(&self) -> &SmtpSettings {
@@ -127,14 +119,7 @@ impl SmtpConnector {
             match self.open(feed, &mut hand).await {
                 Ok(Some(connection)) => {
                     feed.report(LaneEvent::Opened);
-                    let lane = Lane::new(
-                        connection,
-                        &self.settings,
-                        self.signer.as_ref(),
-                        feed,
-                        &mut hand,
-                        pipelining,
-                    );
+                    let lane = Lane::new(connection, &self.settings, self.signer.as_ref(), feed, &mut hand, pipelining);
                     let ended = lane.run().await;
                     pipelining &= !ended.avoid_pipelining;
                     let reason = ended.error.as_ref().map_or_else(|| "done".to_owned(), |e| describe(e));

@@ -54,9 +54,7 @@ pub struct Signer {
 
 impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list()
-            .entries(self.keys.iter().map(|(domain, _)| domain))
-            .finish()
+        f.debug_list().entries(self.keys.iter().map(|(domain, _)| domain)).finish()
     }
 }
 
@@ -67,10 +65,8 @@ impl Signer {
         for entry in settings {
             let path = || entry.key_file.clone();
             let pem = std::fs::read(&entry.key_file).map_err(|source| DkimError::Read { path: path(), source })?;
-            let der = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| DkimError::Key {
-                path: path(),
-                reason: e.to_string(),
-            })?;
+            let der = PrivateKeyDer::from_pem_slice(&pem)
+                .map_err(|e| DkimError::Key { path: path(), reason: e.to_string() })?;
             let key = load_key(der).map_err(|reason| DkimError::Key { path: path(), reason })?;
             let signer = DkimSigner::from_key(key)
                 .domain(entry.domain.clone())
@@ -102,9 +98,7 @@ fn load_key(der: PrivateKeyDer<'_>) -> Result<DkimKey, String> {
     {
         return Ok(DkimKey::Ed25519(key));
     }
-    RsaKey::<Sha256>::from_key_der(der)
-        .map(DkimKey::Rsa)
-        .map_err(|e| e.to_string())
+    RsaKey::<Sha256>::from_key_der(der).map(DkimKey::Rsa).map_err(|e| e.to_string())
 }
 
 /// Domain of the From header, lower case.
@@ -127,10 +121,8 @@ fn from_domain(message: &[u8]) -> Option<String> {
     }
     let value = &head[at..if end == at { head.len() } else { end.max(at) }];
     let domain = &value[memchr::memrchr(b'@', value)? + 1..];
-    let stop = domain
-        .iter()
-        .position(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-')))
-        .unwrap_or(domain.len());
+    let stop =
+        domain.iter().position(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))).unwrap_or(domain.len());
     std::str::from_utf8(&domain[..stop]).ok().map(str::to_ascii_lowercase)
 }
 
@@ -149,22 +141,12 @@ mod tests {
                 let key_file = dir.path().join(format!("{i}.pem"));
                 let der = Ed25519Key::generate_pkcs8().expect("a key");
                 let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
-                std::fs::write(
-                    &key_file,
-                    format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n"),
-                )
-                .expect("written");
-                DkimSettings {
-                    domain: (*domain).to_owned(),
-                    selector: format!("s{i}"),
-                    key_file,
-                }
+                std::fs::write(&key_file, format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n"))
+                    .expect("written");
+                DkimSettings { domain: (*domain).to_owned(), selector: format!("s{i}"), key_file }
             })
             .collect();
-        (
-            Signer::load(&settings).expect("keys load").expect("there are keys"),
-            dir,
-        )
+        (Signer::load(&settings).expect("keys load").expect("there are keys"), dir)
     }
 
     #[test]
@@ -173,14 +155,8 @@ mod tests {
         let mut prefix = Vec::new();
         signer.sign(MAIL, &mut prefix).expect("signed");
         let text = String::from_utf8(prefix).expect("ASCII").to_ascii_lowercase();
-        assert!(
-            text.starts_with("dkim-signature:") && text.ends_with("\r\n"),
-            "a header line: {text}"
-        );
-        assert!(
-            text.contains("d=example.test") && text.contains("s=s0") && text.contains("ed25519-sha256"),
-            "{text}"
-        );
+        assert!(text.starts_with("dkim-signature:") && text.ends_with("\r\n"), "a header line: {text}");
+        assert!(text.contains("d=example.test") && text.contains("s=s0") && text.contains("ed25519-sha256"), "{text}");
         for header in ["from", "subject", "list-unsubscribe"] {
             assert!(text.contains(header), "{header} is signed: {text}");
         }
@@ -192,22 +168,11 @@ mod tests {
         let mut prefix = Vec::new();
         signer.sign(MAIL, &mut prefix).expect("signed");
         let text = String::from_utf8(prefix).expect("ASCII");
-        assert!(
-            text.contains("s=s0") && text.contains("s=s2") && !text.contains("s=s1"),
-            "aligned keys only: {text}"
-        );
+        assert!(text.contains("s=s0") && text.contains("s=s2") && !text.contains("s=s1"), "aligned keys only: {text}");
         let mut prefix = Vec::new();
-        signer
-            .sign(
-                &MAIL.to_ascii_lowercase().replace_all("example", "elsewhere"),
-                &mut prefix,
-            )
-            .expect("signed");
+        signer.sign(&MAIL.to_ascii_lowercase().replace_all("example", "elsewhere"), &mut prefix).expect("signed");
         let text = String::from_utf8(prefix).expect("ASCII");
-        assert!(
-            (0..3).all(|i| text.contains(&format!("s=s{i}"))),
-            "no key of that domain, so all sign: {text}"
-        );
+        assert!((0..3).all(|i| text.contains(&format!("s=s{i}"))), "no key of that domain, so all sign: {text}");
     }
 
     trait ReplaceAll {
@@ -224,10 +189,7 @@ mod tests {
     fn the_from_domain_is_found_wherever_it_stands() {
         for (head, domain) in [
             ("From: a@x.test\r\n\r\n", Some("x.test")),
-            (
-                "To: q@z.test\r\nfrom: \"a@b\"\r\n <a@Y.test>\r\nCc: c@d.test\r\n\r\n",
-                Some("y.test"),
-            ),
+            ("To: q@z.test\r\nfrom: \"a@b\"\r\n <a@Y.test>\r\nCc: c@d.test\r\n\r\n", Some("y.test")),
             ("To: a@x.test\r\n\r\nFrom: b@y.test\r\n", None),
         ] {
             assert_eq!(from_domain(head.as_bytes()).as_deref(), domain, "{head:?}");
@@ -238,20 +200,10 @@ mod tests {
     fn a_bad_key_is_found_at_once() {
         let dir = tempfile::tempdir().expect("a directory");
         let key_file = dir.path().join("key.pem");
-        let entry = || DkimSettings {
-            domain: "x.test".into(),
-            selector: "s".into(),
-            key_file: key_file.clone(),
-        };
-        assert!(
-            matches!(Signer::load(&[entry()]), Err(DkimError::Read { .. })),
-            "no such file"
-        );
+        let entry = || DkimSettings { domain: "x.test".into(), selector: "s".into(), key_file: key_file.clone() };
+        assert!(matches!(Signer::load(&[entry()]), Err(DkimError::Read { .. })), "no such file");
         std::fs::write(&key_file, "not a key").expect("written");
-        assert!(
-            matches!(Signer::load(&[entry()]), Err(DkimError::Key { .. })),
-            "not a key"
-        );
+        assert!(matches!(Signer::load(&[entry()]), Err(DkimError::Key { .. })), "not a key");
         assert!(Signer::load(&[]).expect("no keys").is_none(), "nothing configured");
     }
 }

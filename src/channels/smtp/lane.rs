@@ -92,11 +92,7 @@ impl<'a, F: Feed> Lane<'a, F> {
         if error.is_some() || self.feed.closing() {
             self.hand.give_back(self.feed, why);
         }
-        Ended {
-            error,
-            answered: self.answered,
-            avoid_pipelining: self.avoid_pipelining,
-        }
+        Ended { error, answered: self.answered, avoid_pipelining: self.avoid_pipelining }
     }
 
     async fn serve(&mut self) -> Result<(), LaneError> {
@@ -114,9 +110,7 @@ impl<'a, F: Feed> Lane<'a, F> {
     }
 
     fn quota_left(&self) -> bool {
-        self.settings
-            .messages_per_connection_max
-            .is_none_or(|max| self.session.started() < max)
+        self.settings.messages_per_connection_max.is_none_or(|max| self.session.started() < max)
     }
 
     /// The next message that can be sent, ready to be written; `None` if the session should end.
@@ -146,13 +140,7 @@ impl<'a, F: Feed> Lane<'a, F> {
 
     /// Waits for the feed while watching the connection; `false` when idle for too long.
     async fn wait_idle(&mut self, until: Option<crate::clock::Monotonic>, left: Duration) -> Result<bool, LaneError> {
-        let Lane {
-            feed,
-            hand,
-            transport,
-            reader,
-            ..
-        } = self;
+        let Lane { feed, hand, transport, reader, .. } = self;
         let peer = std::future::poll_fn(|cx| poll_turn(transport, &mut hand.out, &hand.slots, reader, false, cx));
         tokio::select! {
             biased;
@@ -183,13 +171,7 @@ impl<'a, F: Feed> Lane<'a, F> {
             slot.prepared = true;
         }
         let Some(reply) = refusal else { return true };
-        self.answer(
-            id,
-            Outcome::Rejected {
-                class: RejectClass::Other,
-                reply,
-            },
-        );
+        self.answer(id, Outcome::Rejected { class: RejectClass::Other, reply });
         false
     }
 
@@ -197,8 +179,7 @@ impl<'a, F: Feed> Lane<'a, F> {
     async fn open(&mut self, id: SlotId) -> Result<bool, LaneError> {
         let from = self.hand.out.commands.len();
         let slot = &self.hand.slots[id];
-        self.session
-            .begin(id, &slot.message, slot.bytes(), &mut self.hand.out.commands);
+        self.session.begin(id, &slot.message, slot.bytes(), &mut self.hand.out.commands);
         self.hand.out.push_commands(from);
         self.drain().await?;
         if !self.session.pipelining() && !self.is_settled(id) && !self.hand.slots[id].open {
@@ -231,12 +212,10 @@ impl<'a, F: Feed> Lane<'a, F> {
             }
             let from = self.hand.out.commands.len();
             let slot = &self.hand.slots[current];
-            self.session
-                .end_of_data(current, slot.ends_in_crlf(), &mut self.hand.out.commands);
+            self.session.end_of_data(current, slot.ends_in_crlf(), &mut self.hand.out.commands);
             if let Some(id) = next {
                 let slot = &self.hand.slots[id];
-                self.session
-                    .begin(id, &slot.message, slot.bytes(), &mut self.hand.out.commands);
+                self.session.begin(id, &slot.message, slot.bytes(), &mut self.hand.out.commands);
             }
             self.hand.out.push_commands(from);
             self.attached = next;
@@ -309,19 +288,14 @@ impl<'a, F: Feed> Lane<'a, F> {
         let mut candidate = Some(first);
         while let Some(id) = candidate {
             // Nothing of this message is on the wire: a withdrawal costs nothing.
-            let ready = if marked == 0 {
-                self.mark(id).await?
-            } else {
-                self.mark_now(id)
-            };
+            let ready = if marked == 0 { self.mark(id).await? } else { self.mark_now(id) };
             if ready {
                 marked += 1;
                 let from = self.hand.out.commands.len();
                 let slot = &self.hand.slots[id];
                 let bytes = slot.bytes();
                 let lacks_end = !slot.ends_in_crlf();
-                self.session
-                    .chunk(id, &slot.message, bytes, &mut self.hand.out.commands);
+                self.session.chunk(id, &slot.message, bytes, &mut self.hand.out.commands);
                 self.hand.out.push_commands(from);
                 self.hand.out.push(Part::Prefix(id));
                 self.hand.out.push(Part::Body(id));

@@ -15,10 +15,7 @@ const BUFFER_BYTES: usize = 8 * 1024;
 /// Bytes of text that one reply keeps, over all its lines.
 const TEXT_BYTES: usize = 8 * 1024;
 
-const _: () = assert!(
-    SMTP_REPLY_LINE_BYTES_MAX < BUFFER_BYTES,
-    "a whole line must fit in the buffer"
-);
+const _: () = assert!(SMTP_REPLY_LINE_BYTES_MAX < BUFFER_BYTES, "a whole line must fit in the buffer");
 
 /// RFC 3463: class, subject, detail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,9 +167,7 @@ fn split(line: &[u8]) -> Option<(u16, bool, &[u8])> {
     if !digits.iter().all(u8::is_ascii_digit) || !(b'2'..=b'5').contains(&digits[0]) {
         return None;
     }
-    let code = digits
-        .iter()
-        .fold(0u16, |code, digit| code * 10 + u16::from(digit - b'0'));
+    let code = digits.iter().fold(0u16, |code, digit| code * 10 + u16::from(digit - b'0'));
     match line.get(3) {
         None => Some((code, false, &[])),
         Some(b' ') => Some((code, false, &line[4..])),
@@ -198,10 +193,7 @@ fn number(text: &[u8]) -> Option<(u16, &[u8])> {
     if digits == 0 {
         return None;
     }
-    Some((
-        text[..digits].iter().fold(0, |n, d| n * 10 + u16::from(d - b'0')),
-        &text[digits..],
-    ))
+    Some((text[..digits].iter().fold(0, |n, d| n * 10 + u16::from(d - b'0')), &text[digits..]))
 }
 
 fn push_text(into: &mut String, text: &[u8], separate: bool) {
@@ -240,12 +232,8 @@ mod tests {
                 return (replies, None);
             }
             let space = reader.space();
-            let n = sizes
-                .get(turn % sizes.len().max(1))
-                .copied()
-                .unwrap_or(1)
-                .clamp(1, space.len())
-                .min(bytes.len() - at);
+            let n =
+                sizes.get(turn % sizes.len().max(1)).copied().unwrap_or(1).clamp(1, space.len()).min(bytes.len() - at);
             space[..n].copy_from_slice(&bytes[at..at + n]);
             reader.filled(n);
             at += n;
@@ -255,58 +243,28 @@ mod tests {
 
     #[test]
     fn replies_of_a_group_come_apart() {
-        let (replies, error) = feed(
-            b"250 2.1.0 Ok\r\n250-first\r\n250 last\r\n354\r\n550 5.1.1 <x>: unknown\r\n",
-            &[4_096],
-        );
+        let (replies, error) =
+            feed(b"250 2.1.0 Ok\r\n250-first\r\n250 last\r\n354\r\n550 5.1.1 <x>: unknown\r\n", &[4_096]);
         assert_eq!(error, None, "all well formed");
-        assert_eq!(
-            replies.iter().map(|r| r.code).collect::<Vec<_>>(),
-            [250, 250, 354, 550],
-            "codes"
-        );
+        assert_eq!(replies.iter().map(|r| r.code).collect::<Vec<_>>(), [250, 250, 354, 550], "codes");
         assert_eq!(replies[0].enhanced, Some(Enhanced(2, 1, 0)), "enhanced code");
         assert_eq!(replies[1].text, "first\nlast", "lines joined");
-        assert_eq!(
-            replies[3].enhanced,
-            Some(Enhanced(5, 1, 1)),
-            "enhanced code of a refusal"
-        );
+        assert_eq!(replies[3].enhanced, Some(Enhanced(5, 1, 1)), "enhanced code of a refusal");
     }
 
     #[test]
     fn hostile_replies_are_refused_early() {
         let long = vec![b'2'; 10 * 1024 * 1024];
-        assert_eq!(
-            feed(&long, &[4_096]).1,
-            Some(ReplyError::LineTooLong),
-            "ten megabytes without a line end"
-        );
+        assert_eq!(feed(&long, &[4_096]).1, Some(ReplyError::LineTooLong), "ten megabytes without a line end");
         let mut line = b"250 ".to_vec();
         line.resize(5_000, b'x');
         line.extend_from_slice(b"\r\n");
-        assert_eq!(
-            feed(&line, &[8_192]).1,
-            Some(ReplyError::LineTooLong),
-            "a long line that ends"
-        );
-        assert_eq!(
-            feed(&b"250-x\r\n".repeat(200), &[512]).1,
-            Some(ReplyError::TooManyLines),
-            "no end of lines"
-        );
+        assert_eq!(feed(&line, &[8_192]).1, Some(ReplyError::LineTooLong), "a long line that ends");
+        assert_eq!(feed(&b"250-x\r\n".repeat(200), &[512]).1, Some(ReplyError::TooManyLines), "no end of lines");
         assert_eq!(feed(b"hello\r\n", &[9]).1, Some(ReplyError::NoCode), "not SMTP");
-        assert_eq!(
-            feed(b"250-a\r\n550 b\r\n", &[9]).1,
-            Some(ReplyError::CodeChanges),
-            "two codes"
-        );
+        assert_eq!(feed(b"250-a\r\n550 b\r\n", &[9]).1, Some(ReplyError::CodeChanges), "two codes");
         assert_eq!(feed(b"199 a\r\n", &[9]).1, Some(ReplyError::NoCode), "no such class");
-        assert_eq!(
-            feed(b"250_a\r\n", &[9]).1,
-            Some(ReplyError::NoCode),
-            "neither blank nor hyphen"
-        );
+        assert_eq!(feed(b"250_a\r\n", &[9]).1, Some(ReplyError::NoCode), "neither blank nor hyphen");
     }
 
     #[test]

@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::io::Write;
 
-use super::classify::{ForMessage, ForProvider, Stage, Verdict, classify, out_of_step};
+use super::classify::{ForMessage, Stage, Verdict, classify, out_of_step};
 use super::reply::Reply;
 use crate::channels::OutMessage;
 use crate::limits::REPLY_SAMPLE_BYTES;
@@ -93,16 +93,8 @@ pub struct Ruling {
 impl Ruling {
     fn on(stage: Stage, reply: &Reply) -> Ruling {
         let verdict = classify(stage, reply);
-        let sample = if verdict.message == ForMessage::Good {
-            String::new()
-        } else {
-            reply.sample(REPLY_SAMPLE_BYTES)
-        };
-        Ruling {
-            verdict,
-            out_of_step: out_of_step(stage, reply),
-            sample,
-        }
+        let sample = if verdict.message == ForMessage::Good { String::new() } else { reply.sample(REPLY_SAMPLE_BYTES) };
+        Ruling { verdict, out_of_step: out_of_step(stage, reply), sample }
     }
 }
 
@@ -252,14 +244,9 @@ impl Session {
             Expect::Mail(slot) => self.envelope_reply(slot, Ruling::on(Stage::Mail, reply)),
             Expect::Rcpt(slot) => self.envelope_reply(slot, Ruling::on(Stage::Rcpt, reply)),
             Expect::Data(slot) => self.data_reply(slot, reply),
-            Expect::Body(slot) => Step::Answered {
-                slot,
-                ruling: Ruling::on(Stage::Body, reply),
-            },
+            Expect::Body(slot) => Step::Answered { slot, ruling: Ruling::on(Stage::Body, reply) },
             Expect::Bdat(slot) => {
-                let ruling = self.refusals[slot]
-                    .take()
-                    .unwrap_or_else(|| Ruling::on(Stage::Body, reply));
+                let ruling = self.refusals[slot].take().unwrap_or_else(|| Ruling::on(Stage::Body, reply));
                 self.needs_reset |= ruling.verdict.message != ForMessage::Good;
                 Step::Answered { slot, ruling }
             }
@@ -289,11 +276,7 @@ impl Session {
         }
         self.needs_reset = true;
         if !self.pipelining || (ruling.verdict.close && !self.chunking) {
-            return Step::Refused {
-                slot,
-                ruling,
-                cancel: false,
-            };
+            return Step::Refused { slot, ruling, cancel: false };
         }
         self.refusals[slot] = Some(ruling);
         Step::More
@@ -305,21 +288,13 @@ impl Session {
             None if open => Step::Open(slot),
             None => {
                 self.needs_reset = true;
-                Step::Refused {
-                    slot,
-                    ruling: Ruling::on(Stage::Data, reply),
-                    cancel: false,
-                }
+                Step::Refused { slot, ruling: Ruling::on(Stage::Data, reply), cancel: false }
             }
             Some(ruling) => {
                 if open {
                     self.expects.push_back(Expect::Cancelled);
                 }
-                Step::Refused {
-                    slot,
-                    ruling,
-                    cancel: open,
-                }
+                Step::Refused { slot, ruling, cancel: open }
             }
         }
     }
@@ -357,17 +332,9 @@ impl Session {
     }
 }
 
-/// Whether the provider's events of a verdict are worth a report.
-pub fn tells_of_provider(verdict: &Verdict) -> bool {
-    verdict.provider != ForProvider::Nothing
-}
-
 /// SE-4: no control character, blank or angle bracket, and within RFC 5321 4.5.3.1.3 (256 octets of path).
 fn is_line_safe(address: &str) -> bool {
-    address.len() <= 320
-        && !address
-            .bytes()
-            .any(|b| b <= b' ' || b == b'<' || b == b'>' || b == 0x7f)
+    address.len() <= 320 && !address.bytes().any(|b| b <= b' ' || b == b'<' || b == b'>' || b == 0x7f)
 }
 
 /// Writing to memory cannot fail.
@@ -387,18 +354,11 @@ mod tests {
     }
 
     fn message() -> OutMessage {
-        OutMessage {
-            return_path: "b@x.test".into(),
-            recipient: "a@y.test".into(),
-            ..OutMessage::default()
-        }
+        OutMessage { return_path: "b@x.test".into(), recipient: "a@y.test".into(), ..OutMessage::default() }
     }
 
     fn reply(code: u16) -> Reply {
-        Reply {
-            code,
-            ..Reply::default()
-        }
+        Reply { code, ..Reply::default() }
     }
 
     fn text(out: &[u8]) -> String {
@@ -417,10 +377,7 @@ mod tests {
         assert!(caps.auth_plain && caps.auth_login && !caps.enhanced, "mechanisms");
         assert_eq!(caps.size_max, Some(1_000), "limit");
         assert_eq!(Capabilities::parse("relay\nSIZE 0").size_max, None, "zero is no limit");
-        assert!(
-            !Capabilities::parse("PIPELINING").pipelining,
-            "the first line is the greeting"
-        );
+        assert!(!Capabilities::parse("PIPELINING").pipelining, "the first line is the greeting");
     }
 
     #[test]
@@ -428,25 +385,15 @@ mod tests {
         let mut session = Session::new(caps("PIPELINING\nSIZE"), true, false, 2);
         let mut out = Vec::new();
         session.begin(0, &message(), 77, &mut out);
-        assert_eq!(
-            text(&out),
-            "MAIL FROM:<b@x.test> SIZE=77\r\nRCPT TO:<a@y.test>\r\nDATA\r\n",
-            "the group"
-        );
+        assert_eq!(text(&out), "MAIL FROM:<b@x.test> SIZE=77\r\nRCPT TO:<a@y.test>\r\nDATA\r\n", "the group");
         assert_eq!(session.on_reply(&reply(250)).1, Step::More, "MAIL");
         assert_eq!(session.on_reply(&reply(250)).1, Step::More, "RCPT");
         assert_eq!(session.on_reply(&reply(354)).1, Step::Open(0), "DATA");
         out.clear();
         session.end_of_data(0, true, &mut out);
         session.begin(1, &message(), 5, &mut out);
-        assert!(
-            text(&out).starts_with(".\r\nMAIL"),
-            "the dot and the next envelope together"
-        );
-        assert!(
-            matches!(session.on_reply(&reply(250)).1, Step::Answered { slot: 0, .. }),
-            "the answer comes first"
-        );
+        assert!(text(&out).starts_with(".\r\nMAIL"), "the dot and the next envelope together");
+        assert!(matches!(session.on_reply(&reply(250)).1, Step::Answered { slot: 0, .. }), "the answer comes first");
     }
 
     #[test]
@@ -455,20 +402,9 @@ mod tests {
         let mut out = Vec::new();
         session.begin(0, &message(), 1, &mut out);
         session.on_reply(&reply(250));
-        assert_eq!(
-            session.on_reply(&reply(550)).1,
-            Step::More,
-            "told when the group is over"
-        );
+        assert_eq!(session.on_reply(&reply(550)).1, Step::More, "told when the group is over");
         let (_, step) = session.on_reply(&reply(554));
-        let Step::Refused {
-            slot: 0,
-            ruling,
-            cancel: false,
-        } = step
-        else {
-            panic!("{step:?}")
-        };
+        let Step::Refused { slot: 0, ruling, cancel: false } = step else { panic!("{step:?}") };
         assert_eq!(
             ruling.verdict.message,
             ForMessage::Reject(RejectClass::HardBounce),
@@ -486,10 +422,7 @@ mod tests {
         session.begin(0, &message(), 1, &mut Vec::new());
         session.on_reply(&reply(250));
         session.on_reply(&reply(550));
-        assert!(
-            matches!(session.on_reply(&reply(354)).1, Step::Refused { cancel: true, .. }),
-            "a dot is to be sent"
-        );
+        assert!(matches!(session.on_reply(&reply(354)).1, Step::Refused { cancel: true, .. }), "a dot is to be sent");
         assert_eq!(session.expects(), Some(Expect::Cancelled), "and answered");
         assert_eq!(session.on_reply(&reply(554)).1, Step::More, "whatever it says");
     }
@@ -510,10 +443,7 @@ mod tests {
         }
         assert_eq!(session.on_reply(&reply(354)).1, Step::Open(0), "open");
         session.begin(1, &message(), 1, &mut Vec::new());
-        assert!(
-            matches!(session.on_reply(&reply(450)).1, Step::Refused { cancel: false, .. }),
-            "refused at MAIL"
-        );
+        assert!(matches!(session.on_reply(&reply(450)).1, Step::Refused { cancel: false, .. }), "refused at MAIL");
         out.clear();
         session.begin(0, &message(), 1, &mut out);
         assert_eq!(text(&out), "RSET\r\n", "RSET alone, then MAIL");
@@ -531,10 +461,7 @@ mod tests {
         for code in [250, 550, 503] {
             session.on_reply(&reply(code));
         }
-        let answers: Vec<Step> = [250, 250, 250, 250]
-            .into_iter()
-            .map(|c| session.on_reply(&reply(c)).1)
-            .collect();
+        let answers: Vec<Step> = [250, 250, 250, 250].into_iter().map(|c| session.on_reply(&reply(c)).1).collect();
         assert!(
             matches!(&answers[3], Step::Answered { slot: 1, ruling } if ruling.verdict.message == ForMessage::Good),
             "{answers:?}"
@@ -545,39 +472,12 @@ mod tests {
     fn what_could_end_a_command_line_is_never_written() {
         let session = Session::new(caps("SMTPUTF8"), true, false, 1);
         for bad in ["a@b\r\nRCPT TO:<x@y>", "a b@c", "<a@b>", "a@b\0", ""] {
-            let message = OutMessage {
-                recipient: bad.into(),
-                ..message()
-            };
+            let message = OutMessage { recipient: bad.into(), ..message() };
             assert!(session.unsendable(&message).is_some(), "{bad:?}");
         }
-        assert!(
-            session
-                .unsendable(&OutMessage {
-                    needs_8bit: true,
-                    ..message()
-                })
-                .is_some(),
-            "8BITMIME not offered"
-        );
-        assert!(
-            session
-                .unsendable(&OutMessage {
-                    needs_smtputf8: true,
-                    ..message()
-                })
-                .is_none(),
-            "SMTPUTF8 offered"
-        );
-        assert!(
-            session
-                .unsendable(&OutMessage {
-                    return_path: String::new(),
-                    ..message()
-                })
-                .is_none(),
-            "null sender"
-        );
+        assert!(session.unsendable(&OutMessage { needs_8bit: true, ..message() }).is_some(), "8BITMIME not offered");
+        assert!(session.unsendable(&OutMessage { needs_smtputf8: true, ..message() }).is_none(), "SMTPUTF8 offered");
+        assert!(session.unsendable(&OutMessage { return_path: String::new(), ..message() }).is_none(), "null sender");
     }
 
     #[test]

@@ -70,11 +70,7 @@ impl Slot {
 
     /// The message as DATA carries it.
     pub fn data(&self) -> &[u8] {
-        if self.stuffed.is_empty() {
-            &self.message.body
-        } else {
-            &self.stuffed
-        }
+        if self.stuffed.is_empty() { &self.message.body } else { &self.stuffed }
     }
 
     pub fn ends_in_crlf(&self) -> bool {
@@ -277,10 +273,9 @@ pub fn poll_turn<S: AsyncRead + AsyncWrite + Unpin>(
             }
         }
         Poll::Ready(Err(error)) => Poll::Ready(Err(out.failed.take().unwrap_or(error))),
-        Poll::Pending if out.failed.is_some() => Poll::Ready(Err(out
-            .failed
-            .take()
-            .unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()))),
+        Poll::Pending if out.failed.is_some() => {
+            Poll::Ready(Err(out.failed.take().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())))
+        }
         Poll::Pending => Poll::Pending,
     }
 }
@@ -292,26 +287,15 @@ mod tests {
     use super::*;
 
     fn stuffed(body: &[u8]) -> Vec<u8> {
-        let message = OutMessage {
-            body: body.to_vec(),
-            needs_dot_stuffing: true,
-            ..OutMessage::default()
-        };
-        let mut slot = Slot {
-            message,
-            ..Slot::default()
-        };
+        let message = OutMessage { body: body.to_vec(), needs_dot_stuffing: true, ..OutMessage::default() };
+        let mut slot = Slot { message, ..Slot::default() };
         slot.stuff();
         slot.data().to_vec()
     }
 
     #[test]
     fn every_line_that_begins_with_a_dot_gets_another() {
-        assert_eq!(
-            stuffed(b".a\r\n.\r\n..b\r\nc.d\r\n"),
-            b"..a\r\n..\r\n...b\r\nc.d\r\n",
-            "first line and others"
-        );
+        assert_eq!(stuffed(b".a\r\n.\r\n..b\r\nc.d\r\n"), b"..a\r\n..\r\n...b\r\nc.d\r\n", "first line and others");
         assert_eq!(stuffed(b"plain\r\n"), b"plain\r\n", "untouched");
     }
 
@@ -343,9 +327,7 @@ mod tests {
         let write = std::future::poll_fn(|cx| poll_turn(&mut ours, &mut out, &slots, &mut reader, true, cx));
         let read = async {
             let mut got = vec![0; wanted.len()];
-            tokio::io::AsyncReadExt::read_exact(&mut theirs, &mut got)
-                .await
-                .map(|_| got)
+            tokio::io::AsyncReadExt::read_exact(&mut theirs, &mut got).await.map(|_| got)
         };
         let (turn, got) = tokio::join!(write, read);
         assert_eq!(turn.expect("written"), Turn::Written, "all of it");

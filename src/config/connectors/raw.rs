@@ -15,10 +15,7 @@ use super::{
 use crate::limits;
 
 pub(super) fn shape<T: DeserializeOwned>(table: toml::Table, connector: &str) -> Result<T, ConnectorError> {
-    table.try_into().map_err(|source| ConnectorError::Shape {
-        connector: connector.to_owned(),
-        source,
-    })
+    table.try_into().map_err(|source| ConnectorError::Shape { connector: connector.to_owned(), source })
 }
 
 #[derive(Deserialize)]
@@ -165,18 +162,11 @@ impl Check<'_> {
     }
 
     fn refuse(&self, key: &'static str, found: String, wanted: String) -> ConnectorError {
-        ConnectorError::Range {
-            connector: self.0.to_owned(),
-            key,
-            found,
-            wanted,
-        }
+        ConnectorError::Range { connector: self.0.to_owned(), key, found, wanted }
     }
 
     fn optional(&self, key: &'static str, value: Option<u32>) -> Result<Option<u32>, ConnectorError> {
-        value
-            .map(|v| self.range(key, v, 1, limits::RATE_MESSAGES_MAX))
-            .transpose()
+        value.map(|v| self.range(key, v, 1, limits::RATE_MESSAGES_MAX)).transpose()
     }
 
     fn rate(
@@ -200,12 +190,7 @@ impl Check<'_> {
 
     fn credits(&self, value: Option<usize>) -> Result<usize, ConnectorError> {
         let value = value.unwrap_or(limits::CREDITS_BATCHES_DEFAULT);
-        self.range(
-            "credits_batches",
-            value,
-            limits::BATCHES_AHEAD + 1,
-            limits::CREDITS_BATCHES_MAX,
-        )
+        self.range("credits_batches", value, limits::BATCHES_AHEAD + 1, limits::CREDITS_BATCHES_MAX)
     }
 
     fn domains(&self, raw: Vec<Domain>) -> Result<Vec<DomainLimits>, ConnectorError> {
@@ -222,21 +207,13 @@ impl Check<'_> {
             if domains.iter().any(|known| known.domain == domain) {
                 return Err(self.refuse("domains.domain", format!("{domain:?} twice"), "named once".to_owned()));
             }
-            let rate = self.rate(
-                d.messages_per_second,
-                d.messages_per_minute,
-                d.messages_per_hour,
-                d.messages_per_day,
-            )?;
+            let rate =
+                self.rate(d.messages_per_second, d.messages_per_minute, d.messages_per_hour, d.messages_per_day)?;
             let connections_max = d
                 .connections_max
                 .map(|n| self.range("domains.connections_max", n, 1, limits::CONNECTIONS_MAX))
                 .transpose()?;
-            domains.push(DomainLimits {
-                domain,
-                rate,
-                connections_max,
-            });
+            domains.push(DomainLimits { domain, rate, connections_max });
         }
         Ok(domains)
     }
@@ -290,11 +267,7 @@ impl Check<'_> {
         if !value.is_empty() && value.len() <= 255 && value.bytes().all(|b| b.is_ascii_graphic()) {
             return Ok(());
         }
-        Err(self.refuse(
-            key,
-            format!("{value:?}"),
-            "a host name or address without blanks".to_owned(),
-        ))
+        Err(self.refuse(key, format!("{value:?}"), "a host name or address without blanks".to_owned()))
     }
 }
 
@@ -305,11 +278,7 @@ fn password(
     password: Option<Secret>,
     password_env: Option<String>,
 ) -> Result<Option<Secret>, ConnectorError> {
-    let together = |key, other| ConnectorError::Together {
-        connector: connector.to_owned(),
-        key,
-        other,
-    };
+    let together = |key, other| ConnectorError::Together { connector: connector.to_owned(), key, other };
     match (password, password_env) {
         (None, None) if has_user => Err(together("username", "password")),
         (Some(_), _) | (_, Some(_)) if !has_user => Err(together("password", "username")),
@@ -322,10 +291,7 @@ fn password(
         }),
         (None, Some(variable)) => match std::env::var(&variable) {
             Ok(value) => Ok(Some(Secret::new(value))),
-            Err(_) => Err(ConnectorError::PasswordEnv {
-                connector: connector.to_owned(),
-                variable,
-            }),
+            Err(_) => Err(ConnectorError::PasswordEnv { connector: connector.to_owned(), variable }),
         },
     }
 }
@@ -333,21 +299,13 @@ fn password(
 impl Smtp {
     pub(super) fn validate(self) -> Result<SmtpSettings, ConnectorError> {
         let check = Check(&self.name);
-        let host = self
-            .host
-            .trim()
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
+        let host = self.host.trim().trim_start_matches('[').trim_end_matches(']').to_owned();
         check.word("host", &host)?;
         if let Some(helo) = &self.helo_name {
             check.word("helo_name", helo)?;
         }
         if self.tls == TlsMode::None && !self.allow_plaintext && !is_loopback(&host) {
-            return Err(ConnectorError::Plaintext {
-                connector: self.name,
-                host,
-            });
+            return Err(ConnectorError::Plaintext { connector: self.name, host });
         }
         let password = password(&self.name, self.username.is_some(), self.password, self.password_env)?;
         let port = self.port.unwrap_or(match self.tls {
@@ -427,16 +385,10 @@ impl Simulated {
             sum += check.share(key, share)?;
         }
         if sum > 1.0 {
-            return Err(check.refuse(
-                "defer_share",
-                format!("{sum} with the other shares"),
-                "at most 1".to_owned(),
-            ));
+            return Err(check.refuse("defer_share", format!("{sum} with the other shares"), "at most 1".to_owned()));
         }
         let latency_min = check.range("latency_min_millis", self.latency_min_millis, 0, 60_000)?;
-        let latency_max = check
-            .range("latency_max_millis", self.latency_max_millis, 0, 60_000)?
-            .max(latency_min);
+        let latency_max = check.range("latency_max_millis", self.latency_max_millis, 0, 60_000)?.max(latency_min);
         Ok(SimulatedSettings {
             seed: self.seed,
             connections_max: check.connections(self.connections_max, 10)?,

@@ -27,61 +27,28 @@ fn refusal(text: &str) -> String {
 #[test]
 fn the_shape_of_the_readme_is_taken() {
     let relay = smtp("host = \"127.0.0.1\"\nport = 2525\ntls = \"none\"\nconnections_max = 50\n");
-    assert_eq!(
-        (relay.host.as_str(), relay.port, relay.connections_max),
-        ("127.0.0.1", 2525, 50),
-        "values as written"
-    );
+    assert_eq!((relay.host.as_str(), relay.port, relay.connections_max), ("127.0.0.1", 2525, 50), "values as written");
     assert_eq!(relay.tls, TlsMode::None, "tls none is allowed on loopback");
-    assert_eq!(
-        relay.timeouts.answer,
-        Duration::from_secs(600),
-        "the final dot has ten minutes (RFC 5321 4.5.3.2.6)"
-    );
-    assert_eq!(
-        relay.timeouts.data,
-        Duration::from_secs(120),
-        "DATA has two minutes (RFC 5321 4.5.3.2.4)"
-    );
+    assert_eq!(relay.timeouts.answer, Duration::from_secs(600), "the final dot has ten minutes (RFC 5321 4.5.3.2.6)");
+    assert_eq!(relay.timeouts.data, Duration::from_secs(120), "DATA has two minutes (RFC 5321 4.5.3.2.4)");
 }
 
 #[test]
 fn defaults_are_safe_and_ports_follow_tls() {
     let relay = smtp("host = \"mx.example.test\"\n");
-    assert_eq!(
-        (relay.tls, relay.port),
-        (TlsMode::Starttls, 587),
-        "TLS is required unless told otherwise"
-    );
-    assert_eq!(
-        smtp("host = \"a.test\"\ntls = \"implicit\"\n").port,
-        465,
-        "implicit TLS"
-    );
-    assert!(
-        relay.rate.is_unlimited() && relay.pipelining && !relay.chunking,
-        "defaults of limits and switches"
-    );
+    assert_eq!((relay.tls, relay.port), (TlsMode::Starttls, 587), "TLS is required unless told otherwise");
+    assert_eq!(smtp("host = \"a.test\"\ntls = \"implicit\"\n").port, 465, "implicit TLS");
+    assert!(relay.rate.is_unlimited() && relay.pipelining && !relay.chunking, "defaults of limits and switches");
 }
 
 #[test]
 fn plaintext_beyond_loopback_must_be_said() {
     let text = "name = \"r\"\nkind = \"smtp\"\nhost = \"10.0.0.1\"\ntls = \"none\"\n";
     let refused = refusal(text);
-    assert!(
-        refused.contains("\"r\"") && refused.contains("allow_plaintext"),
-        "{refused}"
-    );
-    assert!(
-        parse(&format!("{text}allow_plaintext = true\n")).is_ok(),
-        "said so: allowed"
-    );
+    assert!(refused.contains("\"r\"") && refused.contains("allow_plaintext"), "{refused}");
+    assert!(parse(&format!("{text}allow_plaintext = true\n")).is_ok(), "said so: allowed");
     for host in ["localhost", "::1", "[::1]", "127.0.0.9"] {
-        assert_eq!(
-            smtp(&format!("host = \"{host}\"\ntls = \"none\"\n")).tls,
-            TlsMode::None,
-            "{host} is loopback"
-        );
+        assert_eq!(smtp(&format!("host = \"{host}\"\ntls = \"none\"\n")).tls, TlsMode::None, "{host} is loopback");
     }
 }
 
@@ -101,23 +68,14 @@ fn refusals_name_connector_and_key() {
         ("domains = [{ domain = \"a b\" }]", "domains.domain"),
         ("domains = [{ domain = \"x.test\" }, { domain = \"X.test\" }]", "twice"),
         ("helo_name = \"a b\"", "helo_name"),
-        (
-            "username = \"u\"\npassword_env = \"ESTAFETTE_TEST_UNSET_VARIABLE\"",
-            "ESTAFETTE_TEST_UNSET_VARIABLE",
-        ),
+        ("username = \"u\"\npassword_env = \"ESTAFETTE_TEST_UNSET_VARIABLE\"", "ESTAFETTE_TEST_UNSET_VARIABLE"),
     ] {
         let refused = refusal(&format!("{head}{line}\n"));
         assert!(refused.contains("\"r\"") && refused.contains(key), "{line}: {refused}");
     }
-    assert!(
-        refusal("kind = \"smtp\"\n").contains("number 1"),
-        "a connector without a name is named by its place"
-    );
+    assert!(refusal("kind = \"smtp\"\n").contains("number 1"), "a connector without a name is named by its place");
     assert!(refusal("name = \"r\"\n").contains("kind"), "no kind");
-    assert!(
-        refusal("name = \"r\"\nkind = \"pigeon\"\n").contains("pigeon"),
-        "unknown kind"
-    );
+    assert!(refusal("name = \"r\"\nkind = \"pigeon\"\n").contains("pigeon"), "unknown kind");
 }
 
 #[test]
@@ -132,10 +90,7 @@ fn domains_are_classes_in_ascii_form() {
     let relay = smtp(
         "host = \"a.test\"\ndomains = [{ domain = \"Bücher.example\", messages_per_second = 5, connections_max = 2 }]\n",
     );
-    assert_eq!(
-        relay.domains[0].domain, "xn--bcher-kva.example",
-        "ASCII form, lower case"
-    );
+    assert_eq!(relay.domains[0].domain, "xn--bcher-kva.example", "ASCII form, lower case");
     assert_eq!(relay.domains[0].rate.per_second, Some(5), "its own limit");
 }
 

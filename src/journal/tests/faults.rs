@@ -24,12 +24,7 @@ enum Call {
 
 impl Faulty {
     fn new(counted: fn(Call, Site) -> bool, failing: std::ops::Range<u64>, error: fn() -> io::Error) -> Arc<Faulty> {
-        Arc::new(Faulty {
-            counted,
-            failing: Mutex::new(failing),
-            error,
-            calls: AtomicU64::new(0),
-        })
+        Arc::new(Faulty { counted, failing: Mutex::new(failing), error, calls: AtomicU64::new(0) })
     }
 
     fn fails(&self, call: Call, site: Site) -> Option<io::Error> {
@@ -82,10 +77,7 @@ fn input_output() -> io::Error {
 }
 
 fn on(disk: &Arc<Faulty>) -> Options {
-    Options {
-        disk: disk.clone(),
-        ..options()
-    }
+    Options { disk: disk.clone(), ..options() }
 }
 
 /// Opens, however often it takes: the space comes back while the operator starts again.
@@ -109,17 +101,9 @@ fn live_through(disk: &Arc<Faulty>, last_failing: u64) -> bool {
     for i in 1..=60 {
         let told = told.clone();
         let want = Want::durable(move |seq| {
-            assert_eq!(
-                told.swap(seq, Ordering::SeqCst) + 1,
-                seq,
-                "told in order, without a gap"
-            );
+            assert_eq!(told.swap(seq, Ordering::SeqCst) + 1, seq, "told in order, without a gap");
         });
-        assert_eq!(
-            opened.journal.submit((i % 7) as u8, payload(i), want).expect("open"),
-            i,
-            "numbers go on"
-        );
+        assert_eq!(opened.journal.submit((i % 7) as u8, payload(i), want).expect("open"), i, "numbers go on");
         if i % 3 == 0 {
             opened.journal.flush().expect("flushed once there is space");
         }
@@ -160,10 +144,7 @@ fn without_space_frames_stay_queued_and_the_status_says_so() {
     submit(&opened.journal, 1..61);
     wait_until(|| matches!(opened.journal.status(), Status::NoSpace { .. }));
     let written = opened.journal.written_seq();
-    assert!(
-        (1..60).contains(&written),
-        "the open segment is used up first, {written} frames fit"
-    );
+    assert!((1..60).contains(&written), "the open segment is used up first, {written} frames fit");
     disk.heal();
     assert_eq!(opened.journal.flush().expect("flushed"), 60, "it goes on by itself");
     wait_until(|| opened.journal.status() == Status::Ok);
@@ -175,11 +156,7 @@ fn without_space_frames_stay_queued_and_the_status_says_so() {
     let written = opened.journal.written_seq();
     drop(opened);
     let (_, replay) = open(dir.path(), &options()).expect("opens");
-    assert_eq!(
-        replay.frames,
-        expected(1..written + 1, true),
-        "what was written is there, and nothing else"
-    );
+    assert_eq!(replay.frames, expected(1..written + 1, true), "what was written is there, and nothing else");
 }
 
 /// Level-triggered, with a deadline that only a hang reaches.
@@ -222,19 +199,13 @@ fn fail_fatally(n: u64, counted: fn(Call, Site) -> bool) -> bool {
     if !failed {
         return false;
     }
-    assert!(
-        matches!(opened.journal.clone().close(), Err(JournalError::Failed)),
-        "closing says so"
-    );
+    assert!(matches!(opened.journal.clone().close(), Err(JournalError::Failed)), "closing says so");
     assert_eq!(opened.journal.status(), Status::Failed, "so does the status");
     assert_eq!(seen.load(Ordering::SeqCst), 1, "the process would have aborted, once");
     drop(opened);
     let (opened, replay) = open(dir.path(), &options()).expect("recovers");
     assert!(opened.report.poisoned_through > 0, "as after a power loss");
-    assert!(
-        replay.frames.iter().all(|frame| !frame.same_boot),
-        "no mark of then may be read"
-    );
+    assert!(replay.frames.iter().all(|frame| !frame.same_boot), "no mark of then may be read");
     let last = opened.report.last_seq;
     assert!(last >= durable.load(Ordering::SeqCst), "what was told durable is there");
     assert_eq!(replay.frames, expected(1..last + 1, false), "and in order");
@@ -242,33 +213,21 @@ fn fail_fatally(n: u64, counted: fn(Call, Site) -> bool) -> bool {
     submit(&opened.journal, last + 1..last + 6);
     opened.journal.abandon();
     let (_, replay) = open(dir.path(), &options()).expect("recovers again");
-    let trusted = |seq| {
-        replay
-            .frames
-            .iter()
-            .find(|frame| frame.seq == seq)
-            .is_none_or(|frame| frame.same_boot)
-    };
-    assert!(
-        !trusted(1) && trusted(last + 1),
-        "the poison stays on the old segments and off the new ones"
-    );
+    let trusted = |seq| replay.frames.iter().find(|frame| frame.seq == seq).is_none_or(|frame| frame.same_boot);
+    assert!(!trusted(1) && trusted(last + 1), "the poison stays on the old segments and off the new ones");
     true
 }
 
 #[test]
 fn a_failed_sync_ends_the_process_and_is_recovered_from_as_a_power_loss() {
-    let failed = (1..40)
-        .filter(|n| fail_fatally(*n, |call, site| call == Call::Sync && site == Site::Segment))
-        .count();
+    let failed = (1..40).filter(|n| fail_fatally(*n, |call, site| call == Call::Sync && site == Site::Segment)).count();
     assert!(failed >= 3, "only {failed} syncs were reached");
 }
 
 #[test]
 fn an_input_output_error_of_a_write_is_as_fatal() {
-    let failed = (1..40)
-        .filter(|n| fail_fatally(*n, |call, site| call == Call::Write && site == Site::Segment))
-        .count();
+    let failed =
+        (1..40).filter(|n| fail_fatally(*n, |call, site| call == Call::Write && site == Site::Segment)).count();
     assert!(failed >= 3, "only {failed} writes were reached");
 }
 
@@ -283,15 +242,9 @@ fn a_poison_file_that_cannot_be_written_is_replaced_by_the_mark_file() {
     submit(&opened.journal, 4..5);
     assert!(opened.journal.flush().is_err(), "the disk is gone");
     drop(opened);
-    assert!(
-        !dir.path().join(FOLDER).join("poisoned").exists(),
-        "nothing could be written"
-    );
+    assert!(!dir.path().join(FOLDER).join("poisoned").exists(), "nothing could be written");
     let (_, replay) = open(dir.path(), &options()).expect("recovers");
-    assert!(
-        replay.frames.iter().all(|frame| !frame.same_boot),
-        "the mapped poison counts"
-    );
+    assert!(replay.frames.iter().all(|frame| !frame.same_boot), "the mapped poison counts");
 }
 
 #[test]
@@ -300,9 +253,6 @@ fn a_panicking_callback_fails_the_journal_and_hangs_nobody() {
     let (opened, _) = open(dir.path(), &options()).expect("opens");
     let want = Want::written(|_| panic!("a callback must not, but may"));
     opened.journal.submit(1, Vec::new(), want).expect("submitted");
-    assert!(
-        matches!(opened.journal.flush(), Err(JournalError::Failed)),
-        "nobody waits for ever"
-    );
+    assert!(matches!(opened.journal.flush(), Err(JournalError::Failed)), "nobody waits for ever");
     wait_until(|| opened.journal.status() == Status::Failed);
 }

@@ -58,34 +58,18 @@ fn flip_all(boot: BootId, with_slot: bool, unsynced: u64) -> Tally {
             let mut flipped = bytes.clone();
             flipped[at] ^= [0x01, 0x80, 0xff][at % 3];
             std::fs::write(copy.path().join(FOLDER).join(&name), flipped).expect("written");
-            judge_flip(
-                copy.path(),
-                boot,
-                &format!("{name}, byte {at}"),
-                DURABLE + unsynced,
-                &mut tally,
-            );
+            judge_flip(copy.path(), boot, &format!("{name}, byte {at}"), DURABLE + unsynced, &mut tally);
         }
     }
     tally
 }
 
 fn judge_flip(dir: &Path, boot: BootId, place: &str, written: u64, tally: &mut Tally) {
-    let options = Options {
-        boot,
-        disk: Arc::new(Unsynced),
-        segment_bytes: SEGMENT,
-        mark_positions: 8,
-        ..options()
-    };
+    let options = Options { boot, disk: Arc::new(Unsynced), segment_bytes: SEGMENT, mark_positions: 8, ..options() };
     match open(dir, &options) {
         Err(JournalError::Damaged { path, offset, .. }) => {
             let (name, at) = place.split_once(", byte ").expect("a place");
-            assert!(
-                path.to_string_lossy().contains(name),
-                "{place}: blames {}",
-                path.display()
-            );
+            assert!(path.to_string_lossy().contains(name), "{place}: blames {}", path.display());
             // A frame is named by its first byte, a header as a whole.
             assert!(
                 offset <= at.parse::<u64>().expect("a number").max(64),
@@ -98,20 +82,13 @@ fn judge_flip(dir: &Path, boot: BootId, place: &str, written: u64, tally: &mut T
         Ok((opened, replay)) => {
             let last = opened.report.last_seq;
             let seen: Vec<(u64, Vec<u8>)> = replay.frames.into_iter().map(|f| (f.seq, f.payload)).collect();
-            assert_eq!(
-                seen,
-                (6..=last).map(|i| (i, payload(i))).collect::<Vec<_>>(),
-                "{place}: frames are whole"
-            );
+            assert_eq!(seen, (6..=last).map(|i| (i, payload(i))).collect::<Vec<_>>(), "{place}: frames are whole");
             if last == written {
                 tally.whole += 1;
                 return;
             }
             let tail = opened.report.torn_tail.expect("frames go only with a torn tail");
-            assert!(
-                tail.incomplete || boot == OTHER_BOOT,
-                "{place}: a kill does not do this"
-            );
+            assert!(tail.incomplete || boot == OTHER_BOOT, "{place}: a kill does not do this");
             if last >= DURABLE {
                 tally.shorter += 1;
             } else {
@@ -146,12 +123,6 @@ fn without_the_slot_and_later_frames_only_what_looks_incomplete_is_lost() {
     // definition of incomplete.
     let tally = flip_all(BOOT, false, 0);
     println!("without the sync slot, boot {BOOT}, no unsynced frame: {tally:?}");
-    assert!(
-        tally.outside > 0,
-        "the one case outside the promise is a real one: {tally:?}"
-    );
-    assert!(
-        tally.outside < 16,
-        "and a narrow one: lengths of the last frame: {tally:?}"
-    );
+    assert!(tally.outside > 0, "the one case outside the promise is a real one: {tally:?}");
+    assert!(tally.outside < 16, "and a narrow one: lengths of the last frame: {tally:?}");
 }

@@ -38,12 +38,9 @@ impl Replay {
     fn visit(&mut self, replayed: Replayed<'_>) {
         match replayed {
             Replayed::Snapshot(s) => self.snapshot = Some((s.seq, s.state.to_vec(), s.same_boot)),
-            Replayed::Frame(f) => self.frames.push(Seen {
-                seq: f.seq,
-                kind: f.kind,
-                payload: f.payload.to_vec(),
-                same_boot: f.same_boot,
-            }),
+            Replayed::Frame(f) => {
+                self.frames.push(Seen { seq: f.seq, kind: f.kind, payload: f.payload.to_vec(), same_boot: f.same_boot })
+            }
         }
     }
 }
@@ -68,9 +65,7 @@ impl Disk for Unsynced {
 
 /// In memory where there is such a place: for tests that lay out thousands of directories.
 fn quick_dir() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm")
-        .or_else(|_| tempfile::tempdir())
-        .expect("a folder")
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")
 }
 
 /// Small segments, so that tests rotate; a failed sync is observed and not fatal.
@@ -111,14 +106,7 @@ fn submit(journal: &Journal, range: std::ops::Range<u64>) {
 }
 
 fn expected(range: std::ops::Range<u64>, same_boot: bool) -> Vec<Seen> {
-    range
-        .map(|i| Seen {
-            seq: i,
-            kind: (i % 7) as u8,
-            payload: payload(i),
-            same_boot,
-        })
-        .collect()
+    range.map(|i| Seen { seq: i, kind: (i % 7) as u8, payload: payload(i), same_boot }).collect()
 }
 
 /// The newest segment that holds a frame.
@@ -153,29 +141,17 @@ fn what_was_flushed_is_replayed_over_segments_and_starts() {
     let mut next = 1;
     for start in 0..4 {
         let (opened, replay) = open(dir.path(), &options()).expect("opens");
-        assert_eq!(
-            replay.frames,
-            expected(1..next, true),
-            "start {start} sees all before it"
-        );
+        assert_eq!(replay.frames, expected(1..next, true), "start {start} sees all before it");
         assert_eq!(opened.report.last_seq, next - 1, "and says so");
         assert_eq!(opened.report.fresh, start == 0, "only the first start is fresh");
         submit(&opened.journal, next..next + 60);
         next += 60;
-        assert_eq!(
-            opened.journal.flush().expect("flushed"),
-            next - 1,
-            "everything is durable"
-        );
+        assert_eq!(opened.journal.flush().expect("flushed"), next - 1, "everything is durable");
         assert_eq!(opened.journal.durable_seq(), next - 1, "and known to be");
         opened.journal.close().expect("closed");
     }
     let (opened, replay) = open(dir.path(), &booted(OTHER_BOOT)).expect("opens");
-    assert_eq!(
-        replay.frames,
-        expected(1..next, false),
-        "after a reboot nothing is of the same boot"
-    );
+    assert_eq!(replay.frames, expected(1..next, false), "after a reboot nothing is of the same boot");
     assert!(opened.journal.stats().segments > 5, "frames went over several segments");
 }
 
@@ -183,18 +159,9 @@ fn what_was_flushed_is_replayed_over_segments_and_starts() {
 fn an_empty_segment_does_not_outlive_the_next_start() {
     let dir = tempfile::tempdir().expect("a folder");
     for _ in 0..5 {
-        open(dir.path(), &options())
-            .expect("opens")
-            .0
-            .journal
-            .close()
-            .expect("closed");
+        open(dir.path(), &options()).expect("opens").0.journal.close().expect("closed");
     }
-    assert_eq!(
-        segment::list(&dir.path().join(FOLDER)).expect("listed").len(),
-        1,
-        "only the newest is left"
-    );
+    assert_eq!(segment::list(&dir.path().join(FOLDER)).expect("listed").len(), 1, "only the newest is left");
 }
 
 #[test]
@@ -216,11 +183,7 @@ fn written_and_durable_are_told_once_and_in_order() {
     let told = told.lock();
     for durable in [false, true] {
         let seqs: Vec<u64> = told.iter().filter(|t| t.0 == durable).map(|t| t.1).collect();
-        assert_eq!(
-            seqs,
-            (1..=50).collect::<Vec<_>>(),
-            "durable = {durable}: each once, in order"
-        );
+        assert_eq!(seqs, (1..=50).collect::<Vec<_>>(), "durable = {durable}: each once, in order");
     }
     for i in 1..=50 {
         let place = |durable| told.iter().position(|t| *t == (durable, i)).expect("told");
@@ -233,14 +196,8 @@ fn an_idle_frame_becomes_durable_by_itself() {
     let dir = tempfile::tempdir().expect("a folder");
     let (opened, _) = open(dir.path(), &options()).expect("opens");
     let (tell, told) = crossbeam::channel::bounded(1);
-    let want = Want {
-        durable: Some(Box::new(move |seq| tell.send(seq).expect("heard"))),
-        ..Want::default()
-    };
-    opened
-        .journal
-        .submit(1, b"nobody is in a hurry".to_vec(), want)
-        .expect("submitted");
+    let want = Want { durable: Some(Box::new(move |seq| tell.send(seq).expect("heard"))), ..Want::default() };
+    opened.journal.submit(1, b"nobody is in a hurry".to_vec(), want).expect("submitted");
     assert_eq!(told.recv(), Ok(1), "it is told without anyone asking");
 }
 
@@ -249,17 +206,11 @@ fn a_snapshot_replaces_the_frames_it_includes() {
     let dir = tempfile::tempdir().expect("a folder");
     let (opened, _) = open(dir.path(), &options()).expect("opens");
     submit(&opened.journal, 1..101);
-    let early = opened
-        .journal
-        .write_snapshot(50, b"state")
-        .expect_err("recovery has not ended");
+    let early = opened.journal.write_snapshot(50, b"state").expect_err("recovery has not ended");
     assert!(matches!(early, JournalError::NotRecovered), "got {early}");
     opened.marks.zero();
     let ahead = opened.journal.write_snapshot(101, b"state").expect_err("no such frame");
-    assert!(
-        matches!(ahead, JournalError::SnapshotAhead { seq: 101, written: 100 }),
-        "got {ahead}"
-    );
+    assert!(matches!(ahead, JournalError::SnapshotAhead { seq: 101, written: 100 }), "got {ahead}");
     opened.journal.write_snapshot(50, b"state at 50").expect("written");
     let before = opened.journal.stats().segments;
     opened.journal.write_snapshot(90, b"state at 90").expect("written");
@@ -267,24 +218,14 @@ fn a_snapshot_replaces_the_frames_it_includes() {
     submit(&opened.journal, 101..111);
     opened.journal.close().expect("closed");
     let (opened, replay) = open(dir.path(), &options()).expect("opens");
-    assert_eq!(
-        replay.snapshot,
-        Some((90, b"state at 90".to_vec(), true)),
-        "the newest snapshot comes first"
-    );
+    assert_eq!(replay.snapshot, Some((90, b"state at 90".to_vec(), true)), "the newest snapshot comes first");
     assert_eq!(replay.frames, expected(91..111, true), "then what it does not include");
     let names = std::fs::read_dir(dir.path().join(FOLDER)).expect("listed");
-    let snapshots = names.filter(|e| {
-        e.as_ref()
-            .is_ok_and(|e| e.file_name().to_string_lossy().starts_with("snapshot"))
-    });
+    let snapshots = names.filter(|e| e.as_ref().is_ok_and(|e| e.file_name().to_string_lossy().starts_with("snapshot")));
     assert_eq!(snapshots.count(), 1, "older snapshots go");
     opened.journal.close().expect("closed");
     let (_, replay) = open(dir.path(), &booted(OTHER_BOOT)).expect("opens");
-    assert!(
-        !replay.snapshot.expect("still there").2,
-        "its claims are of another boot now"
-    );
+    assert!(!replay.snapshot.expect("still there").2, "its claims are of another boot now");
 }
 
 #[test]
@@ -319,20 +260,9 @@ fn marks_survive_a_kill_and_are_zeroed_only_when_told() {
     opened.journal.flush().expect("flushed");
     assert!(opened.marks.try_mark(5), "marked");
     opened.journal.abandon();
-    let (opened, replay) = open(
-        dir.path(),
-        &Options {
-            mark_positions: 5000,
-            ..options()
-        },
-    )
-    .expect("opens");
+    let (opened, replay) = open(dir.path(), &Options { mark_positions: 5000, ..options() }).expect("opens");
     assert!(replay.frames.iter().all(|frame| frame.same_boot), "marks may be read");
-    assert_eq!(
-        opened.marks.get(5),
-        MarkState::Marked,
-        "the mark is there, in a larger file too"
-    );
+    assert_eq!(opened.marks.get(5), MarkState::Marked, "the mark is there, in a larger file too");
     opened.marks.zero();
     assert_eq!(opened.marks.get(5), MarkState::Free, "zeroed");
 }
@@ -346,11 +276,7 @@ fn a_lost_mark_file_vouches_for_nothing_however_often_recovery_is_begun() {
     std::fs::remove_file(dir.path().join(FOLDER).join("marks")).expect("removed");
     for attempt in 0..3 {
         let (opened, replay) = open(dir.path(), &options()).expect("opens");
-        assert_eq!(
-            replay.frames,
-            expected(1..4, false),
-            "attempt {attempt}: the marks may not be read"
-        );
+        assert_eq!(replay.frames, expected(1..4, false), "attempt {attempt}: the marks may not be read");
         opened.journal.abandon();
     }
 }
@@ -367,11 +293,7 @@ fn numbers_are_in_queue_order_with_many_submitters() {
                 for i in 0..200u8 {
                     let last_told = last_told.clone();
                     let want = Want::written(move |seq| {
-                        assert_eq!(
-                            last_told.swap(seq, Ordering::SeqCst) + 1,
-                            seq,
-                            "told in order, without a gap"
-                        );
+                        assert_eq!(last_told.swap(seq, Ordering::SeqCst) + 1, seq, "told in order, without a gap");
                     });
                     journal.submit(thread, vec![i], want).expect("submitted");
                 }
@@ -383,17 +305,8 @@ fn numbers_are_in_queue_order_with_many_submitters() {
     let (_, replay) = open(dir.path(), &options()).expect("opens");
     assert_eq!(replay.frames.len(), 800, "nothing is lost");
     for thread in 0..4u8 {
-        let mine: Vec<u8> = replay
-            .frames
-            .iter()
-            .filter(|f| f.kind == thread)
-            .map(|f| f.payload[0])
-            .collect();
-        assert_eq!(
-            mine,
-            (0..200).collect::<Vec<_>>(),
-            "thread {thread}'s frames are in its order"
-        );
+        let mine: Vec<u8> = replay.frames.iter().filter(|f| f.kind == thread).map(|f| f.payload[0]).collect();
+        assert_eq!(mine, (0..200).collect::<Vec<_>>(), "thread {thread}'s frames are in its order");
     }
 }
 
@@ -401,14 +314,8 @@ fn numbers_are_in_queue_order_with_many_submitters() {
 fn refusals_use_no_number() {
     let dir = tempfile::tempdir().expect("a folder");
     let (opened, _) = open(dir.path(), &options()).expect("opens");
-    let error = opened
-        .journal
-        .submit(1, vec![0; 4096], Want::idle())
-        .expect_err("larger than a segment");
-    assert!(
-        matches!(error, JournalError::TooLarge { bytes: 4096, .. }),
-        "got {error}"
-    );
+    let error = opened.journal.submit(1, vec![0; 4096], Want::idle()).expect_err("larger than a segment");
+    assert!(matches!(error, JournalError::TooLarge { bytes: 4096, .. }), "got {error}");
     submit(&opened.journal, 1..2);
     let clone = opened.journal.clone();
     opened.journal.close().expect("closed");

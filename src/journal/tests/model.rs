@@ -48,24 +48,13 @@ struct Run {
 impl Run {
     fn new() -> Run {
         let dir = quick_dir();
-        let mut run = Run {
-            dir,
-            opened: None,
-            boot: 1,
-            model: Vec::new(),
-            snapshot: 0,
-            durable: Arc::default(),
-        };
+        let mut run = Run { dir, opened: None, boot: 1, model: Vec::new(), snapshot: 0, durable: Arc::default() };
         run.start(0);
         run
     }
 
     fn options(&self) -> Options {
-        Options {
-            boot: BootId([self.boot; 16]),
-            disk: Arc::new(Unsynced),
-            ..options()
-        }
+        Options { boot: BootId([self.boot; 16]), disk: Arc::new(Unsynced), ..options() }
     }
 
     fn live(&self) -> &Opened {
@@ -82,11 +71,7 @@ impl Run {
             self.model.len()
         );
         self.model.truncate(last as usize);
-        assert_eq!(
-            replay.snapshot.as_ref().map_or(0, |s| s.0),
-            self.snapshot,
-            "the newest snapshot"
-        );
+        assert_eq!(replay.snapshot.as_ref().map_or(0, |s| s.0), self.snapshot, "the newest snapshot");
         let state = replay.snapshot.map(|s| s.1).unwrap_or_default();
         assert_eq!(state, state_of(&self.model, self.snapshot), "with its bytes");
         let seen: Vec<&[u8]> = replay.frames.iter().map(|f| &f.payload[..]).collect();
@@ -109,19 +94,12 @@ impl Run {
                 assert_eq!(seq, self.model.len() as u64, "numbers go on");
             }
             Op::Flush => {
-                assert_eq!(
-                    self.live().journal.flush().expect("open"),
-                    self.model.len() as u64,
-                    "all is durable"
-                );
+                assert_eq!(self.live().journal.flush().expect("open"), self.model.len() as u64, "all is durable");
             }
             Op::Snapshot { percent } => {
                 let seq = (self.model.len() as u64 * percent / 100).max(self.snapshot);
                 if seq > self.snapshot {
-                    self.live()
-                        .journal
-                        .write_snapshot(seq, &state_of(&self.model, seq))
-                        .expect("written");
+                    self.live().journal.write_snapshot(seq, &state_of(&self.model, seq)).expect("written");
                     self.snapshot = seq;
                 }
             }
@@ -144,10 +122,7 @@ impl Run {
         let durable = self.durable.load(Ordering::SeqCst);
         let path = newest_segment(self.dir.path());
         let mut bytes = std::fs::read(&path).expect("bytes");
-        let listed = segment::Listed {
-            id: 0,
-            path: path.clone(),
-        };
+        let listed = segment::Listed { id: 0, path: path.clone() };
         let first = reader::read_header(&listed).expect("a header").first_seq;
         // The sync slot names no less than what was told; what it names was synced.
         let durable = durable.max(sync_slot::read(&self.dir.path().join(FOLDER)));
@@ -163,10 +138,7 @@ impl Run {
 }
 
 fn state_of(model: &[Vec<u8>], seq: u64) -> Vec<u8> {
-    model[..seq as usize]
-        .iter()
-        .flat_map(|payload| (payload.len() as u32).to_le_bytes())
-        .collect()
+    model[..seq as usize].iter().flat_map(|payload| (payload.len() as u32).to_le_bytes()).collect()
 }
 
 proptest! {

@@ -62,13 +62,7 @@ impl Witness {
             files.push((name, metadata.ino(), bytes));
         }
         let (pages, renames) = (state.pages.clone(), state.renames.clone());
-        state.moments.push(Moment {
-            files,
-            pages,
-            renames,
-            written,
-            durable,
-        });
+        state.moments.push(Moment { files, pages, renames, written, durable });
     }
 }
 
@@ -102,11 +96,7 @@ impl Disk for Witness {
     fn rename(&self, site: Site, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         self.remember(&mut state);
-        state.renames.push(Rename {
-            from: from.to_owned(),
-            to: to.to_owned(),
-            replaced: std::fs::read(to).ok(),
-        });
+        state.renames.push(Rename { from: from.to_owned(), to: to.to_owned(), replaced: std::fs::read(to).ok() });
         RealDisk.rename(site, from, to)
     }
 }
@@ -191,17 +181,9 @@ fn life() -> Vec<Moment> {
     let folder = dir.path().join(FOLDER);
     std::fs::create_dir(&folder).expect("made");
     let (written, durable) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-    let witness = Arc::new(Witness {
-        folder,
-        state: Mutex::default(),
-        written: written.clone(),
-        durable: durable.clone(),
-    });
-    let options = Options {
-        disk: witness.clone(),
-        segment_bytes: 512,
-        ..options()
-    };
+    let witness =
+        Arc::new(Witness { folder, state: Mutex::default(), written: written.clone(), durable: durable.clone() });
+    let options = Options { disk: witness.clone(), segment_bytes: 512, ..options() };
     let mut next = 1;
     for round in 0..3 {
         let (opened, replay) = open(dir.path(), &options).expect("opens");
@@ -220,10 +202,7 @@ fn life() -> Vec<Moment> {
                 written: Some(Box::new(move |seq| written.store(seq, Ordering::SeqCst))),
                 durable: Some(Box::new(move |seq| durable.store(seq, Ordering::SeqCst))),
             };
-            opened
-                .journal
-                .submit((i % 7) as u8, payload(i), want)
-                .expect("submitted");
+            opened.journal.submit((i % 7) as u8, payload(i), want).expect("submitted");
         }
         next += 14;
         if round == 1 {
@@ -256,17 +235,10 @@ fn lay_out(files: &[(String, Vec<u8>)]) -> tempfile::TempDir {
 }
 
 fn verify(dir: &Path, boot: BootId, at_least: u64, context: &str) {
-    let options = Options {
-        disk: Arc::new(Unsynced),
-        segment_bytes: 512,
-        ..booted(boot)
-    };
+    let options = Options { disk: Arc::new(Unsynced), segment_bytes: 512, ..booted(boot) };
     let (opened, replay) = open(dir, &options).unwrap_or_else(|e| panic!("{context}: refused: {e}"));
     let last = opened.report.last_seq;
-    assert!(
-        last >= at_least,
-        "{context}: {at_least} were promised, {last} are there"
-    );
+    assert!(last >= at_least, "{context}: {at_least} were promised, {last} are there");
     let base = replay.snapshot.as_ref().map_or(0, |s| s.0);
     assert!(
         base == 0 || replay.snapshot.as_ref().is_some_and(|s| s.1 == b"state at 20"),
@@ -286,11 +258,8 @@ fn a_kill_before_any_call_loses_no_written_frame() {
     let moments = life();
     assert!(moments.len() > 80, "only {} moments", moments.len());
     for (at, moment) in moments.iter().enumerate() {
-        let files: Vec<(String, Vec<u8>)> = moment
-            .files
-            .iter()
-            .map(|(name, _, bytes)| (name.clone(), bytes.clone()))
-            .collect();
+        let files: Vec<(String, Vec<u8>)> =
+            moment.files.iter().map(|(name, _, bytes)| (name.clone(), bytes.clone())).collect();
         let dir = lay_out(&files);
         verify(dir.path(), BOOT, moment.written, &format!("killed before call {at}"));
     }
@@ -303,12 +272,7 @@ fn a_power_loss_before_any_call_loses_no_durable_frame_and_is_never_refused() {
         for seed in 0..8 {
             let files = after_power_loss(moment, &mut Chance(at as u64 * 1000 + seed));
             let dir = lay_out(&files);
-            verify(
-                dir.path(),
-                OTHER_BOOT,
-                moment.durable,
-                &format!("power lost before call {at}, seed {seed}"),
-            );
+            verify(dir.path(), OTHER_BOOT, moment.durable, &format!("power lost before call {at}, seed {seed}"));
         }
     }
 }
@@ -316,11 +280,7 @@ fn a_power_loss_before_any_call_loses_no_durable_frame_and_is_never_refused() {
 #[test]
 fn an_unsynced_tail_is_dropped_cut_or_garbled_at_every_byte() {
     let dir = quick_dir();
-    let options = Options {
-        commit_idle: Duration::from_secs(3600),
-        disk: Arc::new(Unsynced),
-        ..options()
-    };
+    let options = Options { commit_idle: Duration::from_secs(3600), disk: Arc::new(Unsynced), ..options() };
     let (opened, _) = open(dir.path(), &options).expect("opens");
     submit(&opened.journal, 1..6);
     assert_eq!(opened.journal.flush().expect("flushed"), 5, "five are durable");
@@ -348,24 +308,11 @@ fn an_unsynced_tail_is_dropped_cut_or_garbled_at_every_byte() {
             });
             let whole_frames = survivors.take_while(|frame_end| *frame_end <= cut).count() as u64;
             let context = format!("{style} at byte {cut}, boot {boot}");
-            let (opened, replay) = open(
-                copy.path(),
-                &Options {
-                    boot,
-                    ..options.clone()
-                },
-            )
-            .unwrap_or_else(|e| panic!("{context}: refused: {e}"));
+            let (opened, replay) = open(copy.path(), &Options { boot, ..options.clone() })
+                .unwrap_or_else(|e| panic!("{context}: refused: {e}"));
             // Zeros that a cut leaves where zeros stood anyway change nothing.
-            assert!(
-                opened.report.last_seq >= whole_frames.max(5),
-                "{context}: whole frames stay"
-            );
-            assert_eq!(
-                replay.frames,
-                expected(1..opened.report.last_seq + 1, boot == BOOT),
-                "{context}: in order"
-            );
+            assert!(opened.report.last_seq >= whole_frames.max(5), "{context}: whole frames stay");
+            assert_eq!(replay.frames, expected(1..opened.report.last_seq + 1, boot == BOOT), "{context}: in order");
         }
     }
 }

@@ -38,14 +38,7 @@ pub(super) struct Compiler<'w> {
 
 impl<'w> Compiler<'w> {
     pub(super) fn new(world: &'w dyn World, universe: Arc<RoaringBitmap>) -> Compiler<'w> {
-        Compiler {
-            world,
-            sets: world.sets(),
-            universe,
-            path: Vec::new(),
-            levels: 0,
-            parts: 0,
-        }
+        Compiler { world, sets: world.sets(), universe, path: Vec::new(), levels: 0, parts: 0 }
     }
 
     /// Checks and compiles a whole expression.
@@ -62,20 +55,10 @@ impl<'w> Compiler<'w> {
         self.parts += 1;
         self.levels += 1;
         if self.parts > limits::SEGMENT_EXPANDED_NODES_MAX {
-            return Err(fault(
-                part.span,
-                Problem::TooLarge {
-                    max: limits::SEGMENT_EXPANDED_NODES_MAX,
-                },
-            ));
+            return Err(fault(part.span, Problem::TooLarge { max: limits::SEGMENT_EXPANDED_NODES_MAX }));
         }
         if self.levels > LEVELS_MAX {
-            return Err(fault(
-                part.span,
-                Problem::TooDeep {
-                    max: limits::SEGMENT_DEPTH_MAX,
-                },
-            ));
+            return Err(fault(part.span, Problem::TooDeep { max: limits::SEGMENT_DEPTH_MAX }));
         }
         let plan = match &part.kind {
             Kind::Every => Plan::Every,
@@ -144,13 +127,9 @@ impl<'w> Compiler<'w> {
                 problem: problem @ (Problem::Cycle { .. } | Problem::TooDeep { .. } | Problem::TooLarge { .. }),
                 ..
             }) => fault(span, problem),
-            EvaluateError::Segment(inner) => fault(
-                span,
-                Problem::InSegment {
-                    name: name.to_owned(),
-                    inner: Box::new(inner),
-                },
-            ),
+            EvaluateError::Segment(inner) => {
+                fault(span, Problem::InSegment { name: name.to_owned(), inner: Box::new(inner) })
+            }
             other => other,
         })?;
         self.path.pop();
@@ -159,10 +138,7 @@ impl<'w> Compiler<'w> {
 
     fn test(&mut self, test: &Test, part: &Expression) -> Result<Plan, EvaluateError> {
         let Some(attribute) = self.world.schema().by_name(&test.attribute.text).cloned() else {
-            let problem = Problem::UnknownAttribute {
-                name: test.attribute.text.clone(),
-                hint: Hint::none(),
-            };
+            let problem = Problem::UnknownAttribute { name: test.attribute.text.clone(), hint: Hint::none() };
             return Err(fault(test.attribute.span, problem));
         };
         if attribute.id == AttributeId::ACTIVE {
@@ -174,10 +150,7 @@ impl<'w> Compiler<'w> {
             // The only comparison that most values pass: all that have a value, less those that have this one.
             Operator::Compare(Comparison::NotEqual, literal) => {
                 let equal = Operator::Compare(Comparison::Equal, literal.clone());
-                let equal = Test {
-                    operator: equal,
-                    ..test.clone()
-                };
+                let equal = Test { operator: equal, ..test.clone() };
                 let equal = self.positive(&attribute, &equal, part)?;
                 Ok(Plan::and(vec![self.leaf(present()?), Plan::not(equal)]))
             }
@@ -187,13 +160,9 @@ impl<'w> Compiler<'w> {
 
     fn active_test(&self, operator: &Operator) -> Result<Plan, ContactsError> {
         let wanted = match operator {
-            Operator::Compare(
-                comparison,
-                Literal {
-                    value: LiteralValue::Bool(value),
-                    ..
-                },
-            ) => *value == (*comparison == Comparison::Equal),
+            Operator::Compare(comparison, Literal { value: LiteralValue::Bool(value), .. }) => {
+                *value == (*comparison == Comparison::Equal)
+            }
             _ => return Ok(Plan::Nothing),
         };
         let active = self.active()?;
@@ -276,11 +245,7 @@ impl<'w> Compiler<'w> {
         };
         let otherwise = ranges_in(zone);
         if test.zone != Zone::Contact || !any_depends_on_zone(&test.operator) {
-            return Ok(if indexed {
-                self.ranges(id, otherwise)?
-            } else {
-                scan(RowTest::Ranges(id, otherwise), part)
-            });
+            return Ok(if indexed { self.ranges(id, otherwise)? } else { scan(RowTest::Ranges(id, otherwise), part) });
         }
         let mut zones: HashMap<String, RangeSet> = HashMap::new();
         self.sets.union_where(AttributeId::ZONE, "", &mut |name| {
@@ -291,14 +256,7 @@ impl<'w> Compiler<'w> {
             false
         })?;
         if !indexed {
-            return Ok(scan(
-                RowTest::Zoned {
-                    attribute: id,
-                    zones,
-                    otherwise,
-                },
-                part,
-            ));
+            return Ok(scan(RowTest::Zoned { attribute: id, zones, otherwise }, part));
         }
         let mut groups: BTreeMap<RangeSet, Vec<String>> = BTreeMap::new();
         for (name, ranges) in zones {
@@ -312,11 +270,7 @@ impl<'w> Compiler<'w> {
             let rows: Vec<Arc<RoaringBitmap>> = rows.collect::<Result<_, _>>()?;
             zones.push((rows.iter().map(|rows| &**rows).union(), ranges));
         }
-        Ok(Plan::Zoned(Box::new(Zoned {
-            attribute: id,
-            zones,
-            otherwise,
-        })))
+        Ok(Plan::Zoned(Box::new(Zoned { attribute: id, zones, otherwise })))
     }
 }
 
@@ -325,10 +279,7 @@ fn fault(span: Span, problem: Problem) -> EvaluateError {
 }
 
 fn scan(test: RowTest, part: &Expression) -> Plan {
-    Plan::Scan(Box::new(Scan {
-        test,
-        part: part.to_string(),
-    }))
+    Plan::Scan(Box::new(Scan { test, part: part.to_string() }))
 }
 
 fn texts(literals: &[Literal]) -> impl Iterator<Item = &str> {
@@ -347,11 +298,7 @@ fn row_test(id: AttributeId, operator: &Operator) -> Option<RowTest> {
         },
         Operator::In(literals) => Some(RowTest::Texts(id, texts(literals).map(str::to_owned).collect())),
         Operator::Match(how, wanted) => Some(RowTest::Match(id, *how, wanted.clone())),
-        Operator::Has { all, entries } => Some(RowTest::Has {
-            attribute: id,
-            all: *all,
-            entries: entries.clone(),
-        }),
+        Operator::Has { all, entries } => Some(RowTest::Has { attribute: id, all: *all, entries: entries.clone() }),
         Operator::Between(..) | Operator::Empty => None,
     }
 }

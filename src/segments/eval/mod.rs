@@ -74,8 +74,5 @@ fn run(
         None => runner.everywhere(&plan)?,
         Some(within) => runner.within(&plan, within)?,
     };
-    Ok(Evaluation {
-        rows,
-        notes: runner.into_notes(),
-    })
+    Ok(Evaluation { rows, notes: runner.into_notes() })
 }

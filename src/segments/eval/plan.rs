@@ -57,19 +57,11 @@ pub(super) struct Scan {
 /// A question to one record. A missing value fails every test but `Any` and `All` over others.
 pub(super) enum RowTest {
     Ranges(AttributeId, RangeSet),
-    Zoned {
-        attribute: AttributeId,
-        zones: HashMap<String, RangeSet>,
-        otherwise: RangeSet,
-    },
+    Zoned { attribute: AttributeId, zones: HashMap<String, RangeSet>, otherwise: RangeSet },
     Texts(AttributeId, Vec<String>),
     Bool(AttributeId, bool),
     Match(AttributeId, TextMatch, String),
-    Has {
-        attribute: AttributeId,
-        all: bool,
-        entries: Vec<String>,
-    },
+    Has { attribute: AttributeId, all: bool, entries: Vec<String> },
     All(Vec<RowTest>),
     Any(Vec<RowTest>),
 }
@@ -78,33 +70,21 @@ impl RowTest {
     pub(super) fn passes(&self, record: &Record<'_>) -> bool {
         match self {
             RowTest::Ranges(attribute, ranges) => digits(record, *attribute).is_some_and(|d| ranges.contains(d)),
-            RowTest::Zoned {
-                attribute,
-                zones,
-                otherwise,
-            } => {
+            RowTest::Zoned { attribute, zones, otherwise } => {
                 let zone = record.text(AttributeId::ZONE).and_then(|zone| zones.get(zone));
                 digits(record, *attribute).is_some_and(|d| zone.unwrap_or(otherwise).contains(d))
             }
-            RowTest::Texts(attribute, texts) => record
-                .text(*attribute)
-                .is_some_and(|text| texts.iter().any(|wanted| wanted == text)),
+            RowTest::Texts(attribute, texts) => {
+                record.text(*attribute).is_some_and(|text| texts.iter().any(|wanted| wanted == text))
+            }
             RowTest::Bool(attribute, wanted) => record.get(*attribute) == Some(Value::Bool(*wanted)),
             RowTest::Match(attribute, how, wanted) => {
                 record.text(*attribute).is_some_and(|text| how.holds(text, wanted))
             }
-            RowTest::Has {
-                attribute,
-                all,
-                entries,
-            } => match record.get(*attribute) {
+            RowTest::Has { attribute, all, entries } => match record.get(*attribute) {
                 Some(Value::List(list)) => {
                     let present = |entry: &String| list.iter().any(|found| found == entry);
-                    if *all {
-                        entries.iter().all(present)
-                    } else {
-                        entries.iter().any(present)
-                    }
+                    if *all { entries.iter().all(present) } else { entries.iter().any(present) }
                 }
                 _ => false,
             },
@@ -124,11 +104,7 @@ fn digits(record: &Record<'_>, attribute: AttributeId) -> Option<u64> {
 
 impl Plan {
     pub(super) fn ranges(attribute: AttributeId, ranges: RangeSet) -> Plan {
-        if ranges.is_empty() {
-            Plan::Nothing
-        } else {
-            Plan::Ranges(attribute, ranges)
-        }
+        if ranges.is_empty() { Plan::Nothing } else { Plan::Ranges(attribute, ranges) }
     }
 
     pub(super) fn not(inner: Plan) -> Plan {

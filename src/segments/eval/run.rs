@@ -41,10 +41,7 @@ impl Rows {
     fn hint<'r>(&'r self, hint: Hint<'r>) -> Hint<'r> {
         match self {
             Rows::All => hint,
-            _ => Hint {
-                rows: self.of(hint),
-                whole: false,
-            },
+            _ => Hint { rows: self.of(hint), whole: false },
         }
     }
 
@@ -86,11 +83,7 @@ pub(super) struct Runner<'w> {
 
 impl<'w> Runner<'w> {
     pub(super) fn new(sets: &'w dyn AttributeSets, universe: Arc<RoaringBitmap>) -> Runner<'w> {
-        Runner {
-            sets,
-            universe,
-            notes: Vec::new(),
-        }
+        Runner { sets, universe, notes: Vec::new() }
     }
 
     pub(super) fn into_notes(self) -> Vec<ScanNote> {
@@ -99,36 +92,20 @@ impl<'w> Runner<'w> {
 
     pub(super) fn everywhere(&mut self, plan: &Plan) -> Result<Arc<RoaringBitmap>, ContactsError> {
         let universe = Arc::clone(&self.universe);
-        Ok(
-            match self.run(
-                plan,
-                Hint {
-                    rows: &universe,
-                    whole: true,
-                },
-            )? {
-                Rows::All => universe,
-                Rows::Shared(rows) => rows,
-                Rows::Owned(rows) => Arc::new(rows),
-            },
-        )
+        Ok(match self.run(plan, Hint { rows: &universe, whole: true })? {
+            Rows::All => universe,
+            Rows::Shared(rows) => rows,
+            Rows::Owned(rows) => Arc::new(rows),
+        })
     }
 
     pub(super) fn within(&mut self, plan: &Plan, rows: &RoaringBitmap) -> Result<Arc<RoaringBitmap>, ContactsError> {
         let existing = rows & &*self.universe;
-        Ok(
-            match self.run(
-                plan,
-                Hint {
-                    rows: &existing,
-                    whole: false,
-                },
-            )? {
-                Rows::All => Arc::new(existing),
-                Rows::Shared(rows) => rows,
-                Rows::Owned(rows) => Arc::new(rows),
-            },
-        )
+        Ok(match self.run(plan, Hint { rows: &existing, whole: false })? {
+            Rows::All => Arc::new(existing),
+            Rows::Shared(rows) => rows,
+            Rows::Owned(rows) => Arc::new(rows),
+        })
     }
 
     fn run(&mut self, plan: &Plan, hint: Hint<'_>) -> Result<Rows, ContactsError> {
@@ -185,10 +162,8 @@ impl<'w> Runner<'w> {
     }
 
     fn or(&mut self, parts: &[Plan], hint: Hint<'_>) -> Result<Rows, ContactsError> {
-        let leaves: Vec<&Arc<RoaringBitmap>> = parts
-            .iter()
-            .filter_map(|part| if let Plan::Leaf(rows) = part { Some(rows) } else { None })
-            .collect();
+        let leaves: Vec<&Arc<RoaringBitmap>> =
+            parts.iter().filter_map(|part| if let Plan::Leaf(rows) = part { Some(rows) } else { None }).collect();
         let mut found = Vec::new();
         let mut shared: Vec<Arc<RoaringBitmap>> = Vec::new();
         // Under a hint it is cheaper to cut few leaves one by one, or all of them after their union.
@@ -202,10 +177,7 @@ impl<'w> Runner<'w> {
             union &= hint.rows;
             found.push(union);
         }
-        for part in parts
-            .iter()
-            .filter(|part| !matches!(part, Plan::Leaf(_)) && !part.scans())
-        {
+        for part in parts.iter().filter(|part| !matches!(part, Plan::Leaf(_)) && !part.scans()) {
             match self.run(part, hint)? {
                 Rows::All => return Ok(Rows::All),
                 Rows::Shared(rows) => shared.push(rows),
@@ -215,13 +187,7 @@ impl<'w> Runner<'w> {
         let mut rows = unite(found, &shared);
         for part in parts.iter().filter(|part| part.scans()) {
             let rest = hint.rows - &rows;
-            match self.run(
-                part,
-                Hint {
-                    rows: &rest,
-                    whole: false,
-                },
-            )? {
+            match self.run(part, Hint { rows: &rest, whole: false })? {
                 Rows::All => return Ok(Rows::All),
                 Rows::Shared(more) => rows |= &*more,
                 Rows::Owned(more) => rows |= more,
@@ -237,14 +203,12 @@ impl<'w> Runner<'w> {
         } else {
             (slices::Rows::Lent(hint.rows), present.len() == self.universe.len())
         };
-        Ok(
-            match Slices::new(self.sets, attribute, present).within(ranges, among, valued)? {
-                slices::Rows::Owned(rows) => Rows::Owned(rows),
-                slices::Rows::Shared(rows) => Rows::Shared(rows),
-                // What was lent came back whole.
-                slices::Rows::Lent(_) => Rows::All,
-            },
-        )
+        Ok(match Slices::new(self.sets, attribute, present).within(ranges, among, valued)? {
+            slices::Rows::Owned(rows) => Rows::Owned(rows),
+            slices::Rows::Shared(rows) => Rows::Shared(rows),
+            // What was lent came back whole.
+            slices::Rows::Lent(_) => Rows::All,
+        })
     }
 
     fn zoned(&mut self, zoned: &Zoned, hint: Hint<'_>) -> Result<Rows, ContactsError> {
@@ -276,27 +240,14 @@ impl<'w> Runner<'w> {
     }
 
     fn dictionary(&mut self, dictionary: &Dictionary, hint: Hint<'_>) -> Result<Rows, ContactsError> {
-        let Dictionary {
-            attribute,
-            how,
-            wanted,
-            part,
-        } = dictionary;
-        let prefix = if *how == TextMatch::StartsWith {
-            wanted.as_str()
-        } else {
-            ""
-        };
+        let Dictionary { attribute, how, wanted, part } = dictionary;
+        let prefix = if *how == TextMatch::StartsWith { wanted.as_str() } else { "" };
         let mut visited = 0;
         let mut rows = self.sets.union_where(*attribute, prefix, &mut |value| {
             visited += 1;
             how.holds(value, wanted)
         })?;
-        self.notes.push(ScanNote {
-            part: part.clone(),
-            kind: ScanKind::Values,
-            visited,
-        });
+        self.notes.push(ScanNote { part: part.clone(), kind: ScanKind::Values, visited });
         if !hint.whole {
             rows &= hint.rows;
         }
@@ -313,11 +264,7 @@ impl<'w> Runner<'w> {
                 rows.insert(row);
             }
         })?;
-        self.notes.push(ScanNote {
-            part: scan.part.clone(),
-            kind: ScanKind::Records,
-            visited,
-        });
+        self.notes.push(ScanNote { part: scan.part.clone(), kind: ScanKind::Records, visited });
         Ok(Rows::Owned(rows))
     }
 
@@ -331,17 +278,11 @@ impl<'w> Runner<'w> {
             | RowTest::Match(attribute, ..)
             | RowTest::Has { attribute, .. } => self.sets.present(*attribute),
             RowTest::All(tests) => {
-                let sets = tests
-                    .iter()
-                    .map(|test| self.possible(test))
-                    .collect::<Result<Vec<_>, _>>()?;
+                let sets = tests.iter().map(|test| self.possible(test)).collect::<Result<Vec<_>, _>>()?;
                 Ok(Arc::new(sets.iter().map(|rows| &**rows).intersection()))
             }
             RowTest::Any(tests) => {
-                let sets = tests
-                    .iter()
-                    .map(|test| self.possible(test))
-                    .collect::<Result<Vec<_>, _>>()?;
+                let sets = tests.iter().map(|test| self.possible(test)).collect::<Result<Vec<_>, _>>()?;
                 Ok(Arc::new(sets.iter().map(|rows| &**rows).union()))
             }
         }
@@ -381,11 +322,7 @@ fn unite(mut owned: Vec<RoaringBitmap>, shared: &[Arc<RoaringBitmap>]) -> Roarin
     if owned.len() > 2 {
         owned = vec![owned.union()];
     }
-    let largest = owned
-        .iter()
-        .enumerate()
-        .max_by_key(|(_, rows)| rows.len())
-        .map_or(0, |(index, _)| index);
+    let largest = owned.iter().enumerate().max_by_key(|(_, rows)| rows.len()).map_or(0, |(index, _)| index);
     let mut rows = owned.swap_remove(largest);
     for more in owned {
         rows |= more;

@@ -129,27 +129,19 @@ struct Telling {
 impl Telling {
     /// Up the digits, one operation each: the rows that reach the bound.
     fn climb(self) -> From {
-        self.digits
-            .into_iter()
-            .rev()
-            .fold(self.start, |found, (bit, rows)| match (bit, found) {
-                (true, From::None) => From::None,
-                (false, From::All) => From::All,
-                (true, From::All) | (false, From::None) => From::Rows(Rows::Shared(rows)),
-                (true, From::Rows(found)) => From::Rows(found.and(&rows)),
-                (false, From::Rows(found)) => From::Rows(found.or(&rows)),
-            })
+        self.digits.into_iter().rev().fold(self.start, |found, (bit, rows)| match (bit, found) {
+            (true, From::None) => From::None,
+            (false, From::All) => From::All,
+            (true, From::All) | (false, From::None) => From::Rows(Rows::Shared(rows)),
+            (true, From::Rows(found)) => From::Rows(found.and(&rows)),
+            (false, From::Rows(found)) => From::Rows(found.or(&rows)),
+        })
     }
 }
 
 impl<'s> Slices<'s> {
     pub(super) fn new(sets: &'s dyn AttributeSets, attribute: AttributeId, present: Arc<RoaringBitmap>) -> Slices<'s> {
-        Slices {
-            sets,
-            attribute,
-            present,
-            dense_part: DENSE_PART,
-        }
+        Slices { sets, attribute, present, dense_part: DENSE_PART }
     }
 
     fn digit(&self, digit: u32) -> Result<Digit, ContactsError> {
@@ -257,11 +249,7 @@ impl<'s> Slices<'s> {
             Digit::Empty => self.reaching(range.low, agreeing, true, split, above),
             Digit::Full => self.below(range.high, agreeing, split, above),
             Digit::Some(rows) => {
-                let with = if range.high.trailing_zeros() < split {
-                    &*agreeing & &*rows
-                } else {
-                    RoaringBitmap::new()
-                };
+                let with = if range.high.trailing_zeros() < split { &*agreeing & &*rows } else { RoaringBitmap::new() };
                 let low = self.reaching(range.low, agreeing.minus(&rows), true, split, None)?;
                 let high = self.below(range.high, Rows::Owned(with), split, None)?;
                 Ok(Rows::Owned(union(vec![low, high]).into_owned()))
@@ -320,10 +308,7 @@ impl<'s> Slices<'s> {
 
     /// The digits below `top` that decide who reaches `bound`; `None` if they are more than `most`.
     fn telling(&self, bound: u64, top: u32, most: usize) -> Result<Option<Telling>, ContactsError> {
-        let mut telling = Telling {
-            start: From::All,
-            digits: Vec::new(),
-        };
+        let mut telling = Telling { start: From::All, digits: Vec::new() };
         for digit in (bound.trailing_zeros().min(top)..top).rev() {
             let bit = bound >> digit & 1 == 1;
             match (bit, self.digit(digit)?) {

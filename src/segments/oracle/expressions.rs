@@ -13,10 +13,7 @@ use crate::segments::expression::{
 };
 
 fn literal(value: LiteralValue) -> Literal {
-    Literal {
-        value,
-        span: Span::default(),
-    }
+    Literal { value, span: Span::default() }
 }
 
 fn moment() -> impl Strategy<Value = Literal> {
@@ -24,16 +21,12 @@ fn moment() -> impl Strategy<Value = Literal> {
         Just(Anchor::Now),
         Just(Anchor::Today),
         (-40i64..40).prop_map(|days| {
-            let day = jiff::Timestamp::from_millisecond(NOW.0 + days * DAY)
-                .expect("in range")
-                .to_zoned(TimeZone::UTC);
+            let day = jiff::Timestamp::from_millisecond(NOW.0 + days * DAY).expect("in range").to_zoned(TimeZone::UTC);
             Anchor::Day(day.date())
         }),
         time().prop_map(|time| Anchor::Instant(jiff::Timestamp::from_millisecond(time.0).expect("in range"))),
         time().prop_map(|time| {
-            let time = jiff::Timestamp::from_millisecond(time.0)
-                .expect("in range")
-                .to_zoned(TimeZone::UTC);
+            let time = jiff::Timestamp::from_millisecond(time.0).expect("in range").to_zoned(TimeZone::UTC);
             Anchor::Local(time.datetime())
         }),
     ];
@@ -76,10 +69,8 @@ fn operators() -> impl Strategy<Value = (&'static str, Operator, Zone)> {
         Just(Operator::Empty),
     ];
     let lists = prop_oneof![
-        (any::<bool>(), vec(one_of(&TEXTS), 1..4)).prop_map(|(all, entries)| Operator::Has {
-            all: all && entries.len() > 1,
-            entries
-        }),
+        (any::<bool>(), vec(one_of(&TEXTS), 1..4))
+            .prop_map(|(all, entries)| Operator::Has { all: all && entries.len() > 1, entries }),
         Just(Operator::Empty),
     ];
     let zone = prop_oneof![
@@ -89,11 +80,7 @@ fn operators() -> impl Strategy<Value = (&'static str, Operator, Zone)> {
     ];
     let number = number().prop_map(|number| literal(LiteralValue::Number(number)));
     let times = (ordered(moment().boxed()), zone).prop_map(|(operator, zone)| {
-        let zone = if operator == Operator::Empty {
-            Zone::Default
-        } else {
-            zone
-        };
+        let zone = if operator == Operator::Empty { Zone::Default } else { zone };
         ("time", operator, zone)
     });
     prop_oneof![
@@ -108,40 +95,22 @@ fn operators() -> impl Strategy<Value = (&'static str, Operator, Zone)> {
 pub(super) fn expressions() -> impl Strategy<Value = Expression> {
     let new = |kind| Expression::new(kind, Span::default());
     let test = move |name: String, operator, zone| {
-        let attribute = Name {
-            text: name,
-            span: Span::default(),
-        };
-        new(Kind::Test(Test {
-            attribute,
-            operator,
-            zone,
-            zone_span: Span::default(),
-        }))
+        let attribute = Name { text: name, span: Span::default() };
+        new(Kind::Test(Test { attribute, operator, zone, zone_span: Span::default() }))
     };
     let named = prop_oneof![
         Just(Kind::Every),
         Just(Kind::Active),
         Just(Kind::InList("list".to_owned())),
         Just(Kind::InSegment("young".to_owned())),
-        Just(Kind::Subscribed {
-            channel: Channel::Email,
-            topic: "news".to_owned()
-        }),
-        Just(Kind::Unsubscribed {
-            channel: Channel::Email,
-            topic: "news".to_owned()
-        }),
+        Just(Kind::Subscribed { channel: Channel::Email, topic: "news".to_owned() }),
+        Just(Kind::Unsubscribed { channel: Channel::Email, topic: "news".to_owned() }),
         Just(Kind::Reachable(Channel::Email)),
         Just(Kind::Suppressed(None)),
         Just(Kind::Suppressed(Some(Channel::Email))),
     ];
     let active = (equality(), any::<bool>()).prop_map(move |(how, value)| {
-        test(
-            "active".to_owned(),
-            Operator::Compare(how, literal(LiteralValue::Bool(value))),
-            Zone::Default,
-        )
+        test("active".to_owned(), Operator::Compare(how, literal(LiteralValue::Bool(value))), Zone::Default)
     });
     let leaf = prop_oneof![
         8 => (any::<bool>(), operators()).prop_map(move |(indexed, (kind, operator, zone))| {

@@ -139,9 +139,7 @@ fn error(text: &str, world: &MemoryWorld) -> Problem {
 fn cycles_unknown_names_and_explosions_are_refused() {
     let mut world = world(&People::new());
     let mut define = |name: &str, text: &str| {
-        world
-            .segments
-            .insert(name.to_owned(), Arc::new(parse(text).expect("parses")));
+        world.segments.insert(name.to_owned(), Arc::new(parse(text).expect("parses")));
     };
     define("a", "every and in segment 'b'");
     define("b", "in segment 'c' or not in segment 'd'");
@@ -157,42 +155,17 @@ fn cycles_unknown_names_and_explosions_are_refused() {
         let inner = format!("in segment 'wide {}'", level - 1);
         define(&format!("wide {level}"), &format!("{inner} or not {inner}"));
     }
-    let path = |names: &[&str]| Problem::Cycle {
-        path: names.iter().map(|n| (*n).to_owned()).collect(),
-    };
-    assert_eq!(
-        error("in segment 'a'", &world),
-        path(&["b", "c", "b"]),
-        "the cycle, without the way to it"
-    );
-    assert_eq!(
-        error("in segment 'nope'", &world),
-        Problem::UnknownSegment {
-            name: "nope".to_owned()
-        }
-    );
-    assert_eq!(
-        error("in list 'nope'", &world),
-        Problem::UnknownList {
-            name: "nope".to_owned()
-        }
-    );
+    let path = |names: &[&str]| Problem::Cycle { path: names.iter().map(|n| (*n).to_owned()).collect() };
+    assert_eq!(error("in segment 'a'", &world), path(&["b", "c", "b"]), "the cycle, without the way to it");
+    assert_eq!(error("in segment 'nope'", &world), Problem::UnknownSegment { name: "nope".to_owned() });
+    assert_eq!(error("in list 'nope'", &world), Problem::UnknownList { name: "nope".to_owned() });
     assert!(
         matches!(error("in segment 'wrong'", &world), Problem::InSegment { name, .. } if name == "wrong"),
         "names the segment"
     );
-    assert!(
-        matches!(error("in segment 'deep 199'", &world), Problem::TooDeep { .. }),
-        "too deep"
-    );
-    assert!(
-        matches!(error("in segment 'wide 39'", &world), Problem::TooLarge { .. }),
-        "too large"
-    );
-    assert!(
-        evaluate(&parse("in segment 'deep 60'").expect("parses"), &world).is_ok(),
-        "deep enough"
-    );
+    assert!(matches!(error("in segment 'deep 199'", &world), Problem::TooDeep { .. }), "too deep");
+    assert!(matches!(error("in segment 'wide 39'", &world), Problem::TooLarge { .. }), "too large");
+    assert!(evaluate(&parse("in segment 'deep 60'").expect("parses"), &world).is_ok(), "deep enough");
 }
 
 #[test]
@@ -211,11 +184,7 @@ fn a_scan_reads_only_what_is_left_and_says_so() {
     let notes = |text: &str| evaluate(&parse(text).expect("parses"), &world).expect("evaluates");
     let found = notes("b_number >= 500 and a_number = 4 and b_number != 504");
     assert_eq!(found.rows.len(), 49, "rows");
-    let visited: Vec<(&str, u64)> = found
-        .notes
-        .iter()
-        .map(|note| (note.part.as_str(), note.visited))
-        .collect();
+    let visited: Vec<(&str, u64)> = found.notes.iter().map(|note| (note.part.as_str(), note.visited)).collect();
     assert_eq!(
         visited,
         [("b_number != 504", 100), ("b_number >= 500", 99)],
@@ -224,14 +193,8 @@ fn a_scan_reads_only_what_is_left_and_says_so() {
     );
     let found = notes("a_number = 3 and b_number > 1");
     assert_eq!(found.notes[0].visited, 0, "odd rows have no value to read");
-    assert!(
-        notes("a_number = 11 and b_number > 1").notes.is_empty(),
-        "nothing left, nothing read"
-    );
-    assert!(
-        notes("a_number = 4 or b_number is empty").notes.is_empty(),
-        "presence is indexed"
-    );
+    assert!(notes("a_number = 11 and b_number > 1").notes.is_empty(), "nothing left, nothing read");
+    assert!(notes("a_number = 4 or b_number is empty").notes.is_empty(), "presence is indexed");
     let found = notes("(b_number > 10 or key = 'k') and a_number = 4");
     assert_eq!(found.notes.len(), 1, "one pass for both: {:?}", found.notes);
 }
@@ -251,18 +214,9 @@ fn missing_values_fail_comparisons_and_pass_their_negation() {
     ] {
         let expression = parse(text).expect("parses");
         assert!(rows(&expression, &world).is_empty(), "{text} is false");
-        assert_eq!(
-            rows(&Expression::negate(expression, Span::default()), &world).len(),
-            1,
-            "not {text} is true"
-        );
+        assert_eq!(rows(&Expression::negate(expression, Span::default()), &world).len(), 1, "not {text} is true");
     }
-    for text in [
-        "a_text not in ('FR')",
-        "a_text is empty",
-        "not a_text is not empty",
-        "a_number not between 1 and 2",
-    ] {
+    for text in ["a_text not in ('FR')", "a_text is empty", "not a_text is not empty", "a_number not between 1 and 2"] {
         assert_eq!(rows(&parse(text).expect("parses"), &world).len(), 1, "{text} is true");
     }
 }

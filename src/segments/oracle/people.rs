@@ -22,29 +22,16 @@ use crate::segments::parse;
 pub(super) const NOW: Timestamp = Timestamp(1_774_780_200_000); // 2026-03-29T10:30:00Z, the day the clocks change in Europe
 pub(super) const DAY: i64 = 86_400_000;
 pub(super) const TEXTS: [&str; 6] = ["", "FR", "DE", "FRANCE", "x\"y", "é"];
-pub(super) const ZONES: [&str; 5] = [
-    "Europe/Paris",
-    "America/New_York",
-    "Asia/Tokyo",
-    "Pacific/Kiritimati",
-    "Nowhere/Atall",
-];
+pub(super) const ZONES: [&str; 5] =
+    ["Europe/Paris", "America/New_York", "Asia/Tokyo", "Pacific/Kiritimati", "Nowhere/Atall"];
 
 /// Each type twice: indexed (`a…`) and not (`b…`).
 pub(super) fn schema() -> Schema {
     use AttributeType::{Boolean, DateTime, List, Number, Text};
-    let kinds = [
-        ("text", Text),
-        ("number", Number),
-        ("flag", Boolean),
-        ("time", DateTime),
-        ("list", List),
-    ];
+    let kinds = [("text", Text), ("number", Number), ("flag", Boolean), ("time", DateTime), ("list", List)];
     kinds.into_iter().fold(Schema::built_in(), |schema, (name, kind)| {
         let schema = schema.with(&format!("a_{name}"), kind, None).expect("valid");
-        schema
-            .with(&format!("b_{name}"), kind, Some(IndexKind::None))
-            .expect("valid")
+        schema.with(&format!("b_{name}"), kind, Some(IndexKind::None)).expect("valid")
     })
 }
 
@@ -109,11 +96,8 @@ fn person() -> impl Strategy<Value = Person> {
                     .collect::<Vec<_>>()
             })
     };
-    let built_in = (
-        option::of(one_of(&ZONES)),
-        option::of(any::<bool>()),
-        option::of(one_of(&["a@x.test", "b@y.test"])),
-    );
+    let built_in =
+        (option::of(one_of(&ZONES)), option::of(any::<bool>()), option::of(one_of(&["a@x.test", "b@y.test"])));
     let state = (any::<bool>(), option::of(any::<bool>()), any::<bool>(), any::<bool>());
     (fields("a"), fields("b"), built_in, state).prop_map(|(a, b, (zone, active, email), state)| {
         let mut person = Person {
@@ -124,15 +108,9 @@ fn person() -> impl Strategy<Value = Person> {
             ..Person::default()
         };
         person.fields.extend(a.into_iter().chain(b));
-        person
-            .fields
-            .extend(zone.map(|zone| ("zone".to_owned(), Field::Text(zone))));
-        person
-            .fields
-            .extend(active.map(|active| ("active".to_owned(), Field::Flag(active))));
-        person
-            .fields
-            .extend(email.map(|email| ("email".to_owned(), Field::Text(email))));
+        person.fields.extend(zone.map(|zone| ("zone".to_owned(), Field::Text(zone))));
+        person.fields.extend(active.map(|active| ("active".to_owned(), Field::Flag(active))));
+        person.fields.extend(email.map(|email| ("email".to_owned(), Field::Text(email))));
         person
     })
 }
@@ -163,33 +141,18 @@ pub(super) fn world(people: &People) -> MemoryWorld {
         world.insert(*row, &mut record);
     }
     let those = |which: &dyn Fn(&Person) -> bool| -> Arc<RoaringBitmap> {
-        Arc::new(
-            people
-                .iter()
-                .filter(|(_, person)| which(person))
-                .map(|(row, _)| *row)
-                .collect(),
-        )
+        Arc::new(people.iter().filter(|(_, person)| which(person)).map(|(row, _)| *row).collect())
     };
     // A list may still name contacts that are erased.
     let mut list = (*those(&|person| person.list)).clone();
     list.extend([31, 2_000_000]);
     world.lists.insert("list".to_owned(), Arc::new(list));
     let key = (Channel::Email, "news".to_owned());
-    world
-        .subscribed
-        .insert(key.clone(), those(&|person| person.consent == Some(true)));
-    world
-        .unsubscribed
-        .insert(key, those(&|person| person.consent == Some(false)));
+    world.subscribed.insert(key.clone(), those(&|person| person.consent == Some(true)));
+    world.unsubscribed.insert(key, those(&|person| person.consent == Some(false)));
     world.suppressed = those(&|person| person.suppressed);
-    world
-        .suppressed_on
-        .insert(Channel::Email, those(&|person| person.suppressed_on_email));
-    world.segments.insert(
-        "young".to_owned(),
-        Arc::new(parse("a_number < 3 and in list 'list'").expect("parses")),
-    );
+    world.suppressed_on.insert(Channel::Email, those(&|person| person.suppressed_on_email));
+    world.segments.insert("young".to_owned(), Arc::new(parse("a_number < 3 and in list 'list'").expect("parses")));
     world
 }
 
@@ -214,10 +177,7 @@ pub(super) fn holds(expression: &Expression, person: &Person) -> bool {
 
 fn test_holds(test: &Test, person: &Person) -> bool {
     let active = Field::Flag(true);
-    let field = person
-        .fields
-        .get(&test.attribute.text)
-        .or((test.attribute.text == "active").then_some(&active));
+    let field = person.fields.get(&test.attribute.text).or((test.attribute.text == "active").then_some(&active));
     let Some(field) = field else {
         return test.operator == Operator::Empty;
     };
@@ -264,14 +224,8 @@ fn test_holds(test: &Test, person: &Person) -> bool {
         },
         Operator::Empty => false,
         Operator::Has { all, entries } => {
-            let Field::List(list) = field else {
-                panic!("not generated")
-            };
-            if *all {
-                entries.iter().all(|e| list.contains(e))
-            } else {
-                entries.iter().any(|e| list.contains(e))
-            }
+            let Field::List(list) = field else { panic!("not generated") };
+            if *all { entries.iter().all(|e| list.contains(e)) } else { entries.iter().any(|e| list.contains(e)) }
         }
     }
 }

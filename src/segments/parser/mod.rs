@@ -16,17 +16,10 @@ type Parsed<T> = Result<T, SegmentError>;
 /// Parses the text of a segment.
 pub fn parse(text: &str) -> Result<Expression, SegmentError> {
     if text.len() > limits::SEGMENT_BYTES_MAX {
-        let problem = Problem::TooLong {
-            max: limits::SEGMENT_BYTES_MAX,
-        };
+        let problem = Problem::TooLong { max: limits::SEGMENT_BYTES_MAX };
         return Err(SegmentError::new(Span::default(), problem));
     }
-    let mut parser = Parser {
-        tokens: tokens(text)?,
-        at: 0,
-        depth: 0,
-        parts: 0,
-    };
+    let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0, parts: 0 };
     let expression = parser.or()?;
     match parser.peek() {
         Token::End => Ok(expression),
@@ -36,9 +29,7 @@ pub fn parse(text: &str) -> Result<Expression, SegmentError> {
 
 /// Whether a word cannot be an attribute without backticks.
 pub(super) fn is_reserved(word: &str) -> bool {
-    ["and", "or", "not", "in"]
-        .iter()
-        .any(|reserved| word.eq_ignore_ascii_case(reserved))
+    ["and", "or", "not", "in"].iter().any(|reserved| word.eq_ignore_ascii_case(reserved))
 }
 
 /// Channel and topic of `email:news`.
@@ -69,18 +60,12 @@ impl Parser {
     }
 
     fn span(&self) -> Span {
-        self.tokens
-            .get(self.at)
-            .or(self.tokens.last())
-            .map_or(Span::default(), |(_, span)| *span)
+        self.tokens.get(self.at).or(self.tokens.last()).map_or(Span::default(), |(_, span)| *span)
     }
 
     /// The span of the token read last.
     fn last_span(&self) -> Span {
-        self.at
-            .checked_sub(1)
-            .and_then(|i| self.tokens.get(i))
-            .map_or(Span::default(), |(_, span)| *span)
+        self.at.checked_sub(1).and_then(|i| self.tokens.get(i)).map_or(Span::default(), |(_, span)| *span)
     }
 
     fn next(&mut self) -> (Token, Span) {
@@ -110,19 +95,11 @@ impl Parser {
     }
 
     fn need_word(&mut self, word: &'static str) -> Parsed<()> {
-        if self.take_word(word) {
-            Ok(())
-        } else {
-            Err(self.expected(format!("`{word}`")))
-        }
+        if self.take_word(word) { Ok(()) } else { Err(self.expected(format!("`{word}`"))) }
     }
 
     fn need_symbol(&mut self, symbol: &'static str) -> Parsed<()> {
-        if self.take_symbol(symbol) {
-            Ok(())
-        } else {
-            Err(self.expected(format!("`{symbol}`")))
-        }
+        if self.take_symbol(symbol) { Ok(()) } else { Err(self.expected(format!("`{symbol}`"))) }
     }
 
     fn expected(&self, expected: impl Into<String>) -> SegmentError {
@@ -130,11 +107,7 @@ impl Parser {
     }
 
     fn expected_with(&self, expected: impl Into<String>, hint: Hint) -> SegmentError {
-        let problem = Problem::Expected {
-            expected: expected.into(),
-            found: self.peek().describe(),
-            hint,
-        };
+        let problem = Problem::Expected { expected: expected.into(), found: self.peek().describe(), hint };
         SegmentError::new(self.span(), problem)
     }
 
@@ -142,12 +115,7 @@ impl Parser {
     fn part(&mut self) -> Parsed<()> {
         self.parts += 1;
         if self.parts > limits::SEGMENT_NODES_MAX {
-            return Err(SegmentError::new(
-                self.span(),
-                Problem::TooLarge {
-                    max: limits::SEGMENT_NODES_MAX,
-                },
-            ));
+            return Err(SegmentError::new(self.span(), Problem::TooLarge { max: limits::SEGMENT_NODES_MAX }));
         }
         Ok(())
     }
@@ -155,12 +123,7 @@ impl Parser {
     fn deeper(&mut self, inner: fn(&mut Parser) -> Parsed<Expression>) -> Parsed<Expression> {
         self.depth += 1;
         if self.depth > limits::SEGMENT_DEPTH_MAX {
-            return Err(SegmentError::new(
-                self.span(),
-                Problem::TooDeep {
-                    max: limits::SEGMENT_DEPTH_MAX,
-                },
-            ));
+            return Err(SegmentError::new(self.span(), Problem::TooDeep { max: limits::SEGMENT_DEPTH_MAX }));
         }
         let expression = inner(self)?;
         self.depth -= 1;
@@ -236,11 +199,7 @@ impl Parser {
             return Ok(Some(Kind::Reachable(self.channel()?)));
         }
         if self.take_word("suppressed") {
-            let channel = if self.take_word("on") {
-                Some(self.channel()?)
-            } else {
-                None
-            };
+            let channel = if self.take_word("on") { Some(self.channel()?) } else { None };
             return Ok(Some(Kind::Suppressed(channel)));
         }
         Ok(None)
@@ -259,9 +218,7 @@ impl Parser {
     /// Whether the token after this one begins an operator, so that this one is an attribute, whatever it says.
     fn operator_follows(&self) -> bool {
         let symbol = Comparison::ALL.iter().any(|c| self.is_symbol_at(1, c.symbol()));
-        let word = ["not", "between", "contains", "starts", "ends", "is", "has"]
-            .iter()
-            .any(|w| self.is_word_at(1, w));
+        let word = ["not", "between", "contains", "starts", "ends", "is", "has"].iter().any(|w| self.is_word_at(1, w));
         symbol || word || (self.is_word_at(1, "in") && self.is_symbol_at(2, "("))
     }
 
@@ -285,13 +242,7 @@ impl Parser {
         let text = self.text("a channel and a topic in quotes, as in \"email:news\"")?;
         match channel_topic(&text) {
             Some((channel, topic)) => Ok((channel, topic.to_owned())),
-            None => Err(SegmentError::new(
-                self.last_span(),
-                Problem::BadTopic {
-                    text,
-                    channels: channel_names(),
-                },
-            )),
+            None => Err(SegmentError::new(self.last_span(), Problem::BadTopic { text, channels: channel_names() })),
         }
     }
 
@@ -305,14 +256,7 @@ impl Parser {
         };
         Channel::from_name(&name).ok_or_else(|| {
             let hint = Hint::nearest(&name, Channel::ALL.iter().map(|c| c.name()));
-            SegmentError::new(
-                self.last_span(),
-                Problem::UnknownChannel {
-                    name,
-                    hint,
-                    channels: channel_names(),
-                },
-            )
+            SegmentError::new(self.last_span(), Problem::UnknownChannel { name, hint, channels: channel_names() })
         })
     }
 
@@ -322,29 +266,14 @@ impl Parser {
             Token::Quoted(name) => name.clone(),
             _ => return Err(self.expected("a condition")),
         };
-        let attribute = Name {
-            text,
-            span: self.span(),
-        };
+        let attribute = Name { text, span: self.span() };
         self.at += 1;
         let (operator, negated) = self.operator()?;
         let zone_start = self.span();
         let zone = self.zone()?;
-        let zone_span = if zone == Zone::Default {
-            Span::default()
-        } else {
-            zone_start.to(self.last_span())
-        };
+        let zone_span = if zone == Zone::Default { Span::default() } else { zone_start.to(self.last_span()) };
         let span = start.to(self.last_span());
-        let test = Expression::new(
-            Kind::Test(Test {
-                attribute,
-                operator,
-                zone,
-                zone_span,
-            }),
-            span,
-        );
+        let test = Expression::new(Kind::Test(Test { attribute, operator, zone, zone_span }), span);
         Ok(if negated { Expression::negate(test, span) } else { test })
     }
 }
@@ -371,10 +300,7 @@ mod tests {
             ("not not a = 1", "a = 1"),
             ("not (a = 1 or b = 2)", "not (a = 1 or b = 2)"),
             ("not a in (1, 2)", "a not in (1, 2)"),
-            (
-                "a not between 1 and 2 and b != false",
-                "a not between 1 and 2 and b != false",
-            ),
+            ("a not between 1 and 2 and b != false", "a not between 1 and 2 and b != false"),
             (
                 "n contains \"x\\\"\" or n not starts with 'y' or n ends with 'z'",
                 "n contains \"x\\\"\" or n not starts with \"y\" or n ends with \"z\"",
@@ -385,10 +311,7 @@ mod tests {
                 "t has \"a\" and t has all (\"a\", \"b\") and t not has \"c\"",
             ),
             ("l < now - 30d", "l < now - 30d"),
-            (
-                "l >= today+1mo-2h in zone \"Europe/Paris\"",
-                "l >= today + 1mo - 2h in zone \"Europe/Paris\"",
-            ),
+            ("l >= today+1mo-2h in zone \"Europe/Paris\"", "l >= today + 1mo - 2h in zone \"Europe/Paris\""),
             (
                 "l between 2026-01-31 and 2026-02-01T10:00 in contact zone",
                 "l between 2026-01-31 and 2026-02-01T10:00:00 in contact zone",
@@ -454,29 +377,12 @@ mod tests {
         let problem = |text: &str| parse(text).expect_err("refused").problem;
         assert_eq!(
             problem(&nested(limits::SEGMENT_DEPTH_MAX + 1)),
-            Problem::TooDeep {
-                max: limits::SEGMENT_DEPTH_MAX
-            }
+            Problem::TooDeep { max: limits::SEGMENT_DEPTH_MAX }
         );
-        assert_eq!(
-            problem(&"not ".repeat(16_000)),
-            Problem::TooDeep {
-                max: limits::SEGMENT_DEPTH_MAX
-            }
-        );
+        assert_eq!(problem(&"not ".repeat(16_000)), Problem::TooDeep { max: limits::SEGMENT_DEPTH_MAX });
         let wide = format!("a in (1{})", ",1".repeat(limits::SEGMENT_NODES_MAX));
-        assert_eq!(
-            problem(&wide),
-            Problem::TooLarge {
-                max: limits::SEGMENT_NODES_MAX
-            }
-        );
+        assert_eq!(problem(&wide), Problem::TooLarge { max: limits::SEGMENT_NODES_MAX });
         let long = " ".repeat(limits::SEGMENT_BYTES_MAX + 1);
-        assert_eq!(
-            problem(&long),
-            Problem::TooLong {
-                max: limits::SEGMENT_BYTES_MAX
-            }
-        );
+        assert_eq!(problem(&long), Problem::TooLong { max: limits::SEGMENT_BYTES_MAX });
     }
 }

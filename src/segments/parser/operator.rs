@@ -50,10 +50,7 @@ impl Parser {
         }
         let ends = matches!(self.peek(), Token::End | Token::Symbol(")"));
         if ends || self.is_word_at(0, "and") || self.is_word_at(0, "or") {
-            let value = Literal {
-                value: LiteralValue::Bool(true),
-                span: self.last_span(),
-            };
+            let value = Literal { value: LiteralValue::Bool(true), span: self.last_span() };
             return Ok((Operator::Compare(Comparison::Equal, value), false));
         }
         Err(self.expected("an operator (= != < <= > >= in between contains `starts with` `ends with` has `is empty`)"))
@@ -69,10 +66,7 @@ impl Parser {
         }
         self.at += 1;
         let entries = self.listed(|parser| parser.text("an entry in quotes"))?;
-        Ok(Operator::Has {
-            all: all && entries.len() > 1,
-            entries,
-        })
+        Ok(Operator::Has { all: all && entries.len() > 1, entries })
     }
 
     /// `( item , item … )`, one item at least.
@@ -82,11 +76,7 @@ impl Parser {
         while self.take_symbol(",") {
             items.push(item(self)?);
         }
-        if self.take_symbol(")") {
-            Ok(items)
-        } else {
-            Err(self.expected("`,` or `)`"))
-        }
+        if self.take_symbol(")") { Ok(items) } else { Err(self.expected("`,` or `)`")) }
     }
 
     pub(super) fn zone(&mut self) -> Parsed<Zone> {
@@ -131,10 +121,7 @@ impl Parser {
                 return Err(self.expected_with("a value", hint));
             }
         };
-        Ok(Literal {
-            value,
-            span: start.to(self.last_span()),
-        })
+        Ok(Literal { value, span: start.to(self.last_span()) })
     }
 
     fn moment(&mut self, anchor: Anchor) -> Parsed<LiteralValue> {
@@ -152,10 +139,7 @@ impl Parser {
                 return Err(self.expected("a span of time, as in 30d"));
             };
             self.at += 1;
-            steps.push(Step {
-                count: count * sign,
-                unit,
-            });
+            steps.push(Step { count: count * sign, unit });
         }
     }
 }

@@ -14,14 +14,7 @@ use crate::config::connectors::{
 mod faults;
 mod security;
 
-const ALL: &[&str] = &[
-    "PIPELINING",
-    "CHUNKING",
-    "8BITMIME",
-    "SMTPUTF8",
-    "ENHANCEDSTATUSCODES",
-    "SIZE 100000000",
-];
+const ALL: &[&str] = &["PIPELINING", "CHUNKING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "SIZE 100000000"];
 const PLAIN: &[&str] = &["SIZE 100000000"];
 
 fn compose() -> Compose {
@@ -44,12 +37,7 @@ enum Flavour {
     SwitchedOff,
 }
 
-const FLAVOURS: [Flavour; 4] = [
-    Flavour::Pipelined,
-    Flavour::Lockstep,
-    Flavour::Chunked,
-    Flavour::SwitchedOff,
-];
+const FLAVOURS: [Flavour; 4] = [Flavour::Pipelined, Flavour::Lockstep, Flavour::Chunked, Flavour::SwitchedOff];
 
 fn settings(port: u16, flavour: Flavour) -> SmtpSettings {
     let short = Duration::from_millis(300);
@@ -73,20 +61,12 @@ fn settings(port: u16, flavour: Flavour) -> SmtpSettings {
 }
 
 fn peer_script(feed: &ScriptedFeed, offers: &'static [&'static str], fault: Fault) -> PeerScript {
-    PeerScript {
-        offers,
-        fault,
-        security: Security::None,
-        certificate: RELAY,
-        marks: Arc::clone(&feed.marks),
-    }
+    PeerScript { offers, fault, security: Security::None, certificate: RELAY, marks: Arc::clone(&feed.marks) }
 }
 
 async fn run_smtp(feed: &mut ScriptedFeed, settings: SmtpSettings) {
     let connector = SmtpConnector::new(settings).expect("settings work");
-    tokio::time::timeout(Duration::from_secs(120), connector.run_lane(feed))
-        .await
-        .expect("MUST 8: the lane returns");
+    tokio::time::timeout(Duration::from_secs(120), connector.run_lane(feed)).await.expect("MUST 8: the lane returns");
 }
 
 /// Runs one lane against a peer with a fault, and checks what holds whatever happens.
@@ -104,11 +84,7 @@ async fn against(flavour: Flavour, messages: u64, script: Script, fault: Fault) 
 fn check(record: &Record, peer: &Peer, marks: &Mutex<HashSet<u64>>, what: &str) {
     assert_eq!(record.violations, Vec::<String>::new(), "{what}: the contract");
     let seen = peer.seen.lock();
-    assert_eq!(
-        seen.unmarked,
-        Vec::<u64>::new(),
-        "{what}: MUST 1, nothing arrives unmarked"
-    );
+    assert_eq!(seen.unmarked, Vec::<u64>::new(), "{what}: MUST 1, nothing arrives unmarked");
     assert_eq!(seen.strange, 0, "{what}: no empty or garbled mail");
     let received: BTreeSet<u64> = seen.received.iter().copied().collect();
     assert_eq!(received.len(), seen.received.len(), "{what}: nobody gets a mail twice");
@@ -116,20 +92,11 @@ fn check(record: &Record, peer: &Peer, marks: &Mutex<HashSet<u64>>, what: &str) 
         let last = endings.last();
         let accepted = last == Some(&Ending::Answered(Outcome::Accepted));
         if accepted {
-            assert!(
-                received.contains(ticket),
-                "{what}: ticket {ticket} is called accepted and never arrived"
-            );
+            assert!(received.contains(ticket), "{what}: ticket {ticket} is called accepted and never arrived");
         }
         if received.contains(ticket) {
-            assert!(
-                !matches!(last, Some(Ending::Back(_))),
-                "{what}: ticket {ticket} arrived and came back"
-            );
-            assert!(
-                marks.lock().contains(ticket),
-                "{what}: ticket {ticket} arrived unmarked"
-            );
+            assert!(!matches!(last, Some(Ending::Back(_))), "{what}: ticket {ticket} arrived and came back");
+            assert!(marks.lock().contains(ticket), "{what}: ticket {ticket} arrived unmarked");
         }
     }
 }
@@ -143,18 +110,9 @@ async fn everything_is_accepted_in_every_flavour() {
     for flavour in FLAVOURS {
         let (record, peer) = against(flavour, 300, Script::default(), Fault::None).await;
         assert_eq!(accepted(&record), 300, "{flavour:?}");
-        assert_eq!(
-            peer.seen.lock().connections,
-            1,
-            "{flavour:?}: one connection carries all"
-        );
+        assert_eq!(peer.seen.lock().connections, 1, "{flavour:?}: one connection carries all");
         let attached = record.attached > 250;
-        assert_eq!(
-            attached,
-            flavour == Flavour::Pipelined,
-            "{flavour:?}: envelopes attached: {}",
-            record.attached
-        );
+        assert_eq!(attached, flavour == Flavour::Pipelined, "{flavour:?}: envelopes attached: {}", record.attached);
         let order = peer.seen.lock().received.clone();
         assert_eq!(order, (1..=300).collect::<Vec<_>>(), "{flavour:?}: in order");
     }
@@ -162,32 +120,18 @@ async fn everything_is_accepted_in_every_flavour() {
 
 #[tokio::test]
 async fn withdrawn_messages_never_arrive() {
-    let script = Script {
-        withdraw_every: 7,
-        ..Script::default()
-    };
+    let script = Script { withdraw_every: 7, ..Script::default() };
     for flavour in FLAVOURS {
         let (record, _peer) = against(flavour, 100, script.clone(), Fault::None).await;
         assert_eq!(accepted(&record), 86, "{flavour:?}: all but every seventh");
-        assert_eq!(
-            record.count(|e| matches!(e, Ending::Back(_))),
-            14,
-            "{flavour:?}: those came back"
-        );
+        assert_eq!(record.count(|e| matches!(e, Ending::Back(_))), 14, "{flavour:?}: those came back");
     }
 }
 
 #[tokio::test]
 async fn held_messages_go_when_their_permit_comes_or_come_back() {
-    let short = Script {
-        hold_every: 3,
-        ..Script::default()
-    };
-    let long = Script {
-        hold_every: 10,
-        hold: Duration::from_secs(3_600),
-        ..Script::default()
-    };
+    let short = Script { hold_every: 3, ..Script::default() };
+    let long = Script { hold_every: 10, hold: Duration::from_secs(3_600), ..Script::default() };
     for flavour in FLAVOURS {
         let (record, _peer) = against(flavour, 30, short.clone(), Fault::None).await;
         assert_eq!(accepted(&record), 30, "{flavour:?}: a short hold costs nothing");
@@ -203,10 +147,7 @@ async fn held_messages_go_when_their_permit_comes_or_come_back() {
 
 #[tokio::test]
 async fn without_leave_no_envelope_is_attached() {
-    let script = Script {
-        attach: false,
-        ..Script::default()
-    };
+    let script = Script { attach: false, ..Script::default() };
     let (record, peer) = against(Flavour::Pipelined, 50, script, Fault::None).await;
     assert_eq!(accepted(&record), 50, "all go all the same");
     assert_eq!(peer.seen.lock().connections, 1, "on one connection");
@@ -215,17 +156,10 @@ async fn without_leave_no_envelope_is_attached() {
 #[tokio::test]
 async fn a_closing_feed_ends_the_lane_with_empty_hands() {
     for flavour in FLAVOURS {
-        let script = Script {
-            close_after_pulls: Some(20),
-            ..Script::default()
-        };
+        let script = Script { close_after_pulls: Some(20), ..Script::default() };
         let (record, _peer) = against(flavour, 1_000, script, Fault::None).await;
         assert_eq!(record.endings.len(), 20, "{flavour:?}: what was pulled was given back");
-        assert!(
-            accepted(&record) >= 15,
-            "{flavour:?}: and most of it sent: {}",
-            accepted(&record)
-        );
+        assert!(accepted(&record) >= 15, "{flavour:?}: and most of it sent: {}", accepted(&record));
     }
 }
 
@@ -233,23 +167,11 @@ async fn a_closing_feed_ends_the_lane_with_empty_hands() {
 async fn a_quota_per_connection_is_kept() {
     for flavour in FLAVOURS {
         let mut feed = ScriptedFeed::new(50, Script::default(), compose());
-        let peer = start(peer_script(
-            &feed,
-            if flavour == Flavour::Lockstep { PLAIN } else { ALL },
-            Fault::None,
-        ))
-        .await;
-        let settings = SmtpSettings {
-            messages_per_connection_max: Some(20),
-            ..settings(peer.port, flavour)
-        };
+        let peer = start(peer_script(&feed, if flavour == Flavour::Lockstep { PLAIN } else { ALL }, Fault::None)).await;
+        let settings = SmtpSettings { messages_per_connection_max: Some(20), ..settings(peer.port, flavour) };
         run_smtp(&mut feed, settings).await;
         let record = feed.finish();
-        assert_eq!(
-            (accepted(&record), peer.seen.lock().connections),
-            (50, 3),
-            "{flavour:?}: 20, 20, 10"
-        );
+        assert_eq!((accepted(&record), peer.seen.lock().connections), (50, 3), "{flavour:?}: 20, 20, 10");
         assert_eq!(record.violations, Vec::<String>::new(), "{flavour:?}");
     }
 }
@@ -290,27 +212,11 @@ fn simulated(lost: f64) -> SimulatedConnector {
 async fn null_and_simulated_keep_the_contract() {
     for script in [
         Script::default(),
-        Script {
-            withdraw_every: 3,
-            ..Script::default()
-        },
-        Script {
-            hold_every: 20,
-            ..Script::default()
-        },
-        Script {
-            hold_every: 20,
-            hold: Duration::from_secs(3_600),
-            ..Script::default()
-        },
-        Script {
-            close_after_pulls: Some(100),
-            ..Script::default()
-        },
-        Script {
-            retries: 100,
-            ..Script::default()
-        },
+        Script { withdraw_every: 3, ..Script::default() },
+        Script { hold_every: 20, ..Script::default() },
+        Script { hold_every: 20, hold: Duration::from_secs(3_600), ..Script::default() },
+        Script { close_after_pulls: Some(100), ..Script::default() },
+        Script { retries: 100, ..Script::default() },
     ] {
         let mut feed = ScriptedFeed::new(500, script.clone(), compose());
         null().run_lane(&mut feed).await;

@@ -34,27 +34,15 @@ async fn secured(
 
 #[tokio::test]
 async fn tls_protects_both_ways_in() {
-    assert_eq!(
-        accepted(&secured(Security::Starttls, TlsMode::Starttls, RELAY, RELAY.0).await),
-        5,
-        "STARTTLS and AUTH"
-    );
-    assert_eq!(
-        accepted(&secured(Security::Implicit, TlsMode::Implicit, RELAY, RELAY.0).await),
-        5,
-        "implicit TLS"
-    );
+    assert_eq!(accepted(&secured(Security::Starttls, TlsMode::Starttls, RELAY, RELAY.0).await), 5, "STARTTLS and AUTH");
+    assert_eq!(accepted(&secured(Security::Implicit, TlsMode::Implicit, RELAY, RELAY.0).await), 5, "implicit TLS");
 }
 
 #[tokio::test]
 async fn wrong_certificates_are_refused() {
     for (certificate, trusted, what) in [(RELAY, OTHER.0, "not trusted"), (OTHER, OTHER.0, "another name")] {
         let record = secured(Security::Starttls, TlsMode::Starttls, certificate, trusted).await;
-        assert_eq!(
-            record.count(|e| matches!(e, Ending::Back(_))),
-            5,
-            "{what}: nothing leaves"
-        );
+        assert_eq!(record.count(|e| matches!(e, Ending::Back(_))), 5, "{what}: nothing leaves");
         assert!(
             matches!(&record.events[0], LaneEvent::ConnectFailed { reason } if reason.contains("TLS")),
             "{what}: {:?}",
@@ -70,21 +58,11 @@ async fn a_relay_without_starttls_gets_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let ca_file = dir.path().join("ca.pem");
     std::fs::write(&ca_file, RELAY.0).expect("written");
-    let settings = SmtpSettings {
-        tls: TlsMode::Starttls,
-        ca_file: Some(ca_file),
-        ..settings(peer.port, Flavour::Pipelined)
-    };
+    let settings =
+        SmtpSettings { tls: TlsMode::Starttls, ca_file: Some(ca_file), ..settings(peer.port, Flavour::Pipelined) };
     run_smtp(&mut feed, settings).await;
-    assert_eq!(
-        feed.finish().count(|e| matches!(e, Ending::Back(_))),
-        2,
-        "nothing leaves in the clear"
-    );
-    assert!(
-        !peer.seen.lock().commands.iter().any(|c| c.starts_with("MAIL")),
-        "not even an address"
-    );
+    assert_eq!(feed.finish().count(|e| matches!(e, Ending::Back(_))), 2, "nothing leaves in the clear");
+    assert!(!peer.seen.lock().commands.iter().any(|c| c.starts_with("MAIL")), "not even an address");
 }
 
 #[tokio::test]
@@ -100,19 +78,8 @@ async fn a_wrong_password_is_the_senders_fault() {
     assert!(connector.test().await.is_err(), "the connection test says so too");
     run_smtp(&mut feed, settings).await;
     let record = feed.finish();
-    assert!(
-        record
-            .events
-            .iter()
-            .any(|e| matches!(e, LaneEvent::SenderRefused { .. })),
-        "{:?}",
-        record.events
-    );
-    assert_eq!(
-        record.count(|e| matches!(e, Ending::Back(_))),
-        2,
-        "MUST 7: and no message's"
-    );
+    assert!(record.events.iter().any(|e| matches!(e, LaneEvent::SenderRefused { .. })), "{:?}", record.events);
+    assert_eq!(record.count(|e| matches!(e, Ending::Back(_))), 2, "MUST 7: and no message's");
 }
 
 #[tokio::test]
@@ -121,9 +88,6 @@ async fn the_connection_test_reports() {
     let peer = start(peer_script(&feed, ALL, Fault::None)).await;
     let connector = SmtpConnector::new(settings(peer.port, Flavour::Pipelined)).expect("settings work");
     let report = connector.test().await.expect("it answers");
-    assert!(
-        report.pipelining && report.chunking && report.smtputf8 && !report.tls,
-        "{report:?}"
-    );
+    assert!(report.pipelining && report.chunking && report.smtputf8 && !report.tls, "{report:?}");
     assert_eq!(report.size_max_bytes, Some(100_000_000), "{report:?}");
 }

@@ -54,11 +54,7 @@ pub struct Hand {
 impl Default for Hand {
     fn default() -> Hand {
         let slots = (0..SLOTS).map(|_| Slot::default()).collect();
-        Hand {
-            slots,
-            out: Outgoing::default(),
-            waiting: None,
-        }
+        Hand { slots, out: Outgoing::default(), waiting: None }
     }
 }
 

@@ -63,15 +63,8 @@ impl<F: Feed> Lane<'_, F> {
                 (awaited, since) = (step, Instant::now());
             }
             let written = self.hand.out.written();
-            let tick = LANE_TICK
-                .min(limit.saturating_sub(since.elapsed()))
-                .max(Duration::from_millis(1));
-            let Lane {
-                hand,
-                transport,
-                reader,
-                ..
-            } = self;
+            let tick = LANE_TICK.min(limit.saturating_sub(since.elapsed())).max(Duration::from_millis(1));
+            let Lane { hand, transport, reader, .. } = self;
             let io =
                 std::future::poll_fn(|cx| poll_turn(transport, &mut hand.out, &hand.slots, reader, until_written, cx));
             match timeout(tick, io).await {
@@ -83,10 +76,7 @@ impl<F: Feed> Lane<'_, F> {
                     }
                     self.release_overdue();
                     if since.elapsed() >= limit {
-                        return Err(LaneError::TimedOut {
-                            step,
-                            seconds: limit.as_secs(),
-                        });
+                        return Err(LaneError::TimedOut { step, seconds: limit.as_secs() });
                     }
                     if self.feed.closing() {
                         let closing = *self.closing_since.get_or_insert_with(Instant::now);
@@ -158,11 +148,7 @@ impl<F: Feed> Lane<'_, F> {
                 let early = self.hand.out.is_writing(slot);
                 let reply = if early { ruling.sample.clone() } else { String::new() };
                 self.settle(slot, ruling)?;
-                if early {
-                    Err(LaneError::Refused { reply })
-                } else {
-                    Ok(())
-                }
+                if early { Err(LaneError::Refused { reply }) } else { Ok(()) }
             }
             Step::OutOfStep => Err(LaneError::OutOfStep),
         }
@@ -182,47 +168,31 @@ impl<F: Feed> Lane<'_, F> {
     pub(super) fn next_command(&mut self, id: SlotId, after: Expect) {
         let from = self.hand.out.commands.len();
         let slot = &self.hand.slots[id];
-        self.session
-            .next(id, after, &slot.message, slot.bytes(), &mut self.hand.out.commands);
+        self.session.next(id, after, &slot.message, slot.bytes(), &mut self.hand.out.commands);
         self.hand.out.push_commands(from);
     }
 
     /// Gives the provider's word to the feed; `Err` if the connection is of no more use.
     fn settle(&mut self, id: SlotId, ruling: Ruling) -> Result<(), LaneError> {
-        let Ruling {
-            verdict,
-            out_of_step,
-            sample,
-        } = ruling;
+        let Ruling { verdict, out_of_step, sample } = ruling;
         self.report_provider(&verdict, &sample);
         let state = self.hand.slots[id].state;
         let outcome = match verdict.message {
             ForMessage::Good => Some(Outcome::Accepted),
-            ForMessage::Reject(class) => Some(Outcome::Rejected {
-                class,
-                reply: sample.clone(),
-            }),
-            ForMessage::Defer { after } => Some(Outcome::Deferred {
-                after,
-                reply: sample.clone(),
-            }),
+            ForMessage::Reject(class) => Some(Outcome::Rejected { class, reply: sample.clone() }),
+            ForMessage::Defer { after } => Some(Outcome::Deferred { after, reply: sample.clone() }),
             ForMessage::Unharmed if state == SlotState::Marked && out_of_step => Some(Outcome::Unknown),
-            ForMessage::Unharmed if state == SlotState::Marked => Some(Outcome::Deferred {
-                after: None,
-                reply: sample.clone(),
-            }),
+            ForMessage::Unharmed if state == SlotState::Marked => {
+                Some(Outcome::Deferred { after: None, reply: sample.clone() })
+            }
             ForMessage::Unharmed => None,
-            ForMessage::Protocol if !self.session.pipelining() => Some(Outcome::Rejected {
-                class: RejectClass::Protocol,
-                reply: sample.clone(),
-            }),
+            ForMessage::Protocol if !self.session.pipelining() => {
+                Some(Outcome::Rejected { class: RejectClass::Protocol, reply: sample.clone() })
+            }
             ForMessage::Protocol => {
                 self.avoid_pipelining = true;
                 let marked = state == SlotState::Marked;
-                marked.then(|| Outcome::Deferred {
-                    after: Some(PROTOCOL_WAIT),
-                    reply: sample.clone(),
-                })
+                marked.then(|| Outcome::Deferred { after: Some(PROTOCOL_WAIT), reply: sample.clone() })
             }
         };
         match (outcome, state) {
@@ -235,11 +205,7 @@ impl<F: Feed> Lane<'_, F> {
                 slot.free();
             }
         }
-        if verdict.close {
-            Err(LaneError::Refused { reply: sample })
-        } else {
-            Ok(())
-        }
+        if verdict.close { Err(LaneError::Refused { reply: sample }) } else { Ok(()) }
     }
 
     pub(super) fn answer(&mut self, id: SlotId, outcome: Outcome) {
@@ -270,12 +236,7 @@ impl<F: Feed> Lane<'_, F> {
         let from = self.hand.out.commands.len();
         self.hand.out.commands.extend_from_slice(b"QUIT\r\n");
         self.hand.out.push_commands(from);
-        let Lane {
-            hand,
-            transport,
-            reader,
-            ..
-        } = self;
+        let Lane { hand, transport, reader, .. } = self;
         let farewell = std::future::poll_fn(|cx| poll_turn(transport, &mut hand.out, &hand.slots, reader, false, cx));
         if let Ok(Err(error)) = timeout(QUIT_MAX, farewell).await {
             tracing::debug!(%error, "relay did not answer QUIT");
