@@ -69,10 +69,10 @@ fn options(request: &OpenRequest<'_>) -> EngineOptions {
     }
 }
 
-/// Opens every connector, in the order of the configuration; the first embedded inbox is the one that is shown.
 /// The built connectors, and the embedded sink if one of them leads to it.
 type Built = (Vec<Connector>, Option<Arc<dyn InboxView>>);
 
+/// Opens every connector, in the order of the configuration; the first embedded inbox is the one that is shown.
 fn connectors(config: &Config) -> anyhow::Result<Built> {
     let mut opened = Vec::with_capacity(config.connectors.len());
     let mut shown: Option<Arc<dyn InboxView>> = None;

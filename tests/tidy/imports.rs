@@ -127,7 +127,7 @@ struct Imports {
 
 impl Imports {
     /// Turns `crate::a::b`, `super::b` and `self::b` into a path from the root; `None` for everything else.
-    fn from_root(&self, path: &[String]) -> Option<Vec<String>> {
+    fn rooted(&self, path: &[String]) -> Option<Vec<String>> {
         match path.first()?.as_str() {
             "crate" => Some(path[1..].to_vec()),
             "self" => Some([self.module.as_slice(), &path[1..]].concat()),
@@ -141,7 +141,7 @@ impl Imports {
     }
 
     fn add(&mut self, line: usize, path: &[String]) {
-        if let Some(path) = self.from_root(path) {
+        if let Some(path) = self.rooted(path) {
             self.found.push(Import { line, path });
         }
     }
