@@ -1,6 +1,14 @@
 //! The reference message spliced, beside what it is spliced from: plain minijinja for both bodies and lettre for the MIME
 //! structure, which is what a sender without this folder does per contact.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a bench may stop at a fault, and prints its table"
+)]
+
 use std::hint::black_box;
 use std::sync::Arc;
 

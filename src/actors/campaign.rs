@@ -13,7 +13,7 @@ use crate::actors::book::{Book, CommitError};
 use crate::actors::decide::{self, Classes, Next};
 use crate::actors::lanes::{LiveBatch, PositionPool, SendContext};
 use crate::actors::line::{Ahead, Line};
-use crate::actors::{ChannelWord, Join, Leave, Outcomes, RunCommand, RunEnded};
+use crate::actors::{AbortOnPanic, ChannelWord, Join, Leave, Outcomes, RunCommand, RunEnded};
 use crate::channels::fair::{DemandKey, Grant};
 use crate::channels::limits_table::{ClassId, Scope, scopes_of};
 use crate::clock::Clock;
@@ -47,11 +47,21 @@ pub struct CampaignActor {
     open: HashMap<BatchId, Open>,
     ended: Recipient<RunEnded>,
     draining: bool,
+    _guard: AbortOnPanic,
 }
 
 impl CampaignActor {
     pub fn new(run: RunId, book: Arc<Book>, pool: Arc<PositionPool>, ended: Recipient<RunEnded>) -> CampaignActor {
-        CampaignActor { run, book, pool, legs: Vec::new(), open: HashMap::new(), ended, draining: false }
+        CampaignActor {
+            run,
+            book,
+            pool,
+            legs: Vec::new(),
+            open: HashMap::new(),
+            ended,
+            draining: false,
+            _guard: AbortOnPanic,
+        }
     }
 
     /// The legs need this actor's address, so they come after it was created.

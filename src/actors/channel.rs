@@ -13,7 +13,7 @@ use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 use crate::actors::lanes::LiveBatch;
 use crate::actors::lanes::threads::LaneThreads;
 use crate::actors::line::Line;
-use crate::actors::{ChannelWord, Join, LaneReport, Leave, Nudge};
+use crate::actors::{AbortOnPanic, ChannelWord, Join, LaneReport, Leave, Nudge};
 use crate::channels::LaneEvent;
 use crate::channels::limits_table::Scope;
 use crate::clock::{Clock, Monotonic};
@@ -34,6 +34,7 @@ pub struct ChannelActor {
     answers_seen: u64,
     /// Runs that have not yet heard that they must take back what is claimed ahead.
     to_take_back: Vec<RunId>,
+    _guard: AbortOnPanic,
 }
 
 impl ChannelActor {
@@ -51,6 +52,7 @@ impl ChannelActor {
             answers_per_second: 0.0,
             answers_seen: 0,
             to_take_back: Vec::new(),
+            _guard: AbortOnPanic,
         }
     }
 

@@ -28,6 +28,20 @@ use crate::journal::MarkState;
 use crate::ledger::RejectClass;
 use crate::segments::skip::SkipReason;
 
+/// Ends the process when it is dropped by a panic: actors and lanes own state that only recovery can put right, and the
+/// journal and the mark file have all that it needs.
+#[derive(Debug, Default)]
+pub struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a panic in an actor or a lane: the process ends, and recovers at its next start");
+            std::process::abort();
+        }
+    }
+}
+
 /// What became of one row in a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowOutcome {

@@ -2,7 +2,7 @@
 //!
 //! | database | key | value |
 //! |---|---|---|
-//! | `records` | row | [`Record`] bytes |
+//! | `records` | row | `Record` bytes |
 //! | `keys` | contact key | row |
 //! | `addresses` | address hash | rows that have it |
 //! | `index` | see `index_keys` | container |

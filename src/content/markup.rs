@@ -67,6 +67,18 @@ pub(super) fn after_body_start(html: &str, what: &str) -> String {
     format!("{}{what}{}", &html[..at], &html[at..])
 }
 
+/// The library's parser panics on some broken input that is cut inside a character, which a sender can write: the panic is
+/// contained here, where no state can be left half changed.
+fn mjml_to_html(mjml: &str) -> Result<String, String> {
+    let run = || -> Result<String, String> {
+        let parsed = mrml::parse(mjml).map_err(|error| format!("the MJML does not parse: {error}"))?;
+        let rendered = parsed.element.render(&mrml::prelude::render::RenderOptions::default());
+        rendered.map_err(|error| format!("the MJML does not render: {error}"))
+    };
+    std::panic::catch_unwind(run)
+        .unwrap_or_else(|_| Err("the MJML does not parse: it breaks off inside a tag".to_owned()))
+}
+
 /// MJML to HTML. Template tags travel as words that MJML does not look into.
 pub(super) fn flatten_mjml(source: &str, pieces: &Pieces, problems: &mut Problems) -> Option<String> {
     let mut tags: Vec<String> = Vec::new();
@@ -84,18 +96,11 @@ pub(super) fn flatten_mjml(source: &str, pieces: &Pieces, problems: &mut Problem
             mjml.push_str(&stand_in(if piece.kind == PieceKind::Text { kept } else { slice.to_owned() }));
         }
     }
-    let parsed = match mrml::parse(&mjml) {
-        Ok(parsed) => parsed,
-        Err(error) => {
-            let help = "check the MJML elements; block tags between elements go into <mj-raw>";
-            problems.at("bad_mjml", ("mjml", source, 0), format!("the MJML does not parse: {error}"), help);
-            return None;
-        }
-    };
-    let html = match parsed.element.render(&mrml::prelude::render::RenderOptions::default()) {
+    let html = match mjml_to_html(&mjml) {
         Ok(html) => html,
         Err(error) => {
-            problems.field("bad_mjml", "mjml", format!("the MJML does not render: {error}"), "check the MJML elements");
+            let help = "check the MJML elements; block tags between elements go into <mj-raw>";
+            problems.at("bad_mjml", ("mjml", source, 0), error, help);
             return None;
         }
     };

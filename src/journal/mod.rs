@@ -1,6 +1,6 @@
 //! The journal: the one-send guarantee on disk. It stores frames of bytes, in order, and knows nothing of their meaning.
 //!
-//! Owner of the state: one thread ([`writer`]) owns the open segment; [`Marks`] are owned by the rows' claim. Everyone
+//! Owner of the state: one thread (`writer`) owns the open segment; [`Marks`] are owned by the rows' claim. Everyone
 //! else holds a [`Journal`] handle and submits.
 //!
 //! What this folder must not know: what a frame's kind or payload means, runs, rows, channels, actors.
@@ -11,13 +11,13 @@
 //!
 //! | file | what | format |
 //! |---|---|---|
-//! | `identity` | which directory this is | text: inode and birth time of the data directory ([`lock`]) |
-//! | `segment-<id>` | frames | header, frames, zeros to the end ([`segment`], [`frame`]) |
+//! | `identity` | which directory this is | text: inode and birth time of the data directory (`lock`) |
+//! | `segment-<id>` | frames | header, frames, zeros to the end (`segment`, `frame`) |
 //! | `ahead` | the segment after the current one | zeros; becomes a segment by header, fsync, rename |
-//! | `snapshot-<seq>` | folded state up to a frame | [`snapshot`] |
-//! | `sync` | the sync slot | two records, written in turn ([`sync_slot`]) |
-//! | `marks` | a byte per claimed position | [`marks`] |
-//! | `poisoned` | segments whose fsync failed, or that were restored | text ([`poison`]) |
+//! | `snapshot-<seq>` | folded state up to a frame | `snapshot` |
+//! | `sync` | the sync slot | two records, written in turn (`sync_slot`) |
+//! | `marks` | a byte per claimed position | `marks` |
+//! | `poisoned` | segments whose fsync failed, or that were restored | text (`poison`) |
 //! | `*.tmp` | a file that was being made | removed at the next start |
 //!
 //! **Segment** (`SEGMENT_BYTES`, written full of zeros when it is made, so that a frame never allocates):
@@ -94,14 +94,14 @@
 //! - JN-M1 A local file system. After `fdatasync` returned, bytes survive a power loss; before, any part of them may.
 //! - JN-M2 After a kill the page cache survives: bytes are seen in the order in which they were written.
 //! - JN-M3 `rename` replaces whole; it survives a power loss after `fsync` of the directory.
-//! - JN-M4 A failed `fsync` says nothing about the pages and is never repeated: the process ends ([`poison`]).
+//! - JN-M4 A failed `fsync` says nothing about the pages and is never repeated: the process ends (`poison`).
 //!
 //! # Invariants
 //!
 //! - JN-1 Frames are on disk in the order of their sequence numbers, without a gap.
 //! - JN-2 `durable` of n is told only after an `fdatasync` that began after n was written.
 //! - JN-3 Only the newest segment can have a bad frame.
-//! - JN-4 A position of the mark file changes hands by compare-exchange only ([`race`]).
+//! - JN-4 A position of the mark file changes hands by compare-exchange only (`race`).
 //! - JN-5 Nothing is allocated beyond the bytes that a file has.
 
 mod ahead;

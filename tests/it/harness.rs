@@ -46,6 +46,7 @@ impl TestEngine {
             lane_threads: 1,
             aggregate_only: false,
             restored,
+            rejected_rows_kept: std::time::Duration::from_secs(30 * 24 * 3_600),
         };
         let engine = Engine::open(options, built).unwrap();
         TestEngine { adapter: Adapter { engine }, connectors, directory, system }

@@ -1,7 +1,7 @@
 //! The threads that lanes run on: one current-thread runtime each, with a bench per connector.
 //!
-//! Not actors: a lane's messages never cross a mailbox. A panic in a lane is a failure of the process (the hook set in
-//! `main` ends it), and recovery is the answer.
+//! Not actors: a lane's messages never cross a mailbox. A panic in a lane is a failure of the process, and recovery is the
+//! answer ([`AbortOnPanic`]).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use crate::actors::AbortOnPanic;
 use crate::actors::lanes::bench::Bench;
 use crate::actors::lanes::feed::LaneFeed;
 use crate::actors::line::Line;
@@ -81,6 +82,7 @@ async fn serve(mut commands: mpsc::Receiver<OpenLane>) {
         });
         let bench = Rc::clone(bench);
         tokio::task::spawn_local(async move {
+            let _guard = AbortOnPanic;
             let mut feed = LaneFeed::new(bench, ordinal);
             line.connector.run_lane(&mut feed).await;
             line.running.lock().remove(u32::try_from(ordinal).unwrap_or(u32::MAX));

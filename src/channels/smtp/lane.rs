@@ -2,7 +2,7 @@
 //! plain dialogue for relays that offer neither.
 //!
 //! Owns the buffers and the messages in hand. Invariants: LA-1 every pulled message is given back exactly once, whatever
-//! ends the session ([`Lane::give_back`]); LA-2 the final dot (or any byte of a BDAT window) is written only after the
+//! ends the session (giving it back); LA-2 the final dot (or any byte of a BDAT window) is written only after the
 //! mark; LA-3 an envelope that cannot go on to its message ends the connection, never in a lone dot; LA-4 no message is
 //! held longer than `DATA_HOLD_MAX` for anything but its own answer; LA-5 every wait has a time-out.
 //!
