@@ -66,8 +66,9 @@ async fn a_click_is_recorded_and_leads_to_the_tables_destination() {
 #[actix_web::test]
 async fn no_part_of_a_request_is_a_destination() {
     let public = Public::new();
-    for path in ["/c/good/1?u=https://evil.example.test/", "/r/good/7/aHR0cHM6Ly9ldmlsLmV4YW1wbGUudGVzdC8", "/c/good/7"]
-    {
+    let asked = public.get("/c/good/1?u=https://evil.example.test/").await;
+    assert_eq!(asked.headers.get(header::LOCATION).unwrap(), "https://shop.example.test/1", "the table's own");
+    for path in ["/r/good/7/aHR0cHM6Ly9ldmlsLmV4YW1wbGUudGVzdC8", "/c/good/7"] {
         let answer = public.get(path).await;
         assert_eq!((answer.status, answer.headers.get(header::LOCATION)), (404, None), "{path}");
     }
