@@ -72,6 +72,8 @@ pub const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
 
 /// Journal bytes after which a snapshot is made: recovery folds no more than this.
 pub const SNAPSHOT_AFTER_BYTES: u64 = 128 * 1024 * 1024;
+/// Free bytes under the data directory below which nothing new is claimed: enough to settle all that is claimed.
+pub const DISK_FLOOR_BYTES: u64 = 16 * 1024 * 1024;
 /// How often the committer looks at the journal.
 pub const COMMITTER_TICK: Duration = Duration::from_millis(500);
 /// How long it is remembered when a row was accepted, to tell a scanner's click from a reader's.

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use roaring::RoaringBitmap;
@@ -46,6 +46,8 @@ pub struct Book {
     narrowed: AtomicU64,
     /// Number of the newest fact that `state` holds; moved under its lock.
     last_seq: AtomicU64,
+    /// The disk under the data directory is below its floor.
+    low_disk: AtomicBool,
     /// Who was accepted in the last seconds: a click that comes too soon is a machine's.
     recent: Mutex<VecDeque<(RunId, Timestamp, RoaringBitmap)>>,
 }
@@ -60,6 +62,7 @@ impl Book {
             clock,
             narrowed: AtomicU64::new(0),
             last_seq,
+            low_disk: AtomicBool::new(false),
             recent: Mutex::default(),
         }
     }
@@ -89,7 +92,12 @@ impl Book {
     }
 
     pub fn has_space(&self) -> bool {
-        !matches!(self.journal.status(), Status::NoSpace { .. })
+        !self.low_disk.load(Ordering::Acquire) && !matches!(self.journal.status(), Status::NoSpace { .. })
+    }
+
+    /// Says whether the disk is below its floor: then nothing new is claimed, while there is still room to settle.
+    pub fn set_low_disk(&self, low: bool) {
+        self.low_disk.store(low, Ordering::Release);
     }
 
     fn remember(&self, settled: &Settled) {

@@ -109,7 +109,7 @@ impl ChannelActor {
 
     fn steer_lanes(&mut self, now: Monotonic) {
         let idle = now.since(self.last_demand) > LANES_IDLE;
-        let wanted = if idle { 0 } else { self.lanes_max };
+        let wanted = if idle || self.line.is_closing() { 0 } else { self.lanes_max };
         if self.line.queue.lanes_wanted() != wanted {
             self.line.queue.set_lanes_wanted(wanted);
         }

@@ -2,6 +2,7 @@
 //!
 //! Owns no state but when it last did what. A snapshot is made on a thread of its own, so that nothing waits for it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,22 +10,37 @@ use actix::{Actor, AsyncContext, Context};
 
 use crate::actors::book::Book;
 use crate::journal::Status;
-use crate::limits::{COMMITTER_TICK, MAILBOX_MESSAGES, SNAPSHOT_AFTER_BYTES};
+use crate::limits::{COMMITTER_TICK, DISK_FLOOR_BYTES, MAILBOX_MESSAGES, SNAPSHOT_AFTER_BYTES};
 
 pub struct CommitterActor {
     book: Arc<Book>,
     snapshotting: Arc<AtomicBool>,
     bytes_at_snapshot: u64,
+    directory: PathBuf,
     had_space: bool,
 }
 
 impl CommitterActor {
-    pub fn new(book: Arc<Book>) -> CommitterActor {
+    pub fn new(book: Arc<Book>, directory: PathBuf) -> CommitterActor {
         let bytes_at_snapshot = book.journal().stats().bytes;
-        CommitterActor { book, snapshotting: Arc::new(AtomicBool::new(false)), bytes_at_snapshot, had_space: true }
+        CommitterActor {
+            book,
+            snapshotting: Arc::new(AtomicBool::new(false)),
+            bytes_at_snapshot,
+            directory,
+            had_space: true,
+        }
+    }
+
+    /// What is left under the data directory; a file system that can't say is not judged.
+    fn look_at_disk(&self) {
+        if let Ok(stat) = rustix::fs::statvfs(&self.directory) {
+            self.book.set_low_disk(stat.f_bavail.saturating_mul(stat.f_frsize) < DISK_FLOOR_BYTES);
+        }
     }
 
     fn look(&mut self) {
+        self.look_at_disk();
         let has_space = self.book.has_space();
         if has_space != self.had_space {
             self.had_space = has_space;

@@ -3,7 +3,7 @@
 //!
 //! Locks are held for a few comparisons, never across an await, and never two at a time.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ pub struct Line {
     /// Ordinals of the lanes that run.
     pub running: Mutex<RoaringBitmap>,
     pub figures: LineFigures,
+    /// The process drains: no lane is opened any more.
+    pub closing: AtomicBool,
 }
 
 /// Counters of one line, added to per report, read by metrics.
@@ -94,6 +96,16 @@ impl RoundTrips {
 }
 
 impl Line {
+    /// Ends all lanes, for good.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.queue.set_lanes_wanted(0);
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
     /// Asks the channel actor to decide again; a refusal is no loss, its timer follows.
     pub fn nudge(&self) {
         drop(self.nudge.try_send(Nudge));

@@ -141,5 +141,6 @@ fn line(parts: Parts, actor: &Addr<ChannelActor>) -> Line {
         reports: actor.clone().recipient(),
         running: Mutex::new(RoaringBitmap::new()),
         figures: LineFigures::default(),
+        closing: std::sync::atomic::AtomicBool::new(false),
     }
 }

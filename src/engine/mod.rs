@@ -177,7 +177,7 @@ impl Engine {
         }
         let (campaign_arbiter, service_arbiter) = (Arbiter::new(), Arbiter::new());
         let pulses = Arc::new(Pulses::default());
-        let (tracker, ended) = services(&service_arbiter, &book, options.aggregate_only, clock, &pulses)?;
+        let (tracker, ended) = services(&service_arbiter, &book, &options, clock, &pulses)?;
         let imports = imports::Imports::open(&options.directory, &store, &book)?;
         let history = history::History::start(&store).map_err(directory)?;
         let recovery = RecoverySummary {
@@ -251,7 +251,7 @@ impl Engine {
             std::thread::sleep(Duration::from_millis(20));
         }
         for wired in self.lines.values() {
-            wired.line.queue.set_lanes_wanted(0);
+            wired.line.close();
             wired.stop();
         }
         while Instant::now() < deadline && self.lines.values().any(|w| w.line.lanes_running() > 0) {
@@ -274,14 +274,15 @@ impl Engine {
 fn services(
     arbiter: &Arbiter,
     book: &Arc<Book>,
-    aggregate_only: bool,
+    options: &EngineOptions,
     clock: SystemClock,
     pulses: &Arc<Pulses>,
 ) -> Result<(Recipient<TrackedEvent>, Recipient<RunEnded>), EngineError> {
     let (sender, receiver) = crossbeam::channel::bounded(1);
     let (book, pulses) = (Arc::clone(book), Arc::clone(pulses));
+    let (directory, aggregate_only) = (options.directory.clone(), options.aggregate_only);
     let spawned = arbiter.spawn_fn(move || {
-        CommitterActor::new(Arc::clone(&book)).start();
+        CommitterActor::new(Arc::clone(&book), directory).start();
         PulseActor::new(Arc::clone(&book), clock, pulses).start();
         let tracker = TrackerActor::new(book, aggregate_only).start().recipient();
         let ended = EndsActor.start().recipient();

@@ -110,8 +110,9 @@ fn next_answer<T: DeserializeOwned>(answers: &mut BufReader<ChildStdout>) -> any
         if answers.read_line(&mut line).context("reading from the sink")? == 0 {
             bail!("the sink ended without an answer");
         }
-        if line.starts_with('{') {
-            return serde_json::from_str(&line).with_context(|| format!("answer of the sink: {line}"));
+        // A test program that is the sink has written the test's name on the same line.
+        if let Some(at) = line.find('{') {
+            return serde_json::from_str(&line[at..]).with_context(|| format!("answer of the sink: {line}"));
         }
     }
 }

@@ -82,6 +82,10 @@ impl OperationsPort for Adapter {
         let mut problems = Vec::new();
         let mut state = HealthState::Ready;
         match self.engine.book.journal().status() {
+            Status::Ok if !self.engine.book.has_space() => {
+                state = HealthState::Degraded;
+                problems.push("the disk under the data directory is nearly full: campaigns wait for space".to_owned());
+            }
             Status::Ok => {}
             Status::NoSpace { needed_bytes } => {
                 state = HealthState::Degraded;
