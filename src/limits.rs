@@ -45,8 +45,6 @@ pub const LANES_IDLE: Duration = Duration::from_secs(10);
 pub const POSITIONS_PER_CREDIT: u64 = 2;
 /// Domains of one connector with limits of their own.
 pub const EMAIL_DOMAIN_CLASSES_MAX: usize = 256;
-/// How long a drain waits for answers to what is in flight; RFC 5321 lets a relay take longer, the next start settles that.
-pub const DRAIN_MAX: Duration = Duration::from_secs(30);
 
 // --- journal --------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ use crate::channels::limits_table::ClassId;
 use crate::channels::retry::{Deferral, NextAttempt, next_attempt};
 use crate::clock::Timestamp;
 use crate::config::connectors::RetrySettings;
-use crate::ids::{BatchId, ContactRow, DeliveryId};
+use crate::ids::{BatchId, ContactRow};
 use crate::ledger::delivery::ClassFilter;
 use crate::ledger::facts::{Sample, Settled};
 use crate::ledger::{Delivery, Mode, RejectClass, Run, State};
@@ -198,11 +198,6 @@ pub fn mode_name(mode: Mode) -> &'static str {
         Mode::Strict => "strict",
         Mode::AtLeastOnce => "at_least_once",
     }
-}
-
-/// A delivery id's plain form for logs.
-pub fn label(delivery: DeliveryId) -> String {
-    delivery.to_string()
 }
 
 /// Skip reason of a stop.

@@ -22,7 +22,7 @@ use crate::engine::lines::Wired;
 use crate::engine::{Engine, EngineError};
 use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RowSpace, RunId};
 use crate::ledger::facts::{DeliveryEntered, RunStarted};
-use crate::ledger::{Fact, RowSet, Run, RunState, State};
+use crate::ledger::{Fact, RowSet, RunState, State};
 use crate::limits::EMAIL_DOMAIN_CLASSES_MAX;
 use crate::segments::audience::AudienceSummary;
 
@@ -349,9 +349,4 @@ struct LegParts<'e> {
 fn connector_of(compiled: &Compiled, delivery: u16) -> &str {
     let message = compiled.delivery(delivery).and_then(|d| d.sends.first()).map(|send| send.message);
     message.and_then(|id| compiled.message(id)).map_or("", |plan| plan.connector.as_str())
-}
-
-/// The run that a report of a campaign means.
-pub fn latest(state: &State, id: CampaignId) -> Option<&Run> {
-    state.latest_run(id)
 }
