@@ -18,7 +18,7 @@ use crate::actors::{LaneReport, Nudge};
 use crate::channels::circuit::Circuit;
 use crate::channels::connector::Connector;
 use crate::channels::fair::{DemandKey, FairQueue};
-use crate::channels::limits_table::SharedLimits;
+use crate::channels::limits_table::{ClassId, SharedLimits};
 use crate::clock::SystemClock;
 use crate::config::connectors::RetrySettings;
 use crate::contacts::Store;
@@ -31,11 +31,22 @@ pub struct Ahead {
     pub unmarked: u32,
 }
 
+/// A class with `connections_max` of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BoundClass {
+    pub class: ClassId,
+    pub lanes: usize,
+    /// Messages per second; `None` is unlimited.
+    pub rate: Option<f64>,
+}
+
 pub struct Line {
     pub name: Arc<str>,
     pub connector: Connector,
     /// Domains with limits of their own: class k is the k-th, from 1.
     pub domains: Vec<String>,
+    /// Classes that only so many lanes may serve at a time, with their configured rate.
+    pub bound_classes: Vec<BoundClass>,
     pub connections_max: usize,
     pub retry: RetrySettings,
     /// Hard bounces of a contact after which it is suppressed; 0 never.
