@@ -153,15 +153,7 @@ impl ChannelActor {
             LaneEvent::ConnectFailed { reason } => {
                 Line::count(&figures.connect_failures);
                 self.problem(&reason);
-                let opened = {
-                    let mut circuit = self.line.circuit.lock();
-                    let before = circuit.is_closed();
-                    circuit.failed(now);
-                    before && !circuit.is_closed()
-                };
-                if opened {
-                    self.take_back_all();
-                }
+                self.failed(now);
             }
             LaneEvent::Closed { reason } => {
                 figures
@@ -186,6 +178,10 @@ impl ChannelActor {
             }
             LaneEvent::TooManyConnections { reply } => {
                 self.problem(&reply);
+                // The last lane refused is as good as a relay that can't be reached.
+                if self.budget.lanes() == 1 {
+                    self.failed(now);
+                }
                 self.budget.too_many(now);
             }
             LaneEvent::SenderRefused { reply } => {
@@ -195,6 +191,18 @@ impl ChannelActor {
             }
             // Counted where they happen, a mailbox message each would be too many.
             LaneEvent::RoundTrip { .. } | LaneEvent::PolicyRefused { .. } => {}
+        }
+    }
+
+    fn failed(&mut self, now: Monotonic) {
+        let opened = {
+            let mut circuit = self.line.circuit.lock();
+            let before = circuit.is_closed();
+            circuit.failed(now);
+            before && !circuit.is_closed()
+        };
+        if opened {
+            self.take_back_all();
         }
     }
 
