@@ -152,7 +152,8 @@ impl Bench {
                 return Admission::Open(usize::MAX);
             }
             let first = !holds(batch.class);
-            match limits.with(|table| table.free(&batch.scopes, now).map(|free| (free, table.has_lane(&batch.scopes)))) {
+            match limits.with(|table| table.free(&batch.scopes, now).map(|free| (free, table.has_lane(&batch.scopes))))
+            {
                 Ok((_, false)) if first => Admission::Closed,
                 Ok((free, _)) => Admission::Open(usize::try_from(free).unwrap_or(usize::MAX)),
                 Err(blocked) => Admission::Until(blocked.until),
