@@ -34,7 +34,7 @@ impl Classes {
     }
 }
 
-/// The rows that a grant claims now.
+/// Up to `rows` rows of a class that may be claimed now.
 pub fn rows_to_claim(
     delivery: &Delivery,
     classes: &Classes,

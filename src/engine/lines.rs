@@ -18,12 +18,13 @@ use crate::channels::connector::Connector;
 use crate::channels::fair::FairQueue;
 use crate::channels::lane_budget::bound_class_rate;
 use crate::channels::limits_table::{ClassId, LimitsTable, Scope, SharedLimits, Start};
-use crate::clock::{Clock, Monotonic, SystemClock};
+use crate::clock::{Clock, Monotonic, SystemClock, Timestamp};
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::Store;
 use crate::content::TokenKeys;
 use crate::engine::EngineError;
 use crate::ids::Channel;
+use crate::ledger::handed::HandedOver;
 use crate::limits::BATCH_CONTACTS_MAX;
 
 /// A connector at work.
@@ -113,6 +114,7 @@ fn line(parts: Parts, actor: &Addr<ChannelActor>) -> Line {
     let limits = SharedLimits::default();
     let mut fair = FairQueue::new(credits);
     let bound_classes = limits.with(|table| set_limits(table, &mut fair, &settings, now));
+    limits.with(|table| restore_limits(table, &settings, &book.read().handed_over, book.now(), now));
     Line {
         name: settings.name().into(),
         connector,
@@ -163,3 +165,23 @@ fn set_limits(
     }
     bound
 }
+
+/// Hour and day windows go on where an earlier process left them.
+fn restore_limits(
+    table: &mut LimitsTable,
+    settings: &ConnectorSettings,
+    handed: &HandedOver,
+    wall: Timestamp,
+    now: Monotonic,
+) {
+    let domains =
+        settings.domains().iter().zip(1u16..).map(|(d, class)| (Some(&*d.domain), Scope::Class(ClassId(class))));
+    for (domain, scope) in std::iter::once((None, Scope::Connector)).chain(domains) {
+        for (age, count) in handed.recent(settings.name(), domain, wall) {
+            table.restore(scope, age, count, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -95,6 +95,13 @@ pub enum Fact {
     },
     Tracked(Tracked),
     Unsubscribed(Unsubscribed),
+    /// Messages outside any delivery (test sends) are about to be handed over: they count in the connector's limits.
+    TestSent {
+        connector: String,
+        domain: Option<String>,
+        messages: u32,
+        at: Timestamp,
+    },
 }
 
 impl Fact {
@@ -124,6 +131,7 @@ impl Fact {
             Fact::UnknownSettled { .. } => 21,
             Fact::Tracked(_) => 22,
             Fact::Unsubscribed(_) => 23,
+            Fact::TestSent { .. } => 24,
         }
     }
 
@@ -214,6 +222,9 @@ pub struct Claimed {
     pub rows: RoaringBitmap,
     pub positions: Positions,
     pub at: Timestamp,
+    /// Destination domain of all rows, if it has limits of its own at the connector.
+    #[serde(default)]
+    pub domain: Option<String>,
 }
 
 /// Outcomes of some rows of a batch.

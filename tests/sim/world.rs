@@ -153,6 +153,7 @@ impl World {
             rows,
             positions: Positions::from_sorted(positions),
             at: now,
+            domain: None,
         }));
         Some(batch)
     }
