@@ -10,6 +10,7 @@ pub mod campaign;
 pub mod channel;
 pub mod committer;
 pub mod decide;
+pub mod figures;
 pub mod lanes;
 pub mod line;
 pub mod pulse;

@@ -6,6 +6,7 @@
 pub mod audience;
 pub mod base;
 pub mod check;
+pub mod figures;
 pub mod glance;
 pub mod history;
 pub mod imports;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Arbiter, Recipient};
 use dashmap::DashMap;
 
+use crate::actors::figures::{self as actor_figures, TakenBack};
 use crate::actors::book::{Book, CommitError};
 use crate::actors::committer::CommitterActor;
 use crate::actors::lanes::PositionPool;
@@ -208,6 +210,8 @@ impl Engine {
             draining: AtomicBool::new(false),
         };
         let engine = Arc::new(engine);
+        actor_figures::announce(engine.lines.keys().map(String::as_str));
+        actor_figures::returned(TakenBack::Recovery, engine.recovery.settled.returned);
         engine.repair_base(&recovered.consents)?;
         let runs = engine.take_up()?;
         engine.expire_rejected_rows();
