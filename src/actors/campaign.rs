@@ -293,9 +293,7 @@ impl CampaignActor {
 
     fn look_again(&mut self, context: &mut Context<Self>) {
         let now = self.legs.first().map(|leg| leg.line.clock.monotonic()).unwrap_or_default();
-        self.withdraw(TakenBack::Timeout, |batch, _| {
-            batch.unmarked() > 0 && now.since(batch.claimed_at) > CLAIM_MAX
-        });
+        self.withdraw(TakenBack::Timeout, |batch, _| batch.unmarked() > 0 && now.since(batch.claimed_at) > CLAIM_MAX);
         let next = self.book.read().runs.get(&self.run).map_or(Next::Finish, decide::next_of);
         match next {
             Next::GoOn => self.tell_demand(),

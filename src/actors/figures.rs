@@ -92,7 +92,8 @@ impl Committing {
     /// Looks before the fact is applied: afterwards its batch may be gone.
     pub fn new(state: &State, fact: &Fact) -> Committing {
         let mut made = Committing { kind: kind(fact), outcomes: None, classes: Vec::new(), skips: Vec::new() };
-        let connector = |delivery, batch| state.delivery(delivery).ok()?.batches.get(&batch).map(|b| b.connector.clone());
+        let connector =
+            |delivery, batch| state.delivery(delivery).ok()?.batches.get(&batch).map(|b| b.connector.clone());
         match fact {
             Fact::Settled(settled) => {
                 made.classes = settled.rejected.iter().map(|(class, rows)| (*class, rows.len())).collect();

@@ -39,7 +39,8 @@ impl<'b> View<'b> {
 
     pub fn evaluate(&self, text: &str) -> Result<Evaluation, EngineError> {
         let expression = self.parse(text)?;
-        figures::evaluating(|| evaluate(&expression, self)).map_err(|source| EngineError::Evaluate { text: text.to_owned(), source })
+        figures::evaluating(|| evaluate(&expression, self))
+            .map_err(|source| EngineError::Evaluate { text: text.to_owned(), source })
     }
 
     pub fn parse(&self, text: &str) -> Result<Expression, EngineError> {

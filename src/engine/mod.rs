@@ -25,9 +25,9 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Arbiter, Recipient};
 use dashmap::DashMap;
 
-use crate::actors::figures::{self as actor_figures, TakenBack};
 use crate::actors::book::{Book, CommitError};
 use crate::actors::committer::CommitterActor;
+use crate::actors::figures::{self as actor_figures, TakenBack};
 use crate::actors::lanes::PositionPool;
 use crate::actors::lanes::threads::{LaneThreads, ThreadError};
 use crate::actors::pulse::{PulseActor, Pulses};
@@ -119,6 +119,8 @@ pub struct EngineOptions {
     pub unsubscribe_mailbox: Option<String>,
     pub lane_threads: usize,
     pub aggregate_only: bool,
+    /// Tracked links of a run work this long after its end; its opt-outs work always.
+    pub tracking_kept: Duration,
     pub restored: bool,
     /// Rejected-row files of imports are deleted after this.
     pub rejected_rows_kept: Duration,

@@ -101,7 +101,9 @@ mod tests {
         let text = render_live(&live);
         assert_eq!(text.matches("# TYPE estafette_connections gauge").count(), 1, "{text}");
         assert!(
-            text.contains("estafette_connections{connector=\"a\\\"b\"} 2\nestafette_connections{connector=\"relay\"} 7.5\n"),
+            text.contains(
+                "estafette_connections{connector=\"a\\\"b\"} 2\nestafette_connections{connector=\"relay\"} 7.5\n"
+            ),
             "together, escaped:\n{text}"
         );
         assert!(text.contains("\nestafette_journal_segments 3\n"), "no labels, no braces:\n{text}");

@@ -180,6 +180,10 @@ mod tests {
         let newer = CampaignSeries { audience: 11, ..spring(1) };
         let text = render_campaigns(&[newer, spring(1)]);
         let audiences: Vec<_> = text.lines().filter(|l| l.starts_with("estafette_campaign_audience")).collect();
-        assert_eq!(audiences, ["estafette_campaign_audience_contacts{campaign=\"spring 1\"} 11"], "the newest run only");
+        assert_eq!(
+            audiences,
+            ["estafette_campaign_audience_contacts{campaign=\"spring 1\"} 11"],
+            "the newest run only"
+        );
     }
 }

@@ -198,7 +198,9 @@ mod tests {
             assert!(is_robots_range(address.parse().unwrap()), "{address} is in a range");
         }
         // the last two: Gmail's image proxy, Google's own DNS
-        for address in ["104.47.128.1", "209.222.88.0", "67.231.160.0", "66.249.84.1", "2001:4860:4860::8888", "2a01:111::1"] {
+        for address in
+            ["104.47.128.1", "209.222.88.0", "67.231.160.0", "66.249.84.1", "2001:4860:4860::8888", "2a01:111::1"]
+        {
             assert!(!is_robots_range(address.parse().unwrap()), "{address} is in none");
         }
     }

@@ -29,7 +29,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::api::errors::Code;
 use crate::api::guard::count;
 use crate::api::port::{
-    EnginePort, EventClass, EventKind, LinkAsked, TokenPurpose, Tracked, TrackingEvent, UnsubscribeRequest, UnsubscribeVia,
+    EnginePort, EventClass, EventKind, LinkAsked, TokenPurpose, Tracked, TrackingEvent, UnsubscribeRequest,
+    UnsubscribeVia,
 };
 use crate::clock::Clock;
 use crate::config::TrustedProxies;
