@@ -23,3 +23,4 @@ pub mod scene;
 pub mod server;
 pub mod sink;
 pub mod text;
+pub mod tracking;
