@@ -232,6 +232,8 @@ pub const SAMPLES_PER_CLASS: usize = 10;
 pub const METRIC_CAMPAIGNS_MAX: usize = 200;
 /// How long the series of an ended campaign are still rendered, so that its last values are scraped.
 pub const METRIC_CAMPAIGNS_AFTER: Duration = Duration::from_secs(15 * 60);
+/// How often values of histograms are folded into their buckets when nobody scrapes.
+pub const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// Nodes of one flow: a journey on a screen has tens; the rest is headroom for generated grids.
 pub const FLOW_NODES_MAX: usize = 1_000;
 /// Edges of one flow: a node may have a few exits.

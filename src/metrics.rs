@@ -1,8 +1,9 @@
 //! The metrics catalogue: every series that the engine exposes, with its kind, labels and help; and their rendering.
 //!
-//! Owns no state but the process-wide recorder that [`install`] makes. Two sources make up `/metrics`: the recorder, which
-//! counts since the start of the process, and text rendered at each scrape from [`CampaignSeries`], because the recorder
-//! cannot forget a campaign.
+//! Owns no state but the process-wide recorder that [`install`] makes. Three sources make up `/metrics`, and each series says
+//! which is its own ([`Source`]): the recorder takes events as they happen and counts since the start of the process;
+//! [`Live`] is what some part of the engine counts or holds anyway, read at each scrape; [`CampaignSeries`] are rendered at
+//! each scrape too, because the recorder cannot forget a campaign.
 //!
 //! Invariants: ME-1 a series that is not in [`CATALOGUE`] does not exist; ME-2 names carry the prefix, base units, and
 //! `_total` exactly if they are counters; ME-3 no label has free text but the campaign's name, and that only for
@@ -10,12 +11,14 @@
 //! It must not know who counts what.
 
 mod catalogue;
+mod live;
 mod render;
 
 use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub use catalogue::*;
+pub use live::{Live, render_live};
 pub use render::{CampaignSeries, render_campaigns};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,17 @@ impl Kind {
     }
 }
 
+/// Where the samples of a series come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Events, recorded when they happen.
+    Recorder,
+    /// Read from the engine's state at the scrape.
+    Live,
+    /// Rendered at the scrape for running campaigns.
+    Campaign,
+}
+
 /// A row of the catalogue.
 #[derive(Debug)]
 pub struct Metric {
@@ -44,8 +58,7 @@ pub struct Metric {
     pub help: &'static str,
     /// Upper bounds of a histogram's buckets.
     pub buckets: &'static [f64],
-    /// Rendered at the scrape for running campaigns, and not in the recorder.
-    pub per_campaign: bool,
+    pub source: Source,
 }
 
 impl Metric {
@@ -71,14 +84,14 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 
 fn builder() -> Result<PrometheusBuilder, BuildError> {
     let mut builder = PrometheusBuilder::new();
-    for metric in CATALOGUE.iter().filter(|m| m.kind == Kind::Histogram) {
+    for metric in CATALOGUE.iter().filter(|m| m.kind == Kind::Histogram && m.source == Source::Recorder) {
         builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), metric.buckets)?;
     }
     Ok(builder)
 }
 
 fn describe() {
-    for metric in CATALOGUE.iter().filter(|m| !m.per_campaign) {
+    for metric in CATALOGUE.iter().filter(|m| m.source == Source::Recorder) {
         let unit = metric.unit().unwrap_or(Unit::Count);
         match metric.kind {
             Kind::Counter => describe_counter!(metric.name, unit, metric.help),
@@ -111,7 +124,7 @@ mod tests {
                 "{name}: base units"
             );
             assert_eq!(
-                metric.per_campaign,
+                metric.source == Source::Campaign,
                 metric.labels.contains(&"campaign"),
                 "{name}: campaigns never enter the recorder"
             );
@@ -128,12 +141,12 @@ mod tests {
         let handle = recorder.handle();
         ::metrics::with_local_recorder(&recorder, || {
             describe();
-            ::metrics::histogram!(JOURNAL_FSYNC_SECONDS.name).record(0.003);
+            ::metrics::histogram!(SNAPSHOT_SECONDS.name).record(0.003);
             ::metrics::counter!(MESSAGES_TOTAL.name, "connector" => "relay", "outcome" => "accepted").increment(3);
         });
         let text = handle.render();
-        assert!(text.contains("# TYPE estafette_journal_fsync_seconds histogram"), "{text}");
-        assert!(text.contains("estafette_journal_fsync_seconds_bucket{le=\"0.005\"} 1"), "{text}");
+        assert!(text.contains("# TYPE estafette_snapshot_seconds histogram"), "{text}");
+        assert!(text.contains("estafette_snapshot_seconds_bucket{le=\"0.005\"} 1"), "{text}");
         assert!(text.contains("estafette_messages_total{connector=\"relay\",outcome=\"accepted\"} 3"), "{text}");
         assert!(text.contains("# HELP estafette_messages_total "), "{text}");
     }

@@ -24,3 +24,4 @@ pub mod scene;
 pub mod server;
 pub mod sink;
 pub mod text;
+pub mod tracking;

@@ -13,6 +13,7 @@ use loadtest::kill::{self, KillOptions};
 use loadtest::sink::process::SinkProcess;
 use loadtest::sink::{self, SinkOptions};
 use loadtest::text::{bar, mebibytes, note, say};
+use loadtest::tracking::{self, TrackingOptions};
 
 /// Load tests of Estafette, beside its peers.
 ///
@@ -34,6 +35,11 @@ enum Command {
     Growth(GrowthOptions),
     /// Rows a second of the CSV import
     Import(ImportOptions),
+    /// Clicks and opens a second through the tracking endpoints beside an empty actix-web handler, alternating
+    Tracking(TrackingOptions),
+    /// The peer of `tracking`: prints its address and serves until it is killed
+    #[command(hide = true)]
+    EmptyHandler,
     /// kill -9 at random moments under load, and the accounts contact by contact
     Kill(KillOptions),
     /// A full disk under a running campaign (needs root)
@@ -72,6 +78,8 @@ fn main() -> anyhow::Result<()> {
         Command::Email(options) => email::run(&options),
         Command::Growth(options) => growth::run(&options),
         Command::Import(options) => import::run(&options),
+        Command::Tracking(options) => tracking::run(&options),
+        Command::EmptyHandler => tracking::serve_empty(),
         Command::Kill(options) => kill::run(&options),
         Command::Disk(options) => disk::run(&options),
         Command::Sink { options, ceiling: true } => ceiling(&options),

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use roaring::RoaringBitmap;
 
+use crate::actors::figures::{self, Committing};
 use crate::clock::{Clock, Timestamp};
 use crate::ids::RunId;
 use crate::journal::{Journal, JournalError, Status, Want};
@@ -135,6 +136,7 @@ impl Book {
             return Err(CommitError::NoSpace.into());
         }
         let payload = fact.encode().map_err(CommitError::from)?;
+        let figures = Committing::new(&state, &fact);
         state.apply(&fact, self.boot).map_err(CommitError::from)?;
         if narrows(&fact) {
             self.narrowed.fetch_add(1, Ordering::Release);
@@ -144,6 +146,8 @@ impl Book {
         }
         let seq = self.journal.submit(fact.kind(), payload, want).map_err(CommitError::from)?;
         self.last_seq.store(seq, Ordering::Release);
+        drop(state);
+        figures.count();
         Ok(Some(seq))
     }
 
@@ -171,12 +175,14 @@ impl Book {
 
     /// Writes a snapshot of the state and drops the journal segments that it replaces. Blocks.
     pub fn snapshot(&self) -> Result<u64, CommitError> {
+        let began = std::time::Instant::now();
         let (seq, bytes) = {
             let state = self.state.read();
             state.check()?;
             (self.last_seq.load(Ordering::Acquire), snapshot::encode(&state)?)
         };
         self.journal.write_snapshot(seq, &bytes)?;
+        figures::snapshot_written(began.elapsed());
         Ok(seq)
     }
 }

@@ -13,6 +13,7 @@ use roaring::RoaringBitmap;
 use crate::actors::book::{Book, CommitError};
 use crate::actors::claim::{self, Way};
 use crate::actors::decide::{self, Classes, Next};
+use crate::actors::figures::{self, TakenBack};
 use crate::actors::lanes::{LiveBatch, PositionPool, SendContext};
 use crate::actors::line::{Ahead, Line};
 use crate::actors::{AbortOnPanic, ChannelWord, Join, Leave, Outcomes, RunCommand, RunEnded};
@@ -125,11 +126,13 @@ impl CampaignActor {
         let leg = &self.legs[at];
         let (line, context) = (&leg.line, &leg.context);
         let now = self.book.now();
+        let granted = line.clock.monotonic();
         let mut made: Option<Arc<LiveBatch>> = None;
         let (done, batch_cell) = (Arc::clone(line), Arc::new(parking_lot::Mutex::new(None::<Arc<LiveBatch>>)));
         let on_durable = Arc::clone(&batch_cell);
         let want = Want::durable(move |_| {
             if let Some(batch) = on_durable.lock().take() {
+                figures::claimed(&done.name, batch.rows.len(), done.clock.monotonic().since(granted));
                 done.queue.push(batch);
             }
         });
@@ -271,19 +274,21 @@ impl CampaignActor {
         let Some(open) = self.open.get(&id) else { return };
         let delivery = self.legs[open.leg].context.delivery;
         let is_open = self.book.read().delivery(delivery).is_ok_and(|d| d.batches.contains_key(&id));
-        if !is_open {
-            self.open.remove(&id);
+        if !is_open && let Some(open) = self.open.remove(&id) {
+            let line = &self.legs[open.leg].line;
+            figures::sent(&line.name, line.clock.monotonic().since(open.batch.claimed_at));
         }
     }
 
     /// Takes back every unmarked row of the batches that `wanted` names.
-    fn withdraw(&mut self, wanted: impl Fn(&LiveBatch, usize) -> bool) {
+    fn withdraw(&mut self, why: TakenBack, wanted: impl Fn(&LiveBatch, usize) -> bool) {
         let ids: Vec<BatchId> = self.open.iter().filter(|(_, o)| wanted(&o.batch, o.leg)).map(|(id, _)| *id).collect();
         for id in ids {
             let Some(open) = self.open.get(&id) else { continue };
             let leg = &self.legs[open.leg];
             let rows = open.batch.withdraw();
             if !rows.is_empty() {
+                figures::returned(why, rows.len());
                 let count = usize::try_from(rows.len()).unwrap_or(usize::MAX);
                 let key = DemandKey { delivery: leg.context.delivery, class: open.batch.class };
                 let want = self.ending(&leg.line, key, count, Arc::clone(&open.batch));
@@ -299,7 +304,7 @@ impl CampaignActor {
 
     fn look_again(&mut self, context: &mut Context<Self>) {
         let now = self.legs.first().map(|leg| leg.line.clock.monotonic()).unwrap_or_default();
-        self.withdraw(|batch, _| claim::is_overdue(batch.unmarked(), batch.claimed_at, now));
+        self.withdraw(TakenBack::Timeout, |batch, _| claim::is_overdue(batch.unmarked(), batch.claimed_at, now));
         let next = self.book.read().runs.get(&self.run).map_or(Next::Finish, decide::next_of);
         match next {
             Next::GoOn => self.tell_demand(),
@@ -389,7 +394,7 @@ impl Handler<ChannelWord> for CampaignActor {
             ChannelWord::Grant(grant) => self.claim(grant),
             ChannelWord::TakeBack { connector } => {
                 let legs: Vec<bool> = self.legs.iter().map(|leg| leg.line.name == connector).collect();
-                self.withdraw(|_, leg| legs.get(leg).copied().unwrap_or(false));
+                self.withdraw(TakenBack::Slowed, |_, leg| legs.get(leg).copied().unwrap_or(false));
             }
         }
     }
@@ -408,10 +413,11 @@ impl Handler<RunCommand> for CampaignActor {
 
     fn handle(&mut self, command: RunCommand, context: &mut Context<Self>) {
         match command {
-            RunCommand::Pause | RunCommand::Stop => self.withdraw(|_, _| true),
+            RunCommand::Pause => self.withdraw(TakenBack::Pause, |_, _| true),
+            RunCommand::Stop => self.withdraw(TakenBack::Stop, |_, _| true),
             RunCommand::Drain => {
                 self.draining = true;
-                self.withdraw(|_, _| true);
+                self.withdraw(TakenBack::Drain, |_, _| true);
             }
             RunCommand::Resume | RunCommand::Refresh => {}
         }

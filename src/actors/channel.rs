@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 
+use crate::actors::figures;
 use crate::actors::lanes::LiveBatch;
 use crate::actors::lanes::threads::LaneThreads;
 use crate::actors::line::Line;
@@ -72,6 +73,7 @@ impl ChannelActor {
             let run = grant.key.delivery.run;
             let sent = self.runs.get(&run).is_some_and(|campaign| campaign.try_send(ChannelWord::Grant(grant)).is_ok());
             if !sent {
+                figures::refused("campaign");
                 self.line.fair.lock().claimed(grant.id, 0);
             }
         }

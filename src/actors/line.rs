@@ -25,6 +25,7 @@ use crate::contacts::Store;
 use crate::content::TokenKeys;
 use crate::journal::Want;
 use crate::ledger::Fact;
+use crate::metrics::ROUND_TRIP_BUCKETS;
 
 /// A claimed batch whose unmarked rows count as ahead of the lanes.
 pub struct Ahead {
@@ -78,15 +79,16 @@ pub struct LineFigures {
     pub open_connections: AtomicU64,
     pub connect_failures: AtomicU64,
     pub throttled: AtomicU64,
+    /// Bytes of messages that were handed over, added to with each report of outcomes.
+    pub message_bytes: AtomicU64,
+    /// Time that lanes waited for permits with messages to send.
+    pub limit_wait_micros: AtomicU64,
     pub round_trips: RoundTrips,
     /// Since the channel actor last looked.
     pub new_answers: AtomicU64,
     pub new_policy_refusals: AtomicU64,
     pub last_problem: Mutex<String>,
 }
-
-/// Upper ends of the buckets of [`RoundTrips`], seconds.
-pub const ROUND_TRIP_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
 /// Round trips from mark to answer, by bucket; the last counts what is above all.
 #[derive(Debug, Default)]

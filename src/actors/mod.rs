@@ -11,6 +11,7 @@ pub mod channel;
 pub mod claim;
 pub mod committer;
 pub mod decide;
+pub mod figures;
 pub mod lanes;
 pub mod line;
 pub mod pulse;

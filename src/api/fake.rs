@@ -424,6 +424,12 @@ impl OperationsPort for Fake {
         }
     }
 
+    fn live_figures(&self) -> crate::metrics::Live {
+        let mut live = crate::metrics::Live::default();
+        live.number(&crate::metrics::CONNECTIONS, &["relay"], 1.0);
+        live
+    }
+
     fn campaign_series(&self) -> Vec<crate::metrics::CampaignSeries> {
         vec![crate::metrics::CampaignSeries { id: 1, name: "spring".into(), audience: 3, ..Default::default() }]
     }

@@ -13,6 +13,7 @@ pub mod idempotency;
 pub mod inbox;
 pub mod keys;
 pub mod port;
+pub mod recovering;
 pub mod reply;
 pub mod routes;
 pub mod server;

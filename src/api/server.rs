@@ -46,6 +46,13 @@ pub struct Bound {
     pub address: SocketAddr,
 }
 
+impl Bound {
+    /// The same socket once more: whoever listens last gets the connections that nobody has taken.
+    pub(super) fn duplicate(&self) -> std::io::Result<TcpListener> {
+        self.listener.try_clone()
+    }
+}
+
 /// Binds an address; `key` is the configuration key to name if that fails.
 pub fn bind(key: &'static str, address: SocketAddr) -> Result<Bound, ListenError> {
     let failed = |source| ListenError::Bind { key, address, source };

@@ -13,7 +13,7 @@ use super::example_base::{ExampleBase, generate};
 use super::host::Host;
 use super::{Exit, output};
 use crate::config::{Config, KEYS};
-use crate::metrics::CATALOGUE;
+use crate::metrics::{CATALOGUE, Source};
 
 pub(super) fn check(host: &dyn Host, options: &Check, as_json: bool) -> anyhow::Result<Exit> {
     anyhow::ensure!(options.data.is_dir(), "{} is not a directory", options.data.display());
@@ -71,7 +71,7 @@ pub(super) fn metrics(options: &Metrics, connection: &Connection, as_json: bool)
         client.download("/metrics", &[], &mut std::io::stdout().lock())?;
     } else if as_json {
         let rows = CATALOGUE.iter().map(|m| {
-            json!({"name": m.name, "type": m.kind.name(), "labels": m.labels, "help": m.help, "per_campaign": m.per_campaign})
+            json!({"name": m.name, "type": m.kind.name(), "labels": m.labels, "help": m.help, "per_campaign": m.source == Source::Campaign})
         });
         output::json(&rows.collect())?;
     } else {

@@ -1,7 +1,8 @@
 //! `estafette serve`: opens the data directory, serves the listeners, drains on SIGTERM.
 //!
 //! Owns the running server. Invariants: SE-1 the ports are bound before the engine starts, so that a taken port changes
-//! nothing; SE-2 a stop drains the engine first and the listeners last, so that reports can be read to the end.
+//! nothing, and clicks that come during recovery wait for its end; the API listener says meanwhile that it recovers; SE-2 a
+//! stop drains the engine first and the listeners last, so that reports can be read to the end.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,12 +18,13 @@ use super::host::{Host, OpenRequest, Opened};
 use super::{Exit, output, start_log};
 use crate::api::inbox::InboxState;
 use crate::api::keys::{KeyHash, admin_key};
+use crate::api::recovering::Recovering;
 use crate::api::server::{Bound, Servers, bind, write_address};
 use crate::api::state::ApiState;
 use crate::api::tracking::TrackingState;
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::metrics;
+use crate::{limits, metrics};
 
 pub(super) fn serve(host: &dyn Host, options: &Serve) -> anyhow::Result<Exit> {
     start_log("info", options.log_json);
@@ -38,6 +40,16 @@ pub(super) fn serve(host: &dyn Host, options: &Serve) -> anyhow::Result<Exit> {
         tracing::info!("stopped");
         Ok(Exit::Done)
     })
+}
+
+/// The recorder keeps every value of a histogram until somebody scrapes, or this folds it into its buckets.
+fn keep_small(recorder: PrometheusHandle) {
+    actix_web::rt::spawn(async move {
+        loop {
+            tokio::time::sleep(limits::METRICS_UPKEEP).await;
+            recorder.run_upkeep();
+        }
+    });
 }
 
 /// A server in this process.
@@ -69,8 +81,11 @@ impl Running {
             config.server.public_url = format!("http://{}", public.address);
         }
         let (drain, embedded_only) = (config.server.drain_time_max, config.embedded_only);
+        let recovering = Recovering::start(&api)?;
+        tracing::info!(address = %api.address, "recovering: /health answers, everything else waits");
         let opened = host.open(OpenRequest { data, config: config.clone(), restored })?;
         let (admin, new_key) = admin_key(data, given_key)?;
+        drop(recovering);
         let mut running = Running {
             opened,
             servers: Servers::none(),
@@ -97,6 +112,7 @@ impl Running {
         data: &Path,
     ) -> anyhow::Result<()> {
         let clock = Arc::new(SystemClock::new());
+        keep_small(recorder.clone());
         let port = &self.opened.port;
         let tracking = TrackingState::new(Arc::clone(port), clock.clone(), config.server.trusted_proxies.clone());
         let state = ApiState::new(Arc::clone(port), config, admin, clock, Some(recorder), data)
@@ -144,5 +160,76 @@ impl Running {
         let drained = (self.opened.drain)(self.drain).await;
         self.servers.stop().await;
         drained
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::engine::check::Checked;
+
+    /// A host whose recovery is what a test does in it; it never ends well.
+    struct Host1<F: Fn(SocketAddr)>(F);
+
+    impl<F: Fn(SocketAddr)> Host for Host1<F> {
+        fn open(&self, request: OpenRequest<'_>) -> anyhow::Result<Opened> {
+            (self.0)(request.config.server.api_listen);
+            anyhow::bail!("the recovery failed")
+        }
+
+        fn check(&self, _: &Path) -> anyhow::Result<Checked> {
+            anyhow::bail!("not asked for here")
+        }
+    }
+
+    fn start<F: Fn(SocketAddr)>(address: SocketAddr, recovery: F) -> anyhow::Error {
+        let toml = format!("[server]\napi_listen = \"{address}\"\npublic_listen = \"127.0.0.1:0\"\n");
+        let config = Config::parse(&toml, Path::new("test.toml")).unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
+        let started = actix_web::rt::System::new()
+            .block_on(async { Running::start(&Host1(recovery), config, data.path(), false, None, recorder) });
+        started.err().unwrap()
+    }
+
+    fn free_address() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
+
+    fn get(address: SocketAddr, path: &str) -> (u16, serde_json::Value) {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
+    }
+
+    #[test]
+    fn while_it_recovers_it_is_alive_and_not_ready() {
+        let address = free_address();
+        let seen = Mutex::new(Vec::new());
+        let paths = ["/health", "/ready", "/v1/campaigns", "/metrics", "/nothing"];
+        let error = start(address, |at| *seen.lock().unwrap() = paths.map(|path| get(at, path)).into());
+        assert!(error.to_string().contains("the recovery failed"), "{error:#}");
+        let seen = seen.into_inner().unwrap();
+        assert_eq!((seen[0].0, &seen[0].1["state"]), (200, &"starting".into()), "alive: {}", seen[0].1);
+        for (path, (status, body)) in paths.iter().zip(&seen).skip(1) {
+            assert_eq!((*status, &body["code"]), (503, &"not_ready".into()), "{path}: {body}");
+            assert!(body["message"].is_string() && body["link"].is_string(), "{path} is of the error table: {body}");
+        }
+        assert!(TcpListener::bind(address).is_ok(), "a recovery that fails leaves nobody listening");
+    }
+
+    #[test]
+    fn a_taken_port_is_told_before_anything_is_opened() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let error = start(taken.local_addr().unwrap(), |_| panic!("the data directory was opened"));
+        let text = format!("{error:#}");
+        assert!(text.contains("server.api_listen") && text.contains("choose another port"), "{text}");
     }
 }

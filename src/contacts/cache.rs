@@ -41,6 +41,10 @@ pub(crate) struct BitmapCache {
 const ENTRY_BYTES: usize = 256;
 
 impl BitmapCache {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn get(&mut self, name: &SetName, version: u64) -> Option<Arc<RoaringBitmap>> {
         let entry = self.entries.get_mut(name)?;
         if entry.version != version {

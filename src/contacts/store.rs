@@ -151,6 +151,11 @@ impl Store {
         Ok(id)
     }
 
+    /// Bytes of decoded index bitmaps in memory.
+    pub fn cached_bytes(&self) -> usize {
+        self.inner.cache.lock().bytes()
+    }
+
     /// Bytes of the store's file.
     pub fn disk_bytes(&self) -> Result<u64, ContactsError> {
         self.inner.env.real_disk_size().or_store("file size")

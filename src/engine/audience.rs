@@ -11,7 +11,7 @@ use crate::campaigns::compile::{AudienceSource, Compiled, DeliveryPlan};
 use crate::campaigns::spec;
 use crate::clock::Timestamp;
 use crate::contacts::{AttributeSets, ContactsError, Reader, Schema, Store};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, figures};
 use crate::ids::{AddressHash, AttributeId, Channel, ContactRow};
 use crate::ledger::State;
 use crate::segments::audience::{
@@ -39,7 +39,8 @@ impl<'b> View<'b> {
 
     pub fn evaluate(&self, text: &str) -> Result<Evaluation, EngineError> {
         let expression = self.parse(text)?;
-        evaluate(&expression, self).map_err(|source| EngineError::Evaluate { text: text.to_owned(), source })
+        figures::evaluating(|| evaluate(&expression, self))
+            .map_err(|source| EngineError::Evaluate { text: text.to_owned(), source })
     }
 
     pub fn parse(&self, text: &str) -> Result<Expression, EngineError> {

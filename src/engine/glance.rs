@@ -12,6 +12,7 @@ use roaring::RoaringBitmap;
 use crate::actors::book::Book;
 use crate::clock::Timestamp;
 use crate::contacts::{AttributeSets, ContactsError, Reader, Schema, Store};
+use crate::engine::figures;
 use crate::ids::{AddressHash, Channel};
 use crate::ledger::State;
 use crate::limits::SEGMENT_DEPTH_MAX;
@@ -121,7 +122,7 @@ impl Glance {
     }
 
     pub fn evaluate(&self, expression: &Expression) -> Result<Evaluation, EvaluateError> {
-        evaluate(expression, self)
+        figures::evaluating(|| evaluate(expression, self))
     }
 
     /// Checks names, types, depth and cycles of the segment `name` as it would be saved; reads no contact.

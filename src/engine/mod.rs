@@ -6,6 +6,7 @@
 pub mod audience;
 pub mod base;
 pub mod check;
+pub mod figures;
 pub mod glance;
 pub mod history;
 pub mod imports;
@@ -26,6 +27,7 @@ use dashmap::DashMap;
 
 use crate::actors::book::{Book, CommitError};
 use crate::actors::committer::CommitterActor;
+use crate::actors::figures::{self as actor_figures, TakenBack};
 use crate::actors::lanes::PositionPool;
 use crate::actors::lanes::threads::{LaneThreads, ThreadError};
 use crate::actors::pulse::{PulseActor, Pulses};
@@ -117,6 +119,8 @@ pub struct EngineOptions {
     pub unsubscribe_mailbox: Option<String>,
     pub lane_threads: usize,
     pub aggregate_only: bool,
+    /// Tracked links of a run work this long after its end; its opt-outs work always.
+    pub tracking_kept: Duration,
     pub restored: bool,
     /// Rejected-row files of imports are deleted after this.
     pub rejected_rows_kept: Duration,
@@ -208,6 +212,8 @@ impl Engine {
             draining: AtomicBool::new(false),
         };
         let engine = Arc::new(engine);
+        actor_figures::announce(engine.lines.keys().map(String::as_str));
+        actor_figures::returned(TakenBack::Recovery, engine.recovery.settled.returned);
         engine.repair_base(&recovered.consents)?;
         let runs = engine.take_up()?;
         engine.expire_rejected_rows();

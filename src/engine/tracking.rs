@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use tokio::sync::oneshot;
 
+use crate::actors::figures;
 use crate::actors::tracker::TrackedEvent;
 use crate::content::{CompiledMessage, Recipient, Renderer, TokenId, preview};
 use crate::engine::base::Consented;
@@ -44,7 +45,8 @@ impl Engine {
     pub fn record(&self, mut event: TrackedEvent) -> Option<oneshot::Receiver<()>> {
         let (done, wait) = oneshot::channel();
         event.done = Some(done);
-        self.tracker.try_send(event).ok().map(|()| wait)
+        let sent = self.tracker.try_send(event).inspect_err(|_| figures::refused("tracker"));
+        sent.ok().map(|()| wait)
     }
 
     /// Makes an opt-out durable; completes then. In force for every row not yet released from the moment of the call.

@@ -299,7 +299,7 @@ impl Journal {
         }
         let open = core.segments.lock().last().map_or(0, |kept| kept.id);
         snapshot::write(&*core.disk, &core.folder, seq, core.boot, open, state)?;
-        core.counters.snapshots.fetch_add(1, Ordering::Relaxed);
+        core.counters.snapshot();
         snapshot::drop_older(&core.folder, seq)?;
         self.drop_segments(seq)
     }

@@ -1,7 +1,9 @@
 //! Figures of the journal: counters and two histograms, all of fixed size.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// Upper bounds of an `fdatasync`, microseconds.
 const SYNC_MICROS: [u64; 12] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000];
@@ -33,6 +35,8 @@ pub struct Stats {
     /// Segments on disk.
     pub segments: usize,
     pub snapshots: u64,
+    /// Time since the newest of them.
+    pub snapshot_age: Option<Duration>,
     /// Sync slot writes that failed; harmless.
     pub slot_failures: u64,
     /// Microseconds of each `fdatasync`.
@@ -73,7 +77,8 @@ impl Buckets {
 pub(super) struct Counters {
     pub frames: AtomicU64,
     pub bytes: AtomicU64,
-    pub snapshots: AtomicU64,
+    snapshots: AtomicU64,
+    snapshot_at: Mutex<Option<Instant>>,
     pub slot_failures: AtomicU64,
     commits: AtomicU64,
     sync_micros: Buckets,
@@ -86,6 +91,7 @@ impl Counters {
             frames: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
+            snapshot_at: Mutex::new(None),
             slot_failures: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             sync_micros: Buckets::new(&SYNC_MICROS),
@@ -99,6 +105,11 @@ impl Counters {
         self.commit_frames.observe(frames);
     }
 
+    pub(super) fn snapshot(&self) {
+        self.snapshots.fetch_add(1, Relaxed);
+        *self.snapshot_at.lock() = Some(Instant::now());
+    }
+
     pub(super) fn read(&self, queued: usize, segments: usize) -> Stats {
         Stats {
             frames: self.frames.load(Relaxed),
@@ -107,6 +118,7 @@ impl Counters {
             queued,
             segments,
             snapshots: self.snapshots.load(Relaxed),
+            snapshot_age: self.snapshot_at.lock().map(|at| at.elapsed()),
             slot_failures: self.slot_failures.load(Relaxed),
             sync_micros: self.sync_micros.read(),
             commit_frames: self.commit_frames.read(),
@@ -130,5 +142,9 @@ mod tests {
         assert_eq!(stats.sync_micros.counts[12], 1, "beyond all bounds is counted");
         assert_eq!(stats.commit_frames.counts[2], 1, "three frames are at most four");
         assert_eq!(stats.commit_frames.sum, 5_004, "the sum is exact");
+        assert_eq!((stats.snapshots, stats.snapshot_age), (0, None), "no snapshot has no age");
+        counters.snapshot();
+        let stats = counters.read(0, 1);
+        assert_eq!((stats.snapshots, stats.snapshot_age.is_some()), (1, true), "a snapshot has one");
     }
 }

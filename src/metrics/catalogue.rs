@@ -1,21 +1,28 @@
 //! The rows of the catalogue: one static a series, and the list of all. Owns no state.
 
-use super::{Kind, Metric};
+use super::{Kind, Metric, Source};
 
 /// From a hundred microseconds to ten seconds.
 const SHORT: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// From five milliseconds to five minutes.
 const LONG: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+/// Of round trips to a provider: the buckets in which a line counts them.
+pub const ROUND_TRIP_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+/// Of an `fdatasync`: the buckets in which the journal counts them, there in microseconds.
+pub const FSYNC_BUCKETS: [f64; 12] =
+    [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0];
+/// Of the frames of a group commit.
+pub const COMMIT_BUCKETS: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 4_096.0];
 /// Powers of four.
 const COUNTS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0];
 
 const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Counter, labels, help, buckets: &[], per_campaign: false }
+    Metric { name, kind: Kind::Counter, labels, help, buckets: &[], source: Source::Recorder }
 }
 
 const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Gauge, labels, help, buckets: &[], per_campaign: false }
+    Metric { name, kind: Kind::Gauge, labels, help, buckets: &[], source: Source::Recorder }
 }
 
 const fn histogram(
@@ -24,11 +31,28 @@ const fn histogram(
     buckets: &'static [f64],
     help: &'static str,
 ) -> Metric {
-    Metric { name, kind: Kind::Histogram, labels, help, buckets, per_campaign: false }
+    Metric { name, kind: Kind::Histogram, labels, help, buckets, source: Source::Recorder }
 }
 
-const fn campaign(kind: Kind, name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
-    Metric { name, kind, labels, help, buckets: &[], per_campaign: true }
+const fn live_counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { source: Source::Live, ..counter(name, labels, help) }
+}
+
+const fn live_gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { source: Source::Live, ..gauge(name, labels, help) }
+}
+
+const fn live_histogram(
+    name: &'static str,
+    labels: &'static [&'static str],
+    buckets: &'static [f64],
+    help: &'static str,
+) -> Metric {
+    Metric { source: Source::Live, ..histogram(name, labels, buckets, help) }
+}
+
+const fn campaign(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { source: Source::Campaign, ..gauge(name, labels, help) }
 }
 
 macro_rules! catalogue {
@@ -45,77 +69,75 @@ catalogue! {
         "Messages by outcome: accepted, rejected, deferred, unknown, returned.");
     REJECTIONS_TOTAL = counter("estafette_rejections_total", &["connector", "class"],
         "Rejected messages by class: hard_bounce, soft_bounce, policy, too_large, protocol, retry_deadline, other.");
-    ROUND_TRIP_SECONDS = histogram("estafette_round_trip_seconds", &["connector"], SHORT,
+    ROUND_TRIP_SECONDS = live_histogram("estafette_round_trip_seconds", &["connector"], &ROUND_TRIP_BUCKETS,
         "Time from the mark of a message to the provider's answer.");
-    MESSAGE_BYTES_TOTAL = counter("estafette_message_bytes_total", &["connector"],
+    MESSAGE_BYTES_TOTAL = live_counter("estafette_message_bytes_total", &["connector"],
         "Bytes of messages that were handed over.");
-    CONNECTIONS = gauge("estafette_connections", &["connector"],
+    CONNECTIONS = live_gauge("estafette_connections", &["connector"],
         "Open connections (lanes with a session).");
-    CONNECTIONS_LIMIT = gauge("estafette_connections_limit", &["connector"],
-        "Connections that the connector may open now.");
-    CONNECTION_FAILURES_TOTAL = counter("estafette_connection_failures_total", &["connector"],
+    CONNECTIONS_LIMIT = live_gauge("estafette_connections_limit", &["connector"],
+        "Connections that are wanted now: fewer after the provider asked for fewer, none while nothing is to be sent.");
+    CONNECTION_FAILURES_TOTAL = live_counter("estafette_connection_failures_total", &["connector"],
         "Connections that failed before they were ready for messages.");
-    CIRCUIT_OPEN = gauge("estafette_circuit_open", &["connector"],
+    CIRCUIT_OPEN = live_gauge("estafette_circuit_open", &["connector"],
         "1 while the connector is not used because the provider refused the sender.");
-    THROTTLED_TOTAL = counter("estafette_throttled_total", &["connector"],
+    THROTTLED_TOTAL = live_counter("estafette_throttled_total", &["connector"],
         "Times that a provider asked to slow down.");
-    LIMIT_MESSAGES_PER_SECOND = gauge("estafette_limit_messages_per_second", &["connector"],
+    LIMIT_MESSAGES_PER_SECOND = live_gauge("estafette_limit_messages_per_second", &["connector"],
         "Rate limit in force; absent if there is none.");
-    LIMIT_WAIT_SECONDS_TOTAL = counter("estafette_limit_wait_seconds_total", &["connector"],
-        "Time that lanes had messages to send and no permit.");
-    WAITING_CONTACTS = gauge("estafette_waiting_contacts", &["connector"],
-        "Rows that are pending, claimed or deferred on the connector.");
-    CREDITS_USED = gauge("estafette_credits_used", &["connector"],
+    LIMIT_WAIT_SECONDS_TOTAL = live_counter("estafette_limit_wait_seconds_total", &["connector"],
+        "Time that lanes waited for a permit with messages to send, summed over lanes.");
+    WAITING_CONTACTS = live_gauge("estafette_waiting_contacts", &["connector"],
+        "Rows that may be claimed now and wait for a grant of the connector.");
+    CREDITS_USED = live_gauge("estafette_credits_used", &["connector"],
         "Rows claimed and not durably ended: what a power loss can leave unknown.");
-    CREDITS_LIMIT = gauge("estafette_credits_limit", &["connector"],
+    CREDITS_LIMIT = live_gauge("estafette_credits_limit", &["connector"],
         "The most that credits_used can be.");
     // batches
     BATCH_CLAIM_SECONDS = histogram("estafette_batch_claim_seconds", &["connector"], SHORT,
         "Time from the grant of a batch to its durable claim.");
     BATCH_SEND_SECONDS = histogram("estafette_batch_send_seconds", &["connector"], LONG,
-        "Time from the durable claim of a batch to its last outcome.");
+        "Time from the claim of a batch to its last outcome.");
     BATCH_CONTACTS = histogram("estafette_batch_contacts", &["connector"], COUNTS,
         "Rows of a claimed batch.");
     CLAIMS_RETURNED_TOTAL = counter("estafette_claims_returned_total", &["reason"],
-        "Claimed rows that were taken back before a hand-over: timeout, pause, stop, drain, throttled, recovery.");
+        "Claimed rows that were taken back before a hand-over: timeout, pause, stop, drain, slowed, recovery.");
     RENDER_SKIPS_TOTAL = counter("estafette_render_skips_total", &["reason"],
         "Rows skipped at release or render: the reasons of the ledger.");
     // journal
-    JOURNAL_FSYNC_SECONDS = histogram("estafette_journal_fsync_seconds", &[], SHORT,
+    JOURNAL_FSYNC_SECONDS = live_histogram("estafette_journal_fsync_seconds", &[], &FSYNC_BUCKETS,
         "Duration of an fdatasync of the journal.");
-    JOURNAL_COMMIT_FRAMES = histogram("estafette_journal_commit_frames", &[], COUNTS,
+    JOURNAL_COMMIT_FRAMES = live_histogram("estafette_journal_commit_frames", &[], &COMMIT_BUCKETS,
         "Frames that one group commit made durable.");
     JOURNAL_FRAMES_TOTAL = counter("estafette_journal_frames_total", &["kind"],
-        "Frames written, by kind of fact.");
-    JOURNAL_BYTES_TOTAL = counter("estafette_journal_bytes_total", &[],
+        "Facts handed to the journal, by kind.");
+    JOURNAL_BYTES_TOTAL = live_counter("estafette_journal_bytes_total", &[],
         "Bytes written to the journal.");
-    JOURNAL_SEGMENTS = gauge("estafette_journal_segments", &[],
+    JOURNAL_SEGMENTS = live_gauge("estafette_journal_segments", &[],
         "Segments on disk.");
-    JOURNAL_WAITING = gauge("estafette_journal_waiting", &[],
+    JOURNAL_WAITING = live_gauge("estafette_journal_waiting", &[],
         "Submissions that wait for the journal thread.");
-    JOURNAL_FAILED = gauge("estafette_journal_failed", &[],
+    JOURNAL_FAILED = live_gauge("estafette_journal_failed", &[],
         "1 once a write or fsync failed; the process ends.");
-    SNAPSHOT_AGE_SECONDS = gauge("estafette_snapshot_age_seconds", &[],
-        "Time since the newest snapshot.");
+    SNAPSHOT_AGE_SECONDS = live_gauge("estafette_snapshot_age_seconds", &[],
+        "Time since the newest snapshot of this process; absent before its first.");
     SNAPSHOT_SECONDS = histogram("estafette_snapshot_seconds", &[], LONG,
         "Time to write a snapshot.");
-    RECOVERY_SECONDS = gauge("estafette_recovery_seconds", &[],
+    RECOVERY_SECONDS = live_gauge("estafette_recovery_seconds", &[],
         "Time that recovery took at this start.");
-    RECOVERED_UNKNOWN_CONTACTS = gauge("estafette_recovered_unknown_contacts", &[],
+    RECOVERED_UNKNOWN_CONTACTS = live_gauge("estafette_recovered_unknown_contacts", &[],
         "Rows that recovery had to leave unknown at this start.");
-    DISK_FREE_BYTES = gauge("estafette_disk_free_bytes", &[],
+    DISK_FREE_BYTES = live_gauge("estafette_disk_free_bytes", &[],
         "Free space on the data directory's file system.");
-    DISK_FULL = gauge("estafette_disk_full", &[],
+    DISK_FULL = live_gauge("estafette_disk_full", &[],
         "1 while campaigns are paused because the disk is full.");
     // actors
-    ACTOR_MAILBOX_MESSAGES = gauge("estafette_actor_mailbox_messages", &["actor"],
-        "Messages that wait in mailboxes, by kind of actor.");
     ACTOR_REFUSALS_TOTAL = counter("estafette_actor_refusals_total", &["actor"],
         "Messages that a full mailbox refused; the sender tries again.");
     // contacts
-    CONTACTS = gauge("estafette_contacts", &[],
+    CONTACTS = live_gauge("estafette_contacts", &[],
         "Contacts in the base.");
-    IMPORTS_RUNNING = gauge("estafette_imports_running", &[],
+    IMPORTS_RUNNING = live_gauge("estafette_imports_running", &[],
         "Imports under way.");
     IMPORT_ROWS_TOTAL = counter("estafette_import_rows_total", &["result"],
         "Imported rows: accepted, merged, rejected.");
@@ -123,7 +145,7 @@ catalogue! {
         "Time to parse and commit one chunk of an import.");
     SEGMENT_EVALUATION_SECONDS = histogram("estafette_segment_evaluation_seconds", &[], SHORT,
         "Time to evaluate a segment expression.");
-    INDEX_CACHE_BYTES = gauge("estafette_index_cache_bytes", &[],
+    INDEX_CACHE_BYTES = live_gauge("estafette_index_cache_bytes", &[],
         "Decoded index bitmaps in memory.");
     // tracking
     TRACKING_EVENTS_TOTAL = counter("estafette_tracking_events_total", &["event", "class"],
@@ -144,29 +166,29 @@ catalogue! {
     HTTP_REQUEST_SECONDS = histogram("estafette_http_request_seconds", &["listener"], SHORT,
         "Time to answer an HTTP request.");
     // process
-    BUILD = gauge("estafette_build", &["version"],
+    BUILD = live_gauge("estafette_build", &["version"],
         "1, with the version as label.");
-    RESIDENT_MEMORY_BYTES = gauge("estafette_resident_memory_bytes", &["kind"],
+    RESIDENT_MEMORY_BYTES = live_gauge("estafette_resident_memory_bytes", &["kind"],
         "Resident memory: anonymous, shared, file (the contact store's pages).");
-    CPU_SECONDS_TOTAL = counter("estafette_cpu_seconds_total", &[],
+    CPU_SECONDS_TOTAL = live_counter("estafette_cpu_seconds_total", &[],
         "CPU time of the process, user and system.");
     // running campaigns
-    CAMPAIGN_CONTACTS = campaign(Kind::Gauge, "estafette_campaign_contacts", &["campaign", "set"],
+    CAMPAIGN_CONTACTS = campaign("estafette_campaign_contacts", &["campaign", "set"],
         "The ledger: contacts in each disjoint set of the latest run.");
-    CAMPAIGN_AUDIENCE_CONTACTS = campaign(Kind::Gauge, "estafette_campaign_audience_contacts", &["campaign"],
+    CAMPAIGN_AUDIENCE_CONTACTS = campaign("estafette_campaign_audience_contacts", &["campaign"],
         "The audience, which the ledger's sets add up to.");
-    CAMPAIGN_REJECTED_CONTACTS = campaign(Kind::Gauge, "estafette_campaign_rejected_contacts", &["campaign", "class"],
+    CAMPAIGN_REJECTED_CONTACTS = campaign("estafette_campaign_rejected_contacts", &["campaign", "class"],
         "Rejected contacts by class.");
-    CAMPAIGN_SKIPPED_CONTACTS = campaign(Kind::Gauge, "estafette_campaign_skipped_contacts", &["campaign", "reason"],
+    CAMPAIGN_SKIPPED_CONTACTS = campaign("estafette_campaign_skipped_contacts", &["campaign", "reason"],
         "Skipped contacts by reason.");
-    CAMPAIGN_MESSAGES_PER_SECOND = campaign(Kind::Gauge, "estafette_campaign_messages_per_second", &["campaign"],
+    CAMPAIGN_MESSAGES_PER_SECOND = campaign("estafette_campaign_messages_per_second", &["campaign"],
         "Messages settled per second, over the last seconds.");
-    CAMPAIGN_ETA_SECONDS = campaign(Kind::Gauge, "estafette_campaign_eta_seconds", &["campaign"],
+    CAMPAIGN_ETA_SECONDS = campaign("estafette_campaign_eta_seconds", &["campaign"],
         "Time until the run is finished at this rate; absent if it cannot be said.");
-    CAMPAIGN_STALLED = campaign(Kind::Gauge, "estafette_campaign_stalled", &["campaign", "reason"],
+    CAMPAIGN_STALLED = campaign("estafette_campaign_stalled", &["campaign", "reason"],
         "1 with the reason for which the campaign is slower than it could be.");
-    CAMPAIGN_UNIQUE_CONTACTS = campaign(Kind::Gauge, "estafette_campaign_unique_contacts", &["campaign", "event"],
+    CAMPAIGN_UNIQUE_CONTACTS = campaign("estafette_campaign_unique_contacts", &["campaign", "event"],
         "Contacts that opened, clicked, unsubscribed; people only.");
-    CAMPAIGN_EVENTS = campaign(Kind::Gauge, "estafette_campaign_events", &["campaign", "event", "class"],
+    CAMPAIGN_EVENTS = campaign("estafette_campaign_events", &["campaign", "event", "class"],
         "Opens and clicks of the latest run by class: human, suspect, machine.");
 }

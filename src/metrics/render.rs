@@ -1,6 +1,6 @@
 //! Series of running campaigns as Prometheus text. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::{
@@ -39,10 +39,13 @@ pub struct CampaignSeries {
 
 type Sample<'a> = (Vec<&'a str>, f64);
 
-/// Prometheus text of at most `limits::METRIC_CAMPAIGNS_MAX` campaigns, those with the lowest ids; each series group once,
+/// Prometheus text of at most `limits::METRIC_CAMPAIGNS_MAX` campaigns, those with the lowest ids, each name once; each series group once,
 /// with help and type.
 pub fn render_campaigns(campaigns: &[CampaignSeries]) -> String {
     let mut shown: Vec<&CampaignSeries> = campaigns.iter().collect();
+    // Two samples of one name would make the whole scrape invalid: of several runs of a campaign the first given counts.
+    let mut names = BTreeSet::new();
+    shown.retain(|c| names.insert(c.name.as_str()));
     shown.sort_by_key(|c| c.id);
     shown.truncate(limits::METRIC_CAMPAIGNS_MAX);
     let mut out = String::new();
@@ -103,14 +106,20 @@ fn group(
             writeln!(lines, "}} {number}").unwrap_or_default();
         }
     }
+    push_group(out, metric, &lines);
+}
+
+/// The lines of one metric under its help and type; nothing without lines.
+pub(super) fn push_group(out: &mut String, metric: &Metric, lines: &str) {
     if !lines.is_empty() {
         let (name, help, kind) = (metric.name, metric.help, metric.kind.name());
+        // writing to a String cannot fail
         writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{lines}").unwrap_or_default();
     }
 }
 
 /// The text format's escapes of a label value.
-fn escape(out: &mut String, value: &str) {
+pub(super) fn escape(out: &mut String, value: &str) {
     for c in value.chars() {
         match c {
             '\\' => out.push_str("\\\\"),
@@ -168,5 +177,13 @@ mod tests {
         let odd = CampaignSeries { name: "a\"b\\c\nd".into(), ..spring(1) };
         assert!(render_campaigns(&[odd]).contains("{campaign=\"a\\\"b\\\\c\\nd\""), "label values are escaped");
         assert_eq!(render_campaigns(&[]), "", "nothing runs, nothing is rendered");
+        let newer = CampaignSeries { audience: 11, ..spring(1) };
+        let text = render_campaigns(&[newer, spring(1)]);
+        let audiences: Vec<_> = text.lines().filter(|l| l.starts_with("estafette_campaign_audience")).collect();
+        assert_eq!(
+            audiences,
+            ["estafette_campaign_audience_contacts{campaign=\"spring 1\"} 11"],
+            "the newest run only"
+        );
     }
 }

@@ -5,3 +5,4 @@
 mod base;
 mod harness;
 mod imports;
+mod metrics;

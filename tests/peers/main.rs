@@ -1,4 +1,4 @@
-//! The SMTP lane against software that others wrote: Postfix's `smtp-sink`, a whole Postfix, aiosmtpd, dkimpy.
+//! The engine against software that others wrote: Postfix's `smtp-sink`, a whole Postfix, aiosmtpd, dkimpy; Prometheus.
 //!
 //! Each test starts its own counterpart on a free loopback port, in a directory of its own. A counterpart that is not
 //! installed is an error that names the command which installs it; `tests/all` installs them all.
@@ -11,6 +11,7 @@
 )]
 
 mod postfix;
+mod promtool;
 mod python;
 mod sink;
 mod support;

@@ -6,7 +6,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use crate::actors::figures;
 use crate::actors::lanes::batch::LiveBatch;
 use crate::actors::lanes::queue::Admission;
 use crate::actors::lanes::release::{self, Opted};
@@ -42,6 +44,8 @@ pub struct Bench {
     renderers: HashMap<usize, (Arc<CompiledMessage>, Renderer)>,
     gathered: HashMap<BatchId, Gathered>,
     spare: Vec<Vec<u8>>,
+    /// Handed over since the last report of outcomes.
+    bytes: u64,
 }
 
 /// What a look for the next row found.
@@ -59,7 +63,7 @@ pub enum Found {
 impl Bench {
     pub fn new(line: Arc<Line>) -> Bench {
         let (stock, renderers, gathered) = (VecDeque::new(), HashMap::new(), HashMap::new());
-        Bench { line, stock, renderers, gathered, spare: Vec::new() }
+        Bench { line, stock, renderers, gathered, spare: Vec::new(), bytes: 0 }
     }
 
     pub fn line(&self) -> &Arc<Line> {
@@ -294,6 +298,11 @@ impl Bench {
         self.gather(batch, index, outcome);
     }
 
+    /// A message of so many bytes was handed over.
+    pub fn handed_over(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
     fn gather(&mut self, batch: &Arc<LiveBatch>, index: usize, outcome: RowOutcome) {
         let new = || Gathered { batch: Arc::clone(batch), accepted: Vec::new(), others: Vec::new() };
         let gathered = self.gathered.entry(batch.id).or_insert_with(new);
@@ -309,12 +318,14 @@ impl Bench {
 
     fn flush_batch(&mut self, id: BatchId) {
         let Some(gathered) = self.gathered.remove(&id) else { return };
+        self.line.figures.message_bytes.fetch_add(std::mem::take(&mut self.bytes), Ordering::Relaxed);
         let Gathered { batch, accepted, others } = gathered;
         let settler = batch.context.settler.clone();
         let report = Outcomes { batch, accepted, others };
         match settler.try_send(report) {
             Ok(()) => {}
             Err(actix::prelude::SendError::Full(report)) => {
+                figures::refused("campaign");
                 let Outcomes { batch, accepted, others } = report;
                 self.gathered.insert(id, Gathered { batch, accepted, others });
             }
@@ -355,6 +366,7 @@ impl Bench {
             _ => {}
         }
         if self.line.reports.try_send(LaneReport { event }).is_err() {
+            figures::refused("channel");
             tracing::debug!(connector = %self.line.name, "a lane's report was dropped: the channel actor is busy");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use crate::actors::RowOutcome;
 use crate::actors::lanes::bench::{Bench, Found, Stocked};
@@ -80,12 +81,19 @@ impl Feed for LaneFeed {
         let line = std::sync::Arc::clone(self.bench.borrow().line());
         let changed = line.queue.changed_since(self.seen);
         // Whatever was missed, nobody waits longer than this for it.
-        let latest = line.clock.monotonic().plus(crate::limits::LANE_LOOK_AGAIN);
+        let began = line.clock.monotonic();
+        let latest = began.plus(crate::limits::LANE_LOOK_AGAIN);
+        // A time is named only by a limit: there is something to send.
+        let limited = until.is_some();
         let until = until.map_or(latest, |u| u.min(latest));
         let timer = tokio::time::sleep_until(line.clock.instant(until).into());
         tokio::select! {
             () = changed => {}
             () = timer => {}
+        }
+        if limited {
+            let waited = line.clock.monotonic().since(began).as_micros();
+            line.figures.limit_wait_micros.fetch_add(u64::try_from(waited).unwrap_or(0), Ordering::Relaxed);
         }
     }
 
@@ -129,6 +137,7 @@ impl Feed for LaneFeed {
         let mut bench = self.bench.borrow_mut();
         // A provider may refuse a message before its mark: the row is ended here, if nobody took it back meanwhile.
         if row.batch.is_marked(row.index) || row.batch.try_mark(row.index) {
+            bench.handed_over(message.body.len());
             bench.answer(&row.batch, row.index, outcome);
         }
         bench.retire_row(row);

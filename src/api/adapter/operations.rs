@@ -1,6 +1,6 @@
 //! Connectors, health and figures through the port.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::journal::Status;
 use crate::ledger::tracking::EventClass;
 use crate::ledger::{Run, State};
 use crate::limits::{METRIC_CAMPAIGNS_AFTER, METRIC_CAMPAIGNS_MAX};
-use crate::metrics::CampaignSeries;
+use crate::metrics::{CampaignSeries, Live};
 
 fn circuit(wired: &Wired) -> (&'static str, Option<&'static str>) {
     let because = |reason| match reason {
@@ -117,11 +117,17 @@ impl OperationsPort for Adapter {
         }
     }
 
+    fn live_figures(&self) -> Live {
+        self.engine.figures()
+    }
+
     fn campaign_series(&self) -> Vec<CampaignSeries> {
         let state = self.engine.book.read();
         let now = self.engine.book.now();
         let shown = |run: &&Run| run.state.is_live() || run.ended_at.is_some_and(|at| recent(at, now));
-        let runs: Vec<&Run> = state.runs.values().rev().filter(shown).take(METRIC_CAMPAIGNS_MAX).collect();
+        let mut campaigns = BTreeSet::new();
+        let latest = state.runs.values().rev().filter(|run| campaigns.insert(run.campaign));
+        let runs: Vec<&Run> = latest.filter(shown).take(METRIC_CAMPAIGNS_MAX).collect();
         runs.into_iter().map(|run| self.series(&state, run)).collect()
     }
 }

@@ -1,5 +1,7 @@
 //! The public listener's questions: what a token stands for, opens, clicks, opt-outs, the web view.
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
@@ -27,6 +29,11 @@ fn kind(kind: EventKind) -> TrackedKind {
         EventKind::Open => TrackedKind::Opened,
         EventKind::Click { link } => TrackedKind::Clicked { link },
     }
+}
+
+/// Whether links of a run that ended then are followed no more.
+fn has_expired(ended_at: Option<Timestamp>, now: Timestamp, kept: Duration) -> bool {
+    ended_at.is_some_and(|ended| now.saturating_since(ended) > kept)
 }
 
 impl Adapter {
@@ -64,7 +71,11 @@ impl Adapter {
 impl TrackingPort for Adapter {
     fn resolve(&self, purpose: TokenPurpose, token: &str, link: Option<LinkAsked<'_>>) -> Option<Tracked> {
         let id = self.token(purpose, token, link)?;
-        if !self.engine.book.read().runs.contains_key(&id.run) {
+        let ended_at = self.engine.book.read().runs.get(&id.run)?.ended_at;
+        // Opting out is not bound to a time: the mail may be read years later.
+        if purpose != TokenPurpose::Unsubscribe
+            && has_expired(ended_at, self.engine.book.now(), self.engine.options.tracking_kept)
+        {
             return None;
         }
         let destination = match (purpose, link) {
@@ -123,5 +134,19 @@ impl TrackingPort for Adapter {
     fn web_view(&self, tracked: &Tracked) -> PortResult<String> {
         let id = TokenId { space: tracked.space, run: tracked.run, message: tracked.message, row: tracked.row };
         Ok(self.engine.web_view(id)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_expire_after_the_end_of_their_run_and_never_before() {
+        let (day, ended) = (Duration::from_secs(86_400), Timestamp(1_000));
+        assert!(!has_expired(None, Timestamp(i64::MAX), day), "a run that goes on keeps its links");
+        assert!(!has_expired(Some(ended), Timestamp(1_000 + 86_400_000), day), "on the last day");
+        assert!(has_expired(Some(ended), Timestamp(1_001 + 86_400_000), day), "and then no more");
+        assert!(!has_expired(Some(ended), Timestamp(0), day), "a clock that was set back expires nothing");
     }
 }

@@ -259,9 +259,11 @@ pub trait OperationsPort: Send + Sync {
     fn test_connector(&self, name: &str) -> PortResult<ConnectorTest>;
     /// Never blocks for long; also while recovering.
     fn health(&self) -> Health;
-    /// The live figures of running campaigns (and 15 minutes after), at most `limits::METRIC_CAMPAIGNS_MAX`; also brings
-    /// the gauges of the recorder up to date.
+    /// The live figures of running campaigns (and 15 minutes after), at most `limits::METRIC_CAMPAIGNS_MAX`; of several
+    /// runs of a campaign the latest.
     fn campaign_series(&self) -> Vec<crate::metrics::CampaignSeries>;
+    /// Everything else that is read at a scrape. May block for the disk.
+    fn live_figures(&self) -> crate::metrics::Live;
 }
 
 /// All of it.

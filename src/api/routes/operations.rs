@@ -57,9 +57,12 @@ async fn ready(state: State) -> ApiResult<web::Json<Health>> {
 #[get("/metrics")]
 async fn scrape(state: State) -> ApiResult<HttpResponse> {
     let port = engine(&state);
-    let campaigns = blocking(move || Ok(metrics::render_campaigns(&port.campaign_series()))).await?;
-    let mut text =
-        state.recorder.as_ref().map(metrics_exporter_prometheus::PrometheusHandle::render).unwrap_or_default();
-    text.push_str(&campaigns);
+    let recorder = state.recorder.clone();
+    let text = blocking(move || {
+        let recorded = recorder.map(|recorder| recorder.render()).unwrap_or_default();
+        let live = metrics::render_live(&port.live_figures());
+        Ok([recorded, live, metrics::render_campaigns(&port.campaign_series())].concat())
+    })
+    .await?;
     Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")).body(text))
 }

@@ -2,12 +2,14 @@
 //!
 //! Owns no state. Invariants: MR-1 the first rule that holds decides; MR-2 a rule looks only at the [`Hit`] and what was
 //! [`Seen`] shortly before, so that each has its test; MR-3 no rule drops an event: it is counted in its class.
-//! Sources for the rules are named beside them.
+//! Why a rule holds is said beside it; [`known`] has the agents and ranges, with their sources. Gmail's and Yahoo's image
+//! proxies fetch when a person opens: their opens count, unless they come before anybody can have read the mail.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::api::port::{EventClass, EventKind};
+use crate::api::tracking::known::{self, Known};
 use crate::limits;
 
 /// One request as the rules see it.
@@ -15,6 +17,8 @@ use crate::limits;
 pub(super) struct Hit<'a> {
     pub(super) head: bool,
     pub(super) agent: &'a str,
+    /// What that agent is known as.
+    pub(super) known: Option<Known>,
     pub(super) address: IpAddr,
     /// The client says itself that it only fetches ahead.
     pub(super) prefetch: bool,
@@ -48,51 +52,6 @@ struct Rule {
     holds: fn(&Hit<'_>, &Seen) -> bool,
 }
 
-/// Agents of mail-security gateways, link previewers and image proxies, lower case. Google's and Yahoo's image proxies
-/// fetch when a person opens (their open counts, their click does not exist), so they are not here.
-const AGENTS: &[&str] = &[
-    "barracuda",
-    "proofpoint",
-    "mimecast",
-    "symantec",
-    "messagelabs",
-    "fireeye",
-    "trendmicro",
-    "ironport",
-    "safelinks",
-    "bingpreview",
-    "slackbot",
-    "telegrambot",
-    "whatsapp/",
-    "facebookexternalhit",
-    "linkedinbot",
-    "twitterbot",
-    "discordbot",
-    "skypeuripreview",
-    "googlebot",
-    "bingbot",
-    "yandexbot",
-    "baiduspider",
-    "applebot",
-    "ahrefsbot",
-    "semrushbot",
-    "headlesschrome",
-    "phantomjs",
-    "python-requests",
-    "python-urllib",
-    "aiohttp",
-    "go-http-client",
-    "java/",
-    "okhttp",
-    "apache-httpclient",
-    "libwww-perl",
-    "curl/",
-    "wget/",
-    "scrapy",
-    "node-fetch",
-    "axios/",
-];
-
 /// Agents that fetch images ahead of any person: Apple Mail Privacy Protection sends exactly `Mozilla/5.0`.
 const PREFETCH_AGENTS: &[&str] = &["mozilla/5.0"];
 
@@ -101,21 +60,27 @@ const RULES: &[Rule] = &[
     // a person's client never asks for the head alone
     Rule { name: "head", class: EventClass::Machine, holds: |hit, _| hit.head },
     Rule { name: "hidden_link", class: EventClass::Machine, holds: |hit, _| hit.hidden },
-    Rule { name: "known_agent", class: EventClass::Machine, holds: |hit, _| is_known_agent(hit.agent) },
-    Rule { name: "known_range", class: EventClass::Machine, holds: |hit, _| is_known_range(hit.address) },
+    Rule { name: "known_agent", class: EventClass::Machine, holds: |hit, _| is_robot(hit) },
+    Rule { name: "known_range", class: EventClass::Machine, holds: |hit, _| known::is_robots_range(hit.address) },
     Rule { name: "prefetch", class: EventClass::Machine, holds: |hit, _| hit.prefetch || is_prefetch_agent(hit) },
+    // an image proxy has no use for a page
+    Rule { name: "proxy_click", class: EventClass::Machine, holds: |hit, _| is_image_proxy(hit) && is_click(hit) },
     // nobody follows three links in two seconds; scanners follow all
     Rule { name: "link_burst", class: EventClass::Machine, holds: |_, seen| seen.links >= limits::BURST_LINKS },
-    Rule { name: "too_soon", class: EventClass::Machine, holds: is_too_soon },
+    Rule { name: "too_soon", class: EventClass::Machine, holds: |hit, _| is_click(hit) && is_at_once(hit) },
+    // before anybody can have opened the mail the proxy fills its cache
+    Rule { name: "proxy_prefetch", class: EventClass::Machine, holds: |hit, _| is_image_proxy(hit) && is_at_once(hit) },
+    Rule { name: "tool_agent", class: EventClass::Suspect, holds: |hit, _| hit.known == Some(Known::Tool) },
+    // all users of a provider share its image proxy: that says nothing
     Rule {
         name: "shared_address",
         class: EventClass::Suspect,
-        holds: |_, seen| seen.contacts_of_address > limits::SHARED_CONTACTS,
+        holds: |hit, seen| seen.contacts_of_address > limits::SHARED_CONTACTS && !is_image_proxy(hit),
     },
     Rule {
         name: "shared_agent",
         class: EventClass::Suspect,
-        holds: |_, seen| seen.contacts_of_agent > limits::SHARED_CONTACTS,
+        holds: |hit, seen| seen.contacts_of_agent > limits::SHARED_CONTACTS && !is_image_proxy(hit),
     },
     // browsers and mail clients say who they are
     Rule { name: "no_agent", class: EventClass::Suspect, holds: |hit, _| hit.agent.trim().is_empty() },
@@ -129,29 +94,30 @@ pub(super) fn judge(hit: &Hit<'_>, seen: &Seen) -> Verdict {
     }
 }
 
-fn is_known_agent(agent: &str) -> bool {
-    let agent = agent.to_ascii_lowercase();
-    AGENTS.iter().any(|known| agent.contains(known))
+/// Names of the rules, for the figures.
+pub(super) fn rules() -> impl Iterator<Item = &'static str> {
+    RULES.iter().map(|rule| rule.name)
+}
+
+fn is_robot(hit: &Hit<'_>) -> bool {
+    matches!(hit.known, Some(Known::Scanner | Known::Robot))
+}
+
+fn is_image_proxy(hit: &Hit<'_>) -> bool {
+    hit.known == Some(Known::ImageProxy)
+}
+
+fn is_click(hit: &Hit<'_>) -> bool {
+    matches!(hit.kind, EventKind::Click { .. })
 }
 
 fn is_prefetch_agent(hit: &Hit<'_>) -> bool {
     hit.kind == EventKind::Open && PREFETCH_AGENTS.iter().any(|known| hit.agent.trim().eq_ignore_ascii_case(known))
 }
 
-/// Ranges from which mail scanners are known to follow links (Microsoft 365's Exchange Online Protection publishes
-/// 40.92.0.0/15, 40.107.0.0/16, 52.100.0.0/14 and 104.47.0.0/17 as its own) and no person browses.
-fn is_known_range(address: IpAddr) -> bool {
-    const RANGES: &[([u8; 4], u32)] =
-        &[([40, 92, 0, 0], 15), ([40, 107, 0, 0], 16), ([52, 100, 0, 0], 14), ([104, 47, 0, 0], 17)];
-    let IpAddr::V4(address) = address else { return false };
-    RANGES.iter().any(|(network, bits)| {
-        let network = u32::from_be_bytes(*network);
-        (network ^ address.to_bits()) >> (32 - bits) == 0
-    })
-}
-
-fn is_too_soon(hit: &Hit<'_>, _: &Seen) -> bool {
-    matches!(hit.kind, EventKind::Click { .. }) && hit.since_accepted.is_some_and(|age| age <= limits::CLICK_TOO_SOON)
+/// Nobody has received yet what the provider took a moment ago.
+fn is_at_once(hit: &Hit<'_>) -> bool {
+    hit.since_accepted.is_some_and(|age| age <= limits::CLICK_TOO_SOON)
 }
 
 #[cfg(test)]
@@ -164,12 +130,19 @@ mod tests {
         Hit {
             head: false,
             agent: BROWSER,
+            known: None,
             address: "203.0.113.7".parse().unwrap(),
             prefetch: false,
             hidden: false,
             since_accepted: Some(Duration::from_secs(600)),
             kind: EventKind::Click { link: 0 },
         }
+    }
+
+    const GMAIL: &str = "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)";
+
+    fn by(agent: &'static str) -> Hit<'static> {
+        Hit { agent, known: known::agent(agent), ..person() }
     }
 
     #[track_caller]
@@ -183,12 +156,9 @@ mod tests {
         assert_eq!(judge(&person(), &Seen { links: 2, contacts_of_address: 5, contacts_of_agent: 5 }), human);
         let open = Hit { kind: EventKind::Open, since_accepted: Some(Duration::ZERO), ..person() };
         assert_eq!(judge(&open, &Seen::default()), human, "a fast open is no sign: clients fetch on arrival");
-        let proxy = Hit {
-            kind: EventKind::Open,
-            agent: "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
-            ..person()
-        };
-        assert_eq!(judge(&proxy, &Seen::default()), human, "an image proxy fetches when a person opens");
+        let proxy = Hit { kind: EventKind::Open, ..by(GMAIL) };
+        let many = Seen { contacts_of_address: 9_999, contacts_of_agent: 9_999, links: 0 };
+        assert_eq!(judge(&proxy, &many), human, "an image proxy fetches when a person opens, for all its users");
         assert_eq!(judge(&Hit { since_accepted: None, ..person() }, &Seen::default()), human);
     }
 
@@ -204,9 +174,34 @@ mod tests {
 
     #[test]
     fn known_agents_are_machines() {
-        for agent in ["BarracudaCentral/1.0", "Mozilla/5.0 (compatible; Proofpoint URL Defense)", "curl/8.5.0"] {
-            check(Hit { agent, ..person() }, Seen::default(), "known_agent", EventClass::Machine);
+        for agent in [
+            "BarracudaCentral/1.0",
+            "Mozilla/5.0 (compatible; Proofpoint URL Defense)",
+            "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)",
+            "facebookexternalhit/1.1",
+            "WhatsApp/2.24.1",
+            "Mozilla/5.0 (compatible; bingbot/2.0)",
+        ] {
+            check(by(agent), Seen::default(), "known_agent", EventClass::Machine);
         }
+    }
+
+    #[test]
+    fn tools_are_suspect() {
+        for agent in ["curl/8.5.0", "python-requests/2.32.3", "Go-http-client/2.0", "Java/21.0.1"] {
+            check(by(agent), Seen::default(), "tool_agent", EventClass::Suspect);
+        }
+    }
+
+    #[test]
+    fn an_image_proxy_that_follows_a_link_is_a_machine() {
+        check(by(GMAIL), Seen::default(), "proxy_click", EventClass::Machine);
+    }
+
+    #[test]
+    fn an_image_proxy_that_opens_at_once_is_a_machine() {
+        let at_once = Hit { kind: EventKind::Open, since_accepted: Some(limits::CLICK_TOO_SOON), ..by(GMAIL) };
+        check(at_once, Seen::default(), "proxy_prefetch", EventClass::Machine);
     }
 
     #[test]
@@ -248,6 +243,8 @@ mod tests {
         let many = limits::SHARED_CONTACTS + 1;
         check(person(), Seen { contacts_of_address: many, ..Seen::default() }, "shared_address", EventClass::Suspect);
         check(person(), Seen { contacts_of_agent: many, ..Seen::default() }, "shared_agent", EventClass::Suspect);
+        let names: std::collections::BTreeSet<_> = rules().collect();
+        assert_eq!(names.len(), RULES.len(), "each rule has a name of its own");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! It must not know segments, campaigns' specs or the store.
 
 mod client;
+mod known;
 mod machine;
 mod pages;
 mod recent;
@@ -28,7 +29,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::api::errors::Code;
 use crate::api::guard::count;
 use crate::api::port::{
-    EnginePort, EventKind, LinkAsked, TokenPurpose, Tracked, TrackingEvent, UnsubscribeRequest, UnsubscribeVia,
+    EnginePort, EventClass, EventKind, LinkAsked, TokenPurpose, Tracked, TrackingEvent, UnsubscribeRequest,
+    UnsubscribeVia,
 };
 use crate::clock::Clock;
 use crate::config::TrustedProxies;
@@ -44,11 +46,32 @@ pub struct TrackingState {
 
 impl TrackingState {
     pub fn new(port: Arc<dyn EnginePort>, clock: Arc<dyn Clock>, proxies: TrustedProxies) -> TrackingState {
+        announce();
         TrackingState { port, clock, proxies, recent: recent::Recent::new() }
     }
 }
 
 type State = web::Data<TrackingState>;
+
+/// Makes every series of a closed set of labels known with 0, so that a rate is right from the first event on.
+fn announce() {
+    for event in ["open", "click"] {
+        for class in [EventClass::Human, EventClass::Suspect, EventClass::Machine] {
+            ::metrics::counter!(metrics::TRACKING_EVENTS_TOTAL.name, "event" => event, "class" => class.name())
+                .increment(0);
+        }
+        ::metrics::counter!(metrics::TRACKING_DROPPED_TOTAL.name, "event" => event).increment(0);
+    }
+    for rule in machine::rules() {
+        ::metrics::counter!(metrics::TRACKING_MACHINE_TOTAL.name, "rule" => rule).increment(0);
+    }
+    for endpoint in ["click", "open", "unsubscribe", "view"] {
+        ::metrics::counter!(metrics::TRACKING_REFUSED_TOTAL.name, "endpoint" => endpoint).increment(0);
+    }
+    for via in ["one_click", "page"] {
+        ::metrics::counter!(metrics::UNSUBSCRIBES_TOTAL.name, "via" => via).increment(0);
+    }
+}
 
 /// Registers the routes of the public listener.
 pub fn configure(config: &mut web::ServiceConfig) {
@@ -110,6 +133,7 @@ async fn record(state: &State, request: &HttpRequest, tracked: &Tracked, kind: E
     let hit = machine::Hit {
         head: *request.method() == Method::HEAD,
         agent,
+        known: known::agent(agent),
         address,
         prefetch: client::is_prefetch(request.headers()),
         hidden: tracked.destination.as_ref().is_some_and(|d| d.hidden),

@@ -176,6 +176,7 @@ mod tests {
         Hit {
             head: false,
             agent: "agent",
+            known: None,
             address: address.parse().unwrap(),
             prefetch: false,
             hidden: false,

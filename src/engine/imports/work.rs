@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Instant;
 
 use crate::actors::book::{Book, CommitError};
 use crate::contacts::csv_import::{ChunkDone, ImportError, ImportJob, Plan, Progress};
 use crate::contacts::{ContactsError, Store};
+use crate::engine::figures;
 use crate::engine::imports::ticket::Ticket;
 use crate::ledger::facts::ImportChunk;
 use crate::ledger::{Fact, RowSet, State};
@@ -79,10 +81,12 @@ impl Running {
 
     /// One chunk, into the store and the journal; `false` at the end of the file.
     pub fn step(&mut self, book: &Book) -> Result<bool, WorkError> {
+        let (began, before) = (Instant::now(), self.progress().clone());
         let Some(done) = self.take()? else { return Ok(false) };
         let number = done.chunk;
         self.record(book, done)?;
         self.confirm(number)?;
+        figures::imported(&before, self.progress(), began.elapsed());
         Ok(true)
     }
 

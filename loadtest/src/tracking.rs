@@ -1,0 +1,396 @@
+//! `loadtest tracking`: clicks and opens a second through the real endpoints, beside an empty actix-web handler, alternating.
+//!
+//! Owns the engine, the empty handler's process and the client's connections. The tokens are those of mails that the engine
+//! sent to its embedded inbox. Invariants: 1. the same client, with the same connections and the same request headers,
+//! asks both; 2. an answer that is not the expected one ends the measurement; 3. every event that was answered is counted
+//! by the engine, or the loss is told.
+
+use std::cell::Cell;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use actix_web::{App, HttpResponse, HttpServer, web};
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::base::{Base, Columns};
+use crate::message::small_campaign;
+use crate::proc::{self, MachineWatch};
+use crate::report::Report;
+use crate::scene::{Scene, everybody};
+use crate::server::{ServerPlan, find_binary};
+use crate::text::{cells, grouped, median, say, table};
+
+/// The bar: requests a second of the tracking endpoints to those of the empty handler.
+const BAR: f64 = 0.7;
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct TrackingOptions {
+    /// Contacts whose links are followed (the inbox keeps 2 000 mails)
+    #[arg(long, default_value_t = 1_000)]
+    pub contacts: u64,
+    /// Keep-alive connections of the client
+    #[arg(long, default_value_t = 256)]
+    pub connections: usize,
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 4)]
+    pub seconds: u64,
+    /// Rounds; each measures the empty handler twice, clicks and opens
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// The engine's binary [default: `estafette` beside this program; build it with `cargo build --release`]
+    #[arg(long, value_name = "FILE")]
+    pub engine: Option<PathBuf>,
+    /// Folder for the data directory [default: the system's for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Write the report as JSON, too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// One measurement.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Rate {
+    pub per_second: f64,
+    /// CPU of the server's process per request.
+    pub cpu_microseconds: f64,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct TrackingResult {
+    pub empty: Vec<Rate>,
+    pub clicks: Vec<Rate>,
+    pub opens: Vec<Rate>,
+    /// Median fdatasync of the journal: the upper end of its bucket.
+    pub fsync_p50_seconds: f64,
+    /// Answered and not counted.
+    pub dropped: f64,
+}
+
+impl TrackingResult {
+    fn ratio(&self, of: &[Rate]) -> f64 {
+        rate(of) / rate(&self.empty).max(1e-9)
+    }
+}
+
+fn rate(of: &[Rate]) -> f64 {
+    median(&of.iter().map(|r| r.per_second).collect::<Vec<_>>())
+}
+
+pub fn run(options: &TrackingOptions) -> anyhow::Result<()> {
+    let scene = scene(options)?;
+    let paths = paths(options, &scene)?;
+    let public = std::fs::read_to_string(scene.plan.data.join("public.addr")).context("the public address")?;
+    let public: SocketAddr = public.trim().parse().context("the public address")?;
+    let empty = EmptyHandler::start()?;
+    let watch = MachineWatch::start(&[scene.server.pid(), empty.child.id()]);
+    let mut result = TrackingResult::default();
+    let (clicks, opens) = (requests(&paths.clicks), requests(&paths.opens));
+    for _ in 0..options.rounds.max(1) {
+        for (asked, status, rates) in [(&clicks, "302", &mut result.clicks), (&opens, "200", &mut result.opens)] {
+            result.empty.push(measure(options, empty.address, empty.child.id(), asked, "200")?);
+            rates.push(measure(options, public, scene.server.pid(), asked, status)?);
+        }
+    }
+    let metrics = scene.api().metrics()?;
+    result.fsync_p50_seconds = fsync_p50(&metrics);
+    result.dropped = sum(&metrics, "estafette_tracking_dropped_total");
+    let report = Report::new(options.clone(), watch.finish(0.0), result);
+    scene.server.terminate().context("ending the engine")?;
+    say(&report.heading());
+    say(&lines(options, &report.result));
+    report.write(options.json.as_deref())
+}
+
+/// An engine that sends to its own inbox and believes the client's forwarding header.
+fn scene(options: &TrackingOptions) -> anyhow::Result<Scene> {
+    let folder = match &options.folder {
+        Some(parent) => tempfile::TempDir::new_in(parent),
+        None => tempfile::TempDir::new(),
+    }
+    .context("making a folder for the data")?;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).context("a free port")?;
+    let config = format!(
+        "[server]\napi_listen = \"127.0.0.1:0\"\npublic_listen = \"127.0.0.1:0\"\ninbox_listen = \"{free}\"\n\
+         public_url = \"http://127.0.0.1:8026\"\ntrusted_proxies = [\"127.0.0.1\"]\n\n\
+         [[connectors]]\nname = \"inbox\"\nkind = \"inbox\"\n"
+    );
+    let plan = ServerPlan {
+        binary: find_binary(options.engine.as_deref())?,
+        data: folder.path().join("data"),
+        config: folder.path().join("estafette.toml"),
+        log: folder.path().join("estafette.log"),
+    };
+    std::fs::create_dir_all(&plan.data).context("making the data directory")?;
+    std::fs::write(&plan.config, config).context("writing the configuration")?;
+    std::fs::write(folder.path().join("inbox.addr"), free.to_string()).context("noting the inbox's address")?;
+    let server = plan.start(Duration::from_secs(60))?;
+    Ok(Scene { server, plan, folder })
+}
+
+/// Paths of the tracked links and pixels in the mails that were sent.
+struct Paths {
+    clicks: Vec<String>,
+    opens: Vec<String>,
+}
+
+fn paths(options: &TrackingOptions, scene: &Scene) -> anyhow::Result<Paths> {
+    scene.declare(Columns::Full)?;
+    let base = Base { contacts: options.contacts, seed: 1, prefix: "c", batch: "base", columns: Columns::Full };
+    let file = scene.generate(&base)?;
+    scene.import(&file, options.contacts)?;
+    let spec = small_campaign("tracking", "inbox", &everybody(), None);
+    scene.run_campaign(&spec, options.contacts, "sending")?;
+    let inbox = std::fs::read_to_string(scene.folder.path().join("inbox.addr")).context("the inbox's address")?;
+    let http = reqwest::blocking::Client::builder().no_proxy().build().context("building the HTTP client")?;
+    let get = |path: &str| -> anyhow::Result<String> {
+        let answer = http.get(format!("http://{inbox}{path}")).send()?.error_for_status()?;
+        Ok(String::from_utf8_lossy(&answer.bytes()?).into_owned())
+    };
+    let mut found = Paths { clicks: Vec::new(), opens: Vec::new() };
+    let mut offset = 0;
+    loop {
+        let list: Value = serde_json::from_str(&get(&format!("/mails.json?offset={offset}"))?)?;
+        let mails = list["mails"].as_array().cloned().unwrap_or_default();
+        for mail in &mails {
+            let source = get(&format!("/mails/{}/source", mail["id"])).context("a mail's source")?;
+            let text = decode(&source);
+            found.clicks.extend(links(&text, "/c/"));
+            found.opens.extend(links(&text, "/o/"));
+        }
+        offset += mails.len();
+        if mails.is_empty() {
+            break;
+        }
+    }
+    let wanted = usize::try_from(options.contacts.min(2_000)).unwrap_or(0);
+    let enough = found.clicks.len() >= wanted && found.opens.len() >= wanted;
+    ensure!(enough, "{} links and {} pixels in {wanted} mails", found.clicks.len(), found.opens.len());
+    Ok(found)
+}
+
+/// Quoted-printable, as far as URLs go: soft line breaks and the equals sign.
+fn decode(source: &str) -> String {
+    source.replace("=\r\n", "").replace("=\n", "").replace("=3D", "=")
+}
+
+/// The paths of URLs that contain `mark`, each once, in order.
+fn links(text: &str, mark: &str) -> Vec<String> {
+    let is_path = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    let mut found: Vec<String> = Vec::new();
+    for (at, _) in text.match_indices(mark) {
+        let path: String = text[at..].chars().take_while(|c| is_path(*c)).collect();
+        if text[..at].ends_with(":8026") && path.len() > 20 && !found.contains(&path) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Whole requests, as a mail provider's proxy hands on those of its users' browsers.
+fn requests(paths: &[String]) -> Vec<Vec<u8>> {
+    let one = |(n, path): (usize, &String)| {
+        let (b, c) = (n / 250 % 250, n % 250);
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:8026\r\n\
+             User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
+             Accept: */*\r\nAccept-Language: en-GB,en;q=0.8\r\nX-Forwarded-For: 198.51.{b}.{c}\r\n\r\n"
+        )
+        .into_bytes()
+    };
+    paths.iter().enumerate().map(one).collect()
+}
+
+fn measure(
+    options: &TrackingOptions,
+    address: SocketAddr,
+    pid: u32,
+    requests: &[Vec<u8>],
+    status: &str,
+) -> anyhow::Result<Rate> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let before = proc::cpu_of(pid).context("the server has ended")?;
+    let began = Instant::now();
+    let answered = tokio::task::LocalSet::new().block_on(&runtime, ask_all(options, address, requests, status))?;
+    let seconds = began.elapsed().as_secs_f64();
+    let cpu = proc::cpu_of(pid).context("the server has ended")?.since(before);
+    Ok(Rate { per_second: answered as f64 / seconds, cpu_microseconds: cpu.total() * 1e6 / answered.max(1) as f64 })
+}
+
+async fn ask_all(
+    options: &TrackingOptions,
+    address: SocketAddr,
+    requests: &[Vec<u8>],
+    status: &str,
+) -> anyhow::Result<u64> {
+    let until = Instant::now() + Duration::from_secs(options.seconds.max(1));
+    let requests: Rc<[Vec<u8>]> = requests.into();
+    let (next, answered) = (Rc::new(Cell::new(0usize)), Rc::new(Cell::new(0u64)));
+    let wanted: Rc<str> = format!("HTTP/1.1 {status}").into();
+    let mut tasks = Vec::new();
+    for _ in 0..options.connections.max(1) {
+        let (requests, next, answered, wanted) =
+            (Rc::clone(&requests), Rc::clone(&next), Rc::clone(&answered), Rc::clone(&wanted));
+        tasks.push(tokio::task::spawn_local(async move {
+            let mut stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
+            stream.set_nodelay(true)?;
+            let mut buffer = vec![0u8; 8_192];
+            while Instant::now() < until {
+                let at = next.get();
+                next.set(at + 1);
+                stream.write_all(&requests[at % requests.len()]).await?;
+                read_answer(&mut stream, &mut buffer, wanted.as_bytes()).await?;
+                answered.set(answered.get() + 1);
+            }
+            anyhow::Ok(())
+        }));
+    }
+    for task in tasks {
+        task.await.context("a connection's task")??;
+    }
+    Ok(answered.get())
+}
+
+/// Reads one answer whole; one that does not begin as wanted is an error.
+async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8], wanted: &[u8]) -> anyhow::Result<()> {
+    let mut filled = 0;
+    loop {
+        let n = stream.read(&mut buffer[filled..]).await?;
+        ensure!(n > 0, "the server closed the connection");
+        filled += n;
+        let Some(end) = memchr::memmem::find(&buffer[..filled], b"\r\n\r\n") else { continue };
+        ensure!(buffer.starts_with(wanted), "an unexpected answer: {}", String::from_utf8_lossy(&buffer[..end]));
+        if filled >= end + 4 + body_bytes(&buffer[..end])? {
+            return Ok(());
+        }
+    }
+}
+
+fn body_bytes(head: &[u8]) -> anyhow::Result<usize> {
+    let name = b"content-length: ";
+    let Some(at) = memchr::memmem::find(head, name) else { bail!("an answer without a length") };
+    let digits: String =
+        head[at + name.len()..].iter().map(|b| char::from(*b)).take_while(char::is_ascii_digit).collect();
+    digits.parse().context("the length of an answer")
+}
+
+/// The upper end of the bucket that holds the median fdatasync.
+fn fsync_p50(metrics: &str) -> f64 {
+    let buckets = metrics.lines().filter_map(|line| {
+        let (end, count) = line.strip_prefix("estafette_journal_fsync_seconds_bucket{le=\"")?.split_once("\"} ")?;
+        Some((end.parse::<f64>().unwrap_or(f64::INFINITY), count.parse::<f64>().ok()?))
+    });
+    let buckets: Vec<(f64, f64)> = buckets.collect();
+    let all = buckets.last().map_or(0.0, |(_, count)| *count);
+    buckets.iter().find(|(_, count)| *count * 2.0 >= all).map_or(0.0, |(end, _)| *end)
+}
+
+fn sum(metrics: &str, name: &str) -> f64 {
+    let lines = metrics.lines().filter(|line| line.starts_with(name));
+    lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+}
+
+fn lines(options: &TrackingOptions, result: &TrackingResult) -> String {
+    let row = |name: &str, rates: &[Rate]| {
+        let cpu = median(&rates.iter().map(|r| r.cpu_microseconds).collect::<Vec<_>>());
+        let each = rates.iter().map(|r| grouped(r.per_second)).collect::<Vec<_>>().join(" · ");
+        cells([name, &grouped(rate(rates)), &format!("{:.2}", result.ratio(rates)), &format!("{cpu:.1}"), &each])
+    };
+    let rows = [
+        cells(["requests", "median/s", "ratio", "CPU µs", "each"]),
+        row("empty actix-web handler", &result.empty),
+        row("clicks (302)", &result.clicks),
+        row("opens (pixel)", &result.opens),
+    ];
+    let least = result.ratio(&result.clicks).min(result.ratio(&result.opens));
+    format!(
+        "{}\n{} connections; fdatasync p50 ≤ {:.2} ms; answered and not counted: {}; ratio {least:.2}, bar ≥ {BAR}: {}\n",
+        table(&rows),
+        options.connections,
+        result.fsync_p50_seconds * 1e3,
+        result.dropped,
+        if least >= BAR { "kept" } else { "MISSED" }
+    )
+}
+
+/// The peer, in a process of its own as the engine is.
+struct EmptyHandler {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl EmptyHandler {
+    fn start() -> anyhow::Result<EmptyHandler> {
+        let program = std::env::current_exe().context("finding this program")?;
+        let mut command = Command::new(program);
+        let command = command.arg("empty-handler").stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().context("starting the empty handler")?;
+        let mut line = String::new();
+        let out = child.stdout.take().context("its output")?;
+        BufReader::new(out).read_line(&mut line).context("reading the empty handler's address")?;
+        let address = line.trim().parse().with_context(|| format!("{line:?} is no address"))?;
+        Ok(EmptyHandler { child, address })
+    }
+}
+
+impl Drop for EmptyHandler {
+    fn drop(&mut self) {
+        // Both fail only when the child is gone already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Serves the empty handler until it is killed; prints its address first.
+pub fn serve_empty() -> anyhow::Result<()> {
+    actix_web::rt::System::new().block_on(async {
+        let empty = || async { HttpResponse::Ok().finish() };
+        let app = move || {
+            App::new().route("/c/{token}/{link}", web::get().to(empty)).route("/o/{token}", web::get().to(empty))
+        };
+        let server = HttpServer::new(app).bind("127.0.0.1:0").context("binding")?;
+        let address = server.addrs().first().copied().context("its address")?;
+        let mut out = std::io::stdout();
+        writeln!(out, "{address}")?;
+        out.flush()?;
+        server.run().await.context("serving")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_found_across_soft_breaks_and_once() {
+        let mail = "<a href=3D\"http://127.0.0.1:8026/c/AAAAAAAAAAAAAAAAAAAA=\r\nBB/0\">x</a> http://127.0.0.1:8026/c/AAAAAAAAAAAAAAAAAAAABB/0\r\n\
+                    <img src=3D\"http://127.0.0.1:8026/o/AAAAAAAAAAAAAAAAAAAACC.gif\"> https://shop.example.test/c/not-ours-at-all-whatever\r\n";
+        let text = decode(mail);
+        assert_eq!(links(&text, "/c/"), ["/c/AAAAAAAAAAAAAAAAAAAABB/0"], "ours, once");
+        assert_eq!(links(&text, "/o/"), ["/o/AAAAAAAAAAAAAAAAAAAACC.gif"]);
+    }
+
+    #[test]
+    fn the_median_sync_is_read_off_the_histogram() {
+        let text = "estafette_journal_fsync_seconds_bucket{le=\"0.001\"} 4\n\
+                    estafette_journal_fsync_seconds_bucket{le=\"0.005\"} 6\n\
+                    estafette_journal_fsync_seconds_bucket{le=\"+Inf\"} 10\n";
+        assert_eq!(fsync_p50(text), 0.005);
+        assert_eq!(sum("a_total{x=\"1\"} 2\na_total{x=\"2\"} 3\n", "a_total"), 5.0);
+    }
+
+    #[test]
+    fn an_answers_length_is_read_and_demanded() {
+        assert_eq!(body_bytes(b"HTTP/1.1 200 OK\r\ncontent-length: 43\r\nx: y").unwrap(), 43);
+        assert!(body_bytes(b"HTTP/1.1 200 OK\r\nx: y").is_err(), "a chunked answer is not expected");
+    }
+}
