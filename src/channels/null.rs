@@ -2,7 +2,7 @@
 //!
 //! Owns nothing. Must not know anything but the contract.
 
-use super::{Feed, HandBack, Mark, OutMessage, Outcome, Pull};
+use super::{Feed, HandBack, LaneEvent, Mark, OutMessage, Outcome, Pull};
 use crate::config::connectors::NullSettings;
 use crate::limits::DATA_HOLD_MAX;
 
@@ -26,6 +26,7 @@ impl NullConnector {
     pub async fn run_lane<F: Feed>(&self, feed: &mut F) {
         let mut message = OutMessage::default();
         let mut turn = 0;
+        feed.report(LaneEvent::Opened);
         while !feed.closing() {
             message.clear();
             match feed.pull(&mut message, feed.now()) {
@@ -43,6 +44,7 @@ impl NullConnector {
                 }
             }
         }
+        feed.report(LaneEvent::Closed { reason: "done".to_owned() });
     }
 }
 
