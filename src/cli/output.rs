@@ -104,7 +104,10 @@ pub fn text(value: &Json) -> String {
 
 /// Without control characters but newline and tab; the line ends of mails become newlines.
 pub fn clean(text: &str) -> String {
-    text.replace("\r\n", "\n").chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+    text.replace("\r\n", "\n")
+        .chars()
+        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// `1234567` as `1 234 567`.

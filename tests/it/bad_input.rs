@@ -32,10 +32,22 @@ fn files_that_cannot_be_imported_are_refused_or_fail_by_name() {
         ("empty", "key=id", Vec::new(), "invalid_import", &["empty", "header"]),
         ("no key column", "key=nr", b"id,email\n1,a@x.test\n".to_vec(), "invalid_import", &["nr", "email"]),
         ("a column twice", "key=id", b"id,email,email\n1,a@x.test,b@x.test\n".to_vec(), "invalid_import", &["email"]),
-        ("10 000 columns", "key=column0", format!("{many}\n{many}\n").into_bytes(), "invalid_import", &["1000 columns"]),
+        (
+            "10 000 columns",
+            "key=column0",
+            format!("{many}\n{many}\n").into_bytes(),
+            "invalid_import",
+            &["1000 columns"],
+        ),
         ("no such delimiter", "key=id&delimiter=|", b"id\n1\n".to_vec(), "invalid_parameter", &["|"]),
         ("no such encoding", "key=id&encoding=ebcdic", b"id\n1\n".to_vec(), "invalid_import", &["ebcdic"]),
-        ("no such consent", "key=id&subscribe=news", b"id\n1\n".to_vec(), "invalid_import", &["\\\"news", "channel:topic"]),
+        (
+            "no such consent",
+            "key=id&subscribe=news",
+            b"id\n1\n".to_vec(),
+            "invalid_import",
+            &["\\\"news", "channel:topic"],
+        ),
     ];
     let mut found = Vec::new();
     for (what, query, body, code, names) in cases {
@@ -57,7 +69,10 @@ fn files_that_cannot_be_imported_are_refused_or_fail_by_name() {
         }
     }
     none(found);
-    assert_eq!(server.post("/v1/segments/preview", &json!({"expression": "is empty email or not is empty email"})).status, 422);
+    assert_eq!(
+        server.post("/v1/segments/preview", &json!({"expression": "is empty email or not is empty email"})).status,
+        422
+    );
     assert_eq!(server.get("/v1/imports")["items"].as_array().unwrap().iter().filter(|i| i["accepted"] != 0).count(), 0);
 }
 
@@ -104,7 +119,11 @@ fn an_upload_that_breaks_off_imports_nothing_and_leaves_nothing() {
     drop(stream);
     let spools = server.plan.data.join("imports");
     server.until("the spool file goes", || {
-        let left = |dir: &std::path::Path| fs::read_dir(dir).map_or(0, |d| d.flatten().filter(|e| e.path().extension().is_some_and(|x| x == "spool" || x == "csv")).count());
+        let left = |dir: &std::path::Path| {
+            fs::read_dir(dir).map_or(0, |d| {
+                d.flatten().filter(|e| e.path().extension().is_some_and(|x| x == "spool" || x == "csv")).count()
+            })
+        };
         (left(&spools) == 0).then_some(())
     });
     assert_eq!(server.get("/v1/imports")["items"], json!([]), "no import");
@@ -173,8 +192,18 @@ fn specs_and_templates_that_cannot_be_sent_are_named_part_by_part() {
         ("bad segment", spec(|s| s["audience"] = json!({"segment": "agge > 1"})), "audience.segment", "agge"),
         ("template syntax", spec(|s| s["message"]["html"] = json!("<p>{% if %}</p>")), "message.html", "\"column\":10"),
         ("unknown attribute", spec(|s| s["message"]["text"] = json!("{{ contact.agge }}")), "message.text", "agge"),
-        ("unknown filter", spec(|s| s["message"]["subject"] = json!("{{ contact.age | shout }}")), "message.subject", "shout"),
-        ("no body", spec(|s| s["message"].as_object_mut().unwrap().retain(|k, _| k != "html" && k != "text")), "message", "html"),
+        (
+            "unknown filter",
+            spec(|s| s["message"]["subject"] = json!("{{ contact.age | shout }}")),
+            "message.subject",
+            "shout",
+        ),
+        (
+            "no body",
+            spec(|s| s["message"].as_object_mut().unwrap().retain(|k, _| k != "html" && k != "text")),
+            "message",
+            "html",
+        ),
     ];
     for (what, spec, path, names) in cases {
         let check = server.post("/v1/campaigns/check", &spec);

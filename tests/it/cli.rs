@@ -17,7 +17,16 @@ fn path(name: &str) -> String {
 fn with_contacts() -> Served {
     let server = Served::start(INBOX);
     let said = server
-        .cli(&["import", &path("examples/contacts.csv"), "--key", "id", "--subscribe", "email:news", "--list", "everyone"])
+        .cli(&[
+            "import",
+            &path("examples/contacts.csv"),
+            "--key",
+            "id",
+            "--subscribe",
+            "email:news",
+            "--list",
+            "everyone",
+        ])
         .expect(0);
     assert!(said.contains("finished: 10 accepted, 0 merged, 0 rejected"), "{said}");
     server
@@ -139,7 +148,10 @@ fn a_campaign_from_its_check_to_its_report() {
     assert!(server.cli(&["campaign", "create", &spring]).failed(4).contains("campaign_exists"));
     let patch = server.write("patch.json", r#"{"limits": {"messages_per_second": 50}}"#);
     assert_eq!(server.cli(&["campaign", "edit", "spring", &patch, "--json"]).json(0)["state"], "draft");
-    assert_eq!(server.cli(&["campaign", "show", "spring", "--json"]).json(0)["spec"]["limits"]["messages_per_second"], 50);
+    assert_eq!(
+        server.cli(&["campaign", "show", "spring", "--json"]).json(0)["spec"]["limits"]["messages_per_second"],
+        50
+    );
     assert!(server.cli(&["campaign", "list", "--state", "draft"]).expect(0).contains("spring"));
     assert_eq!(server.cli(&["campaign", "audience", "spring", "--json"]).json(0)["final"], 4);
 
@@ -165,7 +177,8 @@ fn a_campaign_from_its_check_to_its_report() {
     assert_eq!(server.cli(&["report", "spring", "--run", "1", "--json"]).json(0)["ledger"]["balanced"], true);
     let csv = server.cli(&["campaign", "contacts", "spring", "--set", "accepted"]).expect(0);
     assert!(csv.lines().count() == 5 && csv.contains("c000001") != csv.contains("c000010"), "one of a pair: {csv}");
-    let lines = server.cli(&["campaign", "contacts", "spring", "--set", "skipped:duplicate_address", "--json"]).expect(0);
+    let lines =
+        server.cli(&["campaign", "contacts", "spring", "--set", "skipped:duplicate_address", "--json"]).expect(0);
     let lines: Vec<serde_json::Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!((lines.len(), &lines[0]["reason"]), (1, &json!("duplicate_address")), "{lines:?}");
     let wrong = server.cli(&["campaign", "contacts", "spring", "--set", "happy"]).failed(4);
@@ -227,7 +240,8 @@ fn connectors_metrics_and_who_may_ask() {
     let wrong: serde_json::Value = serde_json::from_str(&wrong).expect("errors are JSON, too, for programs");
     assert_eq!(wrong["code"], "unauthorized", "{wrong}");
     assert!(estafette(&["campaign", "list"]).failed(1).contains("ESTAFETTE_KEY"), "no key");
-    let none = estafette(&["campaign", "list", "--url", &format!("http://127.0.0.1:{closed}"), "--api-key", "k"]).failed(3);
+    let none =
+        estafette(&["campaign", "list", "--url", &format!("http://127.0.0.1:{closed}"), "--api-key", "k"]).failed(3);
     assert!(none.contains(&closed.to_string()) && none.contains("ESTAFETTE_URL"), "{none}");
 }
 
@@ -310,7 +324,8 @@ fn a_directory_is_checked_and_a_copy_of_it_is_held_for_review() {
 fn restored(server: &mut Served, copy: &std::path::Path) {
     // The plan knows no flags, so a wrapper adds this one.
     let wrapper = server.folder.path().join("restored");
-    fs::write(&wrapper, format!("#!/bin/sh\nexec '{}' \"$@\" --restored\n", crate::served::program().display())).unwrap();
+    fs::write(&wrapper, format!("#!/bin/sh\nexec '{}' \"$@\" --restored\n", crate::served::program().display()))
+        .unwrap();
     let mut mode = fs::metadata(&wrapper).unwrap().permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
     fs::set_permissions(&wrapper, mode).unwrap();

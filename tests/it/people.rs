@@ -9,12 +9,13 @@ use crate::served::{Served, estafette, file};
 const INBOX: &str = "[[connectors]]\nname = \"relay\"\nkind = \"inbox\"\n";
 const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 
-/// The first address in a mail that begins with the public URL and this path, soft line breaks undone.
+/// The first address in a mail's HTML that begins with the public URL and this path.
 fn link(mail: &str, server: &Served, path: &str) -> String {
-    let text = mail.replace("=\r\n", "").replace("\r\n ", "").replace("=3D", "=");
+    let parsed = mail_parser::MessageParser::new().parse(mail).expect("a mail");
+    let html = parsed.body_html(0).expect("its HTML");
     let begins = format!("{}{path}", server.said("tracking "));
-    let at = text.find(&begins).unwrap_or_else(|| panic!("no {begins} in {text}"));
-    text[at..].chars().take_while(|c| !c.is_whitespace() && !"\"<>".contains(*c)).collect()
+    let at = html.find(&begins).unwrap_or_else(|| panic!("no {begins} in {html}"));
+    html[at..].chars().take_while(|c| *c != '"').collect()
 }
 
 #[test]
@@ -62,7 +63,8 @@ fn opens_clicks_and_unsubscribes_move_the_report_and_stop_a_later_row() {
         .post(&unsubscribe)
         .header("content-type", "application/x-www-form-urlencoded")
         .body("List-Unsubscribe=One-Click")
-        .send().unwrap();
+        .send()
+        .unwrap();
     assert_eq!(left.status(), 200);
     assert_eq!((consent(last), consent(other)), (json!("unsubscribed"), json!("subscribed")), "durable before the 200");
     let ledger = server.await_state("second", "finished")["ledger"].clone();

@@ -109,7 +109,8 @@ impl Served {
     pub fn start(connectors: &str) -> Served {
         let folder = tempfile::tempdir().expect("a folder");
         let plan = ServerPlan::new(&program(), folder.path(), &Connectors::default()).expect("a plan");
-        let listen = "[server]\napi_listen = \"127.0.0.1:0\"\npublic_listen = \"127.0.0.1:0\"\ninbox_listen = \"127.0.0.1:0\"\n";
+        let listen =
+            "[server]\napi_listen = \"127.0.0.1:0\"\npublic_listen = \"127.0.0.1:0\"\ninbox_listen = \"127.0.0.1:0\"\n";
         fs::write(&plan.config, format!("{listen}{connectors}")).expect("the configuration");
         let server = plan.start(PATIENCE).unwrap_or_else(|error| panic!("the server starts: {error:#}"));
         let http = Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
@@ -138,7 +139,8 @@ impl Served {
     /// What the server said on its standard error, after this word.
     pub fn said(&self, word: &str) -> String {
         let log = fs::read_to_string(&self.plan.log).expect("the log");
-        let line = log.lines().rev().find(|l| l.starts_with(word)).unwrap_or_else(|| panic!("{word:?} is not in {log}"));
+        let line =
+            log.lines().rev().find(|l| l.starts_with(word)).unwrap_or_else(|| panic!("{word:?} is not in {log}"));
         line[word.len()..].trim().to_owned()
     }
 
@@ -235,7 +237,8 @@ impl Served {
         let path = format!("/v1/campaigns/{campaign}/contacts?set={set}&format=ndjson");
         let answer = self.call(Method::GET, &path, &Json::Null);
         assert_eq!(answer.status, 200, "{}", answer.text);
-        let key = |line: &str| serde_json::from_str::<Json>(line).expect("a line")["contact"].as_str().map(str::to_owned);
+        let key =
+            |line: &str| serde_json::from_str::<Json>(line).expect("a line")["contact"].as_str().map(str::to_owned);
         let mut keys: Vec<String> = answer.text.lines().map(|line| key(line).expect("a key")).collect();
         keys.sort_unstable();
         keys

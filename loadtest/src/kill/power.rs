@@ -66,8 +66,7 @@ pub struct Power {
 impl Power {
     /// Wraps `engine` in `folder`; answers the wrapper as well.
     pub fn new(engine: &Path, folder: &Path, seed: u64) -> anyhow::Result<(Power, PathBuf)> {
-        let mut power =
-            Power { boot: folder.join("boot_id"), rng: Rng::salted(seed, 12), losses: Losses::default() };
+        let mut power = Power { boot: folder.join("boot_id"), rng: Rng::salted(seed, 12), losses: Losses::default() };
         power.boot_again()?;
         let engine = engine.canonicalize().with_context(|| format!("finding {}", engine.display()))?;
         let wrapper = folder.join("engine-of-this-boot");
@@ -169,7 +168,8 @@ fn frames(bytes: &[u8]) -> Vec<Frame> {
         return Vec::new();
     };
     let (mut at, mut found) = (SEGMENT_HEADER, Vec::new());
-    while let (Some(length), Some(seq), Some(durable)) = (u32_at(bytes, at), u64_at(bytes, at + 9), u64_at(bytes, at + 17))
+    while let (Some(length), Some(seq), Some(durable)) =
+        (u32_at(bytes, at), u64_at(bytes, at + 9), u64_at(bytes, at + 17))
     {
         let end = at + FRAME_HEADER + length as usize;
         if seq != expected || end > bytes.len() {
