@@ -309,9 +309,6 @@ pub const HTTP_CONNECTIONS_MAX: usize = 10_000;
 pub const HTTP_HEAD_MAX: Duration = Duration::from_secs(10);
 /// An idle HTTP connection is closed after this.
 pub const HTTP_KEEP_ALIVE: Duration = Duration::from_secs(60);
-/// How long a shutdown waits for HTTP connections once the engine has drained. Idle ones that a client keeps open do not end
-/// by themselves, so this is what a stop takes beside them; an export that is cut off can be asked for again.
-pub const HTTP_STOP_MAX: Duration = Duration::from_secs(5);
 
 // --- tracking -------------------------------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ macro_rules! serve {
             .max_connections(limits::HTTP_CONNECTIONS_MAX)
             .client_request_timeout(limits::HTTP_HEAD_MAX)
             .keep_alive(limits::HTTP_KEEP_ALIVE)
-            .shutdown_timeout($drain.min(limits::HTTP_STOP_MAX).as_secs())
+            .shutdown_timeout($drain.as_secs())
             .listen(listener)
             .map_err(|source| ListenError::Bind { key: $key, address, source })?
             .run();
@@ -97,9 +97,11 @@ impl Servers {
         Servers { handles: Vec::new() }
     }
 
-    /// Refuses new connections, and ends when all are closed, or after `HTTP_STOP_MAX`.
+    /// Refuses new connections, and ends when answers under way are out.
     pub async fn stop(self) {
-        futures_util::future::join_all(self.handles.iter().map(|handle| handle.stop(true))).await;
+        for handle in self.handles {
+            handle.stop(true).await;
+        }
     }
 
     /// Serves the API. Call within an actix system.
