@@ -72,7 +72,8 @@ fn opens_clicks_and_unsubscribes_move_the_report_and_stop_a_later_row() {
     assert_eq!(server.keys("second", "skipped:unsubscribed"), [last], "the row that had not gone yet: {ledger}");
     assert_eq!(server.mails_to(&format!("{last}@x.test")).len(), 1, "nothing more was sent there");
     assert_eq!(server.keys("first", "unsubscribed"), [last], "and the first campaign counts it");
-    assert!(server.report("second")["unsubscribe_latency_ms_max"].is_number() || ledger["accepted"] == 29);
+    let latency = server.report("second")["unsubscribe_latency_ms_max"].clone();
+    assert!(latency.is_number(), "the time until it took effect is shown: {latency}");
 }
 
 #[test]
