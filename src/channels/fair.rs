@@ -262,6 +262,14 @@ impl FairQueue {
         self.room(key, waiting, self.unlimited_waits(), &[]).err()
     }
 
+    /// What holds this delivery back now: a limit of any of its classes before anything else; `None` if nothing does.
+    pub fn held_of(&self, delivery: DeliveryId) -> Option<Held> {
+        let demands = self.runs.get(&delivery.run)?.demands.keys().filter(|(index, _)| *index == delivery.index);
+        let held: SmallVec<[Held; 4]> =
+            demands.filter_map(|(_, class)| self.held(DemandKey { delivery, class: *class })).collect();
+        held.iter().find(|h| matches!(h, Held::Limit(_))).or(held.first()).copied()
+    }
+
     fn next(&mut self, now: Monotonic) -> Option<Grant> {
         let weights: u64 = self.runs.values().filter(|r| !r.demands.is_empty()).map(|r| u64::from(r.weight)).sum();
         let unlimited_waits = self.unlimited_waits();

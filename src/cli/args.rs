@@ -200,9 +200,18 @@ pub enum Contact {
     /// One contact.
     Show { key: String },
     /// Create or replace a contact from JSON, as '{"email": "a@example.test", "attributes": {"age": 30}}'.
-    Put { key: String, json: String },
+    Put {
+        key: String,
+        #[arg(value_name = "JSON")]
+        body: String,
+    },
     /// Change the named fields of a contact; null removes one.
-    Patch { key: String, json: String },
+    #[command(visible_alias = "set")]
+    Patch {
+        key: String,
+        #[arg(value_name = "JSON")]
+        body: String,
+    },
     /// Erase a contact; a salted suppression entry stays.
     Erase { key: String },
     /// Everything that is held about a contact, as JSON.
@@ -268,6 +277,7 @@ pub enum Segment {
         name: String,
     },
     /// Save an expression under a name.
+    #[command(visible_alias = "save")]
     Create {
         name: String,
         expression: String,
@@ -301,6 +311,7 @@ pub enum Suppression {
         /// All channels by default.
         #[arg(long)]
         channel: Option<String>,
+        /// manual (default), hard_bounce, complaint, unsubscribed, erased, imported.
         #[arg(long)]
         reason: Option<String>,
     },
@@ -311,7 +322,7 @@ pub enum Suppression {
     Import {
         file: PathBuf,
     },
-    /// All entries as CSV, on standard output.
+    /// All entries as CSV, on standard output; what `import` reads.
     Export,
 }
 
@@ -381,6 +392,8 @@ pub enum Campaign {
     Watch {
         campaign: String,
     },
+    /// The report of the latest run.
+    Report(ReportArgs),
     Runs {
         campaign: String,
     },
@@ -447,7 +460,7 @@ pub struct ExampleBaseArgs {
     pub contacts: u32,
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Where to; standard output by default.
+    /// Where to; standard output by default. With --json it must be a file.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -461,6 +474,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn json_is_a_flag_of_every_command() {
+        let contact = Cli::parse_from(["estafette", "contact", "put", "k", "{}", "--json"]);
+        assert!(contact.connection.json, "whatever the command's own arguments are called");
+        assert!(matches!(contact.command, Command::Contact(Contact::Put { body, .. }) if body == "{}"));
     }
 
     #[test]

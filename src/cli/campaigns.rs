@@ -57,6 +57,7 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::Resume { campaign } => return act(&campaign, "/resume"),
         Campaign::Stop { campaign } => return act(&campaign, "/stop"),
         Campaign::Watch { campaign } => report::watch(client, &campaign, as_json)?,
+        Campaign::Report(options) => return report::run(client, &options, as_json),
         Campaign::Runs { campaign } => {
             let page = client.get_all(&path(&campaign, "/runs"), &[])?;
             let columns = ["id", "number", "state", "started_at", "finished_at", "ledger/audience", "ledger/accepted"];
@@ -140,17 +141,21 @@ fn print_preview(found: &Json, only: Option<&str>, as_json: bool) -> anyhow::Res
     if as_json {
         return output::json(found);
     }
-    let headers = || -> anyhow::Result<()> {
+    // As it is sent, a header may be encoded; who reads it all wants to read these.
+    let readable = |name: &str| ["From", "To", "Subject"].contains(&name).then(|| &found[name.to_lowercase()]);
+    let headers = |decode: bool| -> anyhow::Result<()> {
         for header in found["headers"].as_array().into_iter().flatten() {
-            output::line(&format!("{}: {}", output::text(&header["name"]), output::text(&header["value"])))?;
+            let name = output::text(&header["name"]);
+            let decoded = readable(&name).filter(|value| decode && value.is_string());
+            output::line(&format!("{name}: {}", output::text(decoded.unwrap_or(&header["value"]))))?;
         }
         Ok(())
     };
     match only {
-        Some("headers") => headers(),
+        Some("headers") => headers(false),
         Some(name) => output::line(&output::text(&found[name])),
         None => {
-            headers()?;
+            headers(true)?;
             output::line("")?;
             output::line(found["text"].as_str().map(output::clean).unwrap_or_default().as_str())?;
             let missing = output::text(&found["missing"]);

@@ -13,11 +13,11 @@ pub(super) fn contact(client: &Client, command: Contact, as_json: bool) -> anyho
     let path = |key: &str| format!("/v1/contacts/{}", part(key));
     match command {
         Contact::Show { key } => output::record(&client.get(&path(&key), &[])?, as_json)?,
-        Contact::Put { key, json } => {
-            output::record(&client.send_json(Method::PUT, &path(&key), &parsed(&json)?)?, as_json)?;
+        Contact::Put { key, body } => {
+            output::record(&client.send_json(Method::PUT, &path(&key), &parsed(&body)?)?, as_json)?;
         }
-        Contact::Patch { key, json } => {
-            output::record(&client.send_json(Method::PATCH, &path(&key), &parsed(&json)?)?, as_json)?;
+        Contact::Patch { key, body } => {
+            output::record(&client.send_json(Method::PATCH, &path(&key), &parsed(&body)?)?, as_json)?;
         }
         Contact::Erase { key } => {
             client.delete(&path(&key))?;
@@ -143,6 +143,7 @@ pub(super) fn suppression(client: &Client, command: Suppression, as_json: bool) 
             let added = client.send_text(Method::POST, "/v1/suppressions", "text/csv", text)?;
             output::record(&added, as_json)?;
         }
+        Suppression::Export if as_json => output::json(&client.get_all("/v1/suppressions", &[])?)?,
         Suppression::Export => {
             client.download("/v1/suppressions", &[("format", "csv")], &mut std::io::stdout().lock())?;
         }

@@ -1,5 +1,6 @@
 //! `estafette import`: uploads with a progress bar, then follows the import. Owns no state.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::blocking::Body;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::Exit;
 use super::args::{Import, ImportCommand, ImportFile};
@@ -23,6 +24,11 @@ pub(super) fn run(client: &Client, import: Import, json: bool) -> anyhow::Result
         (Some(ImportCommand::Show { id }), _) => {
             output::record(&client.get(&format!("/v1/imports/{id}"), &[])?, json)?;
         }
+        (Some(ImportCommand::Rejected { id }), _) if json => {
+            let mut csv = Vec::new();
+            client.download(&format!("/v1/imports/{id}/rejected"), &[], &mut csv)?;
+            output::json(&rows(&csv)?)?;
+        }
         (Some(ImportCommand::Rejected { id }), _) => {
             client.download(&format!("/v1/imports/{id}/rejected"), &[], &mut std::io::stdout().lock())?;
         }
@@ -30,6 +36,13 @@ pub(super) fn run(client: &Client, import: Import, json: bool) -> anyhow::Result
         (None, None) => anyhow::bail!("name a CSV file, or one of: list, show, rejected"),
     }
     Ok(Exit::Done)
+}
+
+/// The rows of a CSV file as a page of objects.
+fn rows(csv: &[u8]) -> anyhow::Result<Json> {
+    let rows = csv::Reader::from_reader(csv).into_deserialize::<BTreeMap<String, String>>();
+    let items = rows.collect::<Result<Vec<_>, _>>().context("the rejected rows cannot be read")?;
+    Ok(json!({"items": items, "next_cursor": null}))
 }
 
 fn import_file(client: &Client, file: ImportFile, json: bool) -> anyhow::Result<Exit> {

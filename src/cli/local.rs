@@ -38,6 +38,10 @@ pub(super) fn check(host: &dyn Host, options: &Check, as_json: bool) -> anyhow::
 pub(super) fn config(command: &ConfigCommand, as_json: bool) -> anyhow::Result<Exit> {
     match command {
         ConfigCommand::Check { file } => return check_config(file, as_json),
+        ConfigCommand::Show { file } if as_json => {
+            let shown = Config::load(file.as_deref())?.show();
+            output::json(&toml::from_str(&shown).context("the settings in force")?)?;
+        }
         ConfigCommand::Show { file } => output::raw(Config::load(file.as_deref())?.show().as_bytes())?,
         ConfigCommand::Keys if as_json => {
             let keys = KEYS.iter().map(|(key, default, text)| json!({"key": key, "default": default, "text": text}));
@@ -68,7 +72,13 @@ fn check_config(file: &Path, as_json: bool) -> anyhow::Result<Exit> {
 pub(super) fn metrics(options: &Metrics, connection: &Connection, as_json: bool) -> anyhow::Result<Exit> {
     if options.scrape {
         let client = Client::new(&connection.url, connection.api_key.as_deref())?;
-        client.download("/metrics", &[], &mut std::io::stdout().lock())?;
+        if as_json {
+            let mut text = Vec::new();
+            client.download("/metrics", &[], &mut text)?;
+            output::json(&json!({"exposition": String::from_utf8_lossy(&text)}))?;
+        } else {
+            client.download("/metrics", &[], &mut std::io::stdout().lock())?;
+        }
     } else if as_json {
         let rows = CATALOGUE.iter().map(|m| {
             json!({"name": m.name, "type": m.kind.name(), "labels": m.labels, "help": m.help, "per_campaign": m.source == Source::Campaign})
@@ -83,13 +93,17 @@ pub(super) fn metrics(options: &Metrics, connection: &Connection, as_json: bool)
     Ok(Exit::Done)
 }
 
-pub(super) fn example_base(options: &ExampleBaseArgs) -> anyhow::Result<Exit> {
+pub(super) fn example_base(options: &ExampleBaseArgs, as_json: bool) -> anyhow::Result<Exit> {
     let wanted = ExampleBase { contacts: options.contacts, seed: options.seed };
     match &options.output {
+        None if as_json => anyhow::bail!("the base is CSV: with --json, name a file for it with --output"),
         None => output::raw(&generated(wanted)?)?,
         Some(path) => {
             let mut file = std::fs::File::create(path).with_context(|| format!("{} cannot be made", path.display()))?;
             file.write_all(&generated(wanted)?).with_context(|| format!("{} cannot be written", path.display()))?;
+            if as_json {
+                output::json(&json!({"file": path, "contacts": options.contacts, "seed": options.seed}))?;
+            }
         }
     }
     Ok(Exit::Done)
@@ -101,9 +115,13 @@ fn generated(wanted: ExampleBase) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-pub(super) fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
+pub(super) fn completions(shell: clap_complete::Shell, as_json: bool) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "estafette", &mut script);
-    output::raw(&script)?;
+    if as_json {
+        output::json(&json!({"shell": shell.to_string(), "script": String::from_utf8_lossy(&script)}))?;
+    } else {
+        output::raw(&script)?;
+    }
     Ok(Exit::Done)
 }

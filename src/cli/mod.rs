@@ -1,7 +1,8 @@
 //! The command line: a client of the API, but for `serve`, `demo` and `check`, which open the data directory themselves.
 //!
 //! Owns no state. Invariants: CL-1 results go to standard output, everything else to standard error; CL-2 with `--json`
-//! standard output holds one JSON document and nothing else; CL-3 the exit codes of [`Exit`] are an interface.
+//! standard output holds one JSON document and nothing else (contacts of a set: one a line), and an error on standard error is
+//! one, too; CL-3 the exit codes of [`Exit`] are an interface.
 
 mod args;
 mod boot;
@@ -63,8 +64,13 @@ pub fn main() -> ExitCode {
         output::note("a TLS provider was installed before main: that is a fault of the program");
         return Exit::Failed.into();
     }
+    let json = cli.connection.json;
     match run(cli, &boot::Local) {
         Ok(exit) => exit.into(),
+        Err(error) if json => {
+            output::note(&error_body(&error).to_string());
+            exit_of(&error).into()
+        }
         Err(error) => {
             output::note(&format!("error: {error:#}"));
             exit_of(&error).into()
@@ -72,9 +78,18 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// A failure for programs: the server's own words, or `{"code": "failed", …}` for one on this side.
+fn error_body(error: &anyhow::Error) -> serde_json::Value {
+    match error.downcast_ref::<CallError>() {
+        Some(CallError::Refused { body, .. }) => serde_json::json!(body),
+        _ => serde_json::json!({"code": "failed", "message": format!("{error:#}")}),
+    }
+}
+
 fn exit_of(error: &anyhow::Error) -> Exit {
     match error.downcast_ref::<CallError>() {
-        Some(CallError::Unreachable { .. } | CallError::NoKey) => Exit::Unreachable,
+        Some(CallError::NoKey) => Exit::Failed,
+        Some(CallError::Unreachable { .. }) => Exit::Unreachable,
         Some(CallError::Refused { status, .. }) if *status >= 500 => Exit::ServerFailed,
         Some(CallError::Refused { .. }) => Exit::Refused,
         Some(CallError::BadAnswer { .. }) => Exit::ServerFailed,
@@ -100,8 +115,8 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
         Command::Connector(command) => campaigns::connector(&client()?, command, json),
         Command::Config(command) => local::config(&command, json),
         Command::Metrics(options) => local::metrics(&options, &cli.connection, json),
-        Command::ExampleBase(options) => local::example_base(&options),
-        Command::Completions { shell } => local::completions(shell),
+        Command::ExampleBase(options) => local::example_base(&options, json),
+        Command::Completions { shell } => local::completions(shell, json),
     }
 }
 

@@ -102,9 +102,12 @@ pub fn text(value: &Json) -> String {
     }
 }
 
-/// Without control characters but newline and tab.
+/// Without control characters but newline and tab; the line ends of mails become newlines.
 pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+    text.replace("\r\n", "\n")
+        .chars()
+        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// `1234567` as `1 234 567`.
@@ -153,5 +156,6 @@ mod tests {
     #[test]
     fn a_name_cannot_rewrite_the_terminal() {
         assert_eq!(clean("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
+        assert_eq!(clean("a\r\nb\rc"), "a\nb\u{fffd}c", "a lone return goes back to the line's start");
     }
 }

@@ -42,6 +42,7 @@ fn bare_record() -> Vec<u8> {
 }
 
 pub(super) fn probe(message: &Arc<CompiledMessage>, problems: &mut Problems) {
+    let has_html = message.html.is_some();
     let mut renderer = Renderer::new(message.clone(), TokenKeys::new(&[0; 32]));
     let who = Recipient {
         space: RowSpace::BASE,
@@ -68,7 +69,9 @@ pub(super) fn probe(message: &Arc<CompiledMessage>, problems: &mut Problems) {
             _ => ("render_failed", "correct the expression"),
         };
         let message = format!("rendering for a sample contact fails: {}", skip.sample);
-        problems.field(code, "html", message, help);
+        // The sample does not say which part failed; without HTML it can only be the text.
+        let field = if has_html { "html" } else { "text" };
+        problems.field(code, field, message, help);
         return;
     }
 }

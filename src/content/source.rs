@@ -90,7 +90,7 @@ pub enum Track {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "track is true, false or \"aggregate\"")]
 enum TrackValue {
     Switch(bool),
     Word(String),

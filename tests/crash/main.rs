@@ -1,12 +1,16 @@
-//! Crashes of the real engine: `kill -9` at random moments, and a full disk, against a sink in another process.
+//! Crashes of the real engine: `kill -9` at random moments, power losses, a panic, and a full disk, against a sink in another
+//! process.
 //!
-//! The scenarios are those of `loadtest kill` and `loadtest disk`, smaller. The sink must survive what happens to the
+//! The scenarios are those of `loadtest kill`, `loadtest kill --power` and `loadtest disk`, smaller. The sink must survive what happens to the
 //! engine, so it is this test program, run a second time.
 
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "helpers of tests fail as tests do")]
 
+mod panics;
+#[path = "../shared/sink.rs"]
+mod shared_sink;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use loadtest::client::{self, ClientOptions};
 use loadtest::disk::{self, DiskOptions};
@@ -14,28 +18,19 @@ use loadtest::kill::{self, KillOptions};
 use loadtest::sink::process::SinkProcess;
 use loadtest::sink::{self, SinkOptions};
 
-/// Holds the sink's options as JSON when this program is to be the sink.
-const SINK: &str = "ESTAFETTE_TEST_SINK";
-
 fn engine() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_estafette"))
 }
 
 /// Starts this program again as a sink.
 fn sink_process(options: &SinkOptions) -> SinkProcess {
-    let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command
-        .args(["the_sink_is_a_process_of_its_own", "--exact", "--nocapture", "--test-threads=1"])
-        .env(SINK, sink::process::to_args(options).join("\n"));
-    SinkProcess::from_command(command).expect("the sink starts")
+    shared_sink::start("the_sink_is_a_process_of_its_own", options)
 }
 
 /// Checks the sink itself; and is the sink, when asked to by another test of this program.
 #[test]
 fn the_sink_is_a_process_of_its_own() {
-    if let Ok(arguments) = std::env::var(SINK) {
-        let options = sink::process::from_args(arguments.lines()).expect("options of the sink");
-        sink::run(&options).expect("the sink runs");
+    if shared_sink::be_the_sink_if_asked() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -71,6 +66,22 @@ fn kills_under_load_mail_nobody_twice_and_forget_nobody() {
     assert_eq!((result.twice, result.unaccounted), (0, 0), "contacts twice, contacts unaccounted");
     assert!(result.unknown <= result.unknown_bound, "{} > {}", result.unknown, result.unknown_bound);
     assert!(result.accepted > 0 && result.campaigns >= 3, "there was load: {result:?}");
+}
+
+#[test]
+fn power_losses_under_load_mail_nobody_twice_and_forget_nobody() {
+    for seed in [1, 2] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = KillOptions { seed, kills: 8, contacts: 3_000, power: true, ..KillOptions::default() };
+        let result = kill_scenario(folder.path(), &options);
+        println!("{}", result.lines(&options));
+        assert_eq!(result.problems, Vec::<String>::new(), "seed {seed}");
+        assert_eq!((result.twice, result.unaccounted), (0, 0), "seed {seed}: contacts twice, contacts unaccounted");
+        assert!(result.unknown <= result.unknown_bound, "{} > {}", result.unknown, result.unknown_bound);
+        let lost = result.power.as_ref().expect("the power was lost");
+        assert_eq!(lost.losses, 8, "seed {seed}: {lost:?}");
+        assert!(result.accepted > 0 && result.unknown > 0, "seed {seed}: there was load: {result:?}");
+    }
 }
 
 #[test]

@@ -1,8 +1,21 @@
-//! The engine behind its port, in one process: real journal, real store, no network.
+//! The engine behind its port, in one process; and the program itself, over HTTP and by its command line.
 
-#![allow(clippy::unwrap_used, reason = "a test that fails here should say so where it stands")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that fails here should say so where it stands"
+)]
 
+mod bad_input;
 mod base;
+mod campaigns;
+mod cli;
 mod harness;
 mod imports;
 mod metrics;
+mod people;
+mod served;
+#[path = "../shared/sink.rs"]
+mod sink;

@@ -10,6 +10,7 @@
     reason = "helpers of tests fail the test, and say why"
 )]
 
+mod mime;
 mod postfix;
 mod promtool;
 mod python;

@@ -9,7 +9,7 @@ use estafette::config::connectors::{DkimSettings, SmtpSettings};
 
 use crate::support::{Process, accepted, open_directory, python, relay, run, send, spawn, tickets_in};
 
-const INSTALL: &str = "python3 -m venv target/venv && target/venv/bin/pip install aiosmtpd 'dkimpy[ed25519]'";
+pub const INSTALL: &str = "python3 -m venv target/venv && target/venv/bin/pip install aiosmtpd 'dkimpy[ed25519]'";
 
 /// Listens on a free port, prints it, writes each message to a file.
 const SINK: &str = r#"
@@ -52,7 +52,7 @@ algorithms = sorted(part.split("=", 1)[1].strip() for s in signatures for part i
 print(" ".join(algorithms))
 "#;
 
-fn aiosmtpd(dir: &Path) -> (u16, Process) {
+pub fn aiosmtpd(dir: &Path) -> (u16, Process) {
     let mut command = Command::new(python());
     let mut process = spawn(command.arg("-c").arg(SINK).arg(dir).stdout(Stdio::piped()), INSTALL);
     let mut line = String::new();
@@ -63,7 +63,7 @@ fn aiosmtpd(dir: &Path) -> (u16, Process) {
 }
 
 #[test]
-fn aiosmtpd_gets_everything_without_pipelining() {
+pub fn aiosmtpd_gets_everything_without_pipelining() {
     let dir = open_directory();
     let (port, _process) = aiosmtpd(dir.path());
     let record = send(relay(port), 100, Script::default());

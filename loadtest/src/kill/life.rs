@@ -44,6 +44,7 @@ pub struct Campaign {
     pub id: String,
     finished: bool,
     accepted_seen: u64,
+    unknown: u64,
 }
 
 /// An import that was asked for under fire.
@@ -61,6 +62,7 @@ pub struct Books {
     folder: PathBuf,
     unfinished: usize,
     seed: u64,
+    power: bool,
     rng: Rng,
     actions: u64,
     problems: Vec<String>,
@@ -74,6 +76,7 @@ impl Books {
             folder: folder.to_owned(),
             unfinished: options.campaigns,
             seed: options.seed,
+            power: options.power,
             rng: Rng::salted(options.seed, 11),
             actions: 0,
             problems: Vec::new(),
@@ -90,7 +93,10 @@ impl Books {
                     if !ledger.holds() {
                         self.problems.push(format!("{name}: the ledger does not balance after a restart: {ledger:?}"));
                     }
-                    if ledger.accepted < campaign.accepted_seen {
+                    // An outcome that was shown before it was synced is forgotten with the power: then it is unknown.
+                    let kept = if self.power { ledger.accepted + ledger.unknown } else { ledger.accepted };
+                    campaign.unknown = ledger.unknown;
+                    if kept < campaign.accepted_seen {
                         let (was, is) = (campaign.accepted_seen, ledger.accepted);
                         self.problems.push(format!("{name}: accepted went from {was} to {is} over a restart"));
                     }
@@ -104,6 +110,11 @@ impl Books {
         }
     }
 
+    /// Unknown contacts of all campaigns, as the last check saw them.
+    pub fn unknown(&self) -> u64 {
+        self.campaigns.iter().map(|c| c.unknown).sum()
+    }
+
     /// Creates and starts campaigns until enough are unfinished. The kill is not armed yet.
     pub fn top_up(&mut self, api: &Api) -> anyhow::Result<()> {
         while self.campaigns.iter().filter(|c| !c.finished).count() < self.unfinished {
@@ -113,7 +124,7 @@ impl Books {
             let audience = json!({"segment": "batch = \"base\""});
             let id = api.create_campaign(&small_campaign(&name, "relay", &audience, rate))?;
             api.act(&id, "start")?;
-            self.campaigns.push(Campaign { name, id, finished: false, accepted_seen: 0 });
+            self.campaigns.push(Campaign { name, id, finished: false, accepted_seen: 0, unknown: 0 });
         }
         Ok(())
     }

@@ -11,6 +11,7 @@
 //! 6. an acknowledged import is there whole, another one whole or not at all; 7. the data directory passes `check`.
 
 mod life;
+pub mod power;
 pub mod verify;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use self::life::{Books, Life};
+use self::power::{Losses, Power};
+use self::verify::UnknownWatch;
 use crate::base::{Base, Columns};
 use crate::proc::MachineWatch;
 use crate::report::Report;
@@ -40,6 +43,10 @@ const READY: Duration = Duration::from_secs(120);
 const STANDSTILL: Duration = Duration::from_secs(90);
 /// Messages of one connection that can be marked and unanswered: the window of DATA.
 const WINDOW: u64 = 1;
+/// Batches of credits of the connector where the power fails, the fewest that there can be: the bound of promise 3.
+const CREDITS_BATCHES: u64 = 5;
+/// Rows of a batch.
+const BATCH_ROWS: u64 = 1_000;
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub struct KillOptions {
@@ -64,6 +71,9 @@ pub struct KillOptions {
     /// Share of kills that fall into a recovery
     #[arg(long, default_value_t = 0.1)]
     pub in_recovery: f64,
+    /// Every kill is a power loss: another boot, and of what was never synced a random part is gone ([`power`])
+    #[arg(long)]
+    pub power: bool,
     /// Seed of kills, actions and faults
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -88,11 +98,19 @@ impl Default for KillOptions {
             life_ms_min: 5,
             life_ms_max: 700,
             in_recovery: 0.1,
+            power: false,
             seed: 1,
             engine: None,
             folder: None,
             json: None,
         }
+    }
+}
+
+impl KillOptions {
+    /// Promise 3: how many contacts one kill, or one power loss, may leave unknown.
+    pub fn unknown_per_kill(&self) -> u64 {
+        if self.power { CREDITS_BATCHES * BATCH_ROWS } else { self.connections * WINDOW }
     }
 }
 
@@ -112,6 +130,8 @@ pub struct KillResult {
     pub skipped: u64,
     pub unknown: u64,
     pub unknown_bound: u64,
+    /// What was lost with the power, if that was the scenario.
+    pub power: Option<Losses>,
     /// Contacts that the sink recorded more than once for one campaign.
     pub twice: u64,
     /// Contacts of an audience that are in no set, or recorded and in a set that denies it.
@@ -175,19 +195,18 @@ pub fn scenario(
     options: &KillOptions,
     engine: &Path,
     folder: &Path,
-    sink: SinkProcess,
+    mut sink: SinkProcess,
     record: &Path,
 ) -> anyhow::Result<KillResult> {
     let started = Instant::now();
-    let connectors = Connectors {
-        relay_port: Some(sink.address.port()),
-        connections: options.connections,
-        // A deferred message must not wait for minutes, or the scenario would.
-        relay_extra: "retry_schedule_seconds = [1, 2]\nretry_deadline_seconds = 600".to_owned(),
-        null: false,
+    let (mut power, wrapper) = match options.power {
+        true => Power::new(engine, folder, options.seed).map(|(power, wrapper)| (Some(power), Some(wrapper)))?,
+        false => (None, None),
     };
-    let plan = ServerPlan::new(engine, folder, &connectors)?;
+    let binary = wrapper.as_deref().unwrap_or(engine);
+    let plan = ServerPlan::new(binary, folder, &connectors(options, sink.address.port()))?;
     let mut books = Books::new(options, folder);
+    let mut watch = UnknownWatch::new(options.unknown_per_kill());
     let mut server = set_up(options, &plan, folder)?;
     let mut life_rng = Rng::salted(options.seed, 10);
     let mut result = KillResult::default();
@@ -196,14 +215,17 @@ pub fn scenario(
     while result.kills < options.kills {
         let life = Life::draw(options, &mut life_rng);
         books.check_after_start(server.api());
+        watch.look(&books, result.kills, &mut sink, &mut result.problems)?;
         books.top_up(server.api())?;
         books.live(server, life)?;
         result.kills += 1;
+        lose(&mut power, &plan)?;
         while result.kills < options.kills && life_rng.chance(options.in_recovery) {
             let typical = median(&recoveries).max(20.0);
             kill_in_recovery(&plan, Duration::from_secs_f64(life_rng.unit() * typical / 1_000.0))?;
             result.kills += 1;
             result.kills_in_recovery += 1;
+            lose(&mut power, &plan)?;
         }
         server = plan.start(READY).context("starting the engine after a kill")?;
         recoveries.push(server.recovery().as_secs_f64() * 1_000.0);
@@ -211,6 +233,7 @@ pub fn scenario(
     }
     progress.finish_and_clear();
     books.check_after_start(server.api());
+    watch.look(&books, result.kills, &mut sink, &mut result.problems)?;
     books.let_finish(server.api(), STANDSTILL)?;
     verify::imports(&books, server.api(), &mut result)?;
     let sets = verify::sets(&books, server.api())?;
@@ -219,11 +242,29 @@ pub fn scenario(
     result.recovery_ms_median = median(&recoveries);
     result.recovery_ms_max = recoveries.iter().copied().fold(0.0, f64::max);
     result.unknown_bound =
-        result.kills * options.connections * WINDOW + result.sink.dropped_after_dot + result.sink.dropped_in_body;
+        result.kills * options.unknown_per_kill() + result.sink.dropped_after_dot + result.sink.dropped_in_body;
+    result.power = power.map(|power| power.losses);
     books.finish(&mut result);
     verify::accounts(options, &sets, &crate::sink::record::read(record)?, &mut result);
     result.seconds = started.elapsed().as_secs_f64();
     Ok(result)
+}
+
+fn connectors(options: &KillOptions, relay_port: u16) -> Connectors {
+    // A deferred message must not wait for minutes, or the scenario would.
+    let mut relay_extra = "retry_schedule_seconds = [1, 2]\nretry_deadline_seconds = 600".to_owned();
+    if options.power {
+        relay_extra.push_str(&format!("\ncredits_batches = {CREDITS_BATCHES}"));
+    }
+    Connectors { relay_port: Some(relay_port), connections: options.connections, relay_extra, null: false }
+}
+
+/// The power fails, if this scenario is about that.
+fn lose(power: &mut Option<Power>, plan: &ServerPlan) -> anyhow::Result<()> {
+    match power {
+        Some(power) => power.fail(&plan.data).map(drop).context("the power loss"),
+        None => Ok(()),
+    }
 }
 
 /// An engine with the base imported.
@@ -278,17 +319,21 @@ impl KillResult {
             format!("contacts twice: {}", self.twice),
             format!("contacts unaccounted: {}", self.unaccounted),
             format!(
-                "unknown {} ≤ {} = {} kills × {} connections × {WINDOW} + {} answers withheld + {} connections cut in a body",
+                "unknown {} ≤ {} = {} kills × {} {} + {} answers withheld + {} connections cut in a body",
                 self.unknown,
                 self.unknown_bound,
                 self.kills,
-                options.connections,
+                options.unknown_per_kill(),
+                if options.power { "credits" } else { "connections, a message each" },
                 self.sink.dropped_after_dot,
                 self.sink.dropped_in_body
             ),
             format!("recovery: median {:.0} ms, longest {:.0} ms", self.recovery_ms_median, self.recovery_ms_max),
         ];
         let mut text = lines.join("\n");
+        if let Some(power) = &self.power {
+            text.push_str(&format!("\npower lost: {}", json!(power)));
+        }
         for problem in self.problems.iter().take(20) {
             text.push_str(&format!("\nPROBLEM: {problem}"));
         }

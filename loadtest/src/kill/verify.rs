@@ -11,12 +11,53 @@ use super::life::{Books, IMPORT_ROWS};
 use super::{KillOptions, KillResult};
 use crate::api::{Api, Ledger};
 use crate::base;
+use crate::sink::process::SinkProcess;
 use crate::sink::record::Accepted;
 
 /// The sets that a contact can be in; the first four are where it may end.
 pub const SETS: [&str; 7] = ["accepted", "rejected", "skipped", "unknown", "pending", "claimed", "deferred"];
 /// Problems of one kind that are spelled out for one campaign; the rest is counted.
 const SPELLED_OUT: usize = 5;
+
+/// Holds the growth of unknown against its bound at every restart.
+#[derive(Debug)]
+pub struct UnknownWatch {
+    per_kill: u64,
+    kills: u64,
+    unknown: u64,
+    withheld: u64,
+}
+
+impl UnknownWatch {
+    pub fn new(per_kill: u64) -> UnknownWatch {
+        UnknownWatch { per_kill, kills: 0, unknown: 0, withheld: 0 }
+    }
+
+    /// After a start and its check, with so many kills in all. The sink is asked last: what it withheld before counts.
+    pub fn look(
+        &mut self,
+        books: &Books,
+        kills: u64,
+        sink: &mut SinkProcess,
+        problems: &mut Vec<String>,
+    ) -> anyhow::Result<()> {
+        let unknown = books.unknown();
+        let counts = sink.report()?.counts;
+        problems.extend(self.seen(unknown, kills, counts.dropped_after_dot + counts.dropped_in_body));
+        Ok(())
+    }
+
+    fn seen(&mut self, unknown: u64, kills: u64, withheld: u64) -> Option<String> {
+        let grown = unknown.saturating_sub(self.unknown);
+        let bound = (kills - self.kills) * self.per_kill + (withheld - self.withheld);
+        let now = UnknownWatch { per_kill: self.per_kill, kills, unknown, withheld };
+        let before = std::mem::replace(self, now);
+        (grown > bound).then(|| {
+            let since = kills - before.kills;
+            format!("unknown grew by {grown} over {since} kills, and by at most {bound} it may")
+        })
+    }
+}
 
 /// What the engine says of one campaign.
 #[derive(Clone, Debug, Default)]
@@ -220,6 +261,16 @@ mod tests {
         assert_eq!(result.problems, [] as [String; 0], "nothing is wrong");
         assert_eq!((result.accepted, result.unknown, result.recorded), (2, 1, 3), "sums");
         assert_eq!(judge(&["unknown"], &[]).problems, [] as [String; 0], "an unknown may not have arrived");
+    }
+
+    #[test]
+    fn unknown_is_watched_from_kill_to_kill() {
+        let mut watch = UnknownWatch::new(5);
+        assert_eq!(watch.seen(0, 0, 0), None, "nothing yet");
+        assert_eq!(watch.seen(7, 1, 2), None, "five a kill and two withheld");
+        assert_eq!(watch.seen(17, 3, 2), None, "two kills at once");
+        let told = watch.seen(23, 4, 2).unwrap_or_default();
+        assert!(told.contains("grew by 6") && told.contains("at most 5"), "{told}");
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::api::port::{
 use crate::campaigns::progress::{Counts, LimitScope, Progress, ProgressInput, Verdict, progress};
 use crate::campaigns::{Compiled, parse};
 use crate::channels::circuit::CircuitState;
-use crate::channels::fair::{DemandKey, Held};
-use crate::channels::limits_table::{ClassId, Scope};
+use crate::channels::fair::Held;
+use crate::channels::limits_table::Scope;
 use crate::clock::Clock;
 use crate::engine::runs::run_state;
 use crate::engine::{Engine, EngineError};
@@ -59,7 +59,7 @@ pub fn progress_of(engine: &Engine, run: &Run) -> Progress {
     for (delivery, route) in run.deliveries.iter().zip(&run.routes) {
         let Some(wired) = engine.lines.get(&route.connector) else { continue };
         let line = &wired.line;
-        let held = line.fair.lock().held(DemandKey { delivery: delivery.id, class: ClassId(0) });
+        let held = line.fair.lock().held_of(delivery.id);
         verdict = match held {
             Some(Held::Credits | Held::LimitedCredits) => Verdict::NoCredits,
             Some(Held::Limit(Scope::Campaign(_))) => Verdict::Limited(LimitScope::Campaign),

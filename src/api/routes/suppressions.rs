@@ -89,14 +89,28 @@ fn from_json(body: &[u8]) -> ApiResult<Vec<NewSuppression>> {
     }
 }
 
+/// A row of an export: an entry, and when it was made, which is not taken over.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    contact: Option<String>,
+    address: Option<String>,
+    address_hash: Option<String>,
+    channel: Option<String>,
+    reason: Option<String>,
+    #[serde(rename = "at")]
+    _at: Option<String>,
+}
+
 fn from_csv(body: &[u8]) -> ApiResult<Vec<NewSuppression>> {
     let mut entries = Vec::new();
-    for row in csv::Reader::from_reader(body).deserialize::<NewSuppression>() {
-        entries.push(row.map_err(|error| {
+    for row in csv::Reader::from_reader(body).deserialize::<Row>() {
+        let Row { contact, address, address_hash, channel, reason, .. } = row.map_err(|error| {
             let line = error.position().map(csv::Position::line);
             let message = format!("the CSV file cannot be read: {error}");
             ApiError(PortError::new(Code::InvalidBody, message).with(json!({"line": line})))
-        })?);
+        })?;
+        entries.push(NewSuppression { contact, address, address_hash, channel, reason });
         bounded(entries.len())?;
     }
     Ok(entries)
@@ -120,6 +134,8 @@ mod tests {
         let one = from_json(br#"{"address": "a@example.test", "channel": "email"}"#).unwrap();
         let csv = from_csv(b"address,channel\na@example.test,email\n").unwrap();
         assert_eq!(one, csv);
+        let exported = from_csv(b"channel,reason,contact,address_hash,at\nemail,,c1,,2026-01-01T00:00:00Z\n").unwrap();
+        assert_eq!(exported[0].contact.as_deref(), Some("c1"), "what an export writes is read back");
         assert_eq!(from_json(br#"{"entries": [{"contact": "1"}, {"contact": "2"}]}"#).unwrap().len(), 2);
         assert_eq!(from_json(b"{\"adress\": 1}").unwrap_err().0.code, Code::InvalidBody, "an unknown key is refused");
         let ragged = from_csv(b"address,channel\na,b,c\n").unwrap_err();

@@ -116,6 +116,8 @@ fn a_throttled_scope_holds_one_second_ahead() {
     assert_eq!(of_class, 50, "one second of 50 a second");
     let others: usize = granted.iter().filter(|g| g.key.class == ClassId(0)).map(|g| g.rows).sum();
     assert_eq!(others, 4_000, "the others have all that they would have alone");
+    let held = queue.held_of(key(1, 0).delivery);
+    assert_eq!(held, Some(Held::Limit(Scope::Class(ClassId(1)))), "the delivery is said to be limited by that class");
     queue.set_rate(Scope::Class(ClassId(1)), Some(10.0));
     assert_eq!(queue.above_bound(Scope::Class(ClassId(1))), 40, "after a slow-down these are to be withdrawn");
 }
