@@ -13,6 +13,8 @@ pub mod lines;
 pub mod names;
 pub mod recover;
 pub mod runs;
+#[cfg(test)]
+mod testbase;
 pub mod testsend;
 pub mod tracking;
 
@@ -308,6 +310,9 @@ impl actix::Handler<RunEnded> for EndsActor {
         tracing::info!(run = %ended.run, "the run ended");
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 /// The secret that all tokens of this directory derive from; made at the first start.
 fn root_key(directory: &Path) -> std::io::Result<[u8; 32]> {

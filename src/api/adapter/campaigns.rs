@@ -80,7 +80,7 @@ impl Adapter {
 
     fn view(&self, id: CampaignId) -> PortResult<CampaignView> {
         let spec = self.spec(id)?;
-        let problems = self.engine.problems(&spec, Some(id))?;
+        let problems = self.engine.problems(&spec, Some(id));
         let state = self.engine.book.read();
         let summary = summary(&state, id, &spec);
         let stands = campaign_state(&state, id).unwrap_or(campaigns::State::Draft);
@@ -144,8 +144,7 @@ impl Adapter {
             let row = reader.row_of_key(key).map_err(crate::engine::EngineError::from)?;
             return row.ok_or_else(|| PortError::new(Code::ContactNotFound, format!("no contact has the key {key:?}")));
         }
-        let view = crate::engine::audience::View::new(&self.engine.store, &self.engine.book)?;
-        let matched = view.matched(compiled)?;
+        let matched = self.engine.matched(compiled)?;
         let empty = "the audience is empty: name a contact to preview with";
         matched.min().map(ContactRow).ok_or_else(|| PortError::new(Code::ContactNotFound, empty))
     }
@@ -197,7 +196,7 @@ impl CampaignsPort for Adapter {
     fn check_campaign(&self, spec: SpecText) -> PortResult<SpecCheck> {
         let parsed = campaigns::parse(&spec.text, format(spec.format)).map_err(|e| invalid(&e))?;
         let own = parsed.name.as_deref().and_then(|name| find(&self.engine.book.read(), name));
-        let problems = self.engine.problems(&parsed, own)?;
+        let problems = self.engine.problems(&parsed, own);
         let (errors, warnings): (Vec<_>, Vec<_>) = problems.iter().partition(|p| p.severity == Severity::Error);
         let mut check = SpecCheck {
             ready: errors.is_empty(),
@@ -241,7 +240,7 @@ impl CampaignsPort for Adapter {
     fn act(&self, campaign: &Ref, action: Action) -> PortResult<ActionDone> {
         let id = self.campaign_id(campaign)?;
         let run = if action == Action::Start {
-            let problems = self.engine.problems(&self.spec(id)?, Some(id))?;
+            let problems = self.engine.problems(&self.spec(id)?, Some(id));
             let blocking: Vec<_> = problems.into_iter().filter(|p| p.blocks()).collect();
             let is_draft = campaign_state(&self.engine.book.read(), id) == Some(campaigns::State::Draft);
             if is_draft && !blocking.is_empty() {
