@@ -90,7 +90,7 @@ pub fn note(store: &Store, changed: &[Consented]) -> Result<(), ContactsError> {
     let mut missing: Vec<(ContactRow, &ConsentEntry)> = Vec::new();
     for change in changed {
         for row in change.rows.iter().map(ContactRow) {
-            if reader.record(row)?.is_some() && !reader.consent_history(row)?.contains(&change.entry) {
+            if reader.record(row)?.is_some() && !reader.noted_consents(row)?.contains(&change.entry) {
                 missing.push((row, &change.entry));
             }
         }

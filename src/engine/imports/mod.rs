@@ -196,7 +196,6 @@ impl Imports {
             plan: Some(plan),
             state: TicketState::Running,
             progress: Default::default(),
-            rejected_by: BTreeMap::new(),
             error: None,
             finished_at: None,
         };
@@ -332,7 +331,14 @@ impl Shared {
                         self.note(import, |t| t.error = Some(format!("it goes on after the next start: {error}")));
                         break false;
                     }
-                    Err(WorkError::Import(error)) => break self.end(import, Some(explain(&error))),
+                    Err(WorkError::Import(error)) => match work::keep_consents(&self.book, &self.store, import) {
+                        Err(ContactsError::Store { source, .. }) if is_full(&source) => self.wait_for_space(import),
+                        Err(lost) => {
+                            tracing::error!(%import, error = %lost, "histories lack what the last chunk changed");
+                            break self.end(import, Some(explain(&error)));
+                        }
+                        Ok(()) => break self.end(import, Some(explain(&error))),
+                    },
                 }
                 if self.is_stopping() {
                     break false;
@@ -394,7 +400,6 @@ impl Shared {
 
     /// The report is kept first, then the upload and the store's notes go: a crash in between repeats the last two.
     fn end(&self, import: ImportId, error: Option<String>) -> bool {
-        let rejected_by = work::rejected_by(&self.rejected_path(import));
         let now = self.book.now();
         loop {
             let mut tickets = self.tickets.lock();
@@ -402,7 +407,6 @@ impl Shared {
             let mut ended = ticket.clone();
             ended.state = if error.is_some() { TicketState::Failed } else { TicketState::Finished };
             ended.error.clone_from(&error);
-            ended.rejected_by.clone_from(&rejected_by);
             ended.finished_at = Some(now);
             match ended.save(&self.reports) {
                 Ok(()) => {

@@ -50,9 +50,6 @@ pub struct Ticket {
     pub state: TicketState,
     /// The last known; exact once the import has ended.
     pub progress: Progress,
-    /// Rejected rows by reason; filled at the end.
-    #[serde(default)]
-    pub rejected_by: BTreeMap<String, u64>,
     /// Why it failed; or, while it runs, what it waits for.
     pub error: Option<String>,
     pub started_at: Timestamp,
