@@ -251,6 +251,7 @@ mod tests {
             mode: Mode::Strict,
             audience: RowSet::base((0..10).collect()),
             skipped: Vec::new(),
+            summary: None,
         };
         let started = RunStarted {
             run: RUN,

@@ -67,6 +67,7 @@ fn options(request: &OpenRequest<'_>) -> EngineOptions {
         aggregate_only: config.tracking.aggregate_only,
         restored: request.restored,
         rejected_rows_kept: config.data.rejected_rows_kept,
+        tracking_kept: config.data.tracking_kept,
     }
 }
 

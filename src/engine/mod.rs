@@ -14,7 +14,7 @@ pub mod names;
 pub mod recover;
 pub mod runs;
 #[cfg(test)]
-mod testbase;
+pub(crate) mod testbase;
 pub mod testsend;
 pub mod tracking;
 
@@ -43,7 +43,7 @@ use crate::content::{CompiledMessage, ContentProblem, TokenKeys};
 use crate::ids::{CampaignId, MessageId, RunId};
 use crate::journal::JournalError;
 use crate::ledger::Violation;
-use crate::limits::POSITIONS_PER_CREDIT;
+use crate::limits::{HISTORY_SNAPSHOT_WAIT, POSITIONS_PER_CREDIT};
 use crate::segments::{EvaluateError, SegmentError};
 
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +122,8 @@ pub struct EngineOptions {
     pub restored: bool,
     /// Rejected-row files of imports are deleted after this.
     pub rejected_rows_kept: Duration,
+    /// Tracked links of a run work this long after its end.
+    pub tracking_kept: Duration,
 }
 
 /// The running engine; shared by every listener.
@@ -166,8 +168,7 @@ impl Engine {
         let positions = u32::try_from(credits * POSITIONS_PER_CREDIT).unwrap_or(u32::MAX).max(1);
         let journal =
             crate::journal::Options { mark_positions: positions, restored: options.restored, ..Default::default() };
-        let recovered = recover::open(&options.directory, &journal, Arc::new(clock))?;
-        let store = Store::open(&options.directory.join("contacts"))?;
+        let (recovered, store) = recover::open(&options.directory, &journal, Arc::new(clock))?;
         let tokens = TokenKeys::new(&root_key(&options.directory).map_err(directory)?);
         let book = recovered.book;
         let pool = Arc::new(PositionPool::new(recovered.marks, positions));
@@ -182,6 +183,8 @@ impl Engine {
         let (tracker, ended) = services(&service_arbiter, &book, &options, clock, &pulses)?;
         let imports = imports::Imports::open(&options.directory, &store, &book)?;
         let history = history::History::start(&store).map_err(directory)?;
+        let notes = history.notes();
+        book.gate_snapshots(move || notes.are_written(HISTORY_SNAPSHOT_WAIT));
         let recovery = RecoverySummary {
             seconds: recovered.seconds,
             frames: recovered.report.frames,
@@ -210,7 +213,7 @@ impl Engine {
             draining: AtomicBool::new(false),
         };
         let engine = Arc::new(engine);
-        engine.repair_base(&recovered.consents)?;
+        engine.repair_base()?;
         let runs = engine.take_up()?;
         engine.expire_rejected_rows();
         engine.imports.start()?;
@@ -261,6 +264,8 @@ impl Engine {
         }
         self.campaign_arbiter.stop();
         self.service_arbiter.stop();
+        // First the histories: a snapshot replaces no frame that they lack.
+        self.history.stop();
         let open = self.book.read().open_batches().count();
         if open > 0 {
             tracing::warn!(open, "the drain deadline passed with open claims: the next start settles them");
@@ -268,7 +273,6 @@ impl Engine {
             tracing::warn!(%error, "no snapshot at the end; the next start folds the journal");
         }
         self.book.journal().flush()?;
-        self.history.stop();
         Ok(())
     }
 }

@@ -129,7 +129,7 @@ impl Engine {
             let matched = audience.matched()?;
             let mut deliveries = Vec::new();
             for plan in &compiled.deliveries {
-                let (_, eligibility) = audience.assess(plan, &matched, &used, skips)?;
+                let (summary, eligibility) = audience.assess(plan, &matched, &used, skips)?;
                 deliveries.push(DeliveryEntered {
                     channel: plan.channel,
                     topic: plan.topic.clone(),
@@ -137,6 +137,7 @@ impl Engine {
                     mode: plan.mode,
                     audience: RowSet::base(matched.clone()),
                     skipped: eligibility.skipped,
+                    summary: Some(summary),
                 });
             }
             deliveries

@@ -7,16 +7,18 @@ use std::time::Duration;
 use roaring::RoaringBitmap;
 
 use crate::actors::book::Book;
+use crate::campaigns::{self, Format, parse};
 use crate::channels::connector::Connector;
 use crate::clock::{ManualClock, Timestamp};
 use crate::config::connectors::{ConnectorSettings, NullSettings, RateLimits, RetrySettings};
-use crate::contacts::{ContactInput, Store};
+use crate::contacts::{ConsentStatus, ContactInput, Store};
+use crate::engine::base::ConsentWish;
 use crate::engine::{Engine, EngineOptions, recover};
-use crate::ids::{AddressHash, Channel, ContactRow};
+use crate::ids::{AddressHash, Channel, ContactRow, RunId};
 use crate::journal;
 use crate::ledger::facts::Suppressed;
 use crate::ledger::suppression::SuppressReason;
-use crate::ledger::{Fact, RowSet};
+use crate::ledger::{Fact, RowSet, RunState};
 
 pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -30,8 +32,7 @@ impl TestBase {
         let options =
             journal::Options { mark_positions: 1, segment_bytes: 1 << 20, restored: true, ..Default::default() };
         let clock = Arc::new(ManualClock::at(NOW));
-        let recovered = recover::open(directory, &options, clock).expect("the journal opens");
-        let store = Store::open(&directory.join("contacts")).expect("the store opens");
+        let (recovered, store) = recover::open(directory, &options, clock).expect("journal and store open");
         TestBase { store, book: recovered.book }
     }
 
@@ -62,6 +63,10 @@ pub(crate) struct TestEngine {
 
 impl TestEngine {
     pub(crate) fn open(directory: &Path) -> TestEngine {
+        TestEngine::with_tracking_kept(directory, DAYS_30)
+    }
+
+    pub(crate) fn with_tracking_kept(directory: &Path, tracking_kept: Duration) -> TestEngine {
         let system = actix_rt::System::new();
         let settings = ConnectorSettings::Null(NullSettings {
             name: "relay".into(),
@@ -81,9 +86,36 @@ impl TestEngine {
             aggregate_only: false,
             restored: true,
             rejected_rows_kept: DAYS_30,
+            tracking_kept,
         };
         let connector = Connector::open(settings).expect("a connector");
         TestEngine { engine: Engine::open(options, vec![connector]).expect("an engine"), _system: system }
+    }
+
+    pub(crate) fn contact(&self, key: &str) -> ContactRow {
+        let input = serde_json::from_value(serde_json::json!({"key": key, "email": format!("{key}@x.test")}));
+        let news = ConsentWish { channel: Channel::Email, topic: "news".into(), status: ConsentStatus::Subscribed };
+        self.engine.put_contact(&input.expect("an input"), &[news], "test").expect("a contact").row
+    }
+
+    /// Starts a campaign to everybody; `more` are further keys of its spec.
+    pub(crate) fn start(&self, more: serde_json::Value) -> RunId {
+        let mut spec = serde_json::json!({
+            "name": "spring", "audience": {"all": true},
+            "message": {"channel": "email", "connector": "relay", "topic": "news", "from": "News <news@x.test>",
+                "subject": "Hello", "html": "<p><a href=\"https://shop.test/a\">offer</a></p>"},
+        });
+        let (serde_json::Value::Object(all), serde_json::Value::Object(more)) = (&mut spec, more) else {
+            panic!("two objects");
+        };
+        all.extend(more);
+        let spec = campaigns::parse(&spec.to_string(), Format::Json).expect("it parses");
+        let campaign = self.engine.save_campaign(None, &parse::to_stored(&spec)).expect("saved");
+        self.engine.start(campaign).expect("started")
+    }
+
+    pub(crate) fn until_finished(&self, run: RunId) {
+        self.until("the run finishes", |engine| engine.book.read().runs[&run].state == RunState::Finished);
     }
 
     /// Waits until `done` holds; what it looks at moves by itself.

@@ -47,6 +47,7 @@ impl TestEngine {
             aggregate_only: false,
             restored,
             rejected_rows_kept: std::time::Duration::from_secs(30 * 24 * 3_600),
+            tracking_kept: std::time::Duration::from_secs(365 * 24 * 3_600),
         };
         let engine = Engine::open(options, built).unwrap();
         TestEngine { adapter: Adapter { engine }, connectors, directory, system }

@@ -50,6 +50,14 @@ impl Adapter {
         link.allows(url).then(|| Destination { link: link.index, url: url.to_owned(), hidden: link.hidden })
     }
 
+    /// Links, pixels and views end some time after their run did. Opting out never does: a mail may be read years later.
+    fn is_kept(&self, purpose: TokenPurpose, id: TokenId) -> bool {
+        let state = self.engine.book.read();
+        let Some(run) = state.runs.get(&id.run) else { return false };
+        let age = run.ended_at.map(|ended| self.engine.book.now().saturating_since(ended));
+        purpose == TokenPurpose::Unsubscribe || age.is_none_or(|age| age <= self.engine.options.tracking_kept)
+    }
+
     fn accepted_at(&self, id: TokenId) -> Option<Timestamp> {
         let recent = self.engine.book.recently_accepted(id.run, id.row.0);
         recent.or_else(|| {
@@ -64,7 +72,7 @@ impl Adapter {
 impl TrackingPort for Adapter {
     fn resolve(&self, purpose: TokenPurpose, token: &str, link: Option<LinkAsked<'_>>) -> Option<Tracked> {
         let id = self.token(purpose, token, link)?;
-        if !self.engine.book.read().runs.contains_key(&id.run) {
+        if !self.is_kept(purpose, id) {
             return None;
         }
         let destination = match (purpose, link) {

@@ -31,7 +31,7 @@ use crate::clock::Timestamp;
 use crate::contacts::csv_import::{DryRun, ImportError, ImportSpec, Plan};
 use crate::contacts::{ContactsError, Store};
 use crate::ids::ImportId;
-use crate::limits::{IMPORT_REPORTS_MAX, IMPORT_SPACE_RETRY, IMPORTS_WAITING_MAX};
+use crate::limits::{IDEMPOTENCY_KEPT, IMPORT_REPORTS_MAX, IMPORT_SPACE_RETRY, IMPORTS_WAITING_MAX};
 
 pub use ticket::{ImportRequest, Ticket, TicketState};
 pub(in crate::engine) use work::is_full;
@@ -170,7 +170,8 @@ impl Imports {
     }
 
     /// Takes over a complete file that lies at a path of [`Imports::spool_path`] and is durable. From `Ok` on the import
-    /// survives anything; on an error the file is still the caller's. Refuses what can be seen from the header.
+    /// survives anything; on an error the file is still the caller's. Refuses what can be seen from the header. A request
+    /// that was taken over before answers its import, also after a crash: its name is in the ticket.
     pub fn submit(&self, mut request: ImportRequest, spooled: &Path) -> Result<Ticket, ImportsError> {
         let shared = &self.shared;
         request.spec.now = shared.book.now();
@@ -181,6 +182,10 @@ impl Imports {
         let mut waiting = shared.waiting.lock();
         if shared.stopping.load(Ordering::Acquire) {
             return Err(ImportsError::Stopping);
+        }
+        if let Some(known) = shared.repeated(&tickets, &request) {
+            ticket::delete_file(spooled).map_err(in_folder(&shared.spool, "cleared"))?;
+            return Ok(known);
         }
         if waiting.len() >= IMPORTS_WAITING_MAX {
             return Err(ImportsError::Busy { waiting: waiting.len() });
@@ -275,6 +280,13 @@ impl Drop for Imports {
 impl Shared {
     fn rejected_path(&self, import: ImportId) -> PathBuf {
         self.rejected.join(format!("{}.csv", import.0))
+    }
+
+    /// The import that the request has begun already.
+    fn repeated(&self, tickets: &BTreeMap<ImportId, Ticket>, request: &ImportRequest) -> Option<Ticket> {
+        let name = request.request.as_ref()?;
+        let fresh = |ticket: &Ticket| request.spec.now.saturating_since(ticket.started_at) < IDEMPOTENCY_KEPT;
+        tickets.values().rev().find(|t| t.request.request.as_ref() == Some(name) && fresh(t)).cloned()
     }
 
     /// No import ever had this number: not in a ticket, and not in a fact, which outlives tickets.

@@ -21,8 +21,7 @@ impl Base {
         let options =
             journal::Options { mark_positions: 1, segment_bytes: 1 << 20, restored: true, ..Default::default() };
         let clock = Arc::new(ManualClock::at(Timestamp(1_700_000_000_000)));
-        let recovered = recover::open(directory, &options, clock).expect("the journal opens");
-        let store = Store::open(&directory.join("contacts")).expect("the store opens");
+        let (recovered, store) = recover::open(directory, &options, clock).expect("journal and store open");
         let imports = Imports::open(directory, &store, &recovered.book).expect("the imports open");
         Base { store, book: recovered.book, imports }
     }
@@ -234,6 +233,29 @@ fn opt_outs_stay_unless_told_otherwise_and_erased_rows_stay_erased() {
     let record = base.store.reader().expect("a reader");
     assert!(record.universe().expect("a set").contains(row.0), "only the journal erased it here");
     assert!(record.record(ContactRow(row.0)).expect("a read").is_some(), "so the record is there");
+}
+
+#[test]
+fn a_request_that_is_sent_again_is_the_same_import_also_after_a_crash() {
+    let root = tempfile::tempdir().expect("a folder");
+    let named = |name: &str| ImportRequest { request: Some(name.into()), ..request() };
+    let base = Base::open(root.path());
+    let submit = |base: &Base, name: &str| {
+        let spooled = base.spool("id\n1\n2\n");
+        (base.imports.submit(named(name), &spooled).expect("taken over"), spooled)
+    };
+    let (first, _) = submit(&base, "a");
+    // Killed before the answer was kept.
+    drop(base);
+    let base = Base::open(root.path());
+    let (again, spooled) = submit(&base, "a");
+    assert_eq!(again.id, first.id, "the same request is the same import");
+    assert!(!spooled.exists(), "and its second upload is not kept");
+    let (other, _) = submit(&base, "b");
+    assert_ne!(other.id, first.id, "another request is another import");
+    base.finish();
+    assert_eq!(base.imports.tickets(None, 10).len(), 2, "two imports in all");
+    assert_eq!(base.imports.ticket(first.id).expect("a ticket").progress.created, 2, "the first made the contacts");
 }
 
 #[test]

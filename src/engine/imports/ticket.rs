@@ -27,6 +27,9 @@ pub struct ImportRequest {
     pub resubscribe: bool,
     /// What the file is called in reports; never opened.
     pub file_name: Option<String>,
+    /// Names the request, if its sender may send it again: the same name is the same import.
+    #[serde(default)]
+    pub request: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

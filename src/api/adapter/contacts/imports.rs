@@ -65,7 +65,8 @@ fn request(options: ImportOptions) -> PortResult<ImportRequest> {
         }
     }
     let list = options.list.map(|name| list_name(&name)).transpose()?;
-    Ok(ImportRequest { spec, list, subscribe, resubscribe: options.resubscribe, file_name: options.file_name })
+    let (resubscribe, file_name, request) = (options.resubscribe, options.file_name, options.request);
+    Ok(ImportRequest { spec, list, subscribe, resubscribe, file_name, request })
 }
 
 fn list_name(name: &str) -> PortResult<String> {
