@@ -131,6 +131,8 @@ pub const IMPORTS_WAITING_MAX: usize = 100;
 pub const IMPORT_REPORTS_MAX: usize = 1_000;
 /// Reasons of rejected rows that a report counts apart.
 pub const IMPORT_REASONS_MAX: usize = 50;
+/// How often reports and rejected rows of imports that are kept no longer are looked for.
+pub const IMPORT_EXPIRY_PERIOD: Duration = Duration::from_secs(3_600);
 /// How often an import without disk space tries again.
 pub const IMPORT_SPACE_RETRY: Duration = Duration::from_secs(5);
 /// Opt-outs that may wait to enter their contacts' histories, some 20 MB; those beyond enter at the next start.

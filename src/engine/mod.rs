@@ -36,7 +36,7 @@ use crate::actors::{RunCommand, RunEnded};
 use crate::campaigns::compile::MessagePlan;
 use crate::campaigns::{CompileError, IllegalMove, SpecError, lifecycle};
 use crate::channels::connector::Connector;
-use crate::clock::{SystemClock, Timestamp};
+use crate::clock::SystemClock;
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::{ContactsError, Store};
 use crate::content::{CompiledMessage, ContentProblem, TokenKeys};
@@ -215,19 +215,10 @@ impl Engine {
         let engine = Arc::new(engine);
         engine.repair_base()?;
         let runs = engine.take_up()?;
-        engine.expire_rejected_rows();
+        engine.imports.keep_for(engine.options.rejected_rows_kept);
         engine.imports.start()?;
         tracing::info!(runs, seconds = engine.recovery.seconds, "recovered");
         Ok(engine)
-    }
-
-    /// Deletes rejected-row files that are older than the setting allows.
-    pub fn expire_rejected_rows(&self) {
-        let kept = i64::try_from(self.options.rejected_rows_kept.as_millis()).unwrap_or(i64::MAX);
-        let before = Timestamp(self.book.now().0.saturating_sub(kept));
-        if let Err(error) = self.imports.expire(before) {
-            tracing::warn!(%error, "old rejected-row files were not deleted");
-        }
     }
 
     pub fn uptime(&self) -> Duration {

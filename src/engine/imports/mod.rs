@@ -20,18 +20,21 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::actors::book::Book;
 use crate::clock::Timestamp;
 use crate::contacts::csv_import::{DryRun, ImportError, ImportSpec, Plan};
 use crate::contacts::{ContactsError, Store};
 use crate::ids::ImportId;
-use crate::limits::{IDEMPOTENCY_KEPT, IMPORT_REPORTS_MAX, IMPORT_SPACE_RETRY, IMPORTS_WAITING_MAX};
+use crate::limits::{
+    IDEMPOTENCY_KEPT, IMPORT_EXPIRY_PERIOD, IMPORT_REPORTS_MAX, IMPORT_SPACE_RETRY, IMPORTS_WAITING_MAX,
+};
 
 pub use ticket::{ImportRequest, Ticket, TicketState};
 pub(in crate::engine) use work::is_full;
@@ -80,6 +83,8 @@ struct Shared {
     wake: Condvar,
     stopping: AtomicBool,
     uploads: AtomicU64,
+    /// How long reports and rejected rows are kept; for ever if it was not said.
+    kept: OnceLock<Duration>,
 }
 
 /// All imports of a data directory. Dropping it ends its thread between two chunks.
@@ -123,9 +128,15 @@ impl Imports {
             wake: Condvar::new(),
             stopping: AtomicBool::new(false),
             uploads: AtomicU64::new(0),
+            kept: OnceLock::new(),
         };
         shared.clear_spool()?;
         Ok(Imports { shared: Arc::new(shared), worker: Mutex::new(None) })
+    }
+
+    /// Sets how long reports and rejected rows are kept after the end of their import. Only the first call counts.
+    pub fn keep_for(&self, kept: Duration) {
+        self.shared.kept.get_or_init(|| kept);
     }
 
     /// Starts the thread, which first ends what an earlier process began.
@@ -261,13 +272,7 @@ impl Imports {
 
     /// Deletes the rejected rows and the report of every import that ended before `before`; how many.
     pub fn expire(&self, before: Timestamp) -> Result<usize, ImportsError> {
-        let mut tickets = self.shared.tickets.lock();
-        let ended = |t: &Ticket| t.finished_at.is_some_and(|at| at < before);
-        let old: Vec<ImportId> = tickets.values().filter(|t| ended(t)).map(|t| t.id).collect();
-        for import in &old {
-            self.shared.forget(&mut tickets, *import)?;
-        }
-        Ok(old.len())
+        self.shared.expire(before)
     }
 }
 
@@ -326,11 +331,31 @@ impl Shared {
         Ok(())
     }
 
+    fn expire(&self, before: Timestamp) -> Result<usize, ImportsError> {
+        let mut tickets = self.tickets.lock();
+        let ended = |t: &Ticket| t.finished_at.is_some_and(|at| at < before);
+        let old: Vec<ImportId> = tickets.values().filter(|t| ended(t)).map(|t| t.id).collect();
+        for import in &old {
+            self.forget(&mut tickets, *import)?;
+        }
+        Ok(old.len())
+    }
+
+    /// A rejected row quotes the file, and with it perhaps somebody who was erased since: it may not lie there for ever.
+    fn expire_old(&self) {
+        let Some(kept) = self.kept.get() else { return };
+        let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
+        if let Err(error) = self.expire(Timestamp(self.book.now().0.saturating_sub(kept))) {
+            tracing::warn!(%error, "old reports and rejected rows were not deleted; it is tried again");
+        }
+    }
+
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
     fn work(&self) {
+        self.expire_old();
         while let Some(import) = self.next() {
             let Some(ticket) = self.tickets.lock().get(&import).cloned() else { continue };
             let ended = loop {
@@ -371,7 +396,9 @@ impl Shared {
             if let Some(import) = waiting.pop_front() {
                 return Some(import);
             }
-            self.wake.wait(&mut waiting);
+            if self.wake.wait_for(&mut waiting, IMPORT_EXPIRY_PERIOD).timed_out() {
+                MutexGuard::unlocked(&mut waiting, || self.expire_old());
+            }
         }
     }
 
