@@ -13,6 +13,7 @@
 //!
 //! Must not know: HTTP, and what a row means.
 
+mod ending;
 mod ticket;
 mod work;
 
@@ -32,9 +33,7 @@ use crate::clock::Timestamp;
 use crate::contacts::csv_import::{DryRun, ImportError, ImportSpec, Plan};
 use crate::contacts::{ContactsError, Store};
 use crate::ids::ImportId;
-use crate::limits::{
-    IDEMPOTENCY_KEPT, IMPORT_EXPIRY_PERIOD, IMPORT_REPORTS_MAX, IMPORT_SPACE_RETRY, IMPORTS_WAITING_MAX,
-};
+use crate::limits::{IDEMPOTENCY_KEPT, IMPORT_EXPIRY_PERIOD, IMPORT_SPACE_RETRY, IMPORTS_WAITING_MAX};
 
 pub use ticket::{ImportRequest, Ticket, TicketState};
 pub(in crate::engine) use work::is_full;
@@ -322,34 +321,6 @@ impl Shared {
         Ok(())
     }
 
-    fn forget(&self, tickets: &mut BTreeMap<ImportId, Ticket>, import: ImportId) -> Result<(), ImportsError> {
-        let Some(ticket) = tickets.get(&import) else { return Ok(()) };
-        let path = self.rejected_path(import);
-        ticket::delete_file(&path).map_err(in_folder(&path, "deleted"))?;
-        ticket.delete(&self.reports).map_err(in_folder(&self.reports, "deleted"))?;
-        tickets.remove(&import);
-        Ok(())
-    }
-
-    fn expire(&self, before: Timestamp) -> Result<usize, ImportsError> {
-        let mut tickets = self.tickets.lock();
-        let ended = |t: &Ticket| t.finished_at.is_some_and(|at| at < before);
-        let old: Vec<ImportId> = tickets.values().filter(|t| ended(t)).map(|t| t.id).collect();
-        for import in &old {
-            self.forget(&mut tickets, *import)?;
-        }
-        Ok(old.len())
-    }
-
-    /// A rejected row quotes the file, and with it perhaps somebody who was erased since: it may not lie there for ever.
-    fn expire_old(&self) {
-        let Some(kept) = self.kept.get() else { return };
-        let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
-        if let Err(error) = self.expire(Timestamp(self.book.now().0.saturating_sub(kept))) {
-            tracing::warn!(%error, "old reports and rejected rows were not deleted; it is tried again");
-        }
-    }
-
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -434,59 +405,6 @@ impl Shared {
         let mut waiting = self.waiting.lock();
         if !self.is_stopping() {
             self.wake.wait_for(&mut waiting, IMPORT_SPACE_RETRY);
-        }
-    }
-
-    /// The report is kept first, then the upload and the store's notes go: a crash in between repeats the last two.
-    fn end(&self, import: ImportId, error: Option<String>) -> bool {
-        let now = self.book.now();
-        loop {
-            let mut tickets = self.tickets.lock();
-            let Some(ticket) = tickets.get_mut(&import) else { return true };
-            let mut ended = ticket.clone();
-            ended.state = if error.is_some() { TicketState::Failed } else { TicketState::Finished };
-            ended.error.clone_from(&error);
-            ended.finished_at = Some(now);
-            match ended.save(&self.reports) {
-                Ok(()) => {
-                    *ticket = ended;
-                    self.drop_oldest(&mut tickets);
-                    break;
-                }
-                Err(error) => {
-                    tracing::error!(%import, %error, "the report of an import can't be written; it is tried again")
-                }
-            }
-            drop(tickets);
-            self.wait_for_space(import);
-            if self.is_stopping() {
-                return false;
-            }
-        }
-        self.clean_up(import);
-        true
-    }
-
-    fn clean_up(&self, import: ImportId) {
-        let Some(ticket) = self.tickets.lock().get(&import).cloned() else { return };
-        if let Err(error) = ticket::delete_file(&self.spool.join(&ticket.spool)) {
-            tracing::warn!(%import, %error, "an upload can't be deleted; the next start tries again");
-        }
-        if let Err(error) = self.store.forget_import(import) {
-            tracing::warn!(%import, %error, "the store keeps notes of an ended import; the next start tries again");
-        }
-        tracing::info!(%import, state = ?ticket.state, rows = ticket.progress.rows, "the import ended");
-    }
-
-    /// Keeps the reports of the newest imports only.
-    fn drop_oldest(&self, tickets: &mut BTreeMap<ImportId, Ticket>) {
-        while tickets.len() > IMPORT_REPORTS_MAX {
-            let oldest = tickets.values().find(|t| t.state != TicketState::Running).map(|t| t.id);
-            let Some(oldest) = oldest else { return };
-            if let Err(error) = self.forget(tickets, oldest) {
-                tracing::warn!(import = %oldest, %error, "an old report can't be deleted");
-                return;
-            }
         }
     }
 }
