@@ -78,7 +78,7 @@ fn import(store: &Store, number: u32, file: &Path) -> Progress {
     let rejected = file.with_extension(format!("rejected-{number}"));
     let mut job = ImportJob::start(store, spec(number), file, &rejected).unwrap();
     while let Some(done) = job.next_chunk().unwrap() {
-        job.confirm_chunk(done.chunk).unwrap();
+        job.confirm_chunk(done.chunk, Vec::new()).unwrap();
     }
     let progress = job.progress().clone();
     assert_eq!(progress.rows, progress.accepted, "every row is taken: {progress:?}");

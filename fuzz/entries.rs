@@ -74,6 +74,7 @@ pub fn history() -> Vec<Fact> {
         mode: Mode::Strict,
         audience: RowSet::base(rows(0, 100)),
         skipped: Vec::new(),
+        summary: None,
     };
     let started = RunStarted {
         run: RunId(1),

@@ -131,14 +131,18 @@ pub const IMPORTS_WAITING_MAX: usize = 100;
 pub const IMPORT_REPORTS_MAX: usize = 1_000;
 /// Reasons of rejected rows that a report counts apart.
 pub const IMPORT_REASONS_MAX: usize = 50;
+/// How often reports and rejected rows of imports that are kept no longer are looked for.
+pub const IMPORT_EXPIRY_PERIOD: Duration = Duration::from_secs(3_600);
 /// How often an import without disk space tries again.
 pub const IMPORT_SPACE_RETRY: Duration = Duration::from_secs(5);
-/// Opt-outs that may wait to enter their contacts' histories; those beyond enter at the next start.
-pub const HISTORY_WAITING_MAX: usize = 10_000;
+/// Opt-outs that may wait to enter their contacts' histories, some 20 MB; those beyond enter at the next start.
+pub const HISTORY_WAITING_MAX: usize = 100_000;
 /// Opt-outs that enter their histories in one transaction of the store.
 pub const HISTORY_GROUP: usize = 500;
-/// Newest replayed changes of consent that a start holds against the histories; those not written yet are fewer.
-pub const CONSENTS_REPLAYED_MAX: usize = 20_000;
+/// How often consents that the store did not take are tried again.
+pub const HISTORY_RETRY: Duration = Duration::from_secs(1);
+/// How long a snapshot waits for the histories; then it is put off.
+pub const HISTORY_SNAPSHOT_WAIT: Duration = Duration::from_secs(30);
 /// Entries of one contact's consent history; the oldest go.
 pub const CONSENT_HISTORY_MAX: u32 = 1_000;
 
@@ -277,8 +281,6 @@ pub const LANE_THREADS_MAX: usize = 256;
 pub const CONFIG_SECONDS_MAX: u64 = 3_600;
 /// Longest time that a setting in days can name: ten years.
 pub const CONFIG_DAYS_MAX: u64 = 3_650;
-/// Days that the rows of a one-shot audience are kept at least, so that an unsubscribe link works.
-pub const ONE_SHOT_DAYS_MIN: u64 = 60;
 /// Days that tracked links work at least; RFC 8058 asks for a working unsubscribe, bulk-mail rules for 60 days.
 pub const TRACKING_DAYS_MIN: u64 = 60;
 /// Bytes of the public URL: it stands in front of every token and must leave room in a quoted-printable line.

@@ -9,8 +9,8 @@
 //! journal's queue; BK-2 while the journal has no space, nothing new is committed but what ends claims.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use roaring::RoaringBitmap;
@@ -34,6 +34,8 @@ pub enum CommitError {
     NoSpace,
     #[error("the fact can't be encoded")]
     Encode(#[from] rmp_serde::encode::Error),
+    #[error("contacts' histories are behind the journal: the snapshot is put off")]
+    HistoryBehind,
     #[error("the snapshot can't be made")]
     Snapshot(#[from] snapshot::SnapshotError),
 }
@@ -51,6 +53,8 @@ pub struct Book {
     low_disk: AtomicBool,
     /// Who was accepted in the last seconds: a click that comes too soon is a machine's.
     recent: Mutex<VecDeque<(RunId, Timestamp, RoaringBitmap)>>,
+    /// Whether all that other places must have taken from the frames so far, they have; asked before frames go.
+    gate: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl Book {
@@ -65,6 +69,7 @@ impl Book {
             last_seq,
             low_disk: AtomicBool::new(false),
             recent: Mutex::default(),
+            gate: OnceLock::new(),
         }
     }
 
@@ -173,6 +178,11 @@ impl Book {
         Ok(seq)
     }
 
+    /// Sets the question that is asked before a snapshot replaces frames. It may block. Only the first call counts.
+    pub fn gate_snapshots(&self, may_go: impl Fn() -> bool + Send + Sync + 'static) {
+        self.gate.get_or_init(|| Box::new(may_go));
+    }
+
     /// Writes a snapshot of the state and drops the journal segments that it replaces. Blocks.
     pub fn snapshot(&self) -> Result<u64, CommitError> {
         let began = std::time::Instant::now();
@@ -181,6 +191,10 @@ impl Book {
             state.check()?;
             (self.last_seq.load(Ordering::Acquire), snapshot::encode(&state)?)
         };
+        // After the state was copied: what began before that is waited for.
+        if self.gate.get().is_some_and(|may_go| !may_go()) {
+            return Err(CommitError::HistoryBehind);
+        }
         self.journal.write_snapshot(seq, &bytes)?;
         figures::snapshot_written(began.elapsed());
         Ok(seq)

@@ -2,7 +2,8 @@
 //!
 //! Owns the table of open batches and no sets: those are the book's. Invariants: CA-1 a batch is in the table from before
 //! its claim is submitted until no row of it is claimed; CA-2 rows are withdrawn before the fact *Returned* is submitted;
-//! CA-3 a paused, stopping or draining run claims nothing.
+//! CA-3 a paused, stopping or draining run claims nothing, and no run does after its
+//! `send_until`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,13 +20,14 @@ use crate::actors::line::{Ahead, Line};
 use crate::actors::{AbortOnPanic, ChannelWord, Join, Leave, Outcomes, RunCommand, RunEnded};
 use crate::channels::fair::{DemandKey, Grant};
 use crate::channels::limits_table::{ClassId, Scope, scopes_of};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::ids::{BatchId, RunId};
 use crate::journal::Want;
 use crate::ledger::facts::{Returned, Suppressed};
 use crate::ledger::suppression::SuppressReason;
-use crate::ledger::{Fact, Positions, RejectClass, RowSet, RunState};
+use crate::ledger::{Fact, Positions, RejectClass, RowSet, Run, RunState};
 use crate::limits::{ACTOR_TICK, MAILBOX_MESSAGES};
+use crate::segments::skip::SkipReason;
 
 /// One delivery of the run and the line that it goes over.
 pub struct Leg {
@@ -35,6 +37,8 @@ pub struct Leg {
     pub leave: Recipient<Leave>,
     pub classes: Classes,
     pub weight: u32,
+    /// What is not handed over by then is skipped.
+    pub send_until: Option<Timestamp>,
 }
 
 struct Open {
@@ -82,6 +86,7 @@ impl CampaignActor {
         let state = self.book.read();
         let now = self.book.now();
         for leg in &self.legs {
+            let may_claim = may_claim && !decide::is_late(leg.send_until, now);
             let Ok(delivery) = state.delivery(leg.context.delivery) else { continue };
             let mut fair = leg.line.fair.lock();
             for class in leg.classes.ids() {
@@ -100,7 +105,7 @@ impl CampaignActor {
         let Some(at) = self.legs.iter().position(|leg| leg.context.delivery == grant.key.delivery) else { return };
         let leg = &self.legs[at];
         let line = Arc::clone(&leg.line);
-        if !self.may_claim() {
+        if !self.may_claim() || decide::is_late(leg.send_until, self.book.now()) {
             line.fair.lock().claimed(grant.id, 0);
             return;
         }
@@ -305,6 +310,7 @@ impl CampaignActor {
     fn look_again(&mut self, context: &mut Context<Self>) {
         let now = self.legs.first().map(|leg| leg.line.clock.monotonic()).unwrap_or_default();
         self.withdraw(TakenBack::Timeout, |batch, _| claim::is_overdue(batch.unmarked(), batch.claimed_at, now));
+        self.skip_late();
         let next = self.book.read().runs.get(&self.run).map_or(Next::Finish, decide::next_of);
         match next {
             Next::GoOn => self.tell_demand(),
@@ -319,20 +325,40 @@ impl CampaignActor {
         }
     }
 
+    /// Takes back and skips what was not handed over by its `send_until`. What is on the wire is still answered.
+    fn skip_late(&mut self) {
+        let now = self.book.now();
+        if self.draining || !self.legs.iter().any(|leg| decide::is_late(leg.send_until, now)) {
+            return;
+        }
+        let late: Vec<bool> = self.legs.iter().map(|leg| decide::is_late(leg.send_until, now)).collect();
+        self.withdraw(TakenBack::Late, |batch, leg| batch.unmarked() > 0 && late.get(leg).copied().unwrap_or(false));
+        self.skip(decide::LATE_REASON, |run, leg| {
+            decide::rows_too_late(run, leg.context.delivery.index, leg.send_until, now)
+        });
+    }
+
     fn skip_rest(&self) {
+        self.skip(decide::STOP_REASON, |run, leg| {
+            run.delivery(leg.context.delivery.index).map(decide::rows_to_stop).unwrap_or_default()
+        });
+    }
+
+    /// Skips the rows that `choose` names of each leg, in one fact a delivery.
+    fn skip(&self, reason: SkipReason, choose: impl Fn(&Run, &Leg) -> RoaringBitmap) {
         for leg in &self.legs {
+            let id = leg.context.delivery;
             let skipped = self.book.commit_by::<CommitError>(
                 |state| {
-                    let delivery = state.delivery(leg.context.delivery)?;
-                    let rows = decide::rows_to_stop(delivery);
-                    let rows = RowSet { space: delivery.space, rows };
-                    let (delivery, reason, at) = (delivery.id, decide::STOP_REASON, self.book.now());
-                    Ok((!rows.rows.is_empty()).then_some(Fact::Skipped { delivery, reason, rows, at }))
+                    let rows = state.runs.get(&self.run).map(|run| choose(run, leg)).unwrap_or_default();
+                    let rows = RowSet { space: leg.context.space, rows };
+                    let fact = Fact::Skipped { delivery: id, reason, rows, at: self.book.now() };
+                    Ok(Some(fact).filter(|fact| !matches!(fact, Fact::Skipped { rows, .. } if rows.rows.is_empty())))
                 },
                 Want::now(),
             );
             if let Err(error) = skipped {
-                tracing::error!(run = %self.run, %error, "the rest of a stopped run was not skipped");
+                tracing::error!(run = %self.run, %reason, %error, "rows were not skipped; it is tried again");
             }
         }
     }

@@ -163,7 +163,8 @@ pub fn next_of(run: &Run) -> Next {
     use crate::ledger::RunState;
     let claimed = run.deliveries.iter().any(|d| !d.claimed.is_empty());
     match run.state {
-        RunState::Running if run.is_finished() => Next::Finish,
+        // What was handed over before a pause may have been the last.
+        RunState::Running | RunState::Paused if run.is_finished() => Next::Finish,
         RunState::Stopping if !claimed => Next::Stop,
         _ => Next::GoOn,
     }
@@ -172,6 +173,18 @@ pub fn next_of(run: &Run) -> Next {
 /// Rows that a stop skips.
 pub fn rows_to_stop(delivery: &Delivery) -> RoaringBitmap {
     &delivery.pending | &delivery.deferred
+}
+
+/// Whether the moment has come after which the message makes no sense.
+pub fn is_late(send_until: Option<Timestamp>, now: Timestamp) -> bool {
+    send_until.is_some_and(|until| until <= now)
+}
+
+/// Rows that are skipped because `send_until` has passed: all that wait. A stop that is under way names its own reason.
+pub fn rows_too_late(run: &Run, index: u16, send_until: Option<Timestamp>, now: Timestamp) -> RoaringBitmap {
+    use crate::ledger::RunState;
+    let waits = matches!(run.state, RunState::Running | RunState::Paused) && is_late(send_until, now);
+    run.delivery(index).filter(|_| waits).map(rows_to_stop).unwrap_or_default()
 }
 
 /// Unknown rows that an operator's settle names: by row, or all.
@@ -202,3 +215,95 @@ pub fn mode_name(mode: Mode) -> &'static str {
 
 /// Skip reason of a stop.
 pub const STOP_REASON: SkipReason = SkipReason::Stopped;
+
+/// Skip reason of a `send_until` that has passed.
+pub const LATE_REASON: SkipReason = SkipReason::SendUntil;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaigns::{self, Format};
+    use crate::ids::{CampaignId, Channel, DeliveryId, RunId};
+    use crate::ledger::batch::BootId;
+    use crate::ledger::facts::{Claimed, DeliveryEntered, RunStarted};
+    use crate::ledger::{Fact, RowSet, RunState};
+
+    const RUN: RunId = RunId(1);
+    const DELIVERY: DeliveryId = DeliveryId { run: RUN, index: 0 };
+    const SPEC: &str = "name = \"a\"\n[audience]\nall = true\n[message]\nchannel = \"email\"\nconnector = \"relay\"\ntopic = \"news\"\n\
+                        from = \"a@x.test\"\nsubject = \"s\"\ntext = \"t\"\n";
+
+    fn apply(state: &mut State, fact: &Fact) {
+        state.apply(fact, BootId::default()).expect("the fact fits");
+    }
+
+    /// A run of rows 0..10: 0 and 1 are claimed, 2 is deferred, the others wait.
+    fn state() -> State {
+        let at = Timestamp(1_000);
+        let spec = campaigns::parse(SPEC, Format::Toml).expect("it parses");
+        let compiled = campaigns::compile(&spec).expect("it compiles");
+        let mut state = State::default();
+        apply(&mut state, &Fact::CampaignSaved { campaign: CampaignId(1), spec: String::new(), at });
+        let entered = DeliveryEntered {
+            channel: Channel::Email,
+            topic: String::new(),
+            connector: "relay".into(),
+            mode: Mode::Strict,
+            audience: RowSet::base((0..10).collect()),
+            skipped: Vec::new(),
+            summary: None,
+        };
+        let started = RunStarted {
+            run: RUN,
+            campaign: CampaignId(1),
+            version: 1,
+            graph: compiled.graph,
+            deliveries: vec![entered],
+            at,
+        };
+        apply(&mut state, &Fact::RunStarted(Box::new(started)));
+        let claimed = Claimed {
+            batch: BatchId(1),
+            delivery: DELIVERY,
+            connector: "relay".into(),
+            message: crate::ids::MessageId(0),
+            rows: (0..3).collect(),
+            positions: crate::ledger::rows::Positions::from_sorted(0..3),
+            at,
+        };
+        apply(&mut state, &Fact::Claimed(claimed));
+        let mut settled = Settled::new(BatchId(1), DELIVERY, at);
+        settled.deferred = vec![(100, (2..3).collect())];
+        apply(&mut state, &Fact::Settled(settled));
+        state
+    }
+
+    fn moved(state: &mut State, to: RunState) {
+        apply(state, &Fact::RunMoved { run: RUN, to, reason: String::new(), at: Timestamp(2_000) });
+    }
+
+    #[test]
+    fn once_send_until_has_passed_all_that_waits_is_skipped_and_the_run_finishes() {
+        let mut state = state();
+        let until = Some(Timestamp(5_000));
+        let late = |state: &State, now| rows_too_late(&state.runs[&RUN], 0, until, Timestamp(now));
+        assert!(late(&state, 4_999).is_empty(), "not before its moment");
+        assert!(rows_too_late(&state.runs[&RUN], 0, None, Timestamp(i64::MAX)).is_empty(), "never without one");
+        let rows = late(&state, 5_000);
+        assert_eq!(rows, (2..10).collect(), "pending and deferred rows, not those on their way");
+        moved(&mut state, RunState::Stopping);
+        assert!(late(&state, 5_000).is_empty(), "a stop names its own reason");
+        moved(&mut state, RunState::Paused);
+        assert_eq!(late(&state, 5_000), rows, "a pause does not make them any earlier");
+        let skipped =
+            Fact::Skipped { delivery: DELIVERY, reason: LATE_REASON, rows: RowSet::base(rows), at: Timestamp(5_000) };
+        apply(&mut state, &skipped);
+        assert_eq!(next_of(&state.runs[&RUN]), Next::GoOn, "two answers are awaited");
+        let mut settled = Settled::new(BatchId(1), DELIVERY, Timestamp(6_000));
+        settled.accepted = (0..2).collect();
+        apply(&mut state, &Fact::Settled(settled));
+        assert_eq!(next_of(&state.runs[&RUN]), Next::Finish, "then it is over, paused or not");
+        state.check().expect("it balances");
+        assert_eq!(state.runs[&RUN].deliveries[0].skipped[&SkipReason::SendUntil].len(), 8, "by their reason");
+    }
+}

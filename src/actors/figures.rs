@@ -24,17 +24,20 @@ pub enum TakenBack {
     Drain,
     /// A bound shrank or a circuit opened.
     Slowed,
+    /// The message makes no sense any more (`send_until`).
+    Late,
     /// The last process died with the claim open.
     Recovery,
 }
 
 impl TakenBack {
-    const ALL: [TakenBack; 6] = [
+    const ALL: [TakenBack; 7] = [
         TakenBack::Timeout,
         TakenBack::Pause,
         TakenBack::Stop,
         TakenBack::Drain,
         TakenBack::Slowed,
+        TakenBack::Late,
         TakenBack::Recovery,
     ];
 
@@ -45,6 +48,7 @@ impl TakenBack {
             TakenBack::Stop => "stop",
             TakenBack::Drain => "drain",
             TakenBack::Slowed => "slowed",
+            TakenBack::Late => "late",
             TakenBack::Recovery => "recovery",
         }
     }
@@ -151,6 +155,7 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::UnknownSettled { .. } => "unknown_settled",
         Fact::Tracked(_) => "tracked",
         Fact::Unsubscribed(_) => "unsubscribed",
+        Fact::TestSent { .. } => "test_sent",
     }
 }
 

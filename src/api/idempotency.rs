@@ -4,7 +4,8 @@
 //! key is in flight once; ID-2 an answer is given again only for the same route and body; ID-3 at most
 //! `limits::IDEMPOTENCY_KEYS_MAX` answers are kept, for `limits::IDEMPOTENCY_KEPT`; ID-4 faults of the engine (5xx) are
 //! not kept, so that they can be tried again. After a crash between an operation and its file the operation is tried
-//! again, and meets the unique names.
+//! again, and finds what it has made: imports and campaigns carry the [`request_name`], durable with them; lists and segments
+//! meet the unique names, and moves of a campaign meet its state.
 
 use std::collections::{HashSet, VecDeque};
 use std::fs;
@@ -154,6 +155,13 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.owner.state.lock().in_flight.remove(&self.slot);
     }
+}
+
+/// A name for a request with a key, to be kept with what the request makes. Another body is another request.
+pub fn request_name(route: &str, key: &str, body: &[u8]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&slot(route, key)).update(blake3::hash(body).as_bytes());
+    hasher.finalize().to_hex().to_string()
 }
 
 fn slot(route: &str, key: &str) -> Slot {

@@ -179,7 +179,7 @@ pub fn spec_text(request: &HttpRequest, body: RawBody) -> ApiResult<SpecText> {
             PortError::new(Code::InvalidBody, format!("byte {at} of the body is not UTF-8")).with(json!({"byte": at})),
         )
     })?;
-    Ok(SpecText { format, text })
+    Ok(SpecText { format, text, request: None })
 }
 
 /// Extractor settings under which every refusal is an [`ErrorBody`].

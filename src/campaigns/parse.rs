@@ -71,6 +71,17 @@ pub fn to_stored(spec: &CampaignSpec) -> String {
     json!({ "version": STORED_VERSION, "spec": spec.to_value() }).to_string()
 }
 
+/// [`to_stored`] with the name of the request that makes it, so that the same request can be told when it comes again.
+pub fn to_stored_for(spec: &CampaignSpec, request: &str) -> String {
+    json!({ "version": STORED_VERSION, "spec": spec.to_value(), "request": request }).to_string()
+}
+
+/// The name of the request that made a stored spec, if it had one.
+pub fn request_of(text: &str) -> Option<String> {
+    let value: Value = serde_json::from_str(text).ok()?;
+    value["request"].as_str().map(str::to_owned)
+}
+
 pub fn from_stored(text: &str) -> Result<CampaignSpec, SpecError> {
     let mut value: Value = serde_json::from_str(text).map_err(|e| from_json(&e))?;
     if value["version"] != STORED_VERSION {

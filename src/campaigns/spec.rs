@@ -42,6 +42,7 @@ use super::instant::{self, TOML_DATETIME};
 use super::suggest;
 use crate::clock::Timestamp;
 use crate::ids::Channel;
+pub use crate::segments::SameAddress;
 
 /// The keys of `[message]` that are the content's, as JSON values; date-times of TOML are their text.
 pub type MessageFields = Map<String, Value>;
@@ -71,17 +72,6 @@ pub enum Mode {
     Strict,
     /// Sent again, with the same message id.
     AtLeastOnce,
-}
-
-/// Which of several contacts with one address gets the message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SameAddress {
-    #[default]
-    Newest,
-    Oldest,
-    /// Each of them.
-    Allow,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

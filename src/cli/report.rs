@@ -28,6 +28,9 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
     if let Some(words) = pace(report) {
         output::line(&words)?;
     }
+    if let Some(words) = audience(&report["audience"]) {
+        output::line(&words)?;
+    }
     for delivery in report["deliveries"].as_array().into_iter().flatten() {
         for message in delivery["messages"].as_array().into_iter().flatten() {
             let counts = |what: &str| {
@@ -69,6 +72,24 @@ pub(super) fn ledger(ledger: &Json) -> String {
         if ledger["balanced"] == true { "balanced: the sets add up to the audience" } else { "NOT BALANCED" };
     lines.push(format!("  {balanced}"));
     lines.join("\n")
+}
+
+/// Who the campaign was for when it started; nothing if the run does not know.
+fn audience(audience: &Json) -> Option<String> {
+    let count = |value: &Json| output::grouped(value.as_u64().unwrap_or(0));
+    audience["matched"].as_u64()?;
+    let mut lines = vec![format!(
+        "at the start: {} matched, {} with an address, {} to be sent to",
+        count(&audience["matched"]),
+        count(&audience["reachable"]),
+        count(&audience["final"])
+    )];
+    for (attribute, contacts) in audience["lacking_attribute"].as_object().into_iter().flatten() {
+        if contacts.as_u64() > Some(0) {
+            lines.push(format!("  {} lack {}", count(contacts), output::clean(attribute)));
+        }
+    }
+    Some(lines.join("\n"))
 }
 
 /// Rate, time left, and why it is slow; nothing once it has ended.
@@ -133,6 +154,15 @@ mod tests {
         );
         assert!(text.contains("1 234") && text.contains("no_address") && text.contains("balanced:"), "{text}");
         assert!(ledger(&json!({"balanced": false})).contains("NOT BALANCED"));
+    }
+
+    #[test]
+    fn the_audience_of_the_start_is_shown_if_it_is_known() {
+        let known =
+            json!({"matched": 1200, "reachable": 1100, "final": 1000, "lacking_attribute": {"name": 5, "city": 0}});
+        let text = audience(&known).unwrap();
+        assert_eq!(text, "at the start: 1 200 matched, 1 100 with an address, 1 000 to be sent to\n  5 lack name");
+        assert_eq!(audience(&Json::Null), None, "runs of before have none");
     }
 
     #[test]

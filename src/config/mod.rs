@@ -91,8 +91,6 @@ pub struct MailConfig {
 pub struct DataConfig {
     /// Rejected-row files of imports are deleted after this.
     pub rejected_rows_kept: Duration,
-    /// Rows of a one-shot audience are kept this long after the last run that used them.
-    pub one_shot_kept: Duration,
     /// Tracked links of a run work this long after its end.
     pub tracking_kept: Duration,
 }
@@ -238,7 +236,6 @@ fn data(raw: &raw::Data, source: &Source<'_>) -> Result<DataConfig, ConfigError>
         |key, n, least| source.within(key, n, least, limits::CONFIG_DAYS_MAX).map(|d| Duration::from_secs(d * 86_400));
     Ok(DataConfig {
         rejected_rows_kept: days("data.rejected_rows_days", &raw.rejected_rows_days, 1)?,
-        one_shot_kept: days("data.one_shot_retention_days", &raw.one_shot_retention_days, limits::ONE_SHOT_DAYS_MIN)?,
         tracking_kept: days("data.tracking_days", &raw.tracking_days, limits::TRACKING_DAYS_MIN)?,
     })
 }

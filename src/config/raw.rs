@@ -29,11 +29,10 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("server.drain_seconds_max", "30", "how long a shutdown waits for answers on the wire"),
     ("data.rejected_rows_days", "30", "rejected-row files of imports are deleted after this"),
     (
-        "data.one_shot_retention_days",
-        "60",
-        "rows of a one-shot audience are kept this long after their last run (60 at least)",
+        "data.tracking_days",
+        "365",
+        "tracked links of a run work this long after its end (60 at least); opting out always",
     ),
-    ("data.tracking_days", "365", "tracked links of a run work this long after its end (60 at least)"),
     ("tracking.aggregate_only", "false", "true: only totals are kept, nobody's opens and clicks"),
     ("lanes.lane_threads", "number of cores", "threads that render and send"),
 ];
@@ -85,13 +84,12 @@ impl Default for Server {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Data {
     pub(super) rejected_rows_days: Spanned<u64>,
-    pub(super) one_shot_retention_days: Spanned<u64>,
     pub(super) tracking_days: Spanned<u64>,
 }
 
 impl Default for Data {
     fn default() -> Data {
-        Data { rejected_rows_days: unplaced(30), one_shot_retention_days: unplaced(60), tracking_days: unplaced(365) }
+        Data { rejected_rows_days: unplaced(30), tracking_days: unplaced(365) }
     }
 }
 

@@ -42,7 +42,7 @@ fn the_published_shape_is_read() {
 fn errors_name_file_line_key_and_what_is_allowed() {
     refused("[server]\nlisten = \"x\"\n", &["estafette.toml:2:1", "listen", "api_listen"]);
     refused("[server]\n\napi_listen = \"localhost\"\n", &["estafette.toml:3:", "server.api_listen", "127.0.0.1:8025"]);
-    refused("[data]\none_shot_retention_days = 5\n", &["estafette.toml:2:", "must be 60 to"]);
+    refused("[data]\ntracking_days = 5\n", &["estafette.toml:2:", "must be 60 to"]);
     refused("[lanes]\nlane_threads = 0\n", &["lanes.lane_threads = 0", "must be 1 to"]);
     refused("[server]\npublic_url = \"ftp://x\"\n", &["server.public_url", "https://"]);
     refused("[server]\ntrusted_proxies = [\"10.0.0.0/40\"]\n", &["server.trusted_proxies", "prefix"]);

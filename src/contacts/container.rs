@@ -73,6 +73,28 @@ impl<'a> Stored<'a> {
             .then(|| payload.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])))
     }
 
+    pub(crate) fn contains(&self, low: u16) -> bool {
+        let u16_at = |at: usize| self.payload.get(at..at + 2).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]));
+        match self.kind {
+            b'a' => {
+                let (mut from, mut to) = (0, self.payload.len() / 2);
+                while from < to {
+                    let middle = (from + to) / 2;
+                    match u16_at(middle * 2).cmp(&low) {
+                        std::cmp::Ordering::Equal => return true,
+                        std::cmp::Ordering::Less => from = middle + 1,
+                        std::cmp::Ordering::Greater => to = middle,
+                    }
+                }
+                false
+            }
+            b'b' => self.payload.get(usize::from(low) / 8).is_some_and(|byte| byte & (1 << (low % 8)) != 0),
+            _ => (2..self.payload.len())
+                .step_by(4)
+                .any(|at| u16_at(at) <= low && u32::from(low) <= u32::from(u16_at(at)) + u32::from(u16_at(at + 2))),
+        }
+    }
+
     /// Sets the bits of this container in `words`.
     pub(crate) fn or_into(&self, words: &mut Words) {
         match self.kind {
@@ -397,6 +419,9 @@ mod tests {
                 assembler.push(0, stored);
                 let got = assembler.finish().expect("assembles");
                 prop_assert!(got.iter().eq(want.iter().copied()), "same rows: {} and {}", got.len(), want.len());
+                for low in old.iter().chain(&add).chain(&remove).chain(&[0, u16::MAX]) {
+                    prop_assert_eq!(stored.contains(*low), want.contains(&u32::from(*low)), "{} is in or not", low);
+                }
             }
         }
 

@@ -8,6 +8,7 @@
 //! 'V' attribute value[..400] 01 hash 00 high    … longer than 400 bytes: the container carries the text
 //! 'S' channel high                rows whose address another row has too
 //! 'I' import high                 rows that an import has seen
+//! 'C' import number high          rows whose consent an import changed, by the number of the change
 //! ```
 //! Numbers are big endian.
 
@@ -64,6 +65,18 @@ pub(crate) fn seen(import: ImportId, out: &mut Vec<u8>) {
     out.clear();
     out.push(b'I');
     out.extend_from_slice(&import.0.to_be_bytes());
+}
+
+pub(crate) fn consented(import: ImportId, number: u16, out: &mut Vec<u8>) {
+    out.clear();
+    out.push(b'C');
+    out.extend_from_slice(&import.0.to_be_bytes());
+    out.extend_from_slice(&number.to_be_bytes());
+}
+
+/// Completes a prefix to the key of the container that holds the row.
+pub(crate) fn push_high(prefix: &mut Vec<u8>, row: u32) {
+    prefix.extend_from_slice(&((row >> 16) as u16).to_be_bytes());
 }
 
 /// The prefix and the high bits of a key.

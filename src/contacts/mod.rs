@@ -2,11 +2,13 @@
 //!
 //! In reading order: [`record`] and [`schema`] (what a contact is), [`addresses`] and [`input`] (what is let in),
 //! `container`, `index_keys`, `index_batch` (how sets of rows lie on disk), [`store`], [`writer`], [`reader`], `cache`,
-//! [`consent`] (the history; the live sets are folded elsewhere), [`export`], and [`csv_import`].
+//! [`consent`] (the history; the live sets are folded elsewhere), [`consent_sets`] (that of imports), [`export`], and
+//! [`csv_import`].
 
 pub mod addresses;
 mod cache;
 pub mod consent;
+pub mod consent_sets;
 mod container;
 pub mod csv_import;
 pub mod export;
@@ -25,6 +27,7 @@ use std::path::PathBuf;
 
 pub use addresses::{ValueError, address_hash};
 pub use consent::{ConsentEntry, ConsentStatus};
+pub use consent_sets::GivenConsent;
 pub use input::{ContactInput, InputError};
 pub use reader::Reader;
 pub use record::{Record, RecordBuilder, TextList, Value};

@@ -116,8 +116,16 @@ impl Reader {
         self.cached(SetName::Shared(channel as u8), &[channel as u8], &prefix)
     }
 
-    /// The consent history, oldest first.
+    /// The consent history, oldest first: what was noted of the contact, and what imports gave.
     pub fn consent_history(&self, row: ContactRow) -> Result<Vec<ConsentEntry>, ContactsError> {
+        let mut all = self.noted_consents(row)?;
+        all.extend(self.imported_consents(row)?);
+        all.sort_by_key(|entry| entry.at);
+        Ok(all)
+    }
+
+    /// What was noted of the contact by itself, in the order in which it was.
+    pub fn noted_consents(&self, row: ContactRow) -> Result<Vec<ConsentEntry>, ContactsError> {
         let (first, last) = (consent_key(row, 0), consent_key(row, u32::MAX));
         let range = (std::ops::Bound::Included(&first[..]), std::ops::Bound::Included(&last[..]));
         let mut out = Vec::new();
@@ -154,6 +162,13 @@ impl Reader {
     /// A set that is not worth caching.
     pub(crate) fn set(&self, prefix: &[u8]) -> Result<RoaringBitmap, ContactsError> {
         load_set(&self.store.inner.dbs.index, &self.txn, prefix)
+    }
+
+    /// Whether the set with this prefix has the row; reads one container. `prefix` is used as a buffer.
+    pub(crate) fn in_set(&self, prefix: &mut Vec<u8>, row: u32) -> Result<bool, ContactsError> {
+        index_keys::push_high(prefix, row);
+        let stored = self.store.inner.dbs.index.get(&self.txn, prefix).or_store("read the index")?;
+        Ok(stored.map(Stored::parse).transpose()?.is_some_and(|stored| stored.contains(row as u16)))
     }
 
     fn cached(&self, name: SetName, owner: &[u8], prefix: &[u8]) -> Result<Arc<RoaringBitmap>, ContactsError> {

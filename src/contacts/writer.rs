@@ -128,6 +128,7 @@ impl<'s> Writer<'s> {
         let (first, last) = (consent_key(row, 0), consent_key(row, u32::MAX));
         let range = (std::ops::Bound::Included(&first[..]), std::ops::Bound::Included(&last[..]));
         dbs.consents.delete_range(&mut self.txn, &range).or_store("erase consents")?;
+        self.erase_given_consents(row)?;
         Ok(true)
     }
 

@@ -1,79 +1,82 @@
-//! Who is in, who can be sent to, and why the others cannot: expressions over the store and the folded state.
+//! Who is in, who can be sent to, and why the others cannot: a campaign's audience over the store and the folded state.
+//!
+//! Owns nothing. Invariant: AE-1 the book is read once, to copy what the campaign names, and not held while the audience
+//! is evaluated: a scan over millions of records delays nobody's claim.
 
-use std::sync::Arc;
-
-use jiff::tz::TimeZone;
-use parking_lot::RwLockReadGuard;
 use roaring::RoaringBitmap;
 
 use crate::actors::book::Book;
+use crate::campaigns::SameAddress;
 use crate::campaigns::compile::{AudienceSource, Compiled, DeliveryPlan};
-use crate::campaigns::spec;
 use crate::clock::Timestamp;
-use crate::contacts::{AttributeSets, ContactsError, Reader, Schema, Store};
-use crate::engine::{EngineError, figures};
+use crate::contacts::{AttributeSets, ContactsError, Store};
+use crate::engine::EngineError;
+use crate::engine::glance::{Glance, Wanted};
 use crate::ids::{AddressHash, AttributeId, Channel, ContactRow};
-use crate::ledger::State;
-use crate::segments::audience::{
-    self, AudienceInput, AudienceSummary, Eligibility, LackingSet, SameAddress, SuppressedSet,
-};
-use crate::segments::skip::SkipReason;
-use crate::segments::{Evaluation, Expression, World, evaluate, parse};
+use crate::segments::audience::{self, AudienceInput, AudienceSummary, Eligibility, LackingSet, SuppressedSet};
+use crate::segments::{Expression, World, parse};
 
-/// A moment's view of the base: one read transaction and one look at the state.
-pub struct View<'b> {
-    pub reader: Reader,
-    pub schema: Arc<Schema>,
-    pub state: RwLockReadGuard<'b, State>,
-    pub now: Timestamp,
-    zone: TimeZone,
+/// An expression and the text that it was parsed from.
+struct Parsed<'c> {
+    text: &'c str,
+    expression: Expression,
 }
 
-impl<'b> View<'b> {
-    pub fn new(store: &Store, book: &'b Book) -> Result<View<'b>, EngineError> {
-        // The store first: what a fact says of a row is never older than the row.
-        let reader = store.reader()?;
-        let schema = reader.schema();
-        Ok(View { reader, schema, state: book.read(), now: book.now(), zone: TimeZone::UTC })
+impl<'c> Parsed<'c> {
+    fn new(text: &'c str) -> Result<Parsed<'c>, EngineError> {
+        let expression = parse(text).map_err(|source| EngineError::Segment { text: text.to_owned(), source })?;
+        Ok(Parsed { text, expression })
     }
+}
 
-    pub fn evaluate(&self, text: &str) -> Result<Evaluation, EngineError> {
-        let expression = self.parse(text)?;
-        figures::evaluating(|| evaluate(&expression, self))
-            .map_err(|source| EngineError::Evaluate { text: text.to_owned(), source })
-    }
+/// Everything that decides about a campaign's audience, as it was at one moment.
+pub struct Audience<'c> {
+    source: &'c AudienceSource,
+    segment: Option<Parsed<'c>>,
+    exclude: Option<Parsed<'c>>,
+    glance: Glance,
+}
 
-    pub fn parse(&self, text: &str) -> Result<Expression, EngineError> {
-        parse(text).map_err(|source| EngineError::Segment { text: text.to_owned(), source })
-    }
-
-    /// Rows that match a campaign's audience.
-    pub fn matched(&self, compiled: &Compiled) -> Result<RoaringBitmap, EngineError> {
-        let mut rows = match &compiled.audience.source {
-            AudienceSource::Segment(text) => (*self.evaluate(text)?.rows).clone(),
-            AudienceSource::List(name) => {
-                let list = self.state.lists.get(name).ok_or_else(|| EngineError::NoList { name: name.clone() })?;
-                &list.rows & &*self.reader.universe()?
-            }
-            AudienceSource::All => (*self.reader.universe()?).clone(),
+impl<'c> Audience<'c> {
+    /// Copies out of the book what the campaign's audience and its deliveries name.
+    pub fn look(store: &Store, book: &Book, compiled: &'c Compiled) -> Result<Audience<'c>, EngineError> {
+        let source = &compiled.audience.source;
+        let segment = match source {
+            AudienceSource::Segment(text) => Some(Parsed::new(text)?),
+            AudienceSource::List(_) | AudienceSource::All => None,
         };
-        if let Some(exclude) = &compiled.audience.exclude {
-            rows -= &*self.evaluate(exclude)?.rows;
+        let exclude = compiled.audience.exclude.as_deref().map(Parsed::new).transpose()?;
+        let wanted = Wanted {
+            expressions: segment.iter().chain(&exclude).map(|parsed| &parsed.expression).collect(),
+            draft: None,
+            lists: if let AudienceSource::List(name) = source { vec![name] } else { Vec::new() },
+            topics: compiled.deliveries.iter().map(|plan| (plan.channel, plan.topic.as_str())).collect(),
+            suppressed: compiled.deliveries.iter().map(|plan| plan.channel).collect(),
+        };
+        let glance = Glance::new(store, book, &wanted)?;
+        Ok(Audience { source, segment, exclude, glance })
+    }
+
+    fn evaluate(&self, parsed: &Parsed<'_>) -> Result<RoaringBitmap, EngineError> {
+        let found = self.glance.evaluate(&parsed.expression);
+        let found = found.map_err(|source| EngineError::Evaluate { text: parsed.text.to_owned(), source })?;
+        Ok((*found.rows).clone())
+    }
+
+    /// Rows that match.
+    pub fn matched(&self) -> Result<RoaringBitmap, EngineError> {
+        let mut rows = match (&self.segment, self.source) {
+            (Some(segment), _) => self.evaluate(segment)?,
+            (None, AudienceSource::List(name)) => {
+                let list = self.glance.list(name)?.ok_or_else(|| EngineError::NoList { name: name.clone() })?;
+                &*list & &*self.glance.reader.universe()?
+            }
+            (None, _) => (*self.glance.reader.universe()?).clone(),
+        };
+        if let Some(exclude) = &self.exclude {
+            rows -= self.evaluate(exclude)?;
         }
         Ok(rows)
-    }
-
-    fn suppressed_rows(&self, channel: Channel) -> Result<Vec<(&'static str, SkipReason, RoaringBitmap)>, EngineError> {
-        let suppression = &self.state.suppression;
-        let by_row =
-            suppression.rows_for(channel).map(|(reason, rows)| (reason.name(), SkipReason::Suppressed, rows.clone()));
-        let mut sets: Vec<_> = by_row.collect();
-        let mut by_address = RoaringBitmap::new();
-        for (address, _) in suppression.addresses_for(channel) {
-            by_address.extend(self.reader.rows_of_address(address)?.iter().map(|row| row.0));
-        }
-        sets.push(("address", SkipReason::SuppressedAddress, by_address));
-        Ok(sets)
     }
 
     /// The audience summary and the partition of the matched rows for one delivery.
@@ -84,27 +87,23 @@ impl<'b> View<'b> {
         used: &[AttributeId],
         skips_missing: bool,
     ) -> Result<(AudienceSummary, Eligibility), EngineError> {
-        let channel = plan.channel;
-        let universe = self.reader.universe()?;
-        let active = self.reader.value(AttributeId::ACTIVE, "false").map(|inactive| &*universe - &*inactive)?;
-        let reachable = self.reader.reachable(channel)?;
-        let consent = self.state.consent.topic(channel, &plan.topic);
-        let none = RoaringBitmap::new();
-        let (subscribed, unsubscribed) = match consent {
-            Some(sets) => (&sets.subscribed, &sets.unsubscribed),
-            None => (&none, &none),
-        };
+        let (reader, channel) = (&self.glance.reader, plan.channel);
+        let universe = reader.universe()?;
+        let active = reader.value(AttributeId::ACTIVE, "false").map(|inactive| &*universe - &*inactive)?;
+        let reachable = reader.reachable(channel)?;
+        let subscribed = self.glance.subscribed(channel, &plan.topic);
+        let unsubscribed = self.glance.unsubscribed(channel, &plan.topic);
         let mut elsewhere = RoaringBitmap::new();
         for other in Channel::ALL.into_iter().filter(|c| *c != channel && *c != Channel::Webhook) {
-            elsewhere |= &*self.reader.reachable(other)?;
+            elsewhere |= &*reader.reachable(other)?;
         }
-        let suppressed = self.suppressed_rows(channel)?;
+        let causes = self.glance.suppressed_by_cause(channel).iter();
         let suppressed: Vec<SuppressedSet<'_>> =
-            suppressed.iter().map(|(cause, reason, rows)| SuppressedSet { cause, reason: *reason, rows }).collect();
+            causes.map(|c| SuppressedSet { cause: c.name, reason: c.skip, rows: &c.rows }).collect();
         let mut lacking_rows: Vec<(String, RoaringBitmap)> = Vec::new();
         for id in used {
-            let name = self.schema.by_id(*id).map_or_else(|| id.to_string(), |a| a.name.clone());
-            lacking_rows.push((name, matched - &*self.reader.present(*id)?));
+            let name = self.glance.schema().by_id(*id).map_or_else(|| id.to_string(), |a| a.name.clone());
+            lacking_rows.push((name, matched - &*reader.present(*id)?));
         }
         let lacking: Vec<LackingSet<'_>> =
             lacking_rows.iter().map(|(attribute, rows)| LackingSet { attribute, rows, skip: skips_missing }).collect();
@@ -114,8 +113,8 @@ impl<'b> View<'b> {
             active: &active,
             reachable: &reachable,
             reachable_elsewhere: Some(&elsewhere),
-            subscribed: (!plan.topic.is_empty()).then_some(subscribed),
-            unsubscribed,
+            subscribed: (!plan.topic.is_empty()).then_some(&*subscribed),
+            unsubscribed: &unsubscribed,
             suppressed: &suppressed,
             lacking: &lacking,
         };
@@ -128,21 +127,17 @@ impl<'b> View<'b> {
         &self,
         channel: Channel,
         rows: &RoaringBitmap,
-        rule: spec::SameAddress,
+        order: SameAddress,
     ) -> Result<RoaringBitmap, EngineError> {
-        let order = match rule {
-            spec::SameAddress::Newest => SameAddress::Newest,
-            spec::SameAddress::Oldest => SameAddress::Oldest,
-            spec::SameAddress::Allow => SameAddress::Allow,
-        };
-        let shared = self.reader.shared(channel)?;
+        let reader = &self.glance.reader;
+        let shared = reader.shared(channel)?;
         let key_of = |row: u32| -> Result<Option<AddressHash>, ContactsError> {
-            let record = self.reader.record(ContactRow(row))?;
+            let record = reader.record(ContactRow(row))?;
             let address = record.and_then(|r| r.address(channel));
-            Ok(address.map(|a| self.reader.store().address_hash(channel, a)))
+            Ok(address.map(|a| reader.store().address_hash(channel, a)))
         };
         let created_of = |row: u32| -> Result<Timestamp, ContactsError> {
-            let record = self.reader.record(ContactRow(row))?;
+            let record = reader.record(ContactRow(row))?;
             let created = record.and_then(|r| match r.get(AttributeId::CREATED) {
                 Some(crate::contacts::Value::Time(time)) => Some(time),
                 _ => None,
@@ -153,49 +148,62 @@ impl<'b> View<'b> {
     }
 }
 
-impl World for View<'_> {
-    fn sets(&self) -> &dyn AttributeSets {
-        &self.reader
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaigns::{self, Format};
+    use crate::engine::testbase::{NOW, TestBase};
+    use crate::ledger::Fact;
+
+    const SPEC: &str = r#"
+name = "spring"
+[audience]
+segment = 'in segment "all" and not suppressed'
+exclude = 'in list "staff"'
+[message]
+channel = "email"
+connector = "relay"
+topic = ""
+from = "News <news@example.test>"
+subject = "Hello"
+text = "Hello"
+"#;
+
+    fn compiled() -> Compiled {
+        let spec = campaigns::parse(SPEC, Format::Toml).expect("it parses");
+        campaigns::compile(&spec).expect("it compiles")
     }
 
-    fn schema(&self) -> &Schema {
-        &self.schema
+    #[test]
+    fn an_audience_is_of_one_moment_and_does_not_hold_the_book() {
+        let root = tempfile::tempdir().expect("a folder");
+        let base = TestBase::open(root.path());
+        let rows = ["a", "b", "c"].map(|key| base.contact(key, &format!("{key}@x.test")));
+        let saved = Fact::SegmentSaved { name: "all".into(), text: r#"key != "b""#.into(), at: NOW };
+        base.book.commit_durable(&saved).expect("a fact");
+        let staff =
+            Fact::ListCreated { name: "staff".into(), source: "test".into(), at: NOW, rows: Default::default() };
+        base.book.commit_durable(&staff).expect("a fact");
+        let compiled = compiled();
+        let audience = Audience::look(&base.store, &base.book, &compiled).expect("a look");
+        // On the thread that looks: it would wait for itself if the look held the book.
+        base.suppress(None, &[rows[0]], Vec::new());
+        let matched = audience.matched().expect("it evaluates");
+        assert_eq!(matched.iter().collect::<Vec<_>>(), [rows[0].0, rows[2].0], "as it was at the look");
+        let (summary, eligible) = audience.assess(&compiled.deliveries[0], &matched, &[], false).expect("assessed");
+        assert_eq!((summary.matched, summary.final_count, eligible.eligible.len()), (2, 2, 2), "the summary too");
+        let later = Audience::look(&base.store, &base.book, &compiled).expect("a look");
+        assert_eq!(later.matched().expect("it evaluates").iter().collect::<Vec<_>>(), [rows[2].0], "and as it is now");
     }
 
-    fn now(&self) -> Timestamp {
-        self.now
-    }
-
-    fn zone(&self) -> &TimeZone {
-        &self.zone
-    }
-
-    fn list(&self, name: &str) -> Result<Option<Arc<RoaringBitmap>>, ContactsError> {
-        Ok(self.state.lists.get(name).map(|list| Arc::new(list.rows.clone())))
-    }
-
-    fn segment(&self, name: &str) -> Option<Arc<Expression>> {
-        // A saved segment parsed when it was saved; one that no longer does matches as if it were gone.
-        self.state.segments.get(name).and_then(|saved| parse(&saved.text).ok()).map(Arc::new)
-    }
-
-    fn subscribed(&self, channel: Channel, topic: &str) -> Arc<RoaringBitmap> {
-        Arc::new(self.state.consent.topic(channel, topic).map(|sets| sets.subscribed.clone()).unwrap_or_default())
-    }
-
-    fn unsubscribed(&self, channel: Channel, topic: &str) -> Arc<RoaringBitmap> {
-        Arc::new(self.state.consent.topic(channel, topic).map(|sets| sets.unsubscribed.clone()).unwrap_or_default())
-    }
-
-    fn suppressed(&self, channel: Option<Channel>) -> Arc<RoaringBitmap> {
-        let channels = channel.map_or(Channel::ALL.to_vec(), |c| vec![c]);
-        let mut rows = RoaringBitmap::new();
-        for channel in channels {
-            match self.suppressed_rows(channel) {
-                Ok(sets) => sets.iter().for_each(|(_, _, set)| rows |= set),
-                Err(error) => tracing::error!(%error, "suppressed contacts could not be read"),
-            }
-        }
-        Arc::new(rows)
+    #[test]
+    fn a_list_that_is_gone_is_said() {
+        let root = tempfile::tempdir().expect("a folder");
+        let base = TestBase::open(root.path());
+        let text = SPEC.replace("segment = 'in segment \"all\" and not suppressed'", "list = \"members\"");
+        let spec = campaigns::parse(&text, Format::Toml).expect("it parses");
+        let compiled = campaigns::compile(&spec).expect("it compiles");
+        let audience = Audience::look(&base.store, &base.book, &compiled).expect("a look");
+        assert!(matches!(audience.matched(), Err(EngineError::NoList { name }) if name == "members"), "no such list");
     }
 }

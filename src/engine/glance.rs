@@ -1,7 +1,10 @@
-//! The world of one expression, as it was at one moment, without holding the book while the expression is evaluated.
+//! The world of a few expressions, as it was at one moment, without holding the book while they are evaluated.
 //!
 //! A scan over millions of records takes seconds, and nobody can claim while the book is being read. So everything of the
-//! state that the expression and the segments inside it name is copied out at once, and the lock is given back.
+//! state that the expressions and the segments inside them name is copied out at once, and the lock is given back.
+//!
+//! This is the only [`World`] of the contact base: what an expression means is the same for a preview, an audience and a
+//! start. Suppressed with a channel: everywhere or on it; without one: everywhere.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,39 +18,60 @@ use crate::contacts::{AttributeSets, ContactsError, Reader, Schema, Store};
 use crate::engine::figures;
 use crate::ids::{AddressHash, Channel};
 use crate::ledger::State;
+use crate::ledger::suppression::SuppressReason;
 use crate::limits::SEGMENT_DEPTH_MAX;
 use crate::segments::expression::{Expression, Kind};
+use crate::segments::skip::SkipReason;
 use crate::segments::{EvaluateError, Evaluation, Span, World, evaluate, evaluate_within, parse};
 
 type Topic = (Channel, String);
 
-/// What one expression can ask, copied from the state.
+/// What is to be looked at.
+#[derive(Default)]
+pub struct Wanted<'e> {
+    pub expressions: Vec<&'e Expression>,
+    /// A segment that is not saved yet, or not with this text; it hides a saved one of its name.
+    pub draft: Option<(&'e str, &'e Expression)>,
+    /// Lists beside those that the expressions name.
+    pub lists: Vec<&'e str>,
+    /// Topics beside those that the expressions name.
+    pub topics: Vec<(Channel, &'e str)>,
+    /// Channels whose suppressed contacts are wanted beside those that the expressions name.
+    pub suppressed: Vec<Channel>,
+}
+
+/// Contacts that are suppressed for one reason.
+#[derive(Clone, Debug)]
+pub struct Cause {
+    /// In the words of the suppression; `address` for all entries by address.
+    pub name: &'static str,
+    pub skip: SkipReason,
+    pub rows: RoaringBitmap,
+}
+
+/// What the expressions can ask, copied from the state.
 pub struct Glance {
     pub reader: Reader,
+    pub now: Timestamp,
     schema: Arc<Schema>,
-    now: Timestamp,
     zone: TimeZone,
     lists: BTreeMap<String, Arc<RoaringBitmap>>,
     segments: BTreeMap<String, Arc<Expression>>,
     subscribed: BTreeMap<Topic, Arc<RoaringBitmap>>,
     unsubscribed: BTreeMap<Topic, Arc<RoaringBitmap>>,
-    suppressed: BTreeMap<Option<Channel>, Arc<RoaringBitmap>>,
+    suppressed: BTreeMap<Option<Channel>, Vec<Cause>>,
 }
 
-/// Parts of the state that need the store as well.
-#[derive(Default)]
-struct Later {
-    suppressed: BTreeMap<Option<Channel>, (RoaringBitmap, Vec<AddressHash>)>,
+/// What the state says of suppression; its addresses become rows by the store, after the lock.
+struct Suppressed {
+    rows: BTreeMap<SuppressReason, RoaringBitmap>,
+    addresses: Vec<AddressHash>,
 }
+
+type Later = BTreeMap<Option<Channel>, Suppressed>;
 
 impl Glance {
-    /// `draft` is a segment that is not saved yet, or not with this text; it hides a saved one of its name.
-    pub fn new(
-        store: &Store,
-        book: &Book,
-        expression: &Expression,
-        draft: Option<(&str, &Expression)>,
-    ) -> Result<Glance, ContactsError> {
+    pub fn new(store: &Store, book: &Book, wanted: &Wanted<'_>) -> Result<Glance, ContactsError> {
         // The store first: what a fact says of a row is never older than the row.
         let reader = store.reader()?;
         let mut glance = Glance {
@@ -61,36 +85,45 @@ impl Glance {
             unsubscribed: BTreeMap::new(),
             suppressed: BTreeMap::new(),
         };
-        if let Some((name, draft)) = draft {
+        if let Some((name, draft)) = wanted.draft {
             glance.segments.insert(name.to_owned(), Arc::new(draft.clone()));
         }
-        let mut later = Later::default();
+        let mut later = Later::new();
         {
             let state = book.read();
-            let drafts: Vec<Arc<Expression>> = glance.segments.values().cloned().collect();
-            glance.collect(&state, expression, 0, &mut later);
-            for draft in drafts {
-                glance.collect(&state, &draft, 0, &mut later);
+            for expression in wanted.expressions.iter().copied().chain(wanted.draft.map(|(_, draft)| draft)) {
+                glance.collect(&state, expression, 0, &mut later);
+            }
+            wanted.lists.iter().for_each(|name| glance.copy_list(&state, name));
+            wanted.topics.iter().for_each(|(channel, topic)| glance.copy_consent(&state, *channel, topic));
+            for channel in &wanted.suppressed {
+                later.entry(Some(*channel)).or_insert_with(|| suppressed(&state, Some(*channel)));
             }
         }
-        for (channel, (mut rows, addresses)) in later.suppressed {
-            for address in addresses {
-                rows.extend(glance.reader.rows_of_address(address)?.iter().map(|row| row.0));
-            }
-            glance.suppressed.insert(channel, Arc::new(rows));
+        for (scope, found) in later {
+            let causes = glance.causes(found)?;
+            glance.suppressed.insert(scope, causes);
         }
         Ok(glance)
+    }
+
+    fn causes(&self, found: Suppressed) -> Result<Vec<Cause>, ContactsError> {
+        let by_row = found.rows.into_iter();
+        let mut causes: Vec<Cause> =
+            by_row.map(|(reason, rows)| Cause { name: reason.name(), skip: SkipReason::Suppressed, rows }).collect();
+        let mut rows = RoaringBitmap::new();
+        for address in found.addresses {
+            rows.extend(self.reader.rows_of_address(address)?.iter().map(|row| row.0));
+        }
+        causes.push(Cause { name: "address", skip: SkipReason::SuppressedAddress, rows });
+        Ok(causes)
     }
 
     /// Copies what the expression names. Segments deeper than an expression may be are left out: evaluation refuses them.
     fn collect(&mut self, state: &State, expression: &Expression, depth: usize, later: &mut Later) {
         let mut inner: Vec<Arc<Expression>> = Vec::new();
         expression.walk(&mut |part| match &part.kind {
-            Kind::InList(name) => {
-                if let Some(list) = state.lists.get(name).filter(|_| !self.lists.contains_key(name)) {
-                    self.lists.insert(name.clone(), Arc::new(list.rows.clone()));
-                }
-            }
+            Kind::InList(name) => self.copy_list(state, name),
             Kind::InSegment(name) if !self.segments.contains_key(name) => {
                 let saved = state.segments.get(name).and_then(|saved| parse(&saved.text).ok()).map(Arc::new);
                 if let Some(saved) = saved {
@@ -101,8 +134,8 @@ impl Glance {
             Kind::Subscribed { channel, topic } | Kind::Unsubscribed { channel, topic } => {
                 self.copy_consent(state, *channel, topic);
             }
-            Kind::Suppressed(channel) => {
-                later.suppressed.entry(*channel).or_insert_with(|| suppressed(state, *channel));
+            Kind::Suppressed(scope) => {
+                later.entry(*scope).or_insert_with(|| suppressed(state, *scope));
             }
             _ => {}
         });
@@ -110,6 +143,12 @@ impl Glance {
             for segment in inner {
                 self.collect(state, &segment, depth + 1, later);
             }
+        }
+    }
+
+    fn copy_list(&mut self, state: &State, name: &str) {
+        if let Some(list) = state.lists.get(name).filter(|_| !self.lists.contains_key(name)) {
+            self.lists.insert(name.to_owned(), Arc::new(list.rows.clone()));
         }
     }
 
@@ -121,25 +160,33 @@ impl Glance {
         }
     }
 
+    /// Who is suppressed for a channel, by cause; a contact may have several. Empty for a channel that was not wanted.
+    pub fn suppressed_by_cause(&self, channel: Channel) -> &[Cause] {
+        self.suppressed.get(&Some(channel)).map_or(&[], Vec::as_slice)
+    }
+
     pub fn evaluate(&self, expression: &Expression) -> Result<Evaluation, EvaluateError> {
         figures::evaluating(|| evaluate(expression, self))
     }
 
-    /// Checks names, types, depth and cycles of the segment `name` as it would be saved; reads no contact.
+    /// Checks names, types, depth and cycles of an expression; reads no contact.
+    pub fn check(&self, expression: &Expression) -> Result<(), EvaluateError> {
+        evaluate_within(expression, self, &RoaringBitmap::new()).map(drop)
+    }
+
+    /// [`Glance::check`] for the segment `name` as it would be saved.
     pub fn check_draft(&self, name: &str) -> Result<(), EvaluateError> {
-        let itself = Expression { kind: Kind::InSegment(name.to_owned()), span: Span::default() };
-        evaluate_within(&itself, self, &RoaringBitmap::new()).map(drop)
+        self.check(&Expression { kind: Kind::InSegment(name.to_owned()), span: Span::default() })
     }
 }
 
-fn suppressed(state: &State, channel: Option<Channel>) -> (RoaringBitmap, Vec<AddressHash>) {
-    let mut rows = RoaringBitmap::new();
-    let applies = |scope: Option<Channel>| scope.is_none() || scope == channel;
-    for (_, _, set) in state.suppression.row_entries().filter(|(scope, _, _)| applies(*scope)) {
-        rows |= set;
+fn suppressed(state: &State, scope: Option<Channel>) -> Suppressed {
+    let mut rows: BTreeMap<SuppressReason, RoaringBitmap> = BTreeMap::new();
+    for (reason, set) in state.suppression.rows_for(scope) {
+        *rows.entry(reason).or_default() |= set;
     }
-    let addresses = state.suppression.address_entries().filter(|(scope, _, _)| applies(*scope));
-    (rows, addresses.map(|(_, address, _)| address).collect())
+    let addresses = state.suppression.addresses_for(scope).map(|(address, _)| address).collect();
+    Suppressed { rows, addresses }
 }
 
 impl World for Glance {
@@ -176,6 +223,55 @@ impl World for Glance {
     }
 
     fn suppressed(&self, channel: Option<Channel>) -> Arc<RoaringBitmap> {
-        self.suppressed.get(&channel).cloned().unwrap_or_default()
+        let causes = self.suppressed.get(&channel).map_or(&[][..], Vec::as_slice);
+        Arc::new(causes.iter().fold(RoaringBitmap::new(), |all, cause| all | &cause.rows))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testbase::TestBase;
+    use crate::ledger::Fact;
+
+    /// Rows that match `text`, as a preview and as an audience evaluate it.
+    fn rows(base: &TestBase, text: &str) -> Vec<u32> {
+        let expression = parse(text).expect("it parses");
+        let wanted = Wanted { expressions: vec![&expression], ..Wanted::default() };
+        let glance = Glance::new(&base.store, &base.book, &wanted).expect("a glance");
+        glance.evaluate(&expression).expect("it evaluates").rows.iter().collect()
+    }
+
+    #[test]
+    fn suppressed_alone_means_everywhere_and_on_a_channel_that_too() {
+        let root = tempfile::tempdir().expect("a folder");
+        let base = TestBase::open(root.path());
+        let [everywhere, on_email, on_sms, by_address, _nobody] =
+            ["a", "b", "c", "d", "e"].map(|key| base.contact(key, &format!("{key}@x.test")));
+        base.suppress(None, &[everywhere], Vec::new());
+        base.suppress(Some(Channel::Email), &[on_email], Vec::new());
+        base.suppress(Some(Channel::Sms), &[on_sms], Vec::new());
+        let hash = base.hash(Channel::Email, "d@x.test");
+        base.suppress(Some(Channel::Email), &[], vec![hash]);
+        assert_eq!(rows(&base, "suppressed"), [everywhere.0], "without a channel: everywhere");
+        assert_eq!(rows(&base, "suppressed on email"), [everywhere.0, on_email.0, by_address.0], "rows and addresses");
+        assert_eq!(rows(&base, "suppressed on sms"), [everywhere.0, on_sms.0], "another channel");
+        let saved = Fact::SegmentSaved { name: "out".into(), text: "suppressed".into(), at: Timestamp(0) };
+        base.book.commit_durable(&saved).expect("a fact");
+        assert_eq!(rows(&base, r#"in segment "out""#), [everywhere.0], "and inside a saved segment");
+    }
+
+    #[test]
+    fn a_cause_is_named_once_though_two_scopes_have_it() {
+        let root = tempfile::tempdir().expect("a folder");
+        let base = TestBase::open(root.path());
+        let [one, two] = ["a", "b"].map(|key| base.contact(key, &format!("{key}@x.test")));
+        base.suppress(None, &[one], Vec::new());
+        base.suppress(Some(Channel::Email), &[two], Vec::new());
+        let wanted = Wanted { suppressed: vec![Channel::Email], ..Wanted::default() };
+        let glance = Glance::new(&base.store, &base.book, &wanted).expect("a glance");
+        let causes = glance.suppressed_by_cause(Channel::Email);
+        let told: Vec<(&str, u64)> = causes.iter().map(|c| (c.name, c.rows.len())).collect();
+        assert_eq!(told, [("manual", 2), ("address", 0)], "each cause once, with all its rows");
     }
 }

@@ -14,6 +14,8 @@ pub mod lines;
 pub mod names;
 pub mod recover;
 pub mod runs;
+#[cfg(test)]
+pub(crate) mod testbase;
 pub mod testsend;
 pub mod tracking;
 
@@ -36,14 +38,14 @@ use crate::actors::{RunCommand, RunEnded};
 use crate::campaigns::compile::MessagePlan;
 use crate::campaigns::{CompileError, IllegalMove, SpecError, lifecycle};
 use crate::channels::connector::Connector;
-use crate::clock::{SystemClock, Timestamp};
+use crate::clock::SystemClock;
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::{ContactsError, Store};
 use crate::content::{CompiledMessage, ContentProblem, TokenKeys};
 use crate::ids::{CampaignId, MessageId, RunId};
 use crate::journal::JournalError;
 use crate::ledger::Violation;
-use crate::limits::POSITIONS_PER_CREDIT;
+use crate::limits::{HISTORY_SNAPSHOT_WAIT, POSITIONS_PER_CREDIT};
 use crate::segments::{EvaluateError, SegmentError};
 
 #[derive(Debug, thiserror::Error)]
@@ -168,8 +170,7 @@ impl Engine {
         let positions = u32::try_from(credits * POSITIONS_PER_CREDIT).unwrap_or(u32::MAX).max(1);
         let journal =
             crate::journal::Options { mark_positions: positions, restored: options.restored, ..Default::default() };
-        let recovered = recover::open(&options.directory, &journal, Arc::new(clock))?;
-        let store = Store::open(&options.directory.join("contacts"))?;
+        let (recovered, store) = recover::open(&options.directory, &journal, Arc::new(clock))?;
         let tokens = TokenKeys::new(&root_key(&options.directory).map_err(directory)?);
         let book = recovered.book;
         let pool = Arc::new(PositionPool::new(recovered.marks, positions));
@@ -184,6 +185,8 @@ impl Engine {
         let (tracker, ended) = services(&service_arbiter, &book, &options, clock, &pulses)?;
         let imports = imports::Imports::open(&options.directory, &store, &book)?;
         let history = history::History::start(&store).map_err(directory)?;
+        let notes = history.notes();
+        book.gate_snapshots(move || notes.are_written(HISTORY_SNAPSHOT_WAIT));
         let recovery = RecoverySummary {
             seconds: recovered.seconds,
             frames: recovered.report.frames,
@@ -214,21 +217,12 @@ impl Engine {
         let engine = Arc::new(engine);
         actor_figures::announce(engine.lines.keys().map(String::as_str));
         actor_figures::returned(TakenBack::Recovery, engine.recovery.settled.returned);
-        engine.repair_base(&recovered.consents)?;
+        engine.repair_base()?;
         let runs = engine.take_up()?;
-        engine.expire_rejected_rows();
+        engine.imports.keep_for(engine.options.rejected_rows_kept);
         engine.imports.start()?;
         tracing::info!(runs, seconds = engine.recovery.seconds, "recovered");
         Ok(engine)
-    }
-
-    /// Deletes rejected-row files that are older than the setting allows.
-    pub fn expire_rejected_rows(&self) {
-        let kept = i64::try_from(self.options.rejected_rows_kept.as_millis()).unwrap_or(i64::MAX);
-        let before = Timestamp(self.book.now().0.saturating_sub(kept));
-        if let Err(error) = self.imports.expire(before) {
-            tracing::warn!(%error, "old rejected-row files were not deleted");
-        }
     }
 
     pub fn uptime(&self) -> Duration {
@@ -265,6 +259,8 @@ impl Engine {
         }
         self.campaign_arbiter.stop();
         self.service_arbiter.stop();
+        // First the histories: a snapshot replaces no frame that they lack.
+        self.history.stop();
         let open = self.book.read().open_batches().count();
         if open > 0 {
             tracing::warn!(open, "the drain deadline passed with open claims: the next start settles them");
@@ -272,7 +268,6 @@ impl Engine {
             tracing::warn!(%error, "no snapshot at the end; the next start folds the journal");
         }
         self.book.journal().flush()?;
-        self.history.stop();
         Ok(())
     }
 }
@@ -314,6 +309,9 @@ impl actix::Handler<RunEnded> for EndsActor {
         tracing::info!(run = %ended.run, "the run ended");
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 /// The secret that all tokens of this directory derive from; made at the first start.
 fn root_key(directory: &Path) -> std::io::Result<[u8; 32]> {

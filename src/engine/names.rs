@@ -3,22 +3,22 @@
 use crate::campaigns::{CampaignSpec, MessageFields, Names, Problem, problems};
 use crate::clock::Timestamp;
 use crate::content::{CompileContext, ContentProblem, MessageSource};
-use crate::engine::audience::View;
+use crate::engine::glance::{Glance, Wanted};
 use crate::engine::{Engine, EngineError};
 use crate::ids::{CampaignId, Channel};
-use crate::segments;
+use crate::segments::{self, EvaluateError};
 
-/// The view of one check; `own` is the campaign that is checked, whose name is its own.
+/// One check; `own` is the campaign that is checked, whose name is its own. The book is asked shortly, question by question.
 struct Checked<'e> {
     engine: &'e Engine,
-    view: View<'e>,
+    now: Timestamp,
     own: Option<CampaignId>,
     campaign: String,
 }
 
 impl Names for Checked<'_> {
     fn now(&self) -> Timestamp {
-        self.view.now
+        self.now
     }
 
     fn connectors(&self) -> Vec<(String, Channel)> {
@@ -26,11 +26,11 @@ impl Names for Checked<'_> {
     }
 
     fn lists(&self) -> Vec<String> {
-        self.view.state.lists.keys().cloned().collect()
+        self.engine.book.read().lists.keys().cloned().collect()
     }
 
     fn campaign_name_taken(&self, name: &str) -> bool {
-        find(&self.view.state, name).is_some_and(|id| Some(id) != self.own)
+        find(&self.engine.book.read(), name).is_some_and(|id| Some(id) != self.own)
     }
 
     fn expression_problems(&self, path: &str, expression: &str) -> Vec<Problem> {
@@ -42,16 +42,18 @@ impl Names for Checked<'_> {
             Ok(parsed) => parsed,
             Err(error) => return vec![problem(&error)],
         };
-        if let Err(errors) = segments::check(&parsed, &self.view.schema, segments::Scope::Base) {
+        if let Err(errors) = segments::check(&parsed, &self.engine.store.schema(), segments::Scope::Base) {
             return errors.iter().map(problem).collect();
         }
-        // Unknown lists and segments, and cycles, show when it is evaluated.
-        match segments::evaluate(&parsed, &self.view) {
-            Err(segments::EvaluateError::Segment(error)) => vec![problem(&error)],
+        // Unknown lists and segments, and cycles. No contact is read.
+        let wanted = Wanted { expressions: vec![&parsed], ..Wanted::default() };
+        let checked = Glance::new(&self.engine.store, &self.engine.book, &wanted).map_err(EvaluateError::from);
+        match checked.and_then(|glance| glance.check(&parsed)) {
+            Err(EvaluateError::Segment(error)) => vec![problem(&error)],
             Err(error) => {
                 vec![Problem::error("segment_not_evaluated", path, error.to_string(), "try again")]
             }
-            Ok(_) => Vec::new(),
+            Ok(()) => Vec::new(),
         }
     }
 
@@ -84,10 +86,9 @@ pub fn find(state: &crate::ledger::State, name: &str) -> Option<CampaignId> {
 
 impl Engine {
     /// All that would stop a start, and warnings.
-    pub fn problems(&self, spec: &CampaignSpec, own: Option<CampaignId>) -> Result<Vec<Problem>, EngineError> {
-        let view = View::new(&self.store, &self.book)?;
+    pub fn problems(&self, spec: &CampaignSpec, own: Option<CampaignId>) -> Vec<Problem> {
         let campaign = spec.name.clone().unwrap_or_default();
-        Ok(problems(spec, &Checked { engine: self, view, own, campaign }))
+        problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign })
     }
 
     pub(crate) fn compile_context(&self, campaign: &str) -> CompileContext {

@@ -2,20 +2,20 @@
 //!
 //! Steps 7 of the journal's order "At start" are here; each is repeatable, because nothing is granted before the last.
 
-use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::actors::book::Book;
 use crate::clock::{Clock, Timestamp};
-use crate::engine::EngineError;
+use crate::contacts::{ContactsError, Store};
 use crate::engine::base::Consented;
+use crate::engine::{EngineError, history};
 use crate::journal::{Journal, MarkState, Marks, OpenReport, Options, Replayed, VisitError};
 use crate::ledger::batch::BootId;
 use crate::ledger::recover::{MarkWord, facts_of};
 use crate::ledger::{Fact, RejectClass, RunState, State, snapshot};
-use crate::limits::CONSENTS_REPLAYED_MAX;
+use crate::limits::HISTORY_GROUP;
 
 /// The boot of claims whose mark bytes can be believed; all others fold with [`BootId::default`].
 const THIS_BOOT: BootId = BootId([1; 16]);
@@ -27,8 +27,6 @@ pub struct Recovered {
     /// Rows of claims that were open, by what became of them.
     pub settled: Settled,
     pub seconds: f64,
-    /// The newest changes of consent that were replayed, oldest first: their contacts' histories may lack them.
-    pub consents: VecDeque<Consented>,
 }
 
 /// What recovery made of open claims, in rows.
@@ -40,19 +38,15 @@ pub struct Settled {
     pub answered: u64,
 }
 
-pub fn open(directory: &Path, options: &Options, clock: Arc<dyn Clock>) -> Result<Recovered, EngineError> {
+/// Opens journal and store. Every change of consent that is replayed is held against its contacts' histories: a crash may
+/// have come between them, and a snapshot never does ([`history`]).
+pub fn open(directory: &Path, options: &Options, clock: Arc<dyn Clock>) -> Result<(Recovered, Store), EngineError> {
     let began = Instant::now();
     let mut state = State::default();
-    let mut consents = VecDeque::new();
-    let mut note = |fact: &Fact| {
-        if let Some(consented) = Consented::of(fact) {
-            if consents.len() == CONSENTS_REPLAYED_MAX {
-                consents.pop_front();
-            }
-            consents.push_back(consented);
-        }
-    };
+    let mut histories = Histories { folder: directory.join("contacts"), store: None, group: Vec::new(), failed: None };
+    let mut note = |fact: &Fact| histories.take(fact);
     let opened = Journal::open(directory, options, &mut |replayed| fold_noting(&mut state, replayed, &mut note))?;
+    let store = histories.finish()?;
     state.check().map_err(EngineError::Unsound)?;
     let facts = crash_facts(&state, &opened.marks, clock.now());
     let settled = count(&facts, state.open_batches().count());
@@ -67,7 +61,48 @@ pub fn open(directory: &Path, options: &Options, clock: Arc<dyn Clock>) -> Resul
     book.journal().flush()?;
     opened.marks.zero();
     let seconds = began.elapsed().as_secs_f64();
-    Ok(Recovered { book, marks: opened.marks, report: opened.report, settled, seconds, consents })
+    Ok((Recovered { book, marks: opened.marks, report: opened.report, settled, seconds }, store))
+}
+
+/// Replayed consents on their way into the store, a group at a time. The store is opened once the journal's lock is held.
+struct Histories {
+    folder: PathBuf,
+    store: Option<Store>,
+    group: Vec<Consented>,
+    failed: Option<ContactsError>,
+}
+
+impl Histories {
+    fn take(&mut self, fact: &Fact) {
+        self.group.extend(Consented::of(fact));
+        if self.group.len() >= HISTORY_GROUP
+            && self.failed.is_none()
+            && let Err(error) = self.write()
+        {
+            self.failed = Some(error);
+        }
+    }
+
+    fn write(&mut self) -> Result<(), ContactsError> {
+        let store = match &self.store {
+            Some(store) => store,
+            None => self.store.insert(Store::open(&self.folder)?),
+        };
+        history::note(store, &self.group)?;
+        self.group.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Store, ContactsError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        self.write()?;
+        match self.store {
+            Some(store) => Ok(store),
+            None => Store::open(&self.folder),
+        }
+    }
 }
 
 /// Folds what the journal replays; also what `estafette check` uses.

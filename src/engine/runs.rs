@@ -13,11 +13,11 @@ use crate::actors::decide::{self, Classes};
 use crate::actors::lanes::SendContext;
 use crate::campaigns::{self, Compiled, Trigger, lifecycle};
 use crate::channels::limits_table::{Scope, Start};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::connectors::RateLimits;
 use crate::contacts::AttributeSets;
 use crate::content::CompiledMessage;
-use crate::engine::audience::View;
+use crate::engine::audience::Audience;
 use crate::engine::lines::Wired;
 use crate::engine::{Engine, EngineError};
 use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RowSpace, RunId};
@@ -88,9 +88,14 @@ impl Engine {
     pub fn audience(&self, compiled: &Compiled) -> Result<AudienceSummary, EngineError> {
         let plan = compiled.delivery(0).ok_or(EngineError::NoMessage { message: MessageId(0) })?;
         let (used, skips) = self.used_attributes(compiled)?;
-        let view = View::new(&self.store, &self.book)?;
-        let matched = view.matched(compiled)?;
-        Ok(view.assess(plan, &matched, &used, skips)?.0)
+        let audience = Audience::look(&self.store, &self.book, compiled)?;
+        let matched = audience.matched()?;
+        Ok(audience.assess(plan, &matched, &used, skips)?.0)
+    }
+
+    /// Rows that match a campaign's audience now.
+    pub fn matched(&self, compiled: &Compiled) -> Result<RoaringBitmap, EngineError> {
+        Audience::look(&self.store, &self.book, compiled)?.matched()
     }
 
     /// Attributes that the messages use; an audience can be looked at before there is content.
@@ -120,11 +125,11 @@ impl Engine {
         }
         let (used, skips) = self.used_attributes(&compiled)?;
         let deliveries = {
-            let view = View::new(&self.store, &self.book)?;
-            let matched = view.matched(&compiled)?;
+            let audience = Audience::look(&self.store, &self.book, &compiled)?;
+            let matched = audience.matched()?;
             let mut deliveries = Vec::new();
             for plan in &compiled.deliveries {
-                let (_, eligibility) = view.assess(plan, &matched, &used, skips)?;
+                let (summary, eligibility) = audience.assess(plan, &matched, &used, skips)?;
                 deliveries.push(DeliveryEntered {
                     channel: plan.channel,
                     topic: plan.topic.clone(),
@@ -132,6 +137,7 @@ impl Engine {
                     mode: plan.mode,
                     audience: RowSet::base(matched.clone()),
                     skipped: eligibility.skipped,
+                    summary: Some(summary),
                 });
             }
             deliveries
@@ -196,13 +202,17 @@ impl Engine {
         let (book, pool, ended) = (Arc::clone(&self.book), Arc::clone(&self.pool), self.ended.clone());
         let legs: Vec<_> = parts
             .into_iter()
-            .map(|p| (p.delivery, p.campaign, p.plan_topic, p.message, p.compiled, p.classes, p.wired.handles()))
+            .map(|p| {
+                let handles = p.wired.handles();
+                (p.delivery, p.campaign, p.plan_topic, p.message, p.compiled, p.classes, p.send_until, handles)
+            })
             .collect();
         let (sender, receiver) = crossbeam::channel::bounded(1);
         let spawned = self.campaign_arbiter.spawn_fn(move || {
             let addr = CampaignActor::create(|context| {
                 let mut actor = CampaignActor::new(run, book, pool, ended);
-                for (delivery, campaign, topic, message, compiled, classes, (line, channel, leave)) in legs {
+                for (delivery, campaign, topic, message, compiled, classes, send_until, (line, channel, leave)) in legs
+                {
                     let context = Arc::new(SendContext {
                         delivery,
                         campaign,
@@ -213,7 +223,7 @@ impl Engine {
                         compiled,
                         settler: context.address().recipient(),
                     });
-                    actor.add_leg(Leg { context, line, channel, leave, classes, weight });
+                    actor.add_leg(Leg { context, line, channel, leave, classes, weight, send_until });
                 }
                 actor
             });
@@ -237,6 +247,7 @@ impl Engine {
             delivery: DeliveryId { run, index },
             campaign,
             plan_topic: plan.topic.clone(),
+            send_until: plan.send_until,
             message,
             compiled: self.message(compiled, message)?,
             classes: self.classes(wired)?,
@@ -340,6 +351,7 @@ struct LegParts<'e> {
     delivery: DeliveryId,
     campaign: CampaignId,
     plan_topic: String,
+    send_until: Option<Timestamp>,
     message: MessageId,
     compiled: Arc<CompiledMessage>,
     classes: Classes,

@@ -75,22 +75,30 @@ impl Engine {
             let (source, at) = (source.to_owned(), self.book.now());
             Unsubscribed { run: token.run, message: token.message, rows, channel, topic, source, at }
         };
+        let notes = self.history.notes();
+        let change = notes.begin();
         let mut said = Vec::with_capacity(topics.len() + 1);
         for other in topics {
             let fact = fact(other);
-            said.push(Consented::of_opt_out(&fact));
-            self.book.commit(&Fact::Unsubscribed(fact), Want::idle())?;
+            let consented = Consented::of_opt_out(&fact);
+            if let Err(error) = self.book.commit(&Fact::Unsubscribed(fact), Want::idle()) {
+                notes.note(change, said);
+                return Err(error.into());
+            }
+            said.push(consented);
         }
-        let fact = fact(topic);
+        let (fact, before, of_before) = (fact(topic), said.clone(), notes.clone());
         said.push(Consented::of_opt_out(&fact));
         let (done, wait) = oneshot::channel();
-        let notes = self.history.notes();
         let want = Want::durable(move |_| {
             done.send(began.elapsed()).ok();
-            said.into_iter().for_each(|consented| notes.note(consented));
+            notes.note(change, said);
         });
         // Facts are durable in order: when this one is, so are those before it.
-        self.book.commit(&Fact::Unsubscribed(fact), want)?;
+        if let Err(error) = self.book.commit(&Fact::Unsubscribed(fact), want) {
+            of_before.note(change, before);
+            return Err(error.into());
+        }
         Ok(wait)
     }
 

@@ -1,14 +1,17 @@
 //! Live consent: who is subscribed, and who has opted out, per channel and topic.
 //!
-//! Invariant: CS-1 no row is in both sets of a topic. The history per contact is a projection kept by the store.
+//! Invariant: CS-1 no row is in both sets of a topic. The history per contact is a projection kept by the store; of an
+//! import's last chunk what it has to say is kept here, until it is there.
 
 use std::collections::BTreeMap;
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
 pub use crate::contacts::ConsentStatus;
-use crate::ids::Channel;
+use crate::ids::{Channel, ImportId};
+use crate::ledger::facts::ImportChunk;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TopicConsent {
@@ -19,6 +22,27 @@ pub struct TopicConsent {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Consent {
     topics: BTreeMap<(Channel, String), TopicConsent>,
+    #[serde(default)]
+    imported: Option<Imported>,
+}
+
+/// What the last chunk of an import changed. A crash may come between a chunk's fact and the histories of its contacts; then
+/// the chunk is given again, changes nothing any more, and this still says what it had changed. Imports run one at a time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Imported {
+    pub import: ImportId,
+    pub chunk: u32,
+    pub at: Timestamp,
+    pub changes: Vec<ImportedChange>,
+}
+
+/// Rows whose status of one topic a chunk changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImportedChange {
+    pub channel: Channel,
+    pub topic: String,
+    pub subscribed: RoaringBitmap,
+    pub unsubscribed: RoaringBitmap,
 }
 
 impl Consent {
@@ -49,21 +73,44 @@ impl Consent {
         }
     }
 
-    /// Subscribes rows that have not opted out; those who have only with `resubscribe`.
-    pub fn subscribe_imported(&mut self, channel: Channel, topic: &str, rows: &RoaringBitmap, resubscribe: bool) {
-        let sets = self.topics.entry((channel, topic.to_owned())).or_default();
-        if resubscribe {
-            sets.unsubscribed -= rows;
-            sets.subscribed |= rows;
-        } else {
-            sets.subscribed |= rows - &sets.unsubscribed;
+    /// Takes in what a chunk of an import says of `rows`, of which `unsubscribed` are opt-outs: the others are subscribed,
+    /// those who have opted out only with `resubscribe`. What it changed is kept until the next chunk of any import.
+    pub fn import(&mut self, chunk: &ImportChunk, rows: &RoaringBitmap, unsubscribed: &RoaringBitmap) {
+        let mut changes = Vec::with_capacity(chunk.subscribe.len());
+        for (channel, topic) in &chunk.subscribe {
+            let sets = self.topics.entry((*channel, topic.clone())).or_default();
+            let mut willing = rows - unsubscribed;
+            if !chunk.resubscribe {
+                willing -= &sets.unsubscribed;
+            }
+            let change = ImportedChange {
+                channel: *channel,
+                topic: topic.clone(),
+                subscribed: &willing - &sets.subscribed,
+                unsubscribed: unsubscribed - &sets.unsubscribed,
+            };
+            sets.subscribed |= &willing;
+            sets.subscribed -= unsubscribed;
+            sets.unsubscribed -= &willing;
+            sets.unsubscribed |= unsubscribed;
+            changes.push(change);
         }
+        self.imported = Some(Imported { import: chunk.import, chunk: chunk.chunk, at: chunk.at, changes });
+    }
+
+    /// What a chunk changed, if it is the last one that was taken in.
+    pub fn imported(&self, import: ImportId, chunk: Option<u32>) -> Option<&Imported> {
+        self.imported.as_ref().filter(|last| last.import == import && chunk.is_none_or(|chunk| last.chunk == chunk))
     }
 
     pub fn erase(&mut self, rows: &RoaringBitmap) {
         for sets in self.topics.values_mut() {
             sets.subscribed -= rows;
             sets.unsubscribed -= rows;
+        }
+        for change in self.imported.iter_mut().flat_map(|last| &mut last.changes) {
+            change.subscribed -= rows;
+            change.unsubscribed -= rows;
         }
     }
 }

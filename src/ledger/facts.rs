@@ -16,6 +16,7 @@ use crate::ledger::rows::{Positions, RowSet};
 use crate::ledger::run::RunState;
 use crate::ledger::suppression::SuppressReason;
 use crate::ledger::tracking::Tracked;
+use crate::segments::audience::AudienceSummary;
 use crate::segments::skip::SkipReason;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -210,6 +211,9 @@ pub struct DeliveryEntered {
     pub mode: Mode,
     pub audience: RowSet,
     pub skipped: Vec<(SkipReason, RoaringBitmap)>,
+    /// The counts that the sender was shown.
+    #[serde(default)]
+    pub summary: Option<AudienceSummary>,
 }
 
 /// These rows are about to be handed over.

@@ -13,6 +13,7 @@ use crate::ledger::delivery::{Counts, Delivery};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
 use crate::ledger::tracking::MessageTracking;
 use crate::limits::SAMPLES_PER_CLASS;
+use crate::segments::audience::AudienceSummary;
 
 /// Where a run stands. `campaigns::lifecycle` has the table of legal moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -48,6 +49,9 @@ pub struct Route {
     pub channel: Channel,
     pub topic: String,
     pub connector: String,
+    /// The audience as it was counted at the start.
+    #[serde(default)]
+    pub audience: Option<AudienceSummary>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,9 +79,14 @@ impl Run {
         let mut routes = Vec::with_capacity(fact.deliveries.len());
         for (index, entered) in fact.deliveries.iter().enumerate() {
             let id = DeliveryId { run: fact.run, index: u16::try_from(index).unwrap_or(u16::MAX) };
-            let DeliveryEntered { channel, topic, connector, mode, audience, skipped } = entered;
+            let DeliveryEntered { channel, topic, connector, mode, audience, skipped, summary } = entered;
             deliveries.push(Delivery::enter(id, audience.space, *mode, audience.rows.clone(), skipped)?);
-            routes.push(Route { channel: *channel, topic: topic.clone(), connector: connector.clone() });
+            routes.push(Route {
+                channel: *channel,
+                topic: topic.clone(),
+                connector: connector.clone(),
+                audience: summary.clone(),
+            });
         }
         let mut positions = flow::Positions::default();
         let mut run_rows = RoaringBitmap::new();

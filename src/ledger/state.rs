@@ -190,13 +190,9 @@ impl State {
         *next = chunk.chunk + 1;
         let rows = &chunk.rows.rows - &self.erased;
         let unsubscribed = &chunk.unsubscribed.rows - &self.erased;
-        let subscribing = &rows - &unsubscribed;
+        self.consent.import(chunk, &rows, &unsubscribed);
         if let Some(name) = &chunk.list {
             self.list_or_new(name, &chunk.import.to_string(), chunk.at).rows |= rows;
-        }
-        for (channel, topic) in &chunk.subscribe {
-            self.consent.subscribe_imported(*channel, topic, &subscribing, chunk.resubscribe);
-            self.consent.set(*channel, topic, ConsentStatus::Unsubscribed, &unsubscribed);
         }
     }
 

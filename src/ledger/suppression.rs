@@ -86,6 +86,11 @@ pub struct AddressEntry {
 
 const DAY_MILLIS: i64 = 86_400_000;
 
+/// Whether an entry of one scope holds for another: one for everywhere holds on every channel.
+fn applies(entry: Option<Channel>, scope: Option<Channel>) -> bool {
+    entry.is_none() || entry == scope
+}
+
 impl Suppression {
     pub fn add_rows(&mut self, channel: Option<Channel>, reason: SuppressReason, rows: &RoaringBitmap, at: Timestamp) {
         if rows.is_empty() {
@@ -131,20 +136,19 @@ impl Suppression {
         }
     }
 
-    /// Sets of suppressed rows that apply to a channel, with the reason.
-    pub fn rows_for(&self, channel: Channel) -> impl Iterator<Item = (SuppressReason, &RoaringBitmap)> {
-        let applies = move |scope: &Option<Channel>| scope.is_none_or(|c| c == channel);
-        self.rows.iter().filter(move |((scope, _), _)| applies(scope)).map(|((_, reason), rows)| (*reason, rows))
+    /// Sets of suppressed rows that apply to a scope, with the reason: for a channel, those everywhere and those on it; for
+    /// `None`, those everywhere. A reason may come twice.
+    pub fn rows_for(&self, scope: Option<Channel>) -> impl Iterator<Item = (SuppressReason, &RoaringBitmap)> {
+        self.rows.iter().filter(move |((of, _), _)| applies(*of, scope)).map(|((_, reason), rows)| (*reason, rows))
     }
 
     pub fn row_entries(&self) -> impl Iterator<Item = (Option<Channel>, SuppressReason, &RoaringBitmap)> {
         self.rows.iter().map(|((channel, reason), rows)| (*channel, *reason, rows))
     }
 
-    /// Suppressed addresses that apply to a channel.
-    pub fn addresses_for(&self, channel: Channel) -> impl Iterator<Item = (AddressHash, Entry)> {
-        let applies = move |scope: &Option<Channel>| scope.is_none_or(|c| c == channel);
-        let wanted = self.addresses.iter().filter(move |((scope, _), _)| applies(scope));
+    /// Suppressed addresses that apply to a scope, as [`Suppression::rows_for`]. An address may come twice.
+    pub fn addresses_for(&self, scope: Option<Channel>) -> impl Iterator<Item = (AddressHash, Entry)> {
+        let wanted = self.addresses.iter().filter(move |((of, _), _)| applies(*of, scope));
         wanted.map(|((_, address), entry)| (*address, *entry))
     }
 
@@ -186,7 +190,7 @@ impl Suppression {
     }
 
     pub fn is_row_suppressed(&self, channel: Channel, row: u32) -> Option<SuppressReason> {
-        self.rows_for(channel).find(|(_, rows)| rows.contains(row)).map(|(reason, _)| reason)
+        self.rows_for(Some(channel)).find(|(_, rows)| rows.contains(row)).map(|(reason, _)| reason)
     }
 
     pub fn is_address_suppressed(&self, channel: Channel, address: AddressHash) -> Option<SuppressReason> {

@@ -101,7 +101,7 @@ catalogue! {
     BATCH_CONTACTS = histogram("estafette_batch_contacts", &["connector"], COUNTS,
         "Rows of a claimed batch.");
     CLAIMS_RETURNED_TOTAL = counter("estafette_claims_returned_total", &["reason"],
-        "Claimed rows that were taken back before a hand-over: timeout, pause, stop, drain, slowed, recovery.");
+        "Claimed rows that were taken back before a hand-over: timeout, pause, stop, drain, slowed, late, recovery.");
     RENDER_SKIPS_TOTAL = counter("estafette_render_skips_total", &["reason"],
         "Rows skipped at release or render: the reasons of the ledger.");
     // journal

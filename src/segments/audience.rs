@@ -21,7 +21,7 @@ use crate::ids::AddressHash;
 use crate::segments::skip::SkipReason;
 
 /// Which of several contacts with one address gets the message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SameAddress {
     /// The contact created last; of two created at once, the one with the higher row.

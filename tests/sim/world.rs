@@ -92,6 +92,7 @@ impl World {
             mode,
             audience: RowSet::base(audience),
             skipped,
+            summary: None,
         };
         world.commit(Fact::RunStarted(Box::new(RunStarted {
             run: RUN,

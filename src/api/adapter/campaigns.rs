@@ -80,7 +80,7 @@ impl Adapter {
 
     fn view(&self, id: CampaignId) -> PortResult<CampaignView> {
         let spec = self.spec(id)?;
-        let problems = self.engine.problems(&spec, Some(id))?;
+        let problems = self.engine.problems(&spec, Some(id));
         let state = self.engine.book.read();
         let summary = summary(&state, id, &spec);
         let stands = campaign_state(&state, id).unwrap_or(campaigns::State::Draft);
@@ -92,12 +92,22 @@ impl Adapter {
         })
     }
 
-    fn save(&self, id: Option<CampaignId>, spec: &CampaignSpec) -> PortResult<CampaignView> {
+    /// The campaign that the same request has made already: its answer was lost.
+    fn repeated(&self, id: CampaignId, request: Option<&str>) -> bool {
+        let state = self.engine.book.read();
+        let made = state.campaigns.get(&id).and_then(|campaign| campaign.newest());
+        request.is_some() && made.and_then(|(_, text)| parse::request_of(text)).as_deref() == request
+    }
+
+    fn save(&self, id: Option<CampaignId>, spec: &CampaignSpec, request: Option<&str>) -> PortResult<CampaignView> {
         let named = spec.name.as_deref().filter(|name| !name.trim().is_empty());
         let Some(name) = named else {
             return Err(PortError::new(Code::InvalidSpec, "the campaign has no name: say name = \"…\""));
         };
         let taken = find(&self.engine.book.read(), name);
+        if let Some(made) = taken.filter(|other| id.is_none() && self.repeated(*other, request)) {
+            return self.view(made);
+        }
         if taken.is_some_and(|other| Some(other) != id) {
             return Err(PortError::new(
                 Code::CampaignExists,
@@ -108,7 +118,8 @@ impl Adapter {
         if let Err(error) = unknown {
             return Err(PortError::new(Code::InvalidSpec, format!("[message]: {error}")));
         }
-        let id = self.engine.save_campaign(id, &parse::to_stored(spec))?;
+        let stored = request.map_or_else(|| parse::to_stored(spec), |request| parse::to_stored_for(spec, request));
+        let id = self.engine.save_campaign(id, &stored)?;
         self.view(id)
     }
 
@@ -144,8 +155,7 @@ impl Adapter {
             let row = reader.row_of_key(key).map_err(crate::engine::EngineError::from)?;
             return row.ok_or_else(|| PortError::new(Code::ContactNotFound, format!("no contact has the key {key:?}")));
         }
-        let view = crate::engine::audience::View::new(&self.engine.store, &self.engine.book)?;
-        let matched = view.matched(compiled)?;
+        let matched = self.engine.matched(compiled)?;
         let empty = "the audience is empty: name a contact to preview with";
         matched.min().map(ContactRow).ok_or_else(|| PortError::new(Code::ContactNotFound, empty))
     }
@@ -191,13 +201,13 @@ fn summary(state: &State, id: CampaignId, spec: &CampaignSpec) -> CampaignSummar
 impl CampaignsPort for Adapter {
     fn create_campaign(&self, spec: SpecText) -> PortResult<CampaignView> {
         let parsed = campaigns::parse(&spec.text, format(spec.format)).map_err(|e| invalid(&e))?;
-        self.save(None, &parsed)
+        self.save(None, &parsed, spec.request.as_deref())
     }
 
     fn check_campaign(&self, spec: SpecText) -> PortResult<SpecCheck> {
         let parsed = campaigns::parse(&spec.text, format(spec.format)).map_err(|e| invalid(&e))?;
         let own = parsed.name.as_deref().and_then(|name| find(&self.engine.book.read(), name));
-        let problems = self.engine.problems(&parsed, own)?;
+        let problems = self.engine.problems(&parsed, own);
         let (errors, warnings): (Vec<_>, Vec<_>) = problems.iter().partition(|p| p.severity == Severity::Error);
         let mut check = SpecCheck {
             ready: errors.is_empty(),
@@ -235,13 +245,13 @@ impl CampaignsPort for Adapter {
         let id = self.campaign_id(campaign)?;
         let spec = self.spec(id)?;
         let patched = campaigns::merge_patch(&spec, &patch.text, format(patch.format)).map_err(|e| invalid(&e))?;
-        self.save(Some(id), &patched)
+        self.save(Some(id), &patched, None)
     }
 
     fn act(&self, campaign: &Ref, action: Action) -> PortResult<ActionDone> {
         let id = self.campaign_id(campaign)?;
         let run = if action == Action::Start {
-            let problems = self.engine.problems(&self.spec(id)?, Some(id))?;
+            let problems = self.engine.problems(&self.spec(id)?, Some(id));
             let blocking: Vec<_> = problems.into_iter().filter(|p| p.blocks()).collect();
             let is_draft = campaign_state(&self.engine.book.read(), id) == Some(campaigns::State::Draft);
             if is_draft && !blocking.is_empty() {
@@ -317,7 +327,9 @@ impl CampaignsPort for Adapter {
         let began = Instant::now();
         let (_, compiled) = self.engine.compiled(id, None)?;
         let summary = self.engine.audience(&compiled)?;
-        let mut view = reports::audience_view(&compiled, &summary);
+        let channel = compiled.delivery(0).map_or(crate::ids::Channel::Email, |plan| plan.channel);
+        let connector = compiled.messages.first().map(|message| message.connector.clone());
+        let mut view = reports::audience_view(channel, connector, &summary);
         view.took_ms = began.elapsed().as_secs_f64() * 1_000.0;
         Ok(view)
     }

@@ -9,6 +9,9 @@ pub mod operations;
 pub mod reports;
 pub mod tracking;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use crate::engine::Engine;

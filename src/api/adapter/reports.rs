@@ -21,7 +21,7 @@ use crate::channels::limits_table::Scope;
 use crate::clock::Clock;
 use crate::engine::runs::run_state;
 use crate::engine::{Engine, EngineError};
-use crate::ids::{AttributeId, ContactRow, RunId};
+use crate::ids::{AttributeId, Channel, ContactRow, RunId};
 use crate::ledger::tracking::{EventClass, EventSets};
 use crate::ledger::{Delivery, RejectClass, Run};
 use crate::segments::audience::AudienceSummary;
@@ -133,7 +133,10 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
             message: stall_message(run, reason.explain()),
             since: None,
         }),
-        audience: None,
+        audience: run.routes.first().and_then(|route| {
+            let summary = route.audience.as_ref()?;
+            Some(audience_view(route.channel, Some(route.connector.clone()), summary))
+        }),
         samples: samples.collect(),
         unsubscribe_latency_ms_max: engine.unsubscribe_latency_max().map(|max| max.as_secs_f64() * 1_000.0),
         linked_run: None,
@@ -191,8 +194,7 @@ fn message_report(
     }
 }
 
-pub(super) fn audience_view(compiled: &Compiled, summary: &AudienceSummary) -> AudienceView {
-    let plan = compiled.delivery(0);
+pub(super) fn audience_view(channel: Channel, connector: Option<String>, summary: &AudienceSummary) -> AudienceView {
     let skipped = [
         ("erased", summary.erased),
         ("deactivated", summary.deactivated),
@@ -204,8 +206,8 @@ pub(super) fn audience_view(compiled: &Compiled, summary: &AudienceSummary) -> A
         ("duplicate_address", summary.duplicate_address),
     ];
     AudienceView {
-        channel: plan.map_or("", |p| p.channel.name()).to_owned(),
-        connector: compiled.messages.first().map(|m| m.connector.clone()),
+        channel: channel.name().to_owned(),
+        connector,
         matched: summary.matched,
         reachable: summary.reachable,
         skipped: skipped.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), n)).collect(),

@@ -57,6 +57,14 @@ impl Adapter {
         link.allows(url).then(|| Destination { link: link.index, url: url.to_owned(), hidden: link.hidden })
     }
 
+    /// Links, pixels and views end some time after their run did. Opting out never does: a mail may be read years later.
+    fn is_kept(&self, purpose: TokenPurpose, id: TokenId) -> bool {
+        let state = self.engine.book.read();
+        let Some(run) = state.runs.get(&id.run) else { return false };
+        let (now, kept) = (self.engine.book.now(), self.engine.options.tracking_kept);
+        purpose == TokenPurpose::Unsubscribe || !has_expired(run.ended_at, now, kept)
+    }
+
     fn accepted_at(&self, id: TokenId) -> Option<Timestamp> {
         let recent = self.engine.book.recently_accepted(id.run, id.row.0);
         recent.or_else(|| {
@@ -71,11 +79,7 @@ impl Adapter {
 impl TrackingPort for Adapter {
     fn resolve(&self, purpose: TokenPurpose, token: &str, link: Option<LinkAsked<'_>>) -> Option<Tracked> {
         let id = self.token(purpose, token, link)?;
-        let ended_at = self.engine.book.read().runs.get(&id.run)?.ended_at;
-        // Opting out is not bound to a time: the mail may be read years later.
-        if purpose != TokenPurpose::Unsubscribe
-            && has_expired(ended_at, self.engine.book.now(), self.engine.options.tracking_kept)
-        {
+        if !self.is_kept(purpose, id) {
             return None;
         }
         let destination = match (purpose, link) {

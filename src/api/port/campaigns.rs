@@ -20,6 +20,8 @@ pub enum SpecFormat {
 pub struct SpecText {
     pub format: SpecFormat,
     pub text: String,
+    /// Names the request if it has an idempotency key: the same name is the same campaign.
+    pub request: Option<String>,
 }
 
 /// Something that is missing or wrong in a spec.

@@ -34,6 +34,8 @@ pub struct ImportOptions {
     pub default_country: Option<String>,
     /// What the file is called in reports; never opened.
     pub file_name: Option<String>,
+    /// Names the request if it has an idempotency key: the same name is the same import.
+    pub request: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

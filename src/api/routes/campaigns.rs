@@ -7,6 +7,8 @@ use utoipa::IntoParams;
 
 use super::{State, engine};
 use crate::api::errors::Code;
+use crate::api::guard::idempotency_key;
+use crate::api::idempotency::request_name;
 use crate::api::port::{
     Action, ActionDone, AudienceView, CampaignFilter, CampaignSummary, CampaignView, Preview, PreviewRequest, Ref,
     SpecCheck, TestSendRequest, TestSendResult,
@@ -48,7 +50,9 @@ async fn index(state: State, query: web::Query<CampaignQuery>) -> ApiResult<web:
     responses((status = 201, body = CampaignView)))]
 #[post("/v1/campaigns")]
 async fn create(state: State, request: HttpRequest, body: RawBody) -> ApiResult<HttpResponse> {
-    let spec = spec_text(&request, body)?;
+    let mut spec = spec_text(&request, body)?;
+    let key = idempotency_key(request.headers())?;
+    spec.request = key.map(|key| request_name(&format!("POST {}", request.path()), &key, spec.text.as_bytes()));
     let port = engine(&state);
     let made = blocking(move || port.create_campaign(spec)).await?;
     Ok(HttpResponse::Created().json(made))

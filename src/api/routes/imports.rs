@@ -18,6 +18,7 @@ use utoipa::IntoParams;
 use super::{State, engine};
 use crate::api::errors::Code;
 use crate::api::guard::{UPLOAD_PATH, idempotency_key, replay, storage_failed};
+use crate::api::idempotency::request_name;
 use crate::api::port::{ImportOptions, ImportReport};
 use crate::api::reply::{ApiError, ApiResult, Listed, PageQuery, blocking, page_request};
 use crate::limits;
@@ -89,6 +90,7 @@ impl ImportQuery {
             duplicates: self.duplicates,
             default_country: self.default_country,
             file_name: self.file_name,
+            request: None,
         })
     }
 }
@@ -133,7 +135,7 @@ async fn create(
     query: web::Query<ImportQuery>,
     payload: web::Payload,
 ) -> ApiResult<HttpResponse> {
-    let options = query.into_inner().options()?;
+    let mut options = query.into_inner().options()?;
     let key = idempotency_key(request.headers())?;
     let Ok(_permit) = state.uploads.try_acquire() else {
         let message = format!("{} uploads are under way: try again when one has ended", limits::UPLOADS_MAX);
@@ -143,6 +145,7 @@ async fn create(
     let mut spool = Spool { path: blocking(move || port.spool_path()).await?, taken: false };
     let file_hash = receive(&request, payload, &spool.path, state.upload_bytes_max).await?;
     let hash = blake3::hash(format!("{file_hash}?{}", request.query_string()).as_bytes());
+    options.request = key.as_deref().map(|key| request_name(&format!("POST {UPLOAD_PATH}"), key, hash.as_bytes()));
     let flight = match key {
         None => None,
         Some(key) => {

@@ -19,7 +19,7 @@ use crate::contacts::csv_import::rows::{Chunk, ChunkParser};
 use crate::contacts::csv_import::status::{ImportStatus, Saved, Unconfirmed};
 use crate::contacts::csv_import::{ImportError, ImportSpec, Progress};
 use crate::contacts::schema::SchemaError;
-use crate::contacts::{ContactsError, Store};
+use crate::contacts::{ContactsError, GivenConsent, Store};
 use crate::ids::ImportId;
 
 /// Parsed chunks that wait for the writer, beside the one in its hands and the one that is being parsed.
@@ -50,6 +50,8 @@ pub struct ImportJob {
     parser: Option<JoinHandle<()>>,
     repeated: Option<ChunkDone>,
     unconfirmed: Option<u32>,
+    /// Of the chunk that was confirmed last: written with the next one.
+    consents: Vec<GivenConsent>,
 }
 
 impl ImportJob {
@@ -121,6 +123,7 @@ impl ImportJob {
             parser: None,
             repeated,
             unconfirmed: None,
+            consents: Vec::new(),
         };
         if !job.status.progress.finished {
             if open(&job.status.spool)?.metadata().map_err(ImportError::Read)?.len() != file_bytes {
@@ -185,6 +188,7 @@ impl ImportJob {
         let taken = writer.take_chunk(chunk, &self.rules, &self.seen, &mut progress)?;
         progress.rows += chunk.read;
         progress.rejected += chunk.rejected;
+        progress.rejected_by.merge(std::mem::take(&mut chunk.rejected_by));
         (progress.position, progress.line) = chunk.place;
         progress.finished = chunk.ended;
         progress.rejected_bytes = self.rejected.append(&chunk.rejected_rows)?;
@@ -200,7 +204,9 @@ impl ImportJob {
         });
         writer.save_unconfirmed(import, done.as_ref())?;
         writer.save_progress(import, &progress)?;
+        writer.give_consents(import, &self.consents)?;
         writer.commit()?;
+        self.consents.clear();
         self.status.progress = progress;
         let Some(done) = done else { return Ok(None) };
         self.seen |= &done.rows;
@@ -214,8 +220,9 @@ impl ImportJob {
         }))
     }
 
-    /// The facts of the chunk are durable. The last chunk's rows leave the store at once, others with the next chunk.
-    pub fn confirm_chunk(&mut self, chunk: u32) -> Result<(), ImportError> {
+    /// The facts of the chunk are durable; `consents` is what they changed. The last chunk's rows leave the store at once,
+    /// others with the next chunk, and in the same transaction the histories of the contacts get what was changed.
+    pub fn confirm_chunk(&mut self, chunk: u32, consents: Vec<GivenConsent>) -> Result<(), ImportError> {
         match self.unconfirmed {
             Some(expected) if expected != chunk => return Err(ImportError::Unconfirmed { chunk: expected }),
             Some(_) => self.unconfirmed = None,
@@ -223,8 +230,13 @@ impl ImportJob {
         }
         if self.status.progress.finished {
             let import = self.status.spec.import;
-            self.store.write(|w| w.save_unconfirmed(import, None))?;
+            self.store.write(|w| {
+                w.give_consents(import, &consents)?;
+                w.save_unconfirmed(import, None)
+            })?;
+            return Ok(());
         }
+        self.consents = consents;
         Ok(())
     }
 

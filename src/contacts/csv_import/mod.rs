@@ -7,7 +7,7 @@
 //! Invariants: IM-1 rows read = accepted + merged + rejected, at every chunk; IM-2 a chunk's contacts, its index entries
 //! and the progress that passes it are one transaction; IM-3 the file of rejected rows is durable up to the recorded length
 //! before the progress says so, and is cut to it on resume; IM-4 memory does not grow with the file; IM-5 consent is the
-//! caller's: an import gives it the rows of each chunk and changes none.
+//! caller's: an import gives it the rows of each chunk, and keeps what it says of them for their histories.
 //!
 //! Must not know: HTTP, consent, lists, campaigns.
 
@@ -30,6 +30,7 @@ pub use detect::{Encoding, TextFormat};
 pub use job::{ChunkDone, ImportJob};
 pub use plan::{Column, Plan};
 pub use records::Fault;
+pub use rejected::Reasons;
 pub use rows::RowError;
 pub use status::{ImportStatus, Progress};
 
@@ -191,6 +192,7 @@ pub struct DryRun {
     /// Rows that would be taken; duplicates of a key are not told apart.
     pub acceptable: u64,
     pub rejected: u64,
+    pub rejected_by: Reasons,
     /// The first rejected rows.
     pub samples: Vec<RejectedRow>,
 }
@@ -212,11 +214,19 @@ pub fn dry_run<F: std::io::Read + std::io::Seek>(
     let mut file = file;
     let (plan, schema) = Plan::make(schema, spec, &mut file)?;
     let mut parser = rows::ChunkParser::new(file, &plan, spec, &schema, plan.start())?;
-    let mut out = DryRun { plan: plan.clone(), rows: 0, acceptable: 0, rejected: 0, samples: Vec::new() };
+    let mut out = DryRun {
+        plan: plan.clone(),
+        rows: 0,
+        acceptable: 0,
+        rejected: 0,
+        rejected_by: Reasons::default(),
+        samples: Vec::new(),
+    };
     loop {
         let chunk = parser.next_chunk(crate::limits::IMPORT_SAMPLES.saturating_sub(out.samples.len()))?;
         out.rows += chunk.read;
         out.rejected += chunk.rejected;
+        out.rejected_by.merge(chunk.rejected_by);
         out.acceptable += chunk.read - chunk.rejected;
         out.samples.extend(chunk.samples);
         if chunk.ended {

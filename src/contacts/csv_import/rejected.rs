@@ -2,9 +2,12 @@
 //!
 //! Owns the file's handle and length. Invariant: RJ-1 a length that [`RejectedFile::append`] answered is on the disk.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use crate::contacts::csv_import::{ImportError, RejectedRow};
 use crate::limits;
@@ -63,6 +66,35 @@ impl RejectedRows {
 
     pub(crate) fn into_bytes(self) -> Result<Vec<u8>, ImportError> {
         self.writer.into_inner().map_err(|e| ImportError::Read(e.into_error()))
+    }
+}
+
+/// Rejected rows by column and reason; beyond `limits::IMPORT_REASONS_MAX` reasons they count together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reasons(pub BTreeMap<String, u64>);
+
+/// What the reasons beyond the bound count as.
+const OTHER: &str = "other";
+
+impl Reasons {
+    pub(crate) fn count(&mut self, row: &RejectedRow) {
+        let reason = match row.column.as_deref().filter(|column| !column.is_empty()) {
+            Some(column) => format!("{column} {}", row.reason),
+            None => row.reason.clone(),
+        };
+        self.add(reason, 1);
+    }
+
+    pub(crate) fn merge(&mut self, other: Reasons) {
+        for (reason, rows) in other.0 {
+            self.add(reason, rows);
+        }
+    }
+
+    fn add(&mut self, reason: String, rows: u64) {
+        let known = self.0.len() < limits::IMPORT_REASONS_MAX || self.0.contains_key(&reason);
+        *self.0.entry(if known { reason } else { OTHER.to_owned() }).or_default() += rows;
     }
 }
 

@@ -14,7 +14,7 @@ use crate::contacts::csv_import::decode::TextReader;
 use crate::contacts::csv_import::detect::Encoding;
 use crate::contacts::csv_import::plan::Plan;
 use crate::contacts::csv_import::records::{Fault, Found, Records};
-use crate::contacts::csv_import::rejected::RejectedRows;
+use crate::contacts::csv_import::rejected::{Reasons, RejectedRows};
 use crate::contacts::csv_import::{ImportError, ImportSpec, RejectedRow};
 use crate::contacts::index_batch::IndexBatch;
 use crate::contacts::record::{Record, RecordBuilder, Value};
@@ -75,6 +75,8 @@ pub(crate) struct Chunk {
     /// Rows read, rejected ones included.
     pub(crate) read: u64,
     pub(crate) rejected: u64,
+    /// Rejected rows by column and reason.
+    pub(crate) rejected_by: Reasons,
     /// Lines of the file of rejected rows.
     pub(crate) rejected_rows: Vec<u8>,
     pub(crate) samples: Vec<RejectedRow>,
@@ -104,6 +106,7 @@ impl Chunk {
             unsubscribed: Vec::new(),
             read: 0,
             rejected: 0,
+            rejected_by: Reasons::default(),
             rejected_rows: Vec::new(),
             samples: Vec::new(),
             place: (0, 0),
@@ -219,6 +222,7 @@ impl<F: Read + Seek> ChunkParser<F> {
                 };
                 let row = RejectedRow { line: self.records.record_line(), column, reason: error.to_string() };
                 rejected.push(&row, self.records.raw())?;
+                chunk.rejected_by.count(&row);
                 if chunk.samples.len() < samples {
                     chunk.samples.push(row);
                 }

@@ -12,6 +12,7 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use crate::contacts::csv_import::detect::Encoding;
+use crate::contacts::csv_import::rejected::Reasons;
 use crate::contacts::csv_import::{ImportError, ImportSpec, Plan};
 use crate::contacts::store::Store;
 use crate::contacts::writer::Writer;
@@ -33,6 +34,8 @@ pub struct Progress {
     /// Rows whose key an earlier row of the file has.
     pub merged: u64,
     pub rejected: u64,
+    /// The rejected rows by column and reason.
+    pub rejected_by: Reasons,
     pub finished: bool,
     /// Why the import was given up.
     pub failed: Option<String>,

@@ -1,7 +1,5 @@
 //! One contact: written, changed, asked for its consent, erased.
 
-use std::collections::VecDeque;
-
 use roaring::RoaringBitmap;
 
 use crate::actors::book::CommitError;
@@ -99,8 +97,37 @@ impl Engine {
 
     /// Changes consent of one contact; what is so already is no change. In force and durable when it returns.
     pub fn change_consent(&self, row: ContactRow, wishes: &[ConsentWish], source: &str) -> Result<(), BaseError> {
-        let rows = RoaringBitmap::from_iter([row.0]);
+        let notes = self.history.notes();
+        let change = notes.begin();
         let mut changed = Vec::new();
+        let committed = self.commit_consent(row, wishes, source, &mut changed);
+        if changed.is_empty() {
+            notes.done(change);
+            return committed;
+        }
+        // One wait for all of them: the journal is durable in order.
+        self.book.journal().flush().map_err(CommitError::from)?;
+        let said: Vec<Consented> = changed.iter().map(Consented::of_change).collect();
+        // What was made is told, even if a later wish failed.
+        match history::note(&self.store, &said) {
+            Ok(()) => notes.done(change),
+            // The change is made and durable; its history follows.
+            Err(error) => {
+                tracing::warn!(%error, "a consent does not enter its contact's history at once");
+                notes.note(change, said);
+            }
+        }
+        committed
+    }
+
+    fn commit_consent(
+        &self,
+        row: ContactRow,
+        wishes: &[ConsentWish],
+        source: &str,
+        changed: &mut Vec<ConsentChanged>,
+    ) -> Result<(), BaseError> {
+        let rows = RoaringBitmap::from_iter([row.0]);
         for wish in wishes {
             let at = self.book.now();
             let mut fact = None;
@@ -124,19 +151,7 @@ impl Engine {
             )?;
             changed.extend(fact);
         }
-        if changed.is_empty() {
-            return Ok(());
-        }
-        // One wait for all of them: the journal is durable in order.
-        self.book.journal().flush().map_err(CommitError::from)?;
-        let changed: Vec<Consented> = changed.iter().map(Consented::of_change).collect();
-        self.note_consent(&changed)
-    }
-
-    /// Writes durable changes of consent into the history of their contacts. The history decides nothing: the live sets
-    /// are the journal's. What is there already is not written again, so that replaying is harmless.
-    pub fn note_consent(&self, changed: &[Consented]) -> Result<(), BaseError> {
-        Ok(history::note(&self.store, changed)?)
+        Ok(())
     }
 
     /// Erases a contact: its record, history, consent, lists. What stays is the salted hash of each address it had, as a
@@ -171,9 +186,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Brings the store up to what the journal says: erases records that were erased in the journal only, and completes the
-    /// histories with the consents that the journal replayed. Harmless to repeat.
-    pub fn repair_base(&self, replayed: &VecDeque<Consented>) -> Result<(), BaseError> {
+    /// Brings the store up to what the journal says: erases records that were erased in the journal only. Harmless to repeat.
+    pub fn repair_base(&self) -> Result<(), BaseError> {
         let erased = {
             let reader = self.store.reader()?;
             let universe = reader.universe()?;
@@ -183,9 +197,7 @@ impl Engine {
             tracing::warn!(contacts = erased.len(), "erasing contacts whose erasure was cut short");
             self.store.write(|writer| erased.iter().try_for_each(|row| writer.erase(ContactRow(row)).map(drop)))?;
         }
-        let (first, second) = replayed.as_slices();
-        self.note_consent(first)?;
-        self.note_consent(second)
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::engine::base::BaseError;
 use crate::engine::base::names::{self, Thing};
-use crate::engine::glance::Glance;
+use crate::engine::glance::{Glance, Wanted};
 use crate::ledger::Fact;
 use crate::segments::{Evaluation, Expression, Problem, Scope, check, parse};
 
@@ -19,7 +19,8 @@ impl Engine {
     /// Who matches an expression now. Changes nothing.
     pub fn preview(&self, text: &str) -> Result<(Expression, Evaluation, Glance), BaseError> {
         let expression = self.checked_expression(text)?;
-        let glance = Glance::new(&self.store, &self.book, &expression, None)?;
+        let glance =
+            Glance::new(&self.store, &self.book, &Wanted { expressions: vec![&expression], ..Wanted::default() })?;
         let found = glance.evaluate(&expression).map_err(BaseError::evaluating(text))?;
         Ok((expression, found, glance))
     }
@@ -44,7 +45,8 @@ impl Engine {
         };
         stands(self.book.read().segments.contains_key(name))?;
         let expression = self.checked_expression(text)?;
-        let glance = Glance::new(&self.store, &self.book, &expression, Some((name, &expression)))?;
+        let glance =
+            Glance::new(&self.store, &self.book, &Wanted { draft: Some((name, &expression)), ..Wanted::default() })?;
         let checked = glance.check_draft(name).map_err(BaseError::evaluating(text));
         checked.map_err(|error| unwrapped(error, name))?;
         let at = self.book.now();

@@ -13,6 +13,7 @@
 //!
 //! Must not know: HTTP, and what a row means.
 
+mod ending;
 mod ticket;
 mod work;
 
@@ -20,18 +21,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::actors::book::Book;
 use crate::clock::Timestamp;
 use crate::contacts::csv_import::{DryRun, ImportError, ImportSpec, Plan};
 use crate::contacts::{ContactsError, Store};
 use crate::ids::ImportId;
-use crate::limits::{IMPORT_REPORTS_MAX, IMPORT_SPACE_RETRY, IMPORTS_WAITING_MAX};
+use crate::limits::{IDEMPOTENCY_KEPT, IMPORT_EXPIRY_PERIOD, IMPORT_SPACE_RETRY, IMPORTS_WAITING_MAX};
 
 pub use ticket::{ImportRequest, Ticket, TicketState};
 pub(in crate::engine) use work::is_full;
@@ -80,6 +82,8 @@ struct Shared {
     wake: Condvar,
     stopping: AtomicBool,
     uploads: AtomicU64,
+    /// How long reports and rejected rows are kept; for ever if it was not said.
+    kept: OnceLock<Duration>,
 }
 
 /// All imports of a data directory. Dropping it ends its thread between two chunks.
@@ -123,9 +127,15 @@ impl Imports {
             wake: Condvar::new(),
             stopping: AtomicBool::new(false),
             uploads: AtomicU64::new(0),
+            kept: OnceLock::new(),
         };
         shared.clear_spool()?;
         Ok(Imports { shared: Arc::new(shared), worker: Mutex::new(None) })
+    }
+
+    /// Sets how long reports and rejected rows are kept after the end of their import. Only the first call counts.
+    pub fn keep_for(&self, kept: Duration) {
+        self.shared.kept.get_or_init(|| kept);
     }
 
     /// Starts the thread, which first ends what an earlier process began.
@@ -170,7 +180,8 @@ impl Imports {
     }
 
     /// Takes over a complete file that lies at a path of [`Imports::spool_path`] and is durable. From `Ok` on the import
-    /// survives anything; on an error the file is still the caller's. Refuses what can be seen from the header.
+    /// survives anything; on an error the file is still the caller's. Refuses what can be seen from the header. A request
+    /// that was taken over before answers its import, also after a crash: its name is in the ticket.
     pub fn submit(&self, mut request: ImportRequest, spooled: &Path) -> Result<Ticket, ImportsError> {
         let shared = &self.shared;
         request.spec.now = shared.book.now();
@@ -181,6 +192,10 @@ impl Imports {
         let mut waiting = shared.waiting.lock();
         if shared.stopping.load(Ordering::Acquire) {
             return Err(ImportsError::Stopping);
+        }
+        if let Some(known) = shared.repeated(&tickets, &request) {
+            ticket::delete_file(spooled).map_err(in_folder(&shared.spool, "cleared"))?;
+            return Ok(known);
         }
         if waiting.len() >= IMPORTS_WAITING_MAX {
             return Err(ImportsError::Busy { waiting: waiting.len() });
@@ -196,7 +211,6 @@ impl Imports {
             plan: Some(plan),
             state: TicketState::Running,
             progress: Default::default(),
-            rejected_by: BTreeMap::new(),
             error: None,
             finished_at: None,
         };
@@ -257,13 +271,7 @@ impl Imports {
 
     /// Deletes the rejected rows and the report of every import that ended before `before`; how many.
     pub fn expire(&self, before: Timestamp) -> Result<usize, ImportsError> {
-        let mut tickets = self.shared.tickets.lock();
-        let ended = |t: &Ticket| t.finished_at.is_some_and(|at| at < before);
-        let old: Vec<ImportId> = tickets.values().filter(|t| ended(t)).map(|t| t.id).collect();
-        for import in &old {
-            self.shared.forget(&mut tickets, *import)?;
-        }
-        Ok(old.len())
+        self.shared.expire(before)
     }
 }
 
@@ -276,6 +284,13 @@ impl Drop for Imports {
 impl Shared {
     fn rejected_path(&self, import: ImportId) -> PathBuf {
         self.rejected.join(format!("{}.csv", import.0))
+    }
+
+    /// The import that the request has begun already.
+    fn repeated(&self, tickets: &BTreeMap<ImportId, Ticket>, request: &ImportRequest) -> Option<Ticket> {
+        let name = request.request.as_ref()?;
+        let fresh = |ticket: &Ticket| request.spec.now.saturating_since(ticket.started_at) < IDEMPOTENCY_KEPT;
+        tickets.values().rev().find(|t| t.request.request.as_ref() == Some(name) && fresh(t)).cloned()
     }
 
     /// No import ever had this number: not in a ticket, and not in a fact, which outlives tickets.
@@ -306,20 +321,12 @@ impl Shared {
         Ok(())
     }
 
-    fn forget(&self, tickets: &mut BTreeMap<ImportId, Ticket>, import: ImportId) -> Result<(), ImportsError> {
-        let Some(ticket) = tickets.get(&import) else { return Ok(()) };
-        let path = self.rejected_path(import);
-        ticket::delete_file(&path).map_err(in_folder(&path, "deleted"))?;
-        ticket.delete(&self.reports).map_err(in_folder(&self.reports, "deleted"))?;
-        tickets.remove(&import);
-        Ok(())
-    }
-
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
     fn work(&self) {
+        self.expire_old();
         while let Some(import) = self.next() {
             let Some(ticket) = self.tickets.lock().get(&import).cloned() else { continue };
             let ended = loop {
@@ -332,7 +339,14 @@ impl Shared {
                         self.note(import, |t| t.error = Some(format!("it goes on after the next start: {error}")));
                         break false;
                     }
-                    Err(WorkError::Import(error)) => break self.end(import, Some(explain(&error))),
+                    Err(WorkError::Import(error)) => match work::keep_consents(&self.book, &self.store, import) {
+                        Err(ContactsError::Store { source, .. }) if is_full(&source) => self.wait_for_space(import),
+                        Err(lost) => {
+                            tracing::error!(%import, error = %lost, "histories lack what the last chunk changed");
+                            break self.end(import, Some(explain(&error)));
+                        }
+                        Ok(()) => break self.end(import, Some(explain(&error))),
+                    },
                 }
                 if self.is_stopping() {
                     break false;
@@ -353,7 +367,9 @@ impl Shared {
             if let Some(import) = waiting.pop_front() {
                 return Some(import);
             }
-            self.wake.wait(&mut waiting);
+            if self.wake.wait_for(&mut waiting, IMPORT_EXPIRY_PERIOD).timed_out() {
+                MutexGuard::unlocked(&mut waiting, || self.expire_old());
+            }
         }
     }
 
@@ -389,61 +405,6 @@ impl Shared {
         let mut waiting = self.waiting.lock();
         if !self.is_stopping() {
             self.wake.wait_for(&mut waiting, IMPORT_SPACE_RETRY);
-        }
-    }
-
-    /// The report is kept first, then the upload and the store's notes go: a crash in between repeats the last two.
-    fn end(&self, import: ImportId, error: Option<String>) -> bool {
-        let rejected_by = work::rejected_by(&self.rejected_path(import));
-        let now = self.book.now();
-        loop {
-            let mut tickets = self.tickets.lock();
-            let Some(ticket) = tickets.get_mut(&import) else { return true };
-            let mut ended = ticket.clone();
-            ended.state = if error.is_some() { TicketState::Failed } else { TicketState::Finished };
-            ended.error.clone_from(&error);
-            ended.rejected_by.clone_from(&rejected_by);
-            ended.finished_at = Some(now);
-            match ended.save(&self.reports) {
-                Ok(()) => {
-                    *ticket = ended;
-                    self.drop_oldest(&mut tickets);
-                    break;
-                }
-                Err(error) => {
-                    tracing::error!(%import, %error, "the report of an import can't be written; it is tried again")
-                }
-            }
-            drop(tickets);
-            self.wait_for_space(import);
-            if self.is_stopping() {
-                return false;
-            }
-        }
-        self.clean_up(import);
-        true
-    }
-
-    fn clean_up(&self, import: ImportId) {
-        let Some(ticket) = self.tickets.lock().get(&import).cloned() else { return };
-        if let Err(error) = ticket::delete_file(&self.spool.join(&ticket.spool)) {
-            tracing::warn!(%import, %error, "an upload can't be deleted; the next start tries again");
-        }
-        if let Err(error) = self.store.forget_import(import) {
-            tracing::warn!(%import, %error, "the store keeps notes of an ended import; the next start tries again");
-        }
-        tracing::info!(%import, state = ?ticket.state, rows = ticket.progress.rows, "the import ended");
-    }
-
-    /// Keeps the reports of the newest imports only.
-    fn drop_oldest(&self, tickets: &mut BTreeMap<ImportId, Ticket>) {
-        while tickets.len() > IMPORT_REPORTS_MAX {
-            let oldest = tickets.values().find(|t| t.state != TicketState::Running).map(|t| t.id);
-            let Some(oldest) = oldest else { return };
-            if let Err(error) = self.forget(tickets, oldest) {
-                tracing::warn!(import = %oldest, %error, "an old report can't be deleted");
-                return;
-            }
         }
     }
 }

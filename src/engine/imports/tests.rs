@@ -14,6 +14,7 @@ struct Base {
     store: Store,
     book: Arc<Book>,
     imports: Imports,
+    clock: Arc<ManualClock>,
 }
 
 impl Base {
@@ -21,10 +22,9 @@ impl Base {
         let options =
             journal::Options { mark_positions: 1, segment_bytes: 1 << 20, restored: true, ..Default::default() };
         let clock = Arc::new(ManualClock::at(Timestamp(1_700_000_000_000)));
-        let recovered = recover::open(directory, &options, clock).expect("the journal opens");
-        let store = Store::open(&directory.join("contacts")).expect("the store opens");
+        let (recovered, store) = recover::open(directory, &options, clock.clone()).expect("journal and store open");
         let imports = Imports::open(directory, &store, &recovered.book).expect("the imports open");
-        Base { store, book: recovered.book, imports }
+        Base { store, book: recovered.book, imports, clock }
     }
 
     fn spool(&self, text: &str) -> PathBuf {
@@ -51,7 +51,7 @@ impl Base {
         let rejected = fs::read_to_string(self.imports.shared.rejected_path(import)).expect("rejected rows");
         Outcome {
             ticket: (ticket.state, ticket.progress, ticket.error),
-            rejected_by: ticket.rejected_by,
+            histories: histories(&reader),
             rejected,
             contacts: reader.contacts().expect("a count"),
             next_row: reader.next_row().expect("a count"),
@@ -68,7 +68,7 @@ impl Base {
 #[derive(Debug, PartialEq)]
 struct Outcome {
     ticket: (TicketState, crate::contacts::csv_import::Progress, Option<String>),
-    rejected_by: BTreeMap<String, u64>,
+    histories: Histories,
     rejected: String,
     contacts: u64,
     next_row: u64,
@@ -78,6 +78,24 @@ struct Outcome {
     chunks: u32,
     spool: usize,
     noted: bool,
+}
+
+/// Of a share of the contacts what their histories say, each with its count.
+/// Takes in opt-outs (every thousandth row) and others.
+fn is_told(row: &u32) -> bool {
+    row % 1_000 == 7 || row.is_multiple_of(97)
+}
+
+type Histories = BTreeMap<String, usize>;
+
+fn histories(reader: &crate::contacts::Reader) -> Histories {
+    let mut histories = Histories::new();
+    for row in reader.universe().expect("a set").iter().filter(is_told) {
+        let history = reader.consent_history(ContactRow(row)).expect("a history");
+        let told: Vec<String> = history.iter().map(|e| format!("{:?} {} {}", e.status, e.source, e.at)).collect();
+        *histories.entry(told.join(", ")).or_default() += 1;
+    }
+    histories
 }
 
 fn request() -> ImportRequest {
@@ -135,9 +153,9 @@ fn a_crash_at_any_point_of_an_import_loses_and_doubles_nothing() {
     while let Some(done) = running.take().expect("a chunk") {
         let number = done.chunk;
         crash(format!("chunk {number} in the store"));
-        running.record(&base.book, done).expect("a fact");
+        let consents = running.record(&base.book, done).expect("a fact");
         crash(format!("chunk {number} in the journal"));
-        running.confirm(number).expect("confirmed");
+        running.confirm(number, consents).expect("confirmed");
     }
     crash("all confirmed".into());
     drop(running);
@@ -148,9 +166,23 @@ fn a_crash_at_any_point_of_an_import_loses_and_doubles_nothing() {
     let progress = &expected.ticket.1;
     assert_eq!(progress.rows, (IMPORT_CHUNK_ROWS * 2 + 500) as u64, "all rows");
     assert_eq!(progress.rows, progress.accepted + progress.merged + progress.rejected, "every row is told");
-    assert_eq!(expected.rejected_by.values().sum::<u64>(), progress.rejected, "{:?}", expected.rejected_by);
+    assert_eq!(progress.rejected_by.0.values().sum::<u64>(), progress.rejected, "{:?}", progress.rejected_by);
     assert_eq!(expected.list.len(), expected.contacts, "everybody is in the list");
     assert!(expected.unsubscribed.len() > 90, "opt-outs in the file");
+    let told = |status: &str| expected.histories[&format!("{status} import-1 {}", ticket.started_at)] as u64;
+    assert_eq!(
+        told("Subscribed"),
+        expected.subscribed.iter().filter(is_told).count() as u64,
+        "{:?}",
+        expected.histories
+    );
+    assert_eq!(
+        told("Unsubscribed"),
+        expected.unsubscribed.iter().filter(is_told).count() as u64,
+        "source and time of each: {:?}",
+        expected.histories
+    );
+    assert_eq!(expected.histories.len(), 2, "and nothing else: {:?}", expected.histories);
     assert_eq!((expected.spool, expected.noted), (0, false), "the upload and the store's notes are gone");
     assert_eq!(made.len(), 9, "{made:?}");
     for name in made {
@@ -184,6 +216,13 @@ fn opt_outs_stay_unless_told_otherwise_and_erased_rows_stay_erased() {
     base.finish();
     base.imports.shared.stopping.store(false, Ordering::Release);
     assert_eq!(status("2"), ConsentStatus::Subscribed, "unless it is told to");
+    let reader = base.store.reader().expect("a reader");
+    let row = reader.row_of_key("2").expect("a read").expect("a contact");
+    let history = reader.consent_history(row).expect("a history");
+    let told: Vec<_> = history.iter().map(|e| (e.source.as_str(), e.status)).collect();
+    let out = ("import-1", ConsentStatus::Unsubscribed);
+    assert_eq!(told, [out, ("import-3", ConsentStatus::Subscribed)], "only what changed something");
+    drop(reader);
 
     let row = base.store.reader().expect("a reader").row_of_key("3").expect("a read").expect("a contact");
     let rows = crate::ledger::RowSet::base(roaring::RoaringBitmap::from_iter([row.0]));
@@ -195,6 +234,29 @@ fn opt_outs_stay_unless_told_otherwise_and_erased_rows_stay_erased() {
     let record = base.store.reader().expect("a reader");
     assert!(record.universe().expect("a set").contains(row.0), "only the journal erased it here");
     assert!(record.record(ContactRow(row.0)).expect("a read").is_some(), "so the record is there");
+}
+
+#[test]
+fn a_request_that_is_sent_again_is_the_same_import_also_after_a_crash() {
+    let root = tempfile::tempdir().expect("a folder");
+    let named = |name: &str| ImportRequest { request: Some(name.into()), ..request() };
+    let base = Base::open(root.path());
+    let submit = |base: &Base, name: &str| {
+        let spooled = base.spool("id\n1\n2\n");
+        (base.imports.submit(named(name), &spooled).expect("taken over"), spooled)
+    };
+    let (first, _) = submit(&base, "a");
+    // Killed before the answer was kept.
+    drop(base);
+    let base = Base::open(root.path());
+    let (again, spooled) = submit(&base, "a");
+    assert_eq!(again.id, first.id, "the same request is the same import");
+    assert!(!spooled.exists(), "and its second upload is not kept");
+    let (other, _) = submit(&base, "b");
+    assert_ne!(other.id, first.id, "another request is another import");
+    base.finish();
+    assert_eq!(base.imports.tickets(None, 10).len(), 2, "two imports in all");
+    assert_eq!(base.imports.ticket(first.id).expect("a ticket").progress.created, 2, "the first made the contacts");
 }
 
 #[test]
@@ -243,7 +305,14 @@ fn a_file_that_is_gone_fails_its_import_and_the_next_one_runs() {
         TicketState::Finished,
         "one failure stops nobody else"
     );
-    let later = Timestamp(i64::MAX);
-    assert_eq!(base.imports.expire(later).expect("expires"), 2, "reports expire");
+    base.imports.shared.stopping.store(false, Ordering::Release);
+    base.imports.keep_for(Duration::from_secs(60));
+    base.finish();
+    assert!(base.imports.ticket(good).is_ok(), "a report is kept for its time");
+    base.imports.shared.stopping.store(false, Ordering::Release);
+    base.clock.advance(Duration::from_secs(61));
+    base.finish();
+    let left = fs::read_dir(&base.imports.shared.rejected).expect("a folder").count();
+    assert_eq!(left, 0, "then its rejected rows are deleted");
     assert!(base.imports.ticket(good).is_err(), "and are gone");
 }

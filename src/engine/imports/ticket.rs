@@ -27,6 +27,9 @@ pub struct ImportRequest {
     pub resubscribe: bool,
     /// What the file is called in reports; never opened.
     pub file_name: Option<String>,
+    /// Names the request, if its sender may send it again: the same name is the same import.
+    #[serde(default)]
+    pub request: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,9 +53,6 @@ pub struct Ticket {
     pub state: TicketState,
     /// The last known; exact once the import has ended.
     pub progress: Progress,
-    /// Rejected rows by reason; filled at the end.
-    #[serde(default)]
-    pub rejected_by: BTreeMap<String, u64>,
     /// Why it failed; or, while it runs, what it waits for.
     pub error: Option<String>,
     pub started_at: Timestamp,

@@ -3,20 +3,22 @@
 //! Per chunk: the store commits rows and progress → the fact *ImportChunk* is durable → the chunk is confirmed. A crash
 //! between the first two leaves an unconfirmed chunk in the store, which the next start gives once more; a crash between
 //! the last two leaves one whose fact is there already, and the number of the next chunk in the state says so.
+//!
+//! What a fact changed of consent goes into the histories with the *next* chunk's transaction (the last chunk's with its
+//! confirmation), so that it costs no commit of its own. Until then the state keeps it, and gives it again with the chunk.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Instant;
 
 use crate::actors::book::{Book, CommitError};
 use crate::contacts::csv_import::{ChunkDone, ImportError, ImportJob, Plan, Progress};
-use crate::contacts::{ContactsError, Store};
 use crate::engine::figures;
+use crate::contacts::{ConsentEntry, ConsentStatus, ContactsError, GivenConsent, Store};
 use crate::engine::imports::ticket::Ticket;
+use crate::ids::ImportId;
 use crate::ledger::facts::ImportChunk;
 use crate::ledger::{Fact, RowSet, State};
-use crate::limits::IMPORT_REASONS_MAX;
 
 /// Why an import could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +86,8 @@ impl Running {
         let (began, before) = (Instant::now(), self.progress().clone());
         let Some(done) = self.take()? else { return Ok(false) };
         let number = done.chunk;
-        self.record(book, done)?;
-        self.confirm(number)?;
+        let consents = self.record(book, done)?;
+        self.confirm(number, consents)?;
         figures::imported(&before, self.progress(), began.elapsed());
         Ok(true)
     }
@@ -94,12 +96,14 @@ impl Running {
         Ok(self.job.next_chunk()?)
     }
 
-    pub(super) fn record(&self, book: &Book, done: ChunkDone) -> Result<(), WorkError> {
-        Ok(record(book, &self.ticket, done)?)
+    pub(super) fn record(&self, book: &Book, done: ChunkDone) -> Result<Vec<GivenConsent>, WorkError> {
+        let (import, number) = (done.import, done.chunk);
+        record(book, &self.ticket, done)?;
+        Ok(given(book, import, Some(number)))
     }
 
-    pub(super) fn confirm(&mut self, number: u32) -> Result<(), WorkError> {
-        Ok(self.job.confirm_chunk(number)?)
+    pub(super) fn confirm(&mut self, number: u32, consents: Vec<GivenConsent>) -> Result<(), WorkError> {
+        Ok(self.job.confirm_chunk(number, consents)?)
     }
 }
 
@@ -119,22 +123,33 @@ fn record(book: &Book, ticket: &Ticket, done: ChunkDone) -> Result<(), CommitErr
             subscribe: request.subscribe.clone(),
             unsubscribed: RowSet::base(done.unsubscribed.clone()),
             resubscribe: request.resubscribe,
-            at: book.now(),
+            // One time for all chunks, so that their contacts share an entry of history.
+            at: ticket.started_at,
         })))
     })?;
     Ok(())
 }
 
-/// Counts the rejected rows by column and reason, from the file of them. Beyond the bound, reasons count together.
-pub fn rejected_by(file: &Path) -> BTreeMap<String, u64> {
-    let mut by = BTreeMap::new();
-    let Ok(mut rows) = csv::Reader::from_path(file) else { return by };
-    let mut row = csv::StringRecord::new();
-    while let Ok(true) = rows.read_record(&mut row) {
-        let (column, reason) = (row.get(1).unwrap_or(""), row.get(2).unwrap_or(""));
-        let reason = if column.is_empty() { reason.to_owned() } else { format!("{column} {reason}") };
-        let known = by.len() < IMPORT_REASONS_MAX || by.contains_key(&reason);
-        *by.entry(if known { reason } else { "other".to_owned() }).or_default() += 1;
-    }
-    by
+/// What a chunk changed, or the last chunk of an import: entries of the histories of its contacts.
+fn given(book: &Book, import: ImportId, chunk: Option<u32>) -> Vec<GivenConsent> {
+    let state = book.read();
+    let Some(imported) = state.consent.imported(import, chunk) else { return Vec::new() };
+    let (source, at) = (import.to_string(), imported.at);
+    let entries = imported.changes.iter().flat_map(|change| {
+        let entry = |status| {
+            let (channel, topic, source) = (change.channel, change.topic.clone(), source.clone());
+            ConsentEntry { channel, topic, status, source, at }
+        };
+        [
+            (entry(ConsentStatus::Subscribed), change.subscribed.clone()),
+            (entry(ConsentStatus::Unsubscribed), change.unsubscribed.clone()),
+        ]
+    });
+    entries.collect()
+}
+
+/// Writes what the last chunk of an import that is given up changed; harmless if it is written already.
+pub(super) fn keep_consents(book: &Book, store: &Store, import: ImportId) -> Result<(), ContactsError> {
+    let given = given(book, import, None);
+    store.write(|writer| writer.give_consents(import, &given))
 }

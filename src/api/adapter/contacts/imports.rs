@@ -1,6 +1,5 @@
 //! CSV imports: options as the client writes them, reports as it reads them.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::api::errors::Code;
@@ -66,7 +65,8 @@ fn request(options: ImportOptions) -> PortResult<ImportRequest> {
         }
     }
     let list = options.list.map(|name| list_name(&name)).transpose()?;
-    Ok(ImportRequest { spec, list, subscribe, resubscribe: options.resubscribe, file_name: options.file_name })
+    let (resubscribe, file_name, request) = (options.resubscribe, options.file_name, options.request);
+    Ok(ImportRequest { spec, list, subscribe, resubscribe, file_name, request })
 }
 
 fn list_name(name: &str) -> PortResult<String> {
@@ -181,7 +181,7 @@ fn report(ticket: Ticket) -> ImportReport {
         accepted: progress.created,
         merged: progress.updated + progress.unchanged + progress.merged,
         rejected: progress.rejected,
-        rejected_by: ticket.rejected_by,
+        rejected_by: progress.rejected_by.0.clone(),
         // The store counts decoded bytes; at the end they are all of them.
         bytes_done: if ended && ticket.state == TicketState::Finished {
             ticket.spool_bytes
@@ -199,15 +199,6 @@ fn report(ticket: Ticket) -> ImportReport {
 }
 
 fn dry_report(request: &ImportRequest, found: DryRun, bytes: u64) -> ImportReport {
-    let mut rejected_by: BTreeMap<String, u64> = BTreeMap::new();
-    for sample in &found.samples {
-        let column = sample.column.as_deref().map(|c| format!("{c} ")).unwrap_or_default();
-        *rejected_by.entry(format!("{column}{}", sample.reason)).or_default() += 1;
-    }
-    let told: u64 = rejected_by.values().sum();
-    if found.rejected > told {
-        *rejected_by.entry("other".to_owned()).or_default() += found.rejected - told;
-    }
     ImportReport {
         id: 0,
         state: ImportState::Finished,
@@ -217,7 +208,7 @@ fn dry_report(request: &ImportRequest, found: DryRun, bytes: u64) -> ImportRepor
         accepted: found.acceptable,
         merged: 0,
         rejected: found.rejected,
-        rejected_by,
+        rejected_by: found.rejected_by.0,
         bytes_done: bytes,
         bytes_total: bytes,
         delimiter: Some(delimiter_name(found.plan.delimiter)),

@@ -45,7 +45,7 @@ impl Place {
         let mut rows = RoaringBitmap::new();
         while let Some(done) = job.next_chunk().expect("imports") {
             rows |= done.rows;
-            job.confirm_chunk(done.chunk).expect("confirms");
+            job.confirm_chunk(done.chunk, Vec::new()).expect("confirms");
         }
         (job.progress().clone(), rows)
     }
@@ -260,7 +260,7 @@ fn duplicates_empty_cells_and_unsubscribed_follow_the_spec() {
             "{duplicates:?} {empty_cells:?}"
         );
         assert!(matches!(job.next_chunk(), Err(ImportError::Unconfirmed { chunk: 1 })), "not confirmed");
-        job.confirm_chunk(1).expect("confirms");
+        job.confirm_chunk(1, Vec::new()).expect("confirms");
         assert_eq!(job.next_chunk().expect("imports"), None, "the end");
         drop(job);
         let again =

@@ -55,7 +55,7 @@ fn an_import_that_dies_between_chunks_ends_as_one_that_does_not() {
                 std::fs::write(cut.rejected(), torn).expect("writes");
                 job = ImportJob::resume(&cut.store, ImportId(1)).expect("resumes");
             } else {
-                job.confirm_chunk(done.chunk).expect("confirms");
+                job.confirm_chunk(done.chunk, Vec::new()).expect("confirms");
             }
         }
         assert_eq!(deaths, 3, "one death a chunk");
@@ -109,12 +109,12 @@ fn an_import_leaves_room_for_other_writers_and_erased_contacts_come_back_in_new_
     let bytes = big_file(limits::IMPORT_CHUNK_ROWS + 10);
     let mut job = place.start(spec(), &bytes).expect("starts");
     let first = job.next_chunk().expect("imports").expect("a chunk");
-    job.confirm_chunk(first.chunk).expect("confirms");
+    job.confirm_chunk(first.chunk, Vec::new()).expect("confirms");
     let row = place.store.reader().expect("reads").row_of_key("k0").expect("reads").expect("is there");
     assert!(place.store.erase(row).expect("erases"), "erased in between");
     place.store.upsert(&ContactInput::with_key("other"), Timestamp(5)).expect("upserts");
     let last = job.next_chunk().expect("imports").expect("a chunk");
-    job.confirm_chunk(last.chunk).expect("confirms");
+    job.confirm_chunk(last.chunk, Vec::new()).expect("confirms");
     assert!(last.progress.finished, "the end");
     let reader = place.store.reader().expect("reads");
     assert_eq!(
