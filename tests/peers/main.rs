@@ -1,4 +1,5 @@
-//! The SMTP lane against software that others wrote: Postfix's `smtp-sink`, a whole Postfix, aiosmtpd, dkimpy.
+//! What we wrote against what others wrote: the SMTP lane against Postfix's `smtp-sink`, a whole Postfix, aiosmtpd and dkimpy;
+//! the statistics of winners against scipy and statsmodels.
 //!
 //! Each test starts its own counterpart on a free loopback port, in a directory of its own. A counterpart that is not
 //! installed is an error that names the command which installs it; `tests/all` installs them all.
@@ -13,4 +14,5 @@
 mod postfix;
 mod python;
 mod sink;
+mod statistics;
 mod support;
