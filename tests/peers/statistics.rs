@@ -332,7 +332,8 @@ fn boundaries_are_those_of_an_integration_with_scipy() {
             })
             .collect();
         fractions[looks - 1] = 1.0;
-        cases.push(json!({"kind": "spending", "fractions": fractions, "alpha": [0.05, 0.01, 0.1][looks % 3]}));
+        let alpha = [0.05, 0.01, 0.1][looks % 3];
+        cases.push(json!({"kind": "spending", "fractions": fractions, "alpha": alpha}));
     }
     for (case, theirs) in cases.iter().zip(reference(&cases)) {
         let alpha = number(&case["alpha"], "alpha");
