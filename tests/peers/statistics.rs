@@ -91,7 +91,7 @@ def walk(times, bounds, drift=0.0, points=1601):
 def classical(c):
     looks, alpha = c["looks"], c["alpha"]
     times = np.arange(1, looks + 1) / looks
-    constant = optimize.brentq(lambda b: sum(walk(times, [b] * looks, points=601)) - alpha, 1.0, 6.0, xtol=1e-9)
+    constant = optimize.brentq(lambda b: sum(walk(times, [b] * looks, points=401)) - alpha, 1.0, 6.0, xtol=1e-9)
     return {"boundaries": list(constant * np.sqrt(1 / times))}
 
 def spending(c):

@@ -125,6 +125,27 @@ fn the_planned_size_finds_the_lift_as_often_as_planned() {
     }
 }
 
+/// Any pair at any look counts here, not only a winner that is ahead of all others.
+#[test]
+fn no_pair_of_several_equal_arms_is_told_apart_more_often_than_alpha() {
+    let mut rng = Rng::new(SEED).stream("any pair");
+    let claims = |rng: &mut Rng| {
+        let mut arms: Vec<Arm> = (0..4).map(|index| Arm::new(&format!("arm {index}"), 0, 0)).collect();
+        (1..=4).any(|look| {
+            for arm in &mut arms {
+                arm.events += (0..500).map(|_| u64::from(rng.chance(0.2))).sum::<u64>();
+                arm.contacts += 500;
+            }
+            let rules = Rules { alpha: ALPHA, looks: planned(look, 4), ..Rules::default() };
+            judge(&arms, &rules).expect("counts are right").pairs.iter().any(|pair| pair.significant)
+        })
+    };
+    let wrong = (0..CAMPAIGNS).filter(|_| claims(&mut rng)).count();
+    println!("any of six pairs at four looks: {wrong} of {CAMPAIGNS} campaigns, seed {SEED}");
+    let share = wrong as f64 / f64::from(CAMPAIGNS);
+    assert!(share <= ALPHA + error(ALPHA), "{share} of the campaigns claim a difference that is not there");
+}
+
 /// Each of several pairs has the planned power, though alpha is shared by all.
 #[test]
 fn with_three_arms_the_better_one_is_found_against_each_other_one() {

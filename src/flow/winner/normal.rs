@@ -65,7 +65,7 @@ mod tests {
         close(two_sided(-3.0), 0.002_699_796_063_260_189, "two-sided 3");
         close(upper_quantile(0.025), 1.959_963_984_540_054, "quantile 0.025");
         close(upper_quantile(0.2), 0.841_621_233_572_914_2, "quantile 0.2");
-        assert_eq!(upper_quantile(0.5).abs() < 1e-15, true, "the middle is 0");
+        assert!(upper_quantile(0.5).abs() < 1e-15, "the middle is 0");
     }
 
     proptest! {
@@ -74,7 +74,7 @@ mod tests {
             let p = 10f64.powf(exponent);
             let back = upper(upper_quantile(p));
             prop_assert!((back / p - 1.0).abs() < 1e-11, "{p}: {back}");
-            prop_assert_eq!(upper_quantile(1.0 - p.max(1e-10)) < 0.0, true, "beyond the middle it is negative");
+            prop_assert!(upper_quantile(1.0 - p.max(1e-10)) < 0.0, "beyond the middle it is negative");
         }
     }
 }

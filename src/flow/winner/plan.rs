@@ -69,8 +69,7 @@ pub fn plan(wanted: &Wanted) -> Result<Plan, WinnerError> {
     let reach = normal::two_sided_quantile(alpha_per_comparison) * none + normal::upper_quantile(1.0 - power) * own;
     let inflation = boundaries::inflation(looks, alpha_per_comparison, power);
     let contacts = ((reach / (target - base)).powi(2) * inflation).ceil().max(1.0);
-    // written so that NaN is refused too
-    if !(contacts * f64::from(arms) <= limits::WINNER_CONTACTS_MAX as f64) {
+    if contacts.is_nan() || contacts * f64::from(arms) > limits::WINNER_CONTACTS_MAX as f64 {
         return Err(WinnerError::TooSmallLift);
     }
     let contacts_per_arm = contacts as u64;
