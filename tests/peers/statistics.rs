@@ -189,7 +189,7 @@ fn agree_all(ours: &[f64], theirs: &Json, what: &str) {
 
 #[test]
 fn rates_differences_and_intervals_are_those_of_statsmodels() {
-    println!("seed {SEED}");
+    eprintln!("seed {SEED}");
     let mut chance = Chance(SEED);
     let extremes =
         [((0, 1), (0, 1)), ((1, 1), (0, 1)), ((0, 5_000_000), (1, 5_000_000)), ((1, 2), (2_500_000, 5_000_000))];
@@ -218,7 +218,7 @@ fn rates_differences_and_intervals_are_those_of_statsmodels() {
 
 #[test]
 fn adjusted_and_exact_and_chi_square_chances_are_those_of_scipy() {
-    println!("seed {SEED}");
+    eprintln!("seed {SEED}");
     let mut chance = Chance(SEED + 1);
     let mut cases = Vec::new();
     for _ in 0..100 {
@@ -272,7 +272,7 @@ fn adjusted_and_exact_and_chi_square_chances_are_those_of_scipy() {
 
 #[test]
 fn sizes_and_sequences_are_those_of_their_formulas_in_python() {
-    println!("seed {SEED}");
+    eprintln!("seed {SEED}");
     let mut chance = Chance(SEED + 2);
     let mut cases = Vec::new();
     for _ in 0..150 {
@@ -314,7 +314,7 @@ fn sizes_and_sequences_are_those_of_their_formulas_in_python() {
 
 #[test]
 fn boundaries_are_those_of_an_integration_with_scipy() {
-    println!("seed {SEED}");
+    eprintln!("seed {SEED}");
     let mut chance = Chance(SEED + 3);
     let mut cases: Vec<Json> =
         (1..=20).map(|looks| json!({"kind": "classical", "looks": looks, "alpha": 0.05})).collect();
@@ -350,7 +350,7 @@ fn boundaries_are_those_of_an_integration_with_scipy() {
 
 #[test]
 fn the_command_line_prints_the_figures_of_statsmodels() {
-    println!("seed {SEED}");
+    eprintln!("seed {SEED}");
     let mut chance = Chance(SEED + 4);
     for round in 0..6 {
         let arms: Vec<(u64, u64)> =

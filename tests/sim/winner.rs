@@ -53,7 +53,7 @@ fn share(name: &str, design: &Design, counts: impl Fn(usize) -> bool) -> f64 {
     let mut rng = Rng::new(SEED).stream(name);
     let found = (0..CAMPAIGNS).filter(|_| winner(design, &mut rng).is_some_and(&counts)).count();
     let share = found as f64 / f64::from(CAMPAIGNS);
-    println!("{name}: {found} of {CAMPAIGNS} campaigns, seed {SEED}");
+    eprintln!("{name}: {found} of {CAMPAIGNS} campaigns, seed {SEED}");
     share
 }
 
@@ -107,7 +107,7 @@ fn a_plain_test_at_every_look_would_break_the_bound() {
         })
     };
     let wrong = (0..CAMPAIGNS).filter(|_| claims(&mut rng)).count() as f64 / f64::from(CAMPAIGNS);
-    println!("a plain test at five looks: {wrong}, seed {SEED}");
+    eprintln!("a plain test at five looks: {wrong}, seed {SEED}");
     // 0.142 by Armitage, McPherson & Rowe 1969
     assert!((wrong - 0.142).abs() < error(0.142), "five plain looks claim {wrong}");
 }
@@ -141,7 +141,7 @@ fn no_pair_of_several_equal_arms_is_told_apart_more_often_than_alpha() {
         })
     };
     let wrong = (0..CAMPAIGNS).filter(|_| claims(&mut rng)).count();
-    println!("any of six pairs at four looks: {wrong} of {CAMPAIGNS} campaigns, seed {SEED}");
+    eprintln!("any of six pairs at four looks: {wrong} of {CAMPAIGNS} campaigns, seed {SEED}");
     let share = wrong as f64 / f64::from(CAMPAIGNS);
     assert!(share <= ALPHA + error(ALPHA), "{share} of the campaigns claim a difference that is not there");
 }
