@@ -260,6 +260,30 @@ pub const RETRY_DEADLINE_HOURS_MAX: u32 = 336;
 pub const RATE_RING_SECONDS: usize = 60;
 /// Time without any progress after which a running campaign counts as stalled.
 pub const STALL_AFTER: Duration = Duration::from_secs(5);
+/// Variants of one test: the letters of the alphabet. Pairs grow with the square and each asks for more proof.
+pub const WINNER_ARMS_MAX: usize = 26;
+/// Planned looks at one test: beyond 20 the boundaries hardly change (Jennison & Turnbull 2000, table 2.3).
+pub const WINNER_LOOKS_MAX: u32 = 20;
+/// Least part of the planned information between two looks: less moves no verdict and makes the integration slow.
+pub const WINNER_LOOK_GAP_MIN: f64 = 0.01;
+/// Boundaries that a thread remembers: a test asks for the same ones at every look, and one takes milliseconds to compute.
+pub const WINNER_BOUNDARIES_KEPT: usize = 1_024;
+/// Least and largest share of an arm, in any unit: percent, parts, contacts.
+pub const WINNER_SHARE: std::ops::RangeInclusive<f64> = 1e-9..=1e16;
+/// Contacts of one arm: as many as a double counts one by one.
+pub const WINNER_CONTACTS_MAX: u64 = 1 << 53;
+/// Accepted and matured contacts an arm needs before anything is claimed, unless told otherwise.
+pub const WINNER_DELIVERED_MIN: u64 = 500;
+/// Unique human events an arm needs before anything is claimed, unless told otherwise: normal approximations hold by then.
+pub const WINNER_EVENTS_MIN: u64 = 40;
+/// Chance of a wrong claim, and the confidence 1 - alpha of intervals, unless told otherwise.
+pub const WINNER_ALPHA: f64 = 0.05;
+/// Least chance of a wrong claim that can be asked for: below it the normal approximation is worth nothing.
+pub const WINNER_ALPHA_MIN: f64 = 1e-6;
+/// Sizes of arms that are less likely than this by chance mean that the split is broken, and block the verdict.
+pub const WINNER_RATIO_P: f64 = 0.0005;
+/// Contacts of both arms at which a confidence sequence is narrowest, unless told otherwise.
+pub const WINNER_SEQUENCE_TUNED_FOR: f64 = 5_000.0;
 /// Capacity of an actor's mailbox, messages. Answers come in groups, so this holds more than all outstanding batches.
 pub const MAILBOX_MESSAGES: usize = 4_096;
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::EXIT_CODES;
+use super::winner::Winner;
 
 const FIRST_STEPS: &str = "First steps:
   estafette demo                                        watch a campaign from file to inbox
@@ -73,6 +74,9 @@ pub enum Command {
     Campaign(Campaign),
     /// The report of a campaign's latest run.
     Report(ReportArgs),
+    /// Calculators for split tests: what counts prove, how many contacts a test needs. They need no server.
+    #[command(subcommand)]
+    Winner(Winner),
     /// Accounts at providers.
     #[command(subcommand)]
     Connector(Connector),

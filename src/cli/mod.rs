@@ -17,6 +17,7 @@ mod local;
 mod output;
 mod report;
 mod serve;
+mod winner;
 
 use std::process::ExitCode;
 
@@ -112,6 +113,7 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
         Command::Suppression(command) => contacts::suppression(&client()?, command, json),
         Command::Campaign(command) => campaigns::run(&client()?, command, json),
         Command::Report(options) => report::run(&client()?, &options, json),
+        Command::Winner(command) => winner::run(command, json),
         Command::Connector(command) => campaigns::connector(&client()?, command, json),
         Command::Config(command) => local::config(&command, json),
         Command::Metrics(options) => local::metrics(&options, &cli.connection, json),

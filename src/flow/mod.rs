@@ -7,6 +7,7 @@
 //! - [`validate`]: the table of rules that a graph is held against, each with a code.
 //! - [`step`]: [`Positions`] and how sets move.
 //! - [`mod@render`]: a graph as text, Mermaid or JSON.
+//! - [`winner`]: which variant of a test is better, and what follows from it.
 //!
 //! Who owns the state: the ledger of a run holds its [`Positions`]; this module only computes.
 //! What it must not know: campaigns, messages, ledgers, time, actors.
@@ -15,6 +16,7 @@ pub mod graph;
 pub mod render;
 pub mod step;
 pub mod validate;
+pub mod winner;
 
 pub use graph::{Edge, EndKind, Exit, Graph, GraphParts, Node, NodeId, NodeKind};
 pub use render::{GraphFormat, render};

@@ -1,4 +1,6 @@
-//! The engine against software that others wrote: Postfix's `smtp-sink`, a whole Postfix, aiosmtpd, dkimpy; Prometheus.
+//! What we wrote against what others wrote: the SMTP lane against Postfix's `smtp-sink`, a whole Postfix, aiosmtpd and dkimpy;
+//! the metrics against Prometheus;
+//! the statistics of winners against scipy and statsmodels.
 //!
 //! Each test starts its own counterpart on a free loopback port, in a directory of its own. A counterpart that is not
 //! installed is an error that names the command which installs it; `tests/all` installs them all.
@@ -15,4 +17,5 @@ mod postfix;
 mod promtool;
 mod python;
 mod sink;
+mod statistics;
 mod support;

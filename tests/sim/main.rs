@@ -3,6 +3,7 @@
 //! - [`rng`]: the source of chance, one stream a purpose.
 //! - [`plan`]: virtual time, the queue of events, plans of faults.
 //! - [`world`], [`delivery`]: a process around the real core, and one delivery through all that can happen to it.
+//! - [`winner`]: split tests whose truth is known.
 //! - [`seeds`]: runs a scenario over many seeds and says how to replay the one that failed.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
@@ -11,4 +12,5 @@ mod delivery;
 mod plan;
 mod rng;
 mod seeds;
+mod winner;
 mod world;
