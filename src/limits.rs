@@ -238,6 +238,22 @@ pub const FLOW_NODES_MAX: usize = 1_000;
 pub const FLOW_EDGES_MAX: usize = 4_000;
 /// Nodes on the longest path between two waits: a move walks it in one go.
 pub const FLOW_DEPTH_MAX: usize = 256;
+/// Arms of a test: one per letter; beyond some ten a sample is too thin to prove anything.
+pub const AB_ARMS_MAX: usize = 26;
+/// Planned looks at a test before its decision: each costs some of the proof.
+pub const AB_LOOKS_MAX: u16 = 20;
+/// Minutes of one wait in a flow: two years.
+pub const WAIT_MINUTES_MAX: u32 = 2 * 366 * 24 * 60;
+/// Minutes in which rows of one delay are due, at once: a year of them one by one; later ones share a coarser bucket.
+pub const WAIT_BUCKETS_MAX: usize = 4_096;
+/// Steps that one look at a run's flow may take; the rest follows at the next look.
+pub const FLOW_STEPS_PER_LOOK_MAX: usize = 1_000;
+/// How often the flows of running campaigns are looked at.
+pub const FLOW_TICK: Duration = Duration::from_millis(250);
+/// Cells of a grid: each is a send of its own.
+pub const GRID_CELLS_MAX: usize = 400;
+/// Dimensions of a grid.
+pub const GRID_DIMENSIONS_MAX: usize = 4;
 /// Bytes of the name of a campaign, list, segment, connector or topic.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Bytes of a campaign spec: the sources of its message, attachments included, and headroom for the rest.

@@ -24,7 +24,7 @@ use crate::ledger::suppression::SuppressReason;
 use crate::ledger::{Fact, RejectClass, RowSet, RunState};
 use crate::limits::{ACTOR_TICK, BATCH_CONTACTS_MAX, CLAIM_MAX, MAILBOX_MESSAGES};
 
-/// One delivery of the run and the line that it goes over.
+/// One send of the run and the line that it goes over.
 pub struct Leg {
     pub context: Arc<SendContext>,
     pub line: Arc<Line>,
@@ -32,6 +32,12 @@ pub struct Leg {
     pub leave: Recipient<Leave>,
     pub classes: Classes,
     pub weight: u32,
+}
+
+impl Leg {
+    fn key(&self, class: ClassId) -> DemandKey {
+        DemandKey { delivery: self.context.delivery, send: self.context.send, class }
+    }
 }
 
 struct Open {
@@ -82,8 +88,9 @@ impl CampaignActor {
             let Ok(delivery) = state.delivery(leg.context.delivery) else { continue };
             let mut fair = leg.line.fair.lock();
             for class in leg.classes.ids() {
-                let key = DemandKey { delivery: delivery.id, class };
-                let ready = if may_claim { delivery.ready_count(now, leg.classes.filter(class)) } else { 0 };
+                let key = leg.key(class);
+                let ready =
+                    if may_claim { delivery.ready_count(key.send, now, leg.classes.filter(class)) } else { 0 };
                 fair.set_demand(key, ready, leg.weight);
             }
         }
@@ -94,7 +101,7 @@ impl CampaignActor {
     }
 
     fn claim(&mut self, grant: Grant) {
-        let Some(at) = self.legs.iter().position(|leg| leg.context.delivery == grant.key.delivery) else { return };
+        let Some(at) = self.legs.iter().position(|leg| leg.key(grant.key.class) == grant.key) else { return };
         let leg = &self.legs[at];
         let line = Arc::clone(&leg.line);
         if !self.may_claim() {
@@ -115,8 +122,8 @@ impl CampaignActor {
         let leg = &self.legs[at];
         let state = self.book.read();
         let Ok(delivery) = state.delivery(leg.context.delivery) else { return };
-        let ready = delivery.ready_count(self.book.now(), leg.classes.filter(class));
-        leg.line.fair.lock().set_demand(DemandKey { delivery: delivery.id, class }, ready, leg.weight);
+        let ready = delivery.ready_count(leg.context.send, self.book.now(), leg.classes.filter(class));
+        leg.line.fair.lock().set_demand(leg.key(class), ready, leg.weight);
     }
 
     fn claim_rows(&self, at: usize, grant: Grant) -> Result<Option<(BatchId, Arc<LiveBatch>)>, CommitError> {
@@ -135,7 +142,7 @@ impl CampaignActor {
             |state| {
                 let delivery = state.delivery(context.delivery)?;
                 let wanted =
-                    decide::rows_to_claim(delivery, &leg.classes, class, grant.rows.min(BATCH_CONTACTS_MAX), now);
+                    decide::rows_to_claim(delivery, context.send, &leg.classes, class, grant.rows.min(BATCH_CONTACTS_MAX), now);
                 let count = usize::try_from(wanted.len()).unwrap_or(usize::MAX);
                 let used = line.fair.lock().claimed(grant.id, count);
                 let positions = if used && count > 0 { self.pool.take(wanted.len()) } else { None };
@@ -188,7 +195,7 @@ impl CampaignActor {
         let leg = &self.legs[open.leg];
         let rows = report.accepted.len() + report.others.len();
         if rows > 0 {
-            let key = DemandKey { delivery: leg.context.delivery, class: report.batch.class };
+            let key = leg.key(report.batch.class);
             let want = self.ending(&leg.line, key, rows, Arc::clone(&report.batch));
             let now = self.book.now();
             let mut bounced = roaring::RoaringBitmap::new();
@@ -274,7 +281,7 @@ impl CampaignActor {
             let rows = open.batch.withdraw();
             if !rows.is_empty() {
                 let count = usize::try_from(rows.len()).unwrap_or(usize::MAX);
-                let key = DemandKey { delivery: leg.context.delivery, class: open.batch.class };
+                let key = leg.key(open.batch.class);
                 let want = self.ending(&leg.line, key, count, Arc::clone(&open.batch));
                 let fact =
                     Fact::Returned(Returned { batch: id, delivery: leg.context.delivery, rows, at: self.book.now() });

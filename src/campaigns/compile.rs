@@ -137,7 +137,7 @@ fn single(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
     let message = message(spec, MessageId(0))?;
     let mut parts = GraphParts::default();
     parts.node(START, "start", NodeKind::Start);
-    parts.node(SEND, "send", NodeKind::Send { delivery: 0, message: message.id.0 });
+    parts.node(SEND, "send", NodeKind::send(0, message.id.0));
     parts.node(END, "end", NodeKind::End { kind: EndKind::Neutral });
     parts.edge(START, Exit::NEXT, SEND);
     parts.edge(SEND, Exit::NEXT, END);

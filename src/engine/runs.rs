@@ -11,7 +11,7 @@ use crate::actors::RunCommand;
 use crate::actors::campaign::{CampaignActor, Leg};
 use crate::actors::decide::{self, Classes};
 use crate::actors::lanes::SendContext;
-use crate::campaigns::{self, Compiled, Trigger, lifecycle};
+use crate::campaigns::{self, Compiled, DeliveryPlan, SendPlan, Trigger, lifecycle};
 use crate::channels::limits_table::{Scope, Start};
 use crate::clock::Clock;
 use crate::config::connectors::RateLimits;
@@ -181,7 +181,8 @@ impl Engine {
         let parts: Vec<LegParts<'_>> = compiled
             .deliveries
             .iter()
-            .map(|plan| self.leg_parts(run, compiled, plan.index))
+            .flat_map(|plan| plan.sends.iter().map(move |send| (plan, send)))
+            .map(|(plan, send)| self.leg_parts(run, compiled, plan, send))
             .collect::<Result<_, _>>()?;
         for part in &parts {
             let now = part.wired.line.clock.monotonic();
@@ -196,18 +197,19 @@ impl Engine {
         let (book, pool, ended) = (Arc::clone(&self.book), Arc::clone(&self.pool), self.ended.clone());
         let legs: Vec<_> = parts
             .into_iter()
-            .map(|p| (p.delivery, p.campaign, p.plan_topic, p.message, p.compiled, p.classes, p.wired.handles()))
+            .map(|p| (p.delivery, p.campaign, p.plan_topic, p.send, p.compiled, p.classes, p.wired.handles()))
             .collect();
         let (sender, receiver) = crossbeam::channel::bounded(1);
         let spawned = self.campaign_arbiter.spawn_fn(move || {
             let addr = CampaignActor::create(|context| {
                 let mut actor = CampaignActor::new(run, book, pool, ended);
-                for (delivery, campaign, topic, message, compiled, classes, (line, channel, leave)) in legs {
+                for (delivery, campaign, topic, send, compiled, classes, (line, channel, leave)) in legs {
                     let context = Arc::new(SendContext {
                         delivery,
+                        send: send.node,
                         campaign,
                         space: RowSpace::BASE,
-                        message,
+                        message: send.message,
                         channel: crate::ids::Channel::Email,
                         topic,
                         compiled,
@@ -227,18 +229,22 @@ impl Engine {
         Ok(())
     }
 
-    fn leg_parts<'e>(&'e self, run: RunId, compiled: &Compiled, index: u16) -> Result<LegParts<'e>, EngineError> {
-        let plan = compiled.delivery(index).ok_or(EngineError::NoMessage { message: MessageId(index) })?;
-        let message = plan.sends.first().map_or(MessageId(0), |send| send.message);
-        let name = connector_of(compiled, index);
+    fn leg_parts<'e>(
+        &'e self,
+        run: RunId,
+        compiled: &Compiled,
+        plan: &DeliveryPlan,
+        send: &SendPlan,
+    ) -> Result<LegParts<'e>, EngineError> {
+        let name = compiled.message(send.message).map_or("", |message| message.connector.as_str());
         let wired = self.lines.get(name).ok_or_else(|| EngineError::NoConnector { name: name.to_owned() })?;
         let campaign = self.book.read().runs.get(&run).map_or(CampaignId(0), |r| r.campaign);
         Ok(LegParts {
-            delivery: DeliveryId { run, index },
+            delivery: DeliveryId { run, index: plan.index },
             campaign,
             plan_topic: plan.topic.clone(),
-            message,
-            compiled: self.message(compiled, message)?,
+            send: *send,
+            compiled: self.message(compiled, send.message)?,
             classes: self.classes(wired)?,
             wired,
         })
@@ -340,7 +346,7 @@ struct LegParts<'e> {
     delivery: DeliveryId,
     campaign: CampaignId,
     plan_topic: String,
-    message: MessageId,
+    send: SendPlan,
     compiled: Arc<CompiledMessage>,
     classes: Classes,
     wired: &'e Wired,

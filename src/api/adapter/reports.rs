@@ -71,7 +71,10 @@ pub fn progress_of(engine: &Engine, run: &Run) -> Progress {
     for (delivery, route) in run.deliveries.iter().zip(&run.routes) {
         let Some(wired) = engine.lines.get(&route.connector) else { continue };
         let line = &wired.line;
-        let held = line.fair.lock().held(DemandKey { delivery: delivery.id, class: ClassId(0) });
+        let fair = line.fair.lock();
+        let mut sends = run.graph.sends_of(delivery.id.index);
+        let held = sends.find_map(|send| fair.held(DemandKey { delivery: delivery.id, send, class: ClassId(0) }));
+        drop(fair);
         verdict = match held {
             Some(Held::Credits | Held::LimitedCredits) => Verdict::NoCredits,
             Some(Held::Limit(Scope::Campaign(_))) => Verdict::Limited(LimitScope::Campaign),
