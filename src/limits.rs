@@ -238,14 +238,8 @@ pub const FLOW_NODES_MAX: usize = 1_000;
 pub const FLOW_EDGES_MAX: usize = 4_000;
 /// Nodes on the longest path between two waits: a move walks it in one go.
 pub const FLOW_DEPTH_MAX: usize = 256;
-/// Arms of a test: one per letter; beyond some ten a sample is too thin to prove anything.
-pub const AB_ARMS_MAX: usize = 26;
-/// Planned looks at a test before its decision: each costs some of the proof.
-pub const AB_LOOKS_MAX: u16 = 20;
 /// Minutes of one wait in a flow: two years.
 pub const WAIT_MINUTES_MAX: u32 = 2 * 366 * 24 * 60;
-/// Minutes in which rows of one delay are due, at once: a year of them one by one; later ones share a coarser bucket.
-pub const WAIT_BUCKETS_MAX: usize = 4_096;
 /// Steps that one look at a run's flow may take; the rest follows at the next look.
 pub const FLOW_STEPS_PER_LOOK_MAX: usize = 1_000;
 /// How often the flows of running campaigns are looked at.
@@ -254,6 +248,30 @@ pub const FLOW_TICK: Duration = Duration::from_millis(250);
 pub const GRID_CELLS_MAX: usize = 400;
 /// Dimensions of a grid.
 pub const GRID_DIMENSIONS_MAX: usize = 4;
+/// Exits of one split: an A/B test has up to 26 variants, a grid's dimension a few dozen; the rest is headroom.
+pub const SPLIT_EXITS_MAX: usize = 64;
+/// Weight of one exit of a split: shares as fine as a millionth, and products of weights that fit in 64 bits.
+pub const SPLIT_WEIGHT_MAX: u32 = 1_000_000;
+/// Entrants of a stream after which the shares of a split are exact: whole percents are then whole contacts.
+pub const SPLIT_BLOCK_ROWS: usize = 100;
+/// Entrants of a stream that are put in order at a time: 16 bytes each, so that ten million at once need no 160 MB.
+pub const SPLIT_SORT_ROWS: u64 = 1 << 20;
+/// Longest period of a delay, days: a year, and a leap day.
+pub const DELAY_DAYS_MAX: u32 = 366;
+/// Moments at which waiting contacts of one node are due. Waits of up to [`DELAY_DAYS_MAX`] make no more than 40 128
+/// when rounded as `flow::delay::buckets` says; beyond it the rounding gets coarser.
+pub const WAIT_BUCKETS_MAX: usize = 41_000;
+/// Times that a contact may enter a wait anew while timers that it left behind have not come due, before those are
+/// searched for and removed.
+pub const WAIT_GENERATIONS_MAX: usize = 4;
+/// Dates that one schedule may name.
+pub const SCHEDULE_DATES_MAX: usize = 366;
+/// Bytes of the text of a recurrence: a cron line with every list written out stays well below.
+pub const RECURRENCE_BYTES_MAX: usize = 512;
+/// Launches that one calendar lists.
+pub const CALENDAR_LAUNCHES_MAX: usize = 1_000;
+/// A dated start is this long after the publication at the earliest, so that it can be taken back.
+pub const PUBLISH_GRACE: Duration = Duration::from_secs(5 * 60);
 /// Bytes of the name of a campaign, list, segment, connector or topic.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Bytes of a campaign spec: the sources of its message, attachments included, and headroom for the rest.
@@ -270,6 +288,26 @@ pub const RETRY_DEADLINE_HOURS_MAX: u32 = 336;
 pub const RATE_RING_SECONDS: usize = 60;
 /// Time without any progress after which a running campaign counts as stalled.
 pub const STALL_AFTER: Duration = Duration::from_secs(5);
+/// Variants of one test: the letters of the alphabet. Pairs grow with the square and each asks for more proof.
+pub const WINNER_ARMS_MAX: usize = 26;
+/// Planned looks at one test: beyond 20 the boundaries hardly change (Jennison & Turnbull 2000, table 2.3).
+pub const WINNER_LOOKS_MAX: u32 = 20;
+/// Least share of the planned information between two looks: less moves no verdict and makes the integration slow.
+pub const WINNER_LOOK_GAP_MIN: f64 = 0.001;
+/// Contacts of one arm: as many as a double counts one by one.
+pub const WINNER_CONTACTS_MAX: u64 = 1 << 53;
+/// Accepted and matured contacts an arm needs before anything is claimed, unless told otherwise.
+pub const WINNER_DELIVERED_MIN: u64 = 500;
+/// Unique human events an arm needs before anything is claimed, unless told otherwise: normal approximations hold by then.
+pub const WINNER_EVENTS_MIN: u64 = 40;
+/// Chance of a wrong claim, and the confidence 1 - alpha of intervals, unless told otherwise.
+pub const WINNER_ALPHA: f64 = 0.05;
+/// Least chance of a wrong claim that can be asked for: below it the normal approximation is worth nothing.
+pub const WINNER_ALPHA_MIN: f64 = 1e-6;
+/// Sizes of arms that are less likely than this by chance mean that the split is broken, and block the verdict.
+pub const WINNER_RATIO_P: f64 = 0.0005;
+/// Contacts of both arms at which a confidence sequence is narrowest, unless told otherwise.
+pub const WINNER_SEQUENCE_TUNED_FOR: f64 = 5_000.0;
 /// Capacity of an actor's mailbox, messages. Answers come in groups, so this holds more than all outstanding batches.
 pub const MAILBOX_MESSAGES: usize = 4_096;
 
@@ -352,3 +390,8 @@ const _: () =
     assert!(CLAIM_AHEAD.as_millis() < CLAIM_MAX.as_millis(), "a paced claim must be marked before it is taken back");
 const _: () = assert!(BATCHES_AHEAD < CREDITS_BATCHES_DEFAULT, "credits must outlast what is claimed ahead");
 const _: () = assert!((FRAME_BYTES_MAX as u64) < SEGMENT_BYTES, "a frame must fit in a segment");
+const _: () = {
+    // `flow::split::stream` compares products of a deadline and a weight in 64 bits.
+    let total = SPLIT_EXITS_MAX as i64 * SPLIT_WEIGHT_MAX as i64;
+    assert!((2 * SPLIT_EXITS_MAX as i64 * 3 * total).checked_mul(SPLIT_WEIGHT_MAX as i64).is_some(), "they must fit");
+};

@@ -10,10 +10,13 @@ pub mod campaign;
 pub mod channel;
 pub mod committer;
 pub mod decide;
+pub mod flowing;
 pub mod lanes;
 pub mod line;
 pub mod pulse;
+pub mod scheduler;
 pub mod tracker;
+pub mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,8 +15,10 @@
 pub mod graph;
 pub mod nodes;
 pub mod render;
+pub mod split;
 pub mod step;
 pub mod validate;
+pub mod winner;
 
 pub use graph::{Edge, EndKind, Exit, Graph, GraphParts, Node, NodeId, NodeKind};
 pub use render::{GraphFormat, render};

@@ -110,8 +110,8 @@ impl AbTest {
     pub fn faults(&self) -> Vec<Fault> {
         let mut found = Vec::new();
         exit_faults(self.arms.iter().map(|arm| &arm.exit), &mut found);
-        if !(2..=limits::AB_ARMS_MAX).contains(&self.arms.len()) {
-            let message = format!("a test has 2 to {} variants, and this one {}", limits::AB_ARMS_MAX, self.arms.len());
+        if !(2..=limits::WINNER_ARMS_MAX).contains(&self.arms.len()) {
+            let message = format!("a test has 2 to {} variants, and this one {}", limits::WINNER_ARMS_MAX, self.arms.len());
             found.push(Fault::new("arms", message, "add a variant, or remove some"));
         }
         if self.arms.iter().any(|arm| arm.weight == 0) {
@@ -127,8 +127,8 @@ impl AbTest {
             }
             _ => {}
         }
-        if !(1..=limits::AB_LOOKS_MAX).contains(&self.looks) {
-            let message = format!("{} looks are planned, and 1 to {} may be", self.looks, limits::AB_LOOKS_MAX);
+        if !(1..=limits::WINNER_LOOKS_MAX).contains(&u32::from(self.looks)) {
+            let message = format!("{} looks are planned, and 1 to {} may be", self.looks, limits::WINNER_LOOKS_MAX);
             found.push(Fault::new("looks", message, "set test.looks"));
         }
         if self.decide_after_minutes == 0 || self.decide_after_minutes > limits::WAIT_MINUTES_MAX {
