@@ -10,10 +10,11 @@ use roaring::RoaringBitmap;
 use crate::actors::verdict;
 use crate::clock::Timestamp;
 use crate::flow::nodes::{AbTest, Delay, Split, Test, WaitEvent, ab_test, condition, delay, split};
-use crate::flow::split::{SplitError, SplitKey, quotas, rank};
+pub use crate::flow::split::SplitError;
+use crate::flow::split::{SplitKey, quotas, rank};
 use crate::flow::{Exit, Node, NodeId, NodeKind};
 use crate::ids::{DeliveryId, MessageId, RunId};
-use crate::ledger::flowing::{ArmFigures, Moved, Scheduled};
+use crate::ledger::flowing::{ArmFigures, Decided, Moved, Scheduled};
 use crate::ledger::tracking::EventClass;
 use crate::ledger::{Fact, RowSet, Run, RunState};
 use crate::segments::skip::SkipReason;
@@ -52,7 +53,8 @@ pub fn next_task(run: &Run, now: Timestamp) -> Option<Task> {
 
 fn task_at(run: &Run, node: &Node, rows: &RoaringBitmap, now: Timestamp) -> Option<Task> {
     match &node.kind {
-        NodeKind::Start | NodeKind::End { .. } => None,
+        NodeKind::Start => None,
+        NodeKind::End { .. } => without_message(run, rows, now),
         NodeKind::Send { delivery, .. } => {
             let joined = &run.delivery(*delivery)?.audience;
             let rows = rows - joined;
@@ -64,6 +66,16 @@ fn task_at(run: &Run, node: &Node, rows: &RoaringBitmap, now: Timestamp) -> Opti
         NodeKind::Condition(condition) => Some(condition_task(run, node.id, &condition.test, rows, now)),
         NodeKind::Delay(delay) => delay_task(run, node.id, delay, rows, now),
     }
+}
+
+/// Who came to an end without having been at a send of a delivery that it entered at the start gets no message.
+fn without_message(run: &Run, rows: &RoaringBitmap, now: Timestamp) -> Option<Task> {
+    let waiting = run.deliveries.iter().filter(|delivery| !delivery.held.is_empty());
+    waiting.map(|delivery| (delivery, rows & &delivery.held)).find(|(_, rows)| !rows.is_empty()).map(|(delivery, rows)| {
+        let rows = RowSet { space: delivery.space, rows };
+        let (delivery, reason) = (delivery.id, SkipReason::NoMessage);
+        Task::Record(Fact::Skipped { delivery, reason, rows, at: now })
+    })
 }
 
 fn moved(run: &Run, node: NodeId, exits: Vec<(Exit, RoaringBitmap)>, at: Timestamp) -> Task {
@@ -226,4 +238,53 @@ pub fn share_out(
     let pairs = exits.into_iter().zip(parts);
     let exits = pairs.filter_map(|(exit, rows)| exit.filter(|_| !rows.is_empty()).map(|exit| (exit, rows)));
     Ok(Fact::Moved(Moved { run, node, exits: exits.collect(), at }))
+}
+
+/// Why a person cannot choose.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoChoice {
+    #[error("the run has no test")]
+    NoTest,
+    #[error("the winner is decided already: {winner}, by {by}")]
+    Decided { winner: String, by: String },
+    #[error("there is no variant {name:?}; the variants are {}", .variants.join(", "))]
+    UnknownVariant { name: String, variants: Vec<String> },
+    #[error("the sample has not been cut yet")]
+    NotCut,
+    #[error("a run that is {state} sends nothing more")]
+    Over { state: &'static str },
+}
+
+/// A person's choice for the first test of a run that is not decided.
+pub fn by_person(run: &Run, winner: Option<&str>, by: &str, at: Timestamp) -> Result<Decided, NoChoice> {
+    if !matches!(run.state, RunState::Running | RunState::Paused) {
+        return Err(NoChoice::Over { state: run.state.name() });
+    }
+    let tests = run.graph.nodes().filter_map(|node| match &node.kind {
+        NodeKind::AbTest(test) => Some((node.id, test, run.flow.tests.get(&node.id))),
+        _ => None,
+    });
+    let mut refused = NoChoice::NoTest;
+    for (node, test, memory) in tests {
+        match memory.map(|memory| (memory.cut_at, &memory.decided)) {
+            None | Some((None, _)) => refused = NoChoice::NotCut,
+            Some((_, Some(decided))) => {
+                let winner = decided.winner.as_ref().map_or("nobody", Exit::name).to_owned();
+                refused = NoChoice::Decided { winner, by: decided.by.clone() };
+            }
+            Some((Some(_), None)) => {
+                let arm = winner.map(|name| {
+                    let arm = test.arms.iter().find(|arm| arm.exit.name() == name);
+                    arm.map(|arm| arm.exit.clone()).ok_or_else(|| NoChoice::UnknownVariant {
+                        name: name.to_owned(),
+                        variants: test.arms.iter().map(|arm| arm.exit.name().to_owned()).collect(),
+                    })
+                });
+                let winner = arm.transpose()?;
+                let reason = "chosen by a person".to_owned();
+                return Ok(Decided { run: run.id, node, winner, proven: false, by: by.to_owned(), reason, at });
+            }
+        }
+    }
+    Err(refused)
 }

@@ -6,6 +6,7 @@
 pub mod audience;
 pub mod base;
 pub mod check;
+pub mod flowing;
 pub mod glance;
 pub mod history;
 pub mod imports;
@@ -26,6 +27,7 @@ use dashmap::DashMap;
 
 use crate::actors::book::{Book, CommitError};
 use crate::actors::committer::CommitterActor;
+use crate::actors::flowing::NoChoice;
 use crate::actors::lanes::PositionPool;
 use crate::actors::lanes::threads::{LaneThreads, ThreadError};
 use crate::actors::pulse::{PulseActor, Pulses};
@@ -84,6 +86,8 @@ pub enum EngineError {
     NotEditable { state: lifecycle::State },
     #[error("unknown contacts of a run that is {state} are not sent again", state = .state.name())]
     NotResendable { state: lifecycle::State },
+    #[error("{run}: {reason}")]
+    NoChoice { run: RunId, reason: NoChoice },
     #[error(transparent)]
     Move(#[from] IllegalMove),
     #[error(transparent)]
@@ -140,6 +144,7 @@ pub struct Engine {
     campaigns: DashMap<RunId, Recipient<RunCommand>>,
     ended: Recipient<RunEnded>,
     campaign_arbiter: Arbiter,
+    flow_arbiter: Arbiter,
     service_arbiter: Arbiter,
     started: Instant,
     draining: AtomicBool,
@@ -203,6 +208,7 @@ impl Engine {
             campaigns: DashMap::new(),
             ended,
             campaign_arbiter,
+            flow_arbiter: Arbiter::new(),
             service_arbiter,
             started: Instant::now(),
             draining: AtomicBool::new(false),
@@ -212,6 +218,7 @@ impl Engine {
         let runs = engine.take_up()?;
         engine.expire_rejected_rows();
         engine.imports.start()?;
+        engine.start_flows()?;
         tracing::info!(runs, seconds = engine.recovery.seconds, "recovered");
         Ok(engine)
     }
@@ -258,6 +265,7 @@ impl Engine {
             std::thread::sleep(Duration::from_millis(20));
         }
         self.campaign_arbiter.stop();
+        self.flow_arbiter.stop();
         self.service_arbiter.stop();
         let open = self.book.read().open_batches().count();
         if open > 0 {

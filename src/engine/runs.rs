@@ -25,6 +25,7 @@ use crate::ledger::facts::{DeliveryEntered, RunStarted};
 use crate::ledger::{Fact, RowSet, RunState, State};
 use crate::limits::EMAIL_DOMAIN_CLASSES_MAX;
 use crate::segments::audience::AudienceSummary;
+use crate::segments::skip::SkipReason;
 
 /// Where a campaign stands: its latest run, or what it is without one.
 pub fn campaign_state(state: &State, id: CampaignId) -> Option<lifecycle::State> {
@@ -93,6 +94,22 @@ impl Engine {
         Ok(view.assess(plan, &matched, &used, skips)?.0)
     }
 
+    /// Rows that match an expression now.
+    pub(super) fn matching(&self, expression: &str) -> Result<Arc<RoaringBitmap>, EngineError> {
+        Ok(View::new(&self.store, &self.book)?.evaluate(expression)?.rows)
+    }
+
+    /// Who of some rows may not be sent to by a delivery, by reason.
+    pub(super) fn ineligible(
+        &self,
+        compiled: &Compiled,
+        plan: &DeliveryPlan,
+        rows: &RoaringBitmap,
+    ) -> Result<Vec<(SkipReason, RoaringBitmap)>, EngineError> {
+        let (used, skips) = self.used_attributes(compiled)?;
+        Ok(View::new(&self.store, &self.book)?.assess(plan, rows, &used, skips)?.1.skipped)
+    }
+
     /// Attributes that the messages use; an audience can be looked at before there is content.
     fn used_attributes(&self, compiled: &Compiled) -> Result<(Vec<AttributeId>, bool), EngineError> {
         let mut used = Vec::new();
@@ -124,13 +141,14 @@ impl Engine {
             let matched = view.matched(&compiled)?;
             let mut deliveries = Vec::new();
             for plan in &compiled.deliveries {
-                let (_, eligibility) = view.assess(plan, &matched, &used, skips)?;
+                let entering = if plan.on_arrival { RoaringBitmap::new() } else { matched.clone() };
+                let (_, eligibility) = view.assess(plan, &entering, &used, skips)?;
                 deliveries.push(DeliveryEntered {
                     channel: plan.channel,
                     topic: plan.topic.clone(),
                     connector: connector_of(&compiled, plan.index).to_owned(),
                     mode: plan.mode,
-                    audience: RowSet::base(matched.clone()),
+                    audience: RowSet::base(entering),
                     skipped: eligibility.skipped,
                 });
             }
