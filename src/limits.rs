@@ -238,8 +238,10 @@ pub const FLOW_NODES_MAX: usize = 1_000;
 pub const FLOW_EDGES_MAX: usize = 4_000;
 /// Nodes on the longest path between two waits: a move walks it in one go.
 pub const FLOW_DEPTH_MAX: usize = 256;
-/// Minutes of one wait in a flow: two years.
-pub const WAIT_MINUTES_MAX: u32 = 2 * 366 * 24 * 60;
+/// Seconds of one wait in a flow: two years.
+pub const WAIT_SECONDS_MAX: u32 = 2 * 366 * 24 * 3_600;
+/// Longest rounding of a wait, seconds: contacts that leave within it share a set.
+pub const WAIT_ROUNDING_MAX: u32 = 60;
 /// Steps that one look at a run's flow may take; the rest follows at the next look.
 pub const FLOW_STEPS_PER_LOOK_MAX: usize = 1_000;
 /// How often the flows of running campaigns are looked at.

@@ -186,7 +186,7 @@ fn delay_task(run: &Run, node: NodeId, delay: &Delay, rows: &RoaringBitmap, now:
         return None;
     }
     let new = rows - run.flow.scheduled(node);
-    let due = vec![(delay.due_minute(now.0), new)];
+    let due = vec![(delay.due_second(now.0), new)];
     Some(Task::Record(Fact::Scheduled(Scheduled { run: run.id, node, due, at: now })))
 }
 

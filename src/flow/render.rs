@@ -57,7 +57,7 @@ fn describe(node: &Node) -> String {
                 SampleSize::Share(basis) => format!("{}.{:02} %", basis / 100, basis % 100),
                 SampleSize::Contacts(count) => format!("{count} contacts"),
             };
-            format!("test of {sample}, by {}, after {} min", test.metric.name(), test.decide_after_minutes)
+            format!("test of {sample}, by {}, after {} s", test.metric.name(), test.decide_after_seconds)
         }
         NodeKind::Split(Split::Weights(_)) => "split by weights".to_owned(),
         NodeKind::Split(Split::AtMost(_)) => "split by numbers".to_owned(),
@@ -66,10 +66,10 @@ fn describe(node: &Node) -> String {
             Some(send) => format!("condition, {} {send}", condition.test.name()),
             None => format!("condition, {}", condition.test.name()),
         },
-        NodeKind::Delay(Delay::Minutes(minutes)) => format!("wait {minutes} min"),
+        NodeKind::Delay(Delay::Seconds(seconds)) => format!("wait {seconds} s"),
         NodeKind::Delay(Delay::Until(at)) => format!("wait until {}", crate::clock::Timestamp(*at)),
-        NodeKind::Delay(Delay::Event { event, minutes }) => {
-            format!("wait for {}, at most {minutes} min", event.send())
+        NodeKind::Delay(Delay::Event { event, seconds }) => {
+            format!("wait for {}, at most {seconds} s", event.send())
         }
         NodeKind::End { kind } => format!("end, {}", kind.name()),
     }

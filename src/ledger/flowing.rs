@@ -23,7 +23,7 @@ pub struct Moved {
     pub at: Timestamp,
 }
 
-/// Rows at a delay got the minute (since the epoch) at which they leave it.
+/// Rows at a delay got the second (since the epoch) at which they leave it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scheduled {
     pub run: RunId,
@@ -95,7 +95,7 @@ pub struct TestMemory {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FlowMemory {
     pub tests: BTreeMap<NodeId, TestMemory>,
-    /// By node and minute since the epoch.
+    /// By node and second since the epoch.
     pub waits: BTreeMap<NodeId, BTreeMap<i64, RoaringBitmap>>,
     /// Contacts that ever arrived at a node.
     pub arrived: BTreeMap<NodeId, u64>,
@@ -108,7 +108,7 @@ impl FlowMemory {
         self.left.get(&node).and_then(|exits| exits.get(exit)).copied().unwrap_or(0)
     }
 
-    /// Rows of a wait that have their minute.
+    /// Rows of a wait that have their time.
     pub fn scheduled(&self, node: NodeId) -> RoaringBitmap {
         let buckets = self.waits.get(&node).into_iter().flat_map(BTreeMap::values);
         buckets.fold(RoaringBitmap::new(), |all, rows| all | rows)
@@ -118,17 +118,17 @@ impl FlowMemory {
         self.waits.get(&node).into_iter().flat_map(BTreeMap::values).map(RoaringBitmap::len).sum()
     }
 
-    /// Rows of a wait whose minute has come.
+    /// Rows of a wait whose time has come.
     pub fn due(&self, node: NodeId, now: Timestamp) -> RoaringBitmap {
-        let minute = now.0.div_euclid(60_000);
-        let buckets = self.waits.get(&node).into_iter().flat_map(|buckets| buckets.range(..=minute));
+        let second = now.0.div_euclid(1_000);
+        let buckets = self.waits.get(&node).into_iter().flat_map(|buckets| buckets.range(..=second));
         buckets.fold(RoaringBitmap::new(), |all, (_, rows)| all | rows)
     }
 
     pub(super) fn schedule(&mut self, fact: &Scheduled) {
         let buckets = self.waits.entry(fact.node).or_default();
-        for (minute, rows) in &fact.due {
-            *buckets.entry(*minute).or_default() |= rows;
+        for (second, rows) in &fact.due {
+            *buckets.entry(*second).or_default() |= rows;
         }
     }
 

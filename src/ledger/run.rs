@@ -235,6 +235,16 @@ impl Run {
         Ok(())
     }
 
+    /// Channel, topic and connector under which a message of this run goes out.
+    pub fn route_of(&self, message: MessageId) -> Option<&Route> {
+        let sends = |kind: &NodeKind| match kind {
+            NodeKind::Send { delivery, message: sent, .. } if *sent == message.0 => Some(*delivery),
+            _ => None,
+        };
+        let delivery = self.graph.nodes().find_map(|node| sends(&node.kind))?;
+        self.routes.get(usize::from(delivery))
+    }
+
     pub fn delivery(&self, index: u16) -> Option<&Delivery> {
         self.deliveries.get(usize::from(index))
     }

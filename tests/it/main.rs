@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails here should say so where it stands")]
 
 mod base;
+mod flows;
 mod harness;
 mod imports;

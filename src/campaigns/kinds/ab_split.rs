@@ -2,7 +2,7 @@
 
 use super::{Built, END, START, delivery, message_with};
 use crate::campaigns::compile::{CompileError, SendPlan};
-use crate::campaigns::spec::kinds::{basis_points, minutes};
+use crate::campaigns::spec::kinds::{basis_points, seconds};
 use crate::campaigns::spec::{CampaignSpec, SampleSpec};
 use crate::campaigns::validate::Problem;
 use crate::flow::nodes::{AbTest, Arm, NotProven, SampleSize};
@@ -42,7 +42,7 @@ fn test_of(spec: &CampaignSpec) -> AbTest {
             .collect(),
         sample,
         metric: test.winner_by.unwrap_or_default(),
-        decide_after_minutes: minutes(test.decide_after.as_deref().unwrap_or(DECIDE_AFTER_DEFAULT)).unwrap_or(0),
+        decide_after_seconds: seconds(test.decide_after.as_deref().unwrap_or(DECIDE_AFTER_DEFAULT)).unwrap_or(0),
         looks: test.looks.unwrap_or(1),
         not_proven,
         min_delivered: test.min_delivered.unwrap_or(limits::WINNER_DELIVERED_MIN),
@@ -83,7 +83,7 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, found: &mut Vec<Proble
         let message = format!("{text:?} is no share");
         found.push(Problem::error("bad_sample", "test.sample", message, "write it as \"20%\", or a number of contacts"));
     }
-    if let Some(text) = test.decide_after.as_deref().filter(|text| minutes(text).is_none()) {
+    if let Some(text) = test.decide_after.as_deref().filter(|text| seconds(text).is_none()) {
         let message = format!("{text:?} is no length of time");
         found.push(Problem::error("bad_length", "test.decide_after", message, "write it as \"30m\", \"4h\" or \"2d\""));
     }

@@ -5,7 +5,7 @@
 
 use super::{Built, END, delivery, message_of};
 use crate::campaigns::compile::{CompileError, SendPlan};
-use crate::campaigns::spec::kinds::minutes;
+use crate::campaigns::spec::kinds::seconds;
 use crate::campaigns::spec::{CampaignSpec, FollowUpOn, FollowUpSpec};
 use crate::campaigns::validate::Problem;
 use crate::flow::nodes::condition::{FALSE, TRUE};
@@ -24,7 +24,7 @@ pub(in crate::campaigns) fn wanted(spec: &CampaignSpec) -> bool {
 /// Hangs the follow-up behind the sends that the flow ended with.
 pub(in crate::campaigns) fn add(spec: &CampaignSpec, built: &mut Built) -> Result<(), CompileError> {
     let on = spec.follow_up.on.unwrap_or_default();
-    let after = spec.follow_up.after.as_deref().and_then(minutes);
+    let after = spec.follow_up.after.as_deref().and_then(seconds);
     let after = after.ok_or(CompileError::Missing { path: "follow_up.after" })?;
     let id = u16::try_from(built.messages.len()).unwrap_or(u16::MAX);
     let index = u16::try_from(built.deliveries.len()).unwrap_or(u16::MAX);
@@ -47,13 +47,13 @@ pub(in crate::campaigns) fn add(spec: &CampaignSpec, built: &mut Built) -> Resul
         match on {
             // Who did it leaves as soon as it happened; the time is how long the others are waited for.
             FollowUpOn::NotOpened | FollowUpOn::NotClicked => {
-                parts.node(wait, format!("{name}: wait"), NodeKind::Delay(Delay::Event { event, minutes: after }));
+                parts.node(wait, format!("{name}: wait"), NodeKind::Delay(Delay::Event { event, seconds: after }));
                 parts.edge(wait, HAPPENED, END);
                 parts.edge(wait, TIMED_OUT, SEND);
             }
             FollowUpOn::Opened | FollowUpOn::Clicked => {
                 let test = if on == FollowUpOn::Opened { Test::Opened(last) } else { Test::Clicked(last) };
-                parts.node(wait, format!("{name}: wait"), NodeKind::Delay(Delay::Minutes(after)));
+                parts.node(wait, format!("{name}: wait"), NodeKind::Delay(Delay::Seconds(after)));
                 parts.node(sorted, format!("{name}: {}?", test.name()), NodeKind::Condition(Condition { test }));
                 parts.edge(wait, Exit::NEXT, sorted);
                 parts.edge(sorted, TRUE, SEND);
@@ -83,7 +83,7 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, found: &mut Vec<Proble
             let message = "the follow-up has no time";
             found.push(Problem::error("no_length", PATH, message, "set follow_up.after, such as \"5d\""));
         }
-        Some(text) if minutes(text).is_none_or(|minutes| minutes == 0) => {
+        Some(text) if seconds(text).is_none_or(|seconds| seconds == 0) => {
             let message = format!("{text:?} is no length of time");
             found.push(Problem::error("bad_length", PATH, message, "write it as \"30m\", \"4h\" or \"5d\""));
         }

@@ -143,15 +143,16 @@ pub fn overlaid(base: &MessageFields, over: &MessageFields) -> MessageFields {
     fields
 }
 
-/// `"90m"`, `"4h"`, `"5d"`, `"2w"` as minutes.
-pub fn minutes(text: &str) -> Option<u32> {
+/// `"90s"`, `"30m"`, `"4h"`, `"5d"`, `"2w"` as seconds.
+pub fn seconds(text: &str) -> Option<u32> {
     let text = text.trim();
     let unit = text.chars().last()?;
     let each = match unit {
-        'm' => 1,
-        'h' => 60,
-        'd' => 24 * 60,
-        'w' => 7 * 24 * 60,
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        'w' => 7 * 86_400,
         _ => return None,
     };
     let number: u32 = text.strip_suffix(unit)?.trim().parse().ok()?;
@@ -176,9 +177,9 @@ mod tests {
 
     #[test]
     fn lengths_and_shares_are_read_as_written() {
-        let lengths = [("30m", Some(30)), ("4h", Some(240)), ("5d", Some(7_200)), (" 2w ", Some(20_160))];
+        let lengths = [("90s", Some(90)), ("30m", Some(1_800)), ("4h", Some(14_400)), (" 2w ", Some(1_209_600))];
         for (text, expected) in lengths.into_iter().chain([("4", None), ("h", None), ("-1h", None), ("9999999w", None)]) {
-            assert_eq!(minutes(text), expected, "{text}");
+            assert_eq!(seconds(text), expected, "{text}");
         }
         let shares = [("20%", Some(2_000)), ("12.5 %", Some(1_250)), ("0.05%", Some(5)), ("20", None), ("1.234%", None)];
         for (text, expected) in shares.into_iter().chain([("-5%", None), ("a%", None), ("%", None)]) {

@@ -79,7 +79,7 @@ pub struct AbTest {
     pub sample: SampleSize,
     pub metric: Metric,
     /// From the moment the sample was cut to the deadline.
-    pub decide_after_minutes: u32,
+    pub decide_after_seconds: u32,
     /// Planned looks, evenly spaced, the last at the deadline.
     pub looks: u16,
     pub not_proven: NotProven,
@@ -103,7 +103,7 @@ impl AbTest {
 
     /// Milliseconds after the cut at which look `number` (from 1) is planned.
     pub fn look_after_ms(&self, number: u16) -> i64 {
-        let whole = i64::from(self.decide_after_minutes) * 60_000;
+        let whole = i64::from(self.decide_after_seconds) * 1_000;
         whole * i64::from(number.min(self.looks)) / i64::from(self.looks.max(1))
     }
 
@@ -131,8 +131,8 @@ impl AbTest {
             let message = format!("{} looks are planned, and 1 to {} may be", self.looks, limits::WINNER_LOOKS_MAX);
             found.push(Fault::new("looks", message, "set test.looks"));
         }
-        if self.decide_after_minutes == 0 || self.decide_after_minutes > limits::WAIT_MINUTES_MAX {
-            let message = format!("the decision must come 1 to {} minutes after the cut", limits::WAIT_MINUTES_MAX);
+        if self.decide_after_seconds == 0 || self.decide_after_seconds > limits::WAIT_SECONDS_MAX {
+            let message = format!("the decision must come 1 to {} seconds after the cut", limits::WAIT_SECONDS_MAX);
             found.push(Fault::new("decide_after", message, "set test.decide_after, such as \"4h\""));
         }
         if let NotProven::Arm(exit) = &self.not_proven
@@ -155,7 +155,7 @@ mod tests {
             arms: vec![arm("A"), arm("B")],
             sample: SampleSize::Share(2_000),
             metric: Metric::Clicks,
-            decide_after_minutes: 240,
+            decide_after_seconds: 240 * 60,
             looks: 4,
             not_proven: NotProven::Leader,
             min_delivered: 500,
@@ -189,7 +189,7 @@ mod tests {
             (|t| t.sample = SampleSize::Share(10_001), "sample"),
             (|t| t.sample = SampleSize::Contacts(0), "sample"),
             (|t| t.looks = 0, "looks"),
-            (|t| t.decide_after_minutes = 0, "decide_after"),
+            (|t| t.decide_after_seconds = 0, "decide_after"),
             (|t| t.not_proven = NotProven::Arm(Exit("C".into())), "unknown_variant"),
         ];
         for (break_it, code) in cases {
