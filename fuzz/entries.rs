@@ -91,6 +91,7 @@ pub fn history() -> Vec<Fact> {
         rows: rows(0, 40),
         positions: Positions(vec![(0, 40)]),
         at: Timestamp(4_000),
+        domain: None,
     };
     let mut settled = Settled::new(BatchId(1), delivery, Timestamp(5_000));
     settled.accepted = rows(0, 20);

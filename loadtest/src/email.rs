@@ -3,7 +3,6 @@
 //! Owns the scene of the run. Invariants: 1. both rates are the sink's own, from its first to its last accepted message;
 //! 2. the order changes from round to round, so that a slow phase of the machine hits both; 3. medians are of rounds.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use serde::Serialize;
 use crate::base::{Base, Columns};
 use crate::client::ClientReport;
 use crate::message::reference_campaign;
+use crate::options::RunOptions;
 use crate::peer::smtp_source;
 use crate::proc::{self, MachineWatch, MemoryWatch, PeakMemory};
 use crate::report::Report;
@@ -40,20 +40,12 @@ pub struct EmailOptions {
     /// Let the sink offer CHUNKING
     #[arg(long)]
     pub chunking: bool,
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
     /// Seconds to wait for a quiet machine before the rounds
     #[arg(long, default_value_t = 10)]
     pub quiet_seconds: u64,
-    /// The engine's binary [default: `estafette` beside this program; build it with `cargo build --release`]
-    #[arg(long, value_name = "FILE")]
-    pub engine: Option<PathBuf>,
-    /// Folder for the data directory [default: the system's for temporary files]
-    #[arg(long, value_name = "DIR")]
-    pub folder: Option<PathBuf>,
-    /// Write the report as JSON, too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunOptions,
 }
 
 /// One sender, one round.
@@ -94,7 +86,7 @@ fn cpus(rounds: &[Round]) -> f64 {
 
 /// Runs everything and prints the table.
 pub fn run(options: &EmailOptions) -> anyhow::Result<()> {
-    let engine = find_binary(options.engine.as_deref())?;
+    let engine = find_binary(options.run.engine.as_deref())?;
     let mut sink = SinkProcess::start(&SinkOptions { chunking: options.chunking, ..SinkOptions::default() })?;
     let connectors = Connectors {
         relay_port: Some(sink.address.port()),
@@ -102,10 +94,10 @@ pub fn run(options: &EmailOptions) -> anyhow::Result<()> {
         null: true,
         ..Connectors::default()
     };
-    let scene = Scene::start(&engine, options.folder.as_deref(), &connectors)?;
+    let scene = Scene::start(&engine, options.run.folder.as_deref(), &connectors)?;
     scene.declare(Columns::Full)?;
     let base =
-        Base { contacts: options.contacts, seed: options.seed, prefix: "c", batch: "base", columns: Columns::Full };
+        Base { contacts: options.contacts, seed: options.run.seed, prefix: "c", batch: "base", columns: Columns::Full };
     let mut result = EmailResult {
         import: Some(scene.import(&scene.generate(&base)?, options.contacts)?),
         ..EmailResult::default()
@@ -140,7 +132,7 @@ pub fn run(options: &EmailOptions) -> anyhow::Result<()> {
     scene.server.terminate().context("ending the engine")?;
     say(&report.heading());
     say(&lines(&report.result, options));
-    report.write(options.json.as_deref())
+    report.write(options.run.json.as_deref())
 }
 
 /// The bare pipelined client, in a process of its own; returns its CPU seconds.

@@ -3,13 +3,12 @@
 //! Owns the scenes, one after another. Invariant: each size starts from an empty data directory, so that no size profits
 //! from the one before.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use serde::Serialize;
 
 use crate::base::{Base, Columns};
 use crate::message::reference_campaign;
+use crate::options::RunOptions;
 use crate::proc::{MachineWatch, MemoryWatch, PeakMemory};
 use crate::report::Report;
 use crate::scene::{Scene, everybody};
@@ -21,17 +20,9 @@ pub struct GrowthOptions {
     /// Sizes of the base
     #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000, 2_000_000])]
     pub sizes: Vec<u64>,
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// The engine's binary [default: `estafette` beside this program; build it with `cargo build --release`]
-    #[arg(long, value_name = "FILE")]
-    pub engine: Option<PathBuf>,
-    /// Folder for the data directories [default: the system's for temporary files]
-    #[arg(long, value_name = "DIR")]
-    pub folder: Option<PathBuf>,
-    /// Write the report as JSON, too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunOptions,
 }
 
 /// One size.
@@ -50,7 +41,7 @@ pub struct Size {
 }
 
 pub fn run(options: &GrowthOptions) -> anyhow::Result<()> {
-    let engine = find_binary(options.engine.as_deref())?;
+    let engine = find_binary(options.run.engine.as_deref())?;
     let watch = MachineWatch::start(&[]);
     let (mut sizes, mut ended) = (Vec::new(), 0.0);
     for contacts in &options.sizes {
@@ -62,14 +53,14 @@ pub fn run(options: &GrowthOptions) -> anyhow::Result<()> {
     let report = Report::new(options.clone(), watch.finish(ended), sizes);
     say(&report.heading());
     say(&lines(&report.result));
-    report.write(options.json.as_deref())
+    report.write(options.run.json.as_deref())
 }
 
 fn measure(engine: &std::path::Path, options: &GrowthOptions, contacts: u64) -> anyhow::Result<(Size, f64)> {
     let connectors = Connectors { null: true, ..Connectors::default() };
-    let mut scene = Scene::start(engine, options.folder.as_deref(), &connectors)?;
+    let mut scene = Scene::start(engine, options.run.folder.as_deref(), &connectors)?;
     scene.declare(Columns::Full)?;
-    let base = Base { contacts, seed: options.seed, prefix: "c", batch: "base", columns: Columns::Full };
+    let base = Base { contacts, seed: options.run.seed, prefix: "c", batch: "base", columns: Columns::Full };
     let import = scene.import(&scene.generate(&base)?, contacts)?;
     // A fresh process, so that the import's memory is not counted as the campaign's.
     scene = scene.restart()?;

@@ -3,7 +3,7 @@
 //! Owns the scene. Invariant: the peer, the `csv` crate reading the same file and doing nothing, runs in the same process
 //! after the measured imports.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -11,6 +11,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::base::{Base, Columns};
+use crate::options::RunOptions;
 use crate::proc::{MachineWatch, MemoryWatch, PeakMemory};
 use crate::report::Report;
 use crate::scene::{ImportRun, Scene};
@@ -22,17 +23,9 @@ pub struct ImportOptions {
     /// Rows of the file
     #[arg(long, default_value_t = 1_000_000)]
     pub rows: u64,
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// The engine's binary [default: `estafette` beside this program; build it with `cargo build --release`]
-    #[arg(long, value_name = "FILE")]
-    pub engine: Option<PathBuf>,
-    /// Folder for the data directory [default: the system's for temporary files]
-    #[arg(long, value_name = "DIR")]
-    pub folder: Option<PathBuf>,
-    /// Write the report as JSON, too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunOptions,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -44,10 +37,12 @@ pub struct ImportResult {
 }
 
 pub fn run(options: &ImportOptions) -> anyhow::Result<()> {
-    let engine = find_binary(options.engine.as_deref())?;
-    let scene = Scene::start(&engine, options.folder.as_deref(), &Connectors { null: true, ..Connectors::default() })?;
+    let engine = find_binary(options.run.engine.as_deref())?;
+    let scene =
+        Scene::start(&engine, options.run.folder.as_deref(), &Connectors { null: true, ..Connectors::default() })?;
     scene.declare(Columns::Ten)?;
-    let base = Base { contacts: options.rows, seed: options.seed, prefix: "c", batch: "base", columns: Columns::Ten };
+    let base =
+        Base { contacts: options.rows, seed: options.run.seed, prefix: "c", batch: "base", columns: Columns::Ten };
     let file = scene.generate(&base)?;
     let watch = MachineWatch::start(&[scene.server.pid()]);
     let memory = MemoryWatch::start(scene.server.pid());
@@ -60,7 +55,7 @@ pub fn run(options: &ImportOptions) -> anyhow::Result<()> {
     scene.server.terminate().context("ending the engine")?;
     say(&report.heading());
     say(&lines(&report.result));
-    report.write(options.json.as_deref())
+    report.write(options.run.json.as_deref())
 }
 
 /// Seconds that the `csv` crate needs to read the file and do nothing with it.

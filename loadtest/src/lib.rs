@@ -15,6 +15,7 @@ pub mod growth;
 pub mod import;
 pub mod kill;
 pub mod message;
+pub mod options;
 pub mod peer;
 pub mod proc;
 pub mod report;

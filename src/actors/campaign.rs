@@ -8,8 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
+use roaring::RoaringBitmap;
 
 use crate::actors::book::{Book, CommitError};
+use crate::actors::claim::{self, Way};
 use crate::actors::decide::{self, Classes, Next};
 use crate::actors::lanes::{LiveBatch, PositionPool, SendContext};
 use crate::actors::line::{Ahead, Line};
@@ -19,10 +21,10 @@ use crate::channels::limits_table::{ClassId, Scope, scopes_of};
 use crate::clock::Clock;
 use crate::ids::{BatchId, RunId};
 use crate::journal::Want;
-use crate::ledger::facts::{Claimed, Returned, Suppressed};
+use crate::ledger::facts::{Returned, Suppressed};
 use crate::ledger::suppression::SuppressReason;
-use crate::ledger::{Fact, RejectClass, RowSet, RunState};
-use crate::limits::{ACTOR_TICK, BATCH_CONTACTS_MAX, CLAIM_MAX, MAILBOX_MESSAGES};
+use crate::ledger::{Fact, Positions, RejectClass, RowSet, RunState};
+use crate::limits::{ACTOR_TICK, MAILBOX_MESSAGES};
 
 /// One send of the run and the line that it goes over.
 pub struct Leg {
@@ -128,7 +130,7 @@ impl CampaignActor {
 
     fn claim_rows(&self, at: usize, grant: Grant) -> Result<Option<(BatchId, Arc<LiveBatch>)>, CommitError> {
         let leg = &self.legs[at];
-        let (line, context, class) = (&leg.line, &leg.context, grant.key.class);
+        let (line, context) = (&leg.line, &leg.context);
         let now = self.book.now();
         let mut made: Option<Arc<LiveBatch>> = None;
         let (done, batch_cell) = (Arc::clone(line), Arc::new(parking_lot::Mutex::new(None::<Arc<LiveBatch>>)));
@@ -141,37 +143,15 @@ impl CampaignActor {
         let decided = self.book.commit_by::<CommitError>(
             |state| {
                 let delivery = state.delivery(context.delivery)?;
-                let wanted =
-                    decide::rows_to_claim(delivery, context.send, &leg.classes, class, grant.rows.min(BATCH_CONTACTS_MAX), now);
-                let count = usize::try_from(wanted.len()).unwrap_or(usize::MAX);
-                let used = line.fair.lock().claimed(grant.id, count);
-                let positions = if used && count > 0 { self.pool.take(wanted.len()) } else { None };
-                let Some(positions) = positions else {
-                    if used && count > 0 {
-                        give_back(line, grant.key, count);
-                    }
-                    return Ok(None);
-                };
+                let rows = claim::rows_of(&grant, delivery, &leg.classes, now);
+                let Some(positions) = self.take_positions(line, grant, rows.len()) else { return Ok(None) };
                 let id = BatchId(state.next_batch);
-                let scopes = line.limits.limited(&scopes_of(class, context.delivery.run));
-                let pool = Arc::clone(&self.pool);
-                let at = line.clock.monotonic();
-                let batch =
-                    LiveBatch::new(id, Arc::clone(context), scopes, class, &wanted, positions.clone(), pool, at);
-                let batch = Arc::new(batch);
-                let unmarked = u32::try_from(count).unwrap_or(u32::MAX);
-                line.ahead.lock().push(Ahead { key: grant.key, batch: Arc::downgrade(&batch), unmarked });
+                let batch = self.live_batch(leg, id, grant.key, &rows, positions.clone());
                 *batch_cell.lock() = Some(Arc::clone(&batch));
                 made = Some(batch);
-                Ok(Some(Fact::Claimed(Claimed {
-                    batch: id,
-                    delivery: context.delivery,
-                    connector: line.name.to_string(),
-                    message: context.message,
-                    rows: wanted,
-                    positions,
-                    at: now,
-                })))
+                let domain = line.domain_of(grant.key.class);
+                let way = Way { connector: &line.name, domain, message: context.message };
+                Ok(Some(Fact::Claimed(claim::fact(id, delivery, way, rows, positions, now))))
             },
             want,
         );
@@ -187,6 +167,37 @@ impl CampaignActor {
         }
     }
 
+    /// Uses a grant for so many rows and takes their positions; `None` if the grant is void or there is nothing to claim.
+    fn take_positions(&self, line: &Line, grant: Grant, rows: u64) -> Option<Positions> {
+        let count = usize::try_from(rows).unwrap_or(usize::MAX);
+        let used = line.fair.lock().claimed(grant.id, count);
+        if !used || count == 0 {
+            return None;
+        }
+        let positions = self.pool.take(rows);
+        if positions.is_none() {
+            give_back(line, grant.key, count);
+        }
+        positions
+    }
+
+    /// The batch as lanes will see it, counted as ahead of them.
+    fn live_batch(
+        &self,
+        leg: &Leg,
+        id: BatchId,
+        key: DemandKey,
+        rows: &RoaringBitmap,
+        positions: Positions,
+    ) -> Arc<LiveBatch> {
+        let line = &leg.line;
+        let scopes = line.limits.limited(&scopes_of(key.class, key.delivery.run));
+        let (context, pool, at) = (Arc::clone(&leg.context), Arc::clone(&self.pool), line.clock.monotonic());
+        let batch = Arc::new(LiveBatch::new(id, context, scopes, key.class, rows, positions, pool, at));
+        line.ahead.lock().push(Ahead { key, batch: Arc::downgrade(&batch), unmarked: batch.unmarked() });
+        batch
+    }
+
     fn settle(&mut self, report: &Outcomes) {
         let Some(open) = self.open.get(&report.batch.id) else {
             tracing::error!(batch = %report.batch.id, "outcomes of a batch that is not open");
@@ -198,7 +209,7 @@ impl CampaignActor {
             let key = leg.key(report.batch.class);
             let want = self.ending(&leg.line, key, rows, Arc::clone(&report.batch));
             let now = self.book.now();
-            let mut bounced = roaring::RoaringBitmap::new();
+            let mut bounced = RoaringBitmap::new();
             let settled = self.book.commit_by::<CommitError>(
                 |state| {
                     let delivery = state.delivery(leg.context.delivery)?;
@@ -224,7 +235,7 @@ impl CampaignActor {
         self.close_if_ended(report.batch.id);
     }
 
-    fn suppress_bounced(&self, leg: usize, bounced: &roaring::RoaringBitmap) {
+    fn suppress_bounced(&self, leg: usize, bounced: &RoaringBitmap) {
         let leg = &self.legs[leg];
         if bounced.is_empty() {
             return;
@@ -253,7 +264,7 @@ impl CampaignActor {
 
     /// What to do once a frame that ends rows is written (positions may go) and durable (credits come back).
     fn ending(&self, line: &Arc<Line>, key: DemandKey, rows: usize, batch: Arc<LiveBatch>) -> Want {
-        let tight = line.fair.lock().credits_out() + BATCH_CONTACTS_MAX as u64 > line.credits;
+        let tight = claim::wants_sync(line.fair.lock().credits_out(), line.credits);
         let line = Arc::clone(line);
         let durable = move |_| {
             line.fair.lock().ended(key, rows);
@@ -295,7 +306,7 @@ impl CampaignActor {
 
     fn look_again(&mut self, context: &mut Context<Self>) {
         let now = self.legs.first().map(|leg| leg.line.clock.monotonic()).unwrap_or_default();
-        self.withdraw(|batch, _| batch.unmarked() > 0 && now.since(batch.claimed_at) > CLAIM_MAX);
+        self.withdraw(|batch, _| claim::is_overdue(batch.unmarked(), batch.claimed_at, now));
         let next = self.book.read().runs.get(&self.run).map_or(Next::Finish, decide::next_of);
         match next {
             Next::GoOn => self.tell_demand(),

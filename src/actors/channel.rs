@@ -15,6 +15,7 @@ use crate::actors::lanes::threads::LaneThreads;
 use crate::actors::line::Line;
 use crate::actors::{AbortOnPanic, ChannelWord, Join, LaneReport, Leave, Nudge};
 use crate::channels::LaneEvent;
+use crate::channels::lane_budget::{LaneBudget, bound_class_rate};
 use crate::channels::limits_table::Scope;
 use crate::clock::{Clock, Monotonic};
 use crate::ids::RunId;
@@ -25,10 +26,9 @@ pub struct ChannelActor {
     threads: Arc<LaneThreads>,
     runs: HashMap<RunId, Recipient<ChannelWord>>,
     /// Lanes that the provider lets us have now.
-    lanes_max: usize,
+    budget: LaneBudget,
     last_demand: Monotonic,
     last_recovery: Monotonic,
-    last_lane_change: Monotonic,
     /// Measured over the last second or so.
     answers_per_second: f64,
     answers_seen: u64,
@@ -39,16 +39,15 @@ pub struct ChannelActor {
 
 impl ChannelActor {
     pub fn new(line: Arc<Line>, threads: Arc<LaneThreads>) -> ChannelActor {
-        let lanes_max = line.connections_max;
+        let budget = LaneBudget::new(line.connections_max);
         let start = Monotonic::default();
         ChannelActor {
             line,
             threads,
             runs: HashMap::new(),
-            lanes_max,
+            budget,
             last_demand: start,
             last_recovery: start,
-            last_lane_change: start,
             answers_per_second: 0.0,
             answers_seen: 0,
             to_take_back: Vec::new(),
@@ -109,14 +108,15 @@ impl ChannelActor {
 
     fn steer_lanes(&mut self, now: Monotonic) {
         let idle = now.since(self.last_demand) > LANES_IDLE;
-        let wanted = if idle || self.line.is_closing() { 0 } else { self.lanes_max };
+        let wanted = if idle || self.line.is_closing() { 0 } else { self.budget.lanes() };
         if self.line.queue.lanes_wanted() != wanted {
             self.line.queue.set_lanes_wanted(wanted);
         }
         self.threads.ensure(&self.line);
     }
 
-    /// Once a second: slowed limits grow back, and lanes that were given up are tried again one by one.
+    /// Once a second: slowed limits grow back, lanes that were given up are tried again one by one, and claims follow what
+    /// bound classes take.
     fn recover_rates(&mut self, now: Monotonic) {
         if now.since(self.last_recovery).as_secs() < 1 {
             return;
@@ -126,16 +126,20 @@ impl ChannelActor {
         self.answers_per_second = answers.saturating_sub(self.answers_seen) as f64 / seconds;
         self.answers_seen = answers;
         self.last_recovery = now;
-        let changed = self.line.limits.with(|limits| limits.recover(now));
+        let bound = &self.line.bound_classes;
+        let (changed, measured) = self.line.limits.with(|limits| {
+            let measured: Vec<_> = bound.iter().map(|b| limits.measured(Scope::Class(b.class), now)).collect();
+            (limits.recover(now), measured)
+        });
         let mut fair = self.line.fair.lock();
         for (scope, rate) in changed {
             fair.set_rate(scope, rate);
         }
-        drop(fair);
-        if self.lanes_max < self.line.connections_max && now.since(self.last_lane_change).as_secs() >= 30 {
-            self.lanes_max += 1;
-            self.last_lane_change = now;
+        for (bound, measured) in bound.iter().zip(measured) {
+            fair.set_rate(Scope::Class(bound.class), Some(bound_class_rate(bound.lanes, measured, bound.rate)));
         }
+        drop(fair);
+        self.budget.regrow(now);
     }
 
     fn heard(&mut self, event: LaneEvent) {
@@ -149,15 +153,7 @@ impl ChannelActor {
             LaneEvent::ConnectFailed { reason } => {
                 Line::count(&figures.connect_failures);
                 self.problem(&reason);
-                let opened = {
-                    let mut circuit = self.line.circuit.lock();
-                    let before = circuit.is_closed();
-                    circuit.failed(now);
-                    before && !circuit.is_closed()
-                };
-                if opened {
-                    self.take_back_all();
-                }
+                self.failed(now);
             }
             LaneEvent::Closed { reason } => {
                 figures
@@ -182,10 +178,11 @@ impl ChannelActor {
             }
             LaneEvent::TooManyConnections { reply } => {
                 self.problem(&reply);
-                if now.since(self.last_lane_change).as_secs() >= 1 {
-                    self.lanes_max = (self.lanes_max / 2).max(1);
-                    self.last_lane_change = now;
+                // The last lane refused is as good as a relay that can't be reached.
+                if self.budget.lanes() == 1 {
+                    self.failed(now);
                 }
+                self.budget.too_many(now);
             }
             LaneEvent::SenderRefused { reply } => {
                 self.problem(&reply);
@@ -194,6 +191,18 @@ impl ChannelActor {
             }
             // Counted where they happen, a mailbox message each would be too many.
             LaneEvent::RoundTrip { .. } | LaneEvent::PolicyRefused { .. } => {}
+        }
+    }
+
+    fn failed(&mut self, now: Monotonic) {
+        let opened = {
+            let mut circuit = self.line.circuit.lock();
+            let before = circuit.is_closed();
+            circuit.failed(now);
+            before && !circuit.is_closed()
+        };
+        if opened {
+            self.take_back_all();
         }
     }
 

@@ -35,7 +35,7 @@ impl Classes {
     }
 }
 
-/// The rows that a grant claims now.
+/// Up to `rows` rows of a class that may be claimed now.
 pub fn rows_to_claim(
     delivery: &Delivery,
     send: NodeId,

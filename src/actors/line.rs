@@ -18,11 +18,13 @@ use crate::actors::{LaneReport, Nudge};
 use crate::channels::circuit::Circuit;
 use crate::channels::connector::Connector;
 use crate::channels::fair::{DemandKey, FairQueue};
-use crate::channels::limits_table::SharedLimits;
-use crate::clock::SystemClock;
+use crate::channels::limits_table::{Blocked, ClassId, Scope, SharedLimits};
+use crate::clock::{Monotonic, SystemClock};
 use crate::config::connectors::RetrySettings;
 use crate::contacts::Store;
 use crate::content::TokenKeys;
+use crate::journal::Want;
+use crate::ledger::Fact;
 
 /// A claimed batch whose unmarked rows count as ahead of the lanes.
 pub struct Ahead {
@@ -31,11 +33,22 @@ pub struct Ahead {
     pub unmarked: u32,
 }
 
+/// A class with `connections_max` of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BoundClass {
+    pub class: ClassId,
+    pub lanes: usize,
+    /// Messages per second; `None` is unlimited.
+    pub rate: Option<f64>,
+}
+
 pub struct Line {
     pub name: Arc<str>,
     pub connector: Connector,
     /// Domains with limits of their own: class k is the k-th, from 1.
     pub domains: Vec<String>,
+    /// Classes that only so many lanes may serve at a time, with their configured rate.
+    pub bound_classes: Vec<BoundClass>,
     pub connections_max: usize,
     pub retry: RetrySettings,
     /// Hard bounces of a contact after which it is suppressed; 0 never.
@@ -100,6 +113,32 @@ impl Line {
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.queue.set_lanes_wanted(0);
+    }
+
+    /// The domain of a class with limits of its own.
+    pub fn domain_of(&self, class: ClassId) -> Option<&str> {
+        let at = usize::from(class.0).checked_sub(1)?;
+        self.domains.get(at).map(String::as_str)
+    }
+
+    /// The class that an address belongs to.
+    pub fn class_of(&self, address: &str) -> ClassId {
+        let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
+        let at = self.domains.iter().position(|d| d.eq_ignore_ascii_case(domain));
+        ClassId(at.and_then(|at| u16::try_from(at + 1).ok()).unwrap_or(0))
+    }
+
+    /// A permit for a message outside any delivery (a test send): of every scope of its address, and journaled, so that
+    /// hour and day limits know of it after a restart.
+    pub fn permit_test(&self, address: &str, now: Monotonic) -> Result<(), Blocked> {
+        let class = self.class_of(address);
+        self.limits.with(|limits| limits.take(&[Scope::Connector, Scope::Class(class)], now))?;
+        let (connector, domain) = (self.name.to_string(), self.domain_of(class).map(str::to_owned));
+        let fact = Fact::TestSent { connector, domain, messages: 1, at: self.book.now() };
+        if let Err(error) = self.book.commit(&fact, Want::idle()) {
+            tracing::warn!(connector = %self.name, %error, "a test send was not counted for limits after a restart");
+        }
+        Ok(())
     }
 
     pub fn is_closing(&self) -> bool {

@@ -8,6 +8,7 @@
 pub mod book;
 pub mod campaign;
 pub mod channel;
+pub mod claim;
 pub mod committer;
 pub mod decide;
 pub mod flowing;

@@ -7,7 +7,8 @@
 //! Invariants: LT-1 a permit is taken of every scope or of none; LT-2 promise 5 holds for each scope and window, across
 //! campaigns, retries and test sends; LT-3 a scope made after a restart is exhausted; LT-4 an envelope is attached only
 //! while every scope of it has more permits free than envelopes open in it; LT-5 slowing never exceeds what is configured
-//! and is undone step by step.
+//! and is undone step by step; LT-6 at most so many lanes as a scope is bound to have a message of it in hand, from the
+//! pull to the answer.
 //!
 //! Must not know messages, lanes, sessions, or the journal.
 
@@ -21,7 +22,7 @@ use super::pacing::{Gcra, WindowCounter};
 use crate::clock::Monotonic;
 use crate::config::connectors::RateLimits;
 use crate::ids::RunId;
-use crate::limits::SLOWED_PER_SECOND_MIN;
+use crate::limits::{ENVELOPE_LOOK_AGAIN, SLOWED_PER_SECOND_MIN};
 
 /// Destination class of a connector: 0 has no limit of its own, class k is the k-th configured domain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +49,15 @@ pub fn scopes_of(class: ClassId, run: RunId) -> Scopes {
 pub struct Blocked {
     pub scope: Scope,
     pub until: Monotonic,
+}
+
+/// Why a lane may not take a message into its hand now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No permit: look again then.
+    Until(Monotonic),
+    /// As many lanes as may have messages of this scope have one.
+    Lanes,
 }
 
 /// How a new scope begins.
@@ -85,6 +95,9 @@ struct Limit {
     /// Stands still until then ("come back in 60 seconds").
     paused_until: Monotonic,
     open_envelopes: u64,
+    /// Lanes that may have messages of this scope in hand at a time, and those that have.
+    lanes_max: Option<u64>,
+    lanes: u64,
     /// Marks since `measured_from`, and the rate of the last whole second.
     measured: u64,
     measured_from: Monotonic,
@@ -245,21 +258,72 @@ impl LimitsTable {
                 return false;
             }
         }
-        for scope in scopes {
-            if let Some(limit) = self.limits.get_mut(scope) {
-                limit.open_envelopes += 1;
-            }
-        }
+        self.of_scopes(scopes, |limit| limit.open_envelopes += 1);
         true
     }
 
     /// An envelope that [`LimitsTable::open_envelope`] counted was marked, withdrawn or lost.
     pub fn close_envelope(&mut self, scopes: &[Scope]) {
+        self.of_scopes(scopes, |limit| limit.open_envelopes = limit.open_envelopes.saturating_sub(1));
+    }
+
+    /// At most so many lanes may have messages of this scope in hand at a time; its rate stays as it is.
+    pub fn bind_lanes(&mut self, scope: Scope, lanes: usize) {
+        self.limits.entry(scope).or_default().lanes_max = Some(lanes.max(1) as u64);
+    }
+
+    /// Whether another lane may take a first message of these scopes (LT-6).
+    pub fn has_lane(&self, scopes: &[Scope]) -> bool {
+        let mut bound = scopes.iter().filter_map(|scope| self.limits.get(scope));
+        bound.all(|limit| limit.lanes_max.is_none_or(|max| limit.lanes < max))
+    }
+
+    /// Lets a lane take a message into its hand: an envelope is counted as open, and the lane as one of its scopes' if
+    /// `first` (it has no other message of them). [`LimitsTable::dismiss`] undoes both.
+    pub fn admit(&mut self, scopes: &[Scope], first: bool, now: Monotonic) -> Result<(), Refusal> {
+        self.free(scopes, now).map_err(|blocked| Refusal::Until(blocked.until))?;
+        if first && !self.has_lane(scopes) {
+            return Err(Refusal::Lanes);
+        }
+        // Permits are promised to open envelopes: more lanes than permits would hold DATA for nothing.
+        if !self.open_envelope(scopes, now) {
+            return Err(Refusal::Until(now.plus(ENVELOPE_LOOK_AGAIN)));
+        }
+        if first {
+            self.of_scopes(scopes, |limit| limit.lanes += u64::from(limit.lanes_max.is_some()));
+        }
+        Ok(())
+    }
+
+    /// The message that was let through is not sent after all.
+    pub fn dismiss(&mut self, scopes: &[Scope], first: bool) {
+        self.close_envelope(scopes);
+        if first {
+            self.leave(scopes);
+        }
+    }
+
+    /// The last message of these scopes has left a lane's hand.
+    pub fn leave(&mut self, scopes: &[Scope]) {
+        self.of_scopes(scopes, |limit| limit.lanes = limit.lanes.saturating_sub(1));
+    }
+
+    fn of_scopes(&mut self, scopes: &[Scope], change: impl Fn(&mut Limit)) {
         for scope in scopes {
             if let Some(limit) = self.limits.get_mut(scope) {
-                limit.open_envelopes = limit.open_envelopes.saturating_sub(1);
+                change(limit);
             }
         }
+    }
+
+    /// Marks per second of a scope over the last second or so; `None` before the first second has passed.
+    pub fn measured(&self, scope: Scope, now: Monotonic) -> Option<f64> {
+        let limit = self.limits.get(&scope)?;
+        let running = now.since(limit.measured_from);
+        if limit.measured_from == Monotonic::default() {
+            return None;
+        }
+        Some(if running >= SECOND * 2 { limit.measured as f64 / running.as_secs_f64() } else { limit.rate })
     }
 
     /// The provider said "slow down": 0.7 of the measured rate, once a second at most. Answers the new rate. A scope that
@@ -405,6 +469,38 @@ mod tests {
         table.set(Scope::Connector, per_second(100), Start::Fresh, at(0.0));
         table.take(&scopes, at(0.0)).expect("a permit");
         assert!(!table.open_envelope(&scopes, at(0.005)), "in spaced mode there is no permit ahead");
+    }
+
+    #[test]
+    fn a_class_is_bound_to_its_lanes_and_delays_no_other() {
+        let mut table = LimitsTable::default();
+        table.bind_lanes(CLASS, 2);
+        let (bound, other) = (scopes_of(ClassId(1), RunId(7)), scopes_of(ClassId(0), RunId(7)));
+        assert!(table.is_limited(CLASS), "lanes have to ask");
+        assert_eq!(table.admit(&bound, true, at(0.0)), Ok(()), "the first lane");
+        assert_eq!(table.admit(&bound, false, at(0.0)), Ok(()), "a second message of the same lane");
+        assert_eq!(table.admit(&bound, true, at(0.0)), Ok(()), "the second lane");
+        assert_eq!(table.admit(&bound, true, at(0.0)), Err(Refusal::Lanes), "no third lane");
+        assert_eq!(table.admit(&other, true, at(0.0)), Ok(()), "another class is not held up");
+        table.leave(&bound);
+        assert_eq!(table.admit(&bound, true, at(0.0)), Ok(()), "one left, one comes");
+        table.dismiss(&bound, true);
+        assert!(table.has_lane(&bound), "what was let through and not sent holds no lane");
+        (0..3).for_each(|_| table.close_envelope(&bound));
+        assert_eq!(table.limits[&CLASS].open_envelopes, 0, "every envelope is closed");
+    }
+
+    #[test]
+    fn marks_are_measured_by_the_second() {
+        let mut table = LimitsTable::default();
+        table.bind_lanes(CLASS, 2);
+        assert_eq!(table.measured(CLASS, at(0.5)), None, "nothing is known yet");
+        for step in 100..300 {
+            table.take(&[CLASS], at(f64::from(step) / 100.0)).expect("no rate");
+        }
+        let rate = table.measured(CLASS, at(3.0)).expect("measured");
+        assert!((90.0..=110.0).contains(&rate), "a hundred a second, got {rate}");
+        assert!(table.measured(CLASS, at(60.0)).is_some_and(|r| r < 3.0), "a standstill shows");
     }
 
     #[test]

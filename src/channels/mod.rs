@@ -31,6 +31,7 @@ pub mod connector;
 pub mod contract;
 pub mod fair;
 pub mod inbox;
+pub mod lane_budget;
 pub mod limits_table;
 pub mod null;
 pub mod pacing;

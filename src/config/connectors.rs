@@ -392,10 +392,10 @@ impl RawConnector {
             None => return Err(ConnectorError::KindMissing { connector: name }),
         };
         match kind.as_str() {
-            "smtp" => raw::shape::<raw::Smtp>(table, &name)?.validate().map(|s| ConnectorSettings::Smtp(Box::new(s))),
-            "null" => raw::shape::<raw::Null>(table, &name)?.validate().map(ConnectorSettings::Null),
-            "simulated" => raw::shape::<raw::Simulated>(table, &name)?.validate().map(ConnectorSettings::Simulated),
-            "inbox" => raw::shape::<raw::Inbox>(table, &name)?.validate().map(ConnectorSettings::Inbox),
+            "smtp" => raw::smtp(table, &name).map(|s| ConnectorSettings::Smtp(Box::new(s))),
+            "null" => raw::null(table, &name).map(ConnectorSettings::Null),
+            "simulated" => raw::simulated(table, &name).map(ConnectorSettings::Simulated),
+            "inbox" => raw::inbox(table, &name).map(ConnectorSettings::Inbox),
             _ => Err(ConnectorError::Kind { connector: name, kind }),
         }
     }

@@ -11,18 +11,20 @@ use crate::actors::book::Book;
 use crate::actors::channel::ChannelActor;
 use crate::actors::lanes::queue::LaneQueue;
 use crate::actors::lanes::threads::LaneThreads;
-use crate::actors::line::{Line, LineFigures};
+use crate::actors::line::{BoundClass, Line, LineFigures};
 use crate::actors::{Join, Leave};
 use crate::channels::circuit::Circuit;
 use crate::channels::connector::Connector;
 use crate::channels::fair::FairQueue;
-use crate::channels::limits_table::{ClassId, Scope, SharedLimits, Start};
-use crate::clock::{Clock, SystemClock};
+use crate::channels::lane_budget::bound_class_rate;
+use crate::channels::limits_table::{ClassId, LimitsTable, Scope, SharedLimits, Start};
+use crate::clock::{Clock, Monotonic, SystemClock, Timestamp};
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::Store;
 use crate::content::TokenKeys;
 use crate::engine::EngineError;
 use crate::ids::Channel;
+use crate::ledger::handed::HandedOver;
 use crate::limits::BATCH_CONTACTS_MAX;
 
 /// A connector at work.
@@ -111,19 +113,13 @@ fn line(parts: Parts, actor: &Addr<ChannelActor>) -> Line {
     let now = clock.monotonic();
     let limits = SharedLimits::default();
     let mut fair = FairQueue::new(credits);
-    limits.with(|table| {
-        table.set(Scope::Connector, settings.rate(), Start::Restarted, now);
-        fair.set_rate(Scope::Connector, table.per_second(Scope::Connector));
-        for (at, domain) in settings.domains().iter().enumerate() {
-            let class = Scope::Class(ClassId(u16::try_from(at + 1).unwrap_or(u16::MAX)));
-            table.set(class, domain.rate, Start::Restarted, now);
-            fair.set_rate(class, table.per_second(class));
-        }
-    });
+    let bound_classes = limits.with(|table| set_limits(table, &mut fair, &settings, now));
+    limits.with(|table| restore_limits(table, &settings, &book.read().handed_over, book.now(), now));
     Line {
         name: settings.name().into(),
         connector,
         domains: settings.domains().iter().map(|d| d.domain.clone()).collect(),
+        bound_classes,
         connections_max: settings.connections_max(),
         retry: settings.retry().clone(),
         suppress_after_hard_bounces: settings.suppress_after_hard_bounces(),
@@ -144,3 +140,48 @@ fn line(parts: Parts, actor: &Addr<ChannelActor>) -> Line {
         closing: std::sync::atomic::AtomicBool::new(false),
     }
 }
+
+/// Every configured limit, as after a restart; answers the classes that few lanes may serve.
+fn set_limits(
+    table: &mut LimitsTable,
+    fair: &mut FairQueue,
+    settings: &ConnectorSettings,
+    now: Monotonic,
+) -> Vec<BoundClass> {
+    table.set(Scope::Connector, settings.rate(), Start::Restarted, now);
+    fair.set_rate(Scope::Connector, table.per_second(Scope::Connector));
+    let mut bound = Vec::new();
+    for (at, domain) in settings.domains().iter().enumerate() {
+        let class = ClassId(u16::try_from(at + 1).unwrap_or(u16::MAX));
+        let scope = Scope::Class(class);
+        table.set(scope, domain.rate, Start::Restarted, now);
+        let mut rate = table.per_second(scope);
+        if let Some(lanes) = domain.connections_max {
+            table.bind_lanes(scope, lanes);
+            bound.push(BoundClass { class, lanes, rate });
+            rate = Some(bound_class_rate(lanes, None, rate));
+        }
+        fair.set_rate(scope, rate);
+    }
+    bound
+}
+
+/// Hour and day windows go on where an earlier process left them.
+fn restore_limits(
+    table: &mut LimitsTable,
+    settings: &ConnectorSettings,
+    handed: &HandedOver,
+    wall: Timestamp,
+    now: Monotonic,
+) {
+    let domains =
+        settings.domains().iter().zip(1u16..).map(|(d, class)| (Some(&*d.domain), Scope::Class(ClassId(class))));
+    for (domain, scope) in std::iter::once((None, Scope::Connector)).chain(domains) {
+        for (age, count) in handed.recent(settings.name(), domain, wall) {
+            table.restore(scope, age, count, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,6 @@ use tokio::sync::oneshot;
 
 use crate::actors::line::Line;
 use crate::campaigns::Compiled;
-use crate::channels::limits_table::Scope;
 use crate::channels::{Feed, HandBack, LaneEvent, Mark, OutMessage, Outcome, Pull, Ticket};
 use crate::clock::{Clock, Monotonic};
 use crate::contacts::addresses::normalise_email;
@@ -136,8 +135,8 @@ impl Feed for TestFeed {
         false
     }
 
-    fn mark(&mut self, _: &OutMessage, now: Monotonic) -> Mark {
-        match self.line.limits.with(|limits| limits.take(&[Scope::Connector], now)) {
+    fn mark(&mut self, message: &OutMessage, now: Monotonic) -> Mark {
+        match self.line.permit_test(&message.recipient, now) {
             Ok(()) => Mark::Marked,
             Err(blocked) => Mark::Hold { until: blocked.until },
         }

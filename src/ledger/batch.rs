@@ -22,6 +22,9 @@ pub struct OpenBatch {
     pub open: RoaringBitmap,
     pub boot: BootId,
     pub claimed_at: Timestamp,
+    /// Destination domain of all its rows, if it has limits of its own at the connector.
+    #[serde(default)]
+    pub domain: Option<String>,
 }
 
 impl OpenBatch {

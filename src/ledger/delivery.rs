@@ -285,6 +285,7 @@ impl Delivery {
             open: fact.rows.clone(),
             boot,
             claimed_at: fact.at,
+            domain: fact.domain.clone(),
         };
         self.batches.insert(fact.batch, batch);
         Ok(())

@@ -101,6 +101,13 @@ pub enum Fact {
     Joined(Joined),
     Looked(Looked),
     Decided(Decided),
+    /// Messages outside any delivery (test sends) are about to be handed over: they count in the connector's limits.
+    TestSent {
+        connector: String,
+        domain: Option<String>,
+        messages: u32,
+        at: Timestamp,
+    },
 }
 
 impl Fact {
@@ -135,6 +142,7 @@ impl Fact {
             Fact::Joined(_) => 34,
             Fact::Looked(_) => 35,
             Fact::Decided(_) => 36,
+            Fact::TestSent { .. } => 24,
         }
     }
 
@@ -225,6 +233,9 @@ pub struct Claimed {
     pub rows: RoaringBitmap,
     pub positions: Positions,
     pub at: Timestamp,
+    /// Destination domain of all rows, if it has limits of its own at the connector.
+    #[serde(default)]
+    pub domain: Option<String>,
 }
 
 /// Outcomes of some rows of a batch.

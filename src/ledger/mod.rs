@@ -17,6 +17,7 @@ pub mod consent;
 pub mod delivery;
 pub mod facts;
 pub mod flowing;
+pub mod handed;
 pub mod outcome;
 pub mod recover;
 pub mod rows;

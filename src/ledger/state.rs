@@ -15,6 +15,7 @@ use crate::ledger::batch::BootId;
 use crate::ledger::consent::{Consent, ConsentStatus};
 use crate::ledger::delivery::Delivery;
 use crate::ledger::facts::{Fact, ImportChunk, RunStarted, Settled, Unsubscribed};
+use crate::ledger::handed::HandedOver;
 use crate::ledger::run::{Run, RunState};
 use crate::ledger::suppression::{Entry, Suppression};
 
@@ -39,6 +40,8 @@ pub struct State {
     /// that was under way) means nobody; and the store is held against this set at start.
     #[serde(default)]
     pub erased: RoaringBitmap,
+    #[serde(default)]
+    pub handed_over: HandedOver,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -131,6 +134,10 @@ impl State {
             Fact::Joined(fact) => self.run_mut(fact.delivery.run)?.apply_joined(fact),
             Fact::Looked(fact) => self.run_mut(fact.run)?.apply_looked(fact),
             Fact::Decided(fact) => self.run_mut(fact.run)?.apply_decided(fact),
+            Fact::TestSent { connector, domain, messages, at } => {
+                self.handed_over.add(connector, domain.as_deref(), u64::from(*messages), *at);
+                Ok(())
+            }
             other => {
                 self.apply_base(other);
                 Ok(())
@@ -271,13 +278,18 @@ impl State {
 
     fn apply_settled(&mut self, fact: &Settled) -> Result<(), Violation> {
         let delivery = self.delivery_mut(fact.delivery)?;
+        let way = delivery.batches.get(&fact.batch).map(|batch| (batch.connector.clone(), batch.domain.clone()));
         delivery.settle(fact)?;
-        let (mut leaving, _) = fact.all_rows();
+        let (mut leaving, total) = fact.all_rows();
+        let skipped: u64 = fact.skipped.iter().map(|(_, rows)| rows.len()).sum();
         leaving -= &delivery.pending;
         leaving -= &delivery.deferred;
         self.leave_sends(fact.delivery, &leaving)?;
         if let Some(run) = self.runs.get_mut(&fact.delivery.run) {
             run.keep_samples(&fact.samples);
+        }
+        if let Some((connector, domain)) = way {
+            self.handed_over.add(&connector, domain.as_deref(), total - skipped, fact.at);
         }
         Ok(())
     }

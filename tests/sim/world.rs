@@ -154,6 +154,7 @@ impl World {
             rows,
             positions: Positions::from_sorted(positions),
             at: now,
+            domain: None,
         }));
         Some(batch)
     }

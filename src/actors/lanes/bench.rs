@@ -12,13 +12,13 @@ use crate::actors::lanes::queue::Admission;
 use crate::actors::lanes::release::{self, Opted};
 use crate::actors::line::Line;
 use crate::actors::{LaneReport, Nudge, Outcomes, RowOutcome};
-use crate::channels::limits_table::ClassId;
+use crate::channels::limits_table::{ClassId, Refusal};
 use crate::channels::{LaneEvent, OutMessage};
 use crate::clock::{Clock, Monotonic};
 use crate::contacts::Record;
 use crate::content::{self, CompiledMessage, Recipient as MailRecipient, Rendered, Renderer};
 use crate::ids::BatchId;
-use crate::limits::{BATCH_CONTACTS_MAX, BATCHES_AHEAD, ENVELOPE_LOOK_AGAIN, LANE_CHUNK_ROWS, OUTCOMES_PER_REPORT};
+use crate::limits::{BATCH_CONTACTS_MAX, BATCHES_AHEAD, LANE_CHUNK_ROWS, OUTCOMES_PER_REPORT};
 use crate::segments::skip::SkipReason;
 
 /// A row that was read and released, and that no lane has pulled.
@@ -66,13 +66,14 @@ impl Bench {
         &self.line
     }
 
-    /// The next row whose class has a permit and that may still be sent to.
-    pub fn next(&mut self, now: Monotonic) -> Found {
+    /// The next row whose class has a permit and a lane left, and that may still be sent to. `holds` says of which
+    /// classes the asking lane has a message in hand.
+    pub fn next(&mut self, now: Monotonic, holds: &dyn Fn(ClassId) -> bool) -> Found {
         loop {
-            let (position, until) = self.admitted(now);
+            let (position, until) = self.admitted(now, holds);
             let row = match position.and_then(|at| self.stock.remove(at)) {
                 Some(row) => row,
-                None => match self.refill(now) {
+                None => match self.refill(now, holds) {
                     Ok(()) => continue,
                     Err(later) => {
                         let until = [until, later].into_iter().flatten().min();
@@ -81,13 +82,14 @@ impl Bench {
                 },
             };
             let counted = !row.batch.scopes.is_empty();
+            let first = !holds(row.batch.class);
             if row.batch.is_withdrawn() {
-                self.uncount(&row);
+                self.dismiss(&row, first);
                 self.retire(row.record);
                 continue;
             }
             if let Some(reason) = self.opted_out_since(&row) {
-                self.uncount(&row);
+                self.dismiss(&row, first);
                 self.skip(&row.batch, row.index, reason, String::new());
                 self.retire(row.record);
                 continue;
@@ -96,7 +98,7 @@ impl Bench {
         }
     }
 
-    fn admitted(&self, now: Monotonic) -> (Option<usize>, Option<Monotonic>) {
+    fn admitted(&self, now: Monotonic, holds: &dyn Fn(ClassId) -> bool) -> (Option<usize>, Option<Monotonic>) {
         let mut until: Option<Monotonic> = None;
         let mut refused: Vec<(crate::ids::DeliveryId, ClassId)> = Vec::new();
         for (at, row) in self.stock.iter().enumerate() {
@@ -108,27 +110,24 @@ impl Bench {
             if refused.contains(&class) {
                 continue;
             }
-            // Permits are promised to open envelopes: more lanes than permits would hold DATA for nothing.
-            let admitted = self.line.limits.with(|limits| match limits.free(scopes, now) {
-                Err(blocked) => Err(blocked.until),
-                Ok(_) if limits.open_envelope(scopes, now) => Ok(()),
-                Ok(_) => Err(now.plus(ENVELOPE_LOOK_AGAIN)),
-            });
-            match admitted {
+            match self.line.limits.with(|limits| limits.admit(scopes, !holds(row.batch.class), now)) {
                 Ok(()) => return (Some(at), until),
-                Err(later) => {
+                Err(refusal) => {
                     refused.push(class);
-                    until = Some(until.map_or(later, |u: Monotonic| u.min(later)));
+                    if let Refusal::Until(later) = refusal {
+                        until = Some(until.map_or(later, |u: Monotonic| u.min(later)));
+                    }
                 }
             }
         }
         (None, until)
     }
 
-    /// The row that was let through is not sent: its envelope is not open.
-    pub fn uncount(&self, row: &Stocked) {
+    /// The row that was let through is not sent: its envelope is not open, and if it was the lane's `first` of its class
+    /// the class has a lane left.
+    pub fn dismiss(&self, row: &Stocked, first: bool) {
         if !row.batch.scopes.is_empty() {
-            self.line.limits.with(|limits| limits.close_envelope(&row.batch.scopes));
+            self.line.limits.with(|limits| limits.dismiss(&row.batch.scopes, first));
         }
     }
 
@@ -146,14 +145,17 @@ impl Bench {
     }
 
     /// Reads the next chunk; `Err` names the time at which a class may open.
-    fn refill(&mut self, now: Monotonic) -> Result<(), Option<Monotonic>> {
+    fn refill(&mut self, now: Monotonic, holds: &dyn Fn(ClassId) -> bool) -> Result<(), Option<Monotonic>> {
         let limits = &self.line.limits;
         let admit = |batch: &LiveBatch| {
             if batch.scopes.is_empty() {
                 return Admission::Open(usize::MAX);
             }
-            match limits.with(|table| table.free(&batch.scopes, now)) {
-                Ok(free) => Admission::Open(usize::try_from(free).unwrap_or(usize::MAX)),
+            let first = !holds(batch.class);
+            match limits.with(|table| table.free(&batch.scopes, now).map(|free| (free, table.has_lane(&batch.scopes))))
+            {
+                Ok((_, false)) if first => Admission::Closed,
+                Ok((free, _)) => Admission::Open(usize::try_from(free).unwrap_or(usize::MAX)),
                 Err(blocked) => Admission::Until(blocked.until),
             }
         };

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::actors::RowOutcome;
 use crate::actors::lanes::bench::{Bench, Found, Stocked};
+use crate::channels::limits_table::ClassId;
 use crate::channels::{Feed, HandBack, LaneEvent, Mark, OutMessage, Outcome, Pull, Ticket};
 use crate::clock::{Clock, Monotonic};
 
@@ -31,11 +32,23 @@ impl LaneFeed {
     fn take(&mut self, ticket: Ticket) -> Option<Stocked> {
         let at = self.find(ticket)?;
         let (_, row, attached) = self.held.swap_remove(at);
-        if attached && !row.batch.scopes.is_empty() {
-            self.bench.borrow().line().limits.with(|limits| limits.close_envelope(&row.batch.scopes));
+        if !row.batch.scopes.is_empty() {
+            let last = !holds(&self.held, row.batch.class);
+            self.bench.borrow().line().limits.with(|limits| {
+                if attached {
+                    limits.close_envelope(&row.batch.scopes);
+                }
+                if last {
+                    limits.leave(&row.batch.scopes);
+                }
+            });
         }
         Some(row)
     }
+}
+
+fn holds(held: &[(Ticket, Stocked, bool)], class: ClassId) -> bool {
+    held.iter().any(|(_, row, _)| row.batch.class == class)
 }
 
 impl Feed for LaneFeed {
@@ -46,11 +59,11 @@ impl Feed for LaneFeed {
         let mut bench = self.bench.borrow_mut();
         self.seen = bench.line().queue.version();
         loop {
-            match bench.next(now) {
+            match bench.next(now, &|class| holds(&self.held, class)) {
                 Found::Nothing { until } => return Pull::Idle { until },
                 Found::Row { row, counted } => {
                     if !bench.render(&row, into) {
-                        bench.uncount(&row);
+                        bench.dismiss(&row, !holds(&self.held, row.batch.class));
                         bench.retire_row(row);
                         continue;
                     }

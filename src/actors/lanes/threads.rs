@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 
 use crate::actors::AbortOnPanic;
 use crate::actors::lanes::bench::Bench;
 use crate::actors::lanes::feed::LaneFeed;
 use crate::actors::line::Line;
-use crate::limits::{LANE_COMMANDS_MAX, OUTCOME_FLUSH, OUTCOME_FLUSH_IDLE};
+use crate::limits::{LANE_CLOSING_MAX, LANE_COMMANDS_MAX, OUTCOME_FLUSH, OUTCOME_FLUSH_IDLE, QUIT_MAX};
 
 /// Opens a lane on a thread.
 struct OpenLane {
@@ -72,21 +72,41 @@ impl LaneThreads {
     }
 }
 
+/// A lane that runs, and is struck off however it ends.
+struct Running {
+    line: Arc<Line>,
+    ordinal: usize,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.line.running.lock().remove(u32::try_from(self.ordinal).unwrap_or(u32::MAX));
+    }
+}
+
 async fn serve(mut commands: mpsc::Receiver<OpenLane>) {
     let mut benches: HashMap<Arc<str>, Rc<RefCell<Bench>>> = HashMap::new();
+    let mut lanes = JoinSet::new();
     while let Some(OpenLane { line, ordinal }) = commands.recv().await {
+        while lanes.try_join_next().is_some() {}
         let bench = benches.entry(Arc::clone(&line.name)).or_insert_with(|| {
             let bench = Rc::new(RefCell::new(Bench::new(Arc::clone(&line))));
             tokio::task::spawn_local(flush_often(Rc::clone(&bench)));
             bench
         });
         let bench = Rc::clone(bench);
-        tokio::task::spawn_local(async move {
+        lanes.spawn_local(async move {
             let _guard = AbortOnPanic;
+            let running = Running { line: Arc::clone(&line), ordinal };
             let mut feed = LaneFeed::new(bench, ordinal);
             line.connector.run_lane(&mut feed).await;
-            line.running.lock().remove(u32::try_from(ordinal).unwrap_or(u32::MAX));
+            drop(running);
         });
+    }
+    // Nobody opens lanes any more; those that run end by themselves, with what they have on the wire answered.
+    let ended = async { while lanes.join_next().await.is_some() {} };
+    if tokio::time::timeout(LANE_CLOSING_MAX + QUIT_MAX, ended).await.is_err() {
+        tracing::warn!("lanes did not end in time: what they have on the wire stays open in the ledger");
     }
     let waiting = |bench: &Rc<RefCell<Bench>>| bench.borrow_mut().flush();
     while benches.values().any(waiting) {

@@ -28,21 +28,9 @@ use crate::segments::audience::AudienceSummary;
 use crate::segments::skip::SkipReason;
 
 pub(super) fn ledger(delivery: &Delivery) -> Ledger {
-    let counts = delivery.counts();
-    Ledger {
-        audience: counts.audience,
-        pending: counts.pending,
-        claimed: counts.claimed,
-        deferred: counts.deferred,
-        accepted: counts.accepted,
-        rejected: counts.rejected,
-        skipped: counts.skipped,
-        unknown: counts.unknown,
-        balanced: counts.is_balanced(),
-        pending_held: counts.pending_held,
-        rejected_by: delivery.rejected.iter().map(|(class, rows)| (class.name().to_owned(), rows.len())).collect(),
-        skipped_by: delivery.skipped.iter().map(|(reason, rows)| (reason.name().to_owned(), rows.len())).collect(),
-    }
+    let rejected = delivery.rejected.iter().map(|(class, rows)| (class.name().to_owned(), rows.len()));
+    let skipped = delivery.skipped.iter().map(|(reason, rows)| (reason.name().to_owned(), rows.len()));
+    Ledger::of(delivery.counts(), rejected.collect(), skipped.collect())
 }
 
 pub(super) fn run_ledger(run: &Run) -> Ledger {

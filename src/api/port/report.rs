@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{AudienceView, Time};
+use crate::ledger::Counts;
 
 /// Promise 2 in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -33,29 +34,53 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// What the sets add up to.
-    pub fn sum(&self) -> u64 {
-        self.pending + self.claimed + self.deferred + self.accepted + self.rejected + self.skipped + self.unknown
+    /// The wire form of a ledger's numbers; what is counted and when it balances is `ledger::Counts`'s word.
+    pub fn of(counts: Counts, rejected_by: BTreeMap<String, u64>, skipped_by: BTreeMap<String, u64>) -> Ledger {
+        let balanced = counts.is_balanced();
+        let Counts { audience, pending, pending_held, claimed, deferred, accepted, rejected, skipped, unknown } =
+            counts;
+        Ledger {
+            audience,
+            pending,
+            claimed,
+            deferred,
+            accepted,
+            rejected,
+            skipped,
+            unknown,
+            balanced,
+            pending_held,
+            rejected_by,
+            skipped_by,
+        }
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts {
+            audience: self.audience,
+            pending: self.pending,
+            pending_held: self.pending_held,
+            claimed: self.claimed,
+            deferred: self.deferred,
+            accepted: self.accepted,
+            rejected: self.rejected,
+            skipped: self.skipped,
+            unknown: self.unknown,
+        }
     }
 
     /// Adds another delivery's ledger.
     pub fn add(&mut self, other: &Ledger) {
-        self.audience += other.audience;
-        self.pending += other.pending;
-        self.claimed += other.claimed;
-        self.deferred += other.deferred;
-        self.accepted += other.accepted;
-        self.rejected += other.rejected;
-        self.skipped += other.skipped;
-        self.unknown += other.unknown;
-        self.pending_held += other.pending_held;
-        for (class, count) in &other.rejected_by {
-            *self.rejected_by.entry(class.clone()).or_default() += count;
+        let mut counts = self.counts();
+        counts.add(&other.counts());
+        let (mut rejected_by, mut skipped_by) = (self.rejected_by.clone(), self.skipped_by.clone());
+        for (sums, more) in [(&mut rejected_by, &other.rejected_by), (&mut skipped_by, &other.skipped_by)] {
+            for (reason, count) in more {
+                *sums.entry(reason.clone()).or_default() += count;
+            }
         }
-        for (reason, count) in &other.skipped_by {
-            *self.skipped_by.entry(reason.clone()).or_default() += count;
-        }
-        self.balanced = self.balanced && other.balanced;
+        let balanced = self.balanced && other.balanced;
+        *self = Ledger { balanced, ..Ledger::of(counts, rejected_by, skipped_by) };
     }
 }
 
@@ -164,7 +189,7 @@ mod tests {
         sum.add(&one);
         sum.add(&one);
         assert_eq!(sum.audience, 12);
-        assert_eq!(sum.sum(), 12, "sets add up to the audience");
+        assert!(sum.counts().is_balanced(), "sets add up to the audience");
         assert_eq!(sum.skipped_by["no_address"], 2, "reasons add up too");
         assert!(sum.balanced, "two balanced ledgers give a balanced one");
         sum.add(&Ledger::default());

@@ -171,7 +171,9 @@ fn report_failure<F: Feed>(feed: &mut F, error: &ConnectError) {
     if error.is_senders_fault() {
         feed.report(LaneEvent::SenderRefused { reply: reason.clone() });
     } else if error.is_too_many() {
-        feed.report(LaneEvent::TooManyConnections { reply: reason.clone() });
+        // The relay is there, and other lanes may be at work: this is no failure to reach it.
+        feed.report(LaneEvent::TooManyConnections { reply: reason });
+        return;
     }
     feed.report(LaneEvent::ConnectFailed { reason });
 }

@@ -160,18 +160,23 @@ impl<'a, F: Feed> Lane<'a, F> {
     /// Signs and stuffs; `false` if this relay cannot take the message, which is then answered.
     fn prepare(&mut self, id: SlotId) -> bool {
         let slot = &mut self.hand.slots[id];
-        let mut refusal = self.session.unsendable(&slot.message).map(str::to_owned);
+        let mut refusal = self.session.unsendable(&slot.message).map(|why| (RejectClass::Other, why.to_owned()));
         if refusal.is_none() && !slot.prepared {
             slot.prefix.clear();
             if let Some(signer) = self.signer {
                 let signed = signer.sign(&slot.message.body, &mut slot.prefix);
-                refusal = signed.err().map(|e| format!("DKIM: {e}"));
+                refusal = signed.err().map(|e| (RejectClass::Other, format!("DKIM: {e}")));
             }
             slot.stuff();
             slot.prepared = true;
         }
-        let Some(reply) = refusal else { return true };
-        self.answer(id, Outcome::Rejected { class: RejectClass::Other, reply });
+        if refusal.is_none() && !self.session.fits(slot.bytes()) {
+            // RFC 1870 5: what is beyond the relay's fixed limit is not offered to it.
+            let why = format!("the message has {} bytes, more than the SIZE that the relay announced", slot.bytes());
+            refusal = Some((RejectClass::TooLarge, why));
+        }
+        let Some((class, reply)) = refusal else { return true };
+        self.answer(id, Outcome::Rejected { class, reply });
         false
     }
 

@@ -14,13 +14,92 @@ use super::{
 };
 use crate::limits;
 
-pub(super) fn shape<T: DeserializeOwned>(table: toml::Table, connector: &str) -> Result<T, ConnectorError> {
+/// A table, or what is left of one, as written.
+fn shape<T: DeserializeOwned>(table: toml::Table, connector: &str) -> Result<T, ConnectorError> {
     table.try_into().map_err(|source| ConnectorError::Shape { connector: connector.to_owned(), source })
+}
+
+/// Takes the named keys out of a table, as a table of their own.
+fn part<T: DeserializeOwned>(table: &mut toml::Table, keys: &[&str], connector: &str) -> Result<T, ConnectorError> {
+    shape(keys.iter().filter_map(|key| table.remove_entry(*key)).collect(), connector)
+}
+
+/// Limits of messages, of a connector or of a domain.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rates {
+    messages_per_second: Option<u32>,
+    messages_per_minute: Option<u32>,
+    messages_per_hour: Option<u32>,
+    messages_per_day: Option<u32>,
+}
+
+const RATE_KEYS: &[&str] = &["messages_per_second", "messages_per_minute", "messages_per_hour", "messages_per_day"];
+
+/// What a connector of every kind has beside its name.
+struct Common {
+    connections_max: usize,
+    rate: RateLimits,
+    domains: Vec<DomainLimits>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Smtp {
+struct RawCommon {
+    connections_max: Option<usize>,
+    #[serde(default)]
+    domains: Vec<toml::Table>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDomain {
+    domain: String,
+    connections_max: Option<usize>,
+}
+
+impl Common {
+    fn take(table: &mut toml::Table, connector: &str, connections: usize) -> Result<Common, ConnectorError> {
+        let check = Check(connector);
+        let rate = check.rate(&part(table, RATE_KEYS, connector)?)?;
+        let raw: RawCommon = part(table, &["connections_max", "domains"], connector)?;
+        Ok(Common {
+            connections_max: check.connections(raw.connections_max, connections)?,
+            rate,
+            domains: check.domains(raw.domains)?,
+        })
+    }
+}
+
+/// What a connector has whose messages may wait or be lost.
+struct Waiting {
+    retry: RetrySettings,
+    credits_batches: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWaiting {
+    retry_schedule_seconds: Option<Vec<u64>>,
+    retry_deadline_seconds: Option<u64>,
+    credits_batches: Option<usize>,
+}
+
+impl Waiting {
+    fn take(table: &mut toml::Table, connector: &str) -> Result<Waiting, ConnectorError> {
+        let keys = ["retry_schedule_seconds", "retry_deadline_seconds", "credits_batches"];
+        let raw: RawWaiting = part(table, &keys, connector)?;
+        let check = Check(connector);
+        Ok(Waiting {
+            retry: check.retry(raw.retry_schedule_seconds, raw.retry_deadline_seconds)?,
+            credits_batches: check.credits(raw.credits_batches)?,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Smtp {
     name: String,
     host: String,
     port: Option<u16>,
@@ -32,14 +111,7 @@ pub(super) struct Smtp {
     username: Option<String>,
     password: Option<Secret>,
     password_env: Option<String>,
-    connections_max: Option<usize>,
     messages_per_connection_max: Option<u64>,
-    messages_per_second: Option<u32>,
-    messages_per_minute: Option<u32>,
-    messages_per_hour: Option<u32>,
-    messages_per_day: Option<u32>,
-    #[serde(default)]
-    domains: Vec<Domain>,
     helo_name: Option<String>,
     pipelining: Option<bool>,
     chunking: Option<bool>,
@@ -47,21 +119,7 @@ pub(super) struct Smtp {
     dkim: Vec<DkimSettings>,
     #[serde(default)]
     timeouts: Timeouts,
-    retry_schedule_seconds: Option<Vec<u64>>,
-    retry_deadline_seconds: Option<u64>,
-    credits_batches: Option<usize>,
     suppress_after_hard_bounces: Option<u32>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Domain {
-    domain: String,
-    messages_per_second: Option<u32>,
-    messages_per_minute: Option<u32>,
-    messages_per_hour: Option<u32>,
-    messages_per_day: Option<u32>,
-    connections_max: Option<usize>,
 }
 
 #[derive(Default, Deserialize)]
@@ -81,36 +139,16 @@ struct Timeouts {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Null {
+struct Null {
     name: String,
-    connections_max: Option<usize>,
-    messages_per_second: Option<u32>,
-    messages_per_minute: Option<u32>,
-    messages_per_hour: Option<u32>,
-    messages_per_day: Option<u32>,
-    #[serde(default)]
-    domains: Vec<Domain>,
-    retry_schedule_seconds: Option<Vec<u64>>,
-    retry_deadline_seconds: Option<u64>,
-    credits_batches: Option<usize>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Simulated {
+struct Simulated {
     name: String,
     #[serde(default)]
     seed: u64,
-    connections_max: Option<usize>,
-    messages_per_second: Option<u32>,
-    messages_per_minute: Option<u32>,
-    messages_per_hour: Option<u32>,
-    messages_per_day: Option<u32>,
-    #[serde(default)]
-    domains: Vec<Domain>,
-    retry_schedule_seconds: Option<Vec<u64>>,
-    retry_deadline_seconds: Option<u64>,
-    credits_batches: Option<usize>,
     #[serde(default)]
     latency_min_millis: u64,
     #[serde(default)]
@@ -132,16 +170,36 @@ pub(super) struct Simulated {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Inbox {
+struct Inbox {
     name: String,
-    connections_max: Option<usize>,
-    messages_per_second: Option<u32>,
-    messages_per_minute: Option<u32>,
-    messages_per_hour: Option<u32>,
-    messages_per_day: Option<u32>,
-    #[serde(default)]
-    domains: Vec<Domain>,
     mails_max: Option<usize>,
+}
+
+pub(super) fn smtp(mut table: toml::Table, name: &str) -> Result<SmtpSettings, ConnectorError> {
+    let common = Common::take(&mut table, name, 10)?;
+    let waiting = Waiting::take(&mut table, name)?;
+    shape::<Smtp>(table, name)?.validate(common, waiting)
+}
+
+pub(super) fn null(mut table: toml::Table, name: &str) -> Result<NullSettings, ConnectorError> {
+    let Common { connections_max, rate, domains } = Common::take(&mut table, name, 4)?;
+    let Waiting { retry, credits_batches } = Waiting::take(&mut table, name)?;
+    let Null { name } = shape(table, name)?;
+    Ok(NullSettings { name, connections_max, rate, domains, retry, credits_batches })
+}
+
+pub(super) fn simulated(mut table: toml::Table, name: &str) -> Result<SimulatedSettings, ConnectorError> {
+    let common = Common::take(&mut table, name, 10)?;
+    let waiting = Waiting::take(&mut table, name)?;
+    shape::<Simulated>(table, name)?.validate(common, waiting)
+}
+
+pub(super) fn inbox(mut table: toml::Table, name: &str) -> Result<InboxSettings, ConnectorError> {
+    let Common { connections_max, rate, domains } = Common::take(&mut table, name, 16)?;
+    let Inbox { name, mails_max } = shape(table, name)?;
+    let mails = mails_max.unwrap_or(limits::INBOX_MAILS_DEFAULT);
+    let mails_max = Check(&name).range("mails_max", mails, 1, limits::INBOX_MAILS_MAX)?;
+    Ok(InboxSettings { name, connections_max, rate, domains, mails_max })
 }
 
 /// Checks values of one connector and names it in every refusal.
@@ -169,18 +227,12 @@ impl Check<'_> {
         value.map(|v| self.range(key, v, 1, limits::RATE_MESSAGES_MAX)).transpose()
     }
 
-    fn rate(
-        &self,
-        per_second: Option<u32>,
-        per_minute: Option<u32>,
-        per_hour: Option<u32>,
-        per_day: Option<u32>,
-    ) -> Result<RateLimits, ConnectorError> {
+    fn rate(&self, raw: &Rates) -> Result<RateLimits, ConnectorError> {
         Ok(RateLimits {
-            per_second: self.optional("messages_per_second", per_second)?,
-            per_minute: self.optional("messages_per_minute", per_minute)?,
-            per_hour: self.optional("messages_per_hour", per_hour)?,
-            per_day: self.optional("messages_per_day", per_day)?,
+            per_second: self.optional("messages_per_second", raw.messages_per_second)?,
+            per_minute: self.optional("messages_per_minute", raw.messages_per_minute)?,
+            per_hour: self.optional("messages_per_hour", raw.messages_per_hour)?,
+            per_day: self.optional("messages_per_day", raw.messages_per_day)?,
         })
     }
 
@@ -193,13 +245,15 @@ impl Check<'_> {
         self.range("credits_batches", value, limits::BATCHES_AHEAD + 1, limits::CREDITS_BATCHES_MAX)
     }
 
-    fn domains(&self, raw: Vec<Domain>) -> Result<Vec<DomainLimits>, ConnectorError> {
+    fn domains(&self, raw: Vec<toml::Table>) -> Result<Vec<DomainLimits>, ConnectorError> {
         let mut domains: Vec<DomainLimits> = Vec::with_capacity(raw.len());
         if raw.len() > limits::LIMIT_CLASSES_MAX {
             let wanted = format!("at most {} entries", limits::LIMIT_CLASSES_MAX);
             return Err(self.refuse("domains", format!("a list of {}", raw.len()), wanted));
         }
-        for d in raw {
+        for mut table in raw {
+            let rate = self.rate(&part(&mut table, RATE_KEYS, self.0)?)?;
+            let d: RawDomain = shape(table, self.0)?;
             let domain = match idna::domain_to_ascii_strict(d.domain.trim()) {
                 Ok(ascii) if !ascii.is_empty() => ascii,
                 _ => return Err(self.refuse("domains.domain", format!("{:?}", d.domain), "a domain name".to_owned())),
@@ -207,8 +261,6 @@ impl Check<'_> {
             if domains.iter().any(|known| known.domain == domain) {
                 return Err(self.refuse("domains.domain", format!("{domain:?} twice"), "named once".to_owned()));
             }
-            let rate =
-                self.rate(d.messages_per_second, d.messages_per_minute, d.messages_per_hour, d.messages_per_day)?;
             let connections_max = d
                 .connections_max
                 .map(|n| self.range("domains.connections_max", n, 1, limits::CONNECTIONS_MAX))
@@ -297,7 +349,7 @@ fn password(
 }
 
 impl Smtp {
-    pub(super) fn validate(self) -> Result<SmtpSettings, ConnectorError> {
+    fn validate(self, common: Common, waiting: Waiting) -> Result<SmtpSettings, ConnectorError> {
         let check = Check(&self.name);
         let host = self.host.trim().trim_start_matches('[').trim_end_matches(']').to_owned();
         check.word("host", &host)?;
@@ -323,18 +375,13 @@ impl Smtp {
         }
         Ok(SmtpSettings {
             port: check.range("port", port, 1, u16::MAX)?,
-            connections_max: check.connections(self.connections_max, 10)?,
+            connections_max: common.connections_max,
             messages_per_connection_max,
-            rate: check.rate(
-                self.messages_per_second,
-                self.messages_per_minute,
-                self.messages_per_hour,
-                self.messages_per_day,
-            )?,
-            domains: check.domains(self.domains)?,
+            rate: common.rate,
+            domains: common.domains,
             timeouts: check.timeouts(self.timeouts)?,
-            retry: check.retry(self.retry_schedule_seconds, self.retry_deadline_seconds)?,
-            credits_batches: check.credits(self.credits_batches)?,
+            retry: waiting.retry,
+            credits_batches: waiting.credits_batches,
             suppress_after_hard_bounces: self.suppress_after_hard_bounces.unwrap_or(1),
             pipelining: self.pipelining.unwrap_or(true),
             chunking: self.chunking.unwrap_or(false),
@@ -350,27 +397,8 @@ impl Smtp {
     }
 }
 
-impl Null {
-    pub(super) fn validate(self) -> Result<NullSettings, ConnectorError> {
-        let check = Check(&self.name);
-        Ok(NullSettings {
-            connections_max: check.connections(self.connections_max, 4)?,
-            rate: check.rate(
-                self.messages_per_second,
-                self.messages_per_minute,
-                self.messages_per_hour,
-                self.messages_per_day,
-            )?,
-            domains: check.domains(self.domains)?,
-            retry: check.retry(self.retry_schedule_seconds, self.retry_deadline_seconds)?,
-            credits_batches: check.credits(self.credits_batches)?,
-            name: self.name,
-        })
-    }
-}
-
 impl Simulated {
-    pub(super) fn validate(self) -> Result<SimulatedSettings, ConnectorError> {
+    fn validate(self, common: Common, waiting: Waiting) -> Result<SimulatedSettings, ConnectorError> {
         let check = Check(&self.name);
         let shares = [
             ("defer_share", self.defer_share),
@@ -391,16 +419,11 @@ impl Simulated {
         let latency_max = check.range("latency_max_millis", self.latency_max_millis, 0, 60_000)?.max(latency_min);
         Ok(SimulatedSettings {
             seed: self.seed,
-            connections_max: check.connections(self.connections_max, 10)?,
-            rate: check.rate(
-                self.messages_per_second,
-                self.messages_per_minute,
-                self.messages_per_hour,
-                self.messages_per_day,
-            )?,
-            domains: check.domains(self.domains)?,
-            retry: check.retry(self.retry_schedule_seconds, self.retry_deadline_seconds)?,
-            credits_batches: check.credits(self.credits_batches)?,
+            connections_max: common.connections_max,
+            rate: common.rate,
+            domains: common.domains,
+            retry: waiting.retry,
+            credits_batches: waiting.credits_batches,
             latency_min: Duration::from_millis(latency_min),
             latency_max: Duration::from_millis(latency_max),
             defer_share: self.defer_share,
@@ -410,25 +433,6 @@ impl Simulated {
             lost_before_share: self.lost_before_share,
             lost_after_share: self.lost_after_share,
             suppress_after_hard_bounces: self.suppress_after_hard_bounces.unwrap_or(1),
-            name: self.name,
-        })
-    }
-}
-
-impl Inbox {
-    pub(super) fn validate(self) -> Result<InboxSettings, ConnectorError> {
-        let check = Check(&self.name);
-        let mails = self.mails_max.unwrap_or(limits::INBOX_MAILS_DEFAULT);
-        Ok(InboxSettings {
-            connections_max: check.connections(self.connections_max, 16)?,
-            rate: check.rate(
-                self.messages_per_second,
-                self.messages_per_minute,
-                self.messages_per_hour,
-                self.messages_per_day,
-            )?,
-            domains: check.domains(self.domains)?,
-            mails_max: check.range("mails_max", mails, 1, limits::INBOX_MAILS_MAX)?,
             name: self.name,
         })
     }

@@ -103,3 +103,33 @@ fn the_other_kinds_have_working_defaults() {
     let shares = "name = \"n\"\nkind = \"simulated\"\ndefer_share = 0.7\npolicy_share = 0.7\n";
     assert!(refusal(shares).contains("at most 1"), "shares over one");
 }
+
+/// Keys are taken out of the table group by group: none of a group may be missed, and none may stand where it means nothing.
+#[test]
+fn every_kind_knows_its_keys_and_no_others() {
+    let rates = "messages_per_second = 1\nmessages_per_minute = 2\nmessages_per_hour = 3\nmessages_per_day = 4\n";
+    let domain = format!("[[connectors.domains]]\ndomain = \"a.test\"\nconnections_max = 2\n{rates}");
+    let waiting = "retry_schedule_seconds = [5]\nretry_deadline_seconds = 60\ncredits_batches = 6\n";
+    let limits = RateLimits { per_second: Some(1), per_minute: Some(2), per_hour: Some(3), per_day: Some(4) };
+    for (kind, more) in [("smtp", "host = \"a.test\"\n"), ("null", ""), ("simulated", ""), ("inbox", "")] {
+        let own = if kind == "inbox" { "" } else { waiting };
+        let head = format!("name = \"r\"\nkind = \"{kind}\"\nconnections_max = 3\n{more}{rates}");
+        let settings = parse(&format!("{head}{own}{domain}")).unwrap_or_else(|e| panic!("{kind}: {e}"));
+        assert_eq!((settings.rate(), settings.connections_max()), (limits, 3), "{kind}: limits of the connector");
+        let [of_domain] = settings.domains() else { panic!("{kind}: one domain") };
+        assert_eq!((of_domain.rate, of_domain.connections_max), (limits, Some(2)), "{kind}: limits of the domain");
+        if !own.is_empty() {
+            assert_eq!(settings.retry().deadline, Duration::from_secs(60), "{kind}: retries");
+            assert_eq!(settings.credits_batches(), 6, "{kind}: credits");
+        }
+        let refused = refusal(&format!("{head}pigeons = 1\n"));
+        assert!(refused.contains("pigeons") && refused.contains("\"r\""), "{kind}: {refused}");
+        let misplaced = refusal(&format!("{head}{domain}retry_deadline_seconds = 5\n"));
+        assert!(misplaced.contains("retry_deadline_seconds"), "{kind}: a connector's key in a domain: {misplaced}");
+    }
+    let refused = refusal(&format!("name = \"i\"\nkind = \"inbox\"\n{waiting}"));
+    assert!(
+        refused.contains("credits_batches") || refused.contains("retry_"),
+        "the sink keeps nothing waiting: {refused}"
+    );
+}

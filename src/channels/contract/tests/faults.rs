@@ -143,6 +143,54 @@ async fn refusals_of_the_session_are_told_and_harm_no_message() {
     }
 }
 
+/// Forty lanes that a relay turns away must not open the circuit for the ten that it serves.
+#[tokio::test]
+async fn too_many_connections_are_no_failure_to_reach_the_relay() {
+    let fault = Fault::Reply(Verb::Greeting, "421 4.7.0 too many connections", 1);
+    let (record, _peer) = against(Flavour::Pipelined, 2, Script::default(), fault).await;
+    let failed = record.events.iter().any(|e| matches!(e, LaneEvent::ConnectFailed { .. }));
+    assert!(!failed, "lanes shrink, and nothing else: {:?}", record.events);
+}
+
+#[tokio::test]
+async fn what_is_beyond_the_announced_size_is_not_offered() {
+    for offers in [&["PIPELINING", "SIZE 10"][..], &["SIZE 10"], &["PIPELINING", "CHUNKING", "SIZE 10"]] {
+        let mut feed = ScriptedFeed::new(3, Script::default(), compose());
+        let peer = start(peer_script(&feed, offers, Fault::None)).await;
+        let settings = SmtpSettings { chunking: true, ..settings(peer.port, Flavour::Pipelined) };
+        run_smtp(&mut feed, settings).await;
+        let too_large =
+            |e: &Ending| matches!(e, Ending::Answered(Outcome::Rejected { class: RejectClass::TooLarge, .. }));
+        assert_eq!(feed.finish().count(too_large), 3, "{offers:?}: each is answered");
+        assert!(!peer.seen.lock().commands.iter().any(|c| c.starts_with("MAIL")), "{offers:?}: nothing is offered");
+    }
+}
+
+/// RFC 6531 3.4 and RFC 6152: parameters where they are offered and needed; else the message is no use to this relay.
+#[tokio::test]
+async fn smtputf8_and_8bit_are_said_or_the_message_is_refused() {
+    for (offers, accepted) in [(&["PIPELINING", "SMTPUTF8", "8BITMIME"][..], 2), (&["PIPELINING"][..], 0)] {
+        let compose: Compose = Box::new(|ticket, out| {
+            out.recipient = format!("jürgen{ticket}@example.test");
+            out.return_path = "b@example.test".to_owned();
+            out.body = format!("X-Ticket: {ticket}\r\nSubject: Grüße\r\n\r\nhello\r\n").into_bytes();
+            (out.needs_smtputf8, out.needs_8bit) = (true, true);
+        });
+        let mut feed = ScriptedFeed::new(2, Script::default(), compose);
+        let peer = start(peer_script(&feed, offers, Fault::None)).await;
+        run_smtp(&mut feed, settings(peer.port, Flavour::Pipelined)).await;
+        let record = feed.finish();
+        assert_eq!(super::accepted(&record), accepted, "{offers:?}: {:?}", record.endings);
+        let commands = peer.seen.lock().commands.clone();
+        let said = commands
+            .iter()
+            .filter(|c| c.starts_with("MAIL") && c.contains(" BODY=8BITMIME") && c.contains(" SMTPUTF8"));
+        assert_eq!(said.count(), accepted, "{offers:?}: {commands:?}");
+        let other = |e: &Ending| matches!(e, Ending::Answered(Outcome::Rejected { class: RejectClass::Other, .. }));
+        assert_eq!(record.count(other), 2 - accepted, "{offers:?}: refused, and nobody is suppressed for it");
+    }
+}
+
 #[tokio::test]
 async fn a_421_in_mid_session_requeues_what_has_no_answer() {
     for flavour in FLAVOURS {
