@@ -389,6 +389,9 @@ impl Delivery {
     /// Up to `n` rows that may be claimed now for the message of `send`: deferred ones whose time has come first, then
     /// pending ones; only rows of `class`, or, without one, rows of none of the other classes.
     pub fn ready(&self, send: NodeId, now: Timestamp, n: usize, class: ClassFilter<'_>) -> RoaringBitmap {
+        if self.is_elsewhere(send) {
+            return RoaringBitmap::new();
+        }
         let second = now.0.div_euclid(1_000);
         let rows_of = self.sends.get(&send);
         let ours = |row: u32| rows_of.is_none_or(|rows| rows.assigned.contains(row)) && class.admits(row);
@@ -397,7 +400,7 @@ impl Delivery {
         taken.sort_unstable();
         let left = n - taken.len();
         let mut rows = RoaringBitmap::from_iter(taken);
-        if left == 0 || self.is_elsewhere(send) {
+        if left == 0 {
             return rows;
         }
         let pool = rows_of.map_or(&self.pending, |rows| &rows.waiting);

@@ -3,11 +3,13 @@
 //! - [`rng`]: the source of chance, one stream a purpose.
 //! - [`plan`]: virtual time, the queue of events, plans of faults.
 //! - [`world`], [`delivery`]: a process around the real core, and one delivery through all that can happen to it.
+//! - [`flows`]: every kind of campaign, its moves, tests and waits.
 //! - [`seeds`]: runs a scenario over many seeds and says how to replay the one that failed.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
 
 mod delivery;
+mod flows;
 mod plan;
 mod rng;
 mod seeds;
