@@ -29,7 +29,7 @@ use crate::ledger::{Fact, Positions, RejectClass, RowSet, Run, RunState};
 use crate::limits::{ACTOR_TICK, MAILBOX_MESSAGES};
 use crate::segments::skip::SkipReason;
 
-/// One delivery of the run and the line that it goes over.
+/// One send of the run and the line that it goes over.
 pub struct Leg {
     pub context: Arc<SendContext>,
     pub line: Arc<Line>,
@@ -39,6 +39,12 @@ pub struct Leg {
     pub weight: u32,
     /// What is not handed over by then is skipped.
     pub send_until: Option<Timestamp>,
+}
+
+impl Leg {
+    fn key(&self, class: ClassId) -> DemandKey {
+        DemandKey { delivery: self.context.delivery, send: self.context.send, class }
+    }
 }
 
 struct Open {
@@ -90,8 +96,9 @@ impl CampaignActor {
             let Ok(delivery) = state.delivery(leg.context.delivery) else { continue };
             let mut fair = leg.line.fair.lock();
             for class in leg.classes.ids() {
-                let key = DemandKey { delivery: delivery.id, class };
-                let ready = if may_claim { delivery.ready_count(now, leg.classes.filter(class)) } else { 0 };
+                let key = leg.key(class);
+                let ready =
+                    if may_claim { delivery.ready_count(key.send, now, leg.classes.filter(class)) } else { 0 };
                 fair.set_demand(key, ready, leg.weight);
             }
         }
@@ -102,7 +109,7 @@ impl CampaignActor {
     }
 
     fn claim(&mut self, grant: Grant) {
-        let Some(at) = self.legs.iter().position(|leg| leg.context.delivery == grant.key.delivery) else { return };
+        let Some(at) = self.legs.iter().position(|leg| leg.key(grant.key.class) == grant.key) else { return };
         let leg = &self.legs[at];
         let line = Arc::clone(&leg.line);
         if !self.may_claim() || decide::is_late(leg.send_until, self.book.now()) {
@@ -123,8 +130,8 @@ impl CampaignActor {
         let leg = &self.legs[at];
         let state = self.book.read();
         let Ok(delivery) = state.delivery(leg.context.delivery) else { return };
-        let ready = delivery.ready_count(self.book.now(), leg.classes.filter(class));
-        leg.line.fair.lock().set_demand(DemandKey { delivery: delivery.id, class }, ready, leg.weight);
+        let ready = delivery.ready_count(leg.context.send, self.book.now(), leg.classes.filter(class));
+        leg.line.fair.lock().set_demand(leg.key(class), ready, leg.weight);
     }
 
     fn claim_rows(&self, at: usize, grant: Grant) -> Result<Option<(BatchId, Arc<LiveBatch>)>, CommitError> {
@@ -207,7 +214,7 @@ impl CampaignActor {
         let leg = &self.legs[open.leg];
         let rows = report.accepted.len() + report.others.len();
         if rows > 0 {
-            let key = DemandKey { delivery: leg.context.delivery, class: report.batch.class };
+            let key = leg.key(report.batch.class);
             let want = self.ending(&leg.line, key, rows, Arc::clone(&report.batch));
             let now = self.book.now();
             let mut bounced = RoaringBitmap::new();
@@ -295,7 +302,7 @@ impl CampaignActor {
             if !rows.is_empty() {
                 figures::returned(why, rows.len());
                 let count = usize::try_from(rows.len()).unwrap_or(usize::MAX);
-                let key = DemandKey { delivery: leg.context.delivery, class: open.batch.class };
+                let key = leg.key(open.batch.class);
                 let want = self.ending(&leg.line, key, count, Arc::clone(&open.batch));
                 let fact =
                     Fact::Returned(Returned { batch: id, delivery: leg.context.delivery, rows, at: self.book.now() });

@@ -17,7 +17,7 @@ use crate::limits::{BATCH_CONTACTS_MAX, CLAIM_MAX};
 
 /// Rows that a grant claims now; none if what the grant was for has gone elsewhere since.
 pub fn rows_of(grant: &Grant, delivery: &Delivery, classes: &Classes, now: Timestamp) -> RoaringBitmap {
-    rows_to_claim(delivery, classes, grant.key.class, grant.rows.min(BATCH_CONTACTS_MAX), now)
+    rows_to_claim(delivery, grant.key.send, classes, grant.key.class, grant.rows.min(BATCH_CONTACTS_MAX), now)
 }
 
 /// Who claims over what.
@@ -65,6 +65,7 @@ mod tests {
     use super::*;
     use crate::channels::fair::{DemandKey, GrantId};
     use crate::channels::limits_table::ClassId;
+    use crate::flow::NodeId;
     use crate::ids::{DeliveryId, RowSpace, RunId};
     use crate::ledger::Mode;
 
@@ -75,7 +76,7 @@ mod tests {
     }
 
     fn grant(class: u16, rows: usize) -> Grant {
-        Grant { id: GrantId(1), key: DemandKey { delivery: ID, class: ClassId(class) }, rows }
+        Grant { id: GrantId(1), key: DemandKey { delivery: ID, send: NodeId(1), class: ClassId(class) }, rows }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::channels::limits_table::ClassId;
 use crate::channels::retry::{Deferral, NextAttempt, next_attempt};
 use crate::clock::Timestamp;
 use crate::config::connectors::RetrySettings;
+use crate::flow::NodeId;
 use crate::ids::{BatchId, ContactRow};
 use crate::ledger::delivery::ClassFilter;
 use crate::ledger::facts::{Sample, Settled};
@@ -37,12 +38,13 @@ impl Classes {
 /// Up to `rows` rows of a class that may be claimed now.
 pub fn rows_to_claim(
     delivery: &Delivery,
+    send: NodeId,
     classes: &Classes,
     class: ClassId,
     rows: usize,
     now: Timestamp,
 ) -> RoaringBitmap {
-    delivery.ready(now, rows, classes.filter(class))
+    delivery.ready(send, now, rows, classes.filter(class))
 }
 
 /// Turns outcomes into the fact that settles them: deferrals get their time, those past the deadline are rejected.

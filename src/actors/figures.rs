@@ -156,6 +156,11 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::Tracked(_) => "tracked",
         Fact::Unsubscribed(_) => "unsubscribed",
         Fact::TestSent { .. } => "test_sent",
+        Fact::Moved(_) => "moved",
+        Fact::Scheduled(_) => "scheduled",
+        Fact::Joined(_) => "joined",
+        Fact::Looked(_) => "looked",
+        Fact::Decided(_) => "decided",
     }
 }
 

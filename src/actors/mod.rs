@@ -12,10 +12,13 @@ pub mod claim;
 pub mod committer;
 pub mod decide;
 pub mod figures;
+pub mod flowing;
 pub mod lanes;
 pub mod line;
 pub mod pulse;
+pub mod scheduler;
 pub mod tracker;
+pub mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -304,6 +304,15 @@ impl CampaignsPort for Fake {
         Ok(request.to.into_iter().map(result).collect())
     }
 
+    fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText> {
+        Ok(GraphText { content_type: "text/plain", text: format!("{campaign} {format}") })
+    }
+
+    fn choose_winner(&self, campaign: &Ref, request: ChooseWinnerRequest) -> PortResult<TestReport> {
+        self.called(format!("choose {campaign} {:?}", request.variant));
+        Ok(TestReport::default())
+    }
+
     fn audience(&self, _campaign: &Ref) -> PortResult<AudienceView> {
         Ok(AudienceView { matched: 3, final_count: 2, ..AudienceView::default() })
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::kinds::{self, Built};
 use super::spec::{CampaignSpec, Kind, MessageFields, Mode, SameAddress};
 use crate::clock::Timestamp;
 use crate::flow::graph::InvalidGraph;
@@ -61,6 +62,9 @@ pub struct DeliveryPlan {
     /// What is not sent by then is skipped.
     pub send_until: Option<Timestamp>,
     pub sends: Vec<SendPlan>,
+    /// Rows enter it when they arrive at its send, and not all at the start.
+    #[serde(default)]
+    pub on_arrival: bool,
 }
 
 impl DeliveryPlan {
@@ -74,6 +78,9 @@ impl DeliveryPlan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MessagePlan {
     pub id: MessageId,
+    /// For people: the variant, the cell; empty if the campaign has one message.
+    #[serde(default)]
+    pub name: String,
     pub channel: Channel,
     pub connector: String,
     pub topic: String,
@@ -123,42 +130,26 @@ pub enum CompileError {
 
 /// Compiles a spec that [`super::problems`] has found whole.
 pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
-    match spec.kind() {
-        Kind::Single => single(spec),
-    }
-}
-
-/// Node ids of the single kind.
-const START: NodeId = NodeId(0);
-const SEND: NodeId = NodeId(1);
-const END: NodeId = NodeId(2);
-
-fn single(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
-    let message = message(spec, MessageId(0))?;
-    let mut parts = GraphParts::default();
-    parts.node(START, "start", NodeKind::Start);
-    parts.node(SEND, "send", NodeKind::Send { delivery: 0, message: message.id.0 });
-    parts.node(END, "end", NodeKind::End { kind: EndKind::Neutral });
-    parts.edge(START, Exit::NEXT, SEND);
-    parts.edge(SEND, Exit::NEXT, END);
-    let delivery = DeliveryPlan {
-        index: 0,
-        name: "send".to_owned(),
-        channel: message.channel,
-        topic: message.topic.clone(),
-        mode: spec.mode.unwrap_or_default(),
-        same_address: spec.same_address.unwrap_or_default(),
-        retry_deadline: retry_deadline(spec),
-        send_until: spec.send_until,
-        sends: vec![SendPlan { node: SEND, message: message.id }],
+    let name = required("name", spec.name.clone())?;
+    let audience = audience(spec)?;
+    let mut built = match spec.kind() {
+        Kind::Single => single(spec)?,
+        Kind::AbSplit => kinds::ab_split::build(spec)?,
+        Kind::MultiSegment => kinds::multi_segment::build(spec)?,
     };
+    if kinds::follow_up::wanted(spec) {
+        kinds::follow_up::add(spec, &mut built)?;
+    }
+    for last in built.lasts {
+        built.parts.edge(last, Exit::NEXT, kinds::END);
+    }
     Ok(Compiled {
-        name: required("name", spec.name.clone())?,
-        kind: Kind::Single,
-        audience: audience(spec)?,
-        graph: Graph::new(parts)?,
-        deliveries: vec![delivery],
-        messages: vec![message],
+        name,
+        kind: spec.kind(),
+        audience,
+        graph: Graph::new(built.parts)?,
+        deliveries: built.deliveries,
+        messages: built.messages,
         limits: RunLimits {
             messages_per_second: spec.limits.messages_per_second,
             weight: spec.limits.weight.unwrap_or(1).clamp(1, limits::CAMPAIGN_WEIGHT_MAX),
@@ -166,10 +157,26 @@ fn single(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
     })
 }
 
-fn message(spec: &CampaignSpec, id: MessageId) -> Result<MessagePlan, CompileError> {
+/// The send of the single kind.
+const SEND: NodeId = NodeId(1);
+
+fn single(spec: &CampaignSpec) -> Result<Built, CompileError> {
+    let message = message(spec, MessageId(0))?;
+    let mut parts = GraphParts::default();
+    parts.node(kinds::START, "start", NodeKind::Start);
+    parts.node(SEND, "send", NodeKind::send(0, message.id.0));
+    parts.node(kinds::END, "end", NodeKind::End { kind: EndKind::Neutral });
+    parts.edge(kinds::START, Exit::NEXT, SEND);
+    let mut delivery = kinds::delivery(spec, 0, "send", &message);
+    delivery.sends = vec![SendPlan { node: SEND, message: message.id }];
+    Ok(Built { parts, deliveries: vec![delivery], messages: vec![message], lasts: vec![SEND] })
+}
+
+pub(super) fn message(spec: &CampaignSpec, id: MessageId) -> Result<MessagePlan, CompileError> {
     let message = &spec.message;
     Ok(MessagePlan {
         id,
+        name: String::new(),
         channel: required("message.channel", message.channel)?,
         connector: required("message.connector", message.connector.clone())?,
         topic: required("message.topic", message.topic.clone())?,
@@ -188,7 +195,7 @@ fn audience(spec: &CampaignSpec) -> Result<AudiencePlan, CompileError> {
     Ok(AudiencePlan { source, exclude: audience.exclude.clone() })
 }
 
-fn retry_deadline(spec: &CampaignSpec) -> Duration {
+pub(super) fn retry_deadline(spec: &CampaignSpec) -> Duration {
     let hours = spec.retry_deadline_hours.unwrap_or(limits::RETRY_DEADLINE_HOURS_DEFAULT);
     Duration::from_secs(u64::from(hours.min(limits::RETRY_DEADLINE_HOURS_MAX)) * 3_600)
 }
@@ -236,7 +243,7 @@ messages_per_second = 500
         assert_eq!((delivery.mode, delivery.same_address), (Mode::AtLeastOnce, SameAddress::Newest), "modes");
         assert_eq!(delivery.retry_deadline, Duration::from_secs(36_000), "retry deadline");
         assert_eq!(delivery.message_at(SEND), Some(MessageId(0)), "message of the send");
-        assert_eq!(delivery.message_at(END), None, "no message at the end");
+        assert_eq!(delivery.message_at(kinds::END), None, "no message at the end");
         let message = compiled.message(MessageId(0)).expect("message 0");
         assert_eq!((message.connector.as_str(), message.topic.as_str()), ("relay", "news"), "connector and topic");
         assert_eq!(message.fields["subject"], "Hello", "content is passed through");

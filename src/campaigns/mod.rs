@@ -2,6 +2,7 @@
 //!
 //! - [`spec`], [`mod@parse`]: the spec as written in TOML or JSON, and its canonical form.
 //! - [`validate`]: everything that is missing or wrong, at once.
+//! - [`kinds`]: what each kind compiles to, and the tables that only it has.
 //! - [`mod@compile`]: a spec becomes a flow graph and the plans of its deliveries.
 //! - [`lifecycle`]: the states of a campaign and the table of legal moves.
 //! - [`mod@progress`]: rate, time left, and why nothing moves.
@@ -11,6 +12,7 @@
 
 pub mod compile;
 mod instant;
+pub mod kinds;
 pub mod lifecycle;
 pub mod parse;
 pub mod progress;

@@ -135,7 +135,7 @@ fn from_json(error: &serde_json::Error) -> SpecError {
 }
 
 /// Keys of the spec by the table that they stand in.
-const PLACES: [(&str, &[&str]); 4] = [
+const PLACES: [(&str, &[&str]); 6] = [
     (
         "",
         &[
@@ -148,11 +148,18 @@ const PLACES: [(&str, &[&str]); 4] = [
             "audience",
             "message",
             "limits",
+            "variants",
+            "test",
+            "follow_up",
+            "dimensions",
+            "cells",
         ],
     ),
     ("audience", &["segment", "list", "all", "exclude"]),
     ("message", &["channel", "connector", "topic", "from", "reply_to", "subject", "html", "mjml", "text"]),
     ("limits", &["messages_per_second", "weight"]),
+    ("test", &["sample", "winner_by", "decide_after", "looks", "if_not_proven", "min_delivered", "min_events"]),
+    ("follow_up", &["on", "after"]),
 ];
 
 fn reword(message: &str) -> String {

@@ -38,6 +38,10 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+pub mod kinds;
+
+pub use kinds::{CellSpec, DimensionSpec, FollowUpOn, FollowUpSpec, SampleSpec, TestSpec, VariantSpec};
+
 use super::instant::{self, TOML_DATETIME};
 use super::suggest;
 use crate::clock::Timestamp;
@@ -53,12 +57,18 @@ pub enum Kind {
     /// One message to all: start → send → end.
     #[default]
     Single,
+    /// Several versions on a sample, the better one to the rest.
+    AbSplit,
+    /// A grid of segments, a message per cell.
+    MultiSegment,
 }
 
 impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Single => "single",
+            Kind::AbSplit => "ab_split",
+            Kind::MultiSegment => "multi_segment",
         }
     }
 }
@@ -97,6 +107,16 @@ pub struct CampaignSpec {
     pub message: MessageSpec,
     #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]
     pub limits: LimitsSpec,
+    #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<VariantSpec>,
+    #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]
+    pub test: TestSpec,
+    #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]
+    pub follow_up: FollowUpSpec,
+    #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
+    pub dimensions: Vec<DimensionSpec>,
+    #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
+    pub cells: Vec<CellSpec>,
 }
 
 /// Who gets it: exactly one of `segment`, `list` and `all`, minus `exclude`.
@@ -206,6 +226,11 @@ impl<'de, T: Default + Deserialize<'de>> Visitor<'de> for TableVisitor<T> {
     }
 }
 
+/// A list of tables; `null` is an empty one.
+fn list_or_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::<Vec<T>>::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// Text of one line.
 fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
@@ -256,6 +281,58 @@ impl Serialize for MessageSpec {
 impl<'de> Deserialize<'de> for MessageSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<MessageSpec, D::Error> {
         deserializer.deserialize_map(MessageVisitor)
+    }
+}
+
+impl Serialize for VariantSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(name) = &self.name {
+            map.serialize_entry("name", name)?;
+        }
+        if let Some(weight) = &self.weight {
+            map.serialize_entry("weight", weight)?;
+        }
+        for (key, value) in &self.fields {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for VariantSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<VariantSpec, D::Error> {
+        deserializer.deserialize_map(VariantVisitor)
+    }
+}
+
+struct VariantVisitor;
+
+impl<'de> Visitor<'de> for VariantVisitor {
+    type Value = VariantSpec;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table with a name, a weight and what differs in the message")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<VariantSpec, A::Error> {
+        let mut variant = VariantSpec::default();
+        while let Some(key) = map.next_key::<String>()? {
+            let again = match key.as_str() {
+                "name" => std::mem::replace(&mut variant.name, map.next_value::<Word>()?.0).is_some(),
+                "weight" => std::mem::replace(&mut variant.weight, map.next_value()?).is_some(),
+                key if MESSAGE_KEYS.contains(&key) => {
+                    let message = "variants differ in content and sender; the {key} is that of [message]";
+                    return Err(de::Error::custom(message.replace("{key}", key)));
+                }
+                _ => variant.fields.insert(key.clone(), map.next_value::<Field>()?.0).is_some(),
+            };
+            if again {
+                return Err(de::Error::custom(format_args!("the key {key:?} stands twice")));
+            }
+        }
+        variant.fields.retain(|_, value| !value.is_null());
+        Ok(variant)
     }
 }
 

@@ -11,12 +11,15 @@
 //! | `no_channel`, `no_topic`, `bad_topic` | how and under which consent |
 //! | `no_connector`, `unknown_connector`, `wrong_channel` | through which account |
 //! | `no_sender`, `bad_sender`, `no_subject`, `no_body` | the least that a message has (see [`basic_message_problems`]) |
+//! | `wrong_kind` and those of the kind's own tables | see `kinds` |
 //! | `bad_rate`, `bad_weight`, `bad_retry_deadline`, `send_until_past` | limits within their bounds |
 
 use lettre::message::Mailbox;
 use serde::Serialize;
 
-use super::spec::{AudienceSpec, CampaignSpec, LimitsSpec, MessageFields, MessageSpec};
+use super::kinds;
+use super::spec::kinds::overlaid;
+use super::spec::{AudienceSpec, CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, TestSpec};
 use super::suggest::did_you_mean;
 use crate::clock::Timestamp;
 use crate::ids::Channel;
@@ -103,7 +106,64 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     audience(&spec.audience, names, &mut found);
     message(&spec.message, names, &mut found);
     rates(&spec.limits, &mut found);
+    of_the_kind(spec, names, &mut found);
     found
+}
+
+/// Tables that belong to the kind, and those that belong to another.
+fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
+    let kind = spec.kind();
+    let tables = [
+        ("variants", !spec.variants.is_empty(), Kind::AbSplit),
+        ("test", spec.test != TestSpec::default(), Kind::AbSplit),
+        ("dimensions", !spec.dimensions.is_empty(), Kind::MultiSegment),
+        ("cells", !spec.cells.is_empty(), Kind::MultiSegment),
+    ];
+    for (table, given, owner) in tables.into_iter().filter(|(_, _, owner)| *owner != kind) {
+        if given {
+            let message = format!("[{table}] belongs to campaigns of the kind {}, and this one is {}", owner.name(), kind.name());
+            let fix = format!("set kind = \"{}\", or remove the table", owner.name());
+            found.push(Problem::error("wrong_kind", table, message, fix));
+        }
+    }
+    match kind {
+        Kind::Single => {}
+        Kind::AbSplit => kinds::ab_split::problems(spec, found),
+        Kind::MultiSegment => {
+            kinds::multi_segment::problems(spec, found);
+            for (at, dimension) in spec.dimensions.iter().enumerate() {
+                for (place, segment) in dimension.segments.iter().enumerate() {
+                    if let Some(text) = segment.segment.as_deref().filter(|text| !text.trim().is_empty()) {
+                        let path = format!("dimensions.{at}.segments.{place}.segment");
+                        found.extend(names.expression_problems(&path, text));
+                    }
+                }
+            }
+        }
+    }
+    kinds::follow_up::problems(spec, found);
+    message_problems_of_parts(spec, names, found);
+}
+
+/// Content of variants, cells and follow-up, laid over the message; what is wrong with the message itself was said.
+fn message_problems_of_parts(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
+    let channel = spec.message.channel.unwrap_or(Channel::Email);
+    let base = names.message_problems(channel, &spec.message.fields);
+    let mut parts: Vec<(String, &MessageFields)> = Vec::new();
+    let variants = spec.variants.iter().enumerate();
+    parts.extend(variants.map(|(at, variant)| (format!("variants.{at}"), &variant.fields)));
+    let cells = spec.cells.iter().enumerate().filter(|(_, cell)| cell.nothing != Some(true));
+    parts.extend(cells.map(|(at, cell)| (format!("cells.{at}.message"), &cell.message.fields)));
+    if kinds::follow_up::wanted(spec) {
+        parts.push(("follow_up.message".to_owned(), &spec.follow_up.message.fields));
+    }
+    for (path, fields) in parts {
+        let problems = names.message_problems(channel, &overlaid(&spec.message.fields, fields));
+        for problem in problems.into_iter().filter(|problem| !base.contains(problem)) {
+            let path = problem.path.replacen("message", &path, 1);
+            found.push(Problem { path, ..problem });
+        }
+    }
 }
 
 fn name(name: Option<&str>, names: &dyn Names, found: &mut Vec<Problem>) {

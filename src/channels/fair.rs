@@ -20,13 +20,17 @@ use smallvec::SmallVec;
 
 use super::limits_table::{ClassId, Scope, scopes_of};
 use crate::clock::Monotonic;
+use crate::flow::NodeId;
 use crate::ids::{DeliveryId, RunId};
 use crate::limits::{BATCH_CONTACTS_MAX, CLAIM_AHEAD, GRANT_UNUSED_MAX};
 
-/// A queue of waiting rows: one delivery's rows of one destination class.
+/// A queue of waiting rows: one send's rows of one destination class. The sends of a run take turns, so that the arms of a
+/// test are interleaved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DemandKey {
     pub delivery: DeliveryId,
+    /// The send node whose message the rows get.
+    pub send: NodeId,
     pub class: ClassId,
 }
 
@@ -69,7 +73,7 @@ struct Run {
     weight: u32,
     /// Virtual finish time of its last grant, in rows × `TAG_UNIT` ÷ weight.
     tag: u64,
-    demands: BTreeMap<(u16, ClassId), Demand>,
+    demands: BTreeMap<(u16, NodeId, ClassId), Demand>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -149,7 +153,7 @@ impl FairQueue {
             demands: BTreeMap::new(),
         });
         run.weight = weight.clamp(1, WEIGHT_MAX);
-        let place = (key.delivery.index, key.class);
+        let place = (key.delivery.index, key.send, key.class);
         if waiting == 0 {
             run.demands.remove(&place);
             return;
@@ -258,15 +262,15 @@ impl FairQueue {
     /// Why this demand gets nothing now; `None` if a grant is possible.
     pub fn held(&self, key: DemandKey) -> Option<Held> {
         let run = self.runs.get(&key.delivery.run)?;
-        let waiting = run.demands.get(&(key.delivery.index, key.class))?.waiting;
+        let waiting = run.demands.get(&(key.delivery.index, key.send, key.class))?.waiting;
         self.room(key, waiting, self.unlimited_waits(), &[]).err()
     }
 
     /// What holds this delivery back now: a limit of any of its classes before anything else; `None` if nothing does.
     pub fn held_of(&self, delivery: DeliveryId) -> Option<Held> {
-        let demands = self.runs.get(&delivery.run)?.demands.keys().filter(|(index, _)| *index == delivery.index);
+        let demands = self.runs.get(&delivery.run)?.demands.keys().filter(|(index, _, _)| *index == delivery.index);
         let held: SmallVec<[Held; 4]> =
-            demands.filter_map(|(_, class)| self.held(DemandKey { delivery, class: *class })).collect();
+            demands.filter_map(|(_, send, class)| self.held(DemandKey { delivery, send: *send, class: *class })).collect();
         held.iter().find(|h| matches!(h, Held::Limit(_))).or(held.first()).copied()
     }
 
@@ -299,11 +303,11 @@ impl FairQueue {
         let mut order: Vec<(u64, u64, DemandKey, u64)> = Vec::new();
         for (run_id, run) in &self.runs {
             let start = run.tag.max(self.virtual_time);
-            order.extend(run.demands.iter().filter(|(_, d)| d.waiting > 0).map(|((index, class), d)| {
+            order.extend(run.demands.iter().filter(|(_, d)| d.waiting > 0).map(|((index, send, class), d)| {
                 (
                     start,
                     d.tag,
-                    DemandKey { delivery: DeliveryId { run: *run_id, index: *index }, class: *class },
+                    DemandKey { delivery: DeliveryId { run: *run_id, index: *index }, send: *send, class: *class },
                     d.waiting,
                 )
             }));
@@ -317,7 +321,7 @@ impl FairQueue {
         self.virtual_time = self.virtual_time.max(start);
         if let Some(run) = self.runs.get_mut(&key.delivery.run) {
             run.tag = start.saturating_add(n * TAG_UNIT / u64::from(run.weight));
-            if let Some(demand) = run.demands.get_mut(&(key.delivery.index, key.class)) {
+            if let Some(demand) = run.demands.get_mut(&(key.delivery.index, key.send, key.class)) {
                 demand.waiting -= n;
                 demand.tag = demand.tag.saturating_add(n);
             }

@@ -7,6 +7,7 @@ pub mod audience;
 pub mod base;
 pub mod check;
 pub mod figures;
+pub mod flowing;
 pub mod glance;
 pub mod history;
 pub mod imports;
@@ -30,6 +31,7 @@ use dashmap::DashMap;
 use crate::actors::book::{Book, CommitError};
 use crate::actors::committer::CommitterActor;
 use crate::actors::figures::{self as actor_figures, TakenBack};
+use crate::actors::flowing::NoChoice;
 use crate::actors::lanes::PositionPool;
 use crate::actors::lanes::threads::{LaneThreads, ThreadError};
 use crate::actors::pulse::{PulseActor, Pulses};
@@ -88,6 +90,8 @@ pub enum EngineError {
     NotEditable { state: lifecycle::State },
     #[error("unknown contacts of a run that is {state} are not sent again", state = .state.name())]
     NotResendable { state: lifecycle::State },
+    #[error("{run}: {reason}")]
+    NoChoice { run: RunId, reason: NoChoice },
     #[error(transparent)]
     Move(#[from] IllegalMove),
     #[error(transparent)]
@@ -146,6 +150,7 @@ pub struct Engine {
     campaigns: DashMap<RunId, Recipient<RunCommand>>,
     ended: Recipient<RunEnded>,
     campaign_arbiter: Arbiter,
+    flow_arbiter: Arbiter,
     service_arbiter: Arbiter,
     started: Instant,
     draining: AtomicBool,
@@ -210,6 +215,7 @@ impl Engine {
             campaigns: DashMap::new(),
             ended,
             campaign_arbiter,
+            flow_arbiter: Arbiter::new(),
             service_arbiter,
             started: Instant::now(),
             draining: AtomicBool::new(false),
@@ -221,6 +227,7 @@ impl Engine {
         let runs = engine.take_up()?;
         engine.imports.keep_for(engine.options.rejected_rows_kept);
         engine.imports.start()?;
+        engine.start_flows()?;
         tracing::info!(runs, seconds = engine.recovery.seconds, "recovered");
         Ok(engine)
     }
@@ -258,6 +265,7 @@ impl Engine {
             std::thread::sleep(Duration::from_millis(20));
         }
         self.campaign_arbiter.stop();
+        self.flow_arbiter.stop();
         self.service_arbiter.stop();
         // First the histories: a snapshot replaces no frame that they lack.
         self.history.stop();

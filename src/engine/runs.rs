@@ -11,13 +11,14 @@ use crate::actors::RunCommand;
 use crate::actors::campaign::{CampaignActor, Leg};
 use crate::actors::decide::{self, Classes};
 use crate::actors::lanes::SendContext;
-use crate::campaigns::{self, Compiled, Trigger, lifecycle};
+use crate::campaigns::{self, Compiled, DeliveryPlan, SendPlan, Trigger, lifecycle};
 use crate::channels::limits_table::{Scope, Start};
 use crate::clock::{Clock, Timestamp};
 use crate::config::connectors::RateLimits;
 use crate::contacts::AttributeSets;
 use crate::content::CompiledMessage;
 use crate::engine::audience::Audience;
+use crate::engine::glance::{Glance, Wanted};
 use crate::engine::lines::Wired;
 use crate::engine::{Engine, EngineError};
 use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RowSpace, RunId};
@@ -25,6 +26,8 @@ use crate::ledger::facts::{DeliveryEntered, RunStarted};
 use crate::ledger::{Fact, RowSet, RunState, State};
 use crate::limits::EMAIL_DOMAIN_CLASSES_MAX;
 use crate::segments::audience::AudienceSummary;
+use crate::segments::parse;
+use crate::segments::skip::SkipReason;
 
 /// Where a campaign stands: its latest run, or what it is without one.
 pub fn campaign_state(state: &State, id: CampaignId) -> Option<lifecycle::State> {
@@ -98,6 +101,25 @@ impl Engine {
         Audience::look(&self.store, &self.book, compiled)?.matched()
     }
 
+    /// Rows that match an expression now.
+    pub(super) fn matching(&self, expression: &str) -> Result<Arc<RoaringBitmap>, EngineError> {
+        let parsed = parse(expression).map_err(|source| EngineError::Segment { text: expression.to_owned(), source })?;
+        let wanted = Wanted { expressions: vec![&parsed], ..Wanted::default() };
+        let found = Glance::new(&self.store, &self.book, &wanted)?.evaluate(&parsed);
+        Ok(found.map_err(|source| EngineError::Evaluate { text: expression.to_owned(), source })?.rows)
+    }
+
+    /// Who of some rows may not be sent to by a delivery, by reason.
+    pub(super) fn ineligible(
+        &self,
+        compiled: &Compiled,
+        plan: &DeliveryPlan,
+        rows: &RoaringBitmap,
+    ) -> Result<Vec<(SkipReason, RoaringBitmap)>, EngineError> {
+        let (used, skips) = self.used_attributes(compiled)?;
+        Ok(Audience::look(&self.store, &self.book, compiled)?.assess(plan, rows, &used, skips)?.1.skipped)
+    }
+
     /// Attributes that the messages use; an audience can be looked at before there is content.
     fn used_attributes(&self, compiled: &Compiled) -> Result<(Vec<AttributeId>, bool), EngineError> {
         let mut used = Vec::new();
@@ -129,13 +151,14 @@ impl Engine {
             let matched = audience.matched()?;
             let mut deliveries = Vec::new();
             for plan in &compiled.deliveries {
-                let (summary, eligibility) = audience.assess(plan, &matched, &used, skips)?;
+                let entering = if plan.on_arrival { RoaringBitmap::new() } else { matched.clone() };
+                let (summary, eligibility) = audience.assess(plan, &entering, &used, skips)?;
                 deliveries.push(DeliveryEntered {
                     channel: plan.channel,
                     topic: plan.topic.clone(),
                     connector: connector_of(&compiled, plan.index).to_owned(),
                     mode: plan.mode,
-                    audience: RowSet::base(matched.clone()),
+                    audience: RowSet::base(entering),
                     skipped: eligibility.skipped,
                     summary: Some(summary),
                 });
@@ -187,7 +210,8 @@ impl Engine {
         let parts: Vec<LegParts<'_>> = compiled
             .deliveries
             .iter()
-            .map(|plan| self.leg_parts(run, compiled, plan.index))
+            .flat_map(|plan| plan.sends.iter().map(move |send| (plan, send)))
+            .map(|(plan, send)| self.leg_parts(run, compiled, plan, send))
             .collect::<Result<_, _>>()?;
         for part in &parts {
             let now = part.wired.line.clock.monotonic();
@@ -204,20 +228,20 @@ impl Engine {
             .into_iter()
             .map(|p| {
                 let handles = p.wired.handles();
-                (p.delivery, p.campaign, p.plan_topic, p.message, p.compiled, p.classes, p.send_until, handles)
+                (p.delivery, p.campaign, p.plan_topic, p.send, p.compiled, p.classes, p.send_until, handles)
             })
             .collect();
         let (sender, receiver) = crossbeam::channel::bounded(1);
         let spawned = self.campaign_arbiter.spawn_fn(move || {
             let addr = CampaignActor::create(|context| {
                 let mut actor = CampaignActor::new(run, book, pool, ended);
-                for (delivery, campaign, topic, message, compiled, classes, send_until, (line, channel, leave)) in legs
-                {
+                for (delivery, campaign, topic, send, compiled, classes, send_until, (line, channel, leave)) in legs {
                     let context = Arc::new(SendContext {
                         delivery,
+                        send: send.node,
                         campaign,
                         space: RowSpace::BASE,
-                        message,
+                        message: send.message,
                         channel: crate::ids::Channel::Email,
                         topic,
                         compiled,
@@ -237,19 +261,23 @@ impl Engine {
         Ok(())
     }
 
-    fn leg_parts<'e>(&'e self, run: RunId, compiled: &Compiled, index: u16) -> Result<LegParts<'e>, EngineError> {
-        let plan = compiled.delivery(index).ok_or(EngineError::NoMessage { message: MessageId(index) })?;
-        let message = plan.sends.first().map_or(MessageId(0), |send| send.message);
-        let name = connector_of(compiled, index);
+    fn leg_parts<'e>(
+        &'e self,
+        run: RunId,
+        compiled: &Compiled,
+        plan: &DeliveryPlan,
+        send: &SendPlan,
+    ) -> Result<LegParts<'e>, EngineError> {
+        let name = compiled.message(send.message).map_or("", |message| message.connector.as_str());
         let wired = self.lines.get(name).ok_or_else(|| EngineError::NoConnector { name: name.to_owned() })?;
         let campaign = self.book.read().runs.get(&run).map_or(CampaignId(0), |r| r.campaign);
         Ok(LegParts {
-            delivery: DeliveryId { run, index },
+            delivery: DeliveryId { run, index: plan.index },
             campaign,
             plan_topic: plan.topic.clone(),
             send_until: plan.send_until,
-            message,
-            compiled: self.message(compiled, message)?,
+            send: *send,
+            compiled: self.message(compiled, send.message)?,
             classes: self.classes(wired)?,
             wired,
         })
@@ -352,7 +380,7 @@ struct LegParts<'e> {
     campaign: CampaignId,
     plan_topic: String,
     send_until: Option<Timestamp>,
-    message: MessageId,
+    send: SendPlan,
     compiled: Arc<CompiledMessage>,
     classes: Classes,
     wired: &'e Wired,

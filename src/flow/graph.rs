@@ -6,15 +6,19 @@
 //! 2. A node's id never changes between versions of a campaign and is never given to another node.
 //! 3. A node has at most one edge per exit; several edges may lead into a node (branches merge).
 //!
-//! A new kind of node is one more [`NodeKind`], whose exits, entries and waits are answered here and nowhere else; the
-//! rules and the moves read only those answers.
+//! 4. An optional exit without an edge leads to an end of its own, made here with an id that follows from node and exit, so
+//!    that graph and report show where its rows went.
+//!
+//! A new kind of node is one more [`NodeKind`], whose exits, entries and waits are answered here (by its file in `nodes`)
+//! and nowhere else; the rules and the moves read only those answers.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::nodes::{AbTest, Condition, Delay, Fault, Split, ab_test, condition, split};
 use super::validate::{self, GraphProblem};
 
 /// Names a node within its campaign, over all versions of it.
@@ -36,6 +40,8 @@ pub struct Exit(pub Cow<'static, str>);
 impl Exit {
     /// The only exit of a node that does not decide.
     pub const NEXT: Exit = Exit(Cow::Borrowed("next"));
+    /// Of a send: rows whose outcome is anything but accepted, when they don't go on with the others.
+    pub const UNDELIVERED: Exit = Exit(Cow::Borrowed("undelivered"));
 
     pub fn name(&self) -> &str {
         &self.0
@@ -81,7 +87,18 @@ pub enum NodeKind {
         delivery: u16,
         /// The run's message that is sent.
         message: u16,
+        /// Whether rows that were not accepted leave by an exit of their own.
+        #[serde(default)]
+        parts_undelivered: bool,
     },
+    /// A sample goes to the arms, the rest waits for the winner.
+    AbTest(AbTest),
+    /// Sorts by shares, numbers or segments, at once.
+    Split(Split),
+    /// Sorts into true and false, at once.
+    Condition(Condition),
+    /// Rows rest until their time, or until something happens.
+    Delay(Delay),
     /// Rows stay for good.
     End { kind: EndKind },
 }
@@ -91,16 +108,69 @@ impl NodeKind {
         match self {
             NodeKind::Start => "start",
             NodeKind::Send { .. } => "send",
+            NodeKind::AbTest(_) => "ab_test",
+            NodeKind::Split(_) => "split",
+            NodeKind::Condition(_) => "condition",
+            NodeKind::Delay(_) => "delay",
             NodeKind::End { .. } => "end",
         }
+    }
+
+    /// A send of a delivery that goes on the same way whatever the outcome is.
+    pub fn send(delivery: u16, message: u16) -> NodeKind {
+        NodeKind::Send { delivery, message, parts_undelivered: false }
     }
 
     /// The ways out that must each have an edge.
     pub fn exits(&self) -> Vec<Exit> {
         match self {
             NodeKind::Start | NodeKind::Send { .. } => vec![Exit::NEXT],
+            NodeKind::AbTest(test) => test.exits(),
+            NodeKind::Split(split) => split.exits(),
+            NodeKind::Condition(_) => vec![condition::TRUE],
+            NodeKind::Delay(delay) => delay.exits(),
             NodeKind::End { .. } => Vec::new(),
         }
+    }
+
+    /// The ways out that lead to an end of their own when they have no edge.
+    pub fn optional_exits(&self) -> Vec<Exit> {
+        match self {
+            NodeKind::Send { parts_undelivered: true, .. } => vec![Exit::UNDELIVERED],
+            NodeKind::AbTest(_) => vec![ab_test::REST],
+            NodeKind::Split(Split::Segments(_)) => vec![split::REMAINING],
+            NodeKind::Condition(_) => vec![condition::FALSE],
+            NodeKind::Start
+            | NodeKind::Send { .. }
+            | NodeKind::Split(_)
+            | NodeKind::Delay(_)
+            | NodeKind::End { .. } => Vec::new(),
+        }
+    }
+
+    /// What is wrong with the node's own parameters.
+    pub fn faults(&self) -> Vec<Fault> {
+        match self {
+            NodeKind::AbTest(test) => test.faults(),
+            NodeKind::Split(split) => split.faults(),
+            NodeKind::Condition(condition) => condition.faults(),
+            NodeKind::Delay(delay) => delay.faults(),
+            NodeKind::Start | NodeKind::Send { .. } | NodeKind::End { .. } => Vec::new(),
+        }
+    }
+
+    /// The send whose message the node asks about; it must stand before it on the path.
+    pub fn asks_about(&self) -> Option<NodeId> {
+        match self {
+            NodeKind::Condition(condition) => condition.test.send(),
+            NodeKind::Delay(Delay::Event { event, .. }) => Some(event.send()),
+            _ => None,
+        }
+    }
+
+    /// Makes no sense before a send or a delay on the path.
+    pub fn needs_a_send(&self) -> bool {
+        matches!(self, NodeKind::Condition(condition) if condition.test.needs_a_send()) || self.asks_about().is_some()
     }
 
     /// Whether rows begin here; nothing may lead into such a node.
@@ -114,11 +184,34 @@ impl NodeKind {
     }
 
     /// Whether time must pass between a row's arrival and its departure; only such a node may close a cycle. A send is
-    /// none: its outcome may be final at once, and a cycle of sends would mail without pause.
+    /// none: its outcome may be final at once, and a cycle of sends would mail without pause. An end in a test's sample is
+    /// none either: its arms leave at once.
     pub fn waits(&self) -> bool {
         match self {
-            NodeKind::Start | NodeKind::Send { .. } | NodeKind::End { .. } => false,
+            NodeKind::Delay(_) => true,
+            NodeKind::Start
+            | NodeKind::Send { .. }
+            | NodeKind::AbTest(_)
+            | NodeKind::Split(_)
+            | NodeKind::Condition(_)
+            | NodeKind::End { .. } => false,
         }
+    }
+}
+
+/// Ids from here on are of ends that optional exits lead to.
+pub const IMPLICIT_END_FIRST: u32 = 1 << 31;
+/// Optional exits that a node can have.
+const OPTIONAL_EXITS_MAX: u32 = 4;
+
+impl NodeId {
+    /// The end of an optional exit that nobody linked.
+    fn implicit_end(self, at: usize) -> NodeId {
+        NodeId(IMPLICIT_END_FIRST + self.0 * OPTIONAL_EXITS_MAX + u32::try_from(at).unwrap_or(0))
+    }
+
+    pub fn is_implicit(self) -> bool {
+        self.0 >= IMPLICIT_END_FIRST
     }
 }
 
@@ -153,6 +246,22 @@ impl GraphParts {
     pub fn edge(&mut self, from: NodeId, exit: Exit, to: NodeId) {
         self.edges.push(Edge { from, exit, to });
     }
+
+    /// Gives each optional exit without an edge a neutral end of its own.
+    fn end_what_dangles(&mut self) {
+        let mut ends = Vec::new();
+        for node in &self.nodes {
+            for (at, exit) in node.kind.optional_exits().into_iter().enumerate() {
+                if !self.edges.iter().any(|e| e.from == node.id && e.exit == exit) {
+                    ends.push((node.id, node.name.clone(), exit, node.id.implicit_end(at)));
+                }
+            }
+        }
+        for (from, name, exit, end) in ends {
+            self.node(end, format!("{name}: {exit}"), NodeKind::End { kind: EndKind::Neutral });
+            self.edge(from, exit, end);
+        }
+    }
 }
 
 /// A valid graph. Serialises as its [`GraphParts`], in order of ids, so that equal graphs have equal bytes.
@@ -175,8 +284,11 @@ fn join(problems: &[GraphProblem]) -> String {
 
 impl Graph {
     /// Errors: every broken rule, by node.
-    pub fn new(parts: GraphParts) -> Result<Graph, InvalidGraph> {
+    pub fn new(mut parts: GraphParts) -> Result<Graph, InvalidGraph> {
         let problems = validate::problems(&parts);
+        if problems.is_empty() {
+            parts.end_what_dangles();
+        }
         let start = parts.nodes.iter().find(|n| n.kind.is_trigger()).map(|n| n.id);
         match start {
             Some(start) if problems.is_empty() => Ok(Graph {
@@ -212,6 +324,27 @@ impl Graph {
         self.edges.get(&(from, exit.clone())).copied()
     }
 
+    /// Every node that can be reached from `first`, itself included.
+    pub fn reachable(&self, first: NodeId) -> BTreeSet<NodeId> {
+        let mut reached = BTreeSet::from([first]);
+        let mut open = vec![first];
+        while let Some(id) = open.pop() {
+            let next = self.edges.range((id, Exit(Cow::Borrowed("")))..).take_while(|((from, _), _)| *from == id);
+            open.extend(next.map(|(_, to)| *to).filter(|to| reached.insert(*to)).collect::<Vec<_>>());
+        }
+        reached
+    }
+
+    /// The send nodes of one branch: those that are reached by this exit of a node and by no other of its exits.
+    pub fn sends_of_branch(&self, node: NodeId, exit: &Exit) -> Vec<NodeId> {
+        let Some(first) = self.target(node, exit) else { return Vec::new() };
+        let others = self.edges().filter(|(from, other, _)| *from == node && *other != exit);
+        let shared: BTreeSet<NodeId> = others.flat_map(|(_, _, to)| self.reachable(to)).collect();
+        let own = self.reachable(first);
+        let sends = own.difference(&shared).filter(|id| self.node(**id).is_some_and(|n| n.kind.name() == "send"));
+        sends.copied().collect()
+    }
+
     /// The send nodes of one delivery, in order of ids.
     pub fn sends_of(&self, delivery: u16) -> impl Iterator<Item = NodeId> {
         self.nodes()
@@ -245,7 +378,7 @@ pub(crate) mod tests {
     pub(crate) fn single() -> GraphParts {
         let mut parts = GraphParts::default();
         let start = parts.node(NodeId(0), "start", NodeKind::Start);
-        let send = parts.node(NodeId(1), "send", NodeKind::Send { delivery: 0, message: 0 });
+        let send = parts.node(NodeId(1), "send", NodeKind::send(0, 0));
         let end = parts.node(NodeId(2), "end", NodeKind::End { kind: EndKind::Neutral });
         parts.edge(start, Exit::NEXT, send);
         parts.edge(send, Exit::NEXT, end);

@@ -4,6 +4,7 @@
 //! to another; it never looks at a single row, so that a move of ten million contacts is a handful of set operations.
 //!
 //! - [`graph`]: nodes, exits, edges; a [`Graph`] that exists is valid.
+//! - [`nodes`]: the kinds that have parameters, a file each.
 //! - [`validate`]: the table of rules that a graph is held against, each with a code.
 //! - [`step`]: [`Positions`] and how sets move.
 //! - [`mod@render`]: a graph as text, Mermaid or JSON.
@@ -13,7 +14,9 @@
 //! What it must not know: campaigns, messages, ledgers, time, actors.
 
 pub mod graph;
+pub mod nodes;
 pub mod render;
+pub mod split;
 pub mod step;
 pub mod validate;
 pub mod winner;

@@ -12,6 +12,7 @@ use std::fmt::Write;
 use serde_json::json;
 
 use super::graph::{Graph, Node, NodeId, NodeKind};
+use super::nodes::{Delay, SampleSize, Split};
 use super::step::Positions;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,7 +51,26 @@ pub fn render(graph: &Graph, format: GraphFormat, positions: Option<&Positions>)
 fn describe(node: &Node) -> String {
     match &node.kind {
         NodeKind::Start => "start".to_owned(),
-        NodeKind::Send { delivery, message } => format!("send, delivery {delivery}, message {message}"),
+        NodeKind::Send { delivery, message, .. } => format!("send, delivery {delivery}, message {message}"),
+        NodeKind::AbTest(test) => {
+            let sample = match test.sample {
+                SampleSize::Share(basis) => format!("{}.{:02} %", basis / 100, basis % 100),
+                SampleSize::Contacts(count) => format!("{count} contacts"),
+            };
+            format!("test of {sample}, by {}, after {} s", test.metric.name(), test.decide_after_seconds)
+        }
+        NodeKind::Split(Split::Weights(_)) => "split by weights".to_owned(),
+        NodeKind::Split(Split::AtMost(_)) => "split by numbers".to_owned(),
+        NodeKind::Split(Split::Segments(_)) => "split by segments".to_owned(),
+        NodeKind::Condition(condition) => match condition.test.send() {
+            Some(send) => format!("condition, {} {send}", condition.test.name()),
+            None => format!("condition, {}", condition.test.name()),
+        },
+        NodeKind::Delay(Delay::Seconds(seconds)) => format!("wait {seconds} s"),
+        NodeKind::Delay(Delay::Until(at)) => format!("wait until {}", crate::clock::Timestamp(*at)),
+        NodeKind::Delay(Delay::Event { event, seconds }) => {
+            format!("wait for {}, at most {seconds} s", event.send())
+        }
         NodeKind::End { kind } => format!("end, {}", kind.name()),
     }
 }
@@ -88,6 +108,8 @@ fn mermaid(graph: &Graph, positions: Option<&Positions>) -> String {
         let (left, right) = match node.kind {
             NodeKind::Start => ("([", "])"),
             NodeKind::Send { .. } => ("[", "]"),
+            NodeKind::AbTest(_) | NodeKind::Split(_) | NodeKind::Condition(_) => ("{", "}"),
+            NodeKind::Delay(_) => ("[/", "/]"),
             NodeKind::End { .. } => ("((", "))"),
         };
         put(&mut out, format_args!("  {}{left}\"{label}\"{right}\n", node.id));
@@ -105,9 +127,12 @@ fn as_json(graph: &Graph, positions: Option<&Positions>) -> String {
             let mut value = json!({ "id": node.id.to_string(), "name": node.name, "kind": node.kind.name() });
             match &node.kind {
                 NodeKind::Start => {}
-                NodeKind::Send { delivery, message } => {
+                NodeKind::Send { delivery, message, .. } => {
                     value["delivery"] = json!(delivery);
                     value["message"] = json!(message);
+                }
+                NodeKind::AbTest(_) | NodeKind::Split(_) | NodeKind::Condition(_) | NodeKind::Delay(_) => {
+                    value["parameters"] = json!(node.kind);
                 }
                 NodeKind::End { kind } => value["end"] = json!(kind.name()),
             }

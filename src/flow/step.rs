@@ -264,7 +264,7 @@ mod tests {
         let mut parts = GraphParts::default();
         let start = parts.node(NodeId(0), "start", NodeKind::Start);
         let sends: Vec<NodeId> = (1..=targets.len() as u32)
-            .map(|id| parts.node(NodeId(id), "send", NodeKind::Send { delivery: 0, message: 0 }))
+            .map(|id| parts.node(NodeId(id), "send", NodeKind::send(0, 0)))
             .collect();
         let ends: Vec<NodeId> =
             (101..103).map(|id| parts.node(NodeId(id), "end", NodeKind::End { kind: EndKind::Neutral })).collect();

@@ -16,13 +16,17 @@
 //! | `unreachable` | every node can be reached from the start |
 //! | `cycle_without_wait` | rows cannot go round at once |
 //! | `too_deep` | a path between two waits is bounded |
+//! | `reserved_id` | ids from 2^31 on are of implicit ends |
+//! | `asks_about_no_send`, `asks_before_the_send` | a condition on a message names a send that stands before it |
+//! | `nothing_sent_yet` | a condition on what came back has a send before it on some path |
+//! | the node's own | its parameters, see `nodes` |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
 
-use super::graph::{Exit, GraphParts, Node, NodeId};
+use super::graph::{Exit, GraphParts, Node, NodeId, NodeKind};
 use crate::limits;
 
 /// One broken rule.
@@ -61,6 +65,9 @@ const RULES: &[Rule] = &[
     nothing_leads_into_a_trigger,
     all_is_reachable,
     no_cycle_without_a_wait,
+    ids_are_not_reserved,
+    parameters_are_sound,
+    asks_about_what_was_sent,
 ];
 
 /// Every rule that the parts break, in the order of the table and of the node ids.
@@ -138,7 +145,8 @@ fn exits_are_known_and_used_once(view: &View<'_>, found: &mut Vec<GraphProblem>)
         let Some(node) = view.by_id.get(&edge.from) else {
             continue;
         };
-        let exits = node.kind.exits();
+        let mut exits = node.kind.exits();
+        exits.extend(node.kind.optional_exits());
         if !exits.contains(&edge.exit) {
             let kind = node.kind.name();
             let message = format!("{} {:?} is a {kind} and has no exit {:?}", node.id, node.name, edge.exit.name());
@@ -234,6 +242,63 @@ fn no_cycle_without_a_wait(view: &View<'_>, found: &mut Vec<GraphProblem>) {
     }
 }
 
+/// An implicit end keeps its id when a graph is read back; any other node must stay below.
+fn ids_are_not_reserved(view: &View<'_>, found: &mut Vec<GraphProblem>) {
+    for node in view.by_id.values().filter(|n| n.id.is_implicit()) {
+        if !matches!(node.kind, NodeKind::End { .. }) {
+            let message = format!("{} {:?} has an id that is kept for implicit ends", node.id, node.name);
+            found.push(problem("reserved_id", node.id, message, "use an id below 2147483648"));
+        }
+    }
+}
+
+fn parameters_are_sound(view: &View<'_>, found: &mut Vec<GraphProblem>) {
+    for node in view.by_id.values() {
+        for fault in node.kind.faults() {
+            let message = format!("{} {:?}: {}", node.id, node.name, fault.message);
+            found.push(problem(fault.code, node.id, message, fault.fix));
+        }
+    }
+}
+
+fn asks_about_what_was_sent(view: &View<'_>, found: &mut Vec<GraphProblem>) {
+    let sends: BTreeSet<NodeId> = view.by_id.values().filter(|n| n.kind.name() == "send").map(|n| n.id).collect();
+    for node in view.by_id.values().filter(|n| n.kind.needs_a_send()) {
+        let before: BTreeSet<NodeId> = sends.iter().copied().filter(|send| reaches(view, *send, node.id)).collect();
+        match node.kind.asks_about() {
+            Some(send) if !sends.contains(&send) => {
+                let message = format!("{} {:?} asks about {send}, which is no send", node.id, node.name);
+                found.push(problem("asks_about_no_send", node.id, message, "name a send of this flow"));
+            }
+            Some(send) if !before.contains(&send) => {
+                let message = format!("{} {:?} asks about {send}, which comes after it", node.id, node.name);
+                found.push(problem("asks_before_the_send", node.id, message, "put it behind the send"));
+            }
+            None if before.is_empty() => {
+                let message = format!("{} {:?} asks what came back, and nothing is sent before it", node.id, node.name);
+                found.push(problem("nothing_sent_yet", node.id, message, "put it behind a send"));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn reaches(view: &View<'_>, from: NodeId, to: NodeId) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut open = vec![from];
+    while let Some(at) = open.pop() {
+        for next in view.next.get(&at).into_iter().flatten() {
+            if *next == to {
+                return true;
+            }
+            if seen.insert(*next) {
+                open.push(*next);
+            }
+        }
+    }
+    false
+}
+
 fn reaches_itself<'a>(id: NodeId, within: &BTreeSet<NodeId>, next: &impl Fn(NodeId) -> &'a [NodeId]) -> bool {
     let mut seen = BTreeSet::new();
     let mut open = vec![id];
@@ -255,7 +320,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::graph::tests::single;
-    use super::super::graph::{Edge, EndKind, Graph, NodeKind};
+    use super::super::graph::{Edge, EndKind, Graph};
     use super::*;
 
     fn codes(parts: &GraphParts) -> Vec<(&'static str, Option<u32>)> {
@@ -267,7 +332,7 @@ mod tests {
     }
 
     fn send(id: u32) -> Node {
-        Node { id: NodeId(id), name: format!("send {id}"), kind: NodeKind::Send { delivery: 0, message: 0 } }
+        Node { id: NodeId(id), name: format!("send {id}"), kind: NodeKind::send(0, 0) }
     }
 
     type Break = fn(&mut GraphParts);
@@ -376,7 +441,7 @@ mod tests {
             for (id, kind) in nodes {
                 let kind = match kind {
                     0 => NodeKind::Start,
-                    1 => NodeKind::Send { delivery: 0, message: 0 },
+                    1 => NodeKind::send(0, 0),
                     _ => NodeKind::End { kind: EndKind::Neutral },
                 };
                 parts.node(NodeId(id), "x", kind);

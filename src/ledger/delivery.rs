@@ -2,7 +2,7 @@
 //!
 //! Invariants: DV-1 LG-3 holds after every move; DV-2 a move that does not find all its rows where they leave changes
 //! nothing; DV-3 `held ⊆ pending`; DV-4 the buckets of `due` partition `deferred`; DV-5 the open rows of all batches
-//! partition `claimed`.
+//! partition `claimed`; DV-6 with several sends, `assigned` sets are disjoint and `waiting = pending ∩ assigned`.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::campaigns::Mode;
 use crate::clock::Timestamp;
+use crate::flow::NodeId;
 use crate::ids::{BatchId, DeliveryId, RowSpace};
 use crate::ledger::Violation;
 use crate::ledger::batch::{BootId, OpenBatch};
@@ -41,6 +42,18 @@ pub struct Delivery {
     /// `unknowns[k]`: rows that ended unknown more than k times (at-least-once mode).
     pub unknowns: Vec<RoaringBitmap>,
     pub batches: BTreeMap<BatchId, OpenBatch>,
+    /// With several send nodes: whose message a row gets. Empty with one, whose rows are all.
+    #[serde(default)]
+    pub sends: BTreeMap<NodeId, SendRows>,
+}
+
+/// The rows of one send node of a delivery.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SendRows {
+    /// Every row that ever arrived there; a row is assigned to one send for good.
+    pub assigned: RoaringBitmap,
+    /// Of those, the pending ones (DV-6).
+    pub waiting: RoaringBitmap,
 }
 
 /// The ledger of a delivery as numbers.
@@ -112,7 +125,72 @@ impl Delivery {
             deferrals: Vec::new(),
             unknowns: Vec::new(),
             batches: BTreeMap::new(),
+            sends: BTreeMap::new(),
         })
+    }
+
+    /// Holds every pending row until it arrives at a send.
+    pub fn hold_all(&mut self) {
+        self.held = self.pending.clone();
+    }
+
+    /// Pending rows arrive at a send node: they may be claimed for its message. `alone`: the delivery has no other send.
+    /// Answers the rows that are pending no more and leave again at once.
+    pub fn arrive(&mut self, node: NodeId, rows: &RoaringBitmap, alone: bool) -> RoaringBitmap {
+        let known = rows & &self.audience;
+        let arriving = &known & &self.pending;
+        self.held -= &arriving;
+        if !alone {
+            let send = self.sends.entry(node).or_default();
+            send.assigned |= &known;
+            send.waiting |= &arriving;
+        }
+        known - arriving
+    }
+
+    /// Rows enter a delivery that is entered on arrival.
+    pub fn join(
+        &mut self,
+        node: NodeId,
+        rows: &RoaringBitmap,
+        skipped: &[(SkipReason, RoaringBitmap)],
+        alone: bool,
+    ) -> Result<RoaringBitmap, Violation> {
+        let mut eligible = rows.clone();
+        for (_, set) in skipped {
+            if set.intersection_len(&eligible) != set.len() {
+                return Err(Violation::BadEntry { delivery: self.id });
+            }
+            eligible -= set;
+        }
+        if rows.intersection_len(&self.audience) != 0 {
+            return Err(Violation::BadEntry { delivery: self.id });
+        }
+        self.audience |= rows;
+        for (reason, set) in skipped {
+            *self.skipped.entry(*reason).or_default() |= set;
+        }
+        self.pending |= eligible;
+        Ok(self.arrive(node, rows, alone))
+    }
+
+    fn pend(&mut self, rows: &RoaringBitmap) {
+        self.pending |= rows;
+        for send in self.sends.values_mut() {
+            send.waiting |= rows & &send.assigned;
+        }
+    }
+
+    fn unpend(&mut self, rows: &RoaringBitmap) {
+        self.pending -= rows;
+        for send in self.sends.values_mut() {
+            send.waiting -= rows;
+        }
+    }
+
+    /// Rows of a send node, whatever became of them.
+    pub fn assigned(&self, node: NodeId) -> &RoaringBitmap {
+        self.sends.get(&node).map_or(&self.audience, |send| &send.assigned)
     }
 
     pub fn counts(&self) -> Counts {
@@ -153,8 +231,18 @@ impl Delivery {
             && due == self.deferred.len()
             && due_rows == self.deferred
             && open == self.claimed.len()
-            && open_rows == self.claimed;
+            && open_rows == self.claimed
+            && self.sends_are_sound();
         if sound { Ok(()) } else { Err(Violation::Unbalanced { delivery: self.id }) }
+    }
+
+    fn sends_are_sound(&self) -> bool {
+        let mut seen = RoaringBitmap::new();
+        self.sends.values().all(|send| {
+            let sound = seen.is_disjoint(&send.assigned) && send.waiting == &self.pending & &send.assigned;
+            seen |= &send.assigned;
+            sound
+        })
     }
 
     fn must_hold(&self, set: &'static str, holder: &RoaringBitmap, rows: &RoaringBitmap) -> Result<(), Violation> {
@@ -183,7 +271,7 @@ impl Delivery {
         if first.intersection_len(&self.held) != 0 || fact.positions.len() != fact.rows.len() {
             return Err(Violation::BadEntry { delivery: self.id });
         }
-        self.pending -= &first;
+        self.unpend(&first);
         if !again.is_empty() {
             self.deferred -= &again;
             self.remove_due(&again);
@@ -238,14 +326,14 @@ impl Delivery {
                 None => rows.clone(),
             };
             self.unknown -= &again;
-            self.pending |= again;
+            self.pend(&again);
         }
     }
 
     /// claimed → pending: rows that were provably not handed over.
     pub fn take_back(&mut self, fact: &Returned) -> Result<(), Violation> {
         self.close_rows(fact.batch, &fact.rows)?;
-        self.pending |= &fact.rows;
+        self.pend(&fact.rows);
         Ok(())
     }
 
@@ -267,7 +355,7 @@ impl Delivery {
     pub fn skip(&mut self, reason: SkipReason, rows: &RoaringBitmap) -> Result<(), Violation> {
         let waiting = &self.pending | &self.deferred;
         self.must_hold("pending or deferred", &waiting, rows)?;
-        self.pending -= rows;
+        self.unpend(rows);
         self.held -= rows;
         if rows.intersection_len(&self.deferred) != 0 {
             self.deferred -= rows;
@@ -291,53 +379,73 @@ impl Delivery {
         self.must_hold("unknown", &self.unknown, rows)?;
         self.unknown -= rows;
         if resend {
-            self.pending |= rows;
+            self.pend(rows);
         } else {
             self.accepted |= rows;
         }
         Ok(())
     }
 
-    /// Up to `n` rows that may be claimed now: deferred ones whose time has come first, then pending ones; only rows of
-    /// `class`, or, without one, rows of none of `other_classes`.
-    pub fn ready(&self, now: Timestamp, n: usize, class: ClassFilter<'_>) -> RoaringBitmap {
+    /// Up to `n` rows that may be claimed now for the message of `send`: deferred ones whose time has come first, then
+    /// pending ones; only rows of `class`, or, without one, rows of none of the other classes.
+    pub fn ready(&self, send: NodeId, now: Timestamp, n: usize, class: ClassFilter<'_>) -> RoaringBitmap {
+        if self.is_elsewhere(send) {
+            return RoaringBitmap::new();
+        }
         let second = now.0.div_euclid(1_000);
+        let rows_of = self.sends.get(&send);
+        let ours = |row: u32| rows_of.is_none_or(|rows| rows.assigned.contains(row)) && class.admits(row);
         let due = self.due.range(..=second).flat_map(|(_, rows)| rows.iter());
-        let mut taken: Vec<u32> = due.filter(|row| class.admits(*row)).take(n).collect();
+        let mut taken: Vec<u32> = due.filter(|row| ours(*row)).take(n).collect();
         taken.sort_unstable();
         let left = n - taken.len();
         let mut rows = RoaringBitmap::from_iter(taken);
+        if left == 0 {
+            return rows;
+        }
+        let pool = rows_of.map_or(&self.pending, |rows| &rows.waiting);
         match class {
-            ClassFilter::Only(class) if left > 0 => {
-                let mut waiting = &self.pending & class;
+            ClassFilter::Only(class) => {
+                let mut waiting = pool & class;
                 waiting -= &self.held;
                 rows.extend(waiting.iter().take(left));
             }
-            _ if left > 0 => {
-                let pending = self.pending.iter().filter(|row| class.admits(*row) && !self.held.contains(*row));
+            _ => {
+                let pending = pool.iter().filter(|row| class.admits(*row) && !self.held.contains(*row));
                 rows.extend(pending.take(left));
             }
-            _ => {}
         }
         rows
     }
 
-    /// Rows that could be claimed at `now` if every limit allowed.
-    pub fn ready_count(&self, now: Timestamp, class: ClassFilter<'_>) -> u64 {
-        let second = now.0.div_euclid(1_000);
-        let due = self.due.range(..=second).map(|(_, rows)| rows);
-        match class {
-            ClassFilter::Any => due.map(RoaringBitmap::len).sum::<u64>() + self.pending.len() - self.held.len(),
-            ClassFilter::Only(class) => {
-                let free = class.intersection_len(&self.pending) - class.intersection_len(&self.held);
-                due.map(|rows| rows.intersection_len(class)).sum::<u64>() + free
-            }
-            ClassFilter::NoneOf(classes) => {
-                let outside =
-                    |rows: &RoaringBitmap| rows.len() - classes.iter().map(|c| c.intersection_len(rows)).sum::<u64>();
-                due.map(outside).sum::<u64>() + outside(&self.pending) - outside(&self.held)
-            }
+    /// Nobody has arrived at this send, while others of the delivery have rows of their own.
+    fn is_elsewhere(&self, send: NodeId) -> bool {
+        !self.sends.is_empty() && !self.sends.contains_key(&send)
+    }
+
+    /// Rows that could be claimed at `now` for the message of `send` if every limit allowed.
+    pub fn ready_count(&self, send: NodeId, now: Timestamp, class: ClassFilter<'_>) -> u64 {
+        if self.is_elsewhere(send) {
+            return 0;
         }
+        let second = now.0.div_euclid(1_000);
+        let rows_of = self.sends.get(&send);
+        let due = self.due.range(..=second).map(|(_, rows)| match rows_of {
+            Some(ours) => std::borrow::Cow::Owned(rows & &ours.assigned),
+            None => std::borrow::Cow::Borrowed(rows),
+        });
+        let counted = |rows: &RoaringBitmap| match class {
+            ClassFilter::Any => rows.len(),
+            ClassFilter::Only(class) => class.intersection_len(rows),
+            ClassFilter::NoneOf(classes) => rows.len() - classes.iter().map(|c| c.intersection_len(rows)).sum::<u64>(),
+        };
+        let again: u64 = due.map(|rows| counted(&rows)).sum();
+        // Held rows have not arrived anywhere, so that no send's rows are among them.
+        let first = match rows_of {
+            Some(ours) => counted(&ours.waiting),
+            None => counted(&self.pending) - counted(&self.held),
+        };
+        again + first
     }
 
     /// The second at which the next deferred row is due.

@@ -11,6 +11,7 @@ use crate::flow::Graph;
 use crate::ids::{AddressHash, BatchId, CampaignId, Channel, DeliveryId, ImportId, MessageId, RunId};
 use crate::ledger::consent::ConsentStatus;
 use crate::ledger::delivery::Mode;
+use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled};
 use crate::ledger::outcome::RejectClass;
 use crate::ledger::rows::{Positions, RowSet};
 use crate::ledger::run::RunState;
@@ -96,6 +97,11 @@ pub enum Fact {
     },
     Tracked(Tracked),
     Unsubscribed(Unsubscribed),
+    Moved(Moved),
+    Scheduled(Scheduled),
+    Joined(Joined),
+    Looked(Looked),
+    Decided(Decided),
     /// Messages outside any delivery (test sends) are about to be handed over: they count in the connector's limits.
     TestSent {
         connector: String,
@@ -132,6 +138,11 @@ impl Fact {
             Fact::UnknownSettled { .. } => 21,
             Fact::Tracked(_) => 22,
             Fact::Unsubscribed(_) => 23,
+            Fact::Moved(_) => 32,
+            Fact::Scheduled(_) => 33,
+            Fact::Joined(_) => 34,
+            Fact::Looked(_) => 35,
+            Fact::Decided(_) => 36,
             Fact::TestSent { .. } => 24,
         }
     }

@@ -16,6 +16,7 @@ pub mod batch;
 pub mod consent;
 pub mod delivery;
 pub mod facts;
+pub mod flowing;
 pub mod handed;
 pub mod outcome;
 pub mod recover;

@@ -6,11 +6,12 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::flow::{self, Exit, Graph, NodeId, NodeKind};
+use crate::flow::{self, Exit, Graph, Move, NodeId, NodeKind};
 use crate::ids::{CampaignId, Channel, DeliveryId, MessageId, RunId};
 use crate::ledger::Violation;
 use crate::ledger::delivery::{Counts, Delivery};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
+use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled};
 use crate::ledger::tracking::MessageTracking;
 use crate::limits::SAMPLES_PER_CLASS;
 use crate::segments::audience::AudienceSummary;
@@ -71,6 +72,8 @@ pub struct Run {
     pub samples: BTreeMap<String, Vec<Sample>>,
     pub started_at: Timestamp,
     pub ended_at: Option<Timestamp>,
+    #[serde(default)]
+    pub flow: FlowMemory,
 }
 
 impl Run {
@@ -88,12 +91,11 @@ impl Run {
                 audience: summary.clone(),
             });
         }
-        let mut positions = flow::Positions::default();
         let mut run_rows = RoaringBitmap::new();
-        for delivery in &deliveries {
-            run_rows |= &delivery.audience;
+        for delivery in &mut deliveries {
+            delivery.hold_all();
+            run_rows |= &delivery.pending;
         }
-        flow::enter(&fact.graph, &mut positions, &run_rows).map_err(|_| Violation::BadFlow { run: fact.run })?;
         let mut run = Run {
             id: fact.run,
             campaign: fact.campaign,
@@ -101,34 +103,155 @@ impl Run {
             state: RunState::Running,
             reason: String::new(),
             graph: fact.graph.clone(),
-            positions,
+            positions: flow::Positions::default(),
             deliveries,
             routes,
             messages: BTreeMap::new(),
             samples: BTreeMap::new(),
             started_at: fact.at,
             ended_at: None,
+            flow: FlowMemory::default(),
         };
-        for index in 0..run.deliveries.len() {
-            let skipped = run.deliveries[index].skipped.values().fold(RoaringBitmap::new(), |all, rows| all | rows);
-            run.leave_sends(index, &skipped)?;
-        }
+        // Who is not eligible never walks: only a row that can get a message is anywhere in the flow.
+        let hops = flow::enter(&run.graph, &mut run.positions, &run_rows);
+        let hops = hops.map_err(|_| Violation::BadFlow { run: fact.run })?;
+        run.arrived(hops)?;
         Ok(run)
+    }
+
+    /// Takes note of hops that were made: rows that came to a send may be claimed, and those that are final already go on.
+    fn arrived(&mut self, hops: Vec<Move>) -> Result<(), Violation> {
+        for hop in hops {
+            *self.flow.arrived.entry(hop.to).or_default() += hop.rows.len();
+            let Some(NodeKind::Send { delivery, .. }) = self.graph.node(hop.to).map(|node| &node.kind) else { continue };
+            let (index, alone) = (usize::from(*delivery), self.graph.sends_of(*delivery).nth(1).is_none());
+            let Some(delivery) = self.deliveries.get_mut(index) else {
+                return Err(Violation::BadFlow { run: self.id });
+            };
+            let leaving = delivery.arrive(hop.to, &hop.rows, alone);
+            self.leave_sends(index, &leaving)?;
+        }
+        Ok(())
     }
 
     /// Rows whose outcome is final leave the send that they stand at, whatever the outcome is. Rows that the flow has
     /// taken on before (an operator settled them) stay where they are.
     pub fn leave_sends(&mut self, delivery: usize, rows: &RoaringBitmap) -> Result<(), Violation> {
-        let sends_of =
-            |kind: &NodeKind| matches!(kind, NodeKind::Send { delivery: d, .. } if usize::from(*d) == delivery);
-        let sends: Vec<NodeId> = self.graph.nodes().filter(|n| sends_of(&n.kind)).map(|n| n.id).collect();
-        for node in sends {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let send_of = |kind: &NodeKind| match kind {
+            NodeKind::Send { delivery: d, parts_undelivered, .. } if usize::from(*d) == delivery => {
+                Some(*parts_undelivered)
+            }
+            _ => None,
+        };
+        let sends: Vec<(NodeId, bool)> =
+            self.graph.nodes().filter_map(|n| send_of(&n.kind).map(|parts| (n.id, parts))).collect();
+        for (node, parts) in sends {
             let Some(here) = self.positions.at(node) else { continue };
-            let leaving = here & rows;
-            let moved = flow::advance(&self.graph, &mut self.positions, node, &Exit::NEXT, &leaving);
-            moved.map_err(|_| Violation::BadFlow { run: self.id })?;
+            let mut leaving = here & rows;
+            if leaving.is_empty() {
+                continue;
+            }
+            if parts && let Some(delivery) = self.deliveries.get(delivery) {
+                let undelivered = &leaving - &delivery.accepted;
+                leaving -= &undelivered;
+                self.hop(node, &Exit::UNDELIVERED, &undelivered)?;
+            }
+            self.hop(node, &Exit::NEXT, &leaving)?;
         }
         Ok(())
+    }
+
+    fn hop(&mut self, node: NodeId, exit: &Exit, rows: &RoaringBitmap) -> Result<(), Violation> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let hops = flow::advance(&self.graph, &mut self.positions, node, exit, rows);
+        let hops = hops.map_err(|_| Violation::BadFlow { run: self.id })?;
+        self.flow.leave(node, exit, rows);
+        self.arrived(hops)
+    }
+
+    /// Rows leave a node by its exits. Nothing has changed if it is refused.
+    pub fn apply_moved(&mut self, fact: &Moved) -> Result<(), Violation> {
+        let refused = Violation::BadFlow { run: self.id };
+        let none = RoaringBitmap::new();
+        let here = self.positions.at(fact.node).unwrap_or(&none);
+        let mut all = RoaringBitmap::new();
+        for (exit, rows) in &fact.exits {
+            let twice = !all.is_disjoint(rows);
+            if twice || !rows.is_subset(here) || self.graph.target(fact.node, exit).is_none() {
+                return Err(refused);
+            }
+            all |= rows;
+        }
+        if matches!(self.graph.node(fact.node).map(|n| &n.kind), Some(NodeKind::AbTest(_))) {
+            self.flow.tests.entry(fact.node).or_default().cut_at.get_or_insert(fact.at);
+        }
+        for (exit, rows) in &fact.exits {
+            self.hop(fact.node, exit, rows)?;
+        }
+        Ok(())
+    }
+
+    pub fn apply_scheduled(&mut self, fact: &Scheduled) -> Result<(), Violation> {
+        let none = RoaringBitmap::new();
+        let here = self.positions.at(fact.node).unwrap_or(&none);
+        let mut all = self.flow.scheduled(fact.node);
+        for (_, rows) in &fact.due {
+            if !all.is_disjoint(rows) || !rows.is_subset(here) {
+                return Err(Violation::BadFlow { run: self.id });
+            }
+            all |= rows;
+        }
+        self.flow.schedule(fact);
+        Ok(())
+    }
+
+    pub fn apply_joined(&mut self, fact: &Joined) -> Result<(), Violation> {
+        let index = fact.delivery.index;
+        let alone = self.graph.sends_of(index).nth(1).is_none();
+        let there = self.positions.at(fact.node).is_some_and(|here| fact.rows.rows.is_subset(here));
+        let place = usize::from(index);
+        let Some(delivery) = self.deliveries.get_mut(place).filter(|_| there || fact.rows.rows.is_empty()) else {
+            return Err(Violation::BadFlow { run: self.id });
+        };
+        let leaving = delivery.join(fact.node, &fact.rows.rows, &fact.skipped, alone)?;
+        self.leave_sends(place, &leaving)
+    }
+
+    pub fn apply_looked(&mut self, fact: &Looked) -> Result<(), Violation> {
+        let test = self.flow.tests.entry(fact.node).or_default();
+        if test.decided.is_some() || test.looks.iter().any(|look| look.look >= fact.look) {
+            return Err(Violation::BadFlow { run: self.id });
+        }
+        test.looks.push(fact.clone());
+        Ok(())
+    }
+
+    pub fn apply_decided(&mut self, fact: &Decided) -> Result<(), Violation> {
+        let known = match self.graph.node(fact.node).map(|n| &n.kind) {
+            Some(NodeKind::AbTest(test)) => fact.winner.as_ref().is_none_or(|exit| test.arm(exit).is_some()),
+            _ => false,
+        };
+        let test = self.flow.tests.entry(fact.node).or_default();
+        if !known || test.decided.is_some() {
+            return Err(Violation::BadFlow { run: self.id });
+        }
+        test.decided = Some(fact.clone());
+        Ok(())
+    }
+
+    /// Channel, topic and connector under which a message of this run goes out.
+    pub fn route_of(&self, message: MessageId) -> Option<&Route> {
+        let sends = |kind: &NodeKind| match kind {
+            NodeKind::Send { delivery, message: sent, .. } if *sent == message.0 => Some(*delivery),
+            _ => None,
+        };
+        let delivery = self.graph.nodes().find_map(|node| sends(&node.kind))?;
+        self.routes.get(usize::from(delivery))
     }
 
     pub fn delivery(&self, index: u16) -> Option<&Delivery> {
@@ -143,8 +266,9 @@ impl Run {
         sum
     }
 
+    /// Every delivery is finished, and no row of the run can still arrive at one.
     pub fn is_finished(&self) -> bool {
-        self.deliveries.iter().all(Delivery::is_finished)
+        self.deliveries.iter().all(Delivery::is_finished) && self.positions.all_ended(&self.graph)
     }
 
     pub fn has_open_batches(&self) -> bool {

@@ -86,6 +86,10 @@ impl State {
         run.delivery(id.index).ok_or(Violation::NoDelivery { delivery: id })
     }
 
+    fn run_mut(&mut self, id: RunId) -> Result<&mut Run, Violation> {
+        self.runs.get_mut(&id).ok_or(Violation::NoRun { run: id })
+    }
+
     fn delivery_mut(&mut self, id: DeliveryId) -> Result<&mut Delivery, Violation> {
         let run = self.runs.get_mut(&id.run).ok_or(Violation::NoRun { run: id.run })?;
         run.deliveries.get_mut(usize::from(id.index)).ok_or(Violation::NoDelivery { delivery: id })
@@ -125,6 +129,11 @@ impl State {
                 Ok(())
             }
             Fact::Unsubscribed(fact) => self.apply_unsubscribed(fact),
+            Fact::Moved(fact) => self.run_mut(fact.run)?.apply_moved(fact),
+            Fact::Scheduled(fact) => self.run_mut(fact.run)?.apply_scheduled(fact),
+            Fact::Joined(fact) => self.run_mut(fact.delivery.run)?.apply_joined(fact),
+            Fact::Looked(fact) => self.run_mut(fact.run)?.apply_looked(fact),
+            Fact::Decided(fact) => self.run_mut(fact.run)?.apply_decided(fact),
             Fact::TestSent { connector, domain, messages, at } => {
                 self.handed_over.add(connector, domain.as_deref(), u64::from(*messages), *at);
                 Ok(())

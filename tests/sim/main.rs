@@ -4,11 +4,13 @@
 //! - [`plan`]: virtual time, the queue of events, plans of faults.
 //! - [`world`], [`delivery`]: a process around the real core, and one delivery through all that can happen to it.
 //! - [`winner`]: split tests whose truth is known.
+//! - [`flows`]: every kind of campaign, its moves, tests and waits.
 //! - [`seeds`]: runs a scenario over many seeds and says how to replay the one that failed.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
 
 mod delivery;
+mod flows;
 mod plan;
 mod rng;
 mod seeds;

@@ -13,6 +13,7 @@ use estafette::actors::decide::{self, Classes};
 use estafette::channels::limits_table::ClassId;
 use estafette::clock::Timestamp;
 use estafette::config::connectors::RetrySettings;
+use estafette::flow::NodeId;
 use estafette::ids::{BatchId, CampaignId, Channel, DeliveryId, MessageId, RunId};
 use estafette::ledger::batch::BootId;
 use estafette::ledger::consent::ConsentStatus;
@@ -135,7 +136,7 @@ impl World {
     pub(crate) fn claim(&mut self, rows: usize, now: Timestamp) -> Option<BatchId> {
         let delivery = self.state.delivery(DELIVERY).expect("the delivery exists");
         let room = usize::try_from(self.free.len()).expect("small");
-        let rows = decide::rows_to_claim(delivery, &Classes::default(), ClassId(0), rows.min(room), now);
+        let rows = decide::rows_to_claim(delivery, NodeId(1), &Classes::default(), ClassId(0), rows.min(room), now);
         if rows.is_empty() || self.run_state() != RunState::Running {
             return None;
         }

@@ -11,6 +11,7 @@ use crate::actors::{Outcomes, RowOutcome};
 use crate::channels::limits_table::{ClassId, Scopes};
 use crate::clock::Monotonic;
 use crate::content::CompiledMessage;
+use crate::flow::NodeId;
 use crate::ids::{BatchId, CampaignId, Channel, DeliveryId, MessageId, RowSpace};
 use crate::journal::MarkState;
 use crate::ledger::Positions;
@@ -18,6 +19,8 @@ use crate::ledger::Positions;
 /// What all batches of one message of a run share.
 pub struct SendContext {
     pub delivery: DeliveryId,
+    /// The send node.
+    pub send: NodeId,
     pub campaign: CampaignId,
     pub space: RowSpace,
     pub message: MessageId,

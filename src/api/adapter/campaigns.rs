@@ -8,9 +8,10 @@ use serde_json::json;
 use crate::api::adapter::{Adapter, errors, reports};
 use crate::api::errors::Code;
 use crate::api::port::{
-    Action, ActionDone, AudienceView, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort, HeaderView, Page,
+    Action, ActionDone, AudienceView, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort,
+    ChooseWinnerRequest, GraphText, HeaderView, Page,
     PageRequest, PortError, PortResult, Preview, PreviewRequest, ProblemView, Ref, Report, RunContact, RunRef,
-    RunSummary, SettleAs, SettleRequest, Settled, SpecCheck, SpecFormat, SpecText, TestSendRequest, TestSendResult,
+    RunSummary, SettleAs, SettleRequest, Settled, SpecCheck, SpecFormat, SpecText, TestReport, TestSendRequest, TestSendResult,
 };
 use crate::campaigns::{self, CampaignSpec, Compiled, Format, Severity, Trigger, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};
@@ -320,6 +321,14 @@ impl CampaignsPort for Adapter {
             .into_iter()
             .map(|(to, outcome, reply)| TestSendResult { to, outcome: outcome.to_owned(), reply })
             .collect())
+    }
+
+    fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText> {
+        self.graph_text(campaign, format)
+    }
+
+    fn choose_winner(&self, campaign: &Ref, request: ChooseWinnerRequest) -> PortResult<TestReport> {
+        self.chosen(campaign, &request)
     }
 
     fn audience(&self, campaign: &Ref) -> PortResult<AudienceView> {

@@ -5,6 +5,7 @@
 pub mod campaigns;
 pub mod contacts;
 pub mod errors;
+mod flows;
 pub mod operations;
 pub mod reports;
 pub mod tracking;

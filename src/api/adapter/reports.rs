@@ -8,13 +8,14 @@ use roaring::RoaringBitmap;
 use serde_json::json;
 
 use crate::actors::decide::mode_name;
+use crate::api::adapter::flows;
 use crate::api::errors::Code;
 use crate::api::port::{
     AudienceView, DeliveryReport, EventCounts, Ledger, LinkCounts, MessageReport, Page, PageRequest, PortError,
     PortResult, Report, RunContact, SampleView, StallView,
 };
 use crate::campaigns::progress::{Counts, LimitScope, Progress, ProgressInput, Verdict, progress};
-use crate::campaigns::{Compiled, parse};
+use crate::campaigns::{Compiled, SendPlan, parse};
 use crate::channels::circuit::CircuitState;
 use crate::channels::fair::Held;
 use crate::channels::limits_table::Scope;
@@ -139,6 +140,8 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         }),
         samples: samples.collect(),
         unsubscribe_latency_ms_max: engine.unsubscribe_latency_max().map(|max| max.as_secs_f64() * 1_000.0),
+        nodes: flows::nodes(run),
+        tests: flows::tests(run),
         linked_run: None,
     })
 }
@@ -156,7 +159,7 @@ fn deliveries(engine: &Engine, run: &Run, compiled: Option<&Compiled>) -> Vec<De
     each.map(|(index, (delivery, route))| {
         let index = u16::try_from(index).unwrap_or(u16::MAX);
         let sends = compiled.and_then(|c| c.delivery(index)).map(|plan| plan.sends.clone()).unwrap_or_default();
-        let messages = sends.iter().map(|send| message_report(engine, run, delivery, compiled, send.message));
+        let messages = sends.iter().map(|send| message_report(engine, run, delivery, compiled, send));
         DeliveryReport {
             index,
             connector: route.connector.clone(),
@@ -173,8 +176,9 @@ fn message_report(
     run: &Run,
     delivery: &Delivery,
     compiled: Option<&Compiled>,
-    id: crate::ids::MessageId,
+    send: &SendPlan,
 ) -> MessageReport {
+    let (id, rows) = (send.message, delivery.assigned(send.node));
     let none = crate::ledger::tracking::MessageTracking::default();
     let tracking = run.messages.get(&id).unwrap_or(&none);
     let message = compiled.and_then(|c| engine.message(c, id).ok());
@@ -185,13 +189,19 @@ fn message_report(
     });
     MessageReport {
         message: id.0,
-        name: compiled.map(|c| c.name.clone()).unwrap_or_default(),
-        accepted: delivery.accepted.len(),
+        name: compiled.map(|c| name_of(c, id)).unwrap_or_default(),
+        contacts: rows.len(),
+        accepted: delivery.accepted.intersection_len(rows),
         opened: events(&tracking.opened),
         clicked: events(&tracking.clicked),
         unsubscribed: tracking.unsubscribed.len(),
         links: links.collect(),
     }
+}
+
+fn name_of(compiled: &Compiled, message: crate::ids::MessageId) -> String {
+    let own = compiled.message(message).map(|plan| plan.name.as_str()).filter(|name| !name.is_empty());
+    own.unwrap_or(&compiled.name).to_owned()
 }
 
 pub(super) fn audience_view(channel: Channel, connector: Option<String>, summary: &AudienceSummary) -> AudienceView {

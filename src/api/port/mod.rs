@@ -13,6 +13,7 @@
 
 mod campaigns;
 mod contacts;
+mod flows;
 mod operations;
 mod report;
 mod tracking;
@@ -26,6 +27,7 @@ use serde_json::Value as Json;
 
 pub use campaigns::*;
 pub use contacts::*;
+pub use flows::*;
 pub use operations::*;
 pub use report::*;
 pub use tracking::*;
@@ -234,6 +236,10 @@ pub trait CampaignsPort: Send + Sync {
     fn report(&self, run: &RunRef) -> PortResult<Report>;
     /// Contacts of one set (`accepted`, `skipped:no_address`, `rejected:hard_bounce`, `opened`, …), by row.
     fn run_contacts(&self, run: &RunRef, set: &str, page: &PageRequest) -> PortResult<Page<RunContact>>;
+    /// The flow as `text`, `mermaid` or `json`.
+    fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText>;
+    /// A person's choice of what the rest of a test gets; final.
+    fn choose_winner(&self, campaign: &Ref, request: ChooseWinnerRequest) -> PortResult<TestReport>;
     /// Settles unknowns: by an operator only, by promise 2.
     fn settle(&self, run: &RunRef, request: SettleRequest) -> PortResult<Settled>;
 }

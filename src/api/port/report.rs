@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AudienceView, Time};
+use super::{AudienceView, NodeReport, TestReport, Time};
 use crate::ledger::Counts;
 
 /// Promise 2 in numbers.
@@ -106,7 +106,11 @@ pub struct LinkCounts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MessageReport {
     pub message: u16,
+    /// The variant or cell, or else the campaign.
     pub name: String,
+    /// Contacts that got, or will get, this message.
+    #[serde(default)]
+    pub contacts: u64,
     pub accepted: u64,
     pub opened: EventCounts,
     pub clicked: EventCounts,
@@ -163,6 +167,12 @@ pub struct Report {
     pub samples: Vec<SampleView>,
     /// Longest time from an unsubscribe request to its effect in this process, milliseconds.
     pub unsubscribe_latency_ms_max: Option<f64>,
+    /// Nodes of the flow, with their contacts.
+    #[serde(default)]
+    pub nodes: Vec<NodeReport>,
+    /// Tests of the flow, with their verdicts.
+    #[serde(default)]
+    pub tests: Vec<TestReport>,
     /// Another run that this one continues, if it is linked to one.
     pub linked_run: Option<u32>,
 }

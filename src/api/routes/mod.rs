@@ -5,6 +5,7 @@
 pub mod campaigns;
 pub mod contacts;
 pub mod docs;
+pub mod flows;
 pub mod imports;
 pub mod lists;
 pub mod operations;
@@ -35,6 +36,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
     segments::configure(config);
     suppressions::configure(config);
     campaigns::configure(config);
+    flows::configure(config);
     runs::configure(config);
     operations::configure(config);
     docs::configure(config);

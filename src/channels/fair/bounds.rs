@@ -80,8 +80,8 @@ impl FairQueue {
     /// Whether a demand waits that no class or campaign limits.
     pub(super) fn unlimited_waits(&self) -> bool {
         self.runs.iter().any(|(run, r)| {
-            r.demands.iter().any(|((index, class), d)| {
-                let key = DemandKey { delivery: DeliveryId { run: *run, index: *index }, class: *class };
+            r.demands.iter().any(|((index, send, class), d)| {
+                let key = DemandKey { delivery: DeliveryId { run: *run, index: *index }, send: *send, class: *class };
                 d.waiting > 0 && !self.is_limited(key)
             })
         })

@@ -6,7 +6,7 @@ use crate::limits::{BATCHES_AHEAD, CREDITS_BATCHES_DEFAULT};
 const CREDITS: usize = CREDITS_BATCHES_DEFAULT * BATCH_CONTACTS_MAX;
 
 fn key(run: u32, class: u16) -> DemandKey {
-    DemandKey { delivery: DeliveryId { run: RunId(run), index: 0 }, class: ClassId(class) }
+    DemandKey { delivery: DeliveryId { run: RunId(run), index: 0 }, send: NodeId(1), class: ClassId(class) }
 }
 
 fn at(millis: u64) -> Monotonic {

@@ -1,0 +1,129 @@
+//! From the sets of a run to the verdict on a test, and from the verdict to what happens.
+//!
+//! Figures are read from the same sets as every report. Must not know: actix, clocks, the journal.
+
+use crate::actors::flowing::{delivered, send_of};
+use crate::clock::Timestamp;
+use crate::flow::nodes::{AbTest, Metric, NotProven};
+use crate::flow::winner::{self, Arm, Decision, Judgement, Looks, OnNotProven, Rules, WinnerError};
+use crate::flow::{Exit, NodeId};
+use crate::ids::RunId;
+use crate::ledger::flowing::{ArmFigures, Decided, Looked};
+use crate::ledger::tracking::EventClass;
+use crate::ledger::{Fact, Run};
+
+/// Every arm of a test as it stands: contacts whose message was accepted, and those of them who did what counts. Only
+/// people's events count; suspects and machines are shown elsewhere and never decide.
+pub fn figures(run: &Run, node: NodeId, test: &AbTest) -> Vec<ArmFigures> {
+    test.arms.iter().map(|arm| arm_figures(run, node, &arm.exit, test.metric)).collect()
+}
+
+fn arm_figures(run: &Run, node: NodeId, exit: &Exit, metric: Metric) -> ArmFigures {
+    let sends = run.graph.sends_of_branch(node, exit);
+    let mut accepted = roaring::RoaringBitmap::new();
+    let mut events = roaring::RoaringBitmap::new();
+    let mut unsubscribed = roaring::RoaringBitmap::new();
+    for send in sends {
+        let reached = delivered(run, send);
+        if let Some(tracking) = send_of(run, send).and_then(|(_, message)| run.messages.get(&message)) {
+            let sets = match metric {
+                Metric::Opens => Some(&tracking.opened),
+                Metric::Clicks => Some(&tracking.clicked),
+                Metric::Conversions => None,
+            };
+            if let Some(rows) = sets.and_then(|sets| sets.rows.get(&EventClass::Human)) {
+                events |= rows & &reached;
+            }
+            unsubscribed |= &tracking.unsubscribed & &reached;
+        }
+        accepted |= reached;
+    }
+    let (accepted, events, unsubscribed) = (accepted.len(), events.len(), unsubscribed.len());
+    ArmFigures { arm: exit.clone(), accepted, events, unsubscribed, complained: 0 }
+}
+
+/// What the figures say at a planned look, with its statistics.
+pub fn judge(test: &AbTest, look: u16, arms: &[ArmFigures]) -> Result<Judgement, WinnerError> {
+    let weight_of = |exit: &Exit| test.arms.iter().find(|arm| arm.exit == *exit).map_or(1, |arm| arm.weight);
+    let counted: Vec<Arm> = arms
+        .iter()
+        .map(|arm| Arm {
+            name: arm.arm.name().to_owned(),
+            contacts: arm.accepted,
+            events: arm.events,
+            complaints: arm.complained,
+            unsubscribes: arm.unsubscribed,
+            share: f64::from(weight_of(&arm.arm)),
+        })
+        .collect();
+    let rules = Rules {
+        looks: Looks::Planned { look: u32::from(look.max(1)), looks: u32::from(test.looks) },
+        min_contacts: test.min_delivered,
+        min_events: test.min_events,
+        ..Rules::default()
+    };
+    winner::judge(&counted, &rules)
+}
+
+/// The look as a fact.
+pub fn look_at(
+    run: RunId,
+    node: NodeId,
+    test: &AbTest,
+    look: u16,
+    arms: Vec<ArmFigures>,
+    at: Timestamp,
+) -> Result<Fact, WinnerError> {
+    let judgement = judge(test, look, &arms)?;
+    let verdict = judgement.verdict.name().to_owned();
+    // A judgement holds no map and no NaN, so that there is always a text of it.
+    let statistics = serde_json::to_string(&judgement).unwrap_or_default();
+    Ok(Fact::Looked(Looked { run, node, look, arms, verdict, statistics, at }))
+}
+
+/// What a look decides; `None` while the test goes on or a person must choose.
+pub fn follows(test: &AbTest, looked: &Looked, at: Timestamp) -> Option<Decided> {
+    let judgement: Judgement = serde_json::from_str(&looked.statistics).ok()?;
+    let decided = |winner: Option<Exit>, proven: bool, reason: String| {
+        let by = "engine".to_owned();
+        Some(Decided { run: looked.run, node: looked.node, winner, proven, by, reason, at })
+    };
+    match what_follows(test, looked, &judgement) {
+        Decision::Continue | Decision::WaitForPerson(_) => None,
+        Decision::Send { variant, proven, .. } => {
+            let reason = explain(&judgement, looked, test, Some(&variant));
+            decided(Some(Exit(variant.into())), proven, reason)
+        }
+        Decision::SendNobody => {
+            decided(None, false, format!("nobody gets it: {}", explain(&judgement, looked, test, None)))
+        }
+    }
+}
+
+/// The decision that a look leads to, a person's turn included.
+pub fn what_follows(test: &AbTest, looked: &Looked, judgement: &Judgement) -> Decision {
+    let otherwise = match &test.not_proven {
+        NotProven::Leader => OnNotProven::Leader,
+        NotProven::Wait => OnNotProven::Wait,
+        NotProven::Nobody => OnNotProven::Nobody,
+        NotProven::Arm(exit) => OnNotProven::Variant(exit.name().to_owned()),
+    };
+    winner::decide(judgement, looked.look >= test.looks, &otherwise)
+}
+
+/// One sentence with the numbers.
+pub fn explain(judgement: &Judgement, looked: &Looked, test: &AbTest, chosen: Option<&str>) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for arm in &judgement.arms {
+        let rate = arm.rate.map_or("–".to_owned(), |rate| format!("{:.2} %", rate * 100.0));
+        parts.push(format!("{} {rate} ({} of {})", arm.name, arm.events, arm.contacts));
+    }
+    let pair = judgement.pairs.iter().filter(|pair| chosen.is_none_or(|name| pair.first == name || pair.second == name));
+    let weakest = pair.max_by(|a, b| a.p_holm.total_cmp(&b.p_holm));
+    let evidence = weakest.map_or(String::new(), |pair| {
+        format!("; {} − {}: p = {:.4}, z = {:.2}, boundary {:.2}", pair.second, pair.first, pair.p_holm, pair.z, pair.boundary)
+    });
+    let (verdict, metric) = (judgement.verdict.name(), test.metric.name());
+    let chosen = chosen.map_or(String::new(), |name| format!("{name} · "));
+    format!("{chosen}{verdict} at look {} of {}, by {metric}: {}{evidence}", looked.look, test.looks, parts.join(", "))
+}

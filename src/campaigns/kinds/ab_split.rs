@@ -1,0 +1,108 @@
+//! A/B split: start → test → a send per variant → end. One delivery: nobody gets two versions.
+
+use super::{Built, END, START, delivery, message_with};
+use crate::campaigns::compile::{CompileError, SendPlan};
+use crate::campaigns::spec::kinds::{basis_points, seconds};
+use crate::campaigns::spec::{CampaignSpec, SampleSpec};
+use crate::campaigns::validate::Problem;
+use crate::flow::nodes::{AbTest, Arm, NotProven, SampleSize};
+use crate::flow::{EndKind, Exit, GraphParts, NodeId, NodeKind};
+use crate::limits;
+
+const TEST: NodeId = NodeId(1);
+/// The send of variant i has this id plus i.
+const FIRST_SEND: u32 = 10;
+const DECIDE_AFTER_DEFAULT: &str = "4h";
+const SAMPLE_DEFAULT_BASIS: u32 = 2_000;
+
+/// A, B, … for variants without a name.
+fn name_of(spec: &CampaignSpec, at: usize) -> String {
+    let letter = || u8::try_from(at).ok().map_or('?', |at| char::from(b'A'.saturating_add(at))).to_string();
+    spec.variants.get(at).and_then(|variant| variant.name.clone()).unwrap_or_else(letter)
+}
+
+/// The test as the spec wants it; what it does not say has a default.
+fn test_of(spec: &CampaignSpec) -> AbTest {
+    let test = &spec.test;
+    let sample = match &test.sample {
+        None => SampleSize::Share(SAMPLE_DEFAULT_BASIS),
+        Some(SampleSpec::Contacts(count)) => SampleSize::Contacts(*count),
+        Some(SampleSpec::Share(text)) => SampleSize::Share(basis_points(text).unwrap_or(0)),
+    };
+    let not_proven = match test.if_not_proven.as_deref() {
+        None | Some("leader") => NotProven::Leader,
+        Some("wait") => NotProven::Wait,
+        Some("nobody") => NotProven::Nobody,
+        Some(name) => NotProven::Arm(Exit(name.to_owned().into())),
+    };
+    let arms = spec.variants.iter().enumerate();
+    AbTest {
+        arms: arms
+            .map(|(at, variant)| Arm { exit: Exit(name_of(spec, at).into()), weight: variant.weight.unwrap_or(1) })
+            .collect(),
+        sample,
+        metric: test.winner_by.unwrap_or_default(),
+        decide_after_seconds: seconds(test.decide_after.as_deref().unwrap_or(DECIDE_AFTER_DEFAULT)).unwrap_or(0),
+        looks: test.looks.unwrap_or(1),
+        not_proven,
+        min_delivered: test.min_delivered.unwrap_or(limits::WINNER_DELIVERED_MIN),
+        min_events: test.min_events.unwrap_or(limits::WINNER_EVENTS_MIN),
+    }
+}
+
+pub(in crate::campaigns) fn build(spec: &CampaignSpec) -> Result<Built, CompileError> {
+    let mut parts = GraphParts::default();
+    parts.node(START, "start", NodeKind::Start);
+    parts.node(TEST, "test", NodeKind::AbTest(test_of(spec)));
+    parts.node(END, "end", NodeKind::End { kind: EndKind::Neutral });
+    parts.edge(START, Exit::NEXT, TEST);
+    let mut messages = Vec::new();
+    let mut sends = Vec::new();
+    for (at, variant) in spec.variants.iter().enumerate() {
+        let name = name_of(spec, at);
+        let id = u16::try_from(at).unwrap_or(u16::MAX);
+        let message = message_with(spec, id, &name, &variant.fields)?;
+        let node = parts.node(NodeId(FIRST_SEND + u32::from(id)), name.clone(), NodeKind::send(0, id));
+        parts.edge(TEST, Exit(name.into()), node);
+        sends.push(SendPlan { node, message: message.id });
+        messages.push(message);
+    }
+    let first = messages.first().ok_or(CompileError::Missing { path: "variants" })?;
+    let mut plan = delivery(spec, 0, "variants", first);
+    let lasts = sends.iter().map(|send| send.node).collect();
+    plan.sends = sends;
+    Ok(Built { parts, deliveries: vec![plan], messages, lasts })
+}
+
+/// What is wrong with `[[variants]]` and `[test]`.
+pub(in crate::campaigns) fn problems(spec: &CampaignSpec, found: &mut Vec<Problem>) {
+    let test = &spec.test;
+    if let Some(SampleSpec::Share(text)) = &test.sample
+        && basis_points(text).is_none()
+    {
+        let message = format!("{text:?} is no share");
+        found.push(Problem::error("bad_sample", "test.sample", message, "write it as \"20%\", or a number of contacts"));
+    }
+    if let Some(text) = test.decide_after.as_deref().filter(|text| seconds(text).is_none()) {
+        let message = format!("{text:?} is no length of time");
+        found.push(Problem::error("bad_length", "test.decide_after", message, "write it as \"30m\", \"4h\" or \"2d\""));
+    }
+    if found.iter().any(|p| p.path.starts_with("test.")) {
+        return;
+    }
+    for fault in test_of(spec).faults() {
+        let path = if matches!(fault.code, "arms" | "exit_twice" | "unnamed_exit" | "arm_share") { "variants" } else { "test" };
+        found.push(Problem::error(fault.code, path, fault.message, fault.fix));
+    }
+    if test.winner_by == Some(crate::flow::nodes::Metric::Conversions) {
+        let message = "conversions are not counted yet";
+        found.push(Problem::error("no_conversions", "test.winner_by", message, "use opens or clicks"));
+    }
+    for (at, variant) in spec.variants.iter().enumerate() {
+        if variant.fields.is_empty() && spec.variants.len() > 1 {
+            let message = format!("variant {:?} is the message as it is", name_of(spec, at));
+            let fix = "fine for one variant; give the others a subject, a body or a sender of their own";
+            found.push(Problem::warning("same_message", format!("variants.{at}"), message, fix));
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Multi-segment: a grid of dimensions gives disjoint cells, each with a message of its own or nothing. One delivery.
+//!
+//! start → a split per dimension, in the order of the spec → a send per cell → end. A contact in two segments of a dimension
+//! goes to the first as written; who is in none goes to `others`, if the dimension has it, or gets nothing.
+
+use std::collections::BTreeMap;
+
+use super::{Built, END, START, delivery, message_of};
+use crate::campaigns::compile::{CompileError, SendPlan};
+use crate::campaigns::spec::{CampaignSpec, CellSpec, DimensionSpec, MessageSpec};
+use crate::campaigns::validate::Problem;
+use crate::flow::nodes::{Split, split};
+use crate::flow::{EndKind, Exit, GraphParts, NodeId, NodeKind};
+use crate::limits;
+
+/// Splits of the grid, in the order in which they are made.
+const FIRST_SPLIT: u32 = 100;
+/// Sends of the cells, in the order of the grid.
+const FIRST_SEND: u32 = 10_000;
+/// Where those go who get nothing.
+const NOTHING: NodeId = NodeId(3);
+/// The value of those who are in no segment of a dimension.
+pub const OTHERS: &str = "others";
+
+/// Values of a dimension, in order.
+fn values(dimension: &DimensionSpec) -> Vec<String> {
+    let mut values: Vec<String> = dimension.segments.iter().filter_map(|segment| segment.name.clone()).collect();
+    if dimension.others == Some(true) {
+        values.push(OTHERS.to_owned());
+    }
+    values
+}
+
+/// The first cell of the spec that means this place of the grid.
+fn cell_at<'s>(spec: &'s CampaignSpec, place: &BTreeMap<String, String>) -> Option<&'s CellSpec> {
+    spec.cells.iter().find(|cell| cell.at.iter().all(|(dimension, value)| place.get(dimension) == Some(value)))
+}
+
+struct Grid<'s> {
+    spec: &'s CampaignSpec,
+    parts: GraphParts,
+    next_split: u32,
+    cells: Vec<(String, NodeId, &'s MessageSpec)>,
+}
+
+impl<'s> Grid<'s> {
+    /// What stands behind a partial place: another split, a send, or the end of those who get nothing.
+    fn grow(&mut self, place: &BTreeMap<String, String>, path: &[String]) -> NodeId {
+        let spec = self.spec;
+        let Some(dimension) = spec.dimensions.get(path.len()) else { return self.cell(place, path) };
+        let id = NodeId(FIRST_SPLIT + self.next_split);
+        self.next_split += 1;
+        let name = dimension.name.clone().unwrap_or_default();
+        let branches = dimension.segments.iter().filter_map(|segment| {
+            Some((Exit(segment.name.clone()?.into()), segment.segment.clone()?))
+        });
+        let title = if path.is_empty() { name.clone() } else { format!("{} · {name}", path.join(" · ")) };
+        self.parts.node(id, title, NodeKind::Split(Split::Segments(branches.collect())));
+        for value in values(dimension) {
+            let (mut place, mut path) = (place.clone(), path.to_vec());
+            place.insert(name.clone(), value.clone());
+            path.push(value.clone());
+            let to = self.grow(&place, &path);
+            let exit = if value == OTHERS { split::REMAINING } else { Exit(value.into()) };
+            self.parts.edge(id, exit, to);
+        }
+        if dimension.others != Some(true) {
+            self.parts.edge(id, split::REMAINING, NOTHING);
+        }
+        id
+    }
+
+    fn cell(&mut self, place: &BTreeMap<String, String>, path: &[String]) -> NodeId {
+        let Some(cell) = cell_at(self.spec, place).filter(|cell| cell.nothing != Some(true)) else { return NOTHING };
+        let at = u32::try_from(self.cells.len()).unwrap_or(u32::MAX - FIRST_SEND);
+        let id = NodeId(FIRST_SEND + at);
+        self.cells.push((path.join(" · "), id, &cell.message));
+        id
+    }
+}
+
+pub(in crate::campaigns) fn build(spec: &CampaignSpec) -> Result<Built, CompileError> {
+    let mut parts = GraphParts::default();
+    parts.node(START, "start", NodeKind::Start);
+    parts.node(END, "end", NodeKind::End { kind: EndKind::Neutral });
+    parts.node(NOTHING, "nothing", NodeKind::End { kind: EndKind::Neutral });
+    let mut grid = Grid { spec, parts, next_split: 0, cells: Vec::new() };
+    let first = grid.grow(&BTreeMap::new(), &[]);
+    let (mut parts, cells) = (grid.parts, grid.cells);
+    parts.edge(START, Exit::NEXT, first);
+    let (mut messages, mut sends) = (Vec::new(), Vec::new());
+    for (at, (name, node, message)) in cells.into_iter().enumerate() {
+        let id = u16::try_from(at).unwrap_or(u16::MAX);
+        let message = message_of(spec, id, &name, message)?;
+        parts.node(node, name, NodeKind::send(0, id));
+        sends.push(SendPlan { node, message: message.id });
+        messages.push(message);
+    }
+    if !parts.edges.iter().any(|edge| edge.to == NOTHING) {
+        parts.nodes.retain(|node| node.id != NOTHING);
+    }
+    let first = messages.first().ok_or(CompileError::Missing { path: "cells" })?;
+    let mut plan = delivery(spec, 0, "cells", first);
+    let lasts = sends.iter().map(|send| send.node).collect();
+    plan.sends = sends;
+    Ok(Built { parts, deliveries: vec![plan], messages, lasts })
+}
+
+/// What is wrong with `[[dimensions]]` and `[[cells]]`.
+pub(in crate::campaigns) fn problems(spec: &CampaignSpec, found: &mut Vec<Problem>) {
+    if spec.dimensions.is_empty() {
+        let fix = "add [[dimensions]] with a name and [[dimensions.segments]]";
+        found.push(Problem::error("no_dimension", "dimensions", "the grid has no dimension", fix));
+        return;
+    }
+    if spec.dimensions.len() > limits::GRID_DIMENSIONS_MAX {
+        let (count, max) = (spec.dimensions.len(), limits::GRID_DIMENSIONS_MAX);
+        let message = format!("the grid has {count} dimensions, and {max} is the most");
+        found.push(Problem::error("too_many_dimensions", "dimensions", message, "use fewer"));
+        return;
+    }
+    for (at, dimension) in spec.dimensions.iter().enumerate() {
+        dimension_problems(at, dimension, found);
+    }
+    let cells = spec.dimensions.iter().map(|dimension| values(dimension).len()).product::<usize>();
+    if cells > limits::GRID_CELLS_MAX {
+        let message = format!("the grid has {cells} cells, and {} is the most", limits::GRID_CELLS_MAX);
+        found.push(Problem::error("too_many_cells", "dimensions", message, "use fewer segments or dimensions"));
+    }
+    cell_problems(spec, found);
+}
+
+fn dimension_problems(at: usize, dimension: &DimensionSpec, found: &mut Vec<Problem>) {
+    let path = format!("dimensions.{at}");
+    if dimension.name.as_deref().is_none_or(|name| name.trim().is_empty()) {
+        found.push(Problem::error("unnamed_dimension", &path, "a dimension has no name", "set its name"));
+    }
+    if dimension.segments.is_empty() {
+        let fix = "add [[dimensions.segments]]";
+        found.push(Problem::error("empty_dimension", &path, "a dimension has no segment", fix));
+    }
+    for (place, segment) in dimension.segments.iter().enumerate() {
+        let path = format!("{path}.segments.{place}");
+        match segment.name.as_deref() {
+            None | Some("") => found.push(Problem::error("unnamed_segment", &path, "a segment has no name", "set its name")),
+            Some(OTHERS) => {
+                let fix = "choose another name, or set others = true";
+                found.push(Problem::error("reserved_name", &path, "\"others\" means those in no segment", fix));
+            }
+            Some(name) => {
+                let twice = dimension.segments[..place].iter().any(|other| other.name.as_deref() == Some(name));
+                if twice {
+                    let message = format!("two segments of a dimension are named {name:?}");
+                    found.push(Problem::error("segment_twice", &path, message, "choose another name"));
+                }
+            }
+        }
+        if segment.segment.as_deref().is_none_or(|text| text.trim().is_empty()) {
+            let path = format!("{path}.segment");
+            found.push(Problem::error("bad_segment", path, "the segment has no expression", "write one"));
+        }
+    }
+}
+
+fn cell_problems(spec: &CampaignSpec, found: &mut Vec<Problem>) {
+    if !spec.cells.iter().any(|cell| cell.nothing != Some(true)) {
+        let fix = "add [[cells]] with where and a message";
+        found.push(Problem::error("no_cell", "cells", "no cell of the grid has a message", fix));
+    }
+    for (at, cell) in spec.cells.iter().enumerate() {
+        for (name, value) in &cell.at {
+            let path = format!("cells.{at}.where");
+            match spec.dimensions.iter().find(|dimension| dimension.name.as_deref() == Some(name)) {
+                None => {
+                    let message = format!("no dimension is named {name:?}");
+                    found.push(Problem::error("unknown_dimension", path, message, "name a dimension of the grid"));
+                }
+                Some(dimension) if !values(dimension).contains(value) => {
+                    let message = format!("{name} has no value {value:?}");
+                    let fix = format!("use one of: {}", values(dimension).join(", "));
+                    found.push(Problem::error("unknown_value", path, message, fix));
+                }
+                Some(_) => {}
+            }
+        }
+        let hidden = spec.cells[..at].iter().any(|earlier| {
+            earlier.at.iter().all(|(dimension, value)| cell.at.get(dimension) == Some(value))
+        });
+        if hidden {
+            let message = "an earlier cell takes everybody whom this one means";
+            let fix = "put the narrower cell first, or remove this one";
+            found.push(Problem::warning("hidden_cell", format!("cells.{at}"), message, fix));
+        }
+    }
+}

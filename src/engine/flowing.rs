@@ -1,0 +1,177 @@
+//! Drives the flows of running campaigns: asks what is next, asks the base where that is needed, records the move.
+//!
+//! One thread looks at all runs, in order of their ids, so that moves of one run never race each other; what a person does
+//! meanwhile (a winner chosen, a stop) makes a fact that no longer fits be refused, and the next look sees the new state.
+//! Expressions are evaluated and rows shared out without any lock held.
+
+use std::sync::{Arc, Weak};
+
+use actix::Actor;
+use roaring::RoaringBitmap;
+
+use crate::actors::book::CommitError;
+use crate::actors::flowing::{self, Task};
+use crate::actors::scheduler::SchedulerActor;
+use crate::actors::{RunCommand, verdict};
+use crate::engine::{Engine, EngineError};
+use crate::flow::winner::WinnerError;
+use crate::flow::{Exit, NodeId};
+use crate::ids::{DeliveryId, RunId};
+use crate::journal::Want;
+use crate::ledger::flowing::{Decided, Joined, Moved};
+use crate::ledger::{Fact, RowSet, RunState};
+use crate::limits::FLOW_STEPS_PER_LOOK_MAX;
+
+/// Why a flow cannot go on by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum FlowError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("the contacts can't be shared out")]
+    Split(#[from] flowing::SplitError),
+    #[error("the test can't be judged")]
+    Judge(#[from] WinnerError),
+}
+
+impl Engine {
+    /// Starts the look at flows, on an arbiter of its own. It ends with the engine.
+    pub(super) fn start_flows(self: &Arc<Self>) -> Result<(), EngineError> {
+        let engine: Weak<Engine> = Arc::downgrade(self);
+        let spawned = self.flow_arbiter.spawn_fn(move || {
+            SchedulerActor::new(Box::new(move || {
+                let Some(engine) = engine.upgrade().filter(|engine| !engine.is_draining()) else { return false };
+                engine.look_at_flows();
+                true
+            }))
+            .start();
+        });
+        if spawned { Ok(()) } else { Err(EngineError::ArbiterGone) }
+    }
+
+    /// One look at every running run.
+    pub fn look_at_flows(&self) {
+        let running: Vec<RunId> = {
+            let state = self.book.read();
+            state.runs.values().filter(|run| run.state == RunState::Running).map(|run| run.id).collect()
+        };
+        for run in running {
+            match self.look_at_flow(run) {
+                Ok(true) => {
+                    if let Err(error) = self.tell(run, RunCommand::Refresh) {
+                        tracing::warn!(%run, %error, "the run did not hear that contacts moved; it looks by itself");
+                    }
+                }
+                Ok(false) => {}
+                Err(error) => self.hold_flow(run, &error),
+            }
+        }
+    }
+
+    /// Moves everybody who can move; answers whether anybody did.
+    fn look_at_flow(&self, run: RunId) -> Result<bool, FlowError> {
+        for step in 0..FLOW_STEPS_PER_LOOK_MAX {
+            let task = {
+                let state = self.book.read();
+                state.runs.get(&run).and_then(|run| flowing::next_task(run, self.book.now()))
+            };
+            let Some(task) = task.filter(|_| self.book.has_space()) else { return Ok(step > 0) };
+            let fact = self.resolve(run, task)?;
+            match self.book.commit(&fact, Want::idle()) {
+                Ok(_) => {}
+                Err(CommitError::Refused(violation)) => {
+                    tracing::info!(%run, %violation, "a move came too late; the flow is looked at again");
+                    return Ok(step > 0);
+                }
+                Err(error) => return Err(EngineError::from(error).into()),
+            }
+        }
+        Ok(true)
+    }
+
+    fn resolve(&self, run: RunId, task: Task) -> Result<Fact, FlowError> {
+        let at = self.book.now();
+        match task {
+            Task::Record(fact) => Ok(fact),
+            Task::Share { run, node, rows, shares } => Ok(flowing::share_out(run, node, &rows, &shares, at)?),
+            Task::Sort { node, rows, by, rest } => {
+                let exits = self.sort(rows, by, rest)?;
+                Ok(Fact::Moved(Moved { run, node, exits, at }))
+            }
+            Task::Join { delivery, node, rows } => Ok(self.join(delivery, node, rows)?),
+            Task::Look { run, node, test, look, arms } => Ok(verdict::look_at(run, node, &test, look, arms, at)?),
+        }
+    }
+
+    /// Sorts rows by the first expression that each matches.
+    fn sort(
+        &self,
+        mut rows: RoaringBitmap,
+        by: Vec<(Exit, String)>,
+        rest: Exit,
+    ) -> Result<Vec<(Exit, RoaringBitmap)>, EngineError> {
+        let mut exits = Vec::new();
+        for (exit, expression) in by {
+            let matching = &rows & &*self.matching(&expression)?;
+            if !matching.is_empty() {
+                rows -= &matching;
+                exits.push((exit, matching));
+            }
+        }
+        if !rows.is_empty() {
+            exits.push((rest, rows));
+        }
+        Ok(exits)
+    }
+
+    /// Who of the arriving rows may be sent to.
+    fn join(&self, id: DeliveryId, node: NodeId, rows: RoaringBitmap) -> Result<Fact, EngineError> {
+        let (campaign, version) = {
+            let state = self.book.read();
+            let run = state.runs.get(&id.run).ok_or(EngineError::NoRun { run: id.run })?;
+            (run.campaign, run.version)
+        };
+        let (_, compiled) = self.compiled(campaign, Some(version))?;
+        let plan = compiled.delivery(id.index).ok_or(EngineError::NoRun { run: id.run })?;
+        let skipped = self.ineligible(&compiled, plan, &rows)?;
+        Ok(Fact::Joined(Joined { delivery: id, node, rows: RowSet::base(rows), skipped, at: self.book.now() }))
+    }
+
+    /// A flow that cannot go on waits for a person, with the reason where everybody looks.
+    fn hold_flow(&self, run: RunId, error: &FlowError) {
+        let reason = format!("the flow can't go on: {}", explain(error));
+        tracing::error!(%run, %reason, "the run is paused");
+        let held = self.book.commit(
+            &Fact::RunMoved { run, to: RunState::Paused, reason, at: self.book.now() },
+            Want::idle(),
+        );
+        if let Err(error) = held {
+            tracing::error!(%run, %error, "the run could not be paused");
+        }
+        drop(self.tell(run, RunCommand::Pause));
+    }
+
+    /// A person chooses what the rest of a test gets; `None`: nothing. Always allowed while nothing is decided.
+    pub fn choose_winner(&self, id: RunId, winner: Option<&str>, by: &str) -> Result<Decided, EngineError> {
+        let mut chosen = None;
+        self.book.commit_durable_by::<EngineError>(|state| {
+            let run = state.runs.get(&id).ok_or(EngineError::NoRun { run: id })?;
+            let decided = flowing::by_person(run, winner, by, self.book.now())
+                .map_err(|reason| EngineError::NoChoice { run: id, reason })?;
+            chosen = Some(decided.clone());
+            Ok(Some(Fact::Decided(decided)))
+        })?;
+        self.tell(id, RunCommand::Refresh)?;
+        chosen.ok_or(EngineError::NoRun { run: id })
+    }
+}
+
+fn explain(error: &FlowError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

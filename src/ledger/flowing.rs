@@ -1,0 +1,147 @@
+//! What a run remembers of its flow besides who is where: tests and their decisions, waits, how many came through.
+//!
+//! Invariants: FL-1 the rows in a wait's buckets are at its node, each in one bucket; FL-2 a test is cut once and decided
+//! once; FL-3 a decision is never made again, whatever comes back afterwards.
+
+use std::collections::BTreeMap;
+
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::flow::{Exit, NodeId};
+use crate::ids::{DeliveryId, RunId};
+use crate::ledger::rows::RowSet;
+use crate::segments::skip::SkipReason;
+
+/// Rows left a node, each set by its exit; one frame, whatever the number of exits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moved {
+    pub run: RunId,
+    pub node: NodeId,
+    pub exits: Vec<(Exit, RoaringBitmap)>,
+    pub at: Timestamp,
+}
+
+/// Rows at a delay got the second (since the epoch) at which they leave it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scheduled {
+    pub run: RunId,
+    pub node: NodeId,
+    pub due: Vec<(i64, RoaringBitmap)>,
+    pub at: Timestamp,
+}
+
+/// Rows that arrived at a send entered its delivery; the skipped ones are among `rows`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Joined {
+    pub delivery: DeliveryId,
+    pub node: NodeId,
+    pub rows: RowSet,
+    pub skipped: Vec<(SkipReason, RoaringBitmap)>,
+    pub at: Timestamp,
+}
+
+/// One arm as it stood at a look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArmFigures {
+    pub arm: Exit,
+    /// Contacts whose message was accepted.
+    pub accepted: u64,
+    /// Of those, contacts with the event that the test counts; machines left out.
+    pub events: u64,
+    pub unsubscribed: u64,
+    pub complained: u64,
+}
+
+/// A test was looked at as planned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looked {
+    pub run: RunId,
+    pub node: NodeId,
+    /// From 1.
+    pub look: u16,
+    pub arms: Vec<ArmFigures>,
+    /// The name of the verdict.
+    pub verdict: String,
+    /// The verdict with its statistics, as JSON: kept as it was said, whatever later versions say.
+    pub statistics: String,
+    pub at: Timestamp,
+}
+
+/// What happens to the rest of a test, once and for all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    pub run: RunId,
+    pub node: NodeId,
+    /// `None`: nobody; the rest gets nothing.
+    pub winner: Option<Exit>,
+    /// Whether the winner is proven to be better.
+    pub proven: bool,
+    /// `engine`, or who chose.
+    pub by: String,
+    /// In words, with the numbers.
+    pub reason: String,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestMemory {
+    pub cut_at: Option<Timestamp>,
+    pub looks: Vec<Looked>,
+    pub decided: Option<Decided>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FlowMemory {
+    pub tests: BTreeMap<NodeId, TestMemory>,
+    /// By node and second since the epoch.
+    pub waits: BTreeMap<NodeId, BTreeMap<i64, RoaringBitmap>>,
+    /// Contacts that ever arrived at a node.
+    pub arrived: BTreeMap<NodeId, u64>,
+    /// Contacts that ever left a node by an exit.
+    pub left: BTreeMap<NodeId, BTreeMap<Exit, u64>>,
+}
+
+impl FlowMemory {
+    pub fn left_by(&self, node: NodeId, exit: &Exit) -> u64 {
+        self.left.get(&node).and_then(|exits| exits.get(exit)).copied().unwrap_or(0)
+    }
+
+    /// Rows of a wait that have their time.
+    pub fn scheduled(&self, node: NodeId) -> RoaringBitmap {
+        let buckets = self.waits.get(&node).into_iter().flat_map(BTreeMap::values);
+        buckets.fold(RoaringBitmap::new(), |all, rows| all | rows)
+    }
+
+    pub fn scheduled_count(&self, node: NodeId) -> u64 {
+        self.waits.get(&node).into_iter().flat_map(BTreeMap::values).map(RoaringBitmap::len).sum()
+    }
+
+    /// Rows of a wait whose time has come.
+    pub fn due(&self, node: NodeId, now: Timestamp) -> RoaringBitmap {
+        let second = now.0.div_euclid(1_000);
+        let buckets = self.waits.get(&node).into_iter().flat_map(|buckets| buckets.range(..=second));
+        buckets.fold(RoaringBitmap::new(), |all, (_, rows)| all | rows)
+    }
+
+    pub(super) fn schedule(&mut self, fact: &Scheduled) {
+        let buckets = self.waits.entry(fact.node).or_default();
+        for (second, rows) in &fact.due {
+            *buckets.entry(*second).or_default() |= rows;
+        }
+    }
+
+    pub(super) fn leave(&mut self, node: NodeId, exit: &Exit, rows: &RoaringBitmap) {
+        *self.left.entry(node).or_default().entry(exit.clone()).or_default() += rows.len();
+        if let Some(buckets) = self.waits.get_mut(&node) {
+            buckets.retain(|_, bucket| {
+                *bucket -= rows;
+                !bucket.is_empty()
+            });
+            if buckets.is_empty() {
+                self.waits.remove(&node);
+            }
+        }
+    }
+}
