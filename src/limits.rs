@@ -238,6 +238,30 @@ pub const FLOW_NODES_MAX: usize = 1_000;
 pub const FLOW_EDGES_MAX: usize = 4_000;
 /// Nodes on the longest path between two waits: a move walks it in one go.
 pub const FLOW_DEPTH_MAX: usize = 256;
+/// Exits of one split: an A/B test has up to 26 variants, a grid's dimension a few dozen; the rest is headroom.
+pub const SPLIT_EXITS_MAX: usize = 64;
+/// Weight of one exit of a split: shares as fine as a millionth, and products of weights that fit in 64 bits.
+pub const SPLIT_WEIGHT_MAX: u32 = 1_000_000;
+/// Entrants of a stream after which the shares of a split are exact: whole percents are then whole contacts.
+pub const SPLIT_BLOCK_ROWS: usize = 100;
+/// Entrants of a stream that are put in order at a time: 16 bytes each, so that ten million at once need no 160 MB.
+pub const SPLIT_SORT_ROWS: u64 = 1 << 20;
+/// Longest period of a delay, days: a year, and a leap day.
+pub const DELAY_DAYS_MAX: u32 = 366;
+/// Moments at which waiting contacts of one node are due. Waits of up to [`DELAY_DAYS_MAX`] make no more than 40 128
+/// when rounded as `flow::delay::buckets` says; beyond it the rounding gets coarser.
+pub const WAIT_BUCKETS_MAX: usize = 41_000;
+/// Times that a contact may enter a wait anew while timers that it left behind have not come due, before those are
+/// searched for and removed.
+pub const WAIT_GENERATIONS_MAX: usize = 4;
+/// Dates that one schedule may name.
+pub const SCHEDULE_DATES_MAX: usize = 366;
+/// Bytes of the text of a recurrence: a cron line with every list written out stays well below.
+pub const RECURRENCE_BYTES_MAX: usize = 512;
+/// Launches that one calendar lists.
+pub const CALENDAR_LAUNCHES_MAX: usize = 1_000;
+/// A dated start is this long after the publication at the earliest, so that it can be taken back.
+pub const PUBLISH_GRACE: Duration = Duration::from_secs(5 * 60);
 /// Bytes of the name of a campaign, list, segment, connector or topic.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Bytes of a campaign spec: the sources of its message, attachments included, and headroom for the rest.
@@ -336,3 +360,8 @@ const _: () =
     assert!(CLAIM_AHEAD.as_millis() < CLAIM_MAX.as_millis(), "a paced claim must be marked before it is taken back");
 const _: () = assert!(BATCHES_AHEAD < CREDITS_BATCHES_DEFAULT, "credits must outlast what is claimed ahead");
 const _: () = assert!((FRAME_BYTES_MAX as u64) < SEGMENT_BYTES, "a frame must fit in a segment");
+const _: () = {
+    // `flow::split::stream` compares products of a deadline and a weight in 64 bits.
+    let total = SPLIT_EXITS_MAX as i64 * SPLIT_WEIGHT_MAX as i64;
+    assert!((2 * SPLIT_EXITS_MAX as i64 * 3 * total).checked_mul(SPLIT_WEIGHT_MAX as i64).is_some(), "they must fit");
+};

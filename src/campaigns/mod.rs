@@ -3,6 +3,7 @@
 //! - [`spec`], [`mod@parse`]: the spec as written in TOML or JSON, and its canonical form.
 //! - [`validate`]: everything that is missing or wrong, at once.
 //! - [`mod@compile`]: a spec becomes a flow graph and the plans of its deliveries.
+//! - [`schedule`]: when a campaign starts, once or again and again.
 //! - [`lifecycle`]: the states of a campaign and the table of legal moves.
 //! - [`mod@progress`]: rate, time left, and why nothing moves.
 //!
@@ -14,6 +15,7 @@ mod instant;
 pub mod lifecycle;
 pub mod parse;
 pub mod progress;
+pub mod schedule;
 pub mod spec;
 mod suggest;
 pub mod validate;
