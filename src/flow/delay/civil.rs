@@ -37,6 +37,11 @@ pub fn repeated(at: DateTime, zone: &TimeZone) -> Option<Timestamp> {
     }
 }
 
+/// Whether the clocks of the zone skip this time; what is planned then is moved on, which a person may want to know.
+pub fn is_skipped(at: DateTime, zone: &TimeZone) -> bool {
+    matches!(zone.to_ambiguous_timestamp(at).offset(), AmbiguousOffset::Gap { .. })
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -76,6 +81,14 @@ pub(crate) mod tests {
             assert_eq!(repeated(time(local_time), &zone), second.map(utc), "{local_time} again in {name}");
         }
         assert_eq!(local(utc("2026-03-29T01:30:00Z"), &zone("Europe/Paris")), time("2026-03-29T03:30"), "and back");
+    }
+
+    #[test]
+    fn a_time_that_the_clocks_skip_can_be_told() {
+        let paris = zone("Europe/Paris");
+        assert!(is_skipped(time("2026-03-29T02:30"), &paris), "in the gap");
+        assert!(!is_skipped(time("2026-03-29T03:00"), &paris), "behind it");
+        assert!(!is_skipped(time("2026-10-25T02:30"), &paris), "repeated, and not skipped");
     }
 
     #[test]

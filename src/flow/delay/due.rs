@@ -12,10 +12,10 @@ use jiff::tz::TimeZone;
 use jiff::{Span, ToSpan};
 use serde::{Deserialize, Serialize};
 
+use super::DelayError;
 use super::civil::{instant, local};
 use super::period::{Period, PeriodUnit};
 use super::weekdays::DaySet;
-use super::DelayError;
 use crate::clock::Timestamp;
 
 /// Days after which a chosen weekday with a time must have come, a day that a zone skipped whole included.
