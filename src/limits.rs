@@ -262,8 +262,8 @@ pub const SPLIT_EXITS_MAX: usize = 64;
 pub const SPLIT_WEIGHT_MAX: u32 = 1_000_000;
 /// Entrants of a stream after which the shares of a split are exact: whole percents are then whole contacts.
 pub const SPLIT_BLOCK_ROWS: usize = 100;
-/// Entrants of a stream that are put in order at a time: 16 bytes each, so that ten million at once need no 160 MB.
-pub const SPLIT_SORT_ROWS: u64 = 1 << 20;
+/// Entrants of a stream that are put in order at a time: 16 bytes each, 64 MB.
+pub const SPLIT_SORT_ROWS: u64 = 1 << 22;
 /// Longest period of a delay, days: a year, and a leap day.
 pub const DELAY_DAYS_MAX: u32 = 366;
 /// Moments at which waiting contacts of one node are due. Waits of up to [`DELAY_DAYS_MAX`] make no more than 40 128

@@ -4,6 +4,7 @@
 //! - [`validate`]: everything that is missing or wrong, at once.
 //! - [`kinds`]: what each kind compiles to, and the tables that only it has.
 //! - [`mod@compile`]: a spec becomes a flow graph and the plans of its deliveries.
+//! - [`schedule`]: when a campaign starts, once or again and again.
 //! - [`lifecycle`]: the states of a campaign and the table of legal moves.
 //! - [`mod@progress`]: rate, time left, and why nothing moves.
 //!
@@ -16,6 +17,7 @@ pub mod kinds;
 pub mod lifecycle;
 pub mod parse;
 pub mod progress;
+pub mod schedule;
 pub mod spec;
 mod suggest;
 pub mod validate;

@@ -7,12 +7,15 @@
 //! - [`nodes`]: the kinds that have parameters, a file each.
 //! - [`validate`]: the table of rules that a graph is held against, each with a code.
 //! - [`step`]: [`Positions`] and how sets move.
+//! - [`split`]: which of the rows at a node leave by which exit.
+//! - [`delay`]: when a row may go on, and the rows that wait for it.
 //! - [`mod@render`]: a graph as text, Mermaid or JSON.
 //! - [`winner`]: which variant of a test is better, and what follows from it.
 //!
 //! Who owns the state: the ledger of a run holds its [`Positions`]; this module only computes.
-//! What it must not know: campaigns, messages, ledgers, time, actors.
+//! What it must not know: campaigns, messages, ledgers, the clock (instants are handed in), actors.
 
+pub mod delay;
 pub mod graph;
 pub mod nodes;
 pub mod render;

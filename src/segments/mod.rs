@@ -63,6 +63,7 @@
 //!
 //! What this folder must not know: the store, campaigns, the ledger, actors.
 
+pub mod anniversary;
 pub mod audience;
 pub mod check;
 mod display;

@@ -37,8 +37,7 @@ impl Distribution {
     pub fn change(&mut self, limits: &[u64]) -> Result<(), SplitError> {
         check_exits(limits.len() + 1)?;
         let mut taken = self.exits.iter().map(|exit| exit.taken);
-        self.exits =
-            limits.iter().map(|limit| Limited { limit: *limit, taken: taken.next().unwrap_or(0) }).collect();
+        self.exits = limits.iter().map(|limit| Limited { limit: *limit, taken: taken.next().unwrap_or(0) }).collect();
         Ok(())
     }
 

@@ -19,10 +19,7 @@ pub fn condition(rows: &RoaringBitmap, truth: &RoaringBitmap) -> Sorted {
 
 /// A set of rows per exit: each row goes to the first of `sets` that has it, and to the last exit, the remaining
 /// path, if none has. One exit more than sets.
-pub fn in_order<'s>(
-    rows: &RoaringBitmap,
-    sets: impl IntoIterator<Item = &'s RoaringBitmap>,
-) -> Vec<RoaringBitmap> {
+pub fn in_order<'s>(rows: &RoaringBitmap, sets: impl IntoIterator<Item = &'s RoaringBitmap>) -> Vec<RoaringBitmap> {
     let mut rest = rows.clone();
     let mut parts: Vec<RoaringBitmap> = sets
         .into_iter()

@@ -1,0 +1,45 @@
+//! Delays: when a row that has entered may go on, and the rows that wait for it.
+//!
+//! - [`period`]: a length of time as a person writes it, `30m` or `5d`.
+//! - [`weekdays`]: a set of days of the week.
+//! - [`due`]: a [`Delay`] and the entry of a row make an instant.
+//! - [`zones`]: the same for sets of rows, each contact in its own zone.
+//! - [`civil`]: times of day to instants, with the rule for changes of clocks.
+//! - [`buckets`]: the rows that wait, by the minute at which they are due.
+//!
+//! Who owns the state: the run holds a [`Waits`] per node that waits. All else is a function of its arguments.
+//!
+//! What it must not know: the clock (instants are handed in), graphs, why a row waits.
+
+pub mod buckets;
+pub mod civil;
+pub mod due;
+pub mod period;
+pub mod weekdays;
+pub mod zones;
+
+pub use buckets::Waits;
+pub use due::{Delay, due};
+pub use period::{Period, PeriodUnit};
+pub use weekdays::DaySet;
+pub use zones::{ZoneSet, by_zone};
+
+use crate::clock::Timestamp;
+use crate::limits;
+
+/// Why a delay is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DelayError {
+    #[error("{input:?} is no period: write a number and m, h, d or w, such as 30m, 24h, 5d or 2w")]
+    NotAPeriod { input: String },
+    #[error("a period of {input} passes at once: write 1m or more")]
+    Nothing { input: String },
+    #[error("{input} is longer than {max} days", max = limits::DELAY_DAYS_MAX)]
+    TooLong { input: String },
+    #[error("{input:?} is no day of the week")]
+    NotADay { input: String },
+    #[error("no day of the week is chosen")]
+    NoDay,
+    #[error("{date} has passed: it is {now}")]
+    DatePassed { date: jiff::civil::DateTime, now: Timestamp },
+}
