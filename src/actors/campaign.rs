@@ -97,8 +97,7 @@ impl CampaignActor {
             let mut fair = leg.line.fair.lock();
             for class in leg.classes.ids() {
                 let key = leg.key(class);
-                let ready =
-                    if may_claim { delivery.ready_count(key.send, now, leg.classes.filter(class)) } else { 0 };
+                let ready = if may_claim { delivery.ready_count(key.send, now, leg.classes.filter(class)) } else { 0 };
                 fair.set_demand(key, ready, leg.weight);
             }
         }

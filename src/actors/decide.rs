@@ -272,6 +272,7 @@ mod tests {
             rows: (0..3).collect(),
             positions: crate::ledger::rows::Positions::from_sorted(0..3),
             at,
+            domain: None,
         };
         apply(&mut state, &Fact::Claimed(claimed));
         let mut settled = Settled::new(BatchId(1), DELIVERY, at);

@@ -71,11 +71,13 @@ fn task_at(run: &Run, node: &Node, rows: &RoaringBitmap, now: Timestamp) -> Opti
 /// Who came to an end without having been at a send of a delivery that it entered at the start gets no message.
 fn without_message(run: &Run, rows: &RoaringBitmap, now: Timestamp) -> Option<Task> {
     let waiting = run.deliveries.iter().filter(|delivery| !delivery.held.is_empty());
-    waiting.map(|delivery| (delivery, rows & &delivery.held)).find(|(_, rows)| !rows.is_empty()).map(|(delivery, rows)| {
-        let rows = RowSet { space: delivery.space, rows };
-        let (delivery, reason) = (delivery.id, SkipReason::NoMessage);
-        Task::Record(Fact::Skipped { delivery, reason, rows, at: now })
-    })
+    waiting.map(|delivery| (delivery, rows & &delivery.held)).find(|(_, rows)| !rows.is_empty()).map(
+        |(delivery, rows)| {
+            let rows = RowSet { space: delivery.space, rows };
+            let (delivery, reason) = (delivery.id, SkipReason::NoMessage);
+            Task::Record(Fact::Skipped { delivery, reason, rows, at: now })
+        },
+    )
 }
 
 fn moved(run: &Run, node: NodeId, exits: Vec<(Exit, RoaringBitmap)>, at: Timestamp) -> Task {
@@ -118,7 +120,8 @@ fn next_look(run: &Run, now: Timestamp) -> Option<Task> {
         let Some(NodeKind::AbTest(test)) = run.graph.node(*node).map(|n| &n.kind) else { continue };
         let Some(cut_at) = memory.cut_at.filter(|_| memory.decided.is_none()) else { continue };
         let last = memory.looks.last().map_or(0, |look| look.look);
-        let due = (last + 1..=test.looks).rev().find(|look| cut_at.0.saturating_add(test.look_after_ms(*look)) <= now.0);
+        let due =
+            (last + 1..=test.looks).rev().find(|look| cut_at.0.saturating_add(test.look_after_ms(*look)) <= now.0);
         if let Some(look) = due {
             let arms = verdict::figures(run, *node, test);
             return Some(Task::Look { run: run.id, node: *node, test: test.clone(), look, arms });
@@ -170,10 +173,11 @@ fn condition_task(run: &Run, node: NodeId, test: &Test, rows: &RoaringBitmap, no
 
 fn delay_task(run: &Run, node: NodeId, delay: &Delay, rows: &RoaringBitmap, now: Timestamp) -> Option<Task> {
     if let Delay::Event { event, .. } = delay {
-        let happened = rows & match event {
-            WaitEvent::Opened(send) => engaged(run, *send, false),
-            WaitEvent::Clicked(send) => engaged(run, *send, true),
-        };
+        let happened = rows
+            & match event {
+                WaitEvent::Opened(send) => engaged(run, *send, false),
+                WaitEvent::Clicked(send) => engaged(run, *send, true),
+            };
         if !happened.is_empty() {
             return Some(moved(run, node, vec![(delay::HAPPENED, happened)], now));
         }

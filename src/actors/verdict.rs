@@ -118,10 +118,14 @@ pub fn explain(judgement: &Judgement, looked: &Looked, test: &AbTest, chosen: Op
         let rate = arm.rate.map_or("–".to_owned(), |rate| format!("{:.2} %", rate * 100.0));
         parts.push(format!("{} {rate} ({} of {})", arm.name, arm.events, arm.contacts));
     }
-    let pair = judgement.pairs.iter().filter(|pair| chosen.is_none_or(|name| pair.first == name || pair.second == name));
+    let pair =
+        judgement.pairs.iter().filter(|pair| chosen.is_none_or(|name| pair.first == name || pair.second == name));
     let weakest = pair.max_by(|a, b| a.p_holm.total_cmp(&b.p_holm));
     let evidence = weakest.map_or(String::new(), |pair| {
-        format!("; {} − {}: p = {:.4}, z = {:.2}, boundary {:.2}", pair.second, pair.first, pair.p_holm, pair.z, pair.boundary)
+        format!(
+            "; {} − {}: p = {:.4}, z = {:.2}, boundary {:.2}",
+            pair.second, pair.first, pair.p_holm, pair.z, pair.boundary
+        )
     });
     let (verdict, metric) = (judgement.verdict.name(), test.metric.name());
     let chosen = chosen.map_or(String::new(), |name| format!("{name} · "));

@@ -351,6 +351,8 @@ impl CampaignsPort for Fake {
             audience: None,
             samples: Vec::new(),
             unsubscribe_latency_ms_max: None,
+            nodes: Vec::new(),
+            tests: Vec::new(),
             linked_run: None,
         })
     }

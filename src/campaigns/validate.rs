@@ -121,7 +121,8 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
     ];
     for (table, given, owner) in tables.into_iter().filter(|(_, _, owner)| *owner != kind) {
         if given {
-            let message = format!("[{table}] belongs to campaigns of the kind {}, and this one is {}", owner.name(), kind.name());
+            let message =
+                format!("[{table}] belongs to campaigns of the kind {}, and this one is {}", owner.name(), kind.name());
             let fix = format!("set kind = \"{}\", or remove the table", owner.name());
             found.push(Problem::error("wrong_kind", table, message, fix));
         }

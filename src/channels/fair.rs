@@ -269,8 +269,9 @@ impl FairQueue {
     /// What holds this delivery back now: a limit of any of its classes before anything else; `None` if nothing does.
     pub fn held_of(&self, delivery: DeliveryId) -> Option<Held> {
         let demands = self.runs.get(&delivery.run)?.demands.keys().filter(|(index, _, _)| *index == delivery.index);
-        let held: SmallVec<[Held; 4]> =
-            demands.filter_map(|(_, send, class)| self.held(DemandKey { delivery, send: *send, class: *class })).collect();
+        let held: SmallVec<[Held; 4]> = demands
+            .filter_map(|(_, send, class)| self.held(DemandKey { delivery, send: *send, class: *class }))
+            .collect();
         held.iter().find(|h| matches!(h, Held::Limit(_))).or(held.first()).copied()
     }
 

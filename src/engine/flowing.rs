@@ -26,11 +26,17 @@ use crate::limits::FLOW_STEPS_PER_LOOK_MAX;
 #[derive(Debug, thiserror::Error)]
 pub enum FlowError {
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(Box<EngineError>),
     #[error("the contacts can't be shared out")]
     Split(#[from] flowing::SplitError),
     #[error("the test can't be judged")]
     Judge(#[from] WinnerError),
+}
+
+impl From<EngineError> for FlowError {
+    fn from(error: EngineError) -> FlowError {
+        FlowError::Engine(Box::new(error))
+    }
 }
 
 impl Engine {
@@ -140,10 +146,8 @@ impl Engine {
     fn hold_flow(&self, run: RunId, error: &FlowError) {
         let reason = format!("the flow can't go on: {}", explain(error));
         tracing::error!(%run, %reason, "the run is paused");
-        let held = self.book.commit(
-            &Fact::RunMoved { run, to: RunState::Paused, reason, at: self.book.now() },
-            Want::idle(),
-        );
+        let held =
+            self.book.commit(&Fact::RunMoved { run, to: RunState::Paused, reason, at: self.book.now() }, Want::idle());
         if let Err(error) = held {
             tracing::error!(%run, %error, "the run could not be paused");
         }

@@ -103,7 +103,8 @@ impl Engine {
 
     /// Rows that match an expression now.
     pub(super) fn matching(&self, expression: &str) -> Result<Arc<RoaringBitmap>, EngineError> {
-        let parsed = parse(expression).map_err(|source| EngineError::Segment { text: expression.to_owned(), source })?;
+        let parsed =
+            parse(expression).map_err(|source| EngineError::Segment { text: expression.to_owned(), source })?;
         let wanted = Wanted { expressions: vec![&parsed], ..Wanted::default() };
         let found = Glance::new(&self.store, &self.book, &wanted)?.evaluate(&parsed);
         Ok(found.map_err(|source| EngineError::Evaluate { text: expression.to_owned(), source })?.rows)

@@ -60,7 +60,8 @@ impl Engine {
         let (channel, topic) = {
             let state = self.book.read();
             let run = state.runs.get(&token.run).ok_or(EngineError::NoRun { run: token.run })?;
-            let route = run.route_of(token.message).or(run.routes.first()).ok_or(EngineError::NoRun { run: token.run })?;
+            let route =
+                run.route_of(token.message).or(run.routes.first()).ok_or(EngineError::NoRun { run: token.run })?;
             (route.channel, route.topic.clone())
         };
         let topics: Vec<String> = if everything {

@@ -263,9 +263,8 @@ mod tests {
     fn layered(targets: &[prop::sample::Index]) -> Graph {
         let mut parts = GraphParts::default();
         let start = parts.node(NodeId(0), "start", NodeKind::Start);
-        let sends: Vec<NodeId> = (1..=targets.len() as u32)
-            .map(|id| parts.node(NodeId(id), "send", NodeKind::send(0, 0)))
-            .collect();
+        let sends: Vec<NodeId> =
+            (1..=targets.len() as u32).map(|id| parts.node(NodeId(id), "send", NodeKind::send(0, 0))).collect();
         let ends: Vec<NodeId> =
             (101..103).map(|id| parts.node(NodeId(id), "end", NodeKind::End { kind: EndKind::Neutral })).collect();
         parts.edge(start, Exit::NEXT, sends[0]);

@@ -123,7 +123,9 @@ impl Run {
     fn arrived(&mut self, hops: Vec<Move>) -> Result<(), Violation> {
         for hop in hops {
             *self.flow.arrived.entry(hop.to).or_default() += hop.rows.len();
-            let Some(NodeKind::Send { delivery, .. }) = self.graph.node(hop.to).map(|node| &node.kind) else { continue };
+            let Some(NodeKind::Send { delivery, .. }) = self.graph.node(hop.to).map(|node| &node.kind) else {
+                continue;
+            };
             let (index, alone) = (usize::from(*delivery), self.graph.sends_of(*delivery).nth(1).is_none());
             let Some(delivery) = self.deliveries.get_mut(index) else {
                 return Err(Violation::BadFlow { run: self.id });

@@ -41,7 +41,8 @@ fn engine() -> TestEngine {
         let gender = if i % 3 == 0 { "f" } else { "m" };
         text.push_str(&format!("c{i},c{i}@x.test,{region},{gender}\n"));
     }
-    let report = engine.import(ImportOptions { subscribe: vec!["email:news".to_owned()], ..import_options("id") }, &text);
+    let report =
+        engine.import(ImportOptions { subscribe: vec!["email:news".to_owned()], ..import_options("id") }, &text);
     assert_eq!(report.accepted, u64::from(PEOPLE), "{report:?}");
     engine
 }

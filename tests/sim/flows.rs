@@ -137,6 +137,7 @@ impl World {
                 mode: Mode::Strict,
                 audience: RowSet::base(audience),
                 skipped,
+                summary: None,
             }
         });
         let deliveries = deliveries.collect();
@@ -169,7 +170,9 @@ impl World {
         let at = self.now;
         let fact = match task {
             Task::Record(fact) => fact,
-            Task::Share { run, node, rows, shares } => flowing::share_out(run, node, &rows, &shares, at).expect("shares"),
+            Task::Share { run, node, rows, shares } => {
+                flowing::share_out(run, node, &rows, &shares, at).expect("shares")
+            }
             Task::Sort { node, rows, by, rest } => {
                 let mut left = rows;
                 let mut exits = Vec::new();

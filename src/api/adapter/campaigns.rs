@@ -9,9 +9,9 @@ use crate::api::adapter::{Adapter, errors, reports};
 use crate::api::errors::Code;
 use crate::api::port::{
     Action, ActionDone, AudienceView, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort,
-    ChooseWinnerRequest, GraphText, HeaderView, Page,
-    PageRequest, PortError, PortResult, Preview, PreviewRequest, ProblemView, Ref, Report, RunContact, RunRef,
-    RunSummary, SettleAs, SettleRequest, Settled, SpecCheck, SpecFormat, SpecText, TestReport, TestSendRequest, TestSendResult,
+    ChooseWinnerRequest, GraphText, HeaderView, Page, PageRequest, PortError, PortResult, Preview, PreviewRequest,
+    ProblemView, Ref, Report, RunContact, RunRef, RunSummary, SettleAs, SettleRequest, Settled, SpecCheck, SpecFormat,
+    SpecText, TestReport, TestSendRequest, TestSendResult,
 };
 use crate::campaigns::{self, CampaignSpec, Compiled, Format, Severity, Trigger, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};

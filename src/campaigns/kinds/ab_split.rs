@@ -81,7 +81,12 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, found: &mut Vec<Proble
         && basis_points(text).is_none()
     {
         let message = format!("{text:?} is no share");
-        found.push(Problem::error("bad_sample", "test.sample", message, "write it as \"20%\", or a number of contacts"));
+        found.push(Problem::error(
+            "bad_sample",
+            "test.sample",
+            message,
+            "write it as \"20%\", or a number of contacts",
+        ));
     }
     if let Some(text) = test.decide_after.as_deref().filter(|text| seconds(text).is_none()) {
         let message = format!("{text:?} is no length of time");
@@ -91,7 +96,11 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, found: &mut Vec<Proble
         return;
     }
     for fault in test_of(spec).faults() {
-        let path = if matches!(fault.code, "arms" | "exit_twice" | "unnamed_exit" | "arm_share") { "variants" } else { "test" };
+        let path = if matches!(fault.code, "arms" | "exit_twice" | "unnamed_exit" | "arm_share") {
+            "variants"
+        } else {
+            "test"
+        };
         found.push(Problem::error(fault.code, path, fault.message, fault.fix));
     }
     if test.winner_by == Some(crate::flow::nodes::Metric::Conversions) {

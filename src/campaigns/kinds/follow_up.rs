@@ -36,7 +36,11 @@ pub(in crate::campaigns) fn add(spec: &CampaignSpec, built: &mut Built) -> Resul
         let wait = NodeId(FIRST + 4 * u32::try_from(at).unwrap_or(0));
         let (accepted, sorted) = (NodeId(wait.0 + 1), NodeId(wait.0 + 2));
         let name = parts.nodes.iter().find(|node| node.id == last).map_or(String::new(), |node| node.name.clone());
-        parts.node(accepted, format!("{name}: delivered?"), NodeKind::Condition(Condition { test: Test::Delivered(last) }));
+        parts.node(
+            accepted,
+            format!("{name}: delivered?"),
+            NodeKind::Condition(Condition { test: Test::Delivered(last) }),
+        );
         parts.edge(last, Exit::NEXT, accepted);
         parts.edge(accepted, TRUE, wait);
         parts.edge(accepted, FALSE, END);

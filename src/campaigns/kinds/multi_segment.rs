@@ -51,9 +51,10 @@ impl<'s> Grid<'s> {
         let id = NodeId(FIRST_SPLIT + self.next_split);
         self.next_split += 1;
         let name = dimension.name.clone().unwrap_or_default();
-        let branches = dimension.segments.iter().filter_map(|segment| {
-            Some((Exit(segment.name.clone()?.into()), segment.segment.clone()?))
-        });
+        let branches = dimension
+            .segments
+            .iter()
+            .filter_map(|segment| Some((Exit(segment.name.clone()?.into()), segment.segment.clone()?)));
         let title = if path.is_empty() { name.clone() } else { format!("{} · {name}", path.join(" · ")) };
         self.parts.node(id, title, NodeKind::Split(Split::Segments(branches.collect())));
         for value in values(dimension) {
@@ -142,7 +143,9 @@ fn dimension_problems(at: usize, dimension: &DimensionSpec, found: &mut Vec<Prob
     for (place, segment) in dimension.segments.iter().enumerate() {
         let path = format!("{path}.segments.{place}");
         match segment.name.as_deref() {
-            None | Some("") => found.push(Problem::error("unnamed_segment", &path, "a segment has no name", "set its name")),
+            None | Some("") => {
+                found.push(Problem::error("unnamed_segment", &path, "a segment has no name", "set its name"))
+            }
             Some(OTHERS) => {
                 let fix = "choose another name, or set others = true";
                 found.push(Problem::error("reserved_name", &path, "\"others\" means those in no segment", fix));
@@ -183,9 +186,9 @@ fn cell_problems(spec: &CampaignSpec, found: &mut Vec<Problem>) {
                 Some(_) => {}
             }
         }
-        let hidden = spec.cells[..at].iter().any(|earlier| {
-            earlier.at.iter().all(|(dimension, value)| cell.at.get(dimension) == Some(value))
-        });
+        let hidden = spec.cells[..at]
+            .iter()
+            .any(|earlier| earlier.at.iter().all(|(dimension, value)| cell.at.get(dimension) == Some(value)));
         if hidden {
             let message = "an earlier cell takes everybody whom this one means";
             let fix = "put the narrower cell first, or remove this one";

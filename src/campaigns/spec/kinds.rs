@@ -178,10 +178,12 @@ mod tests {
     #[test]
     fn lengths_and_shares_are_read_as_written() {
         let lengths = [("90s", Some(90)), ("30m", Some(1_800)), ("4h", Some(14_400)), (" 2w ", Some(1_209_600))];
-        for (text, expected) in lengths.into_iter().chain([("4", None), ("h", None), ("-1h", None), ("9999999w", None)]) {
+        for (text, expected) in lengths.into_iter().chain([("4", None), ("h", None), ("-1h", None), ("9999999w", None)])
+        {
             assert_eq!(seconds(text), expected, "{text}");
         }
-        let shares = [("20%", Some(2_000)), ("12.5 %", Some(1_250)), ("0.05%", Some(5)), ("20", None), ("1.234%", None)];
+        let shares =
+            [("20%", Some(2_000)), ("12.5 %", Some(1_250)), ("0.05%", Some(5)), ("20", None), ("1.234%", None)];
         for (text, expected) in shares.into_iter().chain([("-5%", None), ("a%", None), ("%", None)]) {
             assert_eq!(basis_points(text), expected, "{text}");
         }

@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use crate::actors::book::{Book, CommitError};
 use crate::contacts::csv_import::{ChunkDone, ImportError, ImportJob, Plan, Progress};
-use crate::engine::figures;
 use crate::contacts::{ConsentEntry, ConsentStatus, ContactsError, GivenConsent, Store};
+use crate::engine::figures;
 use crate::engine::imports::ticket::Ticket;
 use crate::ids::ImportId;
 use crate::ledger::facts::ImportChunk;

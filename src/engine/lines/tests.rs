@@ -46,6 +46,7 @@ fn open(directory: &std::path::Path, settings: &SimulatedSettings) -> Arc<Engine
         aggregate_only: false,
         restored: false,
         rejected_rows_kept: Duration::from_secs(86_400),
+        tracking_kept: Duration::from_secs(86_400),
     };
     let until = Instant::now() + Duration::from_secs(20);
     loop {

@@ -111,7 +111,8 @@ impl AbTest {
         let mut found = Vec::new();
         exit_faults(self.arms.iter().map(|arm| &arm.exit), &mut found);
         if !(2..=limits::WINNER_ARMS_MAX).contains(&self.arms.len()) {
-            let message = format!("a test has 2 to {} variants, and this one {}", limits::WINNER_ARMS_MAX, self.arms.len());
+            let message =
+                format!("a test has 2 to {} variants, and this one {}", limits::WINNER_ARMS_MAX, self.arms.len());
             found.push(Fault::new("arms", message, "add a variant, or remove some"));
         }
         if self.arms.iter().any(|arm| arm.weight == 0) {
