@@ -36,6 +36,7 @@ fn started() -> State {
         mode: Mode::Strict,
         audience: RowSet::base((0..AUDIENCE).collect()),
         skipped: Vec::new(),
+        summary: None,
     };
     let run = RunStarted { run: RunId(1), campaign: CampaignId(1), version: 1, graph, deliveries: vec![entered], at };
     let mut state = State::default();
