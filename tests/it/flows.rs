@@ -61,7 +61,7 @@ html = '<p>Hi <a href="https://shop.example.test/a">offer</a></p>'
 
 fn start(engine: &TestEngine, head: &str, tail: &str) -> RunId {
     let text = format!("name = \"spring\"\n{head}\n{MESSAGE}\n{tail}");
-    let view = engine.adapter.create_campaign(SpecText { format: SpecFormat::Toml, text }).unwrap();
+    let view = engine.adapter.create_campaign(SpecText { format: SpecFormat::Toml, text, request: None }).unwrap();
     assert!(view.problems.is_empty(), "{:?}", view.problems);
     let done = engine.adapter.act(&Ref::Id(view.summary.id), Action::Start).unwrap();
     RunId(done.run.unwrap())

@@ -169,7 +169,8 @@ fn start(engine: &TestEngine, name: &str, connector: &str, segment: &str) {
          connector = \"{connector}\"\ntopic = \"news\"\nfrom = \"News <news@example.test>\"\nsubject = \"Hello\"\n\
          html = '<p><a href=\"https://shop.example.test/a\">a</a> <a href=\"https://shop.example.test/b\">b</a></p>'\n"
     );
-    let view = engine.adapter.create_campaign(SpecText { format: SpecFormat::Toml, text: spec }).unwrap();
+    let view =
+        engine.adapter.create_campaign(SpecText { format: SpecFormat::Toml, text: spec, request: None }).unwrap();
     assert_eq!(view.problems, [], "{name} can start");
     engine.adapter.act(&Ref::Name(name.to_owned()), Action::Start).unwrap();
 }
