@@ -4,7 +4,7 @@
 //! The scenarios are those of `loadtest kill`, `loadtest kill --power` and `loadtest disk`, smaller. The sink must survive what happens to the
 //! engine, so it is this test program, run a second time.
 
-#![allow(clippy::expect_used, clippy::print_stdout, reason = "helpers of tests fail as tests do")]
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests fail as tests do")]
 
 mod panics;
 #[path = "../shared/sink.rs"]
