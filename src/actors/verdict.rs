@@ -123,11 +123,76 @@ pub fn explain(judgement: &Judgement, looked: &Looked, test: &AbTest, chosen: Op
     let weakest = pair.max_by(|a, b| a.p_holm.total_cmp(&b.p_holm));
     let evidence = weakest.map_or(String::new(), |pair| {
         format!(
-            "; {} − {}: p = {:.4}, z = {:.2}, boundary {:.2}",
-            pair.second, pair.first, pair.p_holm, pair.z, pair.boundary
+            "; {} − {}: p {}, z = {:.2}, boundary {:.2}",
+            pair.second,
+            pair.first,
+            if pair.p_holm < 0.0001 { "< 0.0001".to_owned() } else { format!("= {:.4}", pair.p_holm) },
+            pair.z,
+            pair.boundary
         )
     });
     let (verdict, metric) = (judgement.verdict.name(), test.metric.name());
     let chosen = chosen.map_or(String::new(), |name| format!("{name} · "));
     format!("{chosen}{verdict} at look {} of {}, by {metric}: {}{evidence}", looked.look, test.looks, parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::nodes::{Arm as NodeArm, SampleSize};
+
+    fn test(looks: u16, not_proven: NotProven) -> AbTest {
+        let arm = |name: &'static str| NodeArm { exit: Exit(name.into()), weight: 1 };
+        AbTest {
+            arms: vec![arm("A"), arm("B")],
+            sample: SampleSize::Share(2_000),
+            metric: Metric::Clicks,
+            decide_after_seconds: 3_600,
+            looks,
+            not_proven,
+            min_delivered: 500,
+            min_events: 40,
+        }
+    }
+
+    fn looked(test: &AbTest, look: u16, events: [u64; 2]) -> Looked {
+        let arm = |name: &'static str, events| ArmFigures {
+            arm: Exit(name.into()),
+            accepted: 1_000,
+            events,
+            unsubscribed: 0,
+            complained: 0,
+        };
+        let arms = vec![arm("A", events[0]), arm("B", events[1])];
+        match look_at(RunId(1), NodeId(1), test, look, arms, Timestamp(5)).expect("judged") {
+            Fact::Looked(looked) => looked,
+            other => panic!("a look makes {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_proof_decides_at_any_look_and_says_why() {
+        let test = test(4, NotProven::Nobody);
+        let early = follows(&test, &looked(&test, 2, [60, 160]), Timestamp(6)).expect("proven");
+        assert_eq!(early.winner, Some(Exit("B".into())), "{early:?}");
+        assert!(early.proven && early.reason.contains("look 2 of 4") && early.reason.contains("16.00 %"), "{early:?}");
+        assert_eq!(follows(&test, &looked(&test, 2, [100, 110]), Timestamp(6)), None, "the test goes on");
+    }
+
+    #[test]
+    fn what_is_not_proven_by_the_deadline_follows_the_setting() {
+        let decided = |not_proven: NotProven, events| {
+            let test = test(1, not_proven);
+            follows(&test, &looked(&test, 1, events), Timestamp(6))
+        };
+        let leader = decided(NotProven::Leader, [100, 110]).expect("the leader");
+        assert_eq!((leader.winner, leader.proven), (Some(Exit("B".into())), false), "sent, and labelled");
+        let named = decided(NotProven::Arm(Exit("A".into())), [100, 110]).expect("the named one");
+        assert_eq!(named.winner, Some(Exit("A".into())), "as set");
+        assert_eq!(decided(NotProven::Nobody, [100, 110]).expect("nobody").winner, None, "the rest gets nothing");
+        assert_eq!(decided(NotProven::Wait, [100, 110]), None, "a person chooses");
+        assert_eq!(decided(NotProven::Leader, [100, 100]), None, "an exact tie waits for a person");
+        let few = decided(NotProven::Leader, [3, 9]).expect("below the minimum");
+        assert!(!few.proven && few.reason.contains("not enough data"), "{few:?}");
+    }
 }

@@ -113,6 +113,9 @@ pub struct Serve {
 
 #[derive(Debug, Args)]
 pub struct Demo {
+    /// Which campaign goes out.
+    #[arg(value_enum, default_value_t = super::demo::campaigns::DemoKind::AbSplit)]
+    pub kind: super::demo::campaigns::DemoKind,
     /// End when the campaign is finished.
     #[arg(long)]
     pub once: bool,
@@ -398,6 +401,25 @@ pub enum Campaign {
     },
     /// The report of the latest run.
     Report(ReportArgs),
+    /// The flow of a campaign; once it has run, with the contacts at each node.
+    Graph {
+        campaign: String,
+        #[arg(long, default_value = "text", value_parser = ["text", "mermaid", "json"])]
+        format: String,
+    },
+    /// Decide what the rest of an A/B test gets. Final.
+    ChooseWinner {
+        campaign: String,
+        /// Name of a variant.
+        #[arg(required_unless_present = "nobody")]
+        variant: Option<String>,
+        /// The rest gets nothing.
+        #[arg(long, conflicts_with = "variant")]
+        nobody: bool,
+        /// Who decides; kept with the decision.
+        #[arg(long)]
+        by: Option<String>,
+    },
     Runs {
         campaign: String,
     },

@@ -58,6 +58,19 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::Stop { campaign } => return act(&campaign, "/stop"),
         Campaign::Watch { campaign } => report::watch(client, &campaign, as_json)?,
         Campaign::Report(options) => return report::run(client, &options, as_json),
+        Campaign::Graph { campaign, format } => {
+            let query = [("format", if as_json { "json" } else { format.as_str() })];
+            client.download(&path(&campaign, "/graph"), &query, &mut std::io::stdout().lock())?;
+        }
+        Campaign::ChooseWinner { campaign, variant, nobody: _, by } => {
+            let body = json!({"variant": variant, "by": by});
+            let test = client.post(&path(&campaign, "/choose-winner"), &body)?;
+            if as_json {
+                output::json(&test)?;
+            } else {
+                output::line(&report::tests(&json!({"tests": [test]})))?;
+            }
+        }
         Campaign::Runs { campaign } => {
             let page = client.get_all(&path(&campaign, "/runs"), &[])?;
             let columns = ["id", "number", "state", "started_at", "finished_at", "ledger/audience", "ledger/accepted"];

@@ -47,10 +47,66 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
             }
         }
     }
+    let tests = tests(report);
+    if !tests.is_empty() {
+        output::line(&tests)?;
+    }
     for sample in report["samples"].as_array().into_iter().flatten() {
         output::line(&format!("  {}: {}", output::text(&sample["class"]), output::text(&sample["text"])))?;
     }
     Ok(())
+}
+
+/// What each message brought, if there are several; a line each.
+pub(super) fn messages(report: &Json) -> String {
+    let deliveries = report["deliveries"].as_array().into_iter().flatten();
+    let messages: Vec<&Json> = deliveries.flat_map(|d| d["messages"].as_array().into_iter().flatten()).collect();
+    if messages.len() < 2 {
+        return String::new();
+    }
+    let count = |value: &Json| output::grouped(value.as_u64().unwrap_or(0));
+    let mut lines =
+        vec![format!("  {:<32}{:>10}{:>10}{:>10}{:>10}", "message", "contacts", "accepted", "opened", "clicked")];
+    for message in messages {
+        let name = output::clean(message["name"].as_str().unwrap_or_default());
+        let (opened, clicked) = (&message["opened"]["unique"], &message["clicked"]["unique"]);
+        lines.push(format!(
+            "  {name:<32}{:>10}{:>10}{:>10}{:>10}",
+            count(&message["contacts"]),
+            count(&message["accepted"]),
+            count(opened),
+            count(clicked)
+        ));
+    }
+    lines.join("\n")
+}
+
+/// The tests of a run: arms, looks, what was decided and why. Empty without one.
+pub(super) fn tests(report: &Json) -> String {
+    let mut lines = Vec::new();
+    for test in report["tests"].as_array().into_iter().flatten() {
+        let count = |value: &Json| output::grouped(value.as_u64().unwrap_or(0));
+        for arm in test["arms"].as_array().into_iter().flatten() {
+            let name = output::clean(arm["name"].as_str().unwrap_or_default());
+            let (accepted, events) = (count(&arm["accepted"]), count(&arm["events"]));
+            let by = output::text(&test["winner_by"]);
+            lines.push(format!("  variant {name:<12}{accepted:>10} accepted{events:>10} with {by}"));
+        }
+        for look in test["looks"].as_array().into_iter().flatten() {
+            lines.push(format!("  look {}: {}", look["look"], output::text(&look["verdict"])));
+        }
+        let decision = &test["decision"];
+        if let Some(reason) = decision["reason"].as_str() {
+            let winner = decision["winner"].as_str().map_or("nobody".to_owned(), output::clean);
+            let by = output::text(&decision["by"]);
+            lines.push(format!("  winner: {winner}, decided by {by}: {}", output::clean(reason)));
+        } else if let Some(why) = test["waits_for_person"].as_str() {
+            lines.push(format!("  a person must choose (campaign choose-winner): {}", output::clean(why)));
+        } else {
+            lines.push(format!("  {} contacts wait for the winner", count(&test["waiting"])));
+        }
+    }
+    lines.join("\n")
 }
 
 /// The ledger as lines, reasons indented, and whether it balances.

@@ -104,6 +104,22 @@ fn every_file_in_examples_does_what_it_says() {
     let mail = server.mails_to("loic@fr.example.test").remove(0);
     assert!(mail.contains("List-Unsubscribe-Post: List-Unsubscribe=One-Click"), "{mail}");
 
+    for (name, accepted) in [("ab-split", None), ("follow-up", None), ("multi-segment", Some(9))] {
+        let spec = std::fs::read_to_string(file(&format!("examples/{name}.toml"))).unwrap();
+        let spec = spec.replace("connector = \"inbox\"", "connector = \"relay\"");
+        let check = server.post_text("/v1/campaigns/check", "application/toml", spec.clone()).expect(200);
+        assert_eq!((&check["ready"], &check["problems"]), (&json!(true), &json!([])), "{name}: {check}");
+        server.post_text("/v1/campaigns", "application/toml", spec).expect(201);
+        let graph = server.cli(&["campaign", "graph", name]).expect(0);
+        assert!(graph.starts_with("n0 start (start)") && graph.contains("end"), "{name}: {graph}");
+        if let Some(accepted) = accepted {
+            server.act(name, "start").expect(200);
+            let ledger = server.await_state(name, "finished")["ledger"].clone();
+            let sent = ledger["accepted"].as_u64().unwrap() + ledger["skipped_by"]["no_message"].as_u64().unwrap_or(0);
+            assert_eq!((sent, &ledger["balanced"]), (accepted, &json!(true)), "{name}: {ledger}");
+        }
+    }
+
     let reference: toml::Table =
         std::fs::read_to_string(file("examples/reference-message.toml")).unwrap().parse().unwrap();
     for (name, kind) in [("company", "text"), ("plan", "text"), ("points", "number"), ("member_since", "text")] {

@@ -52,7 +52,10 @@ pub(super) fn tests(run: &Run) -> Vec<TestReport> {
 }
 
 fn test_report(run: &Run, node: NodeId, test: &AbTest, memory: &TestMemory) -> TestReport {
-    let arms = verdict::figures(run, node, test).into_iter().map(|figures| ArmReport {
+    // Once it is decided, the rest joins the winner's branch: the figures that decided stay.
+    let last = memory.looks.last().filter(|_| memory.decided.is_some());
+    let figures = last.map_or_else(|| verdict::figures(run, node, test), |look| look.arms.clone());
+    let arms = figures.into_iter().map(|figures| ArmReport {
         name: figures.arm.name().to_owned(),
         contacts: run.flow.left_by(node, &figures.arm),
         accepted: figures.accepted,

@@ -34,10 +34,11 @@ pub struct NodeReport {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ArmReport {
     pub name: String,
-    /// Contacts that got, or will get, this variant.
+    /// Contacts that got, or will get, this variant; with the rest, once it won.
     pub contacts: u64,
+    /// Accepted contacts of the sample.
     pub accepted: u64,
-    /// Accepted contacts with the event that is counted; people only.
+    /// Those of them with the event that is counted; people only.
     pub events: u64,
     pub unsubscribed: u64,
 }

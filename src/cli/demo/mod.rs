@@ -1,6 +1,11 @@
 //! `estafette demo`: a server in this process, an example base, a campaign by SMTP to the embedded inbox.
 //!
+//! - [`campaigns`]: what is sent; [`readers`]: who opens and clicks.
+//!
 //! Owns a temporary data directory, which is deleted at the end. The stages talk to the server over HTTP as any client does.
+
+pub mod campaigns;
+mod readers;
 
 use std::io::Write as _;
 use std::time::Instant;
@@ -8,6 +13,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use serde_json::{Value as Json, json};
 
+use self::campaigns::DemoKind;
 use super::args::Demo;
 use super::client::{Client, part};
 use super::example_base::{ExampleBase, generate};
@@ -20,38 +26,19 @@ use crate::metrics;
 
 const SEGMENT: &str = "age >= 18 and plan in (\"basic\", \"pro\") or tags has \"vip\"";
 
-const CAMPAIGN: &str = r#"
-name = "demo"
-kind = "single"
+const CONFIG: &str = r#"
+[server]
+api_listen = "127.0.0.1:0"
+public_listen = "127.0.0.1:0"
+inbox_listen = "127.0.0.1:0"
+# the demo's readers say from where they come
+trusted_proxies = ["127.0.0.1/32"]
 
-[audience]
-segment = 'in segment "customers"'
-
-[message]
-channel = "email"
-connector = "inbox"
-topic = "news"
-from = "Estafette demo <demo@example.test>"
-subject = "Hello {{ contact.first_name | default('there') }}, news from {{ contact.city }}"
-html = """
-<h1>Hello {{ contact.first_name | default('there') }}</h1>
-<p>You have <b>{{ contact.points }}</b> points.</p>
-{% if contact.plan == "pro" %}<p>As a pro you see it first: <a href="https://shop.example.test/pro">the new collection</a>.</p>{% endif %}
-<p><a href="https://shop.example.test/offer">Your offer</a> ·
-<a href="https://shop.example.test/events?city={{ contact.city }}">events near you</a></p>
-<p><a href="{{ unsubscribe_url }}">Unsubscribe</a> · <a href="{{ view_url }}">view in browser</a></p>
-"""
-text = """
-Hello {{ contact.first_name | default('there') }},
-
-you have {{ contact.points }} points. Your offer: https://shop.example.test/offer
-
-Unsubscribe: {{ unsubscribe_url }}
-"""
+[[connectors]]
+name = "inbox"
+kind = "inbox"
+mails_max = 50000
 "#;
-
-const CONFIG: &str =
-    "[server]\napi_listen = \"127.0.0.1:0\"\npublic_listen = \"127.0.0.1:0\"\ninbox_listen = \"127.0.0.1:0\"\n";
 
 pub(super) fn demo(host: &dyn Host, options: &Demo, as_json: bool) -> anyhow::Result<Exit> {
     start_log("warn", false);
@@ -63,9 +50,10 @@ pub(super) fn demo(host: &dyn Host, options: &Demo, as_json: bool) -> anyhow::Re
     actix_web::rt::System::new().block_on(async {
         let running = Running::start(host, config, &directory.path().join("data"), false, Some(&key), recorder)?;
         let (url, file) = (running.api_url.clone(), directory.path().join("people.csv"));
+        let (kind, inbox) = (options.kind, running.inbox_url.clone().unwrap_or_default());
         let stages = tokio::task::spawn_blocking({
             let key = key.clone();
-            move || stages(&Client::new(&url, Some(&key))?, base, &file)
+            move || stages(&Client::new(&url, Some(&key))?, kind, base, &file, &inbox)
         });
         // Ctrl-C ends it at any stage
         let finished = tokio::select! {
@@ -102,15 +90,21 @@ async fn stay_open(running: &Running, key: &str) -> anyhow::Result<()> {
 }
 
 /// Everything up to the finished campaign; answers its report.
-fn stages(client: &Client, base: ExampleBase, file: &std::path::Path) -> anyhow::Result<Json> {
+fn stages(
+    client: &Client,
+    kind: DemoKind,
+    base: ExampleBase,
+    file: &std::path::Path,
+    inbox: &str,
+) -> anyhow::Result<Json> {
     import(client, base, file)?;
     opt_outs(client, base)?;
     segment(client)?;
-    let created = client.send_text(reqwest::Method::POST, "/v1/campaigns", "application/toml", CAMPAIGN.to_owned())?;
+    let created = client.send_text(reqwest::Method::POST, "/v1/campaigns", "application/toml", kind.spec())?;
     let problems = created["problems"].as_array().map_or(0, Vec::len);
     anyhow::ensure!(problems == 0, "the demo's own campaign has problems: {}", created["problems"]);
     audience(client)?;
-    send(client)
+    send(client, kind, base.seed, inbox)
 }
 
 fn stage(number: u32, text: &str) {
@@ -189,19 +183,76 @@ fn audience(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn send(client: &Client) -> anyhow::Result<Json> {
-    stage(4, "Send: personalised HTML and text with tracked links, by SMTP to the embedded inbox");
+fn send(client: &Client, kind: DemoKind, seed: u64, inbox: &str) -> anyhow::Result<Json> {
+    stage(4, kind.says());
     let started = Instant::now();
     client.post("/v1/campaigns/demo/start", &json!({}))?;
+    if kind == DemoKind::AbSplit {
+        test(client, seed, inbox)?;
+    }
     let finished = report::follow(client, "demo", |_| {})?;
     let accepted = finished["ledger"]["accepted"].as_u64().unwrap_or(0);
     let seconds = started.elapsed().as_secs_f64();
-    output::note(&format!(
-        "   {} messages in {seconds:.1} s: {}/s",
-        output::grouped(accepted),
-        output::grouped((accepted as f64 / seconds.max(0.001)) as u64)
-    ));
-    stage(5, "Ledger: what happened, contact by contact");
+    let pace = match kind {
+        DemoKind::AbSplit => String::new(),
+        DemoKind::Single | DemoKind::MultiSegment => {
+            format!(": {}/s", output::grouped((accepted as f64 / seconds.max(0.001)) as u64))
+        }
+    };
+    output::note(&format!("   {} messages in {seconds:.1} s{pace}", output::grouped(accepted)));
+    stage(if kind == DemoKind::AbSplit { 6 } else { 5 }, "Ledger: what happened, contact by contact");
+    let messages = report::messages(&finished);
+    if !messages.is_empty() {
+        output::note(&messages);
+    }
     output::note(&report::ledger(&finished["ledger"]));
     Ok(finished)
+}
+
+/// The sample is read by readers whose taste is known; the engine must find out.
+fn test(client: &Client, seed: u64, inbox: &str) -> anyhow::Result<()> {
+    let sampled = wait_for(client, |test, report| {
+        let arms = test["arms"].as_array().into_iter().flatten();
+        let sent: u64 = arms.map(|arm| arm["contacts"].as_u64().unwrap_or(0)).sum();
+        let busy = report["ledger"]["claimed"].as_u64().unwrap_or(0);
+        let waiting = report["ledger"]["pending"].as_u64() == report["ledger"]["pending_held"].as_u64();
+        sent > 0 && busy == 0 && waiting
+    })?;
+    let arms = sampled["arms"].as_array().map_or(0, Vec::len);
+    output::note(&format!(
+        "   the sample is out: {arms} variants; {} contacts wait for the winner",
+        output::grouped(sampled["waiting"].as_u64().unwrap_or(0))
+    ));
+    let tastes = campaigns::TASTES;
+    stage(5, "Readers: they open and click over the real tracking endpoints, with a taste that is known");
+    let truth = |name: &str, taste: &readers::Taste| {
+        format!("{name} is clicked by {:.0} % and opened by {:.0} %", taste.clicks * 100.0, taste.opens * 100.0)
+    };
+    output::note(&format!("   the truth: {}; {}", truth("A", &tastes[0]), truth("B", &tastes[1])));
+    let done = readers::read_all(inbox, &tastes, seed)?;
+    output::note(&format!(
+        "   {} mails read, {} opened, {} clicked",
+        output::grouped(done.read as u64),
+        output::grouped(done.opened as u64),
+        output::grouped(done.clicked as u64)
+    ));
+    let decided = wait_for(client, |test, _| !test["decision"].is_null() || !test["waits_for_person"].is_null())?;
+    if let Some(why) = decided["waits_for_person"].as_str() {
+        output::note(&format!("   a person must choose, because {why}: the demo chooses A"));
+        client.post("/v1/campaigns/demo/choose-winner", &json!({"variant": "A", "by": "the demo"}))?;
+    }
+    output::note(&report::tests(&json!({"tests": [wait_for(client, |test, _| !test["decision"].is_null())?]})));
+    Ok(())
+}
+
+/// Waits until the test of the demo is as wanted, or its run has ended; answers the test.
+fn wait_for(client: &Client, wanted: impl Fn(&Json, &Json) -> bool) -> anyhow::Result<Json> {
+    loop {
+        let report = client.get("/v1/campaigns/demo/report", &[])?;
+        let test = report["tests"][0].clone();
+        if wanted(&test, &report) || report::is_over(&report) {
+            return Ok(test);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
 }
