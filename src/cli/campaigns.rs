@@ -63,13 +63,8 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
             client.download(&path(&campaign, "/graph"), &query, &mut std::io::stdout().lock())?;
         }
         Campaign::ChooseWinner { campaign, variant, nobody: _, by } => {
-            let body = json!({"variant": variant, "by": by});
-            let test = client.post(&path(&campaign, "/choose-winner"), &body)?;
-            if as_json {
-                output::json(&test)?;
-            } else {
-                output::line(&report::tests(&json!({"tests": [test]})))?;
-            }
+            let test = client.post(&path(&campaign, "/choose-winner"), &json!({"variant": variant, "by": by}))?;
+            print_test(&test, as_json)?;
         }
         Campaign::Runs { campaign } => {
             let page = client.get_all(&path(&campaign, "/runs"), &[])?;
@@ -86,6 +81,13 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         }
     }
     Ok(Exit::Done)
+}
+
+fn print_test(test: &Json, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        return output::json(test);
+    }
+    output::line(&report::tests(&json!({"tests": [test]})))
 }
 
 /// The path of a run, or of the campaign's latest one.
