@@ -59,17 +59,15 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::Watch { campaign } => report::watch(client, &campaign, as_json)?,
         Campaign::Report(options) => return report::run(client, &options, as_json),
         Campaign::Graph { campaign, format } => {
-            let query = [("format", if as_json { "json" } else { format.as_str() })];
-            client.download(&path(&campaign, "/graph"), &query, &mut std::io::stdout().lock())?;
+            print_graph(client, &path(&campaign, "/graph"), if as_json { "json" } else { &format })?;
         }
         Campaign::ChooseWinner { campaign, variant, nobody: _, by } => {
             let test = client.post(&path(&campaign, "/choose-winner"), &json!({"variant": variant, "by": by}))?;
             print_test(&test, as_json)?;
         }
         Campaign::Runs { campaign } => {
-            let page = client.get_all(&path(&campaign, "/runs"), &[])?;
             let columns = ["id", "number", "state", "started_at", "finished_at", "ledger/audience", "ledger/accepted"];
-            output::items(&page, &columns, as_json)?;
+            output::items(&client.get_all(&path(&campaign, "/runs"), &[])?, &columns, as_json)?;
         }
         Campaign::Contacts { campaign, set, run } => {
             let query = [("set", set.as_str()), ("format", if as_json { "ndjson" } else { "csv" })];
@@ -81,6 +79,10 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         }
     }
     Ok(Exit::Done)
+}
+
+fn print_graph(client: &Client, path: &str, format: &str) -> anyhow::Result<()> {
+    Ok(client.download(path, &[("format", format)], &mut std::io::stdout().lock())?)
 }
 
 fn print_test(test: &Json, as_json: bool) -> anyhow::Result<()> {
