@@ -17,7 +17,7 @@ use crate::actors::line::Line;
 use crate::actors::{AbortOnPanic, ChannelWord, Join, LaneReport, Leave, Nudge};
 use crate::channels::LaneEvent;
 use crate::channels::lane_budget::{LaneBudget, bound_class_rate};
-use crate::channels::limits_table::Scope;
+use crate::channels::limits_table::{ClassId, Scope};
 use crate::clock::{Clock, Monotonic};
 use crate::ids::RunId;
 use crate::limits::{ACTOR_TICK, LANES_IDLE, MAILBOX_MESSAGES};
@@ -66,6 +66,13 @@ impl ChannelActor {
             fair.expire(now);
             let admitted = self.line.circuit.lock().admits(now);
             fair.set_closed(Scope::Connector, !admitted);
+            for (class, circuit) in (1..).zip(self.line.class_circuits.lock().iter_mut()) {
+                let scope = Scope::Class(ClassId(class));
+                // A probe that found nobody waiting is no probe.
+                let unused = circuit.is_half_open() && fair.outstanding(scope) == 0;
+                let admitted = circuit.admits(now) || unused;
+                fair.set_closed(scope, !admitted);
+            }
             fair.grants(now, &mut grants);
             fair.waiting() > 0 || fair.credits_out() > 0
         };
@@ -85,14 +92,29 @@ impl ChannelActor {
         self.judge_refusals(now);
     }
 
-    /// Many refusals by policy among the answers are the sender's fault: the circuit opens.
-    fn judge_refusals(&self, now: Monotonic) {
+    /// Many refusals by policy among the answers are the sender's fault: the circuit of their scope opens.
+    fn judge_refusals(&mut self, now: Monotonic) {
         let take = |counter: &AtomicU64| u32::try_from(counter.swap(0, Ordering::Relaxed)).unwrap_or(u32::MAX);
-        let figures = &self.line.figures;
-        let refused = take(&figures.new_policy_refusals);
-        let answers = take(&figures.new_answers).max(refused);
-        if answers > 0 {
-            self.line.circuit.lock().answered(answers, refused, now);
+        let mut opened = false;
+        for (class, counts) in self.line.class_answers.iter().enumerate() {
+            let (answers, refused) = (take(&counts.answers), take(&counts.refused));
+            if answers == 0 {
+                continue;
+            }
+            let mut classes = self.line.class_circuits.lock();
+            match class.checked_sub(1).and_then(|at| classes.get_mut(at)) {
+                Some(circuit) => opened |= circuit.probed(answers, refused, now),
+                None => {
+                    drop(classes);
+                    let mut circuit = self.line.circuit.lock();
+                    let was_closed = circuit.is_closed();
+                    circuit.answered(answers, refused, now);
+                    opened |= was_closed && !circuit.is_closed();
+                }
+            }
+        }
+        if opened {
+            self.take_back_all();
         }
     }
 

@@ -43,6 +43,14 @@ pub struct BoundClass {
     pub rate: Option<f64>,
 }
 
+/// What was answered to messages of a class since the channel's actor last looked.
+#[derive(Debug, Default)]
+pub struct ClassAnswers {
+    pub answers: AtomicU64,
+    /// Refused by policy.
+    pub refused: AtomicU64,
+}
+
 pub struct Line {
     pub name: Arc<str>,
     pub connector: Connector,
@@ -60,6 +68,10 @@ pub struct Line {
     pub fair: Mutex<FairQueue>,
     pub ahead: Mutex<Vec<Ahead>>,
     pub circuit: Mutex<Circuit>,
+    /// By class, from 0.
+    pub class_answers: Vec<ClassAnswers>,
+    /// Of the classes from 1: what a domain with limits of its own refuses by policy stops that domain and no other.
+    pub class_circuits: Mutex<Vec<Circuit>>,
     pub store: Store,
     pub tokens: TokenKeys,
     pub book: Arc<Book>,
@@ -84,9 +96,6 @@ pub struct LineFigures {
     /// Time that lanes waited for permits with messages to send.
     pub limit_wait_micros: AtomicU64,
     pub round_trips: RoundTrips,
-    /// Since the channel actor last looked.
-    pub new_answers: AtomicU64,
-    pub new_policy_refusals: AtomicU64,
     pub last_problem: Mutex<String>,
 }
 

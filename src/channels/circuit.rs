@@ -84,6 +84,10 @@ impl Circuit {
         }
     }
 
+    pub fn is_half_open(&self) -> bool {
+        matches!(self.state, CircuitState::HalfOpen { .. })
+    }
+
     /// A session was ready, or a message was accepted.
     pub fn succeeded(&mut self) {
         let (answers, policy_refusals) = (self.answers, self.policy_refusals);
@@ -101,6 +105,20 @@ impl Circuit {
             self.answers /= 2;
             self.policy_refusals /= 2;
         }
+    }
+
+    /// As [`Circuit::answered`], for a scope without sessions of its own: the answers to a probe close or open it again.
+    /// Answers whether it has just opened.
+    pub fn probed(&mut self, answers: u32, refused: u32, now: Monotonic) -> bool {
+        let before = self.is_closed();
+        match self.state {
+            CircuitState::HalfOpen { .. } if refused > 0 => self.sender_refused(now),
+            CircuitState::HalfOpen { .. } => *self = Circuit::default(),
+            // Answers to what was on its way when it opened.
+            CircuitState::Open { .. } => {}
+            CircuitState::Closed => self.answered(answers, refused, now),
+        }
+        before && !self.is_closed()
     }
 
     /// The provider could not be reached or hung up before it was ready.
@@ -203,5 +221,21 @@ mod tests {
         );
         circuit.reset();
         assert!(circuit.admits(at(1)), "an operator mended it");
+    }
+
+    #[test]
+    fn a_scope_that_refuses_us_is_closed_and_asked_again_by_a_probe() {
+        let mut circuit = Circuit::default();
+        let now = Monotonic::default();
+        assert!(!circuit.probed(100, 5, now), "a few refusals are recipients' own rules");
+        assert!(circuit.probed(20, 20, now), "most of them are ours");
+        assert!(!circuit.probed(10, 0, now) && !circuit.is_closed(), "late answers change nothing");
+        assert!(!circuit.admits(now), "closed to all");
+        let later = now.plus(SENDER_FAULT_PROBE);
+        assert!(circuit.admits(later) && !circuit.admits(later), "one probe");
+        assert!(!circuit.probed(1, 1, later) && !circuit.admits(later), "refused again");
+        let after = later.plus(SENDER_FAULT_PROBE);
+        assert!(circuit.admits(after), "another probe");
+        assert!(!circuit.probed(1, 0, after) && circuit.is_closed(), "mended");
     }
 }

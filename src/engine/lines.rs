@@ -11,7 +11,7 @@ use crate::actors::book::Book;
 use crate::actors::channel::ChannelActor;
 use crate::actors::lanes::queue::LaneQueue;
 use crate::actors::lanes::threads::LaneThreads;
-use crate::actors::line::{BoundClass, Line, LineFigures};
+use crate::actors::line::{BoundClass, ClassAnswers, Line, LineFigures};
 use crate::actors::{Join, Leave};
 use crate::channels::circuit::Circuit;
 use crate::channels::connector::Connector;
@@ -129,6 +129,8 @@ fn line(parts: Parts, actor: &Addr<ChannelActor>) -> Line {
         fair: Mutex::new(fair),
         ahead: Mutex::new(Vec::new()),
         circuit: Mutex::new(Circuit::default()),
+        class_answers: (0..=settings.domains().len()).map(|_| ClassAnswers::default()).collect(),
+        class_circuits: Mutex::new(vec![Circuit::default(); settings.domains().len()]),
         store,
         tokens,
         book,

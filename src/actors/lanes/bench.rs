@@ -320,6 +320,7 @@ impl Bench {
         let Some(gathered) = self.gathered.remove(&id) else { return };
         self.line.figures.message_bytes.fetch_add(std::mem::take(&mut self.bytes), Ordering::Relaxed);
         let Gathered { batch, accepted, others } = gathered;
+        self.count_answers(&batch, &accepted, &others);
         let settler = batch.context.settler.clone();
         let report = Outcomes { batch, accepted, others };
         match settler.try_send(report) {
@@ -333,6 +334,15 @@ impl Bench {
                 tracing::error!(batch = %id, "the campaign's actor is gone: outcomes stay in the mark file until a restart");
             }
         }
+    }
+
+    /// For the circuits: counted by the report, and again if a report must be sent again, which dilutes nothing.
+    fn count_answers(&self, batch: &LiveBatch, accepted: &[u32], others: &[(u32, RowOutcome)]) {
+        let Some(counts) = self.line.class_answers.get(usize::from(batch.class.0)) else { return };
+        let answered = others.iter().filter(|(_, outcome)| !matches!(outcome, RowOutcome::Skipped(..))).count();
+        let refused = others.iter().filter(|(_, o)| matches!(o, RowOutcome::Rejected(crate::ledger::RejectClass::Policy, _))).count();
+        counts.answers.fetch_add((accepted.len() + answered) as u64, Ordering::Relaxed);
+        counts.refused.fetch_add(refused as u64, Ordering::Relaxed);
     }
 
     pub fn has_gathered(&self) -> bool {
@@ -354,12 +364,10 @@ impl Bench {
         let figures = &self.line.figures;
         match event {
             LaneEvent::RoundTrip { duration } => {
-                Line::count(&figures.new_answers);
                 figures.round_trips.record(duration);
                 return;
             }
             LaneEvent::PolicyRefused { reply } => {
-                Line::count(&figures.new_policy_refusals);
                 *figures.last_problem.lock() = reply;
                 return;
             }
