@@ -370,8 +370,19 @@ impl CampaignActor {
     }
 
     fn end(&mut self, to: RunState, context: &mut Context<Self>) {
-        let fact = Fact::RunMoved { run: self.run, to, reason: String::new(), at: self.book.now() };
-        match self.book.commit(&fact, Want::now()) {
+        let still = if to == RunState::Finished { Next::Finish } else { Next::Stop };
+        let mut ended = false;
+        // Looked at again under the lock: an operator may just have settled an unknown as pending.
+        let committed = self.book.commit_by::<CommitError>(
+            |state| {
+                ended = state.runs.get(&self.run).is_some_and(|run| decide::next_of(run) == still);
+                let fact = Fact::RunMoved { run: self.run, to, reason: String::new(), at: self.book.now() };
+                Ok(ended.then_some(fact))
+            },
+            Want::now(),
+        );
+        match committed {
+            Ok(_) if !ended => {}
             Ok(_) => {
                 if let Some(Err(violation)) =
                     self.book.read().runs.get(&self.run).map(|run| run.deliveries.iter().try_for_each(|d| d.check()))

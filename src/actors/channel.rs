@@ -16,6 +16,8 @@ use crate::actors::lanes::threads::LaneThreads;
 use crate::actors::line::Line;
 use crate::actors::{AbortOnPanic, ChannelWord, Join, LaneReport, Leave, Nudge};
 use crate::channels::LaneEvent;
+use crate::channels::ahead::AheadBudget;
+use crate::channels::fair::FairQueue;
 use crate::channels::lane_budget::{LaneBudget, bound_class_rate};
 use crate::channels::limits_table::{ClassId, Scope};
 use crate::clock::{Clock, Monotonic};
@@ -28,6 +30,8 @@ pub struct ChannelActor {
     runs: HashMap<RunId, Recipient<ChannelWord>>,
     /// Lanes that the provider lets us have now.
     budget: LaneBudget,
+    /// Rows that may be claimed ahead of the lanes.
+    ahead: AheadBudget,
     last_demand: Monotonic,
     last_recovery: Monotonic,
     /// Measured over the last second or so.
@@ -41,12 +45,14 @@ pub struct ChannelActor {
 impl ChannelActor {
     pub fn new(line: Arc<Line>, threads: Arc<LaneThreads>) -> ChannelActor {
         let budget = LaneBudget::new(line.connections_max);
+        let ahead = AheadBudget::new(line.connections_max);
         let start = Monotonic::default();
         ChannelActor {
             line,
             threads,
             runs: HashMap::new(),
             budget,
+            ahead,
             last_demand: start,
             last_recovery: start,
             answers_per_second: 0.0,
@@ -64,15 +70,9 @@ impl ChannelActor {
         let busy = {
             let mut fair = self.line.fair.lock();
             fair.expire(now);
-            let admitted = self.line.circuit.lock().admits(now);
-            fair.set_closed(Scope::Connector, !admitted);
-            for (class, circuit) in (1..).zip(self.line.class_circuits.lock().iter_mut()) {
-                let scope = Scope::Class(ClassId(class));
-                // A probe that found nobody waiting is no probe.
-                let unused = circuit.is_half_open() && fair.outstanding(scope) == 0;
-                let admitted = circuit.admits(now) || unused;
-                fair.set_closed(scope, !admitted);
-            }
+            self.ahead.measure(self.line.figures.round_trips.total(), fair.credits_out() > 0, now);
+            fair.set_ahead(self.ahead.rows());
+            self.set_closed(&mut fair, now);
             fair.grants(now, &mut grants);
             fair.waiting() > 0 || fair.credits_out() > 0
         };
@@ -90,6 +90,18 @@ impl ChannelActor {
         self.steer_lanes(now);
         self.recover_rates(now);
         self.judge_refusals(now);
+    }
+
+    /// Closes and opens scopes as their circuits say.
+    fn set_closed(&self, fair: &mut FairQueue, now: Monotonic) {
+        let (waiting, outstanding) = (fair.waiting(), fair.outstanding(Scope::Connector));
+        let admitted = self.line.circuit.lock().admits_rows(waiting, outstanding, now);
+        fair.set_closed(Scope::Connector, !admitted);
+        for (class, circuit) in (1..).map(ClassId).zip(self.line.class_circuits.lock().iter_mut()) {
+            let scope = Scope::Class(class);
+            let admitted = circuit.admits_rows(fair.waiting_in(class), fair.outstanding(scope), now);
+            fair.set_closed(scope, !admitted);
+        }
     }
 
     /// Many refusals by policy among the answers are the sender's fault: the circuit of their scope opens.

@@ -84,8 +84,15 @@ impl Circuit {
         }
     }
 
-    pub fn is_half_open(&self) -> bool {
-        matches!(self.state, CircuitState::HalfOpen { .. })
+    /// As [`Circuit::admits`], for a scope in which `waiting` rows could be the probe and `outstanding` rows are claimed
+    /// and not marked: without a row that waits there is no probe, and one that was taken back before anybody tried it is
+    /// replaced.
+    pub fn admits_rows(&mut self, waiting: u64, outstanding: u64, now: Monotonic) -> bool {
+        match self.state {
+            CircuitState::Closed => true,
+            CircuitState::Open { .. } => waiting > 0 && self.admits(now),
+            CircuitState::HalfOpen { .. } => waiting > 0 && outstanding == 0,
+        }
     }
 
     /// A session was ready, or a message was accepted.
@@ -237,5 +244,20 @@ mod tests {
         let after = later.plus(SENDER_FAULT_PROBE);
         assert!(circuit.admits(after), "another probe");
         assert!(!circuit.probed(1, 0, after) && circuit.is_closed(), "mended");
+    }
+
+    #[test]
+    fn a_probe_needs_a_row_and_one_that_nobody_tried_is_replaced() {
+        let mut circuit = Circuit::default();
+        let now = Monotonic::default();
+        (0..FAILURES_TO_OPEN).for_each(|_| circuit.failed(now));
+        let later = now.plus(OPEN_MAX);
+        assert!(!circuit.admits_rows(0, 0, later), "nobody waits");
+        assert!(matches!(circuit.state(), CircuitState::Open { .. }), "and so nothing was tried");
+        assert!(circuit.admits_rows(5, 0, later), "a probe");
+        assert!(!circuit.admits_rows(5, 3, later), "one at a time");
+        assert!(circuit.admits_rows(5, 0, later), "its rows were taken back: another");
+        circuit.succeeded();
+        assert!(circuit.admits_rows(0, 0, later), "closed");
     }
 }

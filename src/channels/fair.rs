@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! - FQ-1 rows granted or claimed and unmarked in a limited scope ≤ max(1, rate × `CLAIM_AHEAD`): a throttled scope holds
-//!   no more, and rows of scopes without a limit ≤ `BATCHES_AHEAD` batches.
+//!   no more, and rows of scopes without a limit ≤ what [`FairQueue::set_ahead`] allows, at most `BATCHES_AHEAD` batches.
 //! - FQ-2 credits out ≤ credits; rows of limited scopes hold at most half of them while others wait.
 //! - FQ-3 between two grants of a waiting run any other run is granted at most its weight's share plus one batch.
 //! - FQ-4 a grant that is not used within `GRANT_UNUSED_MAX` is void, and everything it held is free again.
@@ -22,7 +22,7 @@ use super::limits_table::{ClassId, Scope, scopes_of};
 use crate::clock::Monotonic;
 use crate::flow::NodeId;
 use crate::ids::{DeliveryId, RunId};
-use crate::limits::{BATCH_CONTACTS_MAX, CLAIM_AHEAD, GRANT_UNUSED_MAX};
+use crate::limits::{BATCH_CONTACTS_MAX, BATCHES_AHEAD, CLAIM_AHEAD, GRANT_UNUSED_MAX};
 
 /// A queue of waiting rows: one send's rows of one destination class. The sends of a run take turns, so that the arms of a
 /// test are interleaved.
@@ -116,6 +116,8 @@ pub struct FairQueue {
     credits_limited: u64,
     /// Granted or claimed and unmarked rows of demands that no class or campaign limits.
     free_ahead: u64,
+    /// Most of `free_ahead`.
+    ahead_max: u64,
 }
 
 /// What one demand holds.
@@ -141,6 +143,7 @@ impl FairQueue {
             out: HashMap::new(),
             credits_limited: 0,
             free_ahead: 0,
+            ahead_max: (BATCHES_AHEAD * BATCH_CONTACTS_MAX) as u64,
         }
     }
 
@@ -205,6 +208,17 @@ impl FairQueue {
 
     pub fn credits_out(&self) -> u64 {
         self.credits_out
+    }
+
+    /// Rows that may be claimed ahead of the lanes where no limit says so.
+    pub fn set_ahead(&mut self, rows: u64) {
+        self.ahead_max = rows.clamp(1, (BATCHES_AHEAD * BATCH_CONTACTS_MAX) as u64);
+    }
+
+    /// Rows that wait in one class.
+    pub fn waiting_in(&self, class: ClassId) -> u64 {
+        let demands = self.runs.values().flat_map(|run| &run.demands);
+        demands.filter(|((_, _, of), _)| *of == class).map(|(_, demand)| demand.waiting).sum()
     }
 
     /// Rows that wait, over all demands.

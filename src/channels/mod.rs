@@ -25,6 +25,7 @@
 //!
 //! What this module must not know: campaigns, segments, actors, HTTP.
 
+pub mod ahead;
 pub mod circuit;
 pub mod connector;
 #[doc(hidden)]

@@ -8,6 +8,7 @@ use actix::{Actor, AsyncContext};
 use roaring::RoaringBitmap;
 
 use crate::actors::RunCommand;
+use crate::actors::book::CommitError;
 use crate::actors::campaign::{CampaignActor, Leg};
 use crate::actors::decide::{self, Classes};
 use crate::actors::lanes::SendContext;
@@ -294,6 +295,9 @@ impl Engine {
 
     /// Pauses, resumes or stops a run. The fact is durable when it returns; lanes end what they have marked.
     pub fn command(&self, id: RunId, trigger: Trigger) -> Result<RunState, EngineError> {
+        if trigger == Trigger::Resume {
+            self.can_run(id)?;
+        }
         let mut moved = RunState::Running;
         self.book.commit_durable_by::<EngineError>(|state| {
             let run = state.runs.get(&id).ok_or(EngineError::NoRun { run: id })?;
@@ -310,8 +314,48 @@ impl Engine {
             RunState::Running => RunCommand::Resume,
             _ => RunCommand::Stop,
         };
-        self.tell(id, command)?;
+        match self.tell(id, command) {
+            // Nobody could start it, so nobody has a row of it: it is ended here.
+            Err(error) if moved == RunState::Stopping => {
+                tracing::warn!(run = %id, %error, "a run that can't go on is stopped");
+                self.stop_without_actor(id)?;
+            }
+            told => told?,
+        }
         Ok(moved)
+    }
+
+    /// Whether a run's messages still compile and its connectors are there.
+    fn can_run(&self, id: RunId) -> Result<(), EngineError> {
+        let found = self.book.read().runs.get(&id).map(|run| (run.campaign, run.version));
+        let (campaign, version) = found.ok_or(EngineError::NoRun { run: id })?;
+        let (_, compiled) = self.compiled(campaign, Some(version))?;
+        for plan in &compiled.messages {
+            if !self.lines.contains_key(&plan.connector) {
+                return Err(EngineError::NoConnector { name: plan.connector.clone() });
+            }
+            self.content(&compiled.name, plan)?;
+        }
+        Ok(())
+    }
+
+    fn stop_without_actor(&self, id: RunId) -> Result<(), EngineError> {
+        let deliveries: Vec<DeliveryId> =
+            self.book.read().runs.get(&id).map(|run| run.deliveries.iter().map(|d| d.id).collect()).unwrap_or_default();
+        for delivery in deliveries {
+            self.book.commit_durable_by::<EngineError>(|state| {
+                let sets = state.delivery(delivery).map_err(CommitError::from)?;
+                let rows = RowSet { space: sets.space, rows: decide::rows_to_stop(sets) };
+                let (reason, at) = (decide::STOP_REASON, self.book.now());
+                Ok((!rows.rows.is_empty()).then_some(Fact::Skipped { delivery, reason, rows, at }))
+            })?;
+        }
+        self.book.commit_durable_by::<EngineError>(|state| {
+            let stops = state.runs.get(&id).is_some_and(|run| decide::next_of(run) == decide::Next::Stop);
+            let reason = String::new();
+            Ok(stops.then_some(Fact::RunMoved { run: id, to: RunState::Stopped, reason, at: self.book.now() }))
+        })?;
+        Ok(())
     }
 
     /// Tells a run's actor; one that is gone while its run is live (it could not start) is started.
@@ -352,16 +396,6 @@ impl Engine {
                 let rows = RowSet { space: delivery.space, rows: found };
                 let fact = Fact::UnknownSettled { delivery: delivery.id, rows, resend, at: self.book.now() };
                 Ok(fact_if_any(fact))
-            })?;
-        }
-        let reopen = self.book.read().runs.get(&id).and_then(decide::reopens) == Some(true);
-        if resend && settled > 0 && reopen {
-            let reason = "unknown contacts are sent again".to_owned();
-            self.book.commit_durable(&Fact::RunMoved {
-                run: id,
-                to: RunState::Running,
-                reason,
-                at: self.book.now(),
             })?;
         }
         self.tell(id, RunCommand::Refresh)?;

@@ -273,6 +273,15 @@ impl Run {
         self.deliveries.iter().all(Delivery::is_finished) && self.positions.all_ended(&self.graph)
     }
 
+    /// A finished run that has pending rows again runs again: in the same fact, or a crash could leave them for ever.
+    pub fn reopen(&mut self) {
+        if self.state == RunState::Finished {
+            self.state = RunState::Running;
+            "unknown contacts are sent again".clone_into(&mut self.reason);
+            self.ended_at = None;
+        }
+    }
+
     pub fn has_open_batches(&self) -> bool {
         self.deliveries.iter().any(|d| !d.batches.is_empty())
     }

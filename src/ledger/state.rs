@@ -119,7 +119,11 @@ impl State {
                 self.leave_sends(*delivery, &rows.rows)
             }
             Fact::UnknownSettled { delivery, rows, resend, .. } => {
-                self.delivery_mut(*delivery)?.settle_unknown(&rows.rows, *resend)
+                self.delivery_mut(*delivery)?.settle_unknown(&rows.rows, *resend)?;
+                if *resend && !rows.rows.is_empty() {
+                    self.run_mut(delivery.run)?.reopen();
+                }
+                Ok(())
             }
             Fact::RunStarted(started) => self.apply_run_started(started),
             Fact::RunMoved { run, to, reason, at } => self.apply_run_moved(*run, *to, reason, *at),

@@ -5,7 +5,7 @@
 use super::{BATCH_ROWS, DemandKey, FairQueue, Held};
 use crate::channels::limits_table::{Scope, scopes_of};
 use crate::ids::DeliveryId;
-use crate::limits::{BATCH_CONTACTS_MAX, BATCHES_AHEAD, GRANT_SHARE_MIN};
+use crate::limits::GRANT_SHARE_MIN;
 
 /// How far a grant may go.
 pub(super) struct Room {
@@ -61,8 +61,10 @@ impl FairQueue {
             room.narrow(half, 1, waiting, Held::LimitedCredits, reserved)?;
         }
         if !limited {
-            let max = (BATCHES_AHEAD * BATCH_CONTACTS_MAX) as u64;
-            room.narrow(max.saturating_sub(self.free_ahead), BATCH_ROWS, waiting, Held::Ahead, reserved)?;
+            let max = self.ahead_max;
+            // A quarter at a time, a batch where four fit.
+            let need = max.div_ceil(4);
+            room.narrow(max.saturating_sub(self.free_ahead), need, waiting, Held::Ahead, reserved)?;
             room.shared = room.shared.min(max);
         }
         let need = if limited { 1 } else { BATCH_ROWS };
