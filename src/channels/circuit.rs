@@ -235,7 +235,7 @@ mod tests {
         let mut circuit = Circuit::default();
         let now = Monotonic::default();
         assert!(!circuit.probed(100, 5, now), "a few refusals are recipients' own rules");
-        assert!(circuit.probed(20, 20, now), "most of them are ours");
+        assert!(circuit.probed(60, 60, now), "most of them are ours");
         assert!(!circuit.probed(10, 0, now) && !circuit.is_closed(), "late answers change nothing");
         assert!(!circuit.admits(now), "closed to all");
         let later = now.plus(SENDER_FAULT_PROBE);
