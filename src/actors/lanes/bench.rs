@@ -340,7 +340,10 @@ impl Bench {
     fn count_answers(&self, batch: &LiveBatch, accepted: &[u32], others: &[(u32, RowOutcome)]) {
         let Some(counts) = self.line.class_answers.get(usize::from(batch.class.0)) else { return };
         let answered = others.iter().filter(|(_, outcome)| !matches!(outcome, RowOutcome::Skipped(..))).count();
-        let refused = others.iter().filter(|(_, o)| matches!(o, RowOutcome::Rejected(crate::ledger::RejectClass::Policy, _))).count();
+        let refused = others
+            .iter()
+            .filter(|(_, o)| matches!(o, RowOutcome::Rejected(crate::ledger::RejectClass::Policy, _)))
+            .count();
         counts.answers.fetch_add((accepted.len() + answered) as u64, Ordering::Relaxed);
         counts.refused.fetch_add(refused as u64, Ordering::Relaxed);
     }
