@@ -135,6 +135,13 @@ pub const IMPORT_REASONS_MAX: usize = 50;
 pub const IMPORT_EXPIRY_PERIOD: Duration = Duration::from_secs(3_600);
 /// How often an import without disk space tries again.
 pub const IMPORT_SPACE_RETRY: Duration = Duration::from_secs(5);
+/// Rows that the parser of an import reads before it looks whether it shall stop: some milliseconds at the slowest.
+pub const IMPORT_STOP_ROWS: u64 = 200;
+/// How long an import waits for its parser before it looks whether it shall stop.
+pub const IMPORT_STOP_LOOK: Duration = Duration::from_millis(50);
+/// Compiled patterns (some 20 kB each) that the phone number library keeps for numbers that need its parser: what a dozen
+/// countries need, or the code +1 alone.
+pub const PHONE_PATTERNS_MAX: usize = 500;
 /// Opt-outs that may wait to enter their contacts' histories, some 20 MB; those beyond enter at the next start.
 pub const HISTORY_WAITING_MAX: usize = 100_000;
 /// Opt-outs that enter their histories in one transaction of the store.

@@ -3,7 +3,9 @@
 //! Owns the scene. Invariant: the peer, the `csv` crate reading the same file and doing nothing, runs in the same process
 //! after the measured imports.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -23,6 +25,9 @@ pub struct ImportOptions {
     /// Rows of the file
     #[arg(long, default_value_t = 1_000_000)]
     pub rows: u64,
+    /// An eleventh column with phone numbers of nine countries, each of which is checked
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    pub phones: bool,
     #[command(flatten)]
     #[serde(flatten)]
     pub run: RunOptions,
@@ -44,6 +49,7 @@ pub fn run(options: &ImportOptions) -> anyhow::Result<()> {
     let base =
         Base { contacts: options.rows, seed: options.run.seed, prefix: "c", batch: "base", columns: Columns::Ten };
     let file = scene.generate(&base)?;
+    let file = if options.phones { with_phones(&file)? } else { file };
     let watch = MachineWatch::start(&[scene.server.pid()]);
     let memory = MemoryWatch::start(scene.server.pid());
     let empty = scene.import(&file, options.rows)?;
@@ -56,6 +62,23 @@ pub fn run(options: &ImportOptions) -> anyhow::Result<()> {
     say(&report.heading());
     say(&lines(&report.result));
     report.write(options.run.json.as_deref())
+}
+
+/// What mobile numbers of nine countries begin with; six digits follow.
+const PHONES: [&str; 9] =
+    ["+33612", "+4915112", "+447400", "+393201", "+34612", "+31612", "+12125", "+48512", "+5511961"];
+
+/// The file with one column more, of which no two neighbours are of one country.
+fn with_phones(file: &Path) -> anyhow::Result<PathBuf> {
+    let with = file.with_extension("phones.csv");
+    let mut lines = BufReader::new(File::open(file).with_context(|| format!("opening {}", file.display()))?).lines();
+    let mut out = BufWriter::new(File::create(&with).with_context(|| format!("writing {}", with.display()))?);
+    writeln!(out, "{},phone", lines.next().context("a header")??)?;
+    for (i, line) in lines.enumerate() {
+        writeln!(out, "{},{}{:06}", line?, PHONES[i % PHONES.len()], i % 1_000_000)?;
+    }
+    out.flush()?;
+    Ok(with)
 }
 
 /// Seconds that the `csv` crate needs to read the file and do nothing with it.

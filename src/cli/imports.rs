@@ -81,7 +81,9 @@ fn query(file: ImportFile) -> Vec<(&'static str, String)> {
 /// Uploads a file; shows how far it is on a terminal.
 pub(super) fn upload(client: &Client, path: &Path, query: Vec<(&'static str, String)>) -> anyhow::Result<Json> {
     let file = File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
-    let bytes = file.metadata().with_context(|| format!("{} cannot be read", path.display()))?.len();
+    let metadata = file.metadata().with_context(|| format!("{} cannot be read", path.display()))?;
+    anyhow::ensure!(!metadata.is_dir(), "{} is a directory: name the CSV file in it", path.display());
+    let bytes = metadata.len();
     let bar = bar(bytes, "upload");
     let body = Body::sized(bar.wrap_read(file), bytes);
     let report = client.upload("/v1/imports", &query, body);
@@ -113,19 +115,25 @@ pub(super) fn follow(client: &Client, mut report: Json) -> anyhow::Result<Json> 
     Ok(report)
 }
 
+/// What was done, or would be.
+fn headline(report: &Json) -> String {
+    let count = |name: &str| output::grouped(report[name].as_u64().unwrap_or(0));
+    let (accepted, rejected) = (count("accepted"), count("rejected"));
+    if report["dry_run"] == true {
+        return format!(
+            "dry run, nothing was imported: {accepted} rows would be accepted or merged, {rejected} rejected"
+        );
+    }
+    let (id, state, merged) = (&report["id"], output::text(&report["state"]), count("merged"));
+    format!("import {id} {state}: {accepted} accepted, {merged} merged, {rejected} rejected")
+}
+
 fn print(report: &Json, json: bool) -> anyhow::Result<()> {
     if json {
         return output::json(report);
     }
-    let count = |name: &str| output::grouped(report[name].as_u64().unwrap_or(0));
     let id = &report["id"];
-    output::line(&format!(
-        "import {id} {}: {} accepted, {} merged, {} rejected",
-        output::text(&report["state"]),
-        count("accepted"),
-        count("merged"),
-        count("rejected")
-    ))?;
+    output::line(&headline(report))?;
     for (reason, rows) in report["rejected_by"].as_object().into_iter().flatten() {
         output::line(&format!("  rejected, {reason}: {}", output::text(rows)))?;
     }
@@ -136,6 +144,9 @@ fn print(report: &Json, json: bool) -> anyhow::Result<()> {
         output::line(&format!("  {}", output::clean(error)))?;
     }
     if report["dry_run"] == true || report["state"] == "running" {
+        if let (Some(delimiter), Some(encoding)) = (report["delimiter"].as_str(), report["encoding"].as_str()) {
+            output::line(&format!("  read as {encoding}, columns parted by {delimiter:?}"))?;
+        }
         for column in report["columns"].as_array().into_iter().flatten() {
             let new = if column["new"] == true { " (new)" } else { "" };
             let attribute = column["attribute"].as_str().unwrap_or("left out");
@@ -144,4 +155,18 @@ fn print(report: &Json, json: bool) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dry_run_says_that_nothing_was_imported() {
+        let report = json!({"id": 0, "state": "finished", "dry_run": true, "accepted": 12, "merged": 0, "rejected": 1});
+        let line = headline(&report);
+        assert!(line.contains("nothing was imported") && !line.contains("import 0"), "{line}");
+        let report = json!({"id": 4, "state": "finished", "accepted": 12, "merged": 2, "rejected": 1});
+        assert_eq!(headline(&report), "import 4 finished: 12 accepted, 2 merged, 1 rejected");
+    }
 }

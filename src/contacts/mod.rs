@@ -1,6 +1,6 @@
 //! Contacts: the record of a person, the store that keeps it, the indices over its attributes, and CSV import.
 //!
-//! In reading order: [`record`] and [`schema`] (what a contact is), [`addresses`] and [`input`] (what is let in),
+//! In reading order: [`record`] and [`schema`] (what a contact is), [`addresses`], `phones` and [`input`] (what is let in),
 //! `container`, `index_keys`, `index_batch` (how sets of rows lie on disk), [`store`], [`writer`], [`reader`], `cache`,
 //! [`consent`] (the history; the live sets are folded elsewhere), [`consent_sets`] (that of imports), [`export`], and
 //! [`csv_import`].
@@ -15,6 +15,7 @@ pub mod export;
 mod index_batch;
 mod index_keys;
 pub mod input;
+mod phones;
 pub mod reader;
 pub mod record;
 pub mod schema;

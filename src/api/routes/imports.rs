@@ -10,7 +10,7 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use futures_util::StreamExt;
 use serde::Deserialize;
-use tokio::fs::File;
+use tokio::fs::{File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::ReaderStream;
 use utoipa::IntoParams;
@@ -21,6 +21,7 @@ use crate::api::guard::{UPLOAD_PATH, idempotency_key, replay, storage_failed};
 use crate::api::idempotency::request_name;
 use crate::api::port::{ImportOptions, ImportReport};
 use crate::api::reply::{ApiError, ApiResult, Listed, PageQuery, blocking, page_request};
+use crate::contacts::csv_import::REJECTED_HEADER;
 use crate::limits;
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
@@ -184,7 +185,7 @@ async fn receive(
     if announced.is_some_and(|n| n > bytes_max) {
         return Err(too_large());
     }
-    let mut file = File::create_new(path).await.map_err(|error| spool_failed(&error))?;
+    let mut file = private_file(path).await.map_err(|error| spool_failed(&error))?;
     let (mut hasher, mut received) = (blake3::Hasher::new(), 0_u64);
     loop {
         let chunk = match tokio::time::timeout(limits::UPLOAD_IDLE_MAX, payload.next()).await {
@@ -210,6 +211,11 @@ async fn receive(
     file.flush().await.map_err(|error| spool_failed(&error))?;
     file.sync_all().await.map_err(|error| spool_failed(&error))?;
     Ok(hasher.finalize())
+}
+
+/// A fresh file that only its owner may read: it holds people's data.
+async fn private_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await
 }
 
 fn incomplete(why: &str, received: u64) -> ApiError {
@@ -243,7 +249,7 @@ async fn read(state: State, id: web::Path<u32>) -> ApiResult<web::Json<ImportRep
     Ok(web::Json(blocking(move || port.import(*id)).await?))
 }
 
-/// The rejected rows as CSV: line, column, reason, row.
+/// The rejected rows as CSV: line, column, reason, record.
 #[utoipa::path(tag = "imports", responses((status = 200, body = String, content_type = "text/csv")))]
 #[get("/v1/imports/{id}/rejected")]
 async fn rejected(state: State, id: web::Path<u32>) -> ApiResult<HttpResponse> {
@@ -254,7 +260,7 @@ async fn rejected(state: State, id: web::Path<u32>) -> ApiResult<HttpResponse> {
         .content_type("text/csv; charset=utf-8")
         .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"rejected-{id}.csv\"")));
     match path {
-        None => Ok(response.body("line,column,reason,row\n")),
+        None => Ok(response.body(REJECTED_HEADER)),
         Some(path) => {
             let file = File::open(&path).await.map_err(|error| {
                 tracing::error!(%error, "a file of rejected rows cannot be read");
@@ -268,6 +274,17 @@ async fn rejected(state: State, id: web::Path<u32>) -> ApiResult<HttpResponse> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_upload_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("upload-0.csv");
+        let file = private_file(&path).await.unwrap();
+        let mode = file.metadata().await.unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "nobody else reads an upload: {mode:o}");
+        assert!(private_file(&path).await.is_err(), "a path is used once");
+    }
 
     #[test]
     fn a_mapping_is_read_from_pairs() {

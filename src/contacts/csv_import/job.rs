@@ -7,9 +7,11 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use roaring::RoaringBitmap;
 
 use crate::contacts::csv_import::commit::Rules;
@@ -21,6 +23,7 @@ use crate::contacts::csv_import::{ImportError, ImportSpec, Progress};
 use crate::contacts::schema::SchemaError;
 use crate::contacts::{ContactsError, GivenConsent, Store};
 use crate::ids::ImportId;
+use crate::limits::IMPORT_STOP_LOOK;
 
 /// Parsed chunks that wait for the writer, beside the one in its hands and the one that is being parsed.
 const CHUNKS_AHEAD: usize = 1;
@@ -48,6 +51,8 @@ pub struct ImportJob {
     seen: RoaringBitmap,
     parsed: Option<Receiver<Result<Chunk, ImportError>>>,
     parser: Option<JoinHandle<()>>,
+    /// Tells the parser that nobody wants its chunk any more.
+    stop: Arc<AtomicBool>,
     repeated: Option<ChunkDone>,
     unconfirmed: Option<u32>,
     /// Of the chunk that was confirmed last: written with the next one.
@@ -121,6 +126,7 @@ impl ImportJob {
             seen,
             parsed: None,
             parser: None,
+            stop: Arc::default(),
             repeated,
             unconfirmed: None,
             consents: Vec::new(),
@@ -146,7 +152,7 @@ impl ImportJob {
         let ImportStatus { spec, plan, spool, progress, .. } = &self.status;
         let place = (progress.position, progress.line);
         let parser = ChunkParser::new(open(spool)?, plan, spec, &self.store.schema(), place)?;
-        let mut parser = parser.for_store(self.store.salt());
+        let mut parser = parser.for_store(self.store.salt(), Arc::clone(&self.stop));
         let (give, take) = bounded(CHUNKS_AHEAD);
         let work = move || loop {
             let chunk = parser.next_chunk(0);
@@ -164,6 +170,12 @@ impl ImportJob {
 
     /// Writes the next chunk; `None` at the end of the file. The last chunk must be confirmed before.
     pub fn next_chunk(&mut self) -> Result<Option<ChunkDone>, ImportError> {
+        self.next_chunk_unless(&AtomicBool::new(false))
+    }
+
+    /// [`ImportJob::next_chunk`], given up with [`ImportError::Stopped`] once `stopping` is set, also amid a chunk that is
+    /// being parsed: nothing of that chunk is in the store.
+    pub fn next_chunk_unless(&mut self, stopping: &AtomicBool) -> Result<Option<ChunkDone>, ImportError> {
         if let Some(repeated) = self.repeated.take() {
             self.unconfirmed = Some(repeated.chunk);
             return Ok(Some(repeated));
@@ -172,7 +184,16 @@ impl ImportJob {
             return Err(ImportError::Unconfirmed { chunk });
         }
         let Some(parsed) = &self.parsed else { return Ok(None) };
-        let mut chunk = parsed.recv().map_err(|_| ImportError::ParserLost)??;
+        let mut chunk = loop {
+            if stopping.load(Ordering::Acquire) {
+                return Err(ImportError::Stopped);
+            }
+            match parsed.recv_timeout(IMPORT_STOP_LOOK) {
+                Ok(parsed) => break parsed?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(ImportError::ParserLost),
+            }
+        };
         let done = self.write_chunk(&mut chunk)?;
         if chunk.ended {
             self.stop_parser();
@@ -241,6 +262,7 @@ impl ImportJob {
     }
 
     fn stop_parser(&mut self) {
+        self.stop.store(true, Ordering::Release);
         self.parsed = None;
         if let Some(parser) = self.parser.take() {
             // A parser that panicked has been told by the channel's end already.

@@ -30,7 +30,7 @@ pub use detect::{Encoding, TextFormat};
 pub use job::{ChunkDone, ImportJob};
 pub use plan::{Column, Plan};
 pub use records::Fault;
-pub use rejected::Reasons;
+pub use rejected::{REJECTED_HEADER, Reasons};
 pub use rows::RowError;
 pub use status::{ImportStatus, Progress};
 
@@ -170,7 +170,7 @@ pub enum ImportError {
     NewColumn { column: String },
     #[error("{delimiter:?} cannot part columns: it must be one ASCII character, no quote and no line end")]
     BadDelimiter { delimiter: char },
-    #[error("{code:?} is no ISO 3166 country code")]
+    #[error("the default country {code:?} is no ISO 3166 country code such as \"FR\"")]
     UnknownCountry { code: String },
     #[error("import {import} exists already: resume it, or take another number", import = .import.0)]
     Exists { import: ImportId },
@@ -178,6 +178,15 @@ pub enum ImportError {
     NoSuchImport { import: ImportId },
     #[error("chunk {chunk} is not confirmed yet")]
     Unconfirmed { chunk: u32 },
+    #[error("the type of {name:?} is given, but no column of the file goes to it; the columns are {present:?}")]
+    UnusedType { name: String, present: Vec<String> },
+    #[error(
+        "column {column:?} is given the type {wanted}, but goes to what is a {kind} already: leave its type out, or map it to another attribute",
+        wanted = .wanted.name(), kind = .kind.name()
+    )]
+    OtherType { column: String, wanted: AttributeType, kind: AttributeType },
+    #[error("the import was asked to stop between two rows")]
+    Stopped,
     #[error("the parser thread ended without a word")]
     ParserLost,
     #[error(transparent)]

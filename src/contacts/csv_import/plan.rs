@@ -9,6 +9,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use serde::{Deserialize, Serialize};
 
+use crate::contacts::addresses;
 use crate::contacts::csv_import::decode::TextReader;
 use crate::contacts::csv_import::detect::{self, TextFormat};
 use crate::contacts::csv_import::records::{Found, Records};
@@ -62,6 +63,9 @@ impl Plan {
         spec: &ImportSpec,
         file: &mut F,
     ) -> Result<(Plan, Schema), ImportError> {
+        if let Some(code) = spec.default_country.as_ref().filter(|code| addresses::country(code).is_none()) {
+            return Err(ImportError::UnknownCountry { code: code.clone() });
+        }
         let format = detect_format(spec, file)?;
         let delimiter = delimiter(spec, format, file)?;
         let text = TextReader::open(&mut *file, format, 0).map_err(ImportError::Read)?;
@@ -86,6 +90,7 @@ impl Plan {
         for column in &mut columns {
             aim(schema, spec, column)?;
         }
+        check_types(spec, &columns)?;
         let guesses = infer(&mut records, &columns, spec)?;
         let mut schema = schema.clone();
         for (column, guess) in columns.iter_mut().zip(guesses) {
@@ -141,7 +146,7 @@ fn header<R: Read>(records: &mut Records<R>, format: TextFormat) -> Result<Vec<S
     for index in 0..records.len() {
         let name = std::str::from_utf8(records.field(index))
             .map_err(|_| ImportError::HeaderEncoding { encoding: format.encoding })?;
-        names.push(crate::contacts::addresses::strip_control(name.trim()).into_owned());
+        names.push(addresses::strip_control(name.trim()).into_owned());
     }
     Ok(names)
 }
@@ -199,6 +204,26 @@ fn check_columns(spec: &ImportSpec, columns: &[Column]) -> Result<(), ImportErro
     }
     if let Some(column) = spec.mapping.keys().find(|m| !columns.iter().any(|c| same_name(m, &c.name))) {
         return Err(ImportError::MissingColumn { column: column.clone(), present: present() });
+    }
+    Ok(())
+}
+
+/// Every type that was given belongs to a column, and an attribute that is there keeps its own.
+fn check_types(spec: &ImportSpec, columns: &[Column]) -> Result<(), ImportError> {
+    for (name, wanted) in &spec.types {
+        let column = columns
+            .iter()
+            .find(|c| c.attribute.as_ref() == Some(name))
+            .or_else(|| columns.iter().find(|c| attribute_name(&c.name) == *name));
+        let Some(column) = column else {
+            let present = columns.iter().map(|c| c.name.clone()).collect();
+            return Err(ImportError::UnusedType { name: name.clone(), present });
+        };
+        let own = if column.is_unsubscribed { AttributeType::Boolean } else { AttributeType::Text };
+        let kind = column.kind.unwrap_or(own);
+        if !column.is_new && wanted.kind != kind {
+            return Err(ImportError::OtherType { column: column.name.clone(), wanted: wanted.kind, kind });
+        }
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::contacts::csv_import::{ImportError, RejectedRow};
 use crate::limits;
 
-const HEADER: &[u8] = b"line,column,reason,record\r\n";
+/// First line of the file, and all of it if no row was rejected.
+pub const REJECTED_HEADER: &str = "line,column,reason,record\r\n";
 
 pub(crate) struct RejectedFile {
     file: File,
@@ -24,12 +26,14 @@ impl RejectedFile {
     /// Opens the file and cuts it to `length`, the recorded one; 0 for a new file.
     pub(crate) fn open(path: &Path, length: u64) -> Result<RejectedFile, ImportError> {
         let fail = |what| move |source| ImportError::File { path: path.to_owned(), what, source };
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(fail("opened"))?;
+        // It quotes people's data: for the owner alone.
+        let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+        let file = options.map_err(fail("opened"))?;
         file.set_len(length).map_err(fail("cut"))?;
         let mut rejected = RejectedFile { file, path: path.to_owned(), length };
         rejected.file.seek(SeekFrom::Start(length)).map_err(fail("positioned"))?;
         if length == 0 {
-            rejected.append(HEADER)?;
+            rejected.append(REJECTED_HEADER.as_bytes())?;
         }
         Ok(rejected)
     }

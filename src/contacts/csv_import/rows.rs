@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 use std::io::{Read, Seek};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use phonenumber::country::Id as Country;
 
@@ -155,6 +157,8 @@ pub(crate) struct ChunkParser<F> {
     schema: Schema,
     /// The store's salt; `None`: nothing is prepared for a store.
     salt: Option<[u8; 32]>,
+    /// Set from outside: the chunk at hand is given up.
+    stop: Arc<AtomicBool>,
 }
 
 impl<F: Read + Seek> ChunkParser<F> {
@@ -187,16 +191,17 @@ impl<F: Read + Seek> ChunkParser<F> {
             size_hint: 0,
             schema: schema.clone(),
             salt: None,
+            stop: Arc::default(),
         })
     }
 
-    /// Chunks come sorted and indexed, for a store with this salt.
-    pub(crate) fn for_store(mut self, salt: [u8; 32]) -> ChunkParser<F> {
-        self.salt = Some(salt);
+    /// Chunks come sorted and indexed, for a store with this salt, until `stop` is set.
+    pub(crate) fn for_store(mut self, salt: [u8; 32], stop: Arc<AtomicBool>) -> ChunkParser<F> {
+        (self.salt, self.stop) = (Some(salt), stop);
         self
     }
 
-    /// The next chunk; `samples` of its rejected rows are kept for people.
+    /// The next chunk; `samples` of its rejected rows are kept for people. Fails with `Stopped` soon after it shall stop.
     pub(crate) fn next_chunk(&mut self, samples: usize) -> Result<Chunk, ImportError> {
         let index = self.salt.map(|salt| IndexBatch::new(salt, &self.schema));
         let mut chunk = Chunk::new(index, self.size_hint);
@@ -205,6 +210,9 @@ impl<F: Read + Seek> ChunkParser<F> {
         while chunk.read < limits::IMPORT_CHUNK_ROWS as u64
             && self.records.place().0 - begin < limits::IMPORT_CHUNK_BYTES as u64
         {
+            if chunk.read % limits::IMPORT_STOP_ROWS == 0 && self.stop.load(Ordering::Acquire) {
+                return Err(ImportError::Stopped);
+            }
             let row = match self.records.next().map_err(ImportError::Read)? {
                 Found::End => {
                     chunk.ended = true;

@@ -86,7 +86,7 @@ struct Shared {
     kept: OnceLock<Duration>,
 }
 
-/// All imports of a data directory. Dropping it ends its thread between two chunks.
+/// All imports of a data directory. Dropping it ends its thread between two rows.
 pub struct Imports {
     shared: Arc<Shared>,
     worker: Mutex<Option<JoinHandle<()>>>,
@@ -97,7 +97,7 @@ impl Imports {
     pub fn open(directory: &Path, store: &Store, book: &Arc<Book>) -> Result<Imports, ImportsError> {
         let [spool, reports, rejected] = ["spool", "imports", "rejected"].map(|name| directory.join(name));
         for folder in [&spool, &reports, &rejected] {
-            fs::create_dir_all(folder).map_err(in_folder(folder, "made"))?;
+            ticket::private_folder(folder).map_err(in_folder(folder, "made"))?;
         }
         let mut tickets = Ticket::load_all(&reports).map_err(in_folder(&reports, "read"))?;
         let reader = store.reader()?;
@@ -380,7 +380,10 @@ impl Shared {
         let plan = running.plan().clone();
         self.note(ticket.id, |t| (t.plan, t.error) = (Some(plan), None));
         while !self.is_stopping() {
-            let more = running.step(&self.book)?;
+            let more = match running.step(&self.book, &self.stopping) {
+                Err(WorkError::Import(ImportError::Stopped)) => return Ok(false),
+                stepped => stepped?,
+            };
             let progress = running.progress().clone();
             self.note(ticket.id, |t| t.progress = progress);
             if !more {

@@ -316,3 +316,24 @@ fn a_file_that_is_gone_fails_its_import_and_the_next_one_runs() {
     assert_eq!(left, 0, "then its rejected rows are deleted");
     assert!(base.imports.ticket(good).is_err(), "and are gone");
 }
+
+#[test]
+fn what_quotes_the_file_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let root = tempfile::tempdir().expect("a directory");
+    for folder in ["spool", "imports", "rejected"] {
+        // As an earlier release made them.
+        fs::create_dir(root.path().join(folder)).expect("a folder");
+    }
+    let base = Base::open(root.path());
+    let spooled = base.spool("id,email\nk1,ann@x.org\nk2,no address\n");
+    let ticket = base.imports.submit(request(), &spooled).expect("taken over");
+    base.finish();
+    let rejected = base.imports.rejected(ticket.id).expect("known").expect("a rejected row");
+    let folders = ["spool", "imports", "rejected"].map(|name| root.path().join(name));
+    let report = folders[1].join(format!("{}.json", ticket.id.0));
+    for path in folders.iter().chain([&rejected, &report]) {
+        let mode = fs::metadata(path).expect("is there").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
+    }
+}

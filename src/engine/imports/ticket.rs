@@ -4,8 +4,9 @@
 //! progress of an import that runs is the store's; a ticket gets it when the import has ended.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -68,7 +69,7 @@ impl Ticket {
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         let path = Ticket::path(folder, self.id);
         let draft = path.with_extension("new");
-        let mut file = File::create(&draft)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(&serde_json::to_vec(self)?)?;
         file.sync_all()?;
         fs::rename(&draft, &path)?;
@@ -96,6 +97,12 @@ impl Ticket {
         }
         Ok(tickets)
     }
+}
+
+/// Makes a folder, unless it is there, that only its owner may read: what lies in it quotes people's data.
+pub(super) fn private_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    fs::set_permissions(folder, Permissions::from_mode(0o700))
 }
 
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {

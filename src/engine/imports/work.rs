@@ -9,6 +9,7 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use crate::actors::book::{Book, CommitError};
@@ -81,10 +82,11 @@ impl Running {
         self.job.progress()
     }
 
-    /// One chunk, into the store and the journal; `false` at the end of the file.
-    pub fn step(&mut self, book: &Book) -> Result<bool, WorkError> {
+    /// One chunk, into the store and the journal; `false` at the end of the file. Once `stopping` is set, a chunk that is
+    /// not yet read is left with [`ImportError::Stopped`].
+    pub fn step(&mut self, book: &Book, stopping: &AtomicBool) -> Result<bool, WorkError> {
         let (began, before) = (Instant::now(), self.progress().clone());
-        let Some(done) = self.take()? else { return Ok(false) };
+        let Some(done) = self.job.next_chunk_unless(stopping)? else { return Ok(false) };
         let number = done.chunk;
         let consents = self.record(book, done)?;
         self.confirm(number, consents)?;
@@ -92,6 +94,7 @@ impl Running {
         Ok(true)
     }
 
+    #[cfg(test)]
     pub(super) fn take(&mut self) -> Result<Option<ChunkDone>, WorkError> {
         Ok(self.job.next_chunk()?)
     }

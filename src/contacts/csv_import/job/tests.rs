@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::Timestamp;
-use crate::contacts::csv_import::{DryRun, Duplicates, EmptyCells, Fault, NewColumns, dry_run};
+use crate::contacts::csv_import::{DryRun, Duplicates, EmptyCells, Fault, NewAttribute, NewColumns, dry_run};
 use crate::contacts::{AttributeSets, AttributeType, ContactInput, IndexKind, Schema, Value};
 use crate::ids::{AttributeId, Channel};
 use crate::limits;
@@ -303,4 +303,52 @@ fn faults_have_words() {
         format!("the record has more than {} columns", limits::CSV_COLUMNS_MAX),
         "words"
     );
+}
+
+#[test]
+fn a_stop_leaves_the_chunk_that_is_read_and_a_later_job_takes_all() {
+    let place = Place::new();
+    let text: String = std::iter::once("key\n".to_owned()).chain((0..2_000).map(|i| format!("c{i:05}\n"))).collect();
+    let mut job = place.start(spec(), text.as_bytes()).expect("starts");
+    let stopped = job.next_chunk_unless(&AtomicBool::new(true));
+    assert!(matches!(stopped, Err(ImportError::Stopped)), "it stops: {stopped:?}");
+    drop(job);
+    assert_eq!(place.store.reader().expect("reads").contacts().expect("reads"), 0, "nothing of the chunk is there");
+
+    let mut job = ImportJob::resume(&place.store, ImportId(1)).expect("resumes");
+    while let Some(done) = job.next_chunk().expect("imports") {
+        job.confirm_chunk(done.chunk, Vec::new()).expect("confirms");
+    }
+    assert_eq!(job.progress().created, 2_000, "all rows are taken in the end");
+
+    // The parser itself, amid a chunk: no later row is read.
+    let stop = Arc::new(AtomicBool::new(false));
+    let (plan, schema) =
+        Plan::make(&Schema::built_in(), &spec(), &mut std::io::Cursor::new(text.as_bytes())).expect("a plan");
+    let file = std::io::Cursor::new(text.as_bytes());
+    let parser = ChunkParser::new(file, &plan, &spec(), &schema, plan.start()).expect("a parser");
+    let mut parser = parser.for_store([0; 32], Arc::clone(&stop));
+    stop.store(true, Ordering::Release);
+    assert!(matches!(parser.next_chunk(0), Err(ImportError::Stopped)), "the parser looks at the flag");
+}
+
+#[test]
+fn types_and_a_country_that_cannot_be_are_told_before_anything_is_imported() {
+    let place = Place::new();
+    let text = b"key,email,zip,mobile\n1,a@x.org,01234,\n";
+    let typed = |name: &str, kind| ImportSpec {
+        types: BTreeMap::from([(name.to_owned(), NewAttribute { kind, index: None })]),
+        ..spec()
+    };
+    let unused = place.start(typed("nosuch", AttributeType::Text), text).err();
+    assert!(matches!(&unused, Some(ImportError::UnusedType { name, .. }) if name == "nosuch"), "{unused:?}");
+    let other = place.start(typed("email", AttributeType::Number), text).err().map(|e| e.to_string());
+    let other = other.unwrap_or_default();
+    assert!(other.contains("\"email\"") && other.contains("number") && other.contains("text"), "{other}");
+    let country = place.start(ImportSpec { default_country: Some("XX".to_owned()), ..spec() }, text).err();
+    assert!(matches!(&country, Some(ImportError::UnknownCountry { code }) if code == "XX"), "{country:?}");
+    let fine = ImportSpec { default_country: Some("fr".to_owned()), ..typed("zip", AttributeType::Text) };
+    assert_eq!(place.import(fine, text).0.created, 1, "a type for a column of the file");
+    let again = ImportSpec { import: ImportId(2), ..typed("mobile", AttributeType::Text) };
+    assert_eq!(place.import(again, text).0.accepted, 1, "the type that the column's attribute has");
 }
