@@ -245,28 +245,19 @@ impl Engine {
         self.compile_fields(&plan.fields, &self.compile_context(campaign)).map(Arc::new)
     }
 
-    /// Ends well: no new batch, answers of what is in flight awaited to a deadline, everything synced. Blocks.
+    /// Ends well: no new batch, answers of what is in flight awaited to a deadline, everything synced. Blocks. An import
+    /// hears it first and is awaited last: nobody sends on while one works its chunk off.
     pub fn drain(&self, longest: Duration) -> Result<(), EngineError> {
-        self.draining.store(true, Ordering::Release);
-        self.imports.stop();
-        for entry in self.campaigns.iter() {
-            // An actor that can't be told is gone or busy; its lanes close below.
-            drop(entry.value().try_send(RunCommand::Drain));
-        }
         let deadline = Instant::now() + longest;
-        while Instant::now() < deadline && self.book.read().open_batches().next().is_some() {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        for wired in self.lines.values() {
-            wired.line.close();
-            wired.stop();
-        }
-        while Instant::now() < deadline && self.lines.values().any(|w| w.line.lanes_running() > 0) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.draining.store(true, Ordering::Release);
+        self.imports.ask_to_stop();
+        self.drain_campaigns(deadline);
         self.campaign_arbiter.stop();
         self.flow_arbiter.stop();
         self.service_arbiter.stop();
+        if !self.imports.join_until(deadline) {
+            tracing::warn!("the drain deadline passed in an import: the next start goes on with its last chunk");
+        }
         // First the histories: a snapshot replaces no frame that they lack.
         self.history.stop();
         let open = self.book.read().open_batches().count();
@@ -278,7 +269,28 @@ impl Engine {
         self.book.journal().flush()?;
         Ok(())
     }
+
+    /// Has all runs take back what was not handed over, awaits the answers to what was, and closes the lanes.
+    fn drain_campaigns(&self, deadline: Instant) {
+        for entry in self.campaigns.iter() {
+            // An actor that can't be told is gone or busy; its lanes close below.
+            drop(entry.value().try_send(RunCommand::Drain));
+        }
+        while Instant::now() < deadline && self.book.read().open_batches().next().is_some() {
+            std::thread::sleep(DRAIN_POLL);
+        }
+        for wired in self.lines.values() {
+            wired.line.close();
+            wired.stop();
+        }
+        while Instant::now() < deadline && self.lines.values().any(|w| w.line.lanes_running() > 0) {
+            std::thread::sleep(DRAIN_POLL);
+        }
+    }
 }
+
+/// How often the drain looks whether all answers are in.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 fn services(
     arbiter: &Arbiter,
