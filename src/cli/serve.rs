@@ -6,7 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::web;
 use anyhow::Context as _;
@@ -155,10 +155,12 @@ impl Running {
         }
     }
 
-    /// Drains the engine, then ends the listeners.
+    /// Drains the engine, then ends the listeners, in `server.drain_seconds_max` together.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + self.drain;
         let drained = (self.opened.drain)(self.drain).await;
-        self.servers.stop().await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.servers.stop(left.max(limits::HTTP_CLOSE_MIN)).await;
         drained
     }
 }

@@ -83,7 +83,7 @@ impl Listeners {
                 servers.serve_api(api, web::Data::new(state), Duration::from_secs(1)).unwrap();
                 servers.serve_public(public, web::Data::new(tracking), Duration::from_secs(1)).unwrap();
                 stopped.await.ok();
-                servers.stop().await;
+                servers.stop(Duration::from_secs(1)).await;
             });
         });
         let (api, public) = addresses;
