@@ -14,13 +14,14 @@ pub mod imports;
 pub mod lines;
 pub mod names;
 pub mod recover;
+pub mod root_key;
 pub mod runs;
 #[cfg(test)]
 pub(crate) mod testbase;
 pub mod testsend;
 pub mod tracking;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -70,6 +71,8 @@ pub enum EngineError {
     Threads(#[from] ThreadError),
     #[error(transparent)]
     Imports(#[from] imports::ImportsError),
+    #[error(transparent)]
+    RootKey(#[from] root_key::RootKeyError),
     #[error("the contacts can't be brought up to the journal")]
     Base(#[from] base::BaseError),
     #[error("an arbiter thread is gone")]
@@ -176,7 +179,7 @@ impl Engine {
         let journal =
             crate::journal::Options { mark_positions: positions, restored: options.restored, ..Default::default() };
         let (recovered, store) = recover::open(&options.directory, &journal, Arc::new(clock))?;
-        let tokens = TokenKeys::new(&root_key(&options.directory).map_err(directory)?);
+        let tokens = TokenKeys::new(&root_key::root_key(&options.directory)?);
         let book = recovered.book;
         let pool = Arc::new(PositionPool::new(recovered.marks, positions));
         let threads = Arc::new(LaneThreads::start(options.lane_threads)?);
@@ -332,21 +335,3 @@ impl actix::Handler<RunEnded> for EndsActor {
 
 #[cfg(test)]
 mod tests;
-
-/// The secret that all tokens of this directory derive from; made at the first start.
-fn root_key(directory: &Path) -> std::io::Result<[u8; 32]> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let path = directory.join("tokens.key");
-    if let Ok(bytes) = std::fs::read(&path)
-        && let Ok(key) = <[u8; 32]>::try_from(bytes.as_slice())
-    {
-        return Ok(key);
-    }
-    let mut key = [0u8; 32];
-    aws_lc_rs::rand::fill(&mut key).map_err(|_| std::io::Error::other("no randomness"))?;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    file.write_all(&key)?;
-    file.sync_all()?;
-    Ok(key)
-}
