@@ -21,6 +21,7 @@ pub(crate) mod testbase;
 pub mod testsend;
 pub mod tracking;
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -173,7 +174,8 @@ impl Engine {
     pub fn open(options: EngineOptions, connectors: Vec<Connector>) -> Result<Arc<Engine>, EngineError> {
         let clock = SystemClock::new();
         let directory = |source| EngineError::Directory { path: options.directory.clone(), source };
-        std::fs::create_dir_all(&options.directory).map_err(directory)?;
+        let mut made = std::fs::DirBuilder::new();
+        made.recursive(true).mode(0o700).create(&options.directory).map_err(directory)?;
         let credits = lines::credits_of(&options.connectors);
         let positions = u32::try_from(credits * POSITIONS_PER_CREDIT).unwrap_or(u32::MAX).max(1);
         let journal =

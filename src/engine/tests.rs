@@ -1,5 +1,7 @@
 //! Whole engines over temporary directories, with a connector that accepts everything.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,4 +71,20 @@ fn a_drain_ends_the_sending_while_an_import_can_not_end() {
     assert_eq!(accepted(&test.engine, run), sent, "and nothing is sent after the drain");
     assert_eq!(test.engine.book.read().open_batches().count(), 0, "no claim is open");
     drain.join().expect("no fault").ok();
+}
+
+#[test]
+fn a_data_directory_is_its_owners_alone() {
+    let root = tempfile::tempdir().expect("a folder");
+    let data = root.path().join("data");
+    let test = TestEngine::open(&data);
+    test.contact("c1");
+    let mode = |path: &Path| std::fs::metadata(path).expect("it exists").permissions().mode() & 0o777;
+    assert_eq!((mode(&data), mode(&data.join("journal"))), (0o700, 0o700), "folders");
+    assert_eq!(mode(&data.join("tokens.key")), 0o600, "the secret of the links");
+    let files: Vec<_> = std::fs::read_dir(data.join("journal")).expect("a folder").flatten().collect();
+    assert!(files.len() >= 3, "segment, marks, identity: {files:?}");
+    for file in files {
+        assert_eq!(mode(&file.path()), 0o600, "{}", file.path().display());
+    }
 }
