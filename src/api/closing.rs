@@ -1,6 +1,6 @@
 //! Bodies at the end: when the listeners stop, a body that is still on its way is cut off and its request refused.
 //!
-//! Owns the flag of one set of listeners. Invariants: CO-1 a request whose body is complete is answered as ever; CO-2 one
+//! Owns the flag of one set of listeners. Invariants: CO-1 a request whose body was read is answered as ever; CO-2 one
 //! whose body is cut is answered with `not_ready`, whatever its handler made of the cut, so that its sender sends it again.
 
 use std::cell::Cell;
