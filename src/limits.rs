@@ -380,6 +380,8 @@ pub const HTTP_CONNECTIONS_MAX: usize = 10_000;
 pub const HTTP_HEAD_MAX: Duration = Duration::from_secs(10);
 /// An idle HTTP connection is closed after this.
 pub const HTTP_KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// What a shutdown leaves answers under way, also when the engine's end took all its time.
+pub const HTTP_CLOSE_MIN: Duration = Duration::from_secs(1);
 
 // --- tracking -------------------------------------------------------------------------------------------------
 

@@ -85,30 +85,44 @@ impl Keys {
     }
 }
 
-/// The admin key's hash: of `given` (which is then stored), of the stored one, or of a new key. The second part is the new
-/// key, which is to be shown once.
-pub fn admin_key(directory: &Path, given: Option<&str>) -> Result<(KeyHash, Option<String>), KeyError> {
-    let path = directory.join(FILE);
-    if let Some(key) = given {
-        if !(limits::KEY_SECRET_BYTES_MIN..=limits::KEY_SECRET_BYTES_MAX).contains(&key.len()) {
-            return Err(KeyError::Length { found: key.len() });
+/// The admin key of a start, checked and not yet stored.
+pub struct AdminKey {
+    pub hash: KeyHash,
+    /// Made at this start, to be shown once.
+    pub new: Option<String>,
+    /// Whether the file does not say it yet.
+    unsaved: bool,
+}
+
+impl AdminKey {
+    /// `given`, or the stored one, or a new key. Changes nothing; the directory need not exist.
+    pub fn prepare(directory: &Path, given: Option<&str>) -> Result<AdminKey, KeyError> {
+        if let Some(key) = given {
+            if !(limits::KEY_SECRET_BYTES_MIN..=limits::KEY_SECRET_BYTES_MAX).contains(&key.len()) {
+                return Err(KeyError::Length { found: key.len() });
+            }
+            return Ok(AdminKey { hash: KeyHash::of(key), new: None, unsaved: true });
         }
-        store(&path, KeyHash::of(key))?;
-        return Ok((KeyHash::of(key), None));
+        let path = directory.join(FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let damaged = || KeyError::Damaged { path: path.display().to_string() };
+                let hex = text.trim().strip_prefix(MARK);
+                let hash = hex.and_then(|hex| blake3::Hash::from_hex(hex).ok()).ok_or_else(damaged)?;
+                Ok(AdminKey { hash: KeyHash(*hash.as_bytes()), new: None, unsaved: false })
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let key = new_key()?;
+                Ok(AdminKey { hash: KeyHash::of(&key), new: Some(key), unsaved: true })
+            }
+            Err(source) => Err(KeyError::File { path: path.display().to_string(), source }),
+        }
     }
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            let damaged = || KeyError::Damaged { path: path.display().to_string() };
-            let hash =
-                text.trim().strip_prefix(MARK).and_then(|hex| blake3::Hash::from_hex(hex).ok()).ok_or_else(damaged)?;
-            Ok((KeyHash(*hash.as_bytes()), None))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let key = new_key()?;
-            store(&path, KeyHash::of(&key))?;
-            Ok((KeyHash::of(&key), Some(key)))
-        }
-        Err(source) => Err(KeyError::File { path: path.display().to_string(), source }),
+
+    /// Makes it the directory's key. To be called when nothing can fail any more before it is shown: a new key that was
+    /// stored and not shown is lost.
+    pub fn store(&self, directory: &Path) -> Result<(), KeyError> {
+        if self.unsaved { store(&directory.join(FILE), self.hash) } else { Ok(()) }
     }
 }
 
@@ -125,12 +139,31 @@ fn store(path: &Path, hash: KeyHash) -> Result<(), KeyError> {
     writeln!(file, "{MARK}{}", blake3::Hash::from_bytes(hash.0).to_hex()).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
+    let folder = fs::File::open(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+    folder.sync_all().map_err(failed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As a start that goes well.
+    fn admin_key(directory: &Path, given: Option<&str>) -> Result<(KeyHash, Option<String>), KeyError> {
+        let key = AdminKey::prepare(directory, given)?;
+        key.store(directory)?;
+        Ok((key.hash, key.new))
+    }
+
+    #[test]
+    fn a_key_that_was_not_stored_is_made_anew_and_shown() {
+        let root = tempfile::tempdir().unwrap();
+        let missing = root.path().join("not made yet");
+        let first = AdminKey::prepare(&missing, None).unwrap().new.expect("shown");
+        let second =
+            AdminKey::prepare(&missing, None).unwrap().new.expect("a failed start keeps no key, so it is shown");
+        assert_ne!(first, second);
+        assert!(!missing.exists(), "looking changes nothing");
+    }
 
     #[test]
     fn a_key_is_made_once_and_known_afterwards() {

@@ -1,7 +1,8 @@
 //! The listeners: binds, builds the two applications, and stops them in order.
 //!
 //! Owns the running servers. Invariants: SV-1 a port that is taken is an error that names address and way out, before
-//! anything else starts; SV-2 `stop` lets answers under way end, up to the given time.
+//! anything else starts; SV-2 `stop` lets answers under way end, up to one deadline for all listeners, and cuts off bodies
+//! that are still on their way.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -11,7 +12,9 @@ use actix_web::dev::ServerHandle;
 use actix_web::http::Method;
 use actix_web::middleware::{Compress, from_fn};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
+use futures_util::future::join_all;
 
+use crate::api::closing::{self, Closing};
 use crate::api::errors::Code;
 use crate::api::inbox::{self, InboxState};
 use crate::api::reply::{ApiError, configure_extractors};
@@ -97,27 +100,33 @@ macro_rules! serve {
 /// Running listeners.
 pub struct Servers {
     handles: Vec<ServerHandle>,
+    closing: Closing,
 }
 
 impl Servers {
     pub fn none() -> Servers {
-        Servers { handles: Vec::new() }
+        Servers { handles: Vec::new(), closing: Closing::default() }
     }
 
-    /// Refuses new connections, and ends when answers under way are out.
-    pub async fn stop(self) {
-        for handle in self.handles {
-            handle.stop(true).await;
+    /// Refuses new connections, and returns when answers under way are out, or after `longest`. All listeners at a time.
+    pub async fn stop(self, longest: Duration) {
+        self.closing.begin();
+        let ends = join_all(self.handles.iter().map(|handle| handle.stop(true)));
+        if tokio::time::timeout(longest, ends).await.is_err() {
+            tracing::warn!("answers under way are cut off: the time for the shutdown has passed");
         }
     }
 
     /// Serves the API. Call within an actix system.
     pub fn serve_api(&mut self, bound: Bound, state: web::Data<ApiState>, drain: Duration) -> Result<(), ListenError> {
+        let closing = self.closing.clone();
         let app = move || {
             App::new()
                 .app_data(state.clone())
+                .app_data(closing.clone())
                 .wrap(Compress::default())
                 .wrap(from_fn(guard::idempotent))
+                .wrap(from_fn(closing::cut_off))
                 .wrap(from_fn(guard::authorize))
                 .wrap(from_fn(guard::observe))
                 .configure(configure_extractors)
@@ -134,8 +143,15 @@ impl Servers {
         state: web::Data<TrackingState>,
         drain: Duration,
     ) -> Result<(), ListenError> {
-        let app =
-            move || App::new().app_data(state.clone()).wrap(from_fn(tracking::observe)).configure(tracking::configure);
+        let closing = self.closing.clone();
+        let app = move || {
+            App::new()
+                .app_data(state.clone())
+                .app_data(closing.clone())
+                .wrap(from_fn(closing::cut_off))
+                .wrap(from_fn(tracking::observe))
+                .configure(tracking::configure)
+        };
         serve!(self, "server.public_listen", bound, drain, app)
     }
 
@@ -160,4 +176,53 @@ pub(super) async fn no_route(request: HttpRequest) -> HttpResponse {
         response.headers_mut().insert(actix_web::http::header::ALLOW, value);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::api::fake::Fake;
+    use crate::api::keys::KeyHash;
+    use crate::clock::{ManualClock, Timestamp};
+    use crate::config::Config;
+
+    const KEY: &str = "the-admin-key-of-tests";
+
+    fn spools(engine: &Fake) -> usize {
+        let files = std::fs::read_dir(engine.directory.path()).unwrap().flatten();
+        files.filter(|file| file.file_name().to_string_lossy().starts_with("spool")).count()
+    }
+
+    #[actix_web::test]
+    async fn a_stop_cuts_an_upload_that_stalls_and_says_so() {
+        let engine = Fake::new();
+        let config = Config::parse("", Path::new("test")).unwrap();
+        let clock = Arc::new(ManualClock::at(Timestamp(1_000)));
+        let state =
+            ApiState::new(engine.clone(), &config, KeyHash::of(KEY), clock, None, engine.directory.path()).unwrap();
+        let bound = bind("server.api_listen", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = bound.address;
+        let mut servers = Servers::none();
+        servers.serve_api(bound, web::Data::new(state), Duration::from_secs(600)).unwrap();
+        let mut client = TcpStream::connect(address).unwrap();
+        let head = "POST /v1/imports?key=id HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n";
+        write!(client, "{head}Authorization: Bearer {KEY}\r\n\r\nid\n1\n").unwrap();
+        while spools(&engine) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let answer = std::thread::spawn(move || {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).map(|_| answer)
+        });
+        // Without the cut this would be the wait for the rest of the body.
+        tokio::time::timeout(Duration::from_secs(60), servers.stop(Duration::from_secs(600))).await.unwrap();
+        let answer = answer.join().unwrap().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"not_ready\""), "{answer}");
+        assert_eq!(spools(&engine), 0, "its spool file is deleted");
+        assert!(engine.imported.lock().is_empty(), "nothing was imported");
+    }
 }

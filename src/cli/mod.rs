@@ -19,6 +19,7 @@ mod report;
 mod serve;
 mod winner;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -125,7 +126,8 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
 /// Logs go to standard error; `ESTAFETTE_LOG` says what, as `info` or `estafette=debug`.
 fn start_log(default: &str, json: bool) {
     let filter = EnvFilter::try_from_env("ESTAFETTE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     let started = if json { log.json().try_init() } else { log.try_init() };
     if let Err(error) = started {
         output::note(&format!("logging could not be started: {error}"));

@@ -1,12 +1,13 @@
 //! `estafette serve`: opens the data directory, serves the listeners, drains on SIGTERM.
 //!
-//! Owns the running server. Invariants: SE-1 the ports are bound before the engine starts, so that a taken port changes
-//! nothing, and clicks that come during recovery wait for its end; the API listener says meanwhile that it recovers; SE-2 a
-//! stop drains the engine first and the listeners last, so that reports can be read to the end.
+//! Owns the running server. Invariants: SE-1 all ports are bound and the given key is checked before the engine starts, so
+//! that a taken port changes nothing, and clicks that come during recovery wait for its end; the API listener says meanwhile
+//! that it recovers; SE-2 a stop drains the engine first and the listeners last, so that reports can be read to the end, by
+//! one deadline; SE-3 a new admin key is stored when nothing can fail any more before it is shown.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::web;
 use anyhow::Context as _;
@@ -17,13 +18,14 @@ use super::args::Serve;
 use super::host::{Host, OpenRequest, Opened};
 use super::{Exit, output, start_log};
 use crate::api::inbox::InboxState;
-use crate::api::keys::{KeyHash, admin_key};
+use crate::api::keys::{AdminKey, KeyHash};
 use crate::api::recovering::Recovering;
 use crate::api::server::{Bound, Servers, bind, write_address};
 use crate::api::state::ApiState;
 use crate::api::tracking::TrackingState;
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::config::connectors::ConnectorSettings;
 use crate::{limits, metrics};
 
 pub(super) fn serve(host: &dyn Host, options: &Serve) -> anyhow::Result<Exit> {
@@ -52,6 +54,26 @@ fn keep_small(recorder: PrometheusHandle) {
     });
 }
 
+/// All ports of a server, bound and not yet served.
+struct Sockets {
+    api: Bound,
+    public: Bound,
+    /// If a connector leads to the embedded inbox.
+    inbox: Option<Bound>,
+}
+
+impl Sockets {
+    fn bind(config: &Config) -> anyhow::Result<Sockets> {
+        let server = &config.server;
+        let has_inbox = config.connectors.iter().any(|c| matches!(c, ConnectorSettings::Inbox(_)));
+        Ok(Sockets {
+            api: bind("server.api_listen", server.api_listen)?,
+            public: bind("server.public_listen", server.public_listen)?,
+            inbox: has_inbox.then(|| bind("server.inbox_listen", server.inbox_listen)).transpose()?,
+        })
+    }
+}
+
 /// A server in this process.
 pub(super) struct Running {
     opened: Opened,
@@ -75,37 +97,36 @@ impl Running {
         given_key: Option<&str>,
         recorder: PrometheusHandle,
     ) -> anyhow::Result<Running> {
-        let api = bind("server.api_listen", config.server.api_listen)?;
-        let public = bind("server.public_listen", config.server.public_listen)?;
+        let key = AdminKey::prepare(data, given_key)?;
+        let sockets = Sockets::bind(&config)?;
         if config.server.public_url == format!("http://{}", config.server.public_listen) {
-            config.server.public_url = format!("http://{}", public.address);
+            config.server.public_url = format!("http://{}", sockets.public.address);
         }
-        let (drain, embedded_only) = (config.server.drain_time_max, config.embedded_only);
-        let recovering = Recovering::start(&api)?;
-        tracing::info!(address = %api.address, "recovering: /health answers, everything else waits");
+        let recovering = Recovering::start(&sockets.api)?;
+        tracing::info!(address = %sockets.api.address, "recovering: /health answers, everything else waits");
         let opened = host.open(OpenRequest { data, config: config.clone(), restored })?;
-        let (admin, new_key) = admin_key(data, given_key)?;
         drop(recovering);
         let mut running = Running {
             opened,
             servers: Servers::none(),
-            drain,
-            embedded_only,
-            api_url: format!("http://{}", api.address),
+            drain: config.server.drain_time_max,
+            embedded_only: config.embedded_only,
+            api_url: format!("http://{}", sockets.api.address),
             public_url: config.server.public_url.clone(),
             inbox_url: None,
-            new_key,
+            new_key: None,
         };
-        write_address(data, "api.addr", api.address)?;
-        write_address(data, "public.addr", public.address)?;
-        running.listen(api, public, &config, admin, recorder, data)?;
+        write_address(data, "api.addr", sockets.api.address)?;
+        write_address(data, "public.addr", sockets.public.address)?;
+        running.listen(sockets, &config, key.hash, recorder, data)?;
+        key.store(data)?;
+        running.new_key = key.new;
         Ok(running)
     }
 
     fn listen(
         &mut self,
-        api: Bound,
-        public: Bound,
+        sockets: Sockets,
         config: &Config,
         admin: KeyHash,
         recorder: PrometheusHandle,
@@ -117,10 +138,9 @@ impl Running {
         let tracking = TrackingState::new(Arc::clone(port), clock.clone(), config.server.trusted_proxies.clone());
         let state = ApiState::new(Arc::clone(port), config, admin, clock, Some(recorder), data)
             .with_context(|| format!("{}: answers for idempotency keys cannot be kept", data.display()))?;
-        self.servers.serve_api(api, web::Data::new(state), self.drain)?;
-        self.servers.serve_public(public, web::Data::new(tracking), self.drain)?;
-        if let Some(view) = &self.opened.inbox {
-            let inbox = bind("server.inbox_listen", config.server.inbox_listen)?;
+        self.servers.serve_api(sockets.api, web::Data::new(state), self.drain)?;
+        self.servers.serve_public(sockets.public, web::Data::new(tracking), self.drain)?;
+        if let (Some(inbox), Some(view)) = (sockets.inbox, &self.opened.inbox) {
             self.inbox_url = Some(format!("http://{}", inbox.address));
             self.servers.serve_inbox(inbox, web::Data::new(InboxState { view: Arc::clone(view) }))?;
         }
@@ -155,10 +175,12 @@ impl Running {
         }
     }
 
-    /// Drains the engine, then ends the listeners.
+    /// Drains the engine, then ends the listeners, in `server.drain_seconds_max` together.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + self.drain;
         let drained = (self.opened.drain)(self.drain).await;
-        self.servers.stop().await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.servers.stop(left.max(limits::HTTP_CLOSE_MIN)).await;
         drained
     }
 }
@@ -188,11 +210,14 @@ mod tests {
 
     fn start<F: Fn(SocketAddr)>(address: SocketAddr, recovery: F) -> anyhow::Error {
         let toml = format!("[server]\napi_listen = \"{address}\"\npublic_listen = \"127.0.0.1:0\"\n");
-        let config = Config::parse(&toml, Path::new("test.toml")).unwrap();
-        let data = tempfile::tempdir().unwrap();
+        start_in(tempfile::tempdir().unwrap().path(), &toml, None, recovery)
+    }
+
+    fn start_in<F: Fn(SocketAddr)>(data: &Path, toml: &str, key: Option<&str>, recovery: F) -> anyhow::Error {
+        let config = Config::parse(toml, Path::new("test.toml")).unwrap();
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
         let started = actix_web::rt::System::new()
-            .block_on(async { Running::start(&Host1(recovery), config, data.path(), false, None, recorder) });
+            .block_on(async { Running::start(&Host1(recovery), config, data, false, key, recorder) });
         started.err().unwrap()
     }
 
@@ -231,5 +256,22 @@ mod tests {
         let error = start(taken.local_addr().unwrap(), |_| panic!("the data directory was opened"));
         let text = format!("{error:#}");
         assert!(text.contains("server.api_listen") && text.contains("choose another port"), "{text}");
+    }
+
+    #[test]
+    fn a_start_that_fails_keeps_no_key_that_nobody_saw() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let any = "api_listen = \"127.0.0.1:0\"\npublic_listen = \"127.0.0.1:0\"\n";
+        let inbox = taken.local_addr().unwrap();
+        let toml =
+            format!("[server]\n{any}inbox_listen = \"{inbox}\"\n[[connectors]]\nname = \"inbox\"\nkind = \"inbox\"\n");
+        let text = format!("{:#}", start_in(data.path(), &toml, None, |_| panic!("the data directory was opened")));
+        assert!(text.contains("server.inbox_listen") && text.contains("choose another port"), "{text}");
+        let toml = format!("[server]\n{any}");
+        let error = start_in(data.path(), &toml, Some("short"), |_| panic!("the data directory was opened"));
+        assert!(error.to_string().contains("ESTAFETTE_ADMIN_KEY"), "{error:#}");
+        start_in(data.path(), &toml, None, |_| ());
+        assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 0, "the next start makes a key and shows it");
     }
 }

@@ -14,13 +14,15 @@ pub mod imports;
 pub mod lines;
 pub mod names;
 pub mod recover;
+pub mod root_key;
 pub mod runs;
 #[cfg(test)]
 pub(crate) mod testbase;
 pub mod testsend;
 pub mod tracking;
 
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -70,6 +72,8 @@ pub enum EngineError {
     Threads(#[from] ThreadError),
     #[error(transparent)]
     Imports(#[from] imports::ImportsError),
+    #[error(transparent)]
+    RootKey(#[from] root_key::RootKeyError),
     #[error("the contacts can't be brought up to the journal")]
     Base(#[from] base::BaseError),
     #[error("an arbiter thread is gone")]
@@ -170,13 +174,14 @@ impl Engine {
     pub fn open(options: EngineOptions, connectors: Vec<Connector>) -> Result<Arc<Engine>, EngineError> {
         let clock = SystemClock::new();
         let directory = |source| EngineError::Directory { path: options.directory.clone(), source };
-        std::fs::create_dir_all(&options.directory).map_err(directory)?;
+        let mut made = std::fs::DirBuilder::new();
+        made.recursive(true).mode(0o700).create(&options.directory).map_err(directory)?;
         let credits = lines::credits_of(&options.connectors);
         let positions = u32::try_from(credits * POSITIONS_PER_CREDIT).unwrap_or(u32::MAX).max(1);
         let journal =
             crate::journal::Options { mark_positions: positions, restored: options.restored, ..Default::default() };
         let (recovered, store) = recover::open(&options.directory, &journal, Arc::new(clock))?;
-        let tokens = TokenKeys::new(&root_key(&options.directory).map_err(directory)?);
+        let tokens = TokenKeys::new(&root_key::root_key(&options.directory)?);
         let book = recovered.book;
         let pool = Arc::new(PositionPool::new(recovered.marks, positions));
         let threads = Arc::new(LaneThreads::start(options.lane_threads)?);
@@ -245,28 +250,19 @@ impl Engine {
         self.compile_fields(&plan.fields, &self.compile_context(campaign)).map(Arc::new)
     }
 
-    /// Ends well: no new batch, answers of what is in flight awaited to a deadline, everything synced. Blocks.
+    /// Ends well: no new batch, answers of what is in flight awaited to a deadline, everything synced. Blocks. An import
+    /// hears it first and is awaited last: nobody sends on while one works its chunk off.
     pub fn drain(&self, longest: Duration) -> Result<(), EngineError> {
-        self.draining.store(true, Ordering::Release);
-        self.imports.stop();
-        for entry in self.campaigns.iter() {
-            // An actor that can't be told is gone or busy; its lanes close below.
-            drop(entry.value().try_send(RunCommand::Drain));
-        }
         let deadline = Instant::now() + longest;
-        while Instant::now() < deadline && self.book.read().open_batches().next().is_some() {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        for wired in self.lines.values() {
-            wired.line.close();
-            wired.stop();
-        }
-        while Instant::now() < deadline && self.lines.values().any(|w| w.line.lanes_running() > 0) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.draining.store(true, Ordering::Release);
+        self.imports.ask_to_stop();
+        self.drain_campaigns(deadline);
         self.campaign_arbiter.stop();
         self.flow_arbiter.stop();
         self.service_arbiter.stop();
+        if !self.imports.join_until(deadline) {
+            tracing::warn!("the drain deadline passed in an import: the next start goes on with its last chunk");
+        }
         // First the histories: a snapshot replaces no frame that they lack.
         self.history.stop();
         let open = self.book.read().open_batches().count();
@@ -278,7 +274,28 @@ impl Engine {
         self.book.journal().flush()?;
         Ok(())
     }
+
+    /// Has all runs take back what was not handed over, awaits the answers to what was, and closes the lanes.
+    fn drain_campaigns(&self, deadline: Instant) {
+        for entry in self.campaigns.iter() {
+            // An actor that can't be told is gone or busy; its lanes close below.
+            drop(entry.value().try_send(RunCommand::Drain));
+        }
+        while Instant::now() < deadline && self.book.read().open_batches().next().is_some() {
+            std::thread::sleep(DRAIN_POLL);
+        }
+        for wired in self.lines.values() {
+            wired.line.close();
+            wired.stop();
+        }
+        while Instant::now() < deadline && self.lines.values().any(|w| w.line.lanes_running() > 0) {
+            std::thread::sleep(DRAIN_POLL);
+        }
+    }
 }
+
+/// How often the drain looks whether all answers are in.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 fn services(
     arbiter: &Arbiter,
@@ -320,21 +337,3 @@ impl actix::Handler<RunEnded> for EndsActor {
 
 #[cfg(test)]
 mod tests;
-
-/// The secret that all tokens of this directory derive from; made at the first start.
-fn root_key(directory: &Path) -> std::io::Result<[u8; 32]> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let path = directory.join("tokens.key");
-    if let Ok(bytes) = std::fs::read(&path)
-        && let Ok(key) = <[u8; 32]>::try_from(bytes.as_slice())
-    {
-        return Ok(key);
-    }
-    let mut key = [0u8; 32];
-    aws_lc_rs::rand::fill(&mut key).map_err(|_| std::io::Error::other("no randomness"))?;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    file.write_all(&key)?;
-    file.sync_all()?;
-    Ok(key)
-}

@@ -3,9 +3,9 @@
 //! Owns no state. Must not know what is written.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::error::JournalError;
@@ -88,6 +88,16 @@ fn write_parts(disk: &dyn Disk, site: Site, path: &Path, parts: &[&[u8]]) -> Res
     disk.sync(site, &file).map_err(|e| JournalError::write("sync", path, needed, e))
 }
 
+/// The journal tells who got which mail: its owner alone reads it.
+pub(super) const FILE_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
+
+/// Makes a folder, and what it lies in.
+pub(super) fn create_dir(path: &Path) -> Result<(), JournalError> {
+    let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path);
+    made.map_err(|e| JournalError::io("create", path, e))
+}
+
 /// Opens a new or emptied file for reading and writing.
 pub(super) fn create(path: &Path) -> Result<File, JournalError> {
     OpenOptions::new()
@@ -95,6 +105,7 @@ pub(super) fn create(path: &Path) -> Result<File, JournalError> {
         .write(true)
         .create(true)
         .truncate(true)
+        .mode(FILE_MODE)
         .open(path)
         .map_err(|e| JournalError::io("create", path, e))
 }

@@ -15,7 +15,7 @@ use super::FOLDER;
 use super::ahead::Ahead;
 use super::boot::BootId;
 use super::commit::{Kept, Log, Start};
-use super::disk::{Disk, RealDisk, Site, open_rw, replace_file, sync_dir};
+use super::disk::{Disk, RealDisk, Site, create_dir, open_rw, replace_file, sync_dir};
 use super::error::JournalError;
 use super::frame::FRAME_HEADER;
 use super::handle::{Core, Journal};
@@ -161,7 +161,7 @@ impl Journal {
         let disk = &*options.disk;
         let folder = dir.join(FOLDER);
         if !folder.is_dir() {
-            std::fs::create_dir_all(&folder).map_err(|e| JournalError::io("create", &folder, e))?;
+            create_dir(&folder)?;
             sync_dir(disk, dir)?;
         }
         let lock = DirLock::take(dir)?;

@@ -5,9 +5,10 @@
 //! durable number, turn, zero (4 bytes), checksum of the 28 bytes before. The larger number counts.
 
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::disk::{Disk, Site};
+use super::disk::{Disk, FILE_MODE, Site};
 use super::error::JournalError;
 use super::frame::{u32_at, u64_at};
 
@@ -30,6 +31,7 @@ impl SyncSlot {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(FILE_MODE)
             .open(&path)
             .map_err(|e| JournalError::io("open", &path, e))?;
         Ok(SyncSlot { file, turn: 0 })

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::web;
 use estafette::api::adapter::Adapter;
-use estafette::api::keys::admin_key;
+use estafette::api::keys::KeyHash;
 use estafette::api::port::{
     Action, CampaignsPort, EnginePort, ImportOptions, ImportState, Ledger, Ref, Report, RunRef, SpecFormat, SpecText,
 };
@@ -71,7 +71,7 @@ impl Listeners {
         let (api, public) = (bind("server.api_listen", any).unwrap(), bind("server.public_listen", any).unwrap());
         let addresses = (api.address, public.address);
         let port: Arc<dyn EnginePort> = Arc::new(Adapter::new(Arc::clone(&engine.adapter.engine)));
-        let (admin, _) = admin_key(folder.path(), Some("the-admin-key-of-this-test")).unwrap();
+        let admin = KeyHash::of("the-admin-key-of-this-test");
         let clock = Arc::new(SystemClock::new());
         let state =
             ApiState::new(Arc::clone(&port), &config(), admin, clock.clone(), Some(recorder), folder.path()).unwrap();
@@ -83,7 +83,7 @@ impl Listeners {
                 servers.serve_api(api, web::Data::new(state), Duration::from_secs(1)).unwrap();
                 servers.serve_public(public, web::Data::new(tracking), Duration::from_secs(1)).unwrap();
                 stopped.await.ok();
-                servers.stop().await;
+                servers.stop(Duration::from_secs(1)).await;
             });
         });
         let (api, public) = addresses;

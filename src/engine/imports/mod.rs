@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -41,6 +41,9 @@ pub use work::{Running, WorkError};
 
 /// Header of the column that marks opt-outs unless the mapping sends it elsewhere.
 pub const UNSUBSCRIBED_COLUMN: &str = "unsubscribed";
+
+/// How often a deadline's wait looks whether the thread has ended.
+const JOIN_POLL: Duration = Duration::from_millis(20);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ImportsError {
@@ -149,18 +152,33 @@ impl Imports {
         Ok(())
     }
 
-    /// Ends the thread between two chunks; what is not done goes on at the next start. Blocks for a chunk at most.
-    pub fn stop(&self) {
+    /// Has the thread end as soon as it can; what is not done goes on at the next start. Does not wait.
+    pub fn ask_to_stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
-        {
-            // Under the queue's lock, so that the thread either sees the flag or hears the bell.
-            let _queue = self.shared.waiting.lock();
-            self.shared.wake.notify_all();
+        // Under the queue's lock, so that the thread either sees the flag or hears the bell.
+        let _queue = self.shared.waiting.lock();
+        self.shared.wake.notify_all();
+    }
+
+    /// Waits for the end of the thread until `deadline`; `false` if it goes on. It is then left alone: what it does not
+    /// finish before the process ends, the next start does, as after a crash.
+    pub fn join_until(&self, deadline: Instant) -> bool {
+        let Some(worker) = self.worker.lock().take() else { return true };
+        while !worker.is_finished() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(JOIN_POLL);
         }
-        if let Some(worker) = self.worker.lock().take()
-            && worker.join().is_err()
-        {
-            tracing::error!("the thread of the imports ended by a fault");
+        report_fault(worker);
+        true
+    }
+
+    /// Ends the thread as soon as it can. Blocks.
+    pub fn stop(&self) {
+        self.ask_to_stop();
+        if let Some(worker) = self.worker.lock().take() {
+            report_fault(worker);
         }
     }
 
@@ -409,6 +427,12 @@ impl Shared {
         if !self.is_stopping() {
             self.wake.wait_for(&mut waiting, IMPORT_SPACE_RETRY);
         }
+    }
+}
+
+fn report_fault(worker: JoinHandle<()>) {
+    if worker.join().is_err() {
+        tracing::error!("the thread of the imports ended by a fault");
     }
 }
 
