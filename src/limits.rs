@@ -152,6 +152,8 @@ pub const HISTORY_RETRY: Duration = Duration::from_secs(1);
 pub const HISTORY_SNAPSHOT_WAIT: Duration = Duration::from_secs(30);
 /// Entries of one contact's consent history; the oldest go.
 pub const CONSENT_HISTORY_MAX: u32 = 1_000;
+/// Findings of `estafette check` that are named of one table of a contact store; those beyond are counted.
+pub const CHECK_FINDINGS_MAX: usize = 100;
 
 // --- segments -------------------------------------------------------------------------------------------------
 

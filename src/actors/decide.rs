@@ -14,7 +14,7 @@ use crate::ids::{BatchId, ContactRow};
 use crate::ledger::delivery::ClassFilter;
 use crate::ledger::facts::{Sample, Settled};
 use crate::ledger::{Delivery, Mode, RejectClass, Run, State};
-use crate::limits::SAMPLES_PER_CLASS;
+use crate::limits::{RETRY_WAIT_MAX, SAMPLES_PER_CLASS};
 use crate::segments::skip::SkipReason;
 
 /// Rows of a delivery that have limits of their own, per class from 1; all others are class 0.
@@ -125,11 +125,13 @@ fn retry_at(
 
 const LAST_WAIT: std::time::Duration = std::time::Duration::from_secs(3_600);
 
-/// Due times are rounded up to a 32nd of the wait, so that a million deferrals make dozens of buckets and not thousands.
+/// Due times are rounded up to a 32nd of the wait, so that a million deferrals make dozens of buckets and not thousands;
+/// never beyond the longest wait, by which the ledger tells a clock that has gone back.
 fn bucket_second(due: Timestamp, now: Timestamp) -> i64 {
     let second = due.0.div_euclid(1_000) + i64::from(due.0.rem_euclid(1_000) != 0);
     let step = ((due.0 - now.0) / 32_000).max(1);
-    second.div_euclid(step) * step + if second.rem_euclid(step) == 0 { 0 } else { step }
+    let rounded = second.div_euclid(step) * step + if second.rem_euclid(step) == 0 { 0 } else { step };
+    rounded.min(now.plus(RETRY_WAIT_MAX).0.div_euclid(1_000).saturating_add(1))
 }
 
 /// Rows whose hard bounces have reached the connector's rule.
@@ -283,6 +285,29 @@ mod tests {
 
     fn moved(state: &mut State, to: RunState) {
         apply(state, &Fact::RunMoved { run: RUN, to, reason: String::new(), at: Timestamp(2_000) });
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_a_day_makes_no_deferral_wait_a_day() {
+        let mut state = state();
+        let day = 86_400_000;
+        let (batch, deferred_at) = (BatchId(1), Timestamp(10 * day));
+        let mut settled = Settled::new(batch, DELIVERY, deferred_at);
+        settled.deferred = vec![((deferred_at.0 / 1_000) + 300, (0..1).collect())];
+        apply(&mut state, &Fact::Settled(settled));
+        let delivery = &state.runs[&RUN].deliveries[0];
+        let again = |now| {
+            let rows = rows_to_claim(delivery, NodeId(1), &Classes::default(), ClassId(0), 1_000, now);
+            assert_eq!(delivery.ready_count(NodeId(1), now, ClassFilter::Any), rows.len(), "the demand says the same");
+            rows.contains(0)
+        };
+        assert!(!again(deferred_at), "it waits");
+        assert!(!again(Timestamp(deferred_at.0 + 299_999)), "and waits");
+        assert!(again(Timestamp(deferred_at.0 + 300_000)), "its time has come");
+        assert!(!again(Timestamp(deferred_at.0 - day / 2)), "a wait that a provider may have asked for");
+        assert!(again(Timestamp(deferred_at.0 - day)), "no wait is so long: the clock has gone back");
+        let longest = bucket_second(deferred_at.plus(RETRY_WAIT_MAX), deferred_at);
+        assert!(longest - deferred_at.0 / 1_000 <= 86_401, "rounding stays within the longest wait: {longest}");
     }
 
     #[test]

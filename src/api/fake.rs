@@ -108,6 +108,7 @@ fn campaign_view(name: &str, spec: Json) -> CampaignView {
         },
         spec,
         problems: Vec::new(),
+        warnings: Vec::new(),
         legal_moves: vec!["start".into()],
     }
 }

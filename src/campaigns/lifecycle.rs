@@ -107,12 +107,12 @@ pub struct IllegalMove {
 impl IllegalMove {
     /// What a person can do instead, in the order of the table.
     pub fn legal(&self) -> Vec<Trigger> {
-        self.state.legal().filter(|t| t.by_person()).collect()
+        self.state.legal().filter(|t| t.is_offered()).collect()
     }
 }
 
 fn legal_text(state: State) -> String {
-    let names: Vec<&str> = state.legal().filter(|t| t.by_person()).map(Trigger::name).collect();
+    let names: Vec<&str> = state.legal().filter(|t| t.is_offered()).map(Trigger::name).collect();
     if names.is_empty() {
         "nothing can be done with it now".to_owned()
     } else {
@@ -123,11 +123,11 @@ fn legal_text(state: State) -> String {
 fn hint(state: State, trigger: Trigger) -> &'static str {
     match (state, trigger) {
         (Stopped | Archived | Stopping, Trigger::SettleReopens) => {
-            " (settle as accepted, or send to these contacts in a linked run)"
+            " (settle as accepted, or send to these contacts in a campaign of their own)"
         }
         (Running | Paused | Stopping | Scheduled, Trigger::Archive) => " (stop it first)",
         (Finished | Stopped | Archived, Trigger::Start | Trigger::Resume) => {
-            " (start a linked run, or a copy of the campaign)"
+            " (it runs once: create another campaign from its spec)"
         }
         (Paused, Trigger::Start) => " (resume it)",
         (Running, Trigger::Start | Trigger::Resume) => " (it is under way)",
@@ -239,9 +239,10 @@ impl Trigger {
         }
     }
 
-    /// Whether a person asks for it; the others are the engine's own.
-    pub fn by_person(self) -> bool {
-        !matches!(self, Trigger::Due | Trigger::Drained | Trigger::Finish)
+    /// Whether a person can ask for it: there is a request and a command for it. The others are the engine's own, or the
+    /// table has them for the state's sake alone.
+    pub fn is_offered(self) -> bool {
+        matches!(self, Trigger::Start | Trigger::Pause | Trigger::Resume | Trigger::Stop | Trigger::SettleReopens)
     }
 }
 
@@ -311,9 +312,15 @@ mod tests {
             }
         }
         let pause = next(Draft, Trigger::Pause).expect_err("refused").to_string();
-        assert_eq!(pause, "cannot pause a campaign that is draft; legal now: start, schedule, submit, archive");
+        assert_eq!(pause, "cannot pause a campaign that is draft; legal now: start");
+        for state in State::ALL {
+            let words = legal_text(state);
+            for absent in ["schedule", "submit", "approve", "archive"] {
+                assert!(!words.contains(absent), "{absent} is no command: {words}");
+            }
+        }
         let settle = next(Stopped, Trigger::SettleReopens).expect_err("refused").to_string();
-        assert!(settle.contains("linked run"), "{settle}");
+        assert!(settle.contains("settle as accepted") && !settle.contains("linked"), "{settle}");
         let nothing = next(Archived, Trigger::Start).expect_err("refused").to_string();
         assert!(nothing.ends_with("nothing can be done with it now"), "{nothing}");
     }

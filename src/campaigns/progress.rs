@@ -113,6 +113,15 @@ pub enum Verdict {
     OthersTurn,
 }
 
+/// Why a connector's circuit is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CircuitOpen {
+    /// It cannot be reached, or hangs up before it is ready.
+    Unreachable,
+    /// It refuses the sender: authentication, policy.
+    SenderRefused,
+}
+
 /// Everything that progress is computed from.
 #[derive(Clone, Copy, Debug)]
 pub struct ProgressInput<'a> {
@@ -122,8 +131,8 @@ pub struct ProgressInput<'a> {
     pub counts: Counts,
     pub ring: &'a RateRing,
     pub verdict: Verdict,
-    /// The connector refuses for a while: authentication, policy, failures in a row.
-    pub circuit_open: bool,
+    /// Why the connector is not used for a while.
+    pub circuit: Option<CircuitOpen>,
     /// Sessions that are ready for messages.
     pub lanes_ready: u32,
     /// The disk of the journal is full.
@@ -140,6 +149,7 @@ pub enum StallReason {
     Stopping,
     JournalFull,
     CircuitOpen,
+    Unreachable,
     NoLane,
     RetryWait,
     Held,
@@ -154,11 +164,12 @@ pub enum StallReason {
 
 impl StallReason {
     /// In order of precedence.
-    pub const ALL: [StallReason; 14] = [
+    pub const ALL: [StallReason; 15] = [
         StallReason::Paused,
         StallReason::Stopping,
         StallReason::JournalFull,
         StallReason::CircuitOpen,
+        StallReason::Unreachable,
         StallReason::NoLane,
         StallReason::RetryWait,
         StallReason::Held,
@@ -177,6 +188,7 @@ impl StallReason {
             StallReason::Stopping => "stopping",
             StallReason::JournalFull => "journal_full",
             StallReason::CircuitOpen => "circuit_open",
+            StallReason::Unreachable => "unreachable",
             StallReason::NoLane => "no_lane",
             StallReason::RetryWait => "retry_wait",
             StallReason::Held => "held",
@@ -197,6 +209,9 @@ impl StallReason {
             StallReason::Stopping => "the campaign is stopping; messages on the wire are still being answered",
             StallReason::JournalFull => "the data directory's disk is full; it goes on by itself when there is space",
             StallReason::CircuitOpen => "the provider refuses the sender; see the connector's last reply",
+            StallReason::Unreachable => {
+                "the provider cannot be reached; it is tried again by itself, see the connector's last problem"
+            }
             StallReason::NoLane => "no connection to the provider is ready; see the connector",
             StallReason::RetryWait => "all that is left was deferred by the provider and waits for its next attempt",
             StallReason::Held => "all that is left is held for a decision or a later date",
@@ -260,7 +275,8 @@ fn reason(input: &ProgressInput<'_>) -> Option<StallReason> {
     let holds = |reason: &StallReason| match reason {
         StallReason::Paused | StallReason::Stopping => false,
         StallReason::JournalFull => input.journal_full,
-        StallReason::CircuitOpen => input.circuit_open,
+        StallReason::CircuitOpen => input.circuit == Some(CircuitOpen::SenderRefused),
+        StallReason::Unreachable => input.circuit == Some(CircuitOpen::Unreachable),
         StallReason::NoLane => input.lanes_ready == 0 && !nothing_to_send,
         StallReason::RetryWait => nothing_to_send && deferred > 0,
         StallReason::Held => nothing_to_send && held > 0,
@@ -301,6 +317,8 @@ mod tests {
 
     use super::*;
 
+    const REFUSED: Option<CircuitOpen> = Some(CircuitOpen::SenderRefused);
+
     fn at(millis: u64) -> Monotonic {
         Monotonic(millis * 1_000_000)
     }
@@ -322,7 +340,7 @@ mod tests {
             counts,
             ring,
             verdict: Verdict::Free,
-            circuit_open: false,
+            circuit: None,
             lanes_ready: 4,
             journal_full: false,
             retries_until: None,
@@ -366,11 +384,12 @@ mod tests {
     type Change = fn(&mut ProgressInput<'_>);
 
     /// What makes each reason the one that is told, often with a later one beside it.
-    const STANDSTILLS: [(Change, StallReason); 14] = [
-        (|i| (i.state, i.circuit_open) = (State::Paused, true), StallReason::Paused),
+    const STANDSTILLS: [(Change, StallReason); 15] = [
+        (|i| (i.state, i.circuit) = (State::Paused, REFUSED), StallReason::Paused),
         (|i| (i.state, i.journal_full) = (State::Stopping, true), StallReason::Stopping),
-        (|i| (i.journal_full, i.circuit_open) = (true, true), StallReason::JournalFull),
-        (|i| (i.circuit_open, i.lanes_ready) = (true, 0), StallReason::CircuitOpen),
+        (|i| (i.journal_full, i.circuit) = (true, REFUSED), StallReason::JournalFull),
+        (|i| (i.circuit, i.lanes_ready) = (REFUSED, 0), StallReason::CircuitOpen),
+        (|i| (i.circuit, i.lanes_ready) = (Some(CircuitOpen::Unreachable), 0), StallReason::Unreachable),
         (|i| (i.lanes_ready, i.verdict) = (0, Verdict::OthersTurn), StallReason::NoLane),
         (|i| (i.lanes_ready, i.counts) = (0, counts(5, 5, 0, 3)), StallReason::RetryWait),
         (|i| (i.lanes_ready, i.counts) = (0, counts(5, 5, 0, 0)), StallReason::Held),
@@ -445,7 +464,7 @@ mod tests {
         #[test]
         fn a_standstill_always_has_a_reason_and_an_end_never_has(
             pending in 0u64..5, held in 0u64..5, claimed in 0u64..3, deferred in 0u64..3, verdict in 0u8..6,
-            circuit_open in any::<bool>(), lanes_ready in 0u32..2, journal_full in any::<bool>(),
+            circuit in prop_oneof![Just(None), Just(REFUSED), Just(Some(CircuitOpen::Unreachable))], lanes_ready in 0u32..2, journal_full in any::<bool>(),
             retries_until in prop::option::of(0i64..100_000), idle in 0u64..20_000,
         ) {
             let ring = steady(100, 20);
@@ -459,7 +478,7 @@ mod tests {
                 _ => Verdict::Limited(LimitScope::Domain),
             };
             let input = ProgressInput {
-                verdict, circuit_open, lanes_ready, journal_full, retries_until: retries_until.map(Timestamp),
+                verdict, circuit, lanes_ready, journal_full, retries_until: retries_until.map(Timestamp),
                 ..running(&ring, 20_000 + idle, counts)
             };
             let answer = progress(&input);

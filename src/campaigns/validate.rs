@@ -12,6 +12,7 @@
 //! | `no_connector`, `unknown_connector`, `wrong_channel` | through which account |
 //! | `no_sender`, `bad_sender`, `no_subject`, `no_body` | the least that a message has (see [`basic_message_problems`]) |
 //! | `wrong_kind` and those of the kind's own tables | see `kinds` |
+//! | `empty_audience` | a warning: nobody matches it now |
 //! | `bad_rate`, `bad_weight`, `bad_retry_deadline`, `send_until_past` | limits within their bounds |
 
 use lettre::message::Mailbox;
@@ -108,6 +109,12 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     rates(&spec.limits, &mut found);
     of_the_kind(spec, names, &mut found);
     found
+}
+
+/// Nobody matches the audience at this moment. It stops nothing: contacts may be imported before the start.
+pub fn empty_audience() -> Problem {
+    let fix = "import contacts or change the audience; a start counts it again, and sends to nobody if nobody matches";
+    Problem::warning("empty_audience", "audience", "nobody matches the audience now", fix)
 }
 
 /// Tables that belong to the kind, and those that belong to another.

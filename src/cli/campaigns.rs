@@ -45,12 +45,17 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::TestSend { campaign, to, contact } => {
             let sent = client.post(&path(&campaign, "/test-send"), &json!({"to": to, "contact": contact}))?;
             output::items(&sent, &["to", "outcome", "reply"], as_json)?;
+            return Ok(if all_accepted(&sent) { Exit::Done } else { Exit::ProblemsFound });
         }
         Campaign::Start { campaign, watch } => {
-            if !watch {
-                return act(&campaign, "/start");
+            let started = client.post(&path(&campaign, "/start"), &json!({}))?;
+            if !as_json && started.pointer("/ledger/audience").and_then(Json::as_u64) == Some(0) {
+                output::line("note: the audience is empty: nobody matches it now, and nothing is sent")?;
             }
-            client.post(&path(&campaign, "/start"), &json!({}))?;
+            if !watch {
+                output::record(&started, as_json)?;
+                return Ok(Exit::Done);
+            }
             report::watch(client, &campaign, as_json)?;
         }
         Campaign::Pause { campaign } => return act(&campaign, "/pause"),
@@ -79,6 +84,12 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         }
     }
     Ok(Exit::Done)
+}
+
+/// A test send that was deferred or rejected did not arrive, whatever may become of it.
+fn all_accepted(sent: &Json) -> bool {
+    let items = sent["items"].as_array().map_or(&[][..], Vec::as_slice);
+    !items.is_empty() && items.iter().all(|item| item["outcome"] == "accepted")
 }
 
 fn print_graph(client: &Client, path: &str, format: &str) -> anyhow::Result<()> {
@@ -133,6 +144,7 @@ fn print_saved(made: &Json, as_json: bool) -> anyhow::Result<()> {
     if problems > 0 {
         output::line(&format!("it cannot start before these {problems} are mended"))?;
     }
+    print_problems(made, "warnings")?;
     Ok(())
 }
 
@@ -194,6 +206,23 @@ pub(super) fn connector(client: &Client, command: Connector, as_json: bool) -> a
             let tested = client.post(&format!("/v1/connectors/{}/test", part(&name)), &json!({}))?;
             output::record(&tested, as_json)?;
             Ok(if tested["ok"] == true { Exit::Done } else { Exit::ProblemsFound })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_send_is_done_only_if_every_mail_was_accepted() {
+        let sent = |outcomes: &[&str]| {
+            let items: Vec<_> = outcomes.iter().map(|o| json!({"to": "a@x.test", "outcome": o})).collect();
+            json!({"items": items})
+        };
+        assert!(all_accepted(&sent(&["accepted", "accepted"])), "all of them");
+        for outcomes in [&["accepted", "deferred"][..], &["rejected"], &["unknown"], &[]] {
+            assert!(!all_accepted(&sent(outcomes)), "{outcomes:?}");
         }
     }
 }

@@ -75,13 +75,58 @@ fn what_is_shown_reads_back() {
 
 #[test]
 fn every_key_is_documented() {
-    for (key, _, text) in KEYS {
-        assert!(!text.is_empty(), "{key} has no text");
+    for (key, default, text) in KEYS.iter().filter(|(key, ..)| !key.starts_with("connectors.")) {
+        assert!(!text.is_empty() && !default.is_empty(), "{key} has no text");
         let (table, name) = key.split_once('.').unwrap();
         let error = parse(&format!("[{table}]\nno_such_key = 1\n")).unwrap_err().to_string();
         assert!(error.contains(&format!("`{name}`")), "{key} is documented and not read: {error}");
         let listed = error.matches('`').count() / 2 - 1;
         let documented = KEYS.iter().filter(|(k, ..)| k.starts_with(&format!("{table}."))).count();
         assert_eq!(listed, documented, "a key of [{table}] is not documented: {error}");
+    }
+    let error = parse("[no_such_table]\n").unwrap_err().to_string();
+    let (_, listed) = error.split_once("expected").expect("says what it takes");
+    for table in listed.split('`').skip(1).step_by(2) {
+        let documented = KEYS.iter().any(|(key, ..)| key.starts_with(&format!("{table}.")));
+        assert!(documented, "no key of [{table}] is documented: {error}");
+    }
+}
+
+/// What a connector of a kind says of a key that nobody has, put into a table of it.
+fn connector_error(kind: &str, rest: &str) -> String {
+    let host = if kind == "smtp" { "host = \"127.0.0.1\"\n" } else { "" };
+    parse(&format!("[[connectors]]\nname = \"a\"\nkind = \"{kind}\"\n{host}{rest}")).unwrap_err().to_string()
+}
+
+#[test]
+fn every_key_of_a_connector_is_documented_and_read() {
+    let kinds = ["smtp", "null", "simulated", "inbox"];
+    let is_documented = |key: &str| KEYS.iter().any(|(known, ..)| *known == key);
+    let tables = ["", "domains.", "dkim.", "timeouts."];
+    for (kind, table) in kinds.iter().flat_map(|kind| tables.map(|table| (kind, table))) {
+        let head = match table {
+            "" => "no_such_key = 1\n",
+            "timeouts." if *kind == "smtp" => "[connectors.timeouts]\nno_such_key = 1\n",
+            "dkim." if *kind == "smtp" => "[[connectors.dkim]]\nno_such_key = 1\n",
+            "domains." => "[[connectors.domains]]\ndomain = \"x.test\"\nno_such_key = 1\n",
+            _ => continue,
+        };
+        let error = connector_error(kind, head);
+        let (_, listed) = error.split_once("expected").expect("says what it takes");
+        for name in listed.split('`').skip(1).step_by(2) {
+            assert!(is_documented(&format!("connectors.{table}{name}")), "{table}{name} of {kind}: {error}");
+        }
+    }
+    for (key, ..) in KEYS.iter().filter_map(|(key, d, t)| Some((key.strip_prefix("connectors.")?, d, t))) {
+        let given = match key.split_once('.') {
+            Some(("timeouts", name)) => format!("[connectors.timeouts]\n{name} = {{}}\n"),
+            Some((list, name)) => format!("[[connectors.{list}]]\n{name} = {{}}\n"),
+            None if ["name", "kind", "host"].contains(&key) => continue,
+            None => format!("{key} = 1979-05-27\n"),
+        };
+        let name = key.rsplit('.').next().unwrap_or(key);
+        let unknown = format!("unknown field `{name}`");
+        let read = kinds.iter().any(|kind| !connector_error(kind, &given).contains(&unknown));
+        assert!(read, "connectors.{key} is documented and not read");
     }
 }

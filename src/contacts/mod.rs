@@ -22,6 +22,7 @@ pub mod schema;
 pub mod sets;
 pub mod store;
 pub mod values;
+pub mod verify;
 pub mod writer;
 
 use std::path::PathBuf;

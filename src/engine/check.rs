@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::contacts::{AttributeSets, Store};
+use crate::contacts::Store;
 use crate::engine::EngineError;
 use crate::engine::recover::fold;
 use crate::journal;
@@ -94,15 +94,49 @@ fn ledgers(state: &State, checked: &mut Checked) {
     }
 }
 
+/// Nothing mends a record or an index entry in place: an import leaves alone what it finds unchanged.
+const STORE_FIX: &str =
+    "restore the last backup of the whole data directory, or import the contacts into a new one; then run check again";
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}
+
+/// The tables of the store against each other.
+fn tables(store: &Store, path: &Path, checked: &mut Checked) -> Result<(), EngineError> {
+    let seen = store.verify()?;
+    checked.looked_at.push(format!(
+        "{} contacts, {} addresses, {} index sets of up to 65536 contacts",
+        seen.records, seen.addresses, seen.index_containers
+    ));
+    for wrong in seen.wrong {
+        let table = format!("{}, table {}", path.display(), wrong.table);
+        let place = if wrong.place.is_empty() { table } else { format!("{table}, {}", wrong.place) };
+        checked.found(place, wrong.problem, STORE_FIX);
+    }
+    if seen.more > 0 {
+        checked.found(path.display().to_string(), format!("{} more findings of this kind", seen.more), STORE_FIX);
+    }
+    Ok(())
+}
+
 fn store(directory: &Path, state: &State, checked: &mut Checked) -> Result<(), EngineError> {
     let path = directory.join("contacts");
     if !path.is_dir() {
         return Ok(());
     }
-    let reader = Store::open(&path)?.reader()?;
-    let universe = reader.universe()?;
-    let next_row = reader.next_row()?;
-    checked.looked_at.push(format!("{} contacts", universe.len()));
+    let opened = Store::open(&path).and_then(|store| Ok((store.reader()?.next_row()?, store)));
+    let (next_row, store) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            checked.found(path.display().to_string(), chain(&error), STORE_FIX);
+            return Ok(());
+        }
+    };
+    tables(&store, &path, checked)?;
     for run in state.runs.values() {
         for delivery in &run.deliveries {
             if delivery.audience.max().is_some_and(|row| u64::from(row) >= next_row) {

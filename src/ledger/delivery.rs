@@ -17,7 +17,7 @@ use crate::ledger::Violation;
 use crate::ledger::batch::{BootId, OpenBatch};
 use crate::ledger::facts::{Claimed, Returned, Settled};
 use crate::ledger::outcome::RejectClass;
-use crate::limits::UNKNOWN_ATTEMPTS_MAX;
+use crate::limits::{RETRY_WAIT_MAX, UNKNOWN_ATTEMPTS_MAX};
 use crate::segments::skip::SkipReason;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -392,10 +392,9 @@ impl Delivery {
         if self.is_elsewhere(send) {
             return RoaringBitmap::new();
         }
-        let second = now.0.div_euclid(1_000);
         let rows_of = self.sends.get(&send);
         let ours = |row: u32| rows_of.is_none_or(|rows| rows.assigned.contains(row)) && class.admits(row);
-        let due = self.due.range(..=second).flat_map(|(_, rows)| rows.iter());
+        let due = self.due_at(now).flat_map(|rows| rows.iter());
         let mut taken: Vec<u32> = due.filter(|row| ours(*row)).take(n).collect();
         taken.sort_unstable();
         let left = n - taken.len();
@@ -418,6 +417,15 @@ impl Delivery {
         rows
     }
 
+    /// Deferred rows that may be claimed at `now`: those whose time has come, and those whose time is further away than any
+    /// wait can be. The wall clock has gone back since they were deferred: they are tried now, too early at worst.
+    fn due_at(&self, now: Timestamp) -> impl Iterator<Item = &RoaringBitmap> {
+        let second = |at: Timestamp| at.0.div_euclid(1_000);
+        let farthest = second(now.plus(RETRY_WAIT_MAX)).saturating_add(1);
+        let unreal = (std::ops::Bound::Excluded(farthest), std::ops::Bound::Unbounded);
+        self.due.range(..=second(now)).chain(self.due.range(unreal)).map(|(_, rows)| rows)
+    }
+
     /// Nobody has arrived at this send, while others of the delivery have rows of their own.
     fn is_elsewhere(&self, send: NodeId) -> bool {
         !self.sends.is_empty() && !self.sends.contains_key(&send)
@@ -428,9 +436,8 @@ impl Delivery {
         if self.is_elsewhere(send) {
             return 0;
         }
-        let second = now.0.div_euclid(1_000);
         let rows_of = self.sends.get(&send);
-        let due = self.due.range(..=second).map(|(_, rows)| match rows_of {
+        let due = self.due_at(now).map(|rows| match rows_of {
             Some(ours) => std::borrow::Cow::Owned(rows & &ours.assigned),
             None => std::borrow::Cow::Borrowed(rows),
         });

@@ -89,7 +89,8 @@ impl Adapter {
             summary,
             spec: spec.to_value(),
             problems: problems.iter().filter(|p| p.blocks()).map(problem_view).collect(),
-            legal_moves: stands.legal().filter(|t| t.by_person()).map(|t| t.name().to_owned()).collect(),
+            warnings: problems.iter().filter(|p| !p.blocks()).map(problem_view).collect(),
+            legal_moves: stands.legal().filter(|t| t.is_offered()).map(|t| t.name().to_owned()).collect(),
         })
     }
 
@@ -121,7 +122,17 @@ impl Adapter {
         }
         let stored = request.map_or_else(|| parse::to_stored(spec), |request| parse::to_stored_for(spec, request));
         let id = self.engine.save_campaign(id, &stored)?;
-        self.view(id)
+        let mut view = self.view(id)?;
+        if view.problems.is_empty() {
+            view.warnings.extend(self.empty_audience(spec).as_ref().map(problem_view));
+        }
+        Ok(view)
+    }
+
+    /// A warning if nobody matches the audience now. What cannot be evaluated has problems of its own.
+    fn empty_audience(&self, spec: &CampaignSpec) -> Option<campaigns::Problem> {
+        let matched = self.engine.matched(&campaigns::compile(spec).ok()?).ok()?;
+        matched.is_empty().then(campaigns::validate::empty_audience)
     }
 
     /// The message of a campaign and the contact to show it for.
@@ -209,7 +220,9 @@ impl CampaignsPort for Adapter {
         let parsed = campaigns::parse(&spec.text, format(spec.format)).map_err(|e| invalid(&e))?;
         let own = parsed.name.as_deref().and_then(|name| find(&self.engine.book.read(), name));
         let problems = self.engine.problems(&parsed, own);
-        let (errors, warnings): (Vec<_>, Vec<_>) = problems.iter().partition(|p| p.severity == Severity::Error);
+        let (errors, mut warnings): (Vec<_>, Vec<_>) = problems.iter().partition(|p| p.severity == Severity::Error);
+        let nobody = self.empty_audience(&parsed).filter(|_| errors.is_empty());
+        warnings.extend(&nobody);
         let mut check = SpecCheck {
             ready: errors.is_empty(),
             problems: errors.into_iter().map(problem_view).collect(),

@@ -14,9 +14,9 @@ use crate::api::port::{
     AudienceView, DeliveryReport, EventCounts, Ledger, LinkCounts, MessageReport, Page, PageRequest, PortError,
     PortResult, Report, RunContact, SampleView, StallView,
 };
-use crate::campaigns::progress::{Counts, LimitScope, Progress, ProgressInput, Verdict, progress};
+use crate::campaigns::progress::{CircuitOpen, Counts, LimitScope, Progress, ProgressInput, Verdict, progress};
 use crate::campaigns::{Compiled, SendPlan, parse};
-use crate::channels::circuit::CircuitState;
+use crate::channels::circuit::{CircuitState, OpenReason};
 use crate::channels::fair::Held;
 use crate::channels::limits_table::Scope;
 use crate::clock::Clock;
@@ -56,7 +56,7 @@ pub fn progress_of(engine: &Engine, run: &Run) -> Progress {
     let counts = run.counts();
     let now = engine.clock.monotonic();
     let ring = engine.pulses.of(run.id, now);
-    let (mut verdict, mut circuit_open, mut lanes_ready) = (Verdict::Free, false, 0u64);
+    let (mut verdict, mut circuit, mut lanes_ready) = (Verdict::Free, None, 0u64);
     for (delivery, route) in run.deliveries.iter().zip(&run.routes) {
         let Some(wired) = engine.lines.get(&route.connector) else { continue };
         let line = &wired.line;
@@ -68,7 +68,11 @@ pub fn progress_of(engine: &Engine, run: &Run) -> Progress {
             Some(Held::Limit(Scope::Connector)) => Verdict::Limited(LimitScope::Connector),
             Some(Held::Ahead | Held::Closed(_)) | None => verdict,
         };
-        circuit_open |= matches!(line.circuit.lock().state(), CircuitState::Open { .. });
+        // Of several connectors, the one whose refusal needs a person is told.
+        circuit = match (circuit, open_of(line.circuit.lock().state())) {
+            (Some(CircuitOpen::SenderRefused), _) | (_, None) => circuit,
+            (_, found) => found,
+        };
         lanes_ready += line.figures.open_connections.load(std::sync::atomic::Ordering::Relaxed);
     }
     progress(&ProgressInput {
@@ -83,7 +87,7 @@ pub fn progress_of(engine: &Engine, run: &Run) -> Progress {
         },
         ring: &ring,
         verdict,
-        circuit_open,
+        circuit,
         lanes_ready: u32::try_from(lanes_ready).unwrap_or(u32::MAX),
         journal_full: !engine.book.has_space(),
         retries_until: run
@@ -93,6 +97,17 @@ pub fn progress_of(engine: &Engine, run: &Run) -> Progress {
             .max()
             .map(|s| crate::clock::Timestamp(s * 1_000)),
     })
+}
+
+/// A half-open circuit is not used either: one probe is out.
+fn open_of(state: CircuitState) -> Option<CircuitOpen> {
+    match state {
+        CircuitState::Closed => None,
+        CircuitState::Open { reason, .. } | CircuitState::HalfOpen { reason } => Some(match reason {
+            OpenReason::Unreachable => CircuitOpen::Unreachable,
+            OpenReason::SenderRefused => CircuitOpen::SenderRefused,
+        }),
+    }
 }
 
 pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
@@ -305,7 +320,7 @@ pub(super) fn contacts(engine: &Engine, id: RunId, set: &str, page: &PageRequest
                 delivery: u16::try_from(index).unwrap_or(u16::MAX),
                 set: name.to_owned(),
                 reason,
-                attempts: u32::try_from(delivery.deferral_count(row)).unwrap_or(u32::MAX),
+                attempts: attempts(delivery, row, name),
                 opened: opened.contains(row),
                 clicked: clicked.contains(row),
                 unsubscribed: unsubscribed.contains(row),
@@ -314,6 +329,19 @@ pub(super) fn contacts(engine: &Engine, id: RunId, set: &str, page: &PageRequest
         }
     }
     Ok(Page { items, next: None })
+}
+
+/// How often a row was handed over, as far as it was answered or given up as unknown: every deferral, every unknown that
+/// was sent again, and the hand-over that ended it. What waits or is skipped has had its deferrals alone.
+fn attempts(delivery: &Delivery, row: u32, set: &str) -> u32 {
+    let unknowns = delivery.unknowns.iter().take_while(|rows| rows.contains(row)).count();
+    let last = match set {
+        "accepted" | "rejected" => 1,
+        // In at-least-once mode the last unknown is counted with those before it.
+        "unknown" if unknowns == 0 => 1,
+        _ => 0,
+    };
+    u32::try_from(delivery.deferral_count(row) + unknowns + last).unwrap_or(u32::MAX)
 }
 
 fn place(delivery: &Delivery, row: u32) -> (&'static str, Option<String>) {
@@ -332,4 +360,39 @@ fn place(delivery: &Delivery, row: u32) -> (&'static str, Option<String>) {
     }
     let skipped = delivery.skipped.iter().find(|(_, rows)| rows.contains(row));
     ("skipped", skipped.map(|(reason, _)| reason.name().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Monotonic;
+    use crate::ids::{DeliveryId, RowSpace};
+    use crate::ledger::Mode;
+
+    #[test]
+    fn attempts_are_deferrals_and_the_hand_over_that_ended_them() {
+        let id = DeliveryId { run: RunId(1), index: 0 };
+        let mut delivery = Delivery::enter(id, RowSpace::BASE, Mode::Strict, (0..6).collect(), &[]).expect("it fits");
+        // 0 waits, 1 was taken at once, 2 after two deferrals, 3 bounced at once, 4 is unknown, 5 waits for its retry.
+        delivery.deferrals = vec![[2u32, 5].into_iter().collect(), [2u32].into_iter().collect()];
+        let counts: Vec<u32> = ["pending", "accepted", "accepted", "rejected", "unknown", "deferred"]
+            .into_iter()
+            .zip(0..)
+            .map(|(set, row)| attempts(&delivery, row, set))
+            .collect();
+        assert_eq!(counts, [0, 1, 3, 1, 1, 1], "by row");
+        delivery.unknowns = vec![[1u32, 4].into_iter().collect(), [4u32].into_iter().collect()];
+        assert_eq!(attempts(&delivery, 1, "accepted"), 2, "sent again after one unknown");
+        assert_eq!(attempts(&delivery, 4, "unknown"), 2, "the last unknown is among those counted");
+    }
+
+    #[test]
+    fn the_reason_of_an_open_circuit_is_passed_on() {
+        let open = |reason| open_of(CircuitState::Open { until: Monotonic(1), reason });
+        assert_eq!(open(OpenReason::Unreachable), Some(CircuitOpen::Unreachable), "nobody refused anything");
+        assert_eq!(open(OpenReason::SenderRefused), Some(CircuitOpen::SenderRefused), "a refusal");
+        let probing = open_of(CircuitState::HalfOpen { reason: OpenReason::Unreachable });
+        assert_eq!(probing, Some(CircuitOpen::Unreachable), "a probe is out");
+        assert_eq!(open_of(CircuitState::Closed), None, "in use");
+    }
 }

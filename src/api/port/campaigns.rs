@@ -82,6 +82,9 @@ pub struct CampaignView {
     pub spec: Json,
     /// All that would stop a start.
     pub problems: Vec<ProblemView>,
+    /// What somebody should know and stops nothing; whether anybody matches the audience is looked at when it is saved.
+    #[serde(default)]
+    pub warnings: Vec<ProblemView>,
     pub legal_moves: Vec<String>,
 }
 

@@ -120,13 +120,15 @@ impl<'w> Compiler<'w> {
             path.push(name.to_owned());
             return Err(fault(span, Problem::Cycle { path }));
         }
+        // A segment on trial is named by nobody's text: the place is then the one in its own.
+        let is_trial = self.path.is_empty() && span == Span::default();
         self.path.push(name.to_owned());
         let plan = self.compile(&expression).map_err(|error| match error {
             // The size and the cycle are faults of the whole, and a span of another text would mislead.
             EvaluateError::Segment(SegmentError {
                 problem: problem @ (Problem::Cycle { .. } | Problem::TooDeep { .. } | Problem::TooLarge { .. }),
-                ..
-            }) => fault(span, problem),
+                span: inside,
+            }) => fault(if is_trial { inside } else { span }, problem),
             EvaluateError::Segment(inner) => {
                 fault(span, Problem::InSegment { name: name.to_owned(), inner: Box::new(inner) })
             }

@@ -13,7 +13,7 @@ use roaring::RoaringBitmap;
 use self::expressions::expressions;
 use self::people::{NOW, People, Person, holds, people, schema, world};
 use super::eval::{ScanKind, evaluate, evaluate_within};
-use super::expression::Expression;
+use super::expression::{Expression, Kind};
 use super::memory::MemoryWorld;
 use super::{EvaluateError, Problem, Span, parse};
 use crate::contacts::{RecordBuilder, Value};
@@ -157,6 +157,14 @@ fn cycles_unknown_names_and_explosions_are_refused() {
     }
     let path = |names: &[&str]| Problem::Cycle { path: names.iter().map(|n| (*n).to_owned()).collect() };
     assert_eq!(error("in segment 'a'", &world), path(&["b", "c", "b"]), "the cycle, without the way to it");
+    let place = |expression: &Expression| match evaluate(expression, &world) {
+        Err(EvaluateError::Segment(error)) => (error.span.start, error.span.end),
+        Err(error) => panic!("a cycle is refused: {error}"),
+        Ok(_) => panic!("a cycle is refused"),
+    };
+    let trial = Expression { kind: Kind::InSegment("b".to_owned()), span: Span::default() };
+    assert_eq!(place(&trial), (0, 14), "of a segment on trial: the part of its own text that leads into the cycle");
+    assert_eq!(place(&parse("every and in segment 'a'").expect("parses")), (10, 24), "else the part that was asked");
     assert_eq!(error("in segment 'nope'", &world), Problem::UnknownSegment { name: "nope".to_owned() });
     assert_eq!(error("in list 'nope'", &world), Problem::UnknownList { name: "nope".to_owned() });
     assert!(
