@@ -210,7 +210,7 @@ impl<F: Read + Seek> ChunkParser<F> {
         while chunk.read < limits::IMPORT_CHUNK_ROWS as u64
             && self.records.place().0 - begin < limits::IMPORT_CHUNK_BYTES as u64
         {
-            if chunk.read % limits::IMPORT_STOP_ROWS == 0 && self.stop.load(Ordering::Acquire) {
+            if chunk.read.is_multiple_of(limits::IMPORT_STOP_ROWS) && self.stop.load(Ordering::Acquire) {
                 return Err(ImportError::Stopped);
             }
             let row = match self.records.next().map_err(ImportError::Read)? {
