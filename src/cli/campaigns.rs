@@ -93,7 +93,7 @@ fn all_accepted(sent: &Json) -> bool {
 }
 
 fn print_graph(client: &Client, path: &str, format: &str) -> anyhow::Result<()> {
-    Ok(client.download(path, &[("format", format)], &mut std::io::stdout().lock())?)
+    client.download(path, &[("format", format)], &mut std::io::stdout().lock())
 }
 
 fn print_test(test: &Json, as_json: bool) -> anyhow::Result<()> {

@@ -227,6 +227,9 @@ fn specs_and_templates_that_cannot_be_sent_are_named_part_by_part() {
         s["message"]["subject"] = json!("");
         s["message"]["from"] = json!("x");
     });
+    let stranger = server.post("/v1/campaigns", &spec(|s| s["message"]["text"] = json!("{{ contact.agge }}")));
+    let refused = stranger.refused("invalid_spec", "agge").to_string();
+    assert!(refused.contains("\"line\":1") && refused.contains("\"column\":12"), "with its place: {refused}");
     let made = server.post("/v1/campaigns", &several).expect(201);
     assert!(made["problems"].as_array().unwrap().len() >= 3, "a draft may be incomplete, and all is listed: {made}");
     let refused = server.act("c", "start").refused("campaign_incomplete", "message.subject");

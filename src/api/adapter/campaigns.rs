@@ -120,6 +120,13 @@ impl Adapter {
         if let Err(error) = unknown {
             return Err(PortError::new(Code::InvalidSpec, format!("[message]: {error}")));
         }
+        // A draft may lack things; what it says of contacts must be true of the base.
+        let unknown = self.engine.problems(spec, id).into_iter().find(|p| p.code == "unknown_attribute");
+        if let Some(found) = unknown {
+            let details = json!({"path": found.path, "line": found.line, "column": found.column, "fix": found.fix});
+            let message = format!("{}: {}; {}", found.path, found.message, found.fix);
+            return Err(PortError::new(Code::InvalidSpec, message).with(details));
+        }
         let stored = request.map_or_else(|| parse::to_stored(spec), |request| parse::to_stored_for(spec, request));
         let id = self.engine.save_campaign(id, &stored)?;
         let mut view = self.view(id)?;

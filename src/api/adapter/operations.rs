@@ -8,7 +8,7 @@ use crate::api::adapter::{Adapter, reports};
 use crate::api::errors::Code;
 use crate::api::port::{ConnectorTest, ConnectorView, Health, HealthState, OperationsPort, PortError, PortResult};
 use crate::campaigns::parse;
-use crate::channels::circuit::{CircuitState, OpenReason};
+use crate::channels::circuit::{Circuit, CircuitState, OpenReason};
 use crate::channels::limits_table::Scope;
 use crate::clock::Timestamp;
 use crate::engine::lines::Wired;
@@ -73,7 +73,13 @@ impl OperationsPort for Adapter {
         let took_ms = began.elapsed().as_secs_f64() * 1_000.0;
         let test = |ok, steps, error| ConnectorTest { name: name.to_owned(), ok, took_ms, steps, error };
         Ok(match tested {
-            Ok(report) => test(true, report.steps(), None),
+            Ok(report) => {
+                // Somebody has looked, and it works: what was closed for a fault is open again.
+                line.circuit.lock().reset();
+                line.class_circuits.lock().iter_mut().for_each(Circuit::reset);
+                line.nudge();
+                test(true, report.steps(), None)
+            }
             Err(error) => test(false, Vec::new(), Some(error.to_string())),
         })
     }
