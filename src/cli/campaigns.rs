@@ -49,14 +49,10 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         }
         Campaign::Start { campaign, watch } => {
             let started = client.post(&path(&campaign, "/start"), &json!({}))?;
-            if !as_json && started.pointer("/ledger/audience").and_then(Json::as_u64) == Some(0) {
-                output::line("note: the audience is empty: nobody matches it now, and nothing is sent")?;
+            print_started(&started, watch, as_json)?;
+            if watch {
+                report::watch(client, &campaign, as_json)?;
             }
-            if !watch {
-                output::record(&started, as_json)?;
-                return Ok(Exit::Done);
-            }
-            report::watch(client, &campaign, as_json)?;
         }
         Campaign::Pause { campaign } => return act(&campaign, "/pause"),
         Campaign::Resume { campaign } => return act(&campaign, "/resume"),
@@ -90,6 +86,13 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
 fn all_accepted(sent: &Json) -> bool {
     let items = sent["items"].as_array().map_or(&[][..], Vec::as_slice);
     !items.is_empty() && items.iter().all(|item| item["outcome"] == "accepted")
+}
+
+fn print_started(started: &Json, watched: bool, as_json: bool) -> anyhow::Result<()> {
+    if !as_json && started.pointer("/ledger/audience").and_then(Json::as_u64) == Some(0) {
+        output::line("note: the audience is empty: nobody matches it now, and nothing is sent")?;
+    }
+    if watched { Ok(()) } else { output::record(started, as_json) }
 }
 
 fn print_graph(client: &Client, path: &str, format: &str) -> anyhow::Result<()> {

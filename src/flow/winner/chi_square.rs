@@ -51,8 +51,10 @@ mod tests {
     proptest! {
         #[test]
         fn the_tail_falls_with_the_value_and_rises_with_the_degrees(x in 0.0f64..300.0, more in 0.001f64..50.0, degrees in 1u32..60) {
-            prop_assert!(upper(x + more, degrees) <= upper(x, degrees), "falls");
-            prop_assert!(upper(x, degrees + 1) >= upper(x, degrees), "rises");
+            // Two tails that differ by less than a double's last digits may come out in any order.
+            let rounding = 1.0 + 1e-12;
+            prop_assert!(upper(x + more, degrees) <= upper(x, degrees) * rounding, "falls");
+            prop_assert!(upper(x, degrees + 1) * rounding >= upper(x, degrees), "rises");
         }
     }
 }
