@@ -10,6 +10,10 @@ use super::args::{Campaign, Connector};
 use super::client::{Client, part};
 use super::{Exit, output, report};
 
+/// Columns of the list of campaigns.
+const LISTED: [&str; 8] =
+    ["id", "name", "kind", "state", "ledger/audience", "ledger/accepted", "ledger/unknown", "updated_at"];
+
 pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::Result<Exit> {
     let path = |name: &str, rest: &str| format!("/v1/campaigns/{}{rest}", part(name));
     let act = |name: &str, action: &str| -> anyhow::Result<Exit> {
@@ -21,9 +25,7 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::List { state } => {
             let query: Vec<_> = state.iter().map(|s| ("state", s.as_str())).collect();
             let page = client.get_all("/v1/campaigns", &query)?;
-            let columns =
-                ["id", "name", "kind", "state", "ledger/audience", "ledger/accepted", "ledger/unknown", "updated_at"];
-            output::items(&page, &columns, as_json)?;
+            output::items(&page, &LISTED, as_json)?;
         }
         Campaign::Show { campaign } => output::record(&client.get(&path(&campaign, ""), &[])?, as_json)?,
         Campaign::Create { file } => {

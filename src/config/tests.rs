@@ -123,7 +123,7 @@ fn every_key_of_a_connector_is_documented_and_read() {
             Some(("timeouts", name)) => format!("[connectors.timeouts]\n{name} = {{}}\n"),
             Some((list, name)) => format!("[[connectors.{list}]]\n{name} = {{}}\n"),
             None if ["name", "kind", "host"].contains(&key) => continue,
-            None => format!("{key} = 1979-05-27\n"),
+            None => format!("{key} = [[]]\n"),
         };
         let name = key.rsplit('.').next().unwrap_or(key);
         let unknown = format!("unknown field `{name}`");
