@@ -2,7 +2,7 @@
 //!
 //! - [`period`]: a length of time as a person writes it, `30m` or `5d`.
 //! - [`weekdays`]: a set of days of the week.
-//! - [`due`]: a [`Delay`] and the entry of a row make an instant.
+//! - [`mod@due`]: a [`Delay`] and the entry of a row make an instant.
 //! - [`zones`]: the same for sets of rows, each contact in its own zone.
 //! - [`civil`]: times of day to instants, with the rule for changes of clocks.
 //! - [`buckets`]: the rows that wait, by the minute at which they are due.

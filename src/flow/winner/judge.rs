@@ -1,7 +1,7 @@
 //! What the counts of a test prove. Owns no state.
 //!
 //! In this order:
-//! 1. **Sample**: if the sizes of the arms are not what the split promised, nothing is claimed ([`super::ratio`]).
+//! 1. **Sample**: if the sizes of the arms are not what the split promised, nothing is claimed ([`mod@super::ratio`]).
 //! 2. **Guard-rails**: an arm with significantly more complaints or unsubscribes than another cannot win: Fisher's exact
 //!    test of every pair, one-sided at alpha/2, Holm over all pairs and both rates. It does not pay for looking often: to
 //!    stop a harmful arm too soon is the lesser harm.

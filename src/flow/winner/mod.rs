@@ -6,7 +6,7 @@
 //! - [`normal`], [`chi_square`], [`fisher`]: distributions; [`integration`]: the law of a statistic that is looked at again and again.
 //! - [`proportions`]: rates, their intervals, the difference of two. [`holm`]: several comparisons at once.
 //! - [`boundaries`]: O'Brien–Fleming boundaries at planned looks. [`sequences`]: a test that may be looked at at any time.
-//! - [`ratio`]: whether the sizes of the arms are what the split promised. [`plan`]: how many contacts a test needs.
+//! - [`mod@ratio`]: whether the sizes of the arms are what the split promised. [`mod@plan`]: how many contacts a test needs.
 //! - [`mod@judge`] puts them together; [`decision`] is what happens.
 //!
 //! Who owns the state: nobody here. The counts are the ledger's, the decision is journaled by who asked for it.
