@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use mail_parser::MessageParser;
 use serde_json::Value as Json;
 
+use crate::cli::example_base::Random;
 use crate::content::{LINK_PATH, OPEN_PATH};
 
 /// What readers of a message do.
@@ -123,22 +124,18 @@ fn link<'h>(html: &'h str, path: &str) -> Option<&'h str> {
     html.get(start..start + length)
 }
 
-/// Chance by seed and reader: SplitMix64 (Steele, Lea, Flood 2014) over an FNV-1a hash.
-struct Chance(u64);
+/// Chance by seed and reader, from an FNV-1a hash of the two.
+struct Chance(Random);
 
 impl Chance {
     fn new(seed: u64, reader: &str) -> Chance {
         let hash =
             reader.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-        Chance(hash ^ seed.rotate_left(32))
+        Chance(Random(hash ^ seed.rotate_left(32)))
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     fn unit(&mut self) -> f64 {
