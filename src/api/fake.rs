@@ -305,6 +305,15 @@ impl CampaignsPort for Fake {
         Ok(request.to.into_iter().map(result).collect())
     }
 
+    fn timeline(&self, _run: &RunRef, bucket_seconds: u32) -> PortResult<TimelineReport> {
+        Ok(TimelineReport { bucket_seconds, ..TimelineReport::default() })
+    }
+
+    fn compare(&self, deliveries: &[Compared]) -> PortResult<Comparison> {
+        self.called(format!("compare {deliveries:?}"));
+        Ok(Comparison::default())
+    }
+
     fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText> {
         Ok(GraphText { content_type: "text/plain", text: format!("{campaign} {format}") })
     }
@@ -354,6 +363,7 @@ impl CampaignsPort for Fake {
             unsubscribe_latency_ms_max: None,
             nodes: Vec::new(),
             tests: Vec::new(),
+            grid: None,
             linked_run: None,
         })
     }

@@ -158,7 +158,20 @@ const PLACES: [(&str, &[&str]); 6] = [
     ("audience", &["segment", "list", "all", "exclude"]),
     ("message", &["channel", "connector", "topic", "from", "reply_to", "subject", "html", "mjml", "text"]),
     ("limits", &["messages_per_second", "weight"]),
-    ("test", &["sample", "winner_by", "decide_after", "looks", "if_not_proven", "min_delivered", "min_events"]),
+    (
+        "test",
+        &[
+            "sample",
+            "winner_by",
+            "goal",
+            "decide_after",
+            "window",
+            "looks",
+            "if_not_proven",
+            "min_delivered",
+            "min_events",
+        ],
+    ),
     ("follow_up", &["on", "after"]),
 ];
 

@@ -9,6 +9,7 @@ pub mod check;
 pub mod figures;
 pub mod flowing;
 pub mod glance;
+pub mod grid;
 pub mod history;
 pub mod imports;
 pub mod lines;
@@ -45,7 +46,7 @@ use crate::channels::connector::Connector;
 use crate::clock::SystemClock;
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::{ContactsError, Store};
-use crate::content::{CompiledMessage, ContentProblem, TokenKeys};
+use crate::content::{CompileContext, CompiledMessage, ContentProblem, TokenKeys};
 use crate::ids::{CampaignId, MessageId, RunId};
 use crate::journal::JournalError;
 use crate::ledger::Violation;
@@ -247,7 +248,8 @@ impl Engine {
 
     /// Compiles content for this engine's schema and public address.
     pub fn content(&self, campaign: &str, plan: &MessagePlan) -> Result<Arc<CompiledMessage>, EngineError> {
-        self.compile_fields(&plan.fields, &self.compile_context(campaign)).map(Arc::new)
+        let context = CompileContext { cell: plan.cell.clone(), ..self.compile_context(campaign) };
+        self.compile_fields(&plan.fields, &context).map(Arc::new)
     }
 
     /// Ends well: no new batch, answers of what is in flight awaited to a deadline, everything synced. Blocks. An import

@@ -1,5 +1,8 @@
 //! What a campaign's spec is checked against: connectors, lists, segments, other campaigns, templates.
 
+use std::collections::BTreeMap;
+
+use crate::campaigns::kinds::grid;
 use crate::campaigns::{CampaignSpec, MessageFields, Names, Problem, problems};
 use crate::clock::Timestamp;
 use crate::content::{CompileContext, ContentProblem, MessageSource};
@@ -14,6 +17,8 @@ struct Checked<'e> {
     now: Timestamp,
     own: Option<CampaignId>,
     campaign: String,
+    /// Names that a grid's cells have, with examples of their values.
+    cell: BTreeMap<String, String>,
 }
 
 impl Names for Checked<'_> {
@@ -58,7 +63,7 @@ impl Names for Checked<'_> {
     }
 
     fn message_problems(&self, _: Channel, fields: &MessageFields) -> Vec<Problem> {
-        let context = self.engine.compile_context(&self.campaign);
+        let context = CompileContext { cell: self.cell.clone(), ..self.engine.compile_context(&self.campaign) };
         match self.engine.compile_fields(fields, &context) {
             Ok(_) => Vec::new(),
             Err(EngineError::Content(found)) => found.iter().map(content_problem).collect(),
@@ -88,13 +93,15 @@ impl Engine {
     /// All that would stop a start, and warnings.
     pub fn problems(&self, spec: &CampaignSpec, own: Option<CampaignId>) -> Vec<Problem> {
         let campaign = spec.name.clone().unwrap_or_default();
-        problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign })
+        let cell = grid::examples(spec);
+        problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign, cell })
     }
 
     pub(crate) fn compile_context(&self, campaign: &str) -> CompileContext {
         CompileContext {
             public_url: self.options.public_url.clone(),
             campaign_name: campaign.to_owned(),
+            cell: BTreeMap::new(),
             return_path_domain: self.options.return_path_domain.clone(),
             unsubscribe_mailbox: self.options.unsubscribe_mailbox.clone(),
         }

@@ -14,6 +14,7 @@
 
 pub mod batch;
 pub mod consent;
+mod counting;
 pub mod delivery;
 pub mod facts;
 pub mod flowing;
@@ -25,7 +26,9 @@ pub mod run;
 pub mod snapshot;
 pub mod state;
 pub mod suppression;
+pub mod timeline;
 pub mod tracking;
+pub mod watch;
 
 pub use batch::OpenBatch;
 pub use delivery::{Counts, Delivery, Mode};

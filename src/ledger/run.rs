@@ -12,8 +12,10 @@ use crate::ledger::Violation;
 use crate::ledger::delivery::{Counts, Delivery};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
 use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled};
+use crate::ledger::timeline::Timeline;
 use crate::ledger::tracking::MessageTracking;
-use crate::limits::SAMPLES_PER_CLASS;
+use crate::ledger::watch::Watch;
+use crate::limits::{SAMPLES_PER_CLASS, TEST_LOOKS_KEPT};
 use crate::segments::audience::AudienceSummary;
 
 /// Where a run stands. `campaigns::lifecycle` has the table of legal moves.
@@ -74,6 +76,9 @@ pub struct Run {
     pub ended_at: Option<Timestamp>,
     #[serde(default)]
     pub flow: FlowMemory,
+    /// What happened when.
+    #[serde(default)]
+    pub timeline: Timeline,
 }
 
 impl Run {
@@ -111,6 +116,7 @@ impl Run {
             started_at: fact.at,
             ended_at: None,
             flow: FlowMemory::default(),
+            timeline: Timeline::default(),
         };
         // Who is not eligible never walks: only a row that can get a message is anywhere in the flow.
         let hops = flow::enter(&run.graph, &mut run.positions, &run_rows);
@@ -189,8 +195,12 @@ impl Run {
             }
             all |= rows;
         }
-        if matches!(self.graph.node(fact.node).map(|n| &n.kind), Some(NodeKind::AbTest(_))) {
-            self.flow.tests.entry(fact.node).or_default().cut_at.get_or_insert(fact.at);
+        if let Some(NodeKind::AbTest(test)) = self.graph.node(fact.node).map(|n| &n.kind) {
+            let memory = self.flow.tests.entry(fact.node).or_default();
+            if memory.cut_at.is_none() {
+                memory.cut_at = Some(fact.at);
+                memory.watch = Some(Watch::new(&self.graph, fact.node, test));
+            }
         }
         for (exit, rows) in &fact.exits {
             self.hop(fact.node, exit, rows)?;
@@ -230,6 +240,9 @@ impl Run {
             return Err(Violation::BadFlow { run: self.id });
         }
         test.looks.push(fact.clone());
+        if test.looks.len() > TEST_LOOKS_KEPT {
+            test.looks.remove(0);
+        }
         Ok(())
     }
 

@@ -129,7 +129,7 @@ impl State {
             Fact::RunMoved { run, to, reason, at } => self.apply_run_moved(*run, *to, reason, *at),
             Fact::Tracked(tracked) => {
                 let run = self.runs.get_mut(&tracked.run).ok_or(Violation::NoRun { run: tracked.run })?;
-                run.messages.entry(tracked.message).or_default().add(tracked);
+                run.count_tracked(tracked);
                 Ok(())
             }
             Fact::Unsubscribed(fact) => self.apply_unsubscribed(fact),
@@ -284,10 +284,12 @@ impl State {
         let skipped: u64 = fact.skipped.iter().map(|(_, rows)| rows.len()).sum();
         leaving -= &delivery.pending;
         leaving -= &delivery.deferred;
-        self.leave_sends(fact.delivery, &leaving)?;
+        // Before the rows go on: who hears of an outcome later may already be somewhere else.
         if let Some(run) = self.runs.get_mut(&fact.delivery.run) {
+            run.count_settled(fact);
             run.keep_samples(&fact.samples);
         }
+        self.leave_sends(fact.delivery, &leaving)?;
         if let Some((connector, domain)) = way {
             self.handed_over.add(&connector, domain.as_deref(), total - skipped, fact.at);
         }
@@ -303,7 +305,7 @@ impl State {
         let rows = &fact.rows.rows - &self.erased;
         self.consent.set(fact.channel, &fact.topic, ConsentStatus::Unsubscribed, &rows);
         let run = self.runs.get_mut(&fact.run).ok_or(Violation::NoRun { run: fact.run })?;
-        run.messages.entry(fact.message).or_default().unsubscribed |= &fact.rows.rows;
+        run.count_unsubscribed(fact.message, &fact.rows.rows, fact.at);
         Ok(())
     }
 

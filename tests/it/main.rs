@@ -20,3 +20,4 @@ mod people;
 mod served;
 #[path = "../shared/sink.rs"]
 mod sink;
+mod winners;

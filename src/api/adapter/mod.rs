@@ -5,10 +5,14 @@
 pub mod campaigns;
 pub mod contacts;
 pub mod errors;
+mod figures;
 mod flows;
+mod grid;
 pub mod operations;
 pub mod reports;
+mod series;
 pub mod tracking;
+mod verdicts;
 
 #[cfg(test)]
 mod tests;

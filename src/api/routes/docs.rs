@@ -13,7 +13,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseBuilder, SecurityRequirement};
 use utoipa::{Modify, OpenApi};
 
-use super::{campaigns, contacts, imports, lists, operations, runs, segments, suppressions};
+use super::{campaigns, contacts, figures, flows, imports, lists, operations, runs, segments, suppressions};
 use crate::api::errors::{Code, ErrorBody};
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
@@ -35,6 +35,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         campaigns::preview, campaigns::test_send, campaigns::audience,
         runs::runs, runs::latest_report, runs::latest_contacts, runs::latest_settle,
         runs::report, runs::contacts, runs::settle,
+        figures::latest_timeline, figures::timeline, figures::compare, flows::graph, flows::choose_winner,
         operations::connectors, operations::test_connector, operations::health, operations::ready, operations::scrape,
     ),
     components(schemas(ErrorBody)),

@@ -5,10 +5,12 @@
 pub mod campaigns;
 pub mod contacts;
 pub mod docs;
+pub mod figures;
 pub mod flows;
 pub mod imports;
 pub mod lists;
 pub mod operations;
+mod report_csv;
 pub mod runs;
 pub mod segments;
 pub mod suppressions;
@@ -38,6 +40,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
     campaigns::configure(config);
     flows::configure(config);
     runs::configure(config);
+    figures::configure(config);
     operations::configure(config);
     docs::configure(config);
 }

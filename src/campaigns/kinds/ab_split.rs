@@ -36,17 +36,24 @@ fn test_of(spec: &CampaignSpec) -> AbTest {
         Some(name) => NotProven::Arm(Exit(name.to_owned().into())),
     };
     let arms = spec.variants.iter().enumerate();
+    let decide_after_seconds = seconds(test.decide_after.as_deref().unwrap_or(DECIDE_AFTER_DEFAULT)).unwrap_or(0);
+    let window = test.window.as_deref().and_then(seconds);
     AbTest {
         arms: arms
             .map(|(at, variant)| Arm { exit: Exit(name_of(spec, at).into()), weight: variant.weight.unwrap_or(1) })
             .collect(),
         sample,
         metric: test.winner_by.unwrap_or_default(),
-        decide_after_seconds: seconds(test.decide_after.as_deref().unwrap_or(DECIDE_AFTER_DEFAULT)).unwrap_or(0),
+        decide_after_seconds,
         looks: test.looks.unwrap_or(1),
         not_proven,
         min_delivered: test.min_delivered.unwrap_or(limits::WINNER_DELIVERED_MIN),
         min_events: test.min_events.unwrap_or(limits::WINNER_EVENTS_MIN),
+        // Who was sent to in the first half of the test is judged by a whole window.
+        window_seconds: window.unwrap_or(decide_after_seconds / 2),
+        goal: test.goal.clone(),
+        moments: false,
+        look_every_seconds: 0,
     }
 }
 
@@ -92,6 +99,10 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, found: &mut Vec<Proble
         let message = format!("{text:?} is no length of time");
         found.push(Problem::error("bad_length", "test.decide_after", message, "write it as \"30m\", \"4h\" or \"2d\""));
     }
+    if let Some(text) = test.window.as_deref().filter(|text| seconds(text).is_none_or(|seconds| seconds == 0)) {
+        let message = format!("{text:?} is no length of time");
+        found.push(Problem::error("bad_length", "test.window", message, "write it as \"30m\", \"4h\" or \"2d\""));
+    }
     if found.iter().any(|p| p.path.starts_with("test.")) {
         return;
     }
@@ -102,10 +113,6 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, found: &mut Vec<Proble
             "test"
         };
         found.push(Problem::error(fault.code, path, fault.message, fault.fix));
-    }
-    if test.winner_by == Some(crate::flow::nodes::Metric::Conversions) {
-        let message = "conversions are not counted yet";
-        found.push(Problem::error("no_conversions", "test.winner_by", message, "use opens or clicks"));
     }
     for (at, variant) in spec.variants.iter().enumerate() {
         if variant.fields.is_empty() && spec.variants.len() > 1 {

@@ -4,6 +4,7 @@
 
 pub mod ab_split;
 pub mod follow_up;
+pub mod grid;
 pub mod multi_segment;
 
 use super::compile::{CompileError, DeliveryPlan, MessagePlan, retry_deadline};

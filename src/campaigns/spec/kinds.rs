@@ -6,8 +6,10 @@
 //! subject = "…"
 //! [test]
 //! sample = "20%"               # or a number of contacts, all variants together
-//! winner_by = "clicks"         # opens, clicks (default)
+//! winner_by = "clicks"         # opens, clicks (default), conversions
+//! goal = "purchase"            # the conversion that counts; without it any
 //! decide_after = "4h"          # after the sample was cut: the deadline
+//! window = "2h"                # events count for so long after each contact's own send; default: half of decide_after
 //! looks = 4                    # evenly spaced, the last at the deadline
 //! if_not_proven = "leader"     # leader (default), wait, nobody, or the name of a variant
 //!
@@ -23,8 +25,9 @@
 //! [[dimensions.segments]]
 //! name = "north"
 //! segment = 'city in ("Lille")'
+//! # [[dimensions.segments.segments]] divides it further: the values are then "north / …", and "north" means all of them
 //! [[cells]]
-//! where = { region = "north" } # a dimension that is not named means all of it
+//! where = { region = "north" } # a dimension that is not named, or is "all", means all of it
 //! nothing = true               # or a message
 //! [cells.message]
 //! subject = "…"
@@ -68,6 +71,10 @@ pub struct TestSpec {
     pub looks: Option<u16>,
     #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub if_not_proven: Option<String>,
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub goal: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_delivered: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,6 +122,12 @@ pub struct DimensionSegment {
     pub name: Option<String>,
     #[serde(deserialize_with = "lines", skip_serializing_if = "Option::is_none")]
     pub segment: Option<String>,
+    /// Sub-segments: of those in this segment, who is in which. A contact in two goes to the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<DimensionSegment>,
+    /// With sub-segments: whether those in none of them are a value of their own; otherwise they get nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub others: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
