@@ -391,6 +391,8 @@ pub const HTTP_CLOSE_MIN: Duration = Duration::from_secs(1);
 pub const TOKEN_BYTES_MAX: usize = 256;
 /// Bytes of the body of an unsubscribe request.
 pub const UNSUBSCRIBE_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Networks in one list of the configuration: each request is held against them one after the other.
+pub const CONFIG_NETWORKS_MAX: usize = 1_000;
 /// Distinct links of one mail within [`BURST_WINDOW`] that only a machine follows.
 pub const BURST_LINKS: usize = 3;
 /// See [`BURST_LINKS`].

@@ -5,18 +5,18 @@ use std::net::{IpAddr, Ipv4Addr};
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap};
 
-use crate::config::TrustedProxies;
+use crate::config::Networks;
 
 /// The client's address: the peer's, or, if the peer is a trusted proxy, the last entry of `X-Forwarded-For` that is not
 /// one. What stands left of an untrusted entry anyone can write.
-pub(super) fn address(request: &HttpRequest, proxies: &TrustedProxies) -> IpAddr {
+pub(super) fn address(request: &HttpRequest, proxies: &Networks) -> IpAddr {
     let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip().to_canonical());
     let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|v| v.to_str().ok());
     let hops: Vec<&str> = forwarded.flat_map(|v| v.split(',')).map(str::trim).collect();
     behind(peer, &hops, proxies)
 }
 
-fn behind(peer: IpAddr, hops: &[&str], proxies: &TrustedProxies) -> IpAddr {
+fn behind(peer: IpAddr, hops: &[&str], proxies: &Networks) -> IpAddr {
     let mut current = peer;
     for hop in hops.iter().rev() {
         if !proxies.contains(current) {
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn only_trusted_proxies_are_believed() {
-        let mut proxies = TrustedProxies::none();
+        let mut proxies = Networks::none();
         proxies.add("10.0.0.0/8").unwrap();
         let check = |peer: &str, hops: &[&str], expected: &str| {
             let found = behind(peer.parse().unwrap(), hops, &proxies);

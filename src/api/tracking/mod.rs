@@ -33,21 +33,34 @@ use crate::api::port::{
     UnsubscribeVia,
 };
 use crate::clock::Clock;
-use crate::config::TrustedProxies;
+use crate::config::{Networks, TrackingConfig};
 use crate::{limits, metrics};
 
 /// What the handlers share.
 pub struct TrackingState {
     port: Arc<dyn EnginePort>,
     clock: Arc<dyn Clock>,
-    proxies: TrustedProxies,
+    proxies: Networks,
+    ranges: TrackingConfig,
     recent: recent::Recent,
 }
 
 impl TrackingState {
-    pub fn new(port: Arc<dyn EnginePort>, clock: Arc<dyn Clock>, proxies: TrustedProxies) -> TrackingState {
+    pub fn new(port: Arc<dyn EnginePort>, clock: Arc<dyn Clock>, proxies: Networks) -> TrackingState {
         announce();
-        TrackingState { port, clock, proxies, recent: recent::Recent::new() }
+        TrackingState { port, clock, proxies, ranges: TrackingConfig::default(), recent: recent::Recent::new() }
+    }
+
+    /// With the ranges that the operator names.
+    pub fn with_ranges(self, ranges: TrackingConfig) -> TrackingState {
+        TrackingState { ranges, ..self }
+    }
+
+    fn range(&self, address: std::net::IpAddr) -> Option<machine::Range> {
+        if self.ranges.machine_ranges.contains(address) {
+            return Some(machine::Range::Machine);
+        }
+        self.ranges.prefetch_ranges.contains(address).then_some(machine::Range::Prefetch)
     }
 }
 
@@ -135,6 +148,7 @@ async fn record(state: &State, request: &HttpRequest, tracked: &Tracked, kind: E
         agent,
         known: known::agent(agent),
         address,
+        range: state.range(address),
         prefetch: client::is_prefetch(request.headers()),
         hidden: tracked.destination.as_ref().is_some_and(|d| d.hidden),
         since_accepted: tracked.accepted_at.map(|at| now.saturating_since(at)),

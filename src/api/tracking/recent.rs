@@ -178,6 +178,7 @@ mod tests {
             agent: "agent",
             known: None,
             address: address.parse().unwrap(),
+            range: None,
             prefetch: false,
             hidden: false,
             since_accepted: None,

@@ -30,7 +30,7 @@ impl Public {
     fn new() -> Public {
         let engine = Fake::new();
         let clock = Arc::new(ManualClock::at(Timestamp(600_000)));
-        let state = TrackingState::new(engine.clone(), clock.clone(), TrustedProxies::none());
+        let state = TrackingState::new(engine.clone(), clock.clone(), Networks::none());
         Public { engine, clock, state: web::Data::new(state) }
     }
 
