@@ -76,7 +76,9 @@ pub const DISK_FLOOR_BYTES: u64 = 16 * 1024 * 1024;
 pub const COMMITTER_TICK: Duration = Duration::from_millis(500);
 /// How long it is remembered when a row was accepted, to tell a scanner's click from a reader's.
 pub const RECENT_ACCEPTED: Duration = Duration::from_secs(5);
-/// Reports of accepted rows that are remembered for that.
+/// Reports of a run within this share one set.
+pub const RECENT_ACCEPTED_STEP: Duration = Duration::from_millis(100);
+/// Sets of accepted rows that are remembered for that.
 pub const RECENT_REPORTS_MAX: usize = 8_192;
 /// Messages whose table of links is kept compiled.
 pub const TRACKED_MESSAGES_MAX: usize = 256;
