@@ -14,7 +14,7 @@ use crate::api::inbox::{InboxLine, InboxView};
 use crate::channels::connector::Connector;
 use crate::channels::inbox::Inbox;
 use crate::config::Config;
-use crate::engine::check::{Checked, check};
+use crate::engine::check::{Checked, check, check_journal};
 use crate::engine::{Engine, EngineOptions};
 use crate::journal::Status;
 
@@ -52,6 +52,10 @@ impl Host for Local {
 
     fn check(&self, data: &Path) -> anyhow::Result<Checked> {
         Ok(check(data)?)
+    }
+
+    fn check_journal(&self, data: &Path) -> anyhow::Result<Checked> {
+        Ok(check_journal(data))
     }
 }
 

@@ -207,6 +207,10 @@ mod tests {
         fn check(&self, _: &Path) -> anyhow::Result<Checked> {
             anyhow::bail!("not asked for here")
         }
+
+        fn check_journal(&self, _: &Path) -> anyhow::Result<Checked> {
+            anyhow::bail!("not asked for here")
+        }
     }
 
     fn start<F: Fn(SocketAddr)>(address: SocketAddr, recovery: F) -> anyhow::Error {
