@@ -56,7 +56,7 @@ pub(super) fn metrics(options: &Metrics, connection: &Connection, as_json: bool)
             client.download("/metrics", &[], &mut text)?;
             output::json(&json!({"exposition": String::from_utf8_lossy(&text)}))?;
         } else {
-            client.download("/metrics", &[], &mut std::io::stdout().lock())?;
+            client.download("/metrics", &[], &mut output::file())?;
         }
     } else if as_json {
         let rows = CATALOGUE.iter().map(|m| {

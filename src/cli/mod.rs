@@ -71,7 +71,7 @@ pub fn main() -> ExitCode {
     match run(cli, &boot::Local) {
         Ok(exit) => exit.into(),
         Err(error) if json => {
-            output::note(&error_body(&error).to_string());
+            output::note_json(&error_body(&error));
             exit_of(&error).into()
         }
         Err(error) => {
