@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use super::machine::{Hit, Seen};
 use crate::api::port::{EventClass, EventKind, Reclassified, Tracked};
 use crate::clock::Timestamp;
+use crate::content::NOBODY;
 use crate::ids::{ContactRow, MessageId, RowSpace, RunId};
 use crate::limits;
 
@@ -100,9 +101,14 @@ impl Recent {
     /// What was seen shortly before, this hit included.
     pub(super) fn note(&self, tracked: &Tracked, hit: &Hit<'_>, now: Timestamp) -> Seen {
         let who = (tracked.space, tracked.row);
+        let links = match hit.kind {
+            // All recipients share the links of a mail that names nobody: nothing follows from how many are followed.
+            EventKind::Click { .. } if tracked.row == NOBODY => 1,
+            kind => self.links(tracked, kind, now),
+        };
         let agent = self.hasher.hash_one((network(hit.address), hit.agent));
         Seen {
-            links: self.links(tracked, hit.kind, now),
+            links,
             contacts_of_address: self.contacts(Source::Address(hit.address), who, now),
             contacts_of_agent: self.contacts(Source::Agent(agent), who, now),
         }
@@ -148,6 +154,9 @@ impl Recent {
         class: EventClass,
         now: Timestamp,
     ) -> Vec<Reclassified> {
+        if tracked.row == NOBODY {
+            return Vec::new();
+        }
         let key = mail(tracked);
         let mut table = self.shard(&self.mails, &key).lock();
         let events = table.entry(key);
@@ -207,6 +216,18 @@ mod tests {
         assert_eq!(click(1, 200), 2);
         assert_eq!(click(2, 300), 3, "three links in the window");
         assert_eq!(click(3, 10_000), 1, "the window has passed");
+    }
+
+    #[test]
+    fn links_that_name_nobody_are_followed_by_many() {
+        let recent = Recent::new();
+        let nobody = tracked(NOBODY.0);
+        for link in 0..10 {
+            let click = hit(link, "192.0.2.1");
+            assert_eq!(recent.note(&nobody, &click, Timestamp(0)).links, 1, "each may be another recipient");
+            let class = if link == 9 { EventClass::Machine } else { EventClass::Human };
+            assert!(recent.settle(&nobody, &click, class, Timestamp(0)).is_empty(), "nor does one judge the others");
+        }
     }
 
     #[test]
