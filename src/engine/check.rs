@@ -5,7 +5,6 @@
 use std::path::Path;
 
 use crate::contacts::Store;
-use crate::engine::EngineError;
 use crate::engine::recover::fold;
 use crate::journal;
 use crate::ledger::State;
@@ -30,12 +29,12 @@ impl Checked {
     }
 }
 
-pub fn check(directory: &Path) -> Result<Checked, EngineError> {
+pub fn check(directory: &Path) -> Checked {
     let mut checked = Checked::default();
     if let Some(state) = folded(directory, &mut checked) {
-        store(directory, &state, &mut checked)?;
+        store(directory, &state, &mut checked);
     }
-    Ok(checked)
+    checked
 }
 
 /// Of [`check`], what does not need the contact store.
@@ -120,8 +119,14 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// The tables of the store against each other.
-fn tables(store: &Store, path: &Path, checked: &mut Checked) -> Result<(), EngineError> {
-    let seen = store.verify()?;
+fn tables(store: &Store, path: &Path, checked: &mut Checked) {
+    let seen = match store.verify() {
+        Ok(seen) => seen,
+        Err(error) => {
+            checked.found(path.display().to_string(), chain(&error), STORE_FIX);
+            return;
+        }
+    };
     checked.looked_at.push(format!(
         "{} contacts, {} addresses, {} index sets of up to 65536 contacts",
         seen.records, seen.addresses, seen.index_containers
@@ -134,30 +139,29 @@ fn tables(store: &Store, path: &Path, checked: &mut Checked) -> Result<(), Engin
     if seen.more > 0 {
         checked.found(path.display().to_string(), format!("{} more findings of this kind", seen.more), STORE_FIX);
     }
-    Ok(())
 }
 
 /// The contact store's folder in a data directory.
 pub const STORE_FOLDER: &str = "contacts";
 
-fn store(directory: &Path, state: &State, checked: &mut Checked) -> Result<(), EngineError> {
+fn store(directory: &Path, state: &State, checked: &mut Checked) {
     let path = directory.join(STORE_FOLDER);
     if !path.is_dir() {
         let names_rows = state.runs.values().flat_map(|run| &run.deliveries).any(|d| !d.audience.is_empty());
         if names_rows {
             checked.found(path.display().to_string(), "is missing, and campaigns name contacts of it", STORE_FIX);
         }
-        return Ok(());
+        return;
     }
     let opened = Store::open(&path).and_then(|store| Ok((store.reader()?.next_row()?, store)));
     let (next_row, store) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             checked.found(path.display().to_string(), chain(&error), STORE_FIX);
-            return Ok(());
+            return;
         }
     };
-    tables(&store, &path, checked)?;
+    tables(&store, &path, checked);
     for run in state.runs.values() {
         for delivery in &run.deliveries {
             if delivery.audience.max().is_some_and(|row| u64::from(row) >= next_row) {
@@ -170,5 +174,4 @@ fn store(directory: &Path, state: &State, checked: &mut Checked) -> Result<(), E
             }
         }
     }
-    Ok(())
 }
