@@ -82,7 +82,7 @@ fn no_name_or_value_reaches_a_terminal_as_an_order() {
     let commands: Vec<Vec<&str>> = vec![
         vec!["contact", "show", "plain"],
         vec!["contact", "show", HOSTILE],
-        vec!["list", "all"],
+        vec!["list", "list"],
         vec!["list", "contacts", "people"],
         vec!["list", "show", HOSTILE],
         vec!["segment", "list"],
