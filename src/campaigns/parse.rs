@@ -164,6 +164,7 @@ const PLACES: [(&str, &[&str]); 6] = [
             "sample",
             "winner_by",
             "goal",
+            "zone",
             "decide_after",
             "window",
             "looks",

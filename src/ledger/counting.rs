@@ -81,3 +81,69 @@ impl Run {
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::flow::graph::tests::single;
+    use crate::flow::{Graph, NodeId};
+    use crate::ids::{CampaignId, Channel, DeliveryId, RunId};
+    use crate::ledger::facts::{DeliveryEntered, RunStarted};
+    use crate::ledger::{Mode, RowSet};
+
+    fn run() -> Run {
+        let entered = DeliveryEntered {
+            channel: Channel::Email,
+            topic: String::new(),
+            connector: "relay".into(),
+            mode: Mode::Strict,
+            audience: RowSet::base((0..50).collect()),
+            skipped: Vec::new(),
+            summary: None,
+        };
+        let graph = Graph::new(single()).expect("valid");
+        let (run, campaign, version, deliveries) = (RunId(1), CampaignId(1), 1, vec![entered]);
+        Run::start(&RunStarted { run, campaign, version, graph, deliveries, at: Timestamp(0) }).expect("starts")
+    }
+
+    proptest! {
+        /// Whatever comes back, in whatever class and however it is classed anew.
+        #[test]
+        fn the_sums_over_time_are_the_totals_of_the_sets(
+            events in proptest::collection::vec((0u32..50, 0usize..3, 0usize..4, any::<bool>(), 0i64..5_000), 1..120),
+        ) {
+            let mut run = run();
+            let mut at = 0;
+            for (row, class, was, click, gap) in events {
+                at += gap;
+                let fact = Tracked {
+                    run: RunId(1),
+                    message: MessageId(0),
+                    kind: if click { TrackedKind::Clicked { link: 0 } } else { TrackedKind::Opened },
+                    class: EventClass::ALL[class],
+                    rows: RoaringBitmap::from_iter([row]),
+                    total: 1,
+                    was: EventClass::ALL.get(was).copied(),
+                    at: Timestamp(at),
+                };
+                run.count_tracked(&fact);
+            }
+            let mut settled = Settled::new(crate::ids::BatchId(1), DeliveryId { run: RunId(1), index: 0 }, Timestamp(at));
+            settled.accepted = (0..7).collect();
+            run.count_settled(&settled);
+            run.count_unsubscribed(MessageId(0), &(0..3).collect(), Timestamp(at));
+            run.count_unsubscribed(MessageId(0), &(2..5).collect(), Timestamp(at + 9));
+            let (_, buckets) = run.timeline.buckets(0);
+            let mut sum = crate::ledger::timeline::Tally::default();
+            buckets.iter().for_each(|(_, tally)| sum.add(tally));
+            let message = &run.messages[&MessageId(0)];
+            let human = EventClass::Human;
+            prop_assert_eq!((sum.opened, sum.clicked), (message.opened.unique(human), message.clicked.unique(human)));
+            prop_assert_eq!((sum.opens, sum.clicks), (message.opened.total(human), message.clicked.total(human)));
+            prop_assert_eq!((sum.accepted, sum.unsubscribed), (7, 5), "an opt-out counts once");
+            prop_assert!(run.flow.tests.is_empty() && run.graph.node(NodeId(1)).is_some(), "no test in this flow");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 //! - [`rng`]: the source of chance, one stream a purpose.
 //! - [`plan`]: virtual time, the queue of events, plans of faults.
 //! - [`world`], [`delivery`]: a process around the real core, and one delivery through all that can happen to it.
-//! - [`winner`]: split tests whose truth is known.
+//! - [`winner`]: split tests whose truth is known. [`windows`]: their counters against each contact's own times.
 //! - [`flows`]: every kind of campaign, its moves, tests and waits.
 //! - [`seeds`]: runs a scenario over many seeds and says how to replay the one that failed.
 
@@ -14,5 +14,6 @@ mod flows;
 mod plan;
 mod rng;
 mod seeds;
+mod windows;
 mod winner;
 mod world;

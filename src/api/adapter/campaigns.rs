@@ -260,7 +260,7 @@ impl CampaignsPort for Adapter {
         let (errors, mut warnings): (Vec<_>, Vec<_>) = problems.iter().partition(|p| p.severity == Severity::Error);
         let nobody = errors.is_empty().then(|| self.empty_audience(&parsed)).flatten();
         warnings.extend(&nobody);
-        let grid = if errors.is_empty() { self.grid_warnings(&parsed) } else { Vec::new() };
+        let grid = if errors.is_empty() && nobody.is_none() { self.grid_warnings(&parsed) } else { Vec::new() };
         warnings.extend(&grid);
         let mut check = SpecCheck {
             ready: errors.is_empty(),

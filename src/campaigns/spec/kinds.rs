@@ -4,12 +4,14 @@
 //! [[variants]]                 # kind = "ab_split": what differs from [message]; names default to A, B, …
 //! name = "A"
 //! subject = "…"
+//! at = "saturday 10:00"        # all variants or none: what is tested is the moment; or 09:00, weekend 10:00, a date and time
 //! [test]
 //! sample = "20%"               # or a number of contacts, all variants together
 //! winner_by = "clicks"         # opens, clicks (default), conversions
 //! goal = "purchase"            # the conversion that counts; without it any
 //! decide_after = "4h"          # after the sample was cut: the deadline
 //! window = "2h"                # events count for so long after each contact's own send; default: half of decide_after
+//! zone = "Europe/Paris"        # of the moments; or "contact", for each contact's own
 //! looks = 4                    # evenly spaced, the last at the deadline
 //! if_not_proven = "leader"     # leader (default), wait, nobody, or the name of a variant
 //!
@@ -46,6 +48,8 @@ pub struct VariantSpec {
     pub name: Option<String>,
     /// Share of the sample beside the other variants.
     pub weight: Option<u32>,
+    /// The moment at which it goes out; `09:00`, `saturday 10:00`, `2026-12-05T10:00`.
+    pub at: Option<String>,
     /// Fields of the message that differ.
     pub fields: MessageFields,
 }
@@ -75,6 +79,9 @@ pub struct TestSpec {
     pub window: Option<String>,
     #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub goal: Option<String>,
+    /// Whose clocks the moments of the variants go by.
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_delivered: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
