@@ -11,6 +11,7 @@
 //! | `no_channel`, `no_topic`, `bad_topic` | how and under which consent |
 //! | `no_connector`, `unknown_connector`, `wrong_channel` | through which account |
 //! | `no_sender`, `bad_sender`, `no_subject`, `no_body` | the least that a message has (see [`basic_message_problems`]) |
+//! | those of schedules | see `schedule::ScheduleError` and `kinds::planned` |
 //! | `wrong_kind` and those of the kind's own tables | see `kinds` |
 //! | `empty_audience` | a warning: nobody matches it now |
 //! | `bad_rate`, `bad_weight`, `bad_retry_deadline`, `send_until_past` | limits within their bounds |
@@ -19,6 +20,7 @@ use lettre::message::Mailbox;
 use serde::Serialize;
 
 use super::kinds;
+use super::schedule::fields::Ahead;
 use super::spec::kinds::overlaid;
 use super::spec::{AudienceSpec, CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, TestSpec};
 use super::suggest::did_you_mean;
@@ -85,6 +87,10 @@ impl Problem {
 /// What the rest of the engine knows, as far as a spec names it.
 pub trait Names {
     fn now(&self) -> Timestamp;
+    /// From when on the schedule must start something: later than the launches that were made already.
+    fn ahead(&self) -> Ahead {
+        Ahead::now(self.now())
+    }
     /// Every configured connector with its channel.
     fn connectors(&self) -> Vec<(String, Channel)>;
     fn lists(&self) -> Vec<String>;
@@ -104,6 +110,7 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     let mut found = Vec::new();
     name(spec.name.as_deref(), names, &mut found);
     times(spec, names, &mut found);
+    kinds::planned::problems(spec, names.ahead(), &mut found);
     audience(&spec.audience, names, &mut found);
     message(&spec.message, names, &mut found);
     rates(&spec.limits, &mut found);

@@ -16,6 +16,7 @@ mod imports;
 mod local;
 mod output;
 mod report;
+mod schedules;
 mod serve;
 mod winner;
 
@@ -112,6 +113,7 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
         Command::List(command) => contacts::list(&client()?, command, json),
         Command::Segment(command) => contacts::segment(&client()?, command, json),
         Command::Suppression(command) => contacts::suppression(&client()?, command, json),
+        Command::Calendar(asked) => schedules::calendar(&client()?, &asked, json),
         Command::Campaign(command) => campaigns::run(&client()?, command, json),
         Command::Report(options) => report::run(&client()?, &options, json),
         Command::Winner(command) => winner::run(command, json),

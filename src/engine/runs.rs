@@ -24,19 +24,31 @@ use crate::engine::lines::Wired;
 use crate::engine::{Engine, EngineError};
 use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RowSpace, RunId};
 use crate::ledger::facts::{DeliveryEntered, RunStarted};
+use crate::ledger::plans::PlanState;
 use crate::ledger::{Fact, RowSet, RunState, State};
 use crate::limits::EMAIL_DOMAIN_CLASSES_MAX;
 use crate::segments::audience::AudienceSummary;
 use crate::segments::parse;
 use crate::segments::skip::SkipReason;
 
-/// Where a campaign stands: its latest run, or what it is without one.
+/// Where a campaign stands: its latest live run, if it has one, its schedule while a launch is ahead, or how it ended.
 pub fn campaign_state(state: &State, id: CampaignId) -> Option<lifecycle::State> {
     let campaign = state.campaigns.get(&id)?;
     if campaign.archived {
         return Some(lifecycle::State::Archived);
     }
-    Some(state.latest_run(id).map_or(lifecycle::State::Draft, |run| run_state(run.state)))
+    let latest = state.latest_run(id);
+    if let Some(run) = state.runs.values().rev().find(|run| run.campaign == id && run.state.is_live()) {
+        return Some(run_state(run.state));
+    }
+    let plan = state.plans.get(&id);
+    Some(match plan.map(|plan| (plan.state, plan.is_open())) {
+        Some((PlanState::Active, true)) => lifecycle::State::Scheduled,
+        Some((PlanState::Paused, true)) => lifecycle::State::Paused,
+        Some((PlanState::Stopped, _)) => lifecycle::State::Stopped,
+        // All launches are decided: it is what its last run is, or, if all were missed, a draft again.
+        _ => latest.map_or(lifecycle::State::Draft, |run| run_state(run.state)),
+    })
 }
 
 pub fn run_state(state: RunState) -> lifecycle::State {
@@ -140,49 +152,52 @@ impl Engine {
     /// Starts a campaign now: evaluates its audience, enters its deliveries, begins to send.
     pub fn start(&self, id: CampaignId) -> Result<RunId, EngineError> {
         let (version, compiled) = self.compiled(id, None)?;
-        let mut messages = Vec::new();
-        for plan in &compiled.messages {
-            messages.push((plan.id, self.content(&compiled.name, plan)?));
-            if !self.lines.contains_key(&plan.connector) {
-                return Err(EngineError::NoConnector { name: plan.connector.clone() });
-            }
-        }
-        let (used, skips) = self.used_attributes(&compiled)?;
-        let deliveries = {
-            let audience = Audience::look(&self.store, &self.book, &compiled)?;
-            let matched = audience.matched()?;
-            let mut deliveries = Vec::new();
-            for plan in &compiled.deliveries {
-                let entering = if plan.on_arrival { RoaringBitmap::new() } else { matched.clone() };
-                let (summary, eligibility) = audience.assess(plan, &entering, &used, skips)?;
-                deliveries.push(DeliveryEntered {
-                    channel: plan.channel,
-                    topic: plan.topic.clone(),
-                    connector: connector_of(&compiled, plan.index).to_owned(),
-                    mode: plan.mode,
-                    audience: RowSet::base(entering),
-                    skipped: eligibility.skipped,
-                    summary: Some(summary),
-                });
-            }
-            deliveries
-        };
+        let mut prepared = self.prepare(id, version, &compiled)?;
         let mut started = RunId(0);
         self.book.commit_durable_by::<EngineError>(|state| {
             let stands = campaign_state(state, id).ok_or(EngineError::NoCampaign { id })?;
             lifecycle::next(stands, Trigger::Start)?;
             started = RunId(state.next_run.max(1));
-            Ok(Some(Fact::RunStarted(Box::new(RunStarted {
-                run: started,
-                campaign: id,
-                version,
-                graph: compiled.graph.clone(),
-                deliveries,
-                at: self.book.now(),
-            }))))
+            (prepared.run, prepared.at) = (started, self.book.now());
+            Ok(Some(Fact::RunStarted(Box::new(prepared))))
         })?;
         self.spawn(started, &compiled)?;
         Ok(started)
+    }
+
+    /// What a run of a version begins with: its graph, and its audience as it is now. Every start and every launch goes
+    /// through here; the number of the run is given when it is committed.
+    pub(super) fn prepare(
+        &self,
+        campaign: CampaignId,
+        version: u32,
+        compiled: &Compiled,
+    ) -> Result<RunStarted, EngineError> {
+        for plan in &compiled.messages {
+            self.content(&compiled.name, plan)?;
+            if !self.lines.contains_key(&plan.connector) {
+                return Err(EngineError::NoConnector { name: plan.connector.clone() });
+            }
+        }
+        let (used, skips) = self.used_attributes(compiled)?;
+        let audience = Audience::look(&self.store, &self.book, compiled)?;
+        let matched = audience.matched()?;
+        let mut deliveries = Vec::new();
+        for plan in &compiled.deliveries {
+            let entering = if plan.on_arrival { RoaringBitmap::new() } else { matched.clone() };
+            let (summary, eligibility) = audience.assess(plan, &entering, &used, skips)?;
+            deliveries.push(DeliveryEntered {
+                channel: plan.channel,
+                topic: plan.topic.clone(),
+                connector: connector_of(compiled, plan.index).to_owned(),
+                mode: plan.mode,
+                audience: RowSet::base(entering),
+                skipped: eligibility.skipped,
+                summary: Some(summary),
+            });
+        }
+        let (graph, at) = (compiled.graph.clone(), self.book.now());
+        Ok(RunStarted { run: RunId(0), campaign, version, graph, deliveries, at })
     }
 
     /// Takes up the runs that a restart found live.
@@ -208,7 +223,7 @@ impl Engine {
         Ok(live.len())
     }
 
-    fn spawn(&self, run: RunId, compiled: &Compiled) -> Result<(), EngineError> {
+    pub(super) fn spawn(&self, run: RunId, compiled: &Compiled) -> Result<(), EngineError> {
         let parts: Vec<LegParts<'_>> = compiled
             .deliveries
             .iter()

@@ -13,6 +13,7 @@ use crate::ledger::consent::ConsentStatus;
 use crate::ledger::delivery::Mode;
 use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled};
 use crate::ledger::outcome::RejectClass;
+use crate::ledger::plans::{LaunchSkipped, Launched, PlanMoved, Published};
 use crate::ledger::rows::{Positions, RowSet};
 use crate::ledger::run::RunState;
 use crate::ledger::suppression::SuppressReason;
@@ -102,6 +103,10 @@ pub enum Fact {
     Joined(Joined),
     Looked(Looked),
     Decided(Decided),
+    Published(Published),
+    Launched(Box<Launched>),
+    LaunchSkipped(LaunchSkipped),
+    PlanMoved(PlanMoved),
     /// Messages outside any delivery (test sends) are about to be handed over: they count in the connector's limits.
     TestSent {
         connector: String,
@@ -143,6 +148,10 @@ impl Fact {
             Fact::Joined(_) => 34,
             Fact::Looked(_) => 35,
             Fact::Decided(_) => 36,
+            Fact::Published(_) => 37,
+            Fact::Launched(_) => 38,
+            Fact::LaunchSkipped(_) => 39,
+            Fact::PlanMoved(_) => 40,
             Fact::TestSent { .. } => 24,
         }
     }

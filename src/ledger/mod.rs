@@ -19,6 +19,7 @@ pub mod facts;
 pub mod flowing;
 pub mod handed;
 pub mod outcome;
+pub mod plans;
 pub mod recover;
 pub mod rows;
 pub mod run;
@@ -59,6 +60,8 @@ pub enum Violation {
     Unbalanced { delivery: DeliveryId },
     #[error("{run}: the flow can't take the contacts where the fact says")]
     BadFlow { run: RunId },
+    #[error("{campaign} has no such launch ahead")]
+    BadLaunch { campaign: CampaignId },
     #[error("{delivery}: an entered row is pending and skipped at once, or outside the audience")]
     BadEntry { delivery: DeliveryId },
 }

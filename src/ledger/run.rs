@@ -12,6 +12,7 @@ use crate::ledger::Violation;
 use crate::ledger::delivery::{Counts, Delivery};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
 use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled};
+use crate::ledger::plans::RunLaunch;
 use crate::ledger::tracking::MessageTracking;
 use crate::limits::SAMPLES_PER_CLASS;
 use crate::segments::audience::AudienceSummary;
@@ -74,6 +75,9 @@ pub struct Run {
     pub ended_at: Option<Timestamp>,
     #[serde(default)]
     pub flow: FlowMemory,
+    /// The launch of a schedule that began it.
+    #[serde(default)]
+    pub launch: Option<RunLaunch>,
 }
 
 impl Run {
@@ -111,6 +115,7 @@ impl Run {
             started_at: fact.at,
             ended_at: None,
             flow: FlowMemory::default(),
+            launch: None,
         };
         // Who is not eligible never walks: only a row that can get a message is anywhere in the flow.
         let hops = flow::enter(&run.graph, &mut run.positions, &run_rows);

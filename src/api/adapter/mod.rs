@@ -8,6 +8,7 @@ pub mod errors;
 mod flows;
 pub mod operations;
 pub mod reports;
+mod schedules;
 pub mod tracking;
 
 #[cfg(test)]

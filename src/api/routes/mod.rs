@@ -10,6 +10,7 @@ pub mod imports;
 pub mod lists;
 pub mod operations;
 pub mod runs;
+pub mod schedules;
 pub mod segments;
 pub mod suppressions;
 pub mod table;
@@ -38,6 +39,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
     campaigns::configure(config);
     flows::configure(config);
     runs::configure(config);
+    schedules::configure(config);
     operations::configure(config);
     docs::configure(config);
 }
