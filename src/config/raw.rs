@@ -44,6 +44,9 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "tracked links of a run work this long after its end (60 at least); opting out always",
     ),
     ("tracking.aggregate_only", "false", "true: only totals are kept, nobody's opens and clicks"),
+    ("bounces.soft_max", "5", "soft bounces of an address after which it is suppressed; 0 never"),
+    ("bounces.soft_days", "3", "on so many different days"),
+    ("bounces.soft_within_days", "30", "within so many days"),
     ("lanes.lane_threads", "number of cores", "threads that render and send"),
     ("connectors.name", "required", "1 to 64 letters, digits, '-' or '_'; what campaigns name"),
     ("connectors.kind", "required", "\"smtp\", \"inbox\" (embedded, in memory), \"null\" or \"simulated\""),
@@ -130,6 +133,7 @@ pub(super) struct Raw {
     pub(super) data: Data,
     pub(super) tracking: Tracking,
     pub(super) lanes: Lanes,
+    pub(super) bounces: super::bounces::Bounces,
     pub(super) connectors: Vec<Spanned<RawConnector>>,
 }
 

@@ -18,7 +18,8 @@ impl Config {
             "[server]\napi_listen = \"{}\"\npublic_listen = \"{}\"\ninbox_listen = \"{}\"\npublic_url = \"{}\"\n{metrics}\n\
              request_seconds_max = {}\nupload_bytes_max = {}\ndrain_seconds_max = {}\n\n\
              [data]\nrejected_rows_days = {}\ntracking_days = {}\n\n\
-             [tracking]\naggregate_only = {}\n\n[lanes]\nlane_threads = {}\n",
+             [tracking]\naggregate_only = {}\n\n[bounces]\nsoft_max = {}\nsoft_days = {}\nsoft_within_days = {}\n\n\
+             [lanes]\nlane_threads = {}\n",
             server.api_listen,
             server.public_listen,
             server.inbox_listen,
@@ -29,6 +30,9 @@ impl Config {
             days(self.data.rejected_rows_kept),
             days(self.data.tracking_kept),
             self.tracking.aggregate_only,
+            self.soft_bounces.bounces,
+            self.soft_bounces.days,
+            self.soft_bounces.within_days,
             self.lane_threads,
         );
         let mail = [
