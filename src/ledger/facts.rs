@@ -11,6 +11,7 @@ use crate::flow::Graph;
 use crate::ids::{AddressHash, BatchId, CampaignId, Channel, DeliveryId, ImportId, MessageId, RunId};
 use crate::ledger::consent::ConsentStatus;
 use crate::ledger::delivery::Mode;
+use crate::ledger::events::{AutoPaused, EventsReceived};
 use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled};
 use crate::ledger::outcome::RejectClass;
 use crate::ledger::rows::{Positions, RowSet};
@@ -109,6 +110,8 @@ pub enum Fact {
         messages: u32,
         at: Timestamp,
     },
+    EventsReceived(Box<EventsReceived>),
+    AutoPaused(AutoPaused),
 }
 
 impl Fact {
@@ -144,6 +147,8 @@ impl Fact {
             Fact::Looked(_) => 35,
             Fact::Decided(_) => 36,
             Fact::TestSent { .. } => 24,
+            Fact::EventsReceived(_) => 51,
+            Fact::AutoPaused(_) => 52,
         }
     }
 

@@ -5,6 +5,8 @@
 pub mod campaigns;
 pub mod contacts;
 pub mod errors;
+mod events;
+mod feedback;
 mod flows;
 pub mod operations;
 pub mod reports;
