@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::EXIT_CODES;
+use super::history::{Message, ResendArgs};
 use super::winner::Winner;
 
 const FIRST_STEPS: &str = "First steps:
@@ -72,6 +73,9 @@ pub enum Command {
     /// Campaigns: create, check, start, stop, and everything between.
     #[command(subcommand)]
     Campaign(Campaign),
+    /// Saved messages, which campaigns refer to by name.
+    #[command(subcommand)]
+    Message(Message),
     /// The report of a campaign's latest run.
     Report(ReportArgs),
     /// Calculators for split tests: what counts prove, how many contacts a test needs. They need no server.
@@ -420,6 +424,8 @@ pub enum Campaign {
         #[arg(long)]
         by: Option<String>,
     },
+    /// Send to a set of a finished or stopped run again, as a campaign that is linked to it.
+    Resend(ResendArgs),
     Runs {
         campaign: String,
     },

@@ -65,6 +65,7 @@ fn options(request: &OpenRequest<'_>) -> EngineOptions {
         unsubscribe_mailbox: config.mail.unsubscribe_mailbox.clone(),
         lane_threads: config.lane_threads,
         aggregate_only: config.tracking.aggregate_only,
+        caps: config.caps.clone(),
         tracking_kept: config.data.tracking_kept,
         restored: request.restored,
         rejected_rows_kept: config.data.rejected_rows_kept,

@@ -11,6 +11,7 @@ mod client;
 mod contacts;
 mod demo;
 mod example_base;
+mod history;
 mod host;
 mod imports;
 mod local;
@@ -113,6 +114,7 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
         Command::Segment(command) => contacts::segment(&client()?, command, json),
         Command::Suppression(command) => contacts::suppression(&client()?, command, json),
         Command::Campaign(command) => campaigns::run(&client()?, command, json),
+        Command::Message(command) => history::message(&client()?, command, json),
         Command::Report(options) => report::run(&client()?, &options, json),
         Command::Winner(command) => winner::run(command, json),
         Command::Connector(command) => campaigns::connector(&client()?, command, json),

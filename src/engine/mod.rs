@@ -10,10 +10,13 @@ pub mod figures;
 pub mod flowing;
 pub mod glance;
 pub mod history;
+pub mod hold_out;
 pub mod imports;
 pub mod lines;
+pub mod messages;
 pub mod names;
 pub mod recover;
+pub mod resend;
 pub mod root_key;
 pub mod runs;
 #[cfg(test)]
@@ -43,6 +46,7 @@ use crate::campaigns::compile::MessagePlan;
 use crate::campaigns::{CompileError, IllegalMove, SpecError, lifecycle};
 use crate::channels::connector::Connector;
 use crate::clock::SystemClock;
+use crate::config::caps::Cap;
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::{ContactsError, Store};
 use crate::content::{CompiledMessage, ContentProblem, TokenKeys};
@@ -102,6 +106,12 @@ pub enum EngineError {
     Spec(#[from] SpecError),
     #[error(transparent)]
     Compile(#[from] CompileError),
+    #[error(transparent)]
+    Resend(#[from] resend::ResendError),
+    #[error(transparent)]
+    Message(#[from] messages::MessageError),
+    #[error("the control group can't be cut")]
+    HoldOut(#[from] crate::flow::split::SplitError),
     #[error("[message]: {reason}")]
     MessageFields { reason: String },
     #[error("the content of the message has {} problems", .0.len())]
@@ -129,6 +139,8 @@ pub struct EngineOptions {
     pub unsubscribe_mailbox: Option<String>,
     pub lane_threads: usize,
     pub aggregate_only: bool,
+    /// Caps of every campaign.
+    pub caps: Vec<Cap>,
     /// Tracked links of a run work this long after its end; its opt-outs work always.
     pub tracking_kept: Duration,
     pub restored: bool,

@@ -84,6 +84,7 @@ impl TestEngine {
             unsubscribe_mailbox: None,
             lane_threads: 1,
             aggregate_only: false,
+            caps: Vec::new(),
             restored: true,
             rejected_rows_kept: DAYS_30,
             tracking_kept,

@@ -102,6 +102,16 @@ pub enum Fact {
     Joined(Joined),
     Looked(Looked),
     Decided(Decided),
+    /// A message was saved under a name, a new one or the next version.
+    MessageSaved {
+        name: String,
+        /// As JSON.
+        message: String,
+        at: Timestamp,
+    },
+    MessageDeleted {
+        name: String,
+    },
     /// Messages outside any delivery (test sends) are about to be handed over: they count in the connector's limits.
     TestSent {
         connector: String,
@@ -144,6 +154,8 @@ impl Fact {
             Fact::Looked(_) => 35,
             Fact::Decided(_) => 36,
             Fact::TestSent { .. } => 24,
+            Fact::MessageSaved { .. } => 56,
+            Fact::MessageDeleted { .. } => 57,
         }
     }
 

@@ -6,6 +6,7 @@ pub mod campaigns;
 pub mod contacts;
 pub mod errors;
 mod flows;
+mod history;
 pub mod operations;
 pub mod reports;
 pub mod tracking;

@@ -6,6 +6,7 @@ pub mod campaigns;
 pub mod contacts;
 pub mod docs;
 pub mod flows;
+pub mod history;
 pub mod imports;
 pub mod lists;
 pub mod operations;
@@ -37,6 +38,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
     suppressions::configure(config);
     campaigns::configure(config);
     flows::configure(config);
+    history::configure(config);
     runs::configure(config);
     operations::configure(config);
     docs::configure(config);
