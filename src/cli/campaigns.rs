@@ -68,6 +68,7 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
             let test = client.post(&path(&campaign, "/choose-winner"), &json!({"variant": variant, "by": by}))?;
             print_test(&test, as_json)?;
         }
+        Campaign::Resend(options) => return super::history::resend(client, &options, as_json),
         Campaign::Runs { campaign } => {
             let columns = ["id", "number", "state", "started_at", "finished_at", "ledger/audience", "ledger/accepted"];
             output::items(&client.get_all(&path(&campaign, "/runs"), &[])?, &columns, as_json)?;

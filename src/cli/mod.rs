@@ -13,6 +13,7 @@ mod contacts;
 mod demo;
 mod events;
 mod example_base;
+mod history;
 mod host;
 mod imports;
 mod inbound;
@@ -123,6 +124,7 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
         Command::Campaign(command) => campaigns::run(&client()?, command, json),
         Command::Events(command) => events::run(&client()?, &command, json),
         Command::Inbound(options) => inbound::run(&cli.connection, &options, json),
+        Command::Message(command) => history::message(&client()?, command, json),
         Command::Report(options) => report::run(&client()?, &options, json),
         Command::Winner(command) => winner::run(command, json),
         Command::Connector(command) => campaigns::connector(&client()?, command, json),

@@ -51,6 +51,10 @@ impl Config {
                 None => out.push_str(&format!("# {key}: none\n")),
             }
         }
+        for cap in &self.caps {
+            let (channel, max, days) = (cap.channel, cap.max, cap.days);
+            out.push_str(&format!("\n[[caps]]\nchannel = \"{channel}\"\nmax = {max}\nper = \"{days}d\"\n"));
+        }
         for connector in &self.connectors {
             // writing to a String cannot fail
             write!(

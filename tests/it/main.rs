@@ -14,6 +14,7 @@ mod campaigns;
 mod cli;
 mod flows;
 mod harness;
+mod history;
 mod imports;
 mod metrics;
 mod oddities;
