@@ -105,6 +105,7 @@ fn campaign_view(name: &str, spec: Json) -> CampaignView {
             updated_at: Time::default(),
             run: None,
             ledger: None,
+            reason: None,
             next_start: None,
         },
         spec,
@@ -374,6 +375,9 @@ impl CampaignsPort for Fake {
             tests: Vec::new(),
             launch: None,
             linked_run: None,
+            linked_set: None,
+            resends: Vec::new(),
+            hold_out: None,
         })
     }
 
@@ -385,6 +389,16 @@ impl CampaignsPort for Fake {
     fn settle(&self, _run: &RunRef, request: SettleRequest) -> PortResult<Settled> {
         let settled = request.contacts.len() as u64;
         Ok(Settled { settled, not_unknown: Vec::new(), state: "running".into(), ledger: ledger() })
+    }
+}
+
+impl EventsPort for Fake {
+    fn take_events(&self, events: Vec<NewEvent>) -> PortResult<Vec<PortResult<bool>>> {
+        Ok(events.iter().map(|_| Ok(true)).collect())
+    }
+
+    fn event_types(&self) -> PortResult<Vec<EventTypeView>> {
+        Ok(Vec::new())
     }
 }
 
@@ -463,5 +477,29 @@ impl OperationsPort for Fake {
 
     fn campaign_series(&self) -> Vec<crate::metrics::CampaignSeries> {
         vec![crate::metrics::CampaignSeries { id: 1, name: "spring".into(), audience: 3, ..Default::default() }]
+    }
+}
+
+impl HistoryPort for Fake {
+    fn resend(&self, campaign: &Ref, request: ResendRequest) -> PortResult<ResendDone> {
+        self.called(format!("resend {campaign} {}", request.set));
+        Ok(ResendDone::default())
+    }
+
+    fn messages(&self, page: &PageRequest) -> PortResult<Page<SavedMessageSummary>> {
+        Ok(Page::cut(Vec::<SavedMessageSummary>::new(), page, |message| message.name.clone()))
+    }
+
+    fn message(&self, _name: &str) -> PortResult<SavedMessageView> {
+        not_here("the message", Code::MessageNotFound)
+    }
+
+    fn put_message(&self, name: &str, _message: SpecText) -> PortResult<(SavedMessageView, bool)> {
+        self.called(format!("save {name}"));
+        Ok((SavedMessageView::default(), true))
+    }
+
+    fn delete_message(&self, _name: &str) -> PortResult<()> {
+        not_here("a message that nothing uses", Code::MessageInUse)
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::EXIT_CODES;
+use super::history::{Message, ResendArgs};
 use super::local::ExampleBaseArgs;
 use super::schedules::{CalendarArgs, When};
 use super::winner::Winner;
@@ -76,6 +77,14 @@ pub enum Command {
     Campaign(Campaign),
     /// What is planned over all campaigns, and what became of it.
     Calendar(CalendarArgs),
+    /// What comes back from outside: deliveries, bounces, complaints, conversions, events of your own.
+    #[command(subcommand)]
+    Events(super::events::Events),
+    /// Read one bounce (RFC 3464) or complaint (RFC 5965) from standard input, as an MTA pipes it, and send it to the server.
+    Inbound(super::inbound::InboundArgs),
+    /// Saved messages, which campaigns refer to by name.
+    #[command(subcommand)]
+    Message(Message),
     /// The report of a campaign's latest run.
     Report(ReportArgs),
     /// Calculators for split tests: what counts prove, how many contacts a test needs. They need no server.
@@ -135,6 +144,9 @@ pub struct Demo {
 pub struct Check {
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+    /// Read in this very process, which a damaged page may end
+    #[arg(long, hide = true)]
+    pub here: bool,
 }
 
 #[derive(Debug, Args)]
@@ -322,7 +334,7 @@ pub enum Suppression {
         /// All channels by default.
         #[arg(long)]
         channel: Option<String>,
-        /// manual (default), hard_bounce, complaint, unsubscribed, erased, imported.
+        /// manual (default), hard_bounce, soft_bounces, complaint, unsubscribed, erased, imported.
         #[arg(long)]
         reason: Option<String>,
     },
@@ -436,13 +448,15 @@ pub enum Campaign {
         #[arg(long)]
         by: Option<String>,
     },
+    /// Send to a set of a finished or stopped run again, as a campaign that is linked to it.
+    Resend(ResendArgs),
     Runs {
         campaign: String,
     },
     /// Contacts of a set, as CSV (default), NDJSON (--json), on standard output.
     Contacts {
         campaign: String,
-        /// accepted, rejected, skipped, unknown, pending, claimed, deferred, opened, clicked, unsubscribed, skipped:REASON, rejected:CLASS.
+        /// A set of the ledger, opened, clicked, unsubscribed, delivered, bounced, complained, converted; rejected:CLASS and the like.
         #[arg(long)]
         set: String,
         #[arg(long)]

@@ -52,6 +52,7 @@ impl Engine {
                 let Some(engine) = engine.upgrade().filter(|engine| !engine.is_draining()) else { return false };
                 engine.look_at_schedules();
                 engine.look_at_flows();
+                engine.look_at_bounces();
                 true
             }))
             .start();
@@ -168,7 +169,7 @@ impl Engine {
         };
         let (_, compiled) = self.compiled(campaign, Some(version))?;
         let plan = compiled.delivery(id.index).ok_or(EngineError::NoRun { run: id.run })?;
-        let skipped = self.ineligible(&compiled, plan, &rows)?;
+        let skipped = self.ineligible(&compiled, plan, &rows, id.run)?;
         Ok(Fact::Joined(Joined { delivery: id, node, rows: RowSet::base(rows), skipped, at: self.book.now() }))
     }
 

@@ -6,14 +6,18 @@
 pub mod audience;
 pub mod base;
 pub mod check;
+pub mod events;
 pub mod figures;
 pub mod flowing;
 pub mod glance;
 pub mod history;
+pub mod hold_out;
 pub mod imports;
 pub mod lines;
+pub mod messages;
 pub mod names;
 pub mod recover;
+pub mod resend;
 pub mod root_key;
 pub mod runs;
 pub mod scheduling;
@@ -45,6 +49,8 @@ use crate::campaigns::schedule::ScheduleError;
 use crate::campaigns::{CompileError, IllegalMove, SpecError, lifecycle};
 use crate::channels::connector::Connector;
 use crate::clock::SystemClock;
+use crate::config::SoftRule;
+use crate::config::caps::Cap;
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::{ContactsError, Store};
 use crate::content::{CompiledMessage, ContentProblem, TokenKeys};
@@ -104,6 +110,12 @@ pub enum EngineError {
     Spec(#[from] SpecError),
     #[error(transparent)]
     Compile(#[from] CompileError),
+    #[error(transparent)]
+    Resend(#[from] resend::ResendError),
+    #[error(transparent)]
+    Message(#[from] messages::MessageError),
+    #[error("the control group can't be cut")]
+    HoldOut(#[from] crate::flow::split::SplitError),
     #[error("the schedule can't be published: {}", join(.0))]
     Schedule(Vec<ScheduleError>),
     #[error("[message]: {reason}")]
@@ -137,6 +149,10 @@ pub struct EngineOptions {
     pub unsubscribe_mailbox: Option<String>,
     pub lane_threads: usize,
     pub aggregate_only: bool,
+    /// When soft bounces suppress.
+    pub soft_bounces: SoftRule,
+    /// Caps of every campaign.
+    pub caps: Vec<Cap>,
     /// Tracked links of a run work this long after its end; its opt-outs work always.
     pub tracking_kept: Duration,
     /// A dated start is this long after its publication at the earliest.
@@ -160,6 +176,7 @@ pub struct Engine {
     pub history: history::History,
     pub pulses: Arc<Pulses>,
     tracking: tracking::TrackingState,
+    events: events::EventState,
     pool: Arc<PositionPool>,
     campaigns: DashMap<RunId, Recipient<RunCommand>>,
     ended: Recipient<RunEnded>,
@@ -226,6 +243,7 @@ impl Engine {
             history,
             pulses,
             tracking: tracking::TrackingState::default(),
+            events: events::EventState::default(),
             pool,
             campaigns: DashMap::new(),
             ended,
@@ -237,6 +255,7 @@ impl Engine {
         };
         let engine = Arc::new(engine);
         actor_figures::announce(engine.lines.keys().map(String::as_str));
+        events::announce();
         actor_figures::returned(TakenBack::Recovery, engine.recovery.settled.returned);
         engine.repair_base()?;
         let runs = engine.take_up()?;

@@ -14,7 +14,7 @@ use crate::campaigns::schedule::fields::Ahead;
 use crate::campaigns::schedule::{Launch, Schedule, ScheduleError, ScheduleFields};
 use crate::campaigns::{self, CampaignSpec, Trigger, lifecycle};
 use crate::clock::Timestamp;
-use crate::engine::runs::campaign_state;
+use crate::engine::runs::{Prepared, campaign_state};
 use crate::engine::{Engine, EngineError};
 use crate::ids::{CampaignId, RunId};
 use crate::journal::Want;
@@ -58,10 +58,14 @@ impl Engine {
 
     /// Publishes a campaign's newest version: starts it now, or plans its first launch. Durable when it returns.
     pub fn publish(&self, id: CampaignId) -> Result<Publication, EngineError> {
-        let (version, spec) = self.spec_of(id, None)?;
+        let (_, spec) = self.spec_of(id, None)?;
         if !spec.schedule.is_planned() {
             return self.start(id).map(Publication::Started);
         }
+        let stands = campaign_state(&self.book.read(), id).ok_or(EngineError::NoCampaign { id })?;
+        lifecycle::next(stands, Trigger::Schedule)?;
+        self.pin_message(id)?;
+        let (version, spec) = self.spec_of(id, None)?;
         self.publish_version(id, version, None, &spec.schedule).map(Publication::Planned)
     }
 
@@ -105,7 +109,9 @@ impl Engine {
         if !spec.schedule.is_planned() {
             return Err(EngineError::Schedule(vec![ScheduleError::Removed]));
         }
-        self.publish_version(id, newest + 1, Some(text), &spec.schedule).map(drop)
+        let pinned = self.with_saved(spec)?;
+        let text = if pinned == *spec { text.to_owned() } else { campaigns::parse::to_stored(&pinned) };
+        self.publish_version(id, newest + 1, Some(&text), &spec.schedule).map(drop)
     }
 
     /// Whether a launch of the campaign is ahead, paused or not.
@@ -191,8 +197,8 @@ impl Engine {
         launch: NextLaunch,
         next: Option<NextLaunch>,
     ) -> Result<(), EngineError> {
-        let compiled = campaigns::compile(spec)?;
-        let started = self.prepare(id, version, &compiled)?;
+        let (_, compiled) = self.compiled(id, Some(version))?;
+        let Prepared { begun: started, audience } = self.prepare(id, version, &compiled)?;
         let default_zone = spec.schedule.default_zone.clone();
         let too_late_ms = schedule.too_late_after.and_then(|limit| u64::try_from(limit.as_millis()).ok());
         let made = RunLaunch { launch: launch.launch, effective: launch.effective, default_zone, too_late_ms };
@@ -205,6 +211,7 @@ impl Engine {
             if !unchanged || launching::is_busy(state, id) {
                 return Ok(None);
             }
+            audience.is_still(state)?;
             (fact.started.run, fact.started.at) = (RunId(state.next_run.max(1)), self.book.now());
             run = Some(fact.started.run);
             Ok(Some(Fact::Launched(Box::new(fact))))

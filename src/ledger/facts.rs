@@ -11,6 +11,7 @@ use crate::flow::Graph;
 use crate::ids::{AddressHash, BatchId, CampaignId, Channel, DeliveryId, ImportId, MessageId, RunId};
 use crate::ledger::consent::ConsentStatus;
 use crate::ledger::delivery::Mode;
+use crate::ledger::events::{AutoPaused, EventsReceived};
 use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled};
 use crate::ledger::outcome::RejectClass;
 use crate::ledger::plans::{LaunchSkipped, Launched, PlanMoved, Published};
@@ -103,6 +104,16 @@ pub enum Fact {
     Joined(Joined),
     Looked(Looked),
     Decided(Decided),
+    /// A message was saved under a name, a new one or the next version.
+    MessageSaved {
+        name: String,
+        /// As JSON.
+        message: String,
+        at: Timestamp,
+    },
+    MessageDeleted {
+        name: String,
+    },
     Published(Published),
     Launched(Box<Launched>),
     LaunchSkipped(LaunchSkipped),
@@ -114,6 +125,8 @@ pub enum Fact {
         messages: u32,
         at: Timestamp,
     },
+    EventsReceived(Box<EventsReceived>),
+    AutoPaused(AutoPaused),
 }
 
 impl Fact {
@@ -153,6 +166,10 @@ impl Fact {
             Fact::LaunchSkipped(_) => 39,
             Fact::PlanMoved(_) => 40,
             Fact::TestSent { .. } => 24,
+            Fact::EventsReceived(_) => 51,
+            Fact::AutoPaused(_) => 52,
+            Fact::MessageSaved { .. } => 56,
+            Fact::MessageDeleted { .. } => 57,
         }
     }
 

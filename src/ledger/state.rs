@@ -9,16 +9,19 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::ids::{BatchId, CampaignId, DeliveryId, ImportId, RunId};
-use crate::ledger::Violation;
+use crate::ids::{BatchId, CampaignId, DeliveryId, ImportId, RowSpace, RunId};
 use crate::ledger::batch::BootId;
 use crate::ledger::consent::{Consent, ConsentStatus};
+use crate::ledger::days::ContactDays;
 use crate::ledger::delivery::Delivery;
-use crate::ledger::facts::{Fact, ImportChunk, RunStarted, Settled, Unsubscribed};
+use crate::ledger::events::{EventMemory, EventsReceived, day_of};
+use crate::ledger::facts::{Fact, ImportChunk, RunStarted, Settled, Suppressed, Unsubscribed};
 use crate::ledger::handed::HandedOver;
+use crate::ledger::links::Link;
 use crate::ledger::plans::{Launched, Plan, Published};
 use crate::ledger::run::{Run, RunState};
 use crate::ledger::suppression::{Entry, Suppression};
+use crate::ledger::{RejectClass, Violation};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -43,6 +46,15 @@ pub struct State {
     pub erased: RoaringBitmap,
     #[serde(default)]
     pub handed_over: HandedOver,
+    #[serde(default)]
+    pub events: EventMemory,
+    #[serde(default)]
+    pub days: ContactDays,
+    /// Runs that are resends of others.
+    #[serde(default)]
+    pub links: BTreeMap<RunId, Link>,
+    #[serde(default)]
+    pub messages: BTreeMap<String, SavedMessage>,
     /// Published schedules.
     #[serde(default)]
     pub plans: BTreeMap<CampaignId, Plan>,
@@ -67,6 +79,17 @@ pub struct SavedSegment {
     /// Never given to another segment.
     #[serde(default)]
     pub id: u32,
+}
+
+/// A message that campaigns refer to by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedMessage {
+    /// As JSON.
+    pub message: String,
+    /// From 1; the next one at each saving.
+    pub version: u32,
+    pub created_at: Timestamp,
+    pub saved_at: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +150,7 @@ impl State {
                 if *resend && !rows.rows.is_empty() {
                     self.run_mut(delivery.run)?.reopen();
                 }
+                self.remember_settled_unknown(*delivery, &rows.rows, !*resend);
                 Ok(())
             }
             Fact::RunStarted(started) => self.apply_run_started(started),
@@ -134,6 +158,7 @@ impl State {
             Fact::Tracked(tracked) => {
                 let run = self.runs.get_mut(&tracked.run).ok_or(Violation::NoRun { run: tracked.run })?;
                 run.messages.entry(tracked.message).or_default().add(tracked);
+                self.remember_tracked(tracked);
                 Ok(())
             }
             Fact::Unsubscribed(fact) => self.apply_unsubscribed(fact),
@@ -153,6 +178,11 @@ impl State {
                 self.handed_over.add(connector, domain.as_deref(), u64::from(*messages), *at);
                 Ok(())
             }
+            Fact::EventsReceived(fact) => self.apply_events(fact),
+            Fact::AutoPaused(fact) => {
+                self.run_mut(fact.run)?.apply_auto_paused(fact);
+                Ok(())
+            }
             other => {
                 self.apply_base(other);
                 Ok(())
@@ -167,13 +197,11 @@ impl State {
                 let rows = &c.rows.rows - &self.erased;
                 self.consent.set(c.channel, &c.topic, c.status, &rows);
             }
-            Fact::Suppressed(s) => {
-                self.suppression.add_rows(s.channel, s.reason, &(&s.rows.rows - &self.erased), s.at);
-                for address in &s.addresses {
-                    self.suppression.add_address(s.channel, *address, Entry { reason: s.reason, at: s.at });
-                }
+            Fact::Suppressed(s) => self.apply_suppressed(s),
+            Fact::Unsuppressed(u) => {
+                self.suppression.remove(u.channel, u.reason, &u.rows.rows, &u.addresses);
+                self.events.soft.forget(u.channel, &u.rows.rows);
             }
-            Fact::Unsuppressed(u) => self.suppression.remove(u.channel, u.reason, &u.rows.rows, &u.addresses),
             Fact::ListCreated { name, source, at, rows } => {
                 let rows = &rows.rows - &self.erased;
                 self.list_or_new(name, source, *at).rows |= rows;
@@ -192,6 +220,10 @@ impl State {
             Fact::SegmentDeleted { name } => {
                 self.segments.remove(name);
             }
+            Fact::MessageSaved { name, message, at } => self.apply_message_saved(name, message, *at),
+            Fact::MessageDeleted { name } => {
+                self.messages.remove(name);
+            }
             Fact::ContactsErased { rows } => self.apply_erased(&rows.rows),
             Fact::CampaignSaved { campaign, spec, at } => self.apply_campaign_saved(*campaign, spec, *at),
             Fact::CampaignArchived { campaign, .. } => {
@@ -205,6 +237,25 @@ impl State {
             }
             _ => {}
         }
+    }
+
+    fn apply_suppressed(&mut self, fact: &Suppressed) {
+        self.suppression.add_rows(fact.channel, fact.reason, &(&fact.rows.rows - &self.erased), fact.at);
+        for address in &fact.addresses {
+            self.suppression.add_address(fact.channel, *address, Entry { reason: fact.reason, at: fact.at });
+        }
+    }
+
+    fn apply_events(&mut self, fact: &EventsReceived) -> Result<(), Violation> {
+        for part in &fact.feedback {
+            self.run_mut(part.delivery.run)?.fits(part)?;
+        }
+        for part in &fact.feedback {
+            self.run_mut(part.delivery.run)?.take_feedback(part);
+        }
+        self.events.take(fact, &self.erased);
+        fact.suppressed.iter().for_each(|suppressed| self.apply_suppressed(suppressed));
+        Ok(())
     }
 
     fn apply_import_chunk(&mut self, chunk: &ImportChunk) {
@@ -242,10 +293,19 @@ impl State {
         self.segments.insert(name.to_owned(), SavedSegment { text: text.to_owned(), saved_at: at, created_at: at, id });
     }
 
+    fn apply_message_saved(&mut self, name: &str, message: &str, at: Timestamp) {
+        let (version, created_at) =
+            self.messages.get(name).map_or((1, at), |saved| (saved.version.saturating_add(1), saved.created_at));
+        let saved = SavedMessage { message: message.to_owned(), version, created_at, saved_at: at };
+        self.messages.insert(name.to_owned(), saved);
+    }
+
     fn apply_erased(&mut self, rows: &RoaringBitmap) {
         self.erased |= rows;
         self.consent.erase(rows);
         self.suppression.erase(rows);
+        self.events.erase(rows);
+        self.days.erase(rows);
         for list in self.lists.values_mut() {
             list.rows -= rows;
         }
@@ -276,6 +336,7 @@ impl State {
             return Err(Violation::NoCampaign { campaign: fact.campaign });
         }
         let run = Run::start(fact)?;
+        self.note_link(&run);
         self.next_run = self.next_run.max(fact.run.0 + 1);
         self.runs.insert(fact.run, run);
         Ok(())
@@ -311,6 +372,7 @@ impl State {
 
     fn apply_run_moved(&mut self, id: RunId, to: RunState, reason: &str, at: Timestamp) -> Result<(), Violation> {
         let run = self.runs.get_mut(&id).ok_or(Violation::NoRun { run: id })?;
+        run.note_resume(to);
         run.state = to;
         run.reason = reason.to_owned();
         run.ended_at = if to.is_live() { None } else { Some(at) };
@@ -321,11 +383,14 @@ impl State {
         let delivery = self.delivery_mut(fact.delivery)?;
         let way = delivery.batches.get(&fact.batch).map(|batch| (batch.connector.clone(), batch.domain.clone()));
         delivery.settle(fact)?;
+        self.recall_events(fact);
+        let delivery = self.delivery(fact.delivery)?;
         let (mut leaving, total) = fact.all_rows();
         let skipped: u64 = fact.skipped.iter().map(|(_, rows)| rows.len()).sum();
         leaving -= &delivery.pending;
         leaving -= &delivery.deferred;
         self.leave_sends(fact.delivery, &leaving)?;
+        self.remember_settled(fact);
         if let Some(run) = self.runs.get_mut(&fact.delivery.run) {
             run.keep_samples(&fact.samples);
         }
@@ -333,6 +398,17 @@ impl State {
             self.handed_over.add(&connector, domain.as_deref(), total - skipped, fact.at);
         }
         Ok(())
+    }
+
+    /// What came back before the rows were settled is applied now; soft bounces are remembered by their day.
+    fn recall_events(&mut self, fact: &Settled) {
+        let Some(run) = self.runs.get_mut(&fact.delivery.run) else { return };
+        run.recall_feedback(fact.delivery.index, &fact.unknown);
+        let Some(delivery) = run.delivery(fact.delivery.index).filter(|d| d.space == RowSpace::BASE) else { return };
+        let Some(route) = run.routes.get(usize::from(delivery.id.index)) else { return };
+        for (_, rows) in fact.rejected.iter().filter(|(class, _)| *class == RejectClass::SoftBounce) {
+            self.events.soft.note(route.channel, day_of(fact.at), rows);
+        }
     }
 
     fn leave_sends(&mut self, delivery: DeliveryId, rows: &RoaringBitmap) -> Result<(), Violation> {

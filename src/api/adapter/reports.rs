@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use serde_json::json;
 
 use crate::actors::decide::mode_name;
-use crate::api::adapter::{flows, schedules};
+use crate::api::adapter::{feedback, flows, history, schedules};
 use crate::api::errors::Code;
 use crate::api::port::{
     AudienceView, DeliveryReport, EventCounts, Ledger, LinkCounts, MessageReport, Page, PageRequest, PortError,
@@ -42,7 +42,7 @@ pub(super) fn run_ledger(run: &Run) -> Ledger {
     sum
 }
 
-fn events(sets: &EventSets) -> EventCounts {
+pub(super) fn events(sets: &EventSets) -> EventCounts {
     EventCounts {
         unique: sets.unique(EventClass::Human),
         total: sets.total(EventClass::Human),
@@ -158,7 +158,10 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         nodes: flows::nodes(run),
         tests: flows::tests(run),
         launch: schedules::run_launch(run),
-        linked_run: None,
+        linked_run: state.links.get(&id).map(|link| link.of.0),
+        linked_set: state.links.get(&id).map(|link| link.set.clone()),
+        resends: history::resends(&state, id),
+        hold_out: history::hold_out(run),
     })
 }
 
@@ -182,6 +185,7 @@ fn deliveries(engine: &Engine, run: &Run, compiled: Option<&Compiled>) -> Vec<De
             channel: route.channel.name().to_owned(),
             ledger: ledger(delivery),
             messages: messages.collect(),
+            feedback: feedback::counts(&run.feedback_on(index)),
         }
     })
     .collect()
@@ -212,6 +216,7 @@ fn message_report(
         clicked: events(&tracking.clicked),
         unsubscribed: tracking.unsubscribed.len(),
         links: links.collect(),
+        feedback: run.feedback_of(send.node).map(feedback::counts).unwrap_or_default(),
     }
 }
 
@@ -230,6 +235,9 @@ pub(super) fn audience_view(channel: Channel, connector: Option<String>, summary
         ("suppressed", summary.suppressed.iter().map(|(_, n)| *n).sum()),
         ("missing_attribute", summary.missing_attribute),
         ("duplicate_address", summary.duplicate_address),
+        ("frequency_cap", summary.frequency_cap),
+        ("recently_contacted", summary.recently_contacted),
+        ("hold_out", summary.hold_out),
     ];
     AudienceView {
         channel: channel.name().to_owned(),
@@ -260,6 +268,7 @@ fn rows_of(run: &Run, delivery: &Delivery, set: &str) -> Option<RoaringBitmap> {
         "opened" => run.engaged(false) & &delivery.audience,
         "clicked" => run.engaged(true) & &delivery.audience,
         "unsubscribed" => run.unsubscribed() & &delivery.audience,
+        set if feedback::SETS.contains(&set) => feedback::rows(&run.feedback_on(delivery.id.index), set)?,
         other => {
             let (kind, name) = other.split_once(':')?;
             match kind {
@@ -277,6 +286,7 @@ fn invalid_set(set: &str) -> PortError {
         ["audience", "pending", "claimed", "deferred", "accepted", "rejected", "skipped", "unknown"]
             .into_iter()
             .chain(["opened", "clicked", "unsubscribed"])
+            .chain(feedback::SETS)
             .map(str::to_owned)
             .collect();
     sets.extend(RejectClass::ALL.iter().map(|class| format!("rejected:{}", class.name())));
@@ -321,7 +331,7 @@ pub(super) fn contacts(engine: &Engine, id: RunId, set: &str, page: &PageRequest
                 delivery: u16::try_from(index).unwrap_or(u16::MAX),
                 set: name.to_owned(),
                 reason,
-                attempts: attempts(delivery, row, name),
+                attempts: u32::try_from(delivery.attempts(row)).unwrap_or(u32::MAX),
                 opened: opened.contains(row),
                 clicked: clicked.contains(row),
                 unsubscribed: unsubscribed.contains(row),
@@ -330,19 +340,6 @@ pub(super) fn contacts(engine: &Engine, id: RunId, set: &str, page: &PageRequest
         }
     }
     Ok(Page { items, next: None })
-}
-
-/// How often a row was handed over, as far as it was answered or given up as unknown: every deferral, every unknown that
-/// was sent again, and the hand-over that ended it. What waits or is skipped has had its deferrals alone.
-fn attempts(delivery: &Delivery, row: u32, set: &str) -> u32 {
-    let unknowns = delivery.unknowns.iter().take_while(|rows| rows.contains(row)).count();
-    let last = match set {
-        "accepted" | "rejected" => 1,
-        // In at-least-once mode the last unknown is counted with those before it.
-        "unknown" if unknowns == 0 => 1,
-        _ => 0,
-    };
-    u32::try_from(delivery.deferral_count(row) + unknowns + last).unwrap_or(u32::MAX)
 }
 
 fn place(delivery: &Delivery, row: u32) -> (&'static str, Option<String>) {
@@ -367,25 +364,6 @@ fn place(delivery: &Delivery, row: u32) -> (&'static str, Option<String>) {
 mod tests {
     use super::*;
     use crate::clock::Monotonic;
-    use crate::ids::{DeliveryId, RowSpace};
-    use crate::ledger::Mode;
-
-    #[test]
-    fn attempts_are_deferrals_and_the_hand_over_that_ended_them() {
-        let id = DeliveryId { run: RunId(1), index: 0 };
-        let mut delivery = Delivery::enter(id, RowSpace::BASE, Mode::Strict, (0..6).collect(), &[]).expect("it fits");
-        // 0 waits, 1 was taken at once, 2 after two deferrals, 3 bounced at once, 4 is unknown, 5 waits for its retry.
-        delivery.deferrals = vec![[2u32, 5].into_iter().collect(), [2u32].into_iter().collect()];
-        let counts: Vec<u32> = ["pending", "accepted", "accepted", "rejected", "unknown", "deferred"]
-            .into_iter()
-            .zip(0..)
-            .map(|(set, row)| attempts(&delivery, row, set))
-            .collect();
-        assert_eq!(counts, [0, 1, 3, 1, 1, 1], "by row");
-        delivery.unknowns = vec![[1u32, 4].into_iter().collect(), [4u32].into_iter().collect()];
-        assert_eq!(attempts(&delivery, 1, "accepted"), 2, "sent again after one unknown");
-        assert_eq!(attempts(&delivery, 4, "unknown"), 2, "the last unknown is among those counted");
-    }
 
     #[test]
     fn the_reason_of_an_open_circuit_is_passed_on() {

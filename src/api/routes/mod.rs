@@ -5,7 +5,9 @@
 pub mod campaigns;
 pub mod contacts;
 pub mod docs;
+pub mod events;
 pub mod flows;
+pub mod history;
 pub mod imports;
 pub mod lists;
 pub mod operations;
@@ -37,7 +39,9 @@ pub fn configure(config: &mut web::ServiceConfig) {
     segments::configure(config);
     suppressions::configure(config);
     campaigns::configure(config);
+    events::configure(config);
     flows::configure(config);
+    history::configure(config);
     runs::configure(config);
     schedules::configure(config);
     operations::configure(config);
