@@ -105,11 +105,14 @@ fn campaign_view(name: &str, spec: Json) -> CampaignView {
             updated_at: Time::default(),
             run: None,
             ledger: None,
+            reason: None,
+            next_start: None,
         },
         spec,
         problems: Vec::new(),
         warnings: Vec::new(),
         legal_moves: vec!["start".into()],
+        schedule: None,
     }
 }
 
@@ -293,7 +296,14 @@ impl CampaignsPort for Fake {
             return Err(PortError::new(Code::IllegalMove, "a draft cannot be resumed: start it").with(details));
         }
         self.called(format!("{} {campaign}", action.name()));
-        Ok(ActionDone { campaign: 1, run: Some(1), state: "running".into(), ledger: Some(ledger()), in_flight: 0 })
+        Ok(ActionDone {
+            campaign: 1,
+            run: Some(1),
+            state: "running".into(),
+            ledger: Some(ledger()),
+            in_flight: 0,
+            schedule: None,
+        })
     }
 
     fn preview(&self, _campaign: &Ref, request: PreviewRequest) -> PortResult<Preview> {
@@ -312,6 +322,15 @@ impl CampaignsPort for Fake {
     fn compare(&self, deliveries: &[Compared]) -> PortResult<Comparison> {
         self.called(format!("compare {deliveries:?}"));
         Ok(Comparison::default())
+    }
+
+    fn reschedule(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView> {
+        self.called(format!("reschedule {campaign}"));
+        Ok(campaign_view("spring", json!({ "schedule": patch.text })))
+    }
+
+    fn calendar(&self, from: Option<Time>, to: Option<Time>) -> PortResult<Calendar> {
+        Ok(Calendar { from: from.unwrap_or_default(), to: to.unwrap_or_default(), ..Calendar::default() })
     }
 
     fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText> {
@@ -364,7 +383,11 @@ impl CampaignsPort for Fake {
             nodes: Vec::new(),
             tests: Vec::new(),
             grid: None,
+            launch: None,
             linked_run: None,
+            linked_set: None,
+            resends: Vec::new(),
+            hold_out: None,
         })
     }
 
@@ -376,6 +399,16 @@ impl CampaignsPort for Fake {
     fn settle(&self, _run: &RunRef, request: SettleRequest) -> PortResult<Settled> {
         let settled = request.contacts.len() as u64;
         Ok(Settled { settled, not_unknown: Vec::new(), state: "running".into(), ledger: ledger() })
+    }
+}
+
+impl EventsPort for Fake {
+    fn take_events(&self, events: Vec<NewEvent>) -> PortResult<Vec<PortResult<bool>>> {
+        Ok(events.iter().map(|_| Ok(true)).collect())
+    }
+
+    fn event_types(&self) -> PortResult<Vec<EventTypeView>> {
+        Ok(Vec::new())
     }
 }
 
@@ -454,5 +487,29 @@ impl OperationsPort for Fake {
 
     fn campaign_series(&self) -> Vec<crate::metrics::CampaignSeries> {
         vec![crate::metrics::CampaignSeries { id: 1, name: "spring".into(), audience: 3, ..Default::default() }]
+    }
+}
+
+impl HistoryPort for Fake {
+    fn resend(&self, campaign: &Ref, request: ResendRequest) -> PortResult<ResendDone> {
+        self.called(format!("resend {campaign} {}", request.set));
+        Ok(ResendDone::default())
+    }
+
+    fn messages(&self, page: &PageRequest) -> PortResult<Page<SavedMessageSummary>> {
+        Ok(Page::cut(Vec::<SavedMessageSummary>::new(), page, |message| message.name.clone()))
+    }
+
+    fn message(&self, _name: &str) -> PortResult<SavedMessageView> {
+        not_here("the message", Code::MessageNotFound)
+    }
+
+    fn put_message(&self, name: &str, _message: SpecText) -> PortResult<(SavedMessageView, bool)> {
+        self.called(format!("save {name}"));
+        Ok((SavedMessageView::default(), true))
+    }
+
+    fn delete_message(&self, _name: &str) -> PortResult<()> {
+        not_here("a message that nothing uses", Code::MessageInUse)
     }
 }

@@ -6,20 +6,22 @@ use roaring::RoaringBitmap;
 
 use crate::clock::Timestamp;
 use crate::flow::NodeKind;
-use crate::flow::nodes::Metric;
+use crate::flow::nodes::AbTest;
 use crate::ids::MessageId;
+use crate::ledger::events::{FeedbackKind, FeedbackPart};
 use crate::ledger::facts::Settled;
 use crate::ledger::run::Run;
+use crate::ledger::timeline::Field;
 use crate::ledger::tracking::{EventClass, Tracked, TrackedKind};
-use crate::ledger::watch::Watch;
+use crate::ledger::watch::{Reported, Watch};
 
 impl Run {
     /// Every test that still counts, with what it counts.
-    fn counting(&mut self) -> impl Iterator<Item = (Metric, &mut Watch)> {
+    fn counting(&mut self) -> impl Iterator<Item = (&AbTest, &mut Watch)> {
         let graph = &self.graph;
         let open = self.flow.tests.iter_mut().filter(|(_, memory)| memory.decided.is_none());
         open.filter_map(move |(node, memory)| match graph.node(*node).map(|n| &n.kind) {
-            Some(NodeKind::AbTest(test)) => Some((test.metric, memory.watch.as_mut()?)),
+            Some(NodeKind::AbTest(test)) => Some((test, memory.watch.as_mut()?)),
             _ => None,
         })
     }
@@ -62,8 +64,25 @@ impl Run {
                 self.timeline.count(fact.at, |tally| &mut tally.clicks, more);
             }
         }
-        for (metric, watch) in self.counting() {
-            watch.tracked(metric, fact);
+        for (test, watch) in self.counting() {
+            watch.tracked(test.metric, fact);
+        }
+    }
+
+    /// What providers and shops reported, already in the sets of its send.
+    pub(super) fn count_feedback(&mut self, part: &FeedbackPart, new: u64, at: Timestamp) {
+        let field: Field = match part.kind {
+            FeedbackKind::Bounced(_) => |tally| &mut tally.bounced,
+            FeedbackKind::Complained => |tally| &mut tally.complained,
+            FeedbackKind::Converted(EventClass::Human) => |tally| &mut tally.converted,
+            FeedbackKind::Converted(_) | FeedbackKind::Delivered => return,
+        };
+        self.timeline.count(at, field, signed(new));
+    }
+
+    pub(super) fn count_reported(&mut self, part: &Reported) {
+        for (test, watch) in self.counting() {
+            watch.reported(test, part);
         }
     }
 

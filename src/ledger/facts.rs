@@ -11,8 +11,10 @@ use crate::flow::Graph;
 use crate::ids::{AddressHash, BatchId, CampaignId, Channel, DeliveryId, ImportId, MessageId, RunId};
 use crate::ledger::consent::ConsentStatus;
 use crate::ledger::delivery::Mode;
+use crate::ledger::events::{AutoPaused, EventsReceived};
 use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled};
 use crate::ledger::outcome::RejectClass;
+use crate::ledger::plans::{LaunchSkipped, Launched, PlanMoved, Published};
 use crate::ledger::rows::{Positions, RowSet};
 use crate::ledger::run::RunState;
 use crate::ledger::suppression::SuppressReason;
@@ -102,6 +104,20 @@ pub enum Fact {
     Joined(Joined),
     Looked(Looked),
     Decided(Decided),
+    /// A message was saved under a name, a new one or the next version.
+    MessageSaved {
+        name: String,
+        /// As JSON.
+        message: String,
+        at: Timestamp,
+    },
+    MessageDeleted {
+        name: String,
+    },
+    Published(Published),
+    Launched(Box<Launched>),
+    LaunchSkipped(LaunchSkipped),
+    PlanMoved(PlanMoved),
     /// Messages outside any delivery (test sends) are about to be handed over: they count in the connector's limits.
     TestSent {
         connector: String,
@@ -109,6 +125,8 @@ pub enum Fact {
         messages: u32,
         at: Timestamp,
     },
+    EventsReceived(Box<EventsReceived>),
+    AutoPaused(AutoPaused),
 }
 
 impl Fact {
@@ -143,7 +161,15 @@ impl Fact {
             Fact::Joined(_) => 34,
             Fact::Looked(_) => 35,
             Fact::Decided(_) => 36,
+            Fact::Published(_) => 37,
+            Fact::Launched(_) => 38,
+            Fact::LaunchSkipped(_) => 39,
+            Fact::PlanMoved(_) => 40,
             Fact::TestSent { .. } => 24,
+            Fact::EventsReceived(_) => 51,
+            Fact::AutoPaused(_) => 52,
+            Fact::MessageSaved { .. } => 56,
+            Fact::MessageDeleted { .. } => 57,
         }
     }
 

@@ -10,8 +10,10 @@ use crate::flow::{self, Exit, Graph, Move, NodeId, NodeKind};
 use crate::ids::{CampaignId, Channel, DeliveryId, MessageId, RunId};
 use crate::ledger::Violation;
 use crate::ledger::delivery::{Counts, Delivery};
+use crate::ledger::events::{Feedback, RunGuard};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
 use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled};
+use crate::ledger::plans::RunLaunch;
 use crate::ledger::timeline::Timeline;
 use crate::ledger::tracking::MessageTracking;
 use crate::ledger::watch::Watch;
@@ -79,6 +81,14 @@ pub struct Run {
     /// What happened when.
     #[serde(default)]
     pub timeline: Timeline,
+    /// What came back, by send.
+    #[serde(default)]
+    pub feedback: BTreeMap<NodeId, Feedback>,
+    #[serde(default)]
+    pub guard: RunGuard,
+    /// The launch of a schedule that began it.
+    #[serde(default)]
+    pub launch: Option<RunLaunch>,
 }
 
 impl Run {
@@ -117,6 +127,9 @@ impl Run {
             ended_at: None,
             flow: FlowMemory::default(),
             timeline: Timeline::default(),
+            feedback: BTreeMap::new(),
+            guard: RunGuard::default(),
+            launch: None,
         };
         // Who is not eligible never walks: only a row that can get a message is anywhere in the flow.
         let hops = flow::enter(&run.graph, &mut run.positions, &run_rows);

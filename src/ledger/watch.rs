@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::flow::nodes::{AbTest, Metric};
 use crate::flow::{Exit, Graph, NodeId, NodeKind};
-use crate::ids::MessageId;
+use crate::ids::{DeliveryId, MessageId};
 use crate::ledger::delivery::Delivery;
 use crate::ledger::tracking::{EventClass, EventSets, Tracked, TrackedKind};
 use crate::limits::{TEST_WINDOW_BUCKETS_MAX, TEST_WINDOW_PARTS};
@@ -136,6 +136,24 @@ pub struct Watch {
     pub complained: RoaringBitmap,
 }
 
+/// The type of a conversion that has no name of its own.
+pub const CONVERTED: &str = "converted";
+/// The type of a complaint.
+pub const COMPLAINED: &str = "complained";
+
+/// Something that was reported of messages of a send.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reported {
+    pub delivery: DeliveryId,
+    pub send: NodeId,
+    /// The type of the event.
+    pub name: String,
+    pub class: EventClass,
+    /// When it happened, to the second.
+    pub at: Timestamp,
+    pub rows: RoaringBitmap,
+}
+
 /// Something that came back on a message, as a test sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {
@@ -206,11 +224,16 @@ impl Watch {
         }
     }
 
-    /// Complaints, which providers report with a time of their own.
-    pub fn complained(&mut self, message: MessageId, rows: &RoaringBitmap, at: Timestamp) {
-        if self.messages().contains(&message) {
-            let rows = self.windows.in_time(rows, at);
+    /// Complaints and conversions. The goal of a test is a type of events; without one it is that of plain conversions.
+    pub(super) fn reported(&mut self, test: &AbTest, part: &Reported) {
+        let of_arm = |arm: &ArmSends| arm.sends.iter().find(|(node, ..)| *node == part.send).map(|(_, _, id)| *id);
+        let Some(message) = self.arms.iter().find_map(of_arm) else { return };
+        if part.name == COMPLAINED {
+            let rows = self.windows.in_time(&part.rows, part.at);
             self.complained |= rows;
+        }
+        if test.metric == Metric::Conversions && part.name == test.goal.as_deref().unwrap_or(CONVERTED) {
+            self.happened(Seen { message, rows: &part.rows, class: part.class, was: None, at: part.at });
         }
     }
 }

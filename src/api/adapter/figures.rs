@@ -13,6 +13,7 @@ use crate::engine::runs::run_state;
 use crate::flow::NodeKind;
 use crate::flow::winner::{Proportion, normal, proportions};
 use crate::ids::MessageId;
+use crate::ledger::events::Feedback;
 use crate::ledger::timeline::Tally;
 use crate::ledger::tracking::{EventClass, MessageTracking};
 use crate::ledger::{Counts, Delivery, Run, State};
@@ -88,7 +89,10 @@ fn compared(state: &State, asked: &Compared) -> PortResult<ComparedReport> {
     chosen.iter().for_each(|delivery| counts.add(&delivery.counts()));
     let messages = messages_of(run, &chosen);
     let spec = state.campaigns.get(&run.campaign).and_then(|campaign| campaign.newest());
-    let share = |of: &dyn Fn(&MessageTracking) -> u64| share(messages.iter().map(|m| of(m)).sum(), counts.accepted);
+    let accepted = counts.accepted;
+    let of_messages = |of: &dyn Fn(&MessageTracking) -> u64| share(messages.iter().map(|m| of(m)).sum(), accepted);
+    let feedback: Vec<Feedback> = chosen.iter().map(|delivery| run.feedback_on(delivery.id.index)).collect();
+    let of_feedback = |of: &dyn Fn(&Feedback) -> u64| share(feedback.iter().map(of).sum(), accepted);
     Ok(ComparedReport {
         campaign: run.campaign.0,
         name: spec.and_then(|(_, text)| parse::from_stored(text).ok()).and_then(|spec| spec.name).unwrap_or_default(),
@@ -100,10 +104,12 @@ fn compared(state: &State, asked: &Compared) -> PortResult<ComparedReport> {
         accepted: counts.accepted,
         rejected: counts.rejected,
         skipped: counts.skipped,
-        opened: share(&|m| m.opened.unique(EventClass::Human)),
-        clicked: share(&|m| m.clicked.unique(EventClass::Human)),
-        unsubscribed: share(&|m| m.unsubscribed.len()),
-        ..ComparedReport::default()
+        opened: of_messages(&|m| m.opened.unique(EventClass::Human)),
+        clicked: of_messages(&|m| m.clicked.unique(EventClass::Human)),
+        converted: of_feedback(&|f| f.converted.unique(EventClass::Human)),
+        unsubscribed: of_messages(&|m| m.unsubscribed.len()),
+        complained: of_feedback(&|f| f.complained.rows.len()),
+        bounced: of_feedback(&|f| f.bounced().len()),
     })
 }
 

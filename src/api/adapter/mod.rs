@@ -5,11 +5,15 @@
 pub mod campaigns;
 pub mod contacts;
 pub mod errors;
+mod events;
+mod feedback;
 mod figures;
 mod flows;
 mod grid;
+mod history;
 pub mod operations;
 pub mod reports;
+mod schedules;
 mod series;
 pub mod tracking;
 mod verdicts;

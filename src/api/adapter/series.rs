@@ -31,13 +31,21 @@ pub(super) fn messages(run: &Run) -> Vec<MessageSeries> {
         };
         let mut unique = counts(EventSets::unique);
         unique.insert(("unsubscribe", EventClass::Human.name()), tracking.unsubscribed.len());
+        let mut total = counts(EventSets::total);
+        if let Some(feedback) = run.feedback_of(node.id) {
+            for class in EventClass::ALL {
+                unique.insert(("convert", class.name()), feedback.converted.unique(class));
+                total.insert(("convert", class.name()), feedback.converted.total(class));
+            }
+            unique.insert(("complain", EventClass::Human.name()), feedback.complained.rows.len());
+        }
         MessageSeries {
             message,
             variant: node.name.clone(),
             assigned: assigned.len(),
             accepted: delivery.accepted.intersection_len(assigned),
             unique,
-            total: counts(EventSets::total),
+            total,
         }
     });
     each.collect()

@@ -115,6 +115,11 @@ fn of_message(rows: &mut Vec<Vec<String>>, delivery: &str, message: &MessageRepo
     each.events("opened", &message.opened);
     each.events("clicked", &message.clicked);
     each.add("unsubscribed", message.unsubscribed);
+    each.events("converted", &message.feedback.converted);
+    each.add("complained_unique", message.feedback.complained.unique);
+    each.add("bounced_hard_unique", message.feedback.bounced_hard.unique);
+    each.add("bounced_soft_unique", message.feedback.bounced_soft.unique);
+    each.add("bounced_policy_unique", message.feedback.bounced_policy.unique);
     for link in &message.links {
         let item = format!("{}:{}", message.message, link.index);
         lines(rows, "link", delivery, item, &link.url).events("clicked", &link.counts);

@@ -5,7 +5,9 @@
 pub mod ab_split;
 pub mod follow_up;
 pub mod grid;
+mod moments;
 pub mod multi_segment;
+pub mod planned;
 
 use super::compile::{CompileError, DeliveryPlan, MessagePlan, retry_deadline};
 use super::spec::{CampaignSpec, MessageFields, MessageSpec};

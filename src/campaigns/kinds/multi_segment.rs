@@ -1,10 +1,11 @@
 //! Multi-segment: a grid of dimensions gives disjoint cells, each with a message of its own or nothing. One delivery.
 //!
-//! start → a split per dimension, in the order of the spec → a send per cell → end. A contact in two segments of a dimension
+//! start → a split per dimension, in the order of the spec → (wait →) a send per cell → end. A cell with a schedule of its
+//! own holds its contacts until then. A contact in two segments of a dimension
 //! goes to the first as written; who is in none goes to `others`, if the dimension has it, or gets nothing.
 
 use super::grid::{self, ALL, CELL_NAME, Leaf, OTHERS, Place, values};
-use super::{Built, END, START, delivery, message_of};
+use super::{Built, END, START, delivery, message_of, planned};
 use crate::campaigns::compile::{CompileError, MessagePlan, SendPlan};
 use crate::campaigns::spec::kinds::DimensionSegment;
 use crate::campaigns::spec::{CampaignSpec, DimensionSpec, MessageSpec};
@@ -17,6 +18,8 @@ use crate::limits;
 const FIRST_SPLIT: u32 = 100;
 /// Sends of the cells, in the order of the grid.
 const FIRST_SEND: u32 = 10_000;
+/// Waits before the sends of cells with a schedule of their own.
+const FIRST_WAIT: u32 = 20_000;
 /// Where those go who get nothing.
 const NOTHING: NodeId = NodeId(3);
 struct Grid<'s> {
@@ -67,8 +70,18 @@ impl<'s> Grid<'s> {
         let Some(cell) = cell else { return NOTHING };
         let at = u32::try_from(self.cells.len()).unwrap_or(u32::MAX - FIRST_SEND);
         let node = NodeId(FIRST_SEND + at);
-        self.cells.push(Cell { name: path.join(" · "), place: place.clone(), node, message: &cell.message });
-        node
+        let name = path.join(" · ");
+        let first = match planned::of_cell(&cell.schedule) {
+            None => node,
+            Some(delay) => {
+                let wait = NodeId(FIRST_WAIT + at);
+                self.parts.node(wait, format!("{name}: wait"), NodeKind::Delay(delay));
+                self.parts.edge(wait, Exit::NEXT, node);
+                wait
+            }
+        };
+        self.cells.push(Cell { name, place: place.clone(), node, message: &cell.message });
+        first
     }
 }
 
