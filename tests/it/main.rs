@@ -20,6 +20,7 @@ mod metrics;
 mod oddities;
 mod outages;
 mod people;
+mod schedules;
 mod served;
 #[path = "../shared/sink.rs"]
 mod sink;
