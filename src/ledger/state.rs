@@ -251,12 +251,14 @@ impl State {
             self.run_mut(part.delivery.run)?.fits(part)?;
         }
         for part in &fact.feedback {
+            let unknown = self.unknown_of(part);
             let run = self.run_mut(part.delivery.run)?;
             let known = |run: &Run| run.feedback_of(part.send).map_or(0, |feedback| feedback.contacts(part.kind));
             let before = known(run);
             run.take_feedback(part);
             let new = known(run).saturating_sub(before);
             run.count_feedback(part, new, fact.at);
+            self.remember_feedback(part, &unknown);
         }
         for part in &fact.watched {
             if let Some(run) = self.runs.get_mut(&part.delivery.run) {
@@ -314,8 +316,8 @@ impl State {
         self.erased |= rows;
         self.consent.erase(rows);
         self.suppression.erase(rows);
-        self.events.erase(rows);
         self.days.erase(rows);
+        self.events.erase(rows);
         for list in self.lists.values_mut() {
             list.rows -= rows;
         }
