@@ -161,6 +161,7 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::Joined(_) => "joined",
         Fact::Looked(_) => "looked",
         Fact::Decided(_) => "decided",
+        Fact::Shared(_) => "shared",
     }
 }
 

@@ -293,7 +293,14 @@ impl CampaignsPort for Fake {
             return Err(PortError::new(Code::IllegalMove, "a draft cannot be resumed: start it").with(details));
         }
         self.called(format!("{} {campaign}", action.name()));
-        Ok(ActionDone { campaign: 1, run: Some(1), state: "running".into(), ledger: Some(ledger()), in_flight: 0 })
+        Ok(ActionDone {
+            campaign: 1,
+            run: Some(1),
+            state: "running".into(),
+            ledger: Some(ledger()),
+            entered: 10,
+            in_flight: 0,
+        })
     }
 
     fn preview(&self, _campaign: &Ref, request: PreviewRequest) -> PortResult<Preview> {
@@ -307,6 +314,19 @@ impl CampaignsPort for Fake {
 
     fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText> {
         Ok(GraphText { content_type: "text/plain", text: format!("{campaign} {format}") })
+    }
+
+    fn dry_run(&self, campaign: &Ref, request: DryRunRequest) -> PortResult<DryRunView> {
+        self.called(format!("dry-run {campaign} {:?}", request.rates.opened));
+        Ok(DryRunView {
+            campaign: 1,
+            at: Time::default(),
+            entered: 10,
+            rates: request.rates,
+            assumptions: Vec::new(),
+            nodes: vec![DryRunNode::default()],
+            stopped: None,
+        })
     }
 
     fn choose_winner(&self, campaign: &Ref, request: ChooseWinnerRequest) -> PortResult<TestReport> {
@@ -352,6 +372,7 @@ impl CampaignsPort for Fake {
             audience: None,
             samples: Vec::new(),
             unsubscribe_latency_ms_max: None,
+            entered: 10,
             nodes: Vec::new(),
             tests: Vec::new(),
             linked_run: None,

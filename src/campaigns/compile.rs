@@ -105,6 +105,10 @@ pub struct Compiled {
     pub deliveries: Vec<DeliveryPlan>,
     pub messages: Vec<MessagePlan>,
     pub limits: RunLimits,
+    /// Everybody who matches walks the flow, and enters a delivery on arrival at its send; otherwise deliveries are entered
+    /// at the start, and only those who can be sent to walk.
+    #[serde(default)]
+    pub all_walk: bool,
 }
 
 impl Compiled {
@@ -124,6 +128,8 @@ pub enum CompileError {
     Missing { path: &'static str },
     #[error("the audience must be exactly one of segment, list and all")]
     Audience,
+    #[error("{path}: {message}")]
+    Nodes { path: String, message: String },
     #[error(transparent)]
     Graph(#[from] InvalidGraph),
 }
@@ -136,8 +142,9 @@ pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
         Kind::Single => single(spec)?,
         Kind::AbSplit => kinds::ab_split::build(spec)?,
         Kind::MultiSegment => kinds::multi_segment::build(spec)?,
+        Kind::Flow => kinds::flow::build(spec)?,
     };
-    if kinds::follow_up::wanted(spec) {
+    if kinds::follow_up::wanted(spec) && spec.kind() != Kind::Flow {
         kinds::follow_up::add(spec, &mut built)?;
     }
     for last in built.lasts {
@@ -154,6 +161,7 @@ pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
             messages_per_second: spec.limits.messages_per_second,
             weight: spec.limits.weight.unwrap_or(1).clamp(1, limits::CAMPAIGN_WEIGHT_MAX),
         },
+        all_walk: spec.kind() == Kind::Flow,
     })
 }
 

@@ -153,6 +153,7 @@ const PLACES: [(&str, &[&str]); 6] = [
             "follow_up",
             "dimensions",
             "cells",
+            "nodes",
         ],
     ),
     ("audience", &["segment", "list", "all", "exclude"]),

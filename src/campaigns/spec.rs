@@ -4,7 +4,7 @@
 //!
 //! ```toml
 //! name = "spring"
-//! kind = "single"                     # the default
+//! kind = "single"                     # the default; ab_split, multi_segment (see `kinds`), flow (see `nodes`)
 //! mode = "strict"                     # the default, or "at_least_once"
 //! same_address = "newest"             # the default, or "oldest", "allow"
 //! retry_deadline_hours = 72
@@ -38,9 +38,12 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+mod expressions;
 pub mod kinds;
+pub mod nodes;
 
 pub use kinds::{CellSpec, DimensionSpec, FollowUpOn, FollowUpSpec, SampleSpec, TestSpec, VariantSpec};
+pub use nodes::NodeSpec;
 
 use super::instant::{self, TOML_DATETIME};
 use super::suggest;
@@ -61,6 +64,8 @@ pub enum Kind {
     AbSplit,
     /// A grid of segments, a message per cell.
     MultiSegment,
+    /// A graph that is written by hand.
+    Flow,
 }
 
 impl Kind {
@@ -69,6 +74,7 @@ impl Kind {
             Kind::Single => "single",
             Kind::AbSplit => "ab_split",
             Kind::MultiSegment => "multi_segment",
+            Kind::Flow => "flow",
         }
     }
 }
@@ -117,6 +123,8 @@ pub struct CampaignSpec {
     pub dimensions: Vec<DimensionSpec>,
     #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
     pub cells: Vec<CellSpec>,
+    #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeSpec>,
 }
 
 /// Who gets it: exactly one of `segment`, `list` and `all`, minus `exclude`.

@@ -43,6 +43,9 @@ pub struct Problem {
     pub severity: Severity,
     /// Where in the spec: keys joined by dots, `message.subject`.
     pub path: String,
+    /// The id of the node that it is about, in a flow that was written by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Where within the text at `path`, from 1; for expressions and templates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
@@ -61,7 +64,7 @@ impl Problem {
         fix: impl Into<String>,
     ) -> Problem {
         let (path, message, fix) = (path.into(), message.into(), fix.into());
-        Problem { code, severity: Severity::Error, path, line: None, column: None, message, fix }
+        Problem { code, severity: Severity::Error, path, node: None, line: None, column: None, message, fix }
     }
 
     pub fn warning(
@@ -71,6 +74,10 @@ impl Problem {
         fix: impl Into<String>,
     ) -> Problem {
         Problem { severity: Severity::Warning, ..Problem::error(code, path, message, fix) }
+    }
+
+    pub fn of_node(self, id: &str) -> Problem {
+        Problem { node: (!id.is_empty()).then(|| id.to_owned()), ..self }
     }
 
     pub fn at(self, line: u32, column: u32) -> Problem {
@@ -97,6 +104,10 @@ pub trait Names {
     fn message_problems(&self, channel: Channel, fields: &MessageFields) -> Vec<Problem> {
         basic_message_problems(channel, fields)
     }
+    /// The tracked links of a message, as they stand in it; `None` if it does not compile, or nobody can say.
+    fn links(&self, _fields: &MessageFields) -> Option<Vec<String>> {
+        None
+    }
 }
 
 /// All that is missing or wrong, in the order of the spec. Empty: it can be sent.
@@ -105,7 +116,7 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     name(spec.name.as_deref(), names, &mut found);
     times(spec, names, &mut found);
     audience(&spec.audience, names, &mut found);
-    message(&spec.message, names, &mut found);
+    message(spec, names, &mut found);
     rates(&spec.limits, &mut found);
     of_the_kind(spec, names, &mut found);
     found
@@ -125,6 +136,7 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
         ("test", spec.test != TestSpec::default(), Kind::AbSplit),
         ("dimensions", !spec.dimensions.is_empty(), Kind::MultiSegment),
         ("cells", !spec.cells.is_empty(), Kind::MultiSegment),
+        ("nodes", !spec.nodes.is_empty(), Kind::Flow),
     ];
     for (table, given, owner) in tables.into_iter().filter(|(_, _, owner)| *owner != kind) {
         if given {
@@ -148,28 +160,42 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
                 }
             }
         }
+        Kind::Flow => kinds::flow::problems(spec, names, found),
     }
-    kinds::follow_up::problems(spec, found);
+    if kind == Kind::Flow && kinds::follow_up::wanted(spec) {
+        let message = "[follow_up] belongs to other kinds of campaigns; a flow says it with nodes";
+        let fix = "remove it, and give the send split_on_open";
+        found.push(Problem::error("wrong_kind", "follow_up", message, fix));
+    } else {
+        kinds::follow_up::problems(spec, found);
+    }
     message_problems_of_parts(spec, names, found);
 }
 
 /// Content of variants, cells and follow-up, laid over the message; what is wrong with the message itself was said.
 fn message_problems_of_parts(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
     let channel = spec.message.channel.unwrap_or(Channel::Email);
-    let base = names.message_problems(channel, &spec.message.fields);
+    let is_flow = spec.kind() == Kind::Flow;
+    let base = if is_flow { Vec::new() } else { names.message_problems(channel, &spec.message.fields) };
     let mut parts: Vec<(String, &MessageFields)> = Vec::new();
     let variants = spec.variants.iter().enumerate();
     parts.extend(variants.map(|(at, variant)| (format!("variants.{at}"), &variant.fields)));
     let cells = spec.cells.iter().enumerate().filter(|(_, cell)| cell.nothing != Some(true));
     parts.extend(cells.map(|(at, cell)| (format!("cells.{at}.message"), &cell.message.fields)));
-    if kinds::follow_up::wanted(spec) {
+    if is_flow {
+        parts.extend(kinds::flow::messages(spec).map(|(at, own)| (format!("nodes.{at}.message"), &own.fields)));
+    } else if kinds::follow_up::wanted(spec) {
         parts.push(("follow_up.message".to_owned(), &spec.follow_up.message.fields));
     }
+    let node_of = |path: &str| {
+        let at = path.strip_prefix("nodes.").and_then(|rest| rest.split('.').next()).and_then(|at| at.parse().ok());
+        at.and_then(|at: usize| spec.nodes.get(at)).and_then(|node| node.id.clone())
+    };
     for (path, fields) in parts {
         let problems = names.message_problems(channel, &overlaid(&spec.message.fields, fields));
         for problem in problems.into_iter().filter(|problem| !base.contains(problem)) {
             let path = problem.path.replacen("message", &path, 1);
-            found.push(Problem { path, ..problem });
+            found.push(Problem { node: node_of(&path), path, ..problem });
         }
     }
 }
@@ -248,7 +274,8 @@ fn expression_problems(path: &str, expression: &str, names: &dyn Names, found: &
     }
 }
 
-fn message(message: &MessageSpec, names: &dyn Names, found: &mut Vec<Problem>) {
+fn message(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
+    let message = &spec.message;
     if message.channel.is_none() {
         let fix = format!("set message.channel to one of: {}", Channel::ALL.map(Channel::name).join(", "));
         found.push(Problem::error("no_channel", "message.channel", "the message has no channel", fix));
@@ -270,7 +297,10 @@ fn message(message: &MessageSpec, names: &dyn Names, found: &mut Vec<Problem>) {
             }
         }
     }
-    found.extend(names.message_problems(message.channel.unwrap_or(Channel::Email), &message.fields));
+    // In a flow it is only what the sends have in common; each is looked at as a whole.
+    if spec.kind() != Kind::Flow {
+        found.extend(names.message_problems(message.channel.unwrap_or(Channel::Email), &message.fields));
+    }
 }
 
 fn connector(message: &MessageSpec, names: &dyn Names, found: &mut Vec<Problem>) {

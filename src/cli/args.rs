@@ -407,6 +407,17 @@ pub enum Campaign {
         #[arg(long, default_value = "text", value_parser = ["text", "mermaid", "json"])]
         format: String,
     },
+    /// How many contacts would be at which node at what time; sends nothing and changes nothing.
+    DryRun {
+        campaign: String,
+        /// When it would start (RFC 3339); by default now.
+        #[arg(long)]
+        at: Option<String>,
+        /// A share of those who are asked, such as opened=20% or clicked=0.03; by default unknown, and counted both ways.
+        /// Names: delivered, opened, clicked, unsubscribed, complained.
+        #[arg(long, value_name = "NAME=SHARE")]
+        assume: Vec<String>,
+    },
     /// Decide what the rest of an A/B test gets. Final.
     ChooseWinner {
         campaign: String,

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::args::{Campaign, Connector};
 use super::client::{Client, part};
-use super::{Exit, output, report};
+use super::{Exit, flow, output, report};
 
 /// Columns of the list of campaigns.
 const LISTED: [&str; 8] =
@@ -64,6 +64,9 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::Graph { campaign, format } => {
             print_graph(client, &path(&campaign, "/graph"), if as_json { "json" } else { &format })?;
         }
+        Campaign::DryRun { campaign, at, assume } => {
+            flow::dry_run(client, &path(&campaign, "/dry-run"), at.as_deref(), &assume, as_json)?;
+        }
         Campaign::ChooseWinner { campaign, variant, nobody: _, by } => {
             let test = client.post(&path(&campaign, "/choose-winner"), &json!({"variant": variant, "by": by}))?;
             print_test(&test, as_json)?;
@@ -91,7 +94,8 @@ fn all_accepted(sent: &Json) -> bool {
 }
 
 fn print_started(started: &Json, watched: bool, as_json: bool) -> anyhow::Result<()> {
-    if !as_json && started.pointer("/ledger/audience").and_then(Json::as_u64) == Some(0) {
+    let nobody = started.pointer("/ledger/audience").and_then(Json::as_u64) == Some(0);
+    if !as_json && nobody && started["entered"].as_u64().unwrap_or(0) == 0 {
         output::line("note: the audience is empty: nobody matches it now, and nothing is sent")?;
     }
     if watched { Ok(()) } else { output::record(started, as_json) }
@@ -129,6 +133,11 @@ fn print_problems(found: &Json, name: &str) -> anyhow::Result<usize> {
         let place = match (problem["line"].as_u64(), problem["column"].as_u64()) {
             (Some(line), Some(column)) => format!("{}:{line}:{column}", output::text(&problem["path"])),
             _ => output::text(&problem["path"]),
+        };
+        // People know nodes by their ids; the path is where a program looks.
+        let place = match problem["node"].as_str() {
+            Some(node) => format!("node {}, {place}", output::clean(node)),
+            None => place,
         };
         let (code, message) = (output::text(&problem["code"]), output::text(&problem["message"]));
         output::line(&format!("  {place}: {message} [{code}]\n    → {}", output::text(&problem["fix"])))?;

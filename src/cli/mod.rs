@@ -11,6 +11,7 @@ mod client;
 mod contacts;
 mod demo;
 mod example_base;
+mod flow;
 mod host;
 mod imports;
 mod local;

@@ -6,13 +6,11 @@
 use roaring::RoaringBitmap;
 
 use crate::actors::book::Book;
-use crate::campaigns::SameAddress;
 use crate::campaigns::compile::{AudienceSource, Compiled, DeliveryPlan};
-use crate::clock::Timestamp;
-use crate::contacts::{AttributeSets, ContactsError, Store};
-use crate::engine::EngineError;
+use crate::contacts::{AttributeSets, Store};
 use crate::engine::glance::{Glance, Wanted};
-use crate::ids::{AddressHash, AttributeId, Channel, ContactRow};
+use crate::engine::{EngineError, same_address};
+use crate::ids::{AttributeId, Channel};
 use crate::segments::audience::{self, AudienceInput, AudienceSummary, Eligibility, LackingSet, SuppressedSet};
 use crate::segments::{Expression, World, parse};
 
@@ -119,32 +117,8 @@ impl<'c> Audience<'c> {
             lacking: &lacking,
         };
         let candidates = audience::candidates(&input);
-        let duplicates = self.duplicates(channel, &candidates, plan.same_address)?;
+        let duplicates = same_address::duplicates(reader, channel, &candidates, plan.same_address)?;
         Ok(audience::assess(&input, &duplicates))
-    }
-
-    fn duplicates(
-        &self,
-        channel: Channel,
-        rows: &RoaringBitmap,
-        order: SameAddress,
-    ) -> Result<RoaringBitmap, EngineError> {
-        let reader = &self.glance.reader;
-        let shared = reader.shared(channel)?;
-        let key_of = |row: u32| -> Result<Option<AddressHash>, ContactsError> {
-            let record = reader.record(ContactRow(row))?;
-            let address = record.and_then(|r| r.address(channel));
-            Ok(address.map(|a| reader.store().address_hash(channel, a)))
-        };
-        let created_of = |row: u32| -> Result<Timestamp, ContactsError> {
-            let record = reader.record(ContactRow(row))?;
-            let created = record.and_then(|r| match r.get(AttributeId::CREATED) {
-                Some(crate::contacts::Value::Time(time)) => Some(time),
-                _ => None,
-            });
-            Ok(created.unwrap_or_default())
-        };
-        Ok(audience::duplicates(rows, &shared, key_of, order, created_of)?)
     }
 }
 

@@ -10,17 +10,20 @@ use actix::Actor;
 use roaring::RoaringBitmap;
 
 use crate::actors::book::CommitError;
-use crate::actors::flowing::{self, Task};
+use crate::actors::flowing::{self, Ask, Task, asks};
 use crate::actors::scheduler::SchedulerActor;
 use crate::actors::{RunCommand, verdict};
-use crate::engine::{Engine, EngineError};
+use crate::campaigns::SameAddress;
+use crate::engine::{Engine, EngineError, same_address};
 use crate::flow::winner::WinnerError;
 use crate::flow::{Exit, NodeId};
 use crate::ids::{DeliveryId, RunId};
 use crate::journal::Want;
+use crate::ledger::engagement::engaged;
 use crate::ledger::flowing::{Decided, Joined, Moved};
 use crate::ledger::{Fact, RowSet, RunState};
 use crate::limits::FLOW_STEPS_PER_LOOK_MAX;
+use crate::segments::skip::SkipReason;
 
 /// Why a flow cannot go on by itself.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +103,7 @@ impl Engine {
             Task::Record(fact) => Ok(fact),
             Task::Share { run, node, rows, shares } => Ok(flowing::share_out(run, node, &rows, &shares, at)?),
             Task::Sort { node, rows, by, rest } => {
-                let exits = self.sort(rows, by, rest)?;
+                let exits = self.sort(run, rows, by, rest)?;
                 Ok(Fact::Moved(Moved { run, node, exits, at }))
             }
             Task::Join { delivery, node, rows } => Ok(self.join(delivery, node, rows)?),
@@ -108,19 +111,20 @@ impl Engine {
         }
     }
 
-    /// Sorts rows by the first expression that each matches.
+    /// Sorts rows by the first question that fits each.
     fn sort(
         &self,
+        run: RunId,
         mut rows: RoaringBitmap,
-        by: Vec<(Exit, String)>,
+        by: Vec<(Exit, Ask)>,
         rest: Exit,
     ) -> Result<Vec<(Exit, RoaringBitmap)>, EngineError> {
         let mut exits = Vec::new();
-        for (exit, expression) in by {
-            let matching = &rows & &*self.matching(&expression)?;
-            if !matching.is_empty() {
-                rows -= &matching;
-                exits.push((exit, matching));
+        for (exit, ask) in by {
+            let fitting = self.answer(run, &ask, &rows)?;
+            if !fitting.is_empty() {
+                rows -= &fitting;
+                exits.push((exit, fitting));
             }
         }
         if !rows.is_empty() {
@@ -129,16 +133,46 @@ impl Engine {
         Ok(exits)
     }
 
+    /// Who of some rows of the base a question fits.
+    pub(super) fn answer(&self, run: RunId, ask: &Ask, rows: &RoaringBitmap) -> Result<RoaringBitmap, EngineError> {
+        match ask {
+            Ask::Rows(known) => Ok(rows & known),
+            Ask::Expression(expression) => Ok(rows & &*self.matching(expression)?),
+            Ask::Links { message, links } => {
+                let compiled =
+                    self.tracked_message(run, *message).ok_or(EngineError::NoMessage { message: *message })?;
+                let named = compiled.links().iter().filter(|link| links.contains(&link.url));
+                let indices: Vec<u16> = named.map(|link| link.index).collect();
+                let state = self.book.read();
+                let run = state.runs.get(&run).ok_or(EngineError::NoRun { run })?;
+                Ok(rows & asks::clicked_links(run, *message, &indices))
+            }
+            Ask::Engaged(asked) => {
+                let state = self.book.read();
+                Ok(rows & engaged(&state, asked, self.book.now()))
+            }
+            Ask::Unique { unique, kept } => same_address::unique(&self.store, unique, rows, kept),
+        }
+    }
+
     /// Who of the arriving rows may be sent to.
     fn join(&self, id: DeliveryId, node: NodeId, rows: RoaringBitmap) -> Result<Fact, EngineError> {
-        let (campaign, version) = {
+        let (campaign, version, before) = {
             let state = self.book.read();
             let run = state.runs.get(&id.run).ok_or(EngineError::NoRun { run: id.run })?;
-            (run.campaign, run.version)
+            let delivery = state.delivery(id).map_err(CommitError::from)?;
+            let skipped = delivery.skipped.values().fold(RoaringBitmap::new(), |all, rows| all | rows);
+            (run.campaign, run.version, &delivery.audience - skipped)
         };
         let (_, compiled) = self.compiled(campaign, Some(version))?;
         let plan = compiled.delivery(id.index).ok_or(EngineError::NoRun { run: id.run })?;
-        let skipped = self.ineligible(&compiled, plan, &rows)?;
+        let mut skipped = self.ineligible(&compiled, plan, &rows)?;
+        // An address is used once within a delivery, also by contacts that came before.
+        if plan.same_address != SameAddress::Allow && !before.is_empty() {
+            let eligible = skipped.iter().fold(rows.clone(), |left, (_, out)| left - out);
+            let again = same_address::used_before(&self.store, plan.channel, &eligible, &before)?;
+            add(&mut skipped, SkipReason::DuplicateAddress, again);
+        }
         Ok(Fact::Joined(Joined { delivery: id, node, rows: RowSet::base(rows), skipped, at: self.book.now() }))
     }
 
@@ -166,6 +200,14 @@ impl Engine {
         })?;
         self.tell(id, RunCommand::Refresh)?;
         chosen.ok_or(EngineError::NoRun { run: id })
+    }
+}
+
+fn add(skipped: &mut Vec<(SkipReason, RoaringBitmap)>, reason: SkipReason, rows: RoaringBitmap) {
+    match skipped.iter_mut().find(|(present, _)| *present == reason) {
+        Some((_, set)) => *set |= rows,
+        None if !rows.is_empty() => skipped.push((reason, rows)),
+        None => {}
     }
 }
 

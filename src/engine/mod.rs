@@ -6,6 +6,7 @@
 pub mod audience;
 pub mod base;
 pub mod check;
+pub mod dry_run;
 pub mod figures;
 pub mod flowing;
 pub mod glance;
@@ -16,6 +17,7 @@ pub mod names;
 pub mod recover;
 pub mod root_key;
 pub mod runs;
+pub mod same_address;
 #[cfg(test)]
 pub(crate) mod testbase;
 pub mod testsend;

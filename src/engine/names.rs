@@ -68,6 +68,11 @@ impl Names for Checked<'_> {
             }
         }
     }
+
+    fn links(&self, fields: &MessageFields) -> Option<Vec<String>> {
+        let message = self.engine.compile_fields(fields, &self.engine.compile_context(&self.campaign)).ok()?;
+        Some(message.links().iter().map(|link| link.url.clone()).collect())
+    }
 }
 
 fn content_problem(problem: &ContentProblem) -> Problem {

@@ -123,7 +123,7 @@ impl Engine {
     }
 
     /// Attributes that the messages use; an audience can be looked at before there is content.
-    fn used_attributes(&self, compiled: &Compiled) -> Result<(Vec<AttributeId>, bool), EngineError> {
+    pub(super) fn used_attributes(&self, compiled: &Compiled) -> Result<(Vec<AttributeId>, bool), EngineError> {
         let mut used = Vec::new();
         let mut skips = false;
         for plan in &compiled.messages {
@@ -148,24 +148,26 @@ impl Engine {
             }
         }
         let (used, skips) = self.used_attributes(&compiled)?;
-        let deliveries = {
+        let (deliveries, entrants) = {
             let audience = Audience::look(&self.store, &self.book, &compiled)?;
             let matched = audience.matched()?;
             let mut deliveries = Vec::new();
             for plan in &compiled.deliveries {
                 let entering = if plan.on_arrival { RoaringBitmap::new() } else { matched.clone() };
-                let (summary, eligibility) = audience.assess(plan, &entering, &used, skips)?;
+                // Where all walk, the first send is shown as it would be if everybody came to it now.
+                let counted = if compiled.all_walk && plan.index == 0 { &matched } else { &entering };
+                let (summary, eligibility) = audience.assess(plan, counted, &used, skips)?;
                 deliveries.push(DeliveryEntered {
                     channel: plan.channel,
                     topic: plan.topic.clone(),
                     connector: connector_of(&compiled, plan.index).to_owned(),
                     mode: plan.mode,
                     audience: RowSet::base(entering),
-                    skipped: eligibility.skipped,
+                    skipped: if plan.on_arrival { Vec::new() } else { eligibility.skipped },
                     summary: Some(summary),
                 });
             }
-            deliveries
+            (deliveries, if compiled.all_walk { matched } else { RoaringBitmap::new() })
         };
         let mut started = RunId(0);
         self.book.commit_durable_by::<EngineError>(|state| {
@@ -179,6 +181,7 @@ impl Engine {
                 graph: compiled.graph.clone(),
                 deliveries,
                 at: self.book.now(),
+                entrants: RowSet::base(entrants),
             }))))
         })?;
         self.spawn(started, &compiled)?;

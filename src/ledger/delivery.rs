@@ -5,6 +5,7 @@
 //! partition `claimed`; DV-6 with several sends, `assigned` sets are disjoint and `waiting = pending ∩ assigned`.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -141,9 +142,12 @@ impl Delivery {
         let arriving = &known & &self.pending;
         self.held -= &arriving;
         if !alone {
+            // Who comes to another send of the delivery keeps the message of the first.
+            let elsewhere = self.sends.iter().filter(|(other, _)| **other != node);
+            let new = elsewhere.fold(known.clone(), |new, (_, send)| new - &send.assigned);
             let send = self.sends.entry(node).or_default();
-            send.assigned |= &known;
-            send.waiting |= &arriving;
+            send.waiting |= &arriving & &new;
+            send.assigned |= new;
         }
         known - arriving
     }
@@ -190,7 +194,13 @@ impl Delivery {
 
     /// Rows of a send node, whatever became of them.
     pub fn assigned(&self, node: NodeId) -> &RoaringBitmap {
-        self.sends.get(&node).map_or(&self.audience, |send| &send.assigned)
+        static NOBODY: LazyLock<RoaringBitmap> = LazyLock::new(RoaringBitmap::new);
+        match self.sends.get(&node) {
+            Some(send) => &send.assigned,
+            None if self.sends.is_empty() => &self.audience,
+            // Others of the delivery have rows of their own, and nobody has come to this one yet.
+            None => &NOBODY,
+        }
     }
 
     pub fn counts(&self) -> Counts {

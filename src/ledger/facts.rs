@@ -11,7 +11,7 @@ use crate::flow::Graph;
 use crate::ids::{AddressHash, BatchId, CampaignId, Channel, DeliveryId, ImportId, MessageId, RunId};
 use crate::ledger::consent::ConsentStatus;
 use crate::ledger::delivery::Mode;
-use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled};
+use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled, Shared};
 use crate::ledger::outcome::RejectClass;
 use crate::ledger::rows::{Positions, RowSet};
 use crate::ledger::run::RunState;
@@ -102,6 +102,7 @@ pub enum Fact {
     Joined(Joined),
     Looked(Looked),
     Decided(Decided),
+    Shared(Box<Shared>),
     /// Messages outside any delivery (test sends) are about to be handed over: they count in the connector's limits.
     TestSent {
         connector: String,
@@ -143,6 +144,7 @@ impl Fact {
             Fact::Joined(_) => 34,
             Fact::Looked(_) => 35,
             Fact::Decided(_) => 36,
+            Fact::Shared(_) => 42,
             Fact::TestSent { .. } => 24,
         }
     }
@@ -211,6 +213,9 @@ pub struct RunStarted {
     pub graph: Graph,
     pub deliveries: Vec<DeliveryEntered>,
     pub at: Timestamp,
+    /// Rows that enter the flow beside those of the deliveries, whose own deliveries they enter on arrival at a send.
+    #[serde(default)]
+    pub entrants: RowSet,
 }
 
 /// A delivery entered whole at the start of its run.

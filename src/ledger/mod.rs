@@ -15,6 +15,7 @@
 pub mod batch;
 pub mod consent;
 pub mod delivery;
+pub mod engagement;
 pub mod facts;
 pub mod flowing;
 pub mod handed;

@@ -11,6 +11,7 @@
 
 mod delivery;
 mod flows;
+mod graphs;
 mod plan;
 mod rng;
 mod seeds;

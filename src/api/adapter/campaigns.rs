@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::api::adapter::{Adapter, errors, reports};
+use crate::api::adapter::{Adapter, errors, flows, reports};
 use crate::api::errors::Code;
 use crate::api::port::{
     Action, ActionDone, AudienceView, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort,
-    ChooseWinnerRequest, GraphText, HeaderView, Page, PageRequest, PortError, PortResult, Preview, PreviewRequest,
-    ProblemView, Ref, Report, RunContact, RunRef, RunSummary, SettleAs, SettleRequest, Settled, SpecCheck, SpecFormat,
-    SpecText, TestReport, TestSendRequest, TestSendResult,
+    ChooseWinnerRequest, DryRunRequest, DryRunView, GraphText, HeaderView, Page, PageRequest, PortError, PortResult,
+    Preview, PreviewRequest, ProblemView, Ref, Report, RunContact, RunRef, RunSummary, SettleAs, SettleRequest,
+    Settled, SpecCheck, SpecFormat, SpecText, TestReport, TestSendRequest, TestSendResult,
 };
 use crate::campaigns::{self, CampaignSpec, Compiled, Format, Severity, Trigger, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};
@@ -37,6 +37,7 @@ fn problem_view(problem: &campaigns::Problem) -> ProblemView {
     ProblemView {
         code: problem.code.to_owned(),
         path: problem.path.clone(),
+        node: problem.node.clone(),
         line: problem.line,
         column: problem.column,
         message: problem.message.clone(),
@@ -72,7 +73,7 @@ impl Adapter {
         }
     }
 
-    fn spec(&self, id: CampaignId) -> PortResult<CampaignSpec> {
+    pub(super) fn spec(&self, id: CampaignId) -> PortResult<CampaignSpec> {
         let state = self.engine.book.read();
         let missing = || PortError::new(Code::CampaignNotFound, format!("there is no {id}"));
         let (_, text) = state.campaigns.get(&id).and_then(|c| c.newest()).ok_or_else(missing)?;
@@ -192,6 +193,15 @@ impl Adapter {
     }
 }
 
+/// Adds what is not there yet.
+fn add_new(list: &mut Vec<String>, more: impl Iterator<Item = String>) {
+    for text in more {
+        if !list.contains(&text) {
+            list.push(text);
+        }
+    }
+}
+
 /// A draft may lack what a message must have; unknown keys are refused all the same.
 fn with_required(fields: &campaigns::MessageFields) -> serde_json::Value {
     let mut fields = fields.clone();
@@ -237,13 +247,14 @@ impl CampaignsPort for Adapter {
             ..SpecCheck::default()
         };
         let context = self.engine.compile_context(parsed.name.as_deref().unwrap_or_default());
-        if let Ok(message) = self.engine.compile_fields(&parsed.message.fields, &context) {
-            check.tracked_links = message.links().iter().map(|link| link.url.clone()).collect();
-            check.untracked_links =
-                message.untracked().iter().map(|link| format!("{} ({})", link.url, link.reason)).collect();
+        for fields in campaigns::kinds::flow::contents(&parsed) {
+            let Ok(message) = self.engine.compile_fields(&fields, &context) else { continue };
+            add_new(&mut check.tracked_links, message.links().iter().map(|link| link.url.clone()));
+            let untracked = message.untracked().iter().map(|link| format!("{} ({})", link.url, link.reason));
+            add_new(&mut check.untracked_links, untracked);
             let schema = self.engine.store.schema();
             let names = message.used_attributes().iter().filter_map(|id| schema.by_id(*id));
-            check.used_attributes = names.map(|attribute| attribute.name.clone()).collect();
+            add_new(&mut check.used_attributes, names.map(|attribute| attribute.name.clone()));
         }
         Ok(check)
     }
@@ -311,6 +322,7 @@ impl CampaignsPort for Adapter {
             run: Some(run.0),
             state: campaign_state(&state, id).map_or("draft", |s| s.name()).to_owned(),
             ledger,
+            entered: state.runs.get(&run).map_or(0, flows::entered),
             in_flight: claimed(&state),
         })
     }
@@ -345,6 +357,10 @@ impl CampaignsPort for Adapter {
 
     fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText> {
         self.graph_text(campaign, format)
+    }
+
+    fn dry_run(&self, campaign: &Ref, request: DryRunRequest) -> PortResult<DryRunView> {
+        self.forecast(campaign, &request)
     }
 
     fn choose_winner(&self, campaign: &Ref, request: ChooseWinnerRequest) -> PortResult<TestReport> {

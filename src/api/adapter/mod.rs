@@ -4,6 +4,7 @@
 
 pub mod campaigns;
 pub mod contacts;
+mod dry_run;
 pub mod errors;
 mod flows;
 pub mod operations;

@@ -155,6 +155,7 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         }),
         samples: samples.collect(),
         unsubscribe_latency_ms_max: engine.unsubscribe_latency_max().map(|max| max.as_secs_f64() * 1_000.0),
+        entered: flows::entered(run),
         nodes: flows::nodes(run),
         tests: flows::tests(run),
         linked_run: None,

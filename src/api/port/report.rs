@@ -167,6 +167,9 @@ pub struct Report {
     pub samples: Vec<SampleView>,
     /// Longest time from an unsubscribe request to its effect in this process, milliseconds.
     pub unsubscribe_latency_ms_max: Option<f64>,
+    /// Contacts that entered the flow.
+    #[serde(default)]
+    pub entered: u64,
     /// Nodes of the flow, with their contacts.
     #[serde(default)]
     pub nodes: Vec<NodeReport>,

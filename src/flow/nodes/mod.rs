@@ -5,11 +5,13 @@
 pub mod ab_test;
 pub mod condition;
 pub mod delay;
+pub mod note;
 pub mod split;
 
 pub use ab_test::{AbTest, Arm, Metric, NotProven, SampleSize};
 pub use condition::{Condition, Test};
 pub use delay::{Delay, WaitEvent};
+pub use note::{Note, NoteOn};
 pub use split::Split;
 
 use super::graph::Exit;
