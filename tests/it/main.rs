@@ -17,6 +17,8 @@ mod graphs;
 mod harness;
 mod imports;
 mod metrics;
+mod oddities;
+mod outages;
 mod people;
 mod served;
 #[path = "../shared/sink.rs"]
