@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::EXIT_CODES;
+use super::flow::DryRunArgs;
 use super::winner::Winner;
 
 const FIRST_STEPS: &str = "First steps:
@@ -411,16 +412,7 @@ pub enum Campaign {
         format: String,
     },
     /// How many contacts would be at which node at what time; sends nothing and changes nothing.
-    DryRun {
-        campaign: String,
-        /// When it would start (RFC 3339); by default now.
-        #[arg(long)]
-        at: Option<String>,
-        /// A share of those who are asked, such as opened=20% or clicked=0.03; by default unknown, and counted both ways.
-        /// Names: delivered, opened, clicked, unsubscribed, complained.
-        #[arg(long, value_name = "NAME=SHARE")]
-        assume: Vec<String>,
-    },
+    DryRun(DryRunArgs),
     /// Decide what the rest of an A/B test gets. Final.
     ChooseWinner {
         campaign: String,

@@ -64,8 +64,8 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::Graph { campaign, format } => {
             print_graph(client, &path(&campaign, "/graph"), if as_json { "json" } else { &format })?;
         }
-        Campaign::DryRun { campaign, at, assume } => {
-            flow::dry_run(client, &path(&campaign, "/dry-run"), at.as_deref(), &assume, as_json)?;
+        Campaign::DryRun(options) => {
+            flow::dry_run(client, &path(&options.campaign, "/dry-run"), &options, as_json)?;
         }
         Campaign::ChooseWinner { campaign, variant, nobody: _, by } => {
             let test = client.post(&path(&campaign, "/choose-winner"), &json!({"variant": variant, "by": by}))?;

@@ -1,10 +1,23 @@
 //! Flows for people: the nodes of a report, and dry runs. Owns no state.
 
 use anyhow::{Context as _, bail};
+use clap::Args;
 use serde_json::{Map, Value as Json, json};
 
 use super::client::Client;
 use super::output;
+
+#[derive(Debug, Args)]
+pub struct DryRunArgs {
+    pub campaign: String,
+    /// When it would start (RFC 3339); by default now.
+    #[arg(long)]
+    pub at: Option<String>,
+    /// A share of those who are asked, such as opened=20% or clicked=0.03; by default unknown, and counted both ways.
+    /// Names: delivered, opened, clicked, unsubscribed, complained.
+    #[arg(long, value_name = "NAME=SHARE")]
+    pub assume: Vec<String>,
+}
 
 /// Rates that a dry run can assume.
 const RATES: [&str; 5] = ["delivered", "opened", "clicked", "unsubscribed", "complained"];
@@ -36,20 +49,14 @@ fn title(node: &Json) -> String {
     if id == name { id } else { format!("{id} {name}") }
 }
 
-pub(super) fn dry_run(
-    client: &Client,
-    path: &str,
-    at: Option<&str>,
-    assume: &[String],
-    as_json: bool,
-) -> anyhow::Result<()> {
+pub(super) fn dry_run(client: &Client, path: &str, options: &DryRunArgs, as_json: bool) -> anyhow::Result<()> {
     let mut rates = Map::new();
-    for assumed in assume {
+    for assumed in &options.assume {
         let (name, share) = share(assumed)?;
         rates.insert(name.to_owned(), json!(share));
     }
     let mut body = json!({ "rates": rates });
-    if let Some(at) = at {
+    if let Some(at) = &options.at {
         body["at"] = json!(at);
     }
     let found = client.post(path, &body)?;

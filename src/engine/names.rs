@@ -83,9 +83,13 @@ fn asks_who_engaged(node: &Node) -> bool {
         NodeKind::AbTest(test) => {
             matches!(test.metric, Metric::Opens | Metric::Clicks) && !matches!(test.not_proven, NotProven::Wait)
         }
-        NodeKind::Condition(condition) => matches!(condition.test, Test::Opened(_) | Test::Clicked(_)),
         NodeKind::Delay(delay) => matches!(delay, Delay::Event { .. }),
-        _ => false,
+        kind => {
+            let by_name = |test: &&Test| {
+                matches!(test, Test::Opened(_) | Test::Clicked(_) | Test::ClickedLinks { .. } | Test::Engaged(_))
+            };
+            kind.tests().iter().any(by_name)
+        }
     }
 }
 

@@ -15,6 +15,7 @@
 pub mod batch;
 pub mod class_filter;
 pub mod consent;
+pub mod counts;
 pub mod delivery;
 pub mod engagement;
 pub mod facts;
