@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::kinds::{self, Built};
+use super::spec::auto_pause::GuardRule;
 use super::spec::{CampaignSpec, Kind, MessageFields, Mode, SameAddress};
 use crate::clock::Timestamp;
 use crate::flow::graph::InvalidGraph;
@@ -109,6 +110,8 @@ pub struct Compiled {
     /// at the start, and only those who can be sent to walk.
     #[serde(default)]
     pub all_walk: bool,
+    #[serde(default)]
+    pub auto_pause: GuardRule,
 }
 
 impl Compiled {
@@ -162,6 +165,7 @@ pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
             weight: spec.limits.weight.unwrap_or(1).clamp(1, limits::CAMPAIGN_WEIGHT_MAX),
         },
         all_walk: spec.kind() == Kind::Flow,
+        auto_pause: spec.auto_pause.rule(),
     })
 }
 

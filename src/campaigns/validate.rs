@@ -14,6 +14,7 @@
 //! | `wrong_kind` and those of the kind's own tables | see `kinds` |
 //! | `empty_audience` | a warning: nobody matches it now |
 //! | `tracks_nobody` | the flow asks who opened or clicked, and nobody's opens and clicks are kept |
+//! | `bad_auto_pause` | shares of `[auto_pause]` as per cent, or "off" |
 //! | `bad_rate`, `bad_weight`, `bad_retry_deadline`, `send_until_past` | limits within their bounds |
 
 use lettre::message::Mailbox;
@@ -21,7 +22,7 @@ use serde::Serialize;
 
 use super::kinds;
 use super::spec::kinds::overlaid;
-use super::spec::{AudienceSpec, CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, TestSpec};
+use super::spec::{AudienceSpec, CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, TestSpec, auto_pause};
 use super::suggest::did_you_mean;
 use crate::clock::Timestamp;
 use crate::ids::Channel;
@@ -119,6 +120,7 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     audience(&spec.audience, names, &mut found);
     message(spec, names, &mut found);
     rates(&spec.limits, &mut found);
+    auto_pause::problems(&spec.auto_pause, &mut found);
     of_the_kind(spec, names, &mut found);
     found
 }

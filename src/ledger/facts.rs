@@ -11,6 +11,7 @@ use crate::flow::Graph;
 use crate::ids::{AddressHash, BatchId, CampaignId, Channel, DeliveryId, ImportId, MessageId, RunId};
 use crate::ledger::consent::ConsentStatus;
 use crate::ledger::delivery::Mode;
+use crate::ledger::events::{AutoPaused, EventsReceived};
 use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled, Shared};
 use crate::ledger::outcome::RejectClass;
 use crate::ledger::rows::{Positions, RowSet};
@@ -110,6 +111,8 @@ pub enum Fact {
         messages: u32,
         at: Timestamp,
     },
+    EventsReceived(Box<EventsReceived>),
+    AutoPaused(AutoPaused),
 }
 
 impl Fact {
@@ -146,6 +149,8 @@ impl Fact {
             Fact::Decided(_) => 36,
             Fact::Shared(_) => 42,
             Fact::TestSent { .. } => 24,
+            Fact::EventsReceived(_) => 51,
+            Fact::AutoPaused(_) => 52,
         }
     }
 

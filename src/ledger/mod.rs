@@ -18,6 +18,7 @@ pub mod consent;
 pub mod counts;
 pub mod delivery;
 pub mod engagement;
+pub mod events;
 pub mod facts;
 pub mod flowing;
 pub mod handed;

@@ -67,8 +67,8 @@ fn unsubscribed_from(run: &Run, topics: &[String]) -> RoaringBitmap {
 }
 
 /// Rows with a complaint about any message of this run.
-pub fn complained(_run: &Run) -> RoaringBitmap {
-    RoaringBitmap::new()
+pub fn complained(run: &Run) -> RoaringBitmap {
+    run.feedback.values().fold(RoaringBitmap::new(), |all, feedback| all | &feedback.complained.rows)
 }
 
 /// Rows that clicked one of these links of a message, people only.

@@ -6,6 +6,8 @@ pub mod campaigns;
 pub mod contacts;
 mod dry_run;
 pub mod errors;
+mod events;
+mod feedback;
 mod flows;
 pub mod operations;
 pub mod reports;

@@ -5,6 +5,7 @@
 pub mod campaigns;
 pub mod contacts;
 pub mod docs;
+pub mod events;
 pub mod flows;
 pub mod imports;
 pub mod lists;
@@ -36,6 +37,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
     segments::configure(config);
     suppressions::configure(config);
     campaigns::configure(config);
+    events::configure(config);
     flows::configure(config);
     runs::configure(config);
     operations::configure(config);
