@@ -6,6 +6,7 @@ use crate::campaigns::Compiled;
 use crate::clock::Timestamp;
 use crate::engine::audience::Audience;
 use crate::engine::{Engine, EngineError, same_address};
+use crate::flow::delay::ZoneSet;
 use crate::flow::dry_run::{DryRun, Rates, Today, dry_run};
 use crate::flow::nodes::condition::{Engaged, Unique};
 use crate::flow::split::SplitError;
@@ -60,6 +61,10 @@ impl Today for Base<'_> {
 
     fn engaged(&self, asked: &Engaged) -> Result<RoaringBitmap, DryRunError> {
         Ok(engagement::engaged(&self.engine.book.read(), asked, self.at))
+    }
+
+    fn zones(&self, rows: &RoaringBitmap) -> Result<Vec<ZoneSet>, DryRunError> {
+        Ok(self.engine.zones_of(rows)?)
     }
 
     fn unique(

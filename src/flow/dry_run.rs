@@ -11,12 +11,15 @@
 
 use std::collections::BTreeMap;
 
+use jiff::tz::TimeZone;
 use roaring::RoaringBitmap;
 
+use super::delay::{ZoneSet, by_zone, due};
 use super::graph::{Exit, Graph, Node, NodeId, NodeKind};
 use super::nodes::condition::{self, Engaged, Test, Unique};
 use super::nodes::{AbTest, Delay, Split, WaitEvent, ab_test, delay, split};
 use super::split::{SplitError, SplitKey, quotas, rank, sets};
+use crate::clock::Timestamp;
 use crate::ids::RunId;
 use crate::limits;
 
@@ -32,6 +35,8 @@ pub trait Today {
     /// Who of the rows may be sent to by a delivery.
     fn sendable(&self, delivery: u16, rows: &RoaringBitmap) -> Result<RoaringBitmap, Self::Error>;
     fn engaged(&self, asked: &Engaged) -> Result<RoaringBitmap, Self::Error>;
+    /// Who of the rows lives by which clocks.
+    fn zones(&self, rows: &RoaringBitmap) -> Result<Vec<ZoneSet>, Self::Error>;
     fn unique(&self, unique: &Unique, rows: &RoaringBitmap, kept: &RoaringBitmap)
     -> Result<RoaringBitmap, Self::Error>;
 }
@@ -402,11 +407,13 @@ impl<T: Today> Walk<'_, T> {
         rows: RoaringBitmap,
         certain: bool,
     ) -> Result<(), T::Error> {
-        let due = delay.due_second(at).saturating_mul(1_000).max(at);
         let Delay::Event { event, .. } = delay else {
-            self.leave(node, &delay.due_exit(), due, rows, certain);
+            for (due, rows) in self.times(delay, at, rows)? {
+                self.leave(node, &delay.due_exit(), due.0.max(at), rows, certain);
+            }
             return Ok(());
         };
+        let due = delay.due(Timestamp(at)).map_or(at, |due| due.0);
         let rate = match event {
             WaitEvent::Opened(_) => self.rates.opened,
             WaitEvent::Clicked(_) => self.rates.clicked,
@@ -423,6 +430,27 @@ impl<T: Today> Walk<'_, T> {
             }
         }
         Ok(())
+    }
+}
+
+impl<T: Today> Walk<'_, T> {
+    /// When who leaves a delay: once for all, or by each contact's own clocks.
+    fn times(
+        &self,
+        delay: &Delay,
+        at: i64,
+        rows: RoaringBitmap,
+    ) -> Result<BTreeMap<Timestamp, RoaringBitmap>, T::Error> {
+        let now = Timestamp(at);
+        match (delay.due(now), delay) {
+            (Some(due), _) => Ok(BTreeMap::from([(due, rows)])),
+            (None, Delay::Clock { wait, .. }) => {
+                let zones = self.today.zones(&rows)?;
+                Ok(by_zone(&rows, &zones, &TimeZone::UTC, |zone| due(now, zone, wait)))
+            }
+            // A dry run is not launched by each contact's own clocks: everybody passes.
+            (None, _) => Ok(BTreeMap::from([(now, rows)])),
+        }
     }
 }
 

@@ -143,7 +143,8 @@ impl NodeKind {
             NodeKind::AbTest(_) => vec![ab_test::REST],
             NodeKind::Split(split) => split.optional_exits(),
             NodeKind::Condition(_) => vec![condition::FALSE],
-            NodeKind::Start | NodeKind::Send { .. } | NodeKind::Delay(_) | NodeKind::End { .. } => Vec::new(),
+            NodeKind::Delay(delay) => delay.optional_exits(),
+            NodeKind::Start | NodeKind::Send { .. } | NodeKind::End { .. } => Vec::new(),
         }
     }
 
@@ -203,7 +204,7 @@ impl NodeKind {
     /// none either: its arms leave at once.
     pub fn waits(&self) -> bool {
         match self {
-            NodeKind::Delay(_) => true,
+            NodeKind::Delay(delay) => delay.always_waits(),
             NodeKind::Start
             | NodeKind::Send { .. }
             | NodeKind::AbTest(_)

@@ -15,11 +15,13 @@ mod cli;
 mod flows;
 mod graphs;
 mod harness;
+mod history;
 mod imports;
 mod metrics;
 mod oddities;
 mod outages;
 mod people;
+mod schedules;
 mod served;
 #[path = "../shared/sink.rs"]
 mod sink;

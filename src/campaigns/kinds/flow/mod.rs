@@ -60,6 +60,7 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, names: &dyn Names, fou
         found.extend(problems.into_iter().map(|problem| problem.of_node(assembled.key_at(*at))));
     }
     send::problems(spec, &assembled, names, found);
+    delay::problems(&assembled, names.now(), found);
     links::problems(spec, &assembled, names, found);
 }
 
