@@ -7,7 +7,6 @@ use roaring::RoaringBitmap;
 
 use crate::actors::book::Book;
 use crate::campaigns::compile::{AudienceSource, Compiled, DeliveryPlan};
-use crate::clock::Timestamp;
 use crate::contacts::{AttributeSets, Store};
 use crate::engine::glance::{CapsWanted, Glance, Wanted};
 use crate::engine::{EngineError, resend, same_address};

@@ -226,8 +226,9 @@ fn who_opens_leaves_at_the_open_and_the_others_at_the_time_out() {
         assert_eq!((at("x", &walk), at("y", &walk)), (30, 0), "{wait}: people who opened have left, machines have not");
         walk.settle_at(Timestamp(AT.0 + minutes * minute - 1));
         assert_eq!(at("y", &walk), 0, "{wait}: nobody leaves early");
-        // A 64th of the wait late at most, and a minute.
-        walk.settle_at(Timestamp(AT.0 + minutes * minute + (minutes * minute / 64).min(minute)));
+        // Rounded up, so that few sets wait: to five minutes and to ten seconds.
+        let late = if minutes > 60 { 5 * minute } else { minute / 6 };
+        walk.settle_at(Timestamp(AT.0 + minutes * minute + late));
         assert_eq!((at("x", &walk), at("y", &walk)), (30, 70), "{wait}: the others at the time-out");
         walk.take(opened(50..60, crate::ledger::tracking::EventClass::Human));
         walk.settle_at(Timestamp(AT.0 + 2 * minutes * minute));

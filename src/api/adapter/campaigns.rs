@@ -345,7 +345,7 @@ impl CampaignsPort for Adapter {
             run: run.map(|run| run.0),
             state: campaign_state(&state, id).map_or("draft", |s| s.name()).to_owned(),
             ledger,
-            entered: state.runs.get(&run).map_or(0, flows::entered),
+            entered: run.and_then(|run| state.runs.get(&run)).map_or(0, flows::entered),
             in_flight: claimed(&state),
             schedule,
         })
