@@ -289,6 +289,24 @@ pub const RECURRENCE_BYTES_MAX: usize = 512;
 pub const CALENDAR_LAUNCHES_MAX: usize = 1_000;
 /// A dated start is this long after the publication at the earliest, so that it can be taken back.
 pub const PUBLISH_GRACE: Duration = Duration::from_secs(5 * 60);
+/// Seconds that the setting may make of it.
+pub const PUBLISH_GRACE_SECONDS_MAX: u64 = 86_400;
+/// Steps of one sequence.
+pub const SEQUENCE_STEPS_MAX: usize = 100;
+/// Numbers that the steps of one sequence are given over all its versions; each makes a delivery.
+pub const SEQUENCE_NUMBER_MAX: u16 = 10_000;
+/// Branches of a split in a sequence: each needs node ids of its own.
+pub const SEQUENCE_BRANCHES_MAX: usize = 40;
+/// Bytes of the id of a step.
+pub const STEP_ID_BYTES_MAX: usize = 64;
+/// Publications of a run that are remembered; the report shows them.
+pub const PUBLICATIONS_KEPT_MAX: usize = 100;
+/// Contacts that one request may bring into a sequence.
+pub const ENTER_CONTACTS_MAX: usize = 10_000;
+/// Requests of a sequence by whose name a repeated one is told; the oldest go first.
+pub const ENTER_REQUESTS_KEPT_MAX: usize = 10_000;
+/// Contacts whose attribute is set in one write transaction: between two, imports get their turn.
+pub const SET_ATTRIBUTE_ROWS_MAX: usize = 10_000;
 /// Bytes of the name of a campaign, list, segment, connector or topic.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Bytes of a campaign spec: the sources of its message, attachments included, and headroom for the rest.

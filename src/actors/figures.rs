@@ -161,6 +161,11 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::Joined(_) => "joined",
         Fact::Looked(_) => "looked",
         Fact::Decided(_) => "decided",
+        Fact::SequencePublished(_) => "sequence_published",
+        Fact::StepStarted(_) => "step_started",
+        Fact::CopySaved(_) => "copy_saved",
+        Fact::Entered(_) => "entered",
+        Fact::StartTested(_) => "start_tested",
     }
 }
 

@@ -7,7 +7,7 @@
 
 use roaring::RoaringBitmap;
 
-use crate::actors::verdict;
+use crate::actors::{sequencing, verdict};
 use crate::clock::Timestamp;
 use crate::flow::nodes::{AbTest, Delay, Split, Test, WaitEvent, ab_test, condition, delay, split};
 pub use crate::flow::split::SplitError;
@@ -30,6 +30,10 @@ pub enum Task {
     Sort { node: NodeId, rows: RoaringBitmap, by: Vec<(Exit, String)>, rest: Exit },
     /// Rows arrived at a send whose delivery is entered on arrival: who of them may be sent to?
     Join { delivery: DeliveryId, node: NodeId, rows: RoaringBitmap },
+    /// The audience of a sequence is to be evaluated: its first step starts.
+    Cohort { run: RunId },
+    /// A field of these rows gets a value; then they go on.
+    SetAttribute { node: NodeId, rows: RoaringBitmap, attribute: String, value: serde_json::Value },
     /// A test is to be looked at, with these figures. See [`verdict::look_at`].
     Look { run: RunId, node: NodeId, test: AbTest, look: u16, arms: Vec<ArmFigures> },
 }
@@ -46,6 +50,9 @@ pub enum Shares {
 pub fn next_task(run: &Run, now: Timestamp) -> Option<Task> {
     if run.state != RunState::Running {
         return None;
+    }
+    if let Some(task) = sequencing::next_task(run, now) {
+        return Some(task);
     }
     let resting = run.positions.iter().filter_map(|(id, rows)| run.graph.node(id).map(|node| (node, rows)));
     resting.filter_map(|(node, rows)| task_at(run, node, rows, now)).next().or_else(|| next_look(run, now))
@@ -65,6 +72,8 @@ fn task_at(run: &Run, node: &Node, rows: &RoaringBitmap, now: Timestamp) -> Opti
         NodeKind::Split(split) => Some(split_task(run, node.id, split, rows)),
         NodeKind::Condition(condition) => Some(condition_task(run, node.id, &condition.test, rows, now)),
         NodeKind::Delay(delay) => delay_task(run, node.id, delay, rows, now),
+        NodeKind::Step(_) => sequencing::gate_task(run, node.id, rows, now),
+        NodeKind::SetAttribute(set) => Some(sequencing::set_task(node.id, set, rows)),
     }
 }
 
@@ -80,7 +89,7 @@ fn without_message(run: &Run, rows: &RoaringBitmap, now: Timestamp) -> Option<Ta
     )
 }
 
-fn moved(run: &Run, node: NodeId, exits: Vec<(Exit, RoaringBitmap)>, at: Timestamp) -> Task {
+pub(super) fn moved(run: &Run, node: NodeId, exits: Vec<(Exit, RoaringBitmap)>, at: Timestamp) -> Task {
     Task::Record(Fact::Moved(Moved { run: run.id, node, exits, at }))
 }
 

@@ -14,9 +14,11 @@ pub mod decide;
 pub mod figures;
 pub mod flowing;
 pub mod lanes;
+pub mod legs;
 pub mod line;
 pub mod pulse;
 pub mod scheduler;
+pub mod sequencing;
 pub mod tracker;
 pub mod verdict;
 

@@ -100,6 +100,7 @@ fn campaign_view(name: &str, spec: Json) -> CampaignView {
             name: name.to_owned(),
             kind: "single".into(),
             state: "draft".into(),
+            active: false,
             version: 1,
             created_at: Time::default(),
             updated_at: Time::default(),
@@ -110,6 +111,7 @@ fn campaign_view(name: &str, spec: Json) -> CampaignView {
         problems: Vec::new(),
         warnings: Vec::new(),
         legal_moves: vec!["start".into()],
+        sequence: None,
     }
 }
 
@@ -293,7 +295,14 @@ impl CampaignsPort for Fake {
             return Err(PortError::new(Code::IllegalMove, "a draft cannot be resumed: start it").with(details));
         }
         self.called(format!("{} {campaign}", action.name()));
-        Ok(ActionDone { campaign: 1, run: Some(1), state: "running".into(), ledger: Some(ledger()), in_flight: 0 })
+        Ok(ActionDone {
+            campaign: 1,
+            run: Some(1),
+            state: "running".into(),
+            ledger: Some(ledger()),
+            in_flight: 0,
+            cancelled: Vec::new(),
+        })
     }
 
     fn preview(&self, _campaign: &Ref, request: PreviewRequest) -> PortResult<Preview> {
@@ -354,6 +363,7 @@ impl CampaignsPort for Fake {
             unsubscribe_latency_ms_max: None,
             nodes: Vec::new(),
             tests: Vec::new(),
+            steps: Vec::new(),
             linked_run: None,
         })
     }
@@ -366,6 +376,35 @@ impl CampaignsPort for Fake {
     fn settle(&self, _run: &RunRef, request: SettleRequest) -> PortResult<Settled> {
         let settled = request.contacts.len() as u64;
         Ok(Settled { settled, not_unknown: Vec::new(), state: "running".into(), ledger: ledger() })
+    }
+}
+
+impl SequencesPort for Fake {
+    fn publish(&self, campaign: &Ref, request: PublishRequest) -> PortResult<PublishDone> {
+        if !request.confirm {
+            return Err(PortError::new(Code::ConfirmationNeeded, "say confirm"));
+        }
+        self.called(format!("publish {campaign}"));
+        Ok(PublishDone::default())
+    }
+
+    fn edit(&self, campaign: &Ref) -> PortResult<SequenceView> {
+        self.called(format!("edit {campaign}"));
+        Ok(SequenceView::default())
+    }
+
+    fn extend(&self, campaign: &Ref) -> PortResult<SequenceView> {
+        self.called(format!("extend {campaign}"));
+        Ok(SequenceView::default())
+    }
+
+    fn enter(&self, campaign: &Ref, contacts: &[String], _name: &str) -> PortResult<EnterDone> {
+        self.called(format!("enter {campaign} {contacts:?}"));
+        Ok(EnterDone { entered: contacts.len() as u64, ..EnterDone::default() })
+    }
+
+    fn test_start(&self, _campaign: &Ref) -> PortResult<StartTestDone> {
+        Ok(StartTestDone::default())
     }
 }
 

@@ -4,7 +4,8 @@
 //! the spec, or of this code, does not touch a run that has begun.
 //!
 //! Invariants:
-//! 1. The index of a delivery or message is its place in the list, and each send node of the graph names both.
+//! 1. Deliveries and messages are in order of their indices, of which a sequence leaves some out; each send node of the
+//!    graph names both.
 //! 2. Every send node belongs to exactly one delivery, and is in its `sends`.
 //! 3. Node ids of a kind are the same for each version of a campaign.
 //!
@@ -15,7 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::kinds::{self, Built};
-use super::spec::{CampaignSpec, Kind, MessageFields, Mode, SameAddress};
+use super::spec::{AudienceSpec, CampaignSpec, Kind, MessageFields, Mode, SameAddress};
 use crate::clock::Timestamp;
 use crate::flow::graph::InvalidGraph;
 use crate::flow::{EndKind, Exit, Graph, GraphParts, NodeId, NodeKind};
@@ -109,11 +110,11 @@ pub struct Compiled {
 
 impl Compiled {
     pub fn delivery(&self, index: u16) -> Option<&DeliveryPlan> {
-        self.deliveries.get(usize::from(index))
+        self.deliveries.iter().find(|plan| plan.index == index)
     }
 
     pub fn message(&self, id: MessageId) -> Option<&MessagePlan> {
-        self.messages.get(usize::from(id.0))
+        self.messages.iter().find(|plan| plan.id == id)
     }
 }
 
@@ -131,11 +132,15 @@ pub enum CompileError {
 /// Compiles a spec that [`super::problems`] has found whole.
 pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
     let name = required("name", spec.name.clone())?;
-    let audience = audience(spec)?;
+    let audience = match spec.kind() {
+        Kind::Sequence => audience(&kinds::sequence::audience(spec))?,
+        _ => audience(&spec.audience)?,
+    };
     let mut built = match spec.kind() {
         Kind::Single => single(spec)?,
         Kind::AbSplit => kinds::ab_split::build(spec)?,
         Kind::MultiSegment => kinds::multi_segment::build(spec)?,
+        Kind::Sequence => kinds::sequence::build(spec)?,
     };
     if kinds::follow_up::wanted(spec) {
         kinds::follow_up::add(spec, &mut built)?;
@@ -184,8 +189,7 @@ pub(super) fn message(spec: &CampaignSpec, id: MessageId) -> Result<MessagePlan,
     })
 }
 
-fn audience(spec: &CampaignSpec) -> Result<AudiencePlan, CompileError> {
-    let audience = &spec.audience;
+fn audience(audience: &AudienceSpec) -> Result<AudiencePlan, CompileError> {
     let source = match (&audience.segment, &audience.list, audience.all == Some(true)) {
         (Some(segment), None, false) => AudienceSource::Segment(segment.clone()),
         (None, Some(list), false) => AudienceSource::List(list.clone()),

@@ -4,6 +4,7 @@
 //! - [`validate`]: everything that is missing or wrong, at once.
 //! - [`kinds`]: what each kind compiles to, and the tables that only it has.
 //! - [`mod@compile`]: a spec becomes a flow graph and the plans of its deliveries.
+//! - [`sequence`]: steps, dates, locks of sequences.
 //! - [`schedule`]: when a campaign starts, once or again and again.
 //! - [`lifecycle`]: the states of a campaign and the table of legal moves.
 //! - [`mod@progress`]: rate, time left, and why nothing moves.
@@ -18,6 +19,7 @@ pub mod lifecycle;
 pub mod parse;
 pub mod progress;
 pub mod schedule;
+pub mod sequence;
 pub mod spec;
 mod suggest;
 pub mod validate;

@@ -39,8 +39,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 pub mod kinds;
+pub mod steps;
 
 pub use kinds::{CellSpec, DimensionSpec, FollowUpOn, FollowUpSpec, SampleSpec, TestSpec, VariantSpec};
+pub use steps::{Starter, StepSpec};
 
 use super::instant::{self, TOML_DATETIME};
 use super::suggest;
@@ -61,6 +63,8 @@ pub enum Kind {
     AbSplit,
     /// A grid of segments, a message per cell.
     MultiSegment,
+    /// Dated steps for one cohort.
+    Sequence,
 }
 
 impl Kind {
@@ -69,6 +73,7 @@ impl Kind {
             Kind::Single => "single",
             Kind::AbSplit => "ab_split",
             Kind::MultiSegment => "multi_segment",
+            Kind::Sequence => "sequence",
         }
     }
 }
@@ -117,6 +122,13 @@ pub struct CampaignSpec {
     pub dimensions: Vec<DimensionSpec>,
     #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
     pub cells: Vec<CellSpec>,
+    /// Of the dates of a sequence.
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starter: Option<Starter>,
+    #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepSpec>,
 }
 
 /// Who gets it: exactly one of `segment`, `list` and `all`, minus `exclude`.

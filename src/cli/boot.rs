@@ -66,6 +66,7 @@ fn options(request: &OpenRequest<'_>) -> EngineOptions {
         lane_threads: config.lane_threads,
         aggregate_only: config.tracking.aggregate_only,
         tracking_kept: config.data.tracking_kept,
+        publish_grace: config.publish_grace,
         restored: request.restored,
         rejected_rows_kept: config.data.rejected_rows_kept,
     }

@@ -16,6 +16,7 @@ mod imports;
 mod local;
 mod output;
 mod report;
+mod sequences;
 mod serve;
 mod winner;
 

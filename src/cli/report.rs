@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::args::ReportArgs;
 use super::campaigns::run_path;
 use super::client::Client;
-use super::{Exit, output};
+use super::{Exit, output, sequences};
 
 pub(super) fn run(client: &Client, options: &ReportArgs, json: bool) -> anyhow::Result<Exit> {
     let report = client.get(&run_path(&options.campaign, options.run, "report"), &[])?;
@@ -46,6 +46,10 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
                 output::line(&format!("    {:>7}  {}", output::text(&link["unique"]), output::text(&link["url"])))?;
             }
         }
+    }
+    let steps = sequences::steps(&report["steps"]);
+    if !steps.is_empty() {
+        output::line(&steps)?;
     }
     let tests = tests(report);
     if !tests.is_empty() {

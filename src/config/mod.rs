@@ -30,6 +30,8 @@ pub struct Config {
     pub mail: MailConfig,
     pub data: DataConfig,
     pub tracking: TrackingConfig,
+    /// A dated start is this long after its publication at the earliest.
+    pub publish_grace: Duration,
     /// Threads that render and send.
     pub lane_threads: usize,
     /// At least one; names are unique.
@@ -154,7 +156,10 @@ impl Config {
         let embedded_only = raw.connectors.is_empty();
         let connectors = if embedded_only { embedded_inbox(&source)? } else { connectors(raw.connectors, &source)? };
         let tracking = TrackingConfig { aggregate_only: raw.tracking.aggregate_only };
-        Ok(Config { server, mail, data, tracking, lane_threads, connectors, embedded_only })
+        let grace = &raw.campaigns.publish_grace_seconds;
+        let grace = source.within("campaigns.publish_grace_seconds", grace, 0, limits::PUBLISH_GRACE_SECONDS_MAX)?;
+        let publish_grace = Duration::from_secs(grace);
+        Ok(Config { server, mail, data, tracking, publish_grace, lane_threads, connectors, embedded_only })
     }
 }
 

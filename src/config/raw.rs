@@ -44,6 +44,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "tracked links of a run work this long after its end (60 at least); opting out always",
     ),
     ("tracking.aggregate_only", "false", "true: only totals are kept, nobody's opens and clicks"),
+    ("campaigns.publish_grace_seconds", "300", "a dated start is this long after its publication at the earliest"),
     ("lanes.lane_threads", "number of cores", "threads that render and send"),
     ("connectors.name", "required", "1 to 64 letters, digits, '-' or '_'; what campaigns name"),
     ("connectors.kind", "required", "\"smtp\", \"inbox\" (embedded, in memory), \"null\" or \"simulated\""),
@@ -129,6 +130,7 @@ pub(super) struct Raw {
     pub(super) mail: Mail,
     pub(super) data: Data,
     pub(super) tracking: Tracking,
+    pub(super) campaigns: Campaigns,
     pub(super) lanes: Lanes,
     pub(super) connectors: Vec<Spanned<RawConnector>>,
 }
@@ -189,6 +191,18 @@ pub(super) struct Mail {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Tracking {
     pub(super) aggregate_only: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Campaigns {
+    pub(super) publish_grace_seconds: Spanned<u64>,
+}
+
+impl Default for Campaigns {
+    fn default() -> Campaigns {
+        Campaigns { publish_grace_seconds: unplaced(300) }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

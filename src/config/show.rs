@@ -18,7 +18,7 @@ impl Config {
             "[server]\napi_listen = \"{}\"\npublic_listen = \"{}\"\ninbox_listen = \"{}\"\npublic_url = \"{}\"\n{metrics}\n\
              request_seconds_max = {}\nupload_bytes_max = {}\ndrain_seconds_max = {}\n\n\
              [data]\nrejected_rows_days = {}\ntracking_days = {}\n\n\
-             [tracking]\naggregate_only = {}\n\n[lanes]\nlane_threads = {}\n",
+             [tracking]\naggregate_only = {}\n\n[campaigns]\npublish_grace_seconds = {}\n\n[lanes]\nlane_threads = {}\n",
             server.api_listen,
             server.public_listen,
             server.inbox_listen,
@@ -29,6 +29,7 @@ impl Config {
             days(self.data.rejected_rows_kept),
             days(self.data.tracking_kept),
             self.tracking.aggregate_only,
+            self.publish_grace.as_secs(),
             self.lane_threads,
         );
         let mail = [

@@ -21,6 +21,7 @@ use crate::journal::Want;
 use crate::ledger::flowing::{Decided, Joined, Moved};
 use crate::ledger::{Fact, RowSet, RunState};
 use crate::limits::FLOW_STEPS_PER_LOOK_MAX;
+use crate::segments::skip::SkipReason;
 
 /// Why a flow cannot go on by itself.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +105,10 @@ impl Engine {
                 Ok(Fact::Moved(Moved { run, node, exits, at }))
             }
             Task::Join { delivery, node, rows } => Ok(self.join(delivery, node, rows)?),
+            Task::Cohort { run } => Ok(self.cohort(run)?),
+            Task::SetAttribute { node, rows, attribute, value } => {
+                Ok(self.set_attribute(run, node, rows, &attribute, &value)?)
+            }
             Task::Look { run, node, test, look, arms } => Ok(verdict::look_at(run, node, &test, look, arms, at)?),
         }
     }
@@ -138,7 +143,11 @@ impl Engine {
         };
         let (_, compiled) = self.compiled(campaign, Some(version))?;
         let plan = compiled.delivery(id.index).ok_or(EngineError::NoRun { run: id.run })?;
-        let skipped = self.ineligible(&compiled, plan, &rows)?;
+        let late = self.late_at(id.run, node, &rows);
+        let mut skipped = self.ineligible(&compiled, plan, &(&rows - &late))?;
+        if !late.is_empty() {
+            skipped.push((SkipReason::Late, late));
+        }
         Ok(Fact::Joined(Joined { delivery: id, node, rows: RowSet::base(rows), skipped, at: self.book.now() }))
     }
 

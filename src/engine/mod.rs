@@ -16,6 +16,7 @@ pub mod names;
 pub mod recover;
 pub mod root_key;
 pub mod runs;
+pub mod sequences;
 #[cfg(test)]
 pub(crate) mod testbase;
 pub mod testsend;
@@ -97,6 +98,8 @@ pub enum EngineError {
     #[error("{run}: {reason}")]
     NoChoice { run: RunId, reason: NoChoice },
     #[error(transparent)]
+    Sequence(#[from] sequences::SequenceError),
+    #[error(transparent)]
     Move(#[from] IllegalMove),
     #[error(transparent)]
     Spec(#[from] SpecError),
@@ -131,6 +134,8 @@ pub struct EngineOptions {
     pub aggregate_only: bool,
     /// Tracked links of a run work this long after its end; its opt-outs work always.
     pub tracking_kept: Duration,
+    /// A dated start is this long after its publication at the earliest.
+    pub publish_grace: Duration,
     pub restored: bool,
     /// Rejected-row files of imports are deleted after this.
     pub rejected_rows_kept: Duration,
@@ -152,6 +157,7 @@ pub struct Engine {
     tracking: tracking::TrackingState,
     pool: Arc<PositionPool>,
     campaigns: DashMap<RunId, Recipient<RunCommand>>,
+    leg_inboxes: DashMap<RunId, Arc<crate::actors::legs::LegInbox>>,
     ended: Recipient<RunEnded>,
     campaign_arbiter: Arbiter,
     flow_arbiter: Arbiter,
@@ -218,6 +224,7 @@ impl Engine {
             tracking: tracking::TrackingState::default(),
             pool,
             campaigns: DashMap::new(),
+            leg_inboxes: DashMap::new(),
             ended,
             campaign_arbiter,
             flow_arbiter: Arbiter::new(),

@@ -1,9 +1,14 @@
 //! What a campaign's spec is checked against: connectors, lists, segments, other campaigns, templates.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use crate::campaigns::{CampaignSpec, MessageFields, Names, Problem, problems};
 use crate::clock::Timestamp;
+use crate::contacts::record::RecordBuilder;
 use crate::content::{CompileContext, ContentProblem, MessageSource};
 use crate::engine::glance::{Glance, Wanted};
+use crate::engine::sequences::enter::general_field;
 use crate::engine::{Engine, EngineError};
 use crate::ids::{CampaignId, Channel};
 use crate::segments::{self, EvaluateError};
@@ -54,6 +59,40 @@ impl Names for Checked<'_> {
                 vec![Problem::error("segment_not_evaluated", path, error.to_string(), "try again")]
             }
             Ok(()) => Vec::new(),
+        }
+    }
+
+    fn started_steps(&self) -> BTreeSet<String> {
+        self.own.map(|id| self.engine.started_steps(id)).unwrap_or_default()
+    }
+
+    fn measured_start(&self) -> Option<Duration> {
+        let state = self.engine.book.read();
+        let tested = state.sequences.get(&self.own?)?.tested?;
+        Some(Duration::from_millis(tested.milliseconds))
+    }
+
+    fn attribute_problems(&self, path: &str, attribute: &str, value: &serde_json::Value) -> Vec<Problem> {
+        let schema = self.engine.store.schema();
+        let general = ["language", "zone"].contains(&attribute);
+        match schema.by_name(attribute) {
+            None => {
+                let message = format!("no attribute is named {attribute:?}");
+                vec![Problem::error("unknown_attribute", path, message, "add the attribute, or name another")]
+            }
+            Some(known) if known.id.is_built_in() && !general => {
+                let message = format!("{attribute:?} is no general field: keys, addresses, consent and state stay");
+                let fix = "name an attribute of your own, language or zone";
+                vec![Problem::error("not_a_general_field", path, message, fix)]
+            }
+            Some(_) => {
+                let input = general_field(attribute, value);
+                let refused = input.apply(&schema, &mut RecordBuilder::new()).err();
+                let problem = |error: crate::contacts::input::InputError| {
+                    Problem::error("bad_value", path, error.to_string(), "set a value of the attribute's type")
+                };
+                refused.map(problem).into_iter().collect()
+            }
         }
     }
 

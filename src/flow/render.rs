@@ -71,6 +71,8 @@ fn describe(node: &Node) -> String {
         NodeKind::Delay(Delay::Event { event, seconds }) => {
             format!("wait for {}, at most {seconds} s", event.send())
         }
+        NodeKind::Step(gate) => format!("starts {}", crate::clock::Timestamp(gate.effective)),
+        NodeKind::SetAttribute(set) => format!("sets {} to {}", set.attribute, set.value()),
         NodeKind::End { kind } => format!("end, {}", kind.name()),
     }
 }
@@ -109,7 +111,8 @@ fn mermaid(graph: &Graph, positions: Option<&Positions>) -> String {
             NodeKind::Start => ("([", "])"),
             NodeKind::Send { .. } => ("[", "]"),
             NodeKind::AbTest(_) | NodeKind::Split(_) | NodeKind::Condition(_) => ("{", "}"),
-            NodeKind::Delay(_) => ("[/", "/]"),
+            NodeKind::Delay(_) | NodeKind::Step(_) => ("[/", "/]"),
+            NodeKind::SetAttribute(_) => ("[[", "]]"),
             NodeKind::End { .. } => ("((", "))"),
         };
         put(&mut out, format_args!("  {}{left}\"{label}\"{right}\n", node.id));
@@ -131,9 +134,12 @@ fn as_json(graph: &Graph, positions: Option<&Positions>) -> String {
                     value["delivery"] = json!(delivery);
                     value["message"] = json!(message);
                 }
-                NodeKind::AbTest(_) | NodeKind::Split(_) | NodeKind::Condition(_) | NodeKind::Delay(_) => {
-                    value["parameters"] = json!(node.kind);
-                }
+                NodeKind::AbTest(_)
+                | NodeKind::Split(_)
+                | NodeKind::Condition(_)
+                | NodeKind::Delay(_)
+                | NodeKind::Step(_)
+                | NodeKind::SetAttribute(_) => value["parameters"] = json!(node.kind),
                 NodeKind::End { kind } => value["end"] = json!(kind.name()),
             }
             if let Some(positions) = positions {

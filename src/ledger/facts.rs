@@ -15,6 +15,7 @@ use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled};
 use crate::ledger::outcome::RejectClass;
 use crate::ledger::rows::{Positions, RowSet};
 use crate::ledger::run::RunState;
+use crate::ledger::sequence::{CopySaved, Entered, SequencePublished, StartTested, StepStarted};
 use crate::ledger::suppression::SuppressReason;
 use crate::ledger::tracking::Tracked;
 use crate::segments::audience::AudienceSummary;
@@ -102,6 +103,11 @@ pub enum Fact {
     Joined(Joined),
     Looked(Looked),
     Decided(Decided),
+    SequencePublished(Box<SequencePublished>),
+    StepStarted(StepStarted),
+    CopySaved(CopySaved),
+    Entered(Entered),
+    StartTested(StartTested),
     /// Messages outside any delivery (test sends) are about to be handed over: they count in the connector's limits.
     TestSent {
         connector: String,
@@ -143,6 +149,11 @@ impl Fact {
             Fact::Joined(_) => 34,
             Fact::Looked(_) => 35,
             Fact::Decided(_) => 36,
+            Fact::SequencePublished(_) => 45,
+            Fact::StepStarted(_) => 46,
+            Fact::CopySaved(_) => 47,
+            Fact::Entered(_) => 48,
+            Fact::StartTested(_) => 49,
             Fact::TestSent { .. } => 24,
         }
     }

@@ -22,6 +22,7 @@ pub mod outcome;
 pub mod recover;
 pub mod rows;
 pub mod run;
+pub mod sequence;
 pub mod snapshot;
 pub mod state;
 pub mod suppression;

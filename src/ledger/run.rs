@@ -12,6 +12,7 @@ use crate::ledger::Violation;
 use crate::ledger::delivery::{Counts, Delivery};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
 use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled};
+use crate::ledger::sequence::SequenceRun;
 use crate::ledger::tracking::MessageTracking;
 use crate::limits::SAMPLES_PER_CLASS;
 use crate::segments::audience::AudienceSummary;
@@ -74,6 +75,9 @@ pub struct Run {
     pub ended_at: Option<Timestamp>,
     #[serde(default)]
     pub flow: FlowMemory,
+    /// Of a sequence only.
+    #[serde(default)]
+    pub sequence: Option<Box<SequenceRun>>,
 }
 
 impl Run {
@@ -111,6 +115,7 @@ impl Run {
             started_at: fact.at,
             ended_at: None,
             flow: FlowMemory::default(),
+            sequence: None,
         };
         // Who is not eligible never walks: only a row that can get a message is anywhere in the flow.
         let hops = flow::enter(&run.graph, &mut run.positions, &run_rows);
@@ -120,7 +125,7 @@ impl Run {
     }
 
     /// Takes note of hops that were made: rows that came to a send may be claimed, and those that are final already go on.
-    fn arrived(&mut self, hops: Vec<Move>) -> Result<(), Violation> {
+    pub(super) fn arrived(&mut self, hops: Vec<Move>) -> Result<(), Violation> {
         for hop in hops {
             *self.flow.arrived.entry(hop.to).or_default() += hop.rows.len();
             let Some(NodeKind::Send { delivery, .. }) = self.graph.node(hop.to).map(|node| &node.kind) else {
@@ -192,6 +197,7 @@ impl Run {
         if matches!(self.graph.node(fact.node).map(|n| &n.kind), Some(NodeKind::AbTest(_))) {
             self.flow.tests.entry(fact.node).or_default().cut_at.get_or_insert(fact.at);
         }
+        self.note_late(fact);
         for (exit, rows) in &fact.exits {
             self.hop(fact.node, exit, rows)?;
         }
@@ -270,7 +276,8 @@ impl Run {
 
     /// Every delivery is finished, and no row of the run can still arrive at one.
     pub fn is_finished(&self) -> bool {
-        self.deliveries.iter().all(Delivery::is_finished) && self.positions.all_ended(&self.graph)
+        let over = self.deliveries.iter().all(Delivery::is_finished) && self.positions.all_ended(&self.graph);
+        over && !self.expects_contacts()
     }
 
     /// A finished run that has pending rows again runs again: in the same fact, or a crash could leave them for ever.

@@ -17,6 +17,7 @@ use crate::ledger::delivery::Delivery;
 use crate::ledger::facts::{Fact, ImportChunk, RunStarted, Settled, Unsubscribed};
 use crate::ledger::handed::HandedOver;
 use crate::ledger::run::{Run, RunState};
+use crate::ledger::sequence::SequenceMemory;
 use crate::ledger::suppression::{Entry, Suppression};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,9 @@ pub struct State {
     pub erased: RoaringBitmap,
     #[serde(default)]
     pub handed_over: HandedOver,
+    /// Working copies and measured starts of sequences.
+    #[serde(default)]
+    pub sequences: BTreeMap<CampaignId, SequenceMemory>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,6 +142,9 @@ impl State {
             Fact::Joined(fact) => self.run_mut(fact.delivery.run)?.apply_joined(fact),
             Fact::Looked(fact) => self.run_mut(fact.run)?.apply_looked(fact),
             Fact::Decided(fact) => self.run_mut(fact.run)?.apply_decided(fact),
+            Fact::SequencePublished(fact) => self.apply_sequence_published(fact),
+            Fact::StepStarted(fact) => self.apply_step_started(fact),
+            Fact::Entered(fact) => self.run_mut(fact.run)?.apply_entered(fact),
             Fact::TestSent { connector, domain, messages, at } => {
                 self.handed_over.add(connector, domain.as_deref(), u64::from(*messages), *at);
                 Ok(())
@@ -190,7 +197,10 @@ impl State {
             }
             Fact::CampaignDeleted { campaign } => {
                 self.campaigns.remove(campaign);
+                self.sequences.remove(campaign);
             }
+            Fact::CopySaved(fact) => self.apply_copy_saved(fact),
+            Fact::StartTested(fact) => self.apply_start_tested(fact),
             _ => {}
         }
     }

@@ -46,6 +46,7 @@ impl TestEngine {
             lane_threads: 1,
             aggregate_only: false,
             tracking_kept: std::time::Duration::from_secs(365 * 24 * 3_600),
+            publish_grace: estafette::limits::PUBLISH_GRACE,
             restored,
             rejected_rows_kept: std::time::Duration::from_secs(30 * 24 * 3_600),
         };

@@ -17,6 +17,7 @@ mod harness;
 mod imports;
 mod metrics;
 mod people;
+mod sequences;
 mod served;
 #[path = "../shared/sink.rs"]
 mod sink;

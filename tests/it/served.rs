@@ -123,6 +123,12 @@ impl Served {
         self.server = Some(self.plan.start(PATIENCE).unwrap_or_else(|error| panic!("it starts again: {error:#}")));
     }
 
+    /// SIGKILL, and the same data and configuration again.
+    pub fn killed(&mut self) {
+        self.server = None;
+        self.server = Some(self.plan.start(PATIENCE).unwrap_or_else(|error| panic!("it starts again: {error:#}")));
+    }
+
     /// SIGTERM; it must drain and exit with 0.
     pub fn end(&mut self) {
         if let Some(server) = self.server.take() {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::api::adapter::{Adapter, errors, reports};
+use crate::api::adapter::{Adapter, errors, reports, sequences};
 use crate::api::errors::Code;
 use crate::api::port::{
     Action, ActionDone, AudienceView, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort,
@@ -13,10 +13,12 @@ use crate::api::port::{
     ProblemView, Ref, Report, RunContact, RunRef, RunSummary, SettleAs, SettleRequest, Settled, SpecCheck, SpecFormat,
     SpecText, TestReport, TestSendRequest, TestSendResult,
 };
-use crate::campaigns::{self, CampaignSpec, Compiled, Format, Severity, Trigger, parse};
+use crate::campaigns::{self, CampaignSpec, Compiled, Format, Kind, Severity, Trigger, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};
+use crate::engine::EngineError;
 use crate::engine::names::find;
-use crate::engine::runs::{campaign_state, run_state};
+use crate::engine::runs::{campaign_state, state_of};
+use crate::engine::sequences::SequenceError;
 use crate::ids::{CampaignId, ContactRow, MessageId, RowSpace, RunId};
 use crate::ledger::{RunState, State};
 use crate::limits::ACT_WAIT;
@@ -33,7 +35,7 @@ pub(super) fn invalid(error: &campaigns::SpecError) -> PortError {
     PortError::new(Code::InvalidSpec, error.to_string()).with(details)
 }
 
-fn problem_view(problem: &campaigns::Problem) -> ProblemView {
+pub(super) fn problem_view(problem: &campaigns::Problem) -> ProblemView {
     ProblemView {
         code: problem.code.to_owned(),
         path: problem.path.clone(),
@@ -72,7 +74,7 @@ impl Adapter {
         }
     }
 
-    fn spec(&self, id: CampaignId) -> PortResult<CampaignSpec> {
+    pub(super) fn spec(&self, id: CampaignId) -> PortResult<CampaignSpec> {
         let state = self.engine.book.read();
         let missing = || PortError::new(Code::CampaignNotFound, format!("there is no {id}"));
         let (_, text) = state.campaigns.get(&id).and_then(|c| c.newest()).ok_or_else(missing)?;
@@ -82,6 +84,7 @@ impl Adapter {
     fn view(&self, id: CampaignId) -> PortResult<CampaignView> {
         let spec = self.spec(id)?;
         let problems = self.engine.problems(&spec, Some(id));
+        let sequence = (spec.kind() == Kind::Sequence).then(|| self.sequence_view(id, &spec));
         let state = self.engine.book.read();
         let summary = summary(&state, id, &spec);
         let stands = campaign_state(&state, id).unwrap_or(campaigns::State::Draft);
@@ -91,6 +94,7 @@ impl Adapter {
             problems: problems.iter().filter(|p| p.blocks()).map(problem_view).collect(),
             warnings: problems.iter().filter(|p| !p.blocks()).map(problem_view).collect(),
             legal_moves: stands.legal().filter(|t| t.is_offered()).map(|t| t.name().to_owned()).collect(),
+            sequence,
         })
     }
 
@@ -145,7 +149,8 @@ impl Adapter {
     /// The message of a campaign and the contact to show it for.
     fn rendered(&self, id: CampaignId, contact: Option<&str>) -> PortResult<(content::Preview, String, String)> {
         let (_, compiled) = self.engine.compiled(id, None)?;
-        let message = self.engine.message(&compiled, MessageId(0))?;
+        let first = compiled.messages.first().map_or(MessageId(0), |message| message.id);
+        let message = self.engine.message(&compiled, first)?;
         let row = self.contact_of(&compiled, contact)?;
         let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
         let record = reader.record(row).map_err(crate::engine::EngineError::from)?;
@@ -209,6 +214,7 @@ fn summary(state: &State, id: CampaignId, spec: &CampaignSpec) -> CampaignSummar
         name: spec.name.clone().unwrap_or_default(),
         kind: spec.kind().name().to_owned(),
         state: campaign_state(state, id).map_or("draft", |s| s.name()).to_owned(),
+        active: campaign_state(state, id).is_some_and(sequences::is_active),
         version: campaign.and_then(|c| c.newest()).map_or(0, |(version, _)| version),
         created_at: campaign.map(|c| c.created_at).unwrap_or_default().into(),
         updated_at: campaign.map(|c| c.saved_at).unwrap_or_default().into(),
@@ -264,6 +270,12 @@ impl CampaignsPort for Adapter {
 
     fn patch_campaign(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView> {
         let id = self.campaign_id(campaign)?;
+        if self.engine.is_sequence(id) && self.engine.book.read().latest_run(id).is_some() {
+            let copy = self.engine.copy_spec(id)?;
+            let patched = campaigns::merge_patch(&copy, &patch.text, format(patch.format)).map_err(|e| invalid(&e))?;
+            self.engine.save_copy(id, &patched)?;
+            return self.view(id);
+        }
         let spec = self.spec(id)?;
         let patched = campaigns::merge_patch(&spec, &patch.text, format(patch.format)).map_err(|e| invalid(&e))?;
         self.save(Some(id), &patched, None)
@@ -271,7 +283,10 @@ impl CampaignsPort for Adapter {
 
     fn act(&self, campaign: &Ref, action: Action) -> PortResult<ActionDone> {
         let id = self.campaign_id(campaign)?;
-        let run = if action == Action::Start {
+        let mut cancelled = Vec::new();
+        let run = if action == Action::Start && self.engine.is_sequence(id) {
+            return Err(EngineError::from(SequenceError::UsePublish).into());
+        } else if action == Action::Start {
             let problems = self.engine.problems(&self.spec(id)?, Some(id));
             let blocking: Vec<_> = problems.into_iter().filter(|p| p.blocks()).collect();
             let is_draft = campaign_state(&self.engine.book.read(), id) == Some(campaigns::State::Draft);
@@ -293,6 +308,9 @@ impl CampaignsPort for Adapter {
                     |refused| crate::engine::EngineError::from(refused).into(),
                 ));
             };
+            if action == Action::Stop {
+                cancelled = self.to_be_cancelled(run);
+            }
             self.engine.command(run, trigger)?;
             run
         };
@@ -312,6 +330,7 @@ impl CampaignsPort for Adapter {
             state: campaign_state(&state, id).map_or("draft", |s| s.name()).to_owned(),
             ledger,
             in_flight: claimed(&state),
+            cancelled,
         })
     }
 
@@ -356,7 +375,7 @@ impl CampaignsPort for Adapter {
         let began = Instant::now();
         let (_, compiled) = self.engine.compiled(id, None)?;
         let summary = self.engine.audience(&compiled)?;
-        let channel = compiled.delivery(0).map_or(crate::ids::Channel::Email, |plan| plan.channel);
+        let channel = compiled.deliveries.first().map_or(crate::ids::Channel::Email, |plan| plan.channel);
         let connector = compiled.messages.first().map(|message| message.connector.clone());
         let mut view = reports::audience_view(channel, connector, &summary);
         view.took_ms = began.elapsed().as_secs_f64() * 1_000.0;
@@ -371,7 +390,7 @@ impl CampaignsPort for Adapter {
             id: run.id.0,
             campaign: id.0,
             number,
-            state: run_state(run.state).name().to_owned(),
+            state: state_of(run).name().to_owned(),
             started_at: run.started_at.into(),
             finished_at: run.ended_at.map(Into::into),
             ledger: reports::run_ledger(run),
@@ -417,7 +436,7 @@ impl CampaignsPort for Adapter {
         Ok(Settled {
             settled,
             not_unknown,
-            state: run.map_or("", |run| run_state(run.state).name()).to_owned(),
+            state: run.map_or("", |run| state_of(run).name()).to_owned(),
             ledger: run.map(reports::run_ledger).unwrap_or_default(),
         })
     }

@@ -22,6 +22,7 @@ impl From<EngineError> for PortError {
                 Code::InvalidSettle,
                 format!("{message}; settle them as accepted, or start a new campaign"),
             ),
+            EngineError::Sequence(error) => super::sequences::refused(error),
             EngineError::Move(refused) => illegal(&refused),
             EngineError::Spec(spec) => {
                 let details = json!({"line": spec.line, "column": spec.column});

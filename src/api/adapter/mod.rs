@@ -8,6 +8,7 @@ pub mod errors;
 mod flows;
 pub mod operations;
 pub mod reports;
+mod sequences;
 pub mod tracking;
 
 #[cfg(test)]

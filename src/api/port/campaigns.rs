@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use utoipa::ToSchema;
 
-use super::{Ledger, Time};
+use super::{CancelledStep, Ledger, SequenceView, Time};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -65,6 +65,9 @@ pub struct CampaignSummary {
     pub kind: String,
     /// `draft`, `scheduled`, `running`, `paused`, `stopping`, `stopped`, `finished`, `archived`.
     pub state: String,
+    /// Scheduled or running.
+    #[serde(default)]
+    pub active: bool,
     pub version: u32,
     pub created_at: Time,
     pub updated_at: Time,
@@ -86,6 +89,9 @@ pub struct CampaignView {
     #[serde(default)]
     pub warnings: Vec<ProblemView>,
     pub legal_moves: Vec<String>,
+    /// Of a sequence: its steps with their starts and locks, and the working copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<SequenceView>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -117,6 +123,9 @@ pub struct ActionDone {
     pub ledger: Option<Ledger>,
     /// Messages that were marked and not answered at that moment; their outcome follows.
     pub in_flight: u64,
+    /// Of a stopped sequence: steps that will not start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cancelled: Vec<CancelledStep>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

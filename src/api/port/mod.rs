@@ -1,4 +1,4 @@
-//! The engine as the API sees it: four traits, one a subject, in types of their own that are also the wire's.
+//! The engine as the API sees it: five traits, one a subject, in types of their own that are also the wire's.
 //!
 //! Owns no state. Handlers know the engine through [`EnginePort`] only; the engine's adapter implements it, tests fake it.
 //!
@@ -16,6 +16,7 @@ mod contacts;
 mod flows;
 mod operations;
 mod report;
+mod sequences;
 mod tracking;
 
 use std::fmt;
@@ -30,6 +31,7 @@ pub use contacts::*;
 pub use flows::*;
 pub use operations::*;
 pub use report::*;
+pub use sequences::*;
 pub use tracking::*;
 
 use crate::api::errors::Code;
@@ -273,9 +275,9 @@ pub trait OperationsPort: Send + Sync {
 }
 
 /// All of it.
-pub trait EnginePort: ContactsPort + CampaignsPort + TrackingPort + OperationsPort + 'static {}
+pub trait EnginePort: ContactsPort + CampaignsPort + SequencesPort + TrackingPort + OperationsPort + 'static {}
 
-impl<T: ContactsPort + CampaignsPort + TrackingPort + OperationsPort + 'static> EnginePort for T {}
+impl<T: ContactsPort + CampaignsPort + SequencesPort + TrackingPort + OperationsPort + 'static> EnginePort for T {}
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AudienceView, NodeReport, TestReport, Time};
+use super::{AudienceView, NodeReport, StepView, TestReport, Time};
 use crate::ledger::Counts;
 
 /// Promise 2 in numbers.
@@ -173,6 +173,9 @@ pub struct Report {
     /// Tests of the flow, with their verdicts.
     #[serde(default)]
     pub tests: Vec<TestReport>,
+    /// Steps of a sequence, with planned, effective and actual start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepView>,
     /// Another run that this one continues, if it is linked to one.
     pub linked_run: Option<u32>,
 }

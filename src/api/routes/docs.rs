@@ -13,7 +13,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseBuilder, SecurityRequirement};
 use utoipa::{Modify, OpenApi};
 
-use super::{campaigns, contacts, imports, lists, operations, runs, segments, suppressions};
+use super::{campaigns, contacts, imports, lists, operations, runs, segments, sequences, suppressions};
 use crate::api::errors::{Code, ErrorBody};
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
@@ -33,6 +33,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         campaigns::index, campaigns::create, campaigns::check, campaigns::read, campaigns::change,
         campaigns::start, campaigns::pause, campaigns::resume, campaigns::stop,
         campaigns::preview, campaigns::test_send, campaigns::audience,
+        sequences::publish, sequences::edit, sequences::extend, sequences::enter, sequences::test_start,
         runs::runs, runs::latest_report, runs::latest_contacts, runs::latest_settle,
         runs::report, runs::contacts, runs::settle,
         operations::connectors, operations::test_connector, operations::health, operations::ready, operations::scrape,

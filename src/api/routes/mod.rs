@@ -11,6 +11,7 @@ pub mod lists;
 pub mod operations;
 pub mod runs;
 pub mod segments;
+pub mod sequences;
 pub mod suppressions;
 pub mod table;
 
@@ -37,6 +38,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
     suppressions::configure(config);
     campaigns::configure(config);
     flows::configure(config);
+    sequences::configure(config);
     runs::configure(config);
     operations::configure(config);
     docs::configure(config);
