@@ -144,10 +144,10 @@ impl Engine {
         let (_, compiled) = self.compiled(campaign, Some(version))?;
         let plan = compiled.delivery(id.index).ok_or(EngineError::NoRun { run: id.run })?;
         let late = self.late_at(id.run, node, &rows);
-        let mut skipped = self.ineligible(&compiled, plan, &(&rows - &late))?;
-        if !late.is_empty() {
-            skipped.push((SkipReason::Late, late));
-        }
+        let again = self.same_address_as_before(id, plan, &(&rows - &late))?;
+        let mut skipped = self.ineligible(&compiled, plan, &(&(&rows - &late) - &again))?;
+        let more = [(SkipReason::Late, late), (SkipReason::DuplicateAddress, again)];
+        skipped.extend(more.into_iter().filter(|(_, rows)| !rows.is_empty()));
         Ok(Fact::Joined(Joined { delivery: id, node, rows: RowSet::base(rows), skipped, at: self.book.now() }))
     }
 

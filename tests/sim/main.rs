@@ -5,6 +5,7 @@
 //! - [`world`], [`delivery`]: a process around the real core, and one delivery through all that can happen to it.
 //! - [`winner`]: split tests whose truth is known.
 //! - [`flows`]: every kind of campaign, its moves, tests and waits.
+//! - [`sequences`]: dated steps, edited while they run.
 //! - [`seeds`]: runs a scenario over many seeds and says how to replay the one that failed.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
@@ -14,5 +15,6 @@ mod flows;
 mod plan;
 mod rng;
 mod seeds;
+mod sequences;
 mod winner;
 mod world;

@@ -35,7 +35,9 @@ pub(super) fn refused(error: SequenceError) -> PortError {
         SequenceError::Locked(_) => Code::StepLocked,
         SequenceError::NoEntry(_) => Code::NoEntry,
         SequenceError::OtherContacts { .. } => Code::IdempotencyMismatch,
-        SequenceError::TooManyContacts { .. } | SequenceError::NoContacts => Code::InvalidParameter,
+        SequenceError::TooManyContacts { .. } | SequenceError::LongName { .. } | SequenceError::NoContacts => {
+            Code::InvalidParameter
+        }
     };
     let details = match error {
         SequenceError::Unconfirmed(shown) => {
@@ -164,7 +166,7 @@ impl Adapter {
 impl SequencesPort for Adapter {
     fn publish(&self, campaign: &Ref, request: PublishRequest) -> PortResult<PublishDone> {
         let id = self.campaign_id(campaign)?;
-        let (run, published) = self.engine.publish(id, request.confirm)?;
+        let (run, published) = self.engine.publish_sequence(id, request.confirm)?;
         let stands = campaign_state(&self.engine.book.read(), id).unwrap_or(lifecycle::State::Draft);
         Ok(PublishDone {
             campaign: id.0,

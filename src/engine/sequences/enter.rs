@@ -1,16 +1,19 @@
 //! Contacts come in: the cohort, once, and those of requests. What else a sequence asks of the base.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use roaring::RoaringBitmap;
 
+use crate::actors::book::CommitError;
 use crate::actors::sequencing;
+use crate::campaigns::{DeliveryPlan, SameAddress};
 use crate::contacts::{ContactInput, ContactsError};
 use crate::engine::audience::Audience;
 use crate::engine::sequences::SequenceError;
 use crate::engine::{Engine, EngineError};
 use crate::flow::{Exit, NodeId};
-use crate::ids::{CampaignId, ContactRow, RunId};
+use crate::ids::{AddressHash, CampaignId, ContactRow, DeliveryId, RunId};
 use crate::ledger::flowing::Moved;
 use crate::ledger::sequence::{Entered, StartTested};
 use crate::ledger::{Fact, RowSet};
@@ -49,6 +52,43 @@ impl Engine {
         late.map_or_else(RoaringBitmap::new, |late| late & rows)
     }
 
+    /// Of rows that arrive at a delivery, those whose address somebody who arrived earlier has: it is used once.
+    pub(in crate::engine) fn same_address_as_before(
+        &self,
+        id: DeliveryId,
+        plan: &DeliveryPlan,
+        rows: &RoaringBitmap,
+    ) -> Result<RoaringBitmap, EngineError> {
+        let reader = self.store.reader()?;
+        let shared = reader.shared(plan.channel)?;
+        let arriving = rows & &*shared;
+        if plan.same_address == SameAddress::Allow || arriving.is_empty() {
+            return Ok(RoaringBitmap::new());
+        }
+        let before = {
+            let state = self.book.read();
+            let delivery = state.delivery(id).map_err(CommitError::from)?;
+            let skipped = delivery.skipped.values().fold(RoaringBitmap::new(), |all, rows| all | rows);
+            &(&delivery.audience & &*shared) - &skipped
+        };
+        let address_of = |row: u32| -> Result<Option<AddressHash>, EngineError> {
+            let record = reader.record(ContactRow(row))?;
+            let address = record.and_then(|record| record.address(plan.channel));
+            Ok(address.map(|address| self.store.address_hash(plan.channel, address)))
+        };
+        let mut taken = HashSet::new();
+        for row in &before {
+            taken.extend(address_of(row)?);
+        }
+        let mut again = RoaringBitmap::new();
+        for row in &arriving {
+            if address_of(row)?.is_some_and(|address| taken.contains(&address)) {
+                again.insert(row);
+            }
+        }
+        Ok(again)
+    }
+
     /// Gives a field of some contacts its value, then lets them go on. Repeating it after a crash changes nothing.
     pub(in crate::engine) fn set_attribute(
         &self,
@@ -75,6 +115,9 @@ impl Engine {
 
     /// Brings contacts into a sequence that is started by requests. Who is in already is not entered again.
     pub fn enter(&self, id: CampaignId, keys: &[String], request: &str) -> Result<EnterDone, EngineError> {
+        if request.len() > limits::NAME_BYTES_MAX {
+            return Err(SequenceError::LongName { max: limits::NAME_BYTES_MAX }.into());
+        }
         if keys.is_empty() {
             return Err(SequenceError::NoContacts.into());
         }

@@ -60,10 +60,12 @@ fn has_started(run: &Run, step: &Step) -> bool {
     open || run.flow.arrived.get(&action_of(step.number)).is_some_and(|count| *count > 0)
 }
 
-/// What may still be changed of a step of the version in force. Once the run is over, nothing.
+/// What may still be changed of a step of the version in force: nothing from its effective start on, whoever comes to it,
+/// and nothing once the run is over.
 pub fn lock_of(run: &Run, step: &Step, now: Timestamp) -> Lock {
     let over = matches!(run.state, RunState::Finished | RunState::Stopped | RunState::Stopping);
-    if over || has_started(run, step) || is_overdue(run, step, now) {
+    let hour_has_come = effective_of(run, gate_of(step.number)).is_some_and(|at| at <= now);
+    if over || hour_has_come || has_started(run, step) {
         Lock::Executed
     } else if run.positions.count(gate_of(step.number)) > 0 {
         Lock::Current

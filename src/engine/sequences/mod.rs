@@ -56,6 +56,8 @@ pub enum SequenceError {
     TooManyContacts { given: usize, max: usize },
     #[error("a request of the name {request:?} brought other contacts: use a new name")]
     OtherContacts { request: String },
+    #[error("the name of a request has {max} bytes at most")]
+    LongName { max: usize },
     #[error("a request names 1 contact at least")]
     NoContacts,
 }

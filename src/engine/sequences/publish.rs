@@ -55,8 +55,11 @@ fn wanted(state: &State, id: CampaignId, now: Timestamp) -> Result<Wanted, Engin
     let copy = state.sequences.get(&id).and_then(|memory| memory.copy.as_ref()).ok_or(SequenceError::NoCopy)?;
     let taken = u16::try_from(run.deliveries.len()).unwrap_or(u16::MAX);
     let spec = locks::keep_numbers(&spec_of_kind(&copy.spec)?, Some(&published), taken);
-    if let Some((step, _)) = &copy.closed_by {
-        still_content_only(run, &published, &spec, step, now)?;
+    // A step whose hour has come runs as it was published, even while it waits for the one before.
+    let overdue = plan::read(&published).0.steps.into_iter().find(|step| look::is_overdue(run, step, now));
+    let closed = copy.closed_by.as_ref().map(|(step, _)| step.clone()).or(overdue.map(|step| step.id));
+    if let Some(step) = closed {
+        still_content_only(run, &published, &spec, &step, now)?;
     } else if stands == Finished && !copy.extends {
         return Err(SequenceError::UseExtend.into());
     }
@@ -88,23 +91,14 @@ fn held_by_locks(
     spec: &CampaignSpec,
     now: Timestamp,
 ) -> Result<(), SequenceError> {
-    // A step whose hour has come runs as it was published, even if it waits for the one before.
-    let (steps, _) = plan::read(published);
     let locked = look::locks(run, published, now);
     let begun = !run.expects_contacts() || run.positions.total() > 0;
     let lock_of = |id: &str| locked.get(id).copied().unwrap_or(Lock::Unreached);
     let refused = locks::refusals(published, spec, begun, &lock_of);
-    if refused.is_empty() {
-        return Ok(());
-    }
-    let overdue = steps.steps.iter().find(|step| look::is_overdue(run, step, now));
-    match overdue.filter(|step| refused.iter().any(|refusal| refusal.step == step.id)) {
-        Some(step) => Err(SequenceError::CopyClosed { step: step.id.clone() }),
-        None => Err(SequenceError::Locked(refused)),
-    }
+    if refused.is_empty() { Ok(()) } else { Err(SequenceError::Locked(refused)) }
 }
 
-/// The graph with the effective start of each step; steps that have started keep theirs.
+/// The graph with the effective start of each step; steps that have started, or whose hour has come, keep theirs.
 fn dated(graph: &Graph, run: Option<&Run>, at: Timestamp, grace: Duration) -> Result<Graph, InvalidGraph> {
     let mut parts = GraphParts::from(graph.clone());
     for node in &mut parts.nodes {
@@ -112,7 +106,7 @@ fn dated(graph: &Graph, run: Option<&Run>, at: Timestamp, grace: Duration) -> Re
         let open = run.and_then(|run| run.sequence.as_ref()).is_some_and(|s| s.started.contains_key(&node.id));
         let before = run.and_then(|run| run.graph.node(node.id)).map(|n| &n.kind);
         match before {
-            Some(NodeKind::Step(before)) if open => *gate = *before,
+            Some(NodeKind::Step(before)) if open || before.effective <= at.0 => *gate = *before,
             _ => gate.effective = timing::effective(Timestamp(gate.planned), at, grace).0,
         }
     }
@@ -165,7 +159,7 @@ pub fn publication(
 impl Engine {
     /// Puts the draft or the working copy into force. Without `confirm` nothing is changed, and the answer is the refusal
     /// [`SequenceError::Unconfirmed`] with the starts as they would be.
-    pub fn publish(&self, id: CampaignId, confirm: bool) -> Result<(RunId, Published), EngineError> {
+    pub fn publish_sequence(&self, id: CampaignId, confirm: bool) -> Result<(RunId, Published), EngineError> {
         let grace = self.options.publish_grace;
         let (fact, spec, compiled) = publication(&self.book.read(), id, self.book.now(), grace)?;
         let (wrong, warnings): (Vec<_>, Vec<_>) =
