@@ -17,6 +17,7 @@ pub mod lanes;
 pub mod legs;
 pub mod line;
 pub mod pulse;
+pub mod recently;
 pub mod scheduler;
 pub mod sequencing;
 pub mod tracker;

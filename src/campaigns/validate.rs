@@ -13,6 +13,7 @@
 //! | `no_sender`, `bad_sender`, `no_subject`, `no_body` | the least that a message has (see [`basic_message_problems`]) |
 //! | `wrong_kind` and those of the kind's own tables | see `kinds` |
 //! | `empty_audience` | a warning: nobody matches it now |
+//! | `tracks_nobody` | the flow asks who opened or clicked, and nobody's opens and clicks are kept |
 //! | `bad_rate`, `bad_weight`, `bad_retry_deadline`, `send_until_past` | limits within their bounds |
 
 use lettre::message::Mailbox;

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use addresses::TrustedProxies;
+pub use addresses::Networks;
 use connectors::{ConnectorError, ConnectorSettings};
 pub use raw::KEYS;
 use toml::Spanned;
@@ -30,8 +30,6 @@ pub struct Config {
     pub mail: MailConfig,
     pub data: DataConfig,
     pub tracking: TrackingConfig,
-    /// A dated start is this long after its publication at the earliest.
-    pub publish_grace: Duration,
     /// Threads that render and send.
     pub lane_threads: usize,
     /// At least one; names are unique.
@@ -50,13 +48,15 @@ pub struct ServerConfig {
     pub public_url: String,
     pub metrics: MetricsAccess,
     /// Whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: TrustedProxies,
+    pub trusted_proxies: Networks,
     /// Time for a request to arrive and be answered; an upload must only keep flowing.
     pub request_time_max: Duration,
     /// Bytes of an uploaded CSV file.
     pub upload_bytes_max: u64,
     /// How long a shutdown waits for answers on the wire.
     pub drain_time_max: Duration,
+    /// A dated start is this long after its publication at the earliest.
+    pub publish_grace: Duration,
 }
 
 /// Who may read `/metrics` on the API listener.
@@ -97,10 +97,14 @@ pub struct DataConfig {
     pub tracking_kept: Duration,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrackingConfig {
     /// Only totals: nobody's opens and clicks are kept by contact.
     pub aggregate_only: bool,
+    /// Whatever comes from there is a machine's: scanners, crawlers, the operator's own monitoring.
+    pub machine_ranges: Networks,
+    /// Images are fetched from there ahead of any person; a click from there says nothing.
+    pub prefetch_ranges: Networks,
 }
 
 /// What is wrong with a configuration, and where.
@@ -155,11 +159,8 @@ impl Config {
         };
         let embedded_only = raw.connectors.is_empty();
         let connectors = if embedded_only { embedded_inbox(&source)? } else { connectors(raw.connectors, &source)? };
-        let tracking = TrackingConfig { aggregate_only: raw.tracking.aggregate_only };
-        let grace = &raw.campaigns.publish_grace_seconds;
-        let grace = source.within("campaigns.publish_grace_seconds", grace, 0, limits::PUBLISH_GRACE_SECONDS_MAX)?;
-        let publish_grace = Duration::from_secs(grace);
-        Ok(Config { server, mail, data, tracking, publish_grace, lane_threads, connectors, embedded_only })
+        let tracking = tracking(&raw.tracking, &source)?;
+        Ok(Config { server, mail, data, tracking, lane_threads, connectors, embedded_only })
     }
 }
 
@@ -186,10 +187,7 @@ fn server(raw: &raw::Server, source: &Source<'_>) -> Result<ServerConfig, Config
         (None, true) => MetricsAccess::Open,
         (None, false) => MetricsAccess::AdminKey,
     };
-    let mut proxies = TrustedProxies::none();
-    for proxy in &raw.trusted_proxies {
-        proxies.add(proxy.get_ref()).map_err(|text| source.value("server.trusted_proxies", proxy, text))?;
-    }
+    let proxies = source.networks("server.trusted_proxies", &raw.trusted_proxies)?;
     let seconds = |key, n| source.within(key, n, 1, limits::CONFIG_SECONDS_MAX).map(Duration::from_secs);
     Ok(ServerConfig {
         api_listen: source.address("server.api_listen", &raw.api_listen)?,
@@ -206,6 +204,14 @@ fn server(raw: &raw::Server, source: &Source<'_>) -> Result<ServerConfig, Config
             limits::UPLOAD_BYTES_CEILING,
         )?,
         drain_time_max: seconds("server.drain_seconds_max", &raw.drain_seconds_max)?,
+        publish_grace: source
+            .within(
+                "server.schedule_safety_minutes",
+                &raw.schedule_safety_minutes,
+                0,
+                limits::PUBLISH_GRACE_MINUTES_MAX,
+            )
+            .map(|minutes| Duration::from_secs(minutes * 60))?,
     })
 }
 
@@ -242,6 +248,14 @@ fn data(raw: &raw::Data, source: &Source<'_>) -> Result<DataConfig, ConfigError>
     Ok(DataConfig {
         rejected_rows_kept: days("data.rejected_rows_days", &raw.rejected_rows_days, 1)?,
         tracking_kept: days("data.tracking_days", &raw.tracking_days, limits::TRACKING_DAYS_MIN)?,
+    })
+}
+
+fn tracking(raw: &raw::Tracking, source: &Source<'_>) -> Result<TrackingConfig, ConfigError> {
+    Ok(TrackingConfig {
+        aggregate_only: raw.aggregate_only,
+        machine_ranges: source.networks("tracking.machine_ranges", &raw.machine_ranges)?,
+        prefetch_ranges: source.networks("tracking.prefetch_ranges", &raw.prefetch_ranges)?,
     })
 }
 
@@ -308,6 +322,18 @@ impl Source<'_> {
             return Ok(*value.get_ref());
         }
         Err(self.value(key, value, &format!("must be {least} to {most}")))
+    }
+
+    fn networks(&self, key: &'static str, written: &[Spanned<String>]) -> Result<Networks, ConfigError> {
+        if let Some(first) = written.first().filter(|_| written.len() > limits::CONFIG_NETWORKS_MAX) {
+            let most = limits::CONFIG_NETWORKS_MAX;
+            return Err(self.value(key, first, &format!("{} networks; at most {most} are allowed", written.len())));
+        }
+        let mut networks = Networks::none();
+        for network in written {
+            networks.add(network.get_ref()).map_err(|text| self.value(key, network, text))?;
+        }
+        Ok(networks)
     }
 
     fn address(&self, key: &'static str, value: &Spanned<String>) -> Result<SocketAddr, ConfigError> {

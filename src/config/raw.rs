@@ -6,6 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::connectors::RawConnector;
+use crate::limits;
 
 /// Every key: name, default, what it means. Those of `[[connectors]]` are of every kind, unless the text names kinds.
 pub const KEYS: &[(&str, &str, &str)] = &[
@@ -28,6 +29,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("server.upload_bytes_max", "8589934592", "bytes of an uploaded CSV file"),
     ("server.drain_seconds_max", "30", "how long a shutdown waits for answers on the wire"),
     (
+        "server.schedule_safety_minutes",
+        "5",
+        "a dated start is this long after its publication at the earliest, so that it can be taken back; 0 to 1440",
+    ),
+    (
         "mail.return_path_domain",
         "none",
         "bounces come back to addresses of this domain, one per message; without it to the sender's address",
@@ -44,7 +50,16 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "tracked links of a run work this long after its end (60 at least); opting out always",
     ),
     ("tracking.aggregate_only", "false", "true: only totals are kept, nobody's opens and clicks"),
-    ("campaigns.publish_grace_seconds", "300", "a dated start is this long after its publication at the earliest"),
+    (
+        "tracking.machine_ranges",
+        "[]",
+        "addresses or networks of scanners and crawlers: what comes from there counts as a machine's",
+    ),
+    (
+        "tracking.prefetch_ranges",
+        "[]",
+        "addresses or networks that fetch images ahead of any person: opens from there count as a machine's, clicks do not",
+    ),
     ("lanes.lane_threads", "number of cores", "threads that render and send"),
     ("connectors.name", "required", "1 to 64 letters, digits, '-' or '_'; what campaigns name"),
     ("connectors.kind", "required", "\"smtp\", \"inbox\" (embedded, in memory), \"null\" or \"simulated\""),
@@ -130,7 +145,6 @@ pub(super) struct Raw {
     pub(super) mail: Mail,
     pub(super) data: Data,
     pub(super) tracking: Tracking,
-    pub(super) campaigns: Campaigns,
     pub(super) lanes: Lanes,
     pub(super) connectors: Vec<Spanned<RawConnector>>,
 }
@@ -148,6 +162,7 @@ pub(super) struct Server {
     pub(super) request_seconds_max: Spanned<u64>,
     pub(super) upload_bytes_max: Spanned<u64>,
     pub(super) drain_seconds_max: Spanned<u64>,
+    pub(super) schedule_safety_minutes: Spanned<u64>,
 }
 
 impl Default for Server {
@@ -163,6 +178,7 @@ impl Default for Server {
             request_seconds_max: unplaced(120),
             upload_bytes_max: unplaced(8 * 1024 * 1024 * 1024),
             drain_seconds_max: unplaced(30),
+            schedule_safety_minutes: unplaced(limits::PUBLISH_GRACE.as_secs() / 60),
         }
     }
 }
@@ -191,18 +207,8 @@ pub(super) struct Mail {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Tracking {
     pub(super) aggregate_only: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Campaigns {
-    pub(super) publish_grace_seconds: Spanned<u64>,
-}
-
-impl Default for Campaigns {
-    fn default() -> Campaigns {
-        Campaigns { publish_grace_seconds: unplaced(300) }
-    }
+    pub(super) machine_ranges: Vec<Spanned<String>>,
+    pub(super) prefetch_ranges: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -16,6 +16,8 @@ mod flows;
 mod harness;
 mod imports;
 mod metrics;
+mod oddities;
+mod outages;
 mod people;
 mod sequences;
 mod served;

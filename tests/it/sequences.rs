@@ -5,7 +5,8 @@ use serde_json::{Value as Json, json};
 
 use crate::served::Served;
 
-const CONFIG: &str = "[campaigns]\npublish_grace_seconds = 0\n[[connectors]]\nname = \"null\"\nkind = \"null\"\n";
+/// Stands behind the addresses of the table `[server]`.
+const CONFIG: &str = "schedule_safety_minutes = 0\n[[connectors]]\nname = \"null\"\nkind = \"null\"\n";
 const PEOPLE: usize = 400;
 
 /// People c0 to c399 in the list `everyone`, half of them in the north.

@@ -28,6 +28,8 @@ const SEGMENT: &str = "age >= 18 and plan in (\"basic\", \"pro\") or tags has \"
 
 const CONFIG: &str = r#"
 [server]
+# dated starts of the demo need no time to be taken back
+schedule_safety_minutes = 0
 api_listen = "127.0.0.1:0"
 public_listen = "127.0.0.1:0"
 inbox_listen = "127.0.0.1:0"
@@ -38,10 +40,6 @@ trusted_proxies = ["127.0.0.1/32"]
 name = "inbox"
 kind = "inbox"
 mails_max = 50000
-
-[campaigns]
-# dated starts of the demo need no time to be taken back
-publish_grace_seconds = 0
 "#;
 
 pub(super) fn demo(host: &dyn Host, options: &Demo, as_json: bool) -> anyhow::Result<Exit> {
