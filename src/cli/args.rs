@@ -358,7 +358,7 @@ pub enum Campaign {
         file: Option<PathBuf>,
     },
     #[command(flatten)]
-    Sequence(SequenceCommand),
+    Sequence(super::sequences::SequenceCommand),
     /// Check a spec without saving it: lists everything that would stop a start. Exit code 6 if there is something.
     Check {
         file: PathBuf,
@@ -451,38 +451,6 @@ pub enum Campaign {
         #[arg(long)]
         run: Option<u32>,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum SequenceCommand {
-    /// Put a sequence, or the working copy of one, into force. Shows planned and effective start of each step, and exits
-    /// with 6, unless --yes is said.
-    Publish {
-        campaign: String,
-        /// Confirm that the steps start when they say.
-        #[arg(long, short)]
-        yes: bool,
-    },
-    /// Add steps behind the last ones of a finished sequence: opens a working copy, and changes it by the file.
-    Extend { campaign: String, file: Option<PathBuf> },
-    /// Bring contacts into a sequence that is started by requests. Exit code 6 if a key has no contact.
-    Enter(EnterArgs),
-    /// Measure how long the start takes: the least time between two steps. Nothing is started.
-    TestStart { campaign: String },
-}
-
-#[derive(Debug, Args)]
-pub struct EnterArgs {
-    pub campaign: String,
-    /// Keys of contacts.
-    #[arg(required_unless_present = "file")]
-    pub contacts: Vec<String>,
-    /// A file with a key a line.
-    #[arg(long)]
-    pub file: Option<PathBuf>,
-    /// Names the request: said again, it enters nobody again.
-    #[arg(long)]
-    pub idempotency_key: String,
 }
 
 #[derive(Debug, Args)]

@@ -1,15 +1,47 @@
 //! `estafette campaign publish`, `edit`, `extend`, `enter`, `test-start`, and the steps of a sequence. Owns no state.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
-use super::args::{EnterArgs, SequenceCommand};
 use super::campaigns::{print_saved, send_spec};
 use super::client::{CallError, Client, part};
 use super::{Exit, output};
+
+#[derive(Debug, Subcommand)]
+pub enum SequenceCommand {
+    /// Put a sequence, or the working copy of one, into force. Shows planned and effective start of each step, and exits
+    /// with 6, unless --yes is said.
+    Publish {
+        campaign: String,
+        /// Confirm that the steps start when they say.
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Add steps behind the last ones of a finished sequence: opens a working copy, and changes it by the file.
+    Extend { campaign: String, file: Option<PathBuf> },
+    /// Bring contacts into a sequence that is started by requests. Exit code 6 if a key has no contact.
+    Enter(EnterArgs),
+    /// Measure how long the start takes: the least time between two steps. Nothing is started.
+    TestStart { campaign: String },
+}
+
+#[derive(Debug, Args)]
+pub struct EnterArgs {
+    pub campaign: String,
+    /// Keys of contacts.
+    #[arg(required_unless_present = "file")]
+    pub contacts: Vec<String>,
+    /// A file with a key a line.
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    /// Names the request: said again, it enters nobody again.
+    #[arg(long)]
+    pub idempotency_key: String,
+}
 
 pub(super) fn run(client: &Client, command: SequenceCommand, as_json: bool) -> anyhow::Result<Exit> {
     let path = |name: &str, rest: &str| format!("/v1/campaigns/{}{rest}", part(name));
