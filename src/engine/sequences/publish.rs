@@ -113,9 +113,10 @@ fn dated(graph: &Graph, run: Option<&Run>, at: Timestamp, grace: Duration) -> Re
     Graph::new(parts)
 }
 
-/// A delivery for each number that was ever given; those that are no send stay empty.
-fn entered(compiled: &Compiled, before: usize) -> Vec<DeliveryEntered> {
-    let last = compiled.deliveries.iter().map(|plan| usize::from(plan.index) + 1).max().unwrap_or(0);
+/// A delivery for each number that was ever given, so that their count tells the next one; those that are no send stay
+/// empty.
+fn entered(spec: &CampaignSpec, compiled: &Compiled, before: usize) -> Vec<DeliveryEntered> {
+    let last = spec.steps.iter().filter_map(|step| Some(usize::from(step.number?) + 1)).max().unwrap_or(0);
     let each = (0..last.max(before)).map(|index| {
         let index = u16::try_from(index).unwrap_or(u16::MAX);
         let plan = compiled.delivery(index);
@@ -149,7 +150,7 @@ pub fn publication(
         version,
         spec: parse::to_stored(&spec),
         graph: dated(&compiled.graph, before, now, grace).map_err(campaigns::CompileError::from)?,
-        deliveries: entered(&compiled, before.map_or(0, |run| run.deliveries.len())),
+        deliveries: entered(&spec, &compiled, before.map_or(0, |run| run.deliveries.len())),
         by_request: spec.starter.unwrap_or_default() == Starter::Api,
         at: now,
     };
