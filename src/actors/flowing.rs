@@ -7,14 +7,14 @@
 
 use roaring::RoaringBitmap;
 
-use crate::actors::{sequencing, verdict};
+use crate::actors::{sequencing, verdict, waiting};
 use crate::clock::Timestamp;
-use crate::flow::nodes::{AbTest, Delay, Split, Test, WaitEvent, ab_test, condition, delay, split};
+use crate::flow::nodes::{AbTest, Split, Test, ab_test, condition, split};
 pub use crate::flow::split::SplitError;
 use crate::flow::split::{SplitKey, quotas, rank};
 use crate::flow::{Exit, Node, NodeId, NodeKind};
 use crate::ids::{DeliveryId, MessageId, RunId};
-use crate::ledger::flowing::{ArmFigures, Decided, Moved, Scheduled};
+use crate::ledger::flowing::{ArmFigures, Decided, Moved};
 use crate::ledger::tracking::EventClass;
 use crate::ledger::{Fact, RowSet, Run, RunState};
 use crate::segments::skip::SkipReason;
@@ -34,6 +34,8 @@ pub enum Task {
     Cohort { run: RunId },
     /// A field of these rows gets a value; then they go on.
     SetAttribute { node: NodeId, rows: RoaringBitmap, attribute: String, value: serde_json::Value },
+    /// Rows came to a delay by each contact's own clocks: in which zones are they? See [`waiting::by_clocks`].
+    Clocks { run: RunId, node: NodeId, rows: RoaringBitmap },
     /// A test is to be looked at, with these figures. See [`verdict::look_at`].
     Look { run: RunId, node: NodeId, test: AbTest, look: u16, arms: Vec<ArmFigures> },
 }
@@ -71,7 +73,7 @@ fn task_at(run: &Run, node: &Node, rows: &RoaringBitmap, now: Timestamp) -> Opti
         NodeKind::AbTest(test) => test_task(run, node.id, test, rows, now),
         NodeKind::Split(split) => Some(split_task(run, node.id, split, rows)),
         NodeKind::Condition(condition) => Some(condition_task(run, node.id, &condition.test, rows, now)),
-        NodeKind::Delay(delay) => delay_task(run, node.id, delay, rows, now),
+        NodeKind::Delay(delay) => waiting::delay_task(run, node.id, delay, rows, now),
         NodeKind::Step(_) => sequencing::gate_task(run, node.id, rows, now),
         NodeKind::SetAttribute(set) => Some(sequencing::set_task(node.id, set, rows)),
     }
@@ -180,29 +182,6 @@ fn condition_task(run: &Run, node: NodeId, test: &Test, rows: &RoaringBitmap, no
     moved(run, node, exits.into_iter().filter(|(_, rows)| !rows.is_empty()).collect(), now)
 }
 
-fn delay_task(run: &Run, node: NodeId, delay: &Delay, rows: &RoaringBitmap, now: Timestamp) -> Option<Task> {
-    if let Delay::Event { event, .. } = delay {
-        let happened = rows
-            & match event {
-                WaitEvent::Opened(send) => engaged(run, *send, false),
-                WaitEvent::Clicked(send) => engaged(run, *send, true),
-            };
-        if !happened.is_empty() {
-            return Some(moved(run, node, vec![(delay::HAPPENED, happened)], now));
-        }
-    }
-    let due = run.flow.due(node, now);
-    if !due.is_empty() {
-        return Some(moved(run, node, vec![(delay.due_exit(), due)], now));
-    }
-    if run.flow.scheduled_count(node) == rows.len() {
-        return None;
-    }
-    let new = rows - run.flow.scheduled(node);
-    let due = vec![(delay.due_second(now.0), new)];
-    Some(Task::Record(Fact::Scheduled(Scheduled { run: run.id, node, due, at: now })))
-}
-
 /// Message that a send node sends, and its delivery.
 pub fn send_of(run: &Run, node: NodeId) -> Option<(u16, MessageId)> {
     match run.graph.node(node).map(|n| &n.kind) {
@@ -211,10 +190,14 @@ pub fn send_of(run: &Run, node: NodeId) -> Option<(u16, MessageId)> {
     }
 }
 
-/// Rows of a send that were accepted. On e-mail that is what delivered means, until a bounce comes back.
+/// Rows of a send that were accepted and have not bounced so far: on e-mail that is what delivered means.
 pub fn delivered(run: &Run, node: NodeId) -> RoaringBitmap {
     let delivery = send_of(run, node).and_then(|(index, _)| run.delivery(index));
-    delivery.map_or_else(RoaringBitmap::new, |delivery| &delivery.accepted & delivery.assigned(node))
+    let mut rows = delivery.map_or_else(RoaringBitmap::new, |delivery| &delivery.accepted & delivery.assigned(node));
+    if let Some(feedback) = run.feedback_of(node) {
+        rows -= feedback.bounced();
+    }
+    rows
 }
 
 /// Rows that opened (or clicked) a send's message; machines' doing is left out.

@@ -12,6 +12,7 @@ use crate::actors::decide::Classes;
 use crate::actors::line::Line;
 use crate::actors::{Join, Leave};
 use crate::clock::Timestamp;
+use crate::config::caps::Caps;
 use crate::content::CompiledMessage;
 use crate::flow::NodeId;
 use crate::ids::{CampaignId, DeliveryId, MessageId};
@@ -25,6 +26,7 @@ pub struct NewLeg {
     pub message: MessageId,
     pub compiled: Arc<CompiledMessage>,
     pub classes: Classes,
+    pub caps: Arc<Caps>,
     pub weight: u32,
     pub send_until: Option<Timestamp>,
     pub line: Arc<Line>,

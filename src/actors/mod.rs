@@ -14,6 +14,7 @@ pub mod decide;
 pub mod figures;
 pub mod flowing;
 pub mod lanes;
+pub mod launching;
 pub mod legs;
 pub mod line;
 pub mod pulse;
@@ -22,6 +23,7 @@ pub mod scheduler;
 pub mod sequencing;
 pub mod tracker;
 pub mod verdict;
+pub mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;

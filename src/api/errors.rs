@@ -63,6 +63,9 @@ error_table! {
     SegmentExists, "segment_exists", 409, "A segment with this name exists.";
     SegmentInUse, "segment_in_use", 409, "Another segment or an unfinished campaign uses it: details name them.";
     InvalidSegment, "invalid_segment", 422, "The expression is not valid: details give the exact span.";
+    MessageNotFound, "message_not_found", 404, "No saved message has this name.";
+    MessageInUse, "message_in_use", 409, "An unfinished campaign uses the saved message: details name them.";
+    InvalidMessage, "invalid_message", 422, "The message is not whole, or not in one of its languages: details list the problems.";
     SuppressionNotFound, "suppression_not_found", 404, "No suppression has this id.";
     InvalidSuppression, "invalid_suppression", 422, "The suppression names no valid contact, address or channel.";
     // campaigns
@@ -73,6 +76,7 @@ error_table! {
     CampaignIncomplete, "campaign_incomplete", 422, "The campaign cannot start: details list everything that is missing or wrong.";
     IllegalMove, "illegal_move", 409, "The campaign's state does not allow this: details name the state and the legal moves.";
     CampaignLocked, "campaign_locked", 409, "The campaign has started and can no longer be edited.";
+    InvalidSchedule, "invalid_schedule", 422, "The schedule cannot be published: details list each fault with its code.";
     NoChoice, "no_choice", 409, "There is no test to choose a winner for, or it is decided: the message says which.";
     NotASequence, "not_a_sequence", 409, "The campaign is of another kind: only sequences are published, edited live, extended and entered.";
     UsePublish, "use_publish", 409, "A sequence is not started: publish it.";
@@ -85,7 +89,17 @@ error_table! {
     NoEntry, "no_entry", 409, "The campaign takes no contacts by requests, or no longer: the message says why.";
     RenderFailed, "render_failed", 422, "The message cannot be rendered for this contact: details say why.";
     InvalidSet, "invalid_set", 422, "There is no such set of contacts: details list the sets.";
+    ResendRefused, "resend_refused", 409, "The run cannot be continued by a resend: it has not ended, or the message says what is missing.";
     InvalidSettle, "invalid_settle", 422, "Nothing can be settled this way: details say why.";
+    // events
+    EventInvalid, "event_invalid", 422, "The event lacks a field, or one is not valid: the message says which.";
+    EventNoSubject, "event_no_subject", 422, "The event does not say what it is about: name message_id, or contact (and campaign).";
+    EventForeignMessage, "event_foreign_message", 422, "The message_id is forged, damaged or of another server: nothing follows from it.";
+    EventOtherCampaign, "event_other_campaign", 422, "The message belongs to another campaign than the event names.";
+    EventOtherContact, "event_other_contact", 422, "The message went to another contact than the event names.";
+    EventNotSent, "event_not_sent", 422, "No message that the event could be about can have reached the contact yet.";
+    EventTime, "event_time", 422, "The event is more than a day ahead, or more than 400 days old.";
+    EventTypesFull, "event_types_full", 422, "There are as many types of events as can be remembered. Use one of them.";
     // connectors
     ConnectorNotFound, "connector_not_found", 404, "No connector has this name.";
     ConnectorFailed, "connector_failed", 502, "The provider could not be reached or refused: details hold its words.";

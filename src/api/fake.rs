@@ -106,12 +106,15 @@ fn campaign_view(name: &str, spec: Json) -> CampaignView {
             updated_at: Time::default(),
             run: None,
             ledger: None,
+            reason: None,
+            next_start: None,
         },
         spec,
         problems: Vec::new(),
         warnings: Vec::new(),
         legal_moves: vec!["start".into()],
         sequence: None,
+        schedule: None,
     }
 }
 
@@ -302,6 +305,7 @@ impl CampaignsPort for Fake {
             ledger: Some(ledger()),
             in_flight: 0,
             cancelled: Vec::new(),
+            schedule: None,
         })
     }
 
@@ -312,6 +316,15 @@ impl CampaignsPort for Fake {
     fn test_send(&self, _campaign: &Ref, request: TestSendRequest) -> PortResult<Vec<TestSendResult>> {
         let result = |to| TestSendResult { to, outcome: "accepted".into(), reply: None };
         Ok(request.to.into_iter().map(result).collect())
+    }
+
+    fn reschedule(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView> {
+        self.called(format!("reschedule {campaign}"));
+        Ok(campaign_view("spring", json!({ "schedule": patch.text })))
+    }
+
+    fn calendar(&self, from: Option<Time>, to: Option<Time>) -> PortResult<Calendar> {
+        Ok(Calendar { from: from.unwrap_or_default(), to: to.unwrap_or_default(), ..Calendar::default() })
     }
 
     fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText> {
@@ -364,7 +377,11 @@ impl CampaignsPort for Fake {
             nodes: Vec::new(),
             tests: Vec::new(),
             steps: Vec::new(),
+            launch: None,
             linked_run: None,
+            linked_set: None,
+            resends: Vec::new(),
+            hold_out: None,
         })
     }
 
@@ -405,6 +422,16 @@ impl SequencesPort for Fake {
 
     fn test_start(&self, _campaign: &Ref) -> PortResult<StartTestDone> {
         Ok(StartTestDone::default())
+    }
+}
+
+impl EventsPort for Fake {
+    fn take_events(&self, events: Vec<NewEvent>) -> PortResult<Vec<PortResult<bool>>> {
+        Ok(events.iter().map(|_| Ok(true)).collect())
+    }
+
+    fn event_types(&self) -> PortResult<Vec<EventTypeView>> {
+        Ok(Vec::new())
     }
 }
 
@@ -483,5 +510,29 @@ impl OperationsPort for Fake {
 
     fn campaign_series(&self) -> Vec<crate::metrics::CampaignSeries> {
         vec![crate::metrics::CampaignSeries { id: 1, name: "spring".into(), audience: 3, ..Default::default() }]
+    }
+}
+
+impl HistoryPort for Fake {
+    fn resend(&self, campaign: &Ref, request: ResendRequest) -> PortResult<ResendDone> {
+        self.called(format!("resend {campaign} {}", request.set));
+        Ok(ResendDone::default())
+    }
+
+    fn messages(&self, page: &PageRequest) -> PortResult<Page<SavedMessageSummary>> {
+        Ok(Page::cut(Vec::<SavedMessageSummary>::new(), page, |message| message.name.clone()))
+    }
+
+    fn message(&self, _name: &str) -> PortResult<SavedMessageView> {
+        not_here("the message", Code::MessageNotFound)
+    }
+
+    fn put_message(&self, name: &str, _message: SpecText) -> PortResult<(SavedMessageView, bool)> {
+        self.called(format!("save {name}"));
+        Ok((SavedMessageView::default(), true))
+    }
+
+    fn delete_message(&self, _name: &str) -> PortResult<()> {
+        not_here("a message that nothing uses", Code::MessageInUse)
     }
 }

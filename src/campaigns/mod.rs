@@ -6,6 +6,9 @@
 //! - [`mod@compile`]: a spec becomes a flow graph and the plans of its deliveries.
 //! - [`sequence`]: steps, dates, locks of sequences.
 //! - [`schedule`]: when a campaign starts, once or again and again.
+//! - [`languages`]: messages in several languages, and saved ones.
+//! - [`resend`]: campaigns to a set of an earlier run.
+//! - [`restraint`]: caps, pauses between campaigns, control groups.
 //! - [`lifecycle`]: the states of a campaign and the table of legal moves.
 //! - [`mod@progress`]: rate, time left, and why nothing moves.
 //!
@@ -15,9 +18,12 @@
 pub mod compile;
 mod instant;
 pub mod kinds;
+pub mod languages;
 pub mod lifecycle;
 pub mod parse;
 pub mod progress;
+pub mod resend;
+pub mod restraint;
 pub mod schedule;
 pub mod sequence;
 pub mod spec;
@@ -28,5 +34,6 @@ pub use compile::{AudiencePlan, CompileError, Compiled, DeliveryPlan, MessagePla
 pub use lifecycle::{IllegalMove, State, Trigger, next};
 pub use parse::{Format, SpecError, merge_patch, parse};
 pub use progress::{Progress, ProgressInput, RateRing, StallReason, progress};
+pub use spec::auto_pause::{self, GuardRule};
 pub use spec::{CampaignSpec, Kind, MessageFields, Mode, SameAddress};
 pub use validate::{Names, Problem, Severity, problems};

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::EXIT_CODES;
+use super::history::{Message, ResendArgs};
+use super::local::ExampleBaseArgs;
+use super::schedules::{CalendarArgs, When};
 use super::winner::Winner;
 
 const FIRST_STEPS: &str = "First steps:
@@ -72,6 +75,16 @@ pub enum Command {
     /// Campaigns: create, check, start, stop, and everything between.
     #[command(subcommand)]
     Campaign(Campaign),
+    /// What is planned over all campaigns, and what became of it.
+    Calendar(CalendarArgs),
+    /// What comes back from outside: deliveries, bounces, complaints, conversions, events of your own.
+    #[command(subcommand)]
+    Events(super::events::Events),
+    /// Read one bounce (RFC 3464) or complaint (RFC 5965) from standard input, as an MTA pipes it, and send it to the server.
+    Inbound(super::inbound::InboundArgs),
+    /// Saved messages, which campaigns refer to by name.
+    #[command(subcommand)]
+    Message(Message),
     /// The report of a campaign's latest run.
     Report(ReportArgs),
     /// Calculators for split tests: what counts prove, how many contacts a test needs. They need no server.
@@ -321,7 +334,7 @@ pub enum Suppression {
         /// All channels by default.
         #[arg(long)]
         channel: Option<String>,
-        /// manual (default), hard_bounce, complaint, unsubscribed, erased, imported.
+        /// manual (default), hard_bounce, soft_bounces, complaint, unsubscribed, erased, imported.
         #[arg(long)]
         reason: Option<String>,
     },
@@ -385,12 +398,24 @@ pub enum Campaign {
         #[arg(long)]
         contact: Option<String>,
     },
+    /// Start a campaign; one with a [schedule] begins at its time, some minutes from now at the earliest.
     Start {
         campaign: String,
         /// Show the progress until the run has ended.
         #[arg(long)]
         watch: bool,
     },
+    /// Change when a campaign starts; what is scheduled is published anew, some minutes from now at the earliest.
+    Schedule {
+        campaign: String,
+        #[command(flatten)]
+        when: When,
+    },
+    /// Take the schedule back: nothing more is launched. Never launched, the campaign is a draft again.
+    Unschedule {
+        campaign: String,
+    },
+    /// Claim nothing more, and launch nothing. What falls due meanwhile is launched when resumed, or skipped as too late.
     Pause {
         campaign: String,
     },
@@ -426,13 +451,15 @@ pub enum Campaign {
         #[arg(long)]
         by: Option<String>,
     },
+    /// Send to a set of a finished or stopped run again, as a campaign that is linked to it.
+    Resend(ResendArgs),
     Runs {
         campaign: String,
     },
     /// Contacts of a set, as CSV (default), NDJSON (--json), on standard output.
     Contacts {
         campaign: String,
-        /// accepted, rejected, skipped, unknown, pending, claimed, deferred, opened, clicked, unsubscribed, skipped:REASON, rejected:CLASS.
+        /// A set of the ledger, opened, clicked, unsubscribed, delivered, bounced, complained, converted; rejected:CLASS and the like.
         #[arg(long)]
         set: String,
         #[arg(long)]
@@ -484,17 +511,6 @@ pub struct Metrics {
     /// Print the figures of the running server instead.
     #[arg(long)]
     pub scrape: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct ExampleBaseArgs {
-    #[arg(long, default_value_t = 20_000)]
-    pub contacts: u32,
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Where to; standard output by default. With --json it must be a file.
-    #[arg(long, short, value_name = "FILE")]
-    pub output: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -69,6 +69,8 @@ fn options(request: &OpenRequest<'_>) -> EngineOptions {
         unsubscribe_mailbox: config.mail.unsubscribe_mailbox.clone(),
         lane_threads: config.lane_threads,
         aggregate_only: config.tracking.aggregate_only,
+        soft_bounces: config.soft_bounces,
+        caps: config.caps.clone(),
         tracking_kept: config.data.tracking_kept,
         publish_grace: config.server.publish_grace,
         restored: request.restored,

@@ -8,6 +8,8 @@
 //! It must not know the engine, sockets or the environment (but for what connectors say about theirs).
 
 mod addresses;
+mod bounces;
+pub mod caps;
 pub mod connectors;
 mod raw;
 mod show;
@@ -17,10 +19,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use addresses::Networks;
+pub use bounces::SoftRule;
+use caps::{Cap, CapError};
 use connectors::{ConnectorError, ConnectorSettings};
 pub use raw::KEYS;
 use toml::Spanned;
 
+use crate::ids::Channel;
 use crate::limits;
 
 /// Validated settings of a server.
@@ -30,6 +35,9 @@ pub struct Config {
     pub mail: MailConfig,
     pub data: DataConfig,
     pub tracking: TrackingConfig,
+    pub soft_bounces: SoftRule,
+    /// Frequency caps of every campaign.
+    pub caps: Vec<Cap>,
     /// Threads that render and send.
     pub lane_threads: usize,
     /// At least one; names are unique.
@@ -160,7 +168,9 @@ impl Config {
         let embedded_only = raw.connectors.is_empty();
         let connectors = if embedded_only { embedded_inbox(&source)? } else { connectors(raw.connectors, &source)? };
         let tracking = tracking(&raw.tracking, &source)?;
-        Ok(Config { server, mail, data, tracking, lane_threads, connectors, embedded_only })
+        let soft_bounces = bounces::validate(&raw.bounces, &source)?;
+        let caps = caps_of(&raw.caps, &source)?;
+        Ok(Config { server, mail, data, tracking, soft_bounces, caps, lane_threads, connectors, embedded_only })
     }
 }
 
@@ -257,6 +267,23 @@ fn tracking(raw: &raw::Tracking, source: &Source<'_>) -> Result<TrackingConfig, 
         machine_ranges: source.networks("tracking.machine_ranges", &raw.machine_ranges)?,
         prefetch_ranges: source.networks("tracking.prefetch_ranges", &raw.prefetch_ranges)?,
     })
+}
+
+fn caps_of(raw: &[raw::RawCap], source: &Source<'_>) -> Result<Vec<Cap>, ConfigError> {
+    if let Some(first) = raw.get(limits::CAPS_MAX) {
+        return Err(source.value("caps.channel", &first.channel, "there are more caps than can be: 16"));
+    }
+    let read = |cap: &raw::RawCap| {
+        let names = Channel::ALL.map(Channel::name).join(", ");
+        let unknown = || source.value("caps.channel", &cap.channel, &format!("must be one of {names}"));
+        let channel = Channel::from_name(cap.channel.get_ref()).ok_or_else(unknown)?;
+        let max = u32::try_from(*cap.max.get_ref()).unwrap_or(u32::MAX);
+        Cap::new(channel, max, cap.per.get_ref()).map_err(|error| match &error {
+            CapError::Max { .. } => source.value("caps.max", &cap.max, &error.to_string()),
+            CapError::Days { .. } => source.value("caps.per", &cap.per, &error.to_string()),
+        })
+    };
+    raw.iter().map(read).collect()
 }
 
 fn embedded_inbox(source: &Source<'_>) -> Result<Vec<ConnectorSettings>, ConfigError> {

@@ -20,7 +20,8 @@ impl Config {
             "[server]\napi_listen = \"{}\"\npublic_listen = \"{}\"\ninbox_listen = \"{}\"\npublic_url = \"{}\"\n{metrics}\ntrusted_proxies = [{}]\n\
              request_seconds_max = {}\nupload_bytes_max = {}\ndrain_seconds_max = {}\nschedule_safety_minutes = {}\n\n\
              [data]\nrejected_rows_days = {}\ntracking_days = {}\n\n\
-             [tracking]\naggregate_only = {}\nmachine_ranges = [{}]\nprefetch_ranges = [{}]\n\n[lanes]\nlane_threads = {}\n",
+             [tracking]\naggregate_only = {}\nmachine_ranges = [{}]\nprefetch_ranges = [{}]\n\n[bounces]\nsoft_max = {}\nsoft_days = {}\nsoft_within_days = {}\n\n\
+             [lanes]\nlane_threads = {}\n",
             server.api_listen,
             server.public_listen,
             server.inbox_listen,
@@ -35,6 +36,9 @@ impl Config {
             self.tracking.aggregate_only,
             list(&self.tracking.machine_ranges),
             list(&self.tracking.prefetch_ranges),
+            self.soft_bounces.bounces,
+            self.soft_bounces.days,
+            self.soft_bounces.within_days,
             self.lane_threads,
         );
         let mail = [
@@ -47,6 +51,10 @@ impl Config {
                 Some(value) => out.push_str(&format!("{key} = \"{value}\"\n")),
                 None => out.push_str(&format!("# {key}: none\n")),
             }
+        }
+        for cap in &self.caps {
+            let (channel, max, days) = (cap.channel, cap.max, cap.days);
+            out.push_str(&format!("\n[[caps]]\nchannel = \"{channel}\"\nmax = {max}\nper = \"{days}d\"\n"));
         }
         for connector in &self.connectors {
             // writing to a String cannot fail

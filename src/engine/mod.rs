@@ -6,16 +6,21 @@
 pub mod audience;
 pub mod base;
 pub mod check;
+pub mod events;
 pub mod figures;
 pub mod flowing;
 pub mod glance;
 pub mod history;
+pub mod hold_out;
 pub mod imports;
 pub mod lines;
+pub mod messages;
 pub mod names;
 pub mod recover;
+pub mod resend;
 pub mod root_key;
 pub mod runs;
+pub mod scheduling;
 pub mod sequences;
 #[cfg(test)]
 pub(crate) mod testbase;
@@ -41,9 +46,12 @@ use crate::actors::pulse::{PulseActor, Pulses};
 use crate::actors::tracker::{TrackedEvent, TrackerActor};
 use crate::actors::{RunCommand, RunEnded};
 use crate::campaigns::compile::MessagePlan;
+use crate::campaigns::schedule::ScheduleError;
 use crate::campaigns::{CompileError, IllegalMove, SpecError, lifecycle};
 use crate::channels::connector::Connector;
 use crate::clock::SystemClock;
+use crate::config::SoftRule;
+use crate::config::caps::Cap;
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::{ContactsError, Store};
 use crate::content::{CompiledMessage, ContentProblem, TokenKeys};
@@ -105,6 +113,14 @@ pub enum EngineError {
     Spec(#[from] SpecError),
     #[error(transparent)]
     Compile(#[from] CompileError),
+    #[error(transparent)]
+    Resend(#[from] resend::ResendError),
+    #[error(transparent)]
+    Message(#[from] messages::MessageError),
+    #[error("the control group can't be cut")]
+    HoldOut(#[from] crate::flow::split::SplitError),
+    #[error("the schedule can't be published: {}", join(.0))]
+    Schedule(Vec<ScheduleError>),
     #[error("[message]: {reason}")]
     MessageFields { reason: String },
     #[error("the content of the message has {} problems", .0.len())]
@@ -121,6 +137,10 @@ pub enum EngineError {
     Segment { text: String, source: SegmentError },
 }
 
+fn join(errors: &[ScheduleError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 /// What the engine needs to know to start.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
@@ -132,6 +152,10 @@ pub struct EngineOptions {
     pub unsubscribe_mailbox: Option<String>,
     pub lane_threads: usize,
     pub aggregate_only: bool,
+    /// When soft bounces suppress.
+    pub soft_bounces: SoftRule,
+    /// Caps of every campaign.
+    pub caps: Vec<Cap>,
     /// Tracked links of a run work this long after its end; its opt-outs work always.
     pub tracking_kept: Duration,
     /// A dated start is this long after its publication at the earliest.
@@ -155,6 +179,7 @@ pub struct Engine {
     pub history: history::History,
     pub pulses: Arc<Pulses>,
     tracking: tracking::TrackingState,
+    events: events::EventState,
     pool: Arc<PositionPool>,
     campaigns: DashMap<RunId, Recipient<RunCommand>>,
     leg_inboxes: DashMap<RunId, Arc<crate::actors::legs::LegInbox>>,
@@ -222,6 +247,7 @@ impl Engine {
             history,
             pulses,
             tracking: tracking::TrackingState::default(),
+            events: events::EventState::default(),
             pool,
             campaigns: DashMap::new(),
             leg_inboxes: DashMap::new(),
@@ -234,6 +260,7 @@ impl Engine {
         };
         let engine = Arc::new(engine);
         actor_figures::announce(engine.lines.keys().map(String::as_str));
+        events::announce();
         actor_figures::returned(TakenBack::Recovery, engine.recovery.settled.returned);
         engine.repair_base()?;
         let runs = engine.take_up()?;

@@ -146,10 +146,10 @@ impl NodeKind {
             NodeKind::AbTest(_) => vec![ab_test::REST],
             NodeKind::Split(Split::Segments(_)) => vec![split::REMAINING],
             NodeKind::Condition(_) => vec![condition::FALSE],
+            NodeKind::Delay(delay) => delay.optional_exits(),
             NodeKind::Start
             | NodeKind::Send { .. }
             | NodeKind::Split(_)
-            | NodeKind::Delay(_)
             | NodeKind::Step(_)
             | NodeKind::SetAttribute(_)
             | NodeKind::End { .. } => Vec::new(),
@@ -197,7 +197,8 @@ impl NodeKind {
     /// none either: its arms leave at once.
     pub fn waits(&self) -> bool {
         match self {
-            NodeKind::Delay(_) | NodeKind::Step(_) => true,
+            NodeKind::Delay(delay) => delay.always_waits(),
+            NodeKind::Step(_) => true,
             NodeKind::Start
             | NodeKind::Send { .. }
             | NodeKind::AbTest(_)

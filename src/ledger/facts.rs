@@ -11,8 +11,10 @@ use crate::flow::Graph;
 use crate::ids::{AddressHash, BatchId, CampaignId, Channel, DeliveryId, ImportId, MessageId, RunId};
 use crate::ledger::consent::ConsentStatus;
 use crate::ledger::delivery::Mode;
+use crate::ledger::events::{AutoPaused, EventsReceived};
 use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled};
 use crate::ledger::outcome::RejectClass;
+use crate::ledger::plans::{LaunchSkipped, Launched, PlanMoved, Published};
 use crate::ledger::rows::{Positions, RowSet};
 use crate::ledger::run::RunState;
 use crate::ledger::sequence::{CopySaved, Entered, SequencePublished, StartTested, StepStarted};
@@ -108,6 +110,20 @@ pub enum Fact {
     CopySaved(CopySaved),
     Entered(Entered),
     StartTested(StartTested),
+    /// A message was saved under a name, a new one or the next version.
+    MessageSaved {
+        name: String,
+        /// As JSON.
+        message: String,
+        at: Timestamp,
+    },
+    MessageDeleted {
+        name: String,
+    },
+    Published(Published),
+    Launched(Box<Launched>),
+    LaunchSkipped(LaunchSkipped),
+    PlanMoved(PlanMoved),
     /// Messages outside any delivery (test sends) are about to be handed over: they count in the connector's limits.
     TestSent {
         connector: String,
@@ -115,6 +131,8 @@ pub enum Fact {
         messages: u32,
         at: Timestamp,
     },
+    EventsReceived(Box<EventsReceived>),
+    AutoPaused(AutoPaused),
 }
 
 impl Fact {
@@ -154,7 +172,15 @@ impl Fact {
             Fact::CopySaved(_) => 47,
             Fact::Entered(_) => 48,
             Fact::StartTested(_) => 49,
+            Fact::Published(_) => 37,
+            Fact::Launched(_) => 38,
+            Fact::LaunchSkipped(_) => 39,
+            Fact::PlanMoved(_) => 40,
             Fact::TestSent { .. } => 24,
+            Fact::EventsReceived(_) => 51,
+            Fact::AutoPaused(_) => 52,
+            Fact::MessageSaved { .. } => 56,
+            Fact::MessageDeleted { .. } => 57,
         }
     }
 

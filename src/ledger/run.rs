@@ -10,8 +10,10 @@ use crate::flow::{self, Exit, Graph, Move, NodeId, NodeKind};
 use crate::ids::{CampaignId, Channel, DeliveryId, MessageId, RunId};
 use crate::ledger::Violation;
 use crate::ledger::delivery::{Counts, Delivery};
+use crate::ledger::events::{Feedback, RunGuard};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
 use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled};
+use crate::ledger::plans::RunLaunch;
 use crate::ledger::sequence::SequenceRun;
 use crate::ledger::tracking::MessageTracking;
 use crate::limits::SAMPLES_PER_CLASS;
@@ -78,6 +80,14 @@ pub struct Run {
     /// Of a sequence only.
     #[serde(default)]
     pub sequence: Option<Box<SequenceRun>>,
+    /// What came back, by send.
+    #[serde(default)]
+    pub feedback: BTreeMap<NodeId, Feedback>,
+    #[serde(default)]
+    pub guard: RunGuard,
+    /// The launch of a schedule that began it.
+    #[serde(default)]
+    pub launch: Option<RunLaunch>,
 }
 
 impl Run {
@@ -116,6 +126,9 @@ impl Run {
             ended_at: None,
             flow: FlowMemory::default(),
             sequence: None,
+            feedback: BTreeMap::new(),
+            guard: RunGuard::default(),
+            launch: None,
         };
         // Who is not eligible never walks: only a row that can get a message is anywhere in the flow.
         let hops = flow::enter(&run.graph, &mut run.positions, &run_rows);

@@ -9,16 +9,20 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::ids::{BatchId, CampaignId, DeliveryId, ImportId, RunId};
-use crate::ledger::Violation;
+use crate::ids::{BatchId, CampaignId, DeliveryId, ImportId, RowSpace, RunId};
 use crate::ledger::batch::BootId;
 use crate::ledger::consent::{Consent, ConsentStatus};
+use crate::ledger::days::ContactDays;
 use crate::ledger::delivery::Delivery;
-use crate::ledger::facts::{Fact, ImportChunk, RunStarted, Settled, Unsubscribed};
+use crate::ledger::events::{EventMemory, EventsReceived, day_of};
+use crate::ledger::facts::{Fact, ImportChunk, RunStarted, Settled, Suppressed, Unsubscribed};
 use crate::ledger::handed::HandedOver;
+use crate::ledger::links::Link;
+use crate::ledger::plans::{Launched, Plan, Published};
 use crate::ledger::run::{Run, RunState};
 use crate::ledger::sequence::SequenceMemory;
 use crate::ledger::suppression::{Entry, Suppression};
+use crate::ledger::{RejectClass, Violation};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -46,6 +50,18 @@ pub struct State {
     /// Working copies and measured starts of sequences.
     #[serde(default)]
     pub sequences: BTreeMap<CampaignId, SequenceMemory>,
+    #[serde(default)]
+    pub events: EventMemory,
+    #[serde(default)]
+    pub days: ContactDays,
+    /// Runs that are resends of others.
+    #[serde(default)]
+    pub links: BTreeMap<RunId, Link>,
+    #[serde(default)]
+    pub messages: BTreeMap<String, SavedMessage>,
+    /// Published schedules.
+    #[serde(default)]
+    pub plans: BTreeMap<CampaignId, Plan>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +83,17 @@ pub struct SavedSegment {
     /// Never given to another segment.
     #[serde(default)]
     pub id: u32,
+}
+
+/// A message that campaigns refer to by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedMessage {
+    /// As JSON.
+    pub message: String,
+    /// From 1; the next one at each saving.
+    pub version: u32,
+    pub created_at: Timestamp,
+    pub saved_at: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +154,7 @@ impl State {
                 if *resend && !rows.rows.is_empty() {
                     self.run_mut(delivery.run)?.reopen();
                 }
+                self.remember_settled_unknown(*delivery, &rows.rows, !*resend);
                 Ok(())
             }
             Fact::RunStarted(started) => self.apply_run_started(started),
@@ -134,6 +162,7 @@ impl State {
             Fact::Tracked(tracked) => {
                 let run = self.runs.get_mut(&tracked.run).ok_or(Violation::NoRun { run: tracked.run })?;
                 run.messages.entry(tracked.message).or_default().add(tracked);
+                self.remember_tracked(tracked);
                 Ok(())
             }
             Fact::Unsubscribed(fact) => self.apply_unsubscribed(fact),
@@ -145,8 +174,20 @@ impl State {
             Fact::SequencePublished(fact) => self.apply_sequence_published(fact),
             Fact::StepStarted(fact) => self.apply_step_started(fact),
             Fact::Entered(fact) => self.run_mut(fact.run)?.apply_entered(fact),
+            Fact::Published(fact) => self.apply_published(fact),
+            Fact::Launched(fact) => self.apply_launched(fact),
+            Fact::LaunchSkipped(fact) => self.plan_mut(fact.campaign)?.skip(fact),
+            Fact::PlanMoved(fact) => {
+                self.plan_mut(fact.campaign)?.move_to(fact);
+                Ok(())
+            }
             Fact::TestSent { connector, domain, messages, at } => {
                 self.handed_over.add(connector, domain.as_deref(), u64::from(*messages), *at);
+                Ok(())
+            }
+            Fact::EventsReceived(fact) => self.apply_events(fact),
+            Fact::AutoPaused(fact) => {
+                self.run_mut(fact.run)?.apply_auto_paused(fact);
                 Ok(())
             }
             other => {
@@ -163,13 +204,11 @@ impl State {
                 let rows = &c.rows.rows - &self.erased;
                 self.consent.set(c.channel, &c.topic, c.status, &rows);
             }
-            Fact::Suppressed(s) => {
-                self.suppression.add_rows(s.channel, s.reason, &(&s.rows.rows - &self.erased), s.at);
-                for address in &s.addresses {
-                    self.suppression.add_address(s.channel, *address, Entry { reason: s.reason, at: s.at });
-                }
+            Fact::Suppressed(s) => self.apply_suppressed(s),
+            Fact::Unsuppressed(u) => {
+                self.suppression.remove(u.channel, u.reason, &u.rows.rows, &u.addresses);
+                self.events.soft.forget(u.channel, &u.rows.rows);
             }
-            Fact::Unsuppressed(u) => self.suppression.remove(u.channel, u.reason, &u.rows.rows, &u.addresses),
             Fact::ListCreated { name, source, at, rows } => {
                 let rows = &rows.rows - &self.erased;
                 self.list_or_new(name, source, *at).rows |= rows;
@@ -188,6 +227,10 @@ impl State {
             Fact::SegmentDeleted { name } => {
                 self.segments.remove(name);
             }
+            Fact::MessageSaved { name, message, at } => self.apply_message_saved(name, message, *at),
+            Fact::MessageDeleted { name } => {
+                self.messages.remove(name);
+            }
             Fact::ContactsErased { rows } => self.apply_erased(&rows.rows),
             Fact::CampaignSaved { campaign, spec, at } => self.apply_campaign_saved(*campaign, spec, *at),
             Fact::CampaignArchived { campaign, .. } => {
@@ -198,11 +241,31 @@ impl State {
             Fact::CampaignDeleted { campaign } => {
                 self.campaigns.remove(campaign);
                 self.sequences.remove(campaign);
+                self.plans.remove(campaign);
             }
             Fact::CopySaved(fact) => self.apply_copy_saved(fact),
             Fact::StartTested(fact) => self.apply_start_tested(fact),
             _ => {}
         }
+    }
+
+    fn apply_suppressed(&mut self, fact: &Suppressed) {
+        self.suppression.add_rows(fact.channel, fact.reason, &(&fact.rows.rows - &self.erased), fact.at);
+        for address in &fact.addresses {
+            self.suppression.add_address(fact.channel, *address, Entry { reason: fact.reason, at: fact.at });
+        }
+    }
+
+    fn apply_events(&mut self, fact: &EventsReceived) -> Result<(), Violation> {
+        for part in &fact.feedback {
+            self.run_mut(part.delivery.run)?.fits(part)?;
+        }
+        for part in &fact.feedback {
+            self.run_mut(part.delivery.run)?.take_feedback(part);
+        }
+        self.events.take(fact, &self.erased);
+        fact.suppressed.iter().for_each(|suppressed| self.apply_suppressed(suppressed));
+        Ok(())
     }
 
     fn apply_import_chunk(&mut self, chunk: &ImportChunk) {
@@ -240,10 +303,19 @@ impl State {
         self.segments.insert(name.to_owned(), SavedSegment { text: text.to_owned(), saved_at: at, created_at: at, id });
     }
 
+    fn apply_message_saved(&mut self, name: &str, message: &str, at: Timestamp) {
+        let (version, created_at) =
+            self.messages.get(name).map_or((1, at), |saved| (saved.version.saturating_add(1), saved.created_at));
+        let saved = SavedMessage { message: message.to_owned(), version, created_at, saved_at: at };
+        self.messages.insert(name.to_owned(), saved);
+    }
+
     fn apply_erased(&mut self, rows: &RoaringBitmap) {
         self.erased |= rows;
         self.consent.erase(rows);
         self.suppression.erase(rows);
+        self.events.erase(rows);
+        self.days.erase(rows);
         for list in self.lists.values_mut() {
             list.rows -= rows;
         }
@@ -255,7 +327,8 @@ impl State {
 
     fn apply_campaign_saved(&mut self, id: CampaignId, spec: &str, at: Timestamp) {
         self.next_campaign = self.next_campaign.max(id.0 + 1);
-        let used: Vec<u32> = self.runs.values().filter(|r| r.campaign == id).map(|r| r.version).collect();
+        let mut used: Vec<u32> = self.runs.values().filter(|r| r.campaign == id).map(|r| r.version).collect();
+        used.extend(self.plans.get(&id).filter(|plan| plan.is_open()).map(|plan| plan.version));
         let new = || Campaign { versions: BTreeMap::new(), archived: false, created_at: at, saved_at: at };
         let campaign = self.campaigns.entry(id).or_insert_with(new);
         let version = campaign.newest().map_or(1, |(newest, _)| newest + 1);
@@ -273,13 +346,43 @@ impl State {
             return Err(Violation::NoCampaign { campaign: fact.campaign });
         }
         let run = Run::start(fact)?;
+        self.note_link(&run);
         self.next_run = self.next_run.max(fact.run.0 + 1);
         self.runs.insert(fact.run, run);
         Ok(())
     }
 
+    fn plan_mut(&mut self, campaign: CampaignId) -> Result<&mut Plan, Violation> {
+        self.plans.get_mut(&campaign).ok_or(Violation::BadLaunch { campaign })
+    }
+
+    fn apply_published(&mut self, fact: &Published) -> Result<(), Violation> {
+        let id = fact.campaign;
+        let campaign = self.campaigns.get(&id).ok_or(Violation::NoCampaign { campaign: id })?;
+        let newest = campaign.newest().map_or(0, |(newest, _)| newest);
+        if fact.version != newest + u32::from(fact.spec.is_some()) {
+            return Err(Violation::BadLaunch { campaign: id });
+        }
+        self.plans.entry(id).or_default().publish(fact);
+        if let Some(spec) = &fact.spec {
+            self.apply_campaign_saved(id, spec, fact.at);
+        }
+        Ok(())
+    }
+
+    fn apply_launched(&mut self, fact: &Launched) -> Result<(), Violation> {
+        self.plan_mut(fact.started.campaign)?.admits(fact)?;
+        self.apply_run_started(&fact.started)?;
+        if let Some(run) = self.runs.get_mut(&fact.started.run) {
+            run.launch = Some(fact.made.clone());
+        }
+        self.plan_mut(fact.started.campaign)?.launched(fact);
+        Ok(())
+    }
+
     fn apply_run_moved(&mut self, id: RunId, to: RunState, reason: &str, at: Timestamp) -> Result<(), Violation> {
         let run = self.runs.get_mut(&id).ok_or(Violation::NoRun { run: id })?;
+        run.note_resume(to);
         run.state = to;
         run.reason = reason.to_owned();
         run.ended_at = if to.is_live() { None } else { Some(at) };
@@ -290,11 +393,14 @@ impl State {
         let delivery = self.delivery_mut(fact.delivery)?;
         let way = delivery.batches.get(&fact.batch).map(|batch| (batch.connector.clone(), batch.domain.clone()));
         delivery.settle(fact)?;
+        self.recall_events(fact);
+        let delivery = self.delivery(fact.delivery)?;
         let (mut leaving, total) = fact.all_rows();
         let skipped: u64 = fact.skipped.iter().map(|(_, rows)| rows.len()).sum();
         leaving -= &delivery.pending;
         leaving -= &delivery.deferred;
         self.leave_sends(fact.delivery, &leaving)?;
+        self.remember_settled(fact);
         if let Some(run) = self.runs.get_mut(&fact.delivery.run) {
             run.keep_samples(&fact.samples);
         }
@@ -302,6 +408,17 @@ impl State {
             self.handed_over.add(&connector, domain.as_deref(), total - skipped, fact.at);
         }
         Ok(())
+    }
+
+    /// What came back before the rows were settled is applied now; soft bounces are remembered by their day.
+    fn recall_events(&mut self, fact: &Settled) {
+        let Some(run) = self.runs.get_mut(&fact.delivery.run) else { return };
+        run.recall_feedback(fact.delivery.index, &fact.unknown);
+        let Some(delivery) = run.delivery(fact.delivery.index).filter(|d| d.space == RowSpace::BASE) else { return };
+        let Some(route) = run.routes.get(usize::from(delivery.id.index)) else { return };
+        for (_, rows) in fact.rejected.iter().filter(|(class, _)| *class == RejectClass::SoftBounce) {
+            self.events.soft.note(route.channel, day_of(fact.at), rows);
+        }
     }
 
     fn leave_sends(&mut self, delivery: DeliveryId, rows: &RoaringBitmap) -> Result<(), Violation> {

@@ -45,6 +45,8 @@ impl TestEngine {
             unsubscribe_mailbox: None,
             lane_threads: 1,
             aggregate_only: false,
+            soft_bounces: estafette::config::SoftRule::default(),
+            caps: Vec::new(),
             tracking_kept: std::time::Duration::from_secs(365 * 24 * 3_600),
             publish_grace: estafette::limits::PUBLISH_GRACE,
             restored,

@@ -14,11 +14,13 @@ mod campaigns;
 mod cli;
 mod flows;
 mod harness;
+mod history;
 mod imports;
 mod metrics;
 mod oddities;
 mod outages;
 mod people;
+mod schedules;
 mod sequences;
 mod served;
 #[path = "../shared/sink.rs"]

@@ -315,13 +315,13 @@ fn a_sequence_goes_on_after_kills_before_between_and_in_its_steps() {
     let mut server = served();
     create(&server, &spec(json!([send("one", 4_000), send("two", 8_000)])));
     publish(&server);
-    server.killed();
+    server.kill();
     assert_eq!(server.get("/v1/campaigns/winter")["state"], "scheduled", "published it stays");
     server.post("/v1/campaigns/winter/edit", &json!({})).expect(200);
-    server.killed();
+    server.kill();
     assert_eq!(server.get("/v1/campaigns/winter")["sequence"]["working_copy"]["open"], true, "and the copy open");
     started(&server, "one");
-    server.killed();
+    server.kill();
     let report = finished(&server);
     let (one, two) = (accepted(&report, "one"), accepted(&report, "two"));
     let unknown = report["ledger"]["unknown"].as_u64().expect("a number");

@@ -6,6 +6,7 @@
 //! - [`winner`]: split tests whose truth is known.
 //! - [`flows`]: every kind of campaign, its moves, tests and waits.
 //! - [`sequences`]: dated steps, edited while they run.
+//! - [`schedules`]: launches of published schedules under steps of the clock.
 //! - [`seeds`]: runs a scenario over many seeds and says how to replay the one that failed.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
@@ -14,6 +15,7 @@ mod delivery;
 mod flows;
 mod plan;
 mod rng;
+mod schedules;
 mod seeds;
 mod sequences;
 mod winner;

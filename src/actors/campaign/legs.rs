@@ -47,8 +47,8 @@ impl CampaignActor {
             compiled: new.compiled,
             settler: context.address().recipient(),
         });
-        let NewLeg { line, channel, leave, classes, weight, send_until, .. } = new;
-        Leg { context: sends, line, channel, leave, classes, weight, send_until }
+        let NewLeg { line, channel, leave, classes, caps, weight, send_until, .. } = new;
+        Leg { context: sends, line, channel, leave, classes, weight, send_until, caps }
     }
 
     pub(super) fn join(&self, leg: &Leg, context: &Context<Self>) {

@@ -5,9 +5,13 @@
 pub mod campaigns;
 pub mod contacts;
 pub mod errors;
+mod events;
+mod feedback;
 mod flows;
+mod history;
 pub mod operations;
 pub mod reports;
+mod schedules;
 mod sequences;
 pub mod tracking;
 

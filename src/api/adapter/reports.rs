@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use serde_json::json;
 
 use crate::actors::decide::mode_name;
-use crate::api::adapter::{flows, sequences};
+use crate::api::adapter::{feedback, flows, history, schedules, sequences};
 use crate::api::errors::Code;
 use crate::api::port::{
     AudienceView, DeliveryReport, EventCounts, Ledger, LinkCounts, MessageReport, Page, PageRequest, PortError,
@@ -43,7 +43,7 @@ pub(super) fn run_ledger(run: &Run) -> Ledger {
     sum
 }
 
-fn events(sets: &EventSets) -> EventCounts {
+pub(super) fn events(sets: &EventSets) -> EventCounts {
     EventCounts {
         unique: sets.unique(EventClass::Human),
         total: sets.total(EventClass::Human),
@@ -160,7 +160,11 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         nodes: flows::nodes(run),
         tests: flows::tests(run),
         steps: sequences::steps_of(run, spec_in_force.as_ref(), engine.book.now()),
-        linked_run: None,
+        launch: schedules::run_launch(run),
+        linked_run: state.links.get(&id).map(|link| link.of.0),
+        linked_set: state.links.get(&id).map(|link| link.set.clone()),
+        resends: history::resends(&state, id),
+        hold_out: history::hold_out(run),
     })
 }
 
@@ -187,6 +191,7 @@ fn deliveries(engine: &Engine, run: &Run, compiled: Option<&Compiled>) -> Vec<De
             channel: route.channel.name().to_owned(),
             ledger: ledger(delivery),
             messages: messages.collect(),
+            feedback: feedback::counts(&run.feedback_on(index)),
         }
     })
     .collect()
@@ -217,6 +222,7 @@ fn message_report(
         clicked: events(&tracking.clicked),
         unsubscribed: tracking.unsubscribed.len(),
         links: links.collect(),
+        feedback: run.feedback_of(send.node).map(feedback::counts).unwrap_or_default(),
     }
 }
 
@@ -235,6 +241,9 @@ pub(super) fn audience_view(channel: Channel, connector: Option<String>, summary
         ("suppressed", summary.suppressed.iter().map(|(_, n)| *n).sum()),
         ("missing_attribute", summary.missing_attribute),
         ("duplicate_address", summary.duplicate_address),
+        ("frequency_cap", summary.frequency_cap),
+        ("recently_contacted", summary.recently_contacted),
+        ("hold_out", summary.hold_out),
     ];
     AudienceView {
         channel: channel.name().to_owned(),
@@ -265,6 +274,7 @@ fn rows_of(run: &Run, delivery: &Delivery, set: &str) -> Option<RoaringBitmap> {
         "opened" => run.engaged(false) & &delivery.audience,
         "clicked" => run.engaged(true) & &delivery.audience,
         "unsubscribed" => run.unsubscribed() & &delivery.audience,
+        set if feedback::SETS.contains(&set) => feedback::rows(&run.feedback_on(delivery.id.index), set)?,
         other => {
             let (kind, name) = other.split_once(':')?;
             match kind {
@@ -282,6 +292,7 @@ fn invalid_set(set: &str) -> PortError {
         ["audience", "pending", "claimed", "deferred", "accepted", "rejected", "skipped", "unknown"]
             .into_iter()
             .chain(["opened", "clicked", "unsubscribed"])
+            .chain(feedback::SETS)
             .map(str::to_owned)
             .collect();
     sets.extend(RejectClass::ALL.iter().map(|class| format!("rejected:{}", class.name())));

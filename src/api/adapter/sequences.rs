@@ -13,7 +13,7 @@ use crate::campaigns::{CampaignSpec, Problem, lifecycle, parse};
 use crate::engine::runs::campaign_state;
 use crate::engine::sequences::look::{self, StepNow};
 use crate::engine::sequences::{Published, SequenceError};
-use crate::ids::{CampaignId, RunId};
+use crate::ids::CampaignId;
 use crate::ledger::Run;
 
 /// Whether a state is what people call active: it will send, or sends.
@@ -141,10 +141,11 @@ impl Adapter {
     }
 
     /// What a stop at this moment keeps from starting.
-    pub(super) fn to_be_cancelled(&self, run: RunId) -> Vec<CancelledStep> {
+    pub(super) fn to_be_cancelled(&self, id: CampaignId) -> Vec<CancelledStep> {
         let now = self.engine.book.now();
         let state = self.engine.book.read();
-        let Some(run) = state.runs.get(&run).filter(|run| run.sequence.is_some()) else { return Vec::new() };
+        let live = state.latest_run(id).filter(|run| run.sequence.is_some() && run.state.is_live());
+        let Some(run) = live else { return Vec::new() };
         let Some(spec) = look::spec_of(&state, run.campaign, run.version) else { return Vec::new() };
         let to_come = look::steps(run, &spec, now).into_iter().filter(StepNow::is_to_come);
         let each = to_come.map(|step| CancelledStep {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use utoipa::ToSchema;
 
-use super::{CancelledStep, Ledger, SequenceView, Time};
+use super::{CancelledStep, Ledger, ScheduleView, SequenceView, Time};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -75,6 +75,12 @@ pub struct CampaignSummary {
     pub run: Option<u32>,
     /// The ledger of the latest run.
     pub ledger: Option<Ledger>,
+    /// Why the latest run stands where it stands, if the engine moved it there: what paused it.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// When the next launch of its schedule begins, if one is ahead.
+    #[serde(default)]
+    pub next_start: Option<Time>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -92,12 +98,16 @@ pub struct CampaignView {
     /// Of a sequence: its steps with their starts and locks, and the working copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<SequenceView>,
+    /// What is planned and what became of it, once it was published with a schedule.
+    #[serde(default)]
+    pub schedule: Option<ScheduleView>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     Start,
+    Unschedule,
     Pause,
     Resume,
     Stop,
@@ -107,6 +117,7 @@ impl Action {
     pub fn name(self) -> &'static str {
         match self {
             Action::Start => "start",
+            Action::Unschedule => "unschedule",
             Action::Pause => "pause",
             Action::Resume => "resume",
             Action::Stop => "stop",
@@ -126,6 +137,9 @@ pub struct ActionDone {
     /// Of a stopped sequence: steps that will not start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cancelled: Vec<CancelledStep>,
+    /// What is planned, once it was published with a schedule.
+    #[serde(default)]
+    pub schedule: Option<ScheduleView>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AudienceView, NodeReport, StepView, TestReport, Time};
+use super::{AudienceView, HoldOutReport, NodeReport, ResendView, RunLaunchView, StepView, TestReport, Time};
 use crate::ledger::Counts;
 
 /// Promise 2 in numbers.
@@ -95,6 +95,26 @@ pub struct EventCounts {
     pub machine: u64,
 }
 
+/// Contacts, and events with their repetitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UniqueTotal {
+    pub unique: u64,
+    pub total: u64,
+}
+
+/// What came back about messages that were handed over, by `POST /v1/events`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FeedbackCounts {
+    pub delivered: UniqueTotal,
+    /// Of an address that does not exist; a refusal at the hand-over is in the ledger's `rejected`.
+    pub bounced_hard: UniqueTotal,
+    pub bounced_soft: UniqueTotal,
+    /// Refused for what the sender did; suppresses nobody.
+    pub bounced_policy: UniqueTotal,
+    pub complained: UniqueTotal,
+    pub converted: EventCounts,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LinkCounts {
     pub index: u16,
@@ -116,6 +136,8 @@ pub struct MessageReport {
     pub clicked: EventCounts,
     pub unsubscribed: u64,
     pub links: Vec<LinkCounts>,
+    #[serde(default)]
+    pub feedback: FeedbackCounts,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -126,6 +148,9 @@ pub struct DeliveryReport {
     #[serde(flatten)]
     pub ledger: Ledger,
     pub messages: Vec<MessageReport>,
+    /// The sum over `messages`.
+    #[serde(default)]
+    pub feedback: FeedbackCounts,
 }
 
 /// Why a running campaign is not sending at the speed it could.
@@ -176,8 +201,20 @@ pub struct Report {
     /// Steps of a sequence, with planned, effective and actual start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepView>,
+    /// The launch of a schedule that began the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch: Option<RunLaunchView>,
     /// Another run that this one continues, if it is linked to one.
     pub linked_run: Option<u32>,
+    /// The set of that run to which this one goes.
+    #[serde(default)]
+    pub linked_set: Option<String>,
+    /// Runs that are resends of this one.
+    #[serde(default)]
+    pub resends: Vec<ResendView>,
+    /// The control group, if there is one.
+    #[serde(default)]
+    pub hold_out: Option<HoldOutReport>,
 }
 
 #[cfg(test)]

@@ -13,7 +13,10 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseBuilder, SecurityRequirement};
 use utoipa::{Modify, OpenApi};
 
-use super::{campaigns, contacts, imports, lists, operations, runs, segments, sequences, suppressions};
+use super::{
+    campaigns, contacts, events, history, imports, lists, operations, runs, schedules, segments, sequences,
+    suppressions,
+};
 use crate::api::errors::{Code, ErrorBody};
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
@@ -30,10 +33,13 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         lists::index, lists::create, lists::read, lists::remove, lists::change, lists::contacts,
         segments::index, segments::create, segments::preview, segments::read, segments::update, segments::remove,
         suppressions::index, suppressions::add, suppressions::remove,
+        events::receive, events::types,
         campaigns::index, campaigns::create, campaigns::check, campaigns::read, campaigns::change,
         campaigns::start, campaigns::pause, campaigns::resume, campaigns::stop,
         campaigns::preview, campaigns::test_send, campaigns::audience,
         sequences::publish, sequences::edit, sequences::extend, sequences::enter, sequences::test_start,
+        history::resend, history::index, history::read, history::save, history::remove,
+        schedules::calendar, schedules::reschedule, schedules::unschedule,
         runs::runs, runs::latest_report, runs::latest_contacts, runs::latest_settle,
         runs::report, runs::contacts, runs::settle,
         operations::connectors, operations::test_connector, operations::health, operations::ready, operations::scrape,

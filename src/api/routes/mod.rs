@@ -5,11 +5,14 @@
 pub mod campaigns;
 pub mod contacts;
 pub mod docs;
+pub mod events;
 pub mod flows;
+pub mod history;
 pub mod imports;
 pub mod lists;
 pub mod operations;
 pub mod runs;
+pub mod schedules;
 pub mod segments;
 pub mod sequences;
 pub mod suppressions;
@@ -37,9 +40,12 @@ pub fn configure(config: &mut web::ServiceConfig) {
     segments::configure(config);
     suppressions::configure(config);
     campaigns::configure(config);
+    events::configure(config);
     flows::configure(config);
     sequences::configure(config);
+    history::configure(config);
     runs::configure(config);
+    schedules::configure(config);
     operations::configure(config);
     docs::configure(config);
 }

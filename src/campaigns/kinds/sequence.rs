@@ -208,6 +208,22 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, names: &dyn Names, fou
     if let Some(measured) = names.measured_start() {
         found.extend(timing::small_gaps(&plan, measured));
     }
+    if spec.schedule != Default::default() {
+        let message = "a sequence has no schedule: each of its steps has a date";
+        found.push(Problem::error("wrong_kind", "schedule", message, "remove it, and set at of the first step"));
+    }
+    let own = spec.steps.iter().enumerate().map(|(place, step)| (format!("steps.{place}.message"), &step.message));
+    for (path, message) in own.clone().chain([("message".to_owned(), &spec.message)]) {
+        if !message.languages.is_empty() {
+            let fix = "add a split by segments of languages, and a send behind each branch";
+            found.push(Problem::error("no_languages", path, "a sequence sends each step in one language", fix));
+        }
+    }
+    for (path, message) in own.filter(|(_, message)| message.saved.is_some()) {
+        let text = format!("{:?} is named in a step", message.saved.as_deref().unwrap_or_default());
+        let fix = "name it in [message], of which the steps take what they do not say themselves";
+        found.push(Problem::error("saved_in_step", path, text, fix));
+    }
     if spec.follow_up != Default::default() {
         let message = "a follow-up waits, and a sequence has no waits";
         let fix = "add a split by engagement with a date, and a send behind it";
@@ -249,6 +265,7 @@ pub(in crate::campaigns) fn messages(spec: &CampaignSpec) -> Vec<(String, Messag
             connector: own.connector.clone().or_else(|| spec.message.connector.clone()),
             topic: own.topic.clone().or_else(|| spec.message.topic.clone()),
             fields: overlaid(&spec.message.fields, &own.fields),
+            ..spec.message.clone()
         };
         (format!("steps.{place}.message"), message)
     });

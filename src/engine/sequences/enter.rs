@@ -172,11 +172,13 @@ impl Engine {
         let began = Instant::now();
         let matched = {
             let audience = Audience::look(&self.store, &self.book, &compiled)?;
-            audience.matched()?
+            let matched = audience.matched()?;
+            if let Some(first) = compiled.deliveries.first() {
+                let (used, skips) = self.used_attributes(&compiled)?;
+                audience.assess(first, &matched, &used, skips)?;
+            }
+            matched
         };
-        if let Some(first) = compiled.deliveries.first() {
-            self.ineligible(&compiled, first, &matched)?;
-        }
         let rows = RowSet::base(matched.clone());
         let (run, at) = (RunId(0), self.book.now());
         let fact = Fact::Entered(Entered { run, version: 0, rows, request: None, already: 0, at });

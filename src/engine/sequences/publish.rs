@@ -162,6 +162,9 @@ impl Engine {
     /// [`SequenceError::Unconfirmed`] with the starts as they would be.
     pub fn publish_sequence(&self, id: CampaignId, confirm: bool) -> Result<(RunId, Published), EngineError> {
         let grace = self.options.publish_grace;
+        if self.book.read().latest_run(id).is_none() && self.is_sequence(id) {
+            self.pin_message(id)?;
+        }
         let (fact, spec, compiled) = publication(&self.book.read(), id, self.book.now(), grace)?;
         let (wrong, warnings): (Vec<_>, Vec<_>) =
             self.problems(&spec, Some(id)).into_iter().partition(campaigns::Problem::blocks);
@@ -238,6 +241,7 @@ impl Engine {
                     message: parts.send.message,
                     compiled: parts.compiled,
                     classes: parts.classes,
+                    caps: Arc::new(compiled.caps.clone()),
                     weight: compiled.limits.weight,
                     send_until: parts.send_until,
                     line,
@@ -287,7 +291,7 @@ impl Engine {
 
     /// Replaces the text of the open working copy.
     pub fn save_copy(&self, id: CampaignId, spec: &CampaignSpec) -> Result<(), EngineError> {
-        let stored = parse::to_stored(spec);
+        let stored = parse::to_stored(&self.with_saved(spec)?);
         self.book.commit_durable_by::<EngineError>(|state| {
             let copy = state.sequences.get(&id).and_then(|memory| memory.copy.as_ref()).ok_or(SequenceError::NoCopy)?;
             if let Some((step, _)) = &copy.closed_by {

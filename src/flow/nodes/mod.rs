@@ -11,7 +11,7 @@ pub mod step;
 
 pub use ab_test::{AbTest, Arm, Metric, NotProven, SampleSize};
 pub use condition::{Condition, Test};
-pub use delay::{Delay, WaitEvent};
+pub use delay::{Delay, DelayZone, WaitEvent};
 pub use set_attribute::SetAttribute;
 pub use split::Split;
 pub use step::StepGate;
