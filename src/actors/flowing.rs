@@ -131,11 +131,11 @@ fn next_look(run: &Run, now: Timestamp) -> Option<Task> {
         let Some(NodeKind::AbTest(test)) = run.graph.node(*node).map(|n| &n.kind) else { continue };
         let Some(cut_at) = memory.cut_at.filter(|_| memory.decided.is_none()) else { continue };
         let last = memory.looks.last().map_or(0, |look| look.look);
-        let due =
-            (last + 1..=test.looks).rev().find(|look| cut_at.0.saturating_add(test.look_after_ms(*look)) <= now.0);
-        if let Some(look) = due {
-            let arms = verdict::figures(run, *node, test);
-            return Some(Task::Look { run: run.id, node: *node, test: test.clone(), look, arms });
+        if let Some(look) = test.look_due(cut_at.0, last, now.0) {
+            let arms = verdict::figures(run, *node, test, now);
+            if test.is_deadline(look) || verdict::may_look(run, *node, test, &arms) {
+                return Some(Task::Look { run: run.id, node: *node, test: test.clone(), look, arms });
+            }
         }
         if let Some(decided) = memory.looks.last().and_then(|look| verdict::follows(test, look, now)) {
             return Some(Task::Record(Fact::Decided(decided)));

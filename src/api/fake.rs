@@ -318,6 +318,15 @@ impl CampaignsPort for Fake {
         Ok(request.to.into_iter().map(result).collect())
     }
 
+    fn timeline(&self, _run: &RunRef, bucket_seconds: u32) -> PortResult<TimelineReport> {
+        Ok(TimelineReport { bucket_seconds, ..TimelineReport::default() })
+    }
+
+    fn compare(&self, deliveries: &[Compared]) -> PortResult<Comparison> {
+        self.called(format!("compare {deliveries:?}"));
+        Ok(Comparison::default())
+    }
+
     fn reschedule(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView> {
         self.called(format!("reschedule {campaign}"));
         Ok(campaign_view("spring", json!({ "schedule": patch.text })))
@@ -377,6 +386,7 @@ impl CampaignsPort for Fake {
             nodes: Vec::new(),
             tests: Vec::new(),
             steps: Vec::new(),
+            grid: None,
             launch: None,
             linked_run: None,
             linked_set: None,

@@ -11,6 +11,7 @@
 //!
 //! A new kind of campaign is one more function that makes graph, deliveries and messages.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,9 @@ pub struct MessagePlan {
     pub connector: String,
     pub topic: String,
     pub fields: MessageFields,
+    /// Of a grid's cell: what templates see as `cell`.
+    #[serde(default)]
+    pub cell: BTreeMap<String, String>,
 }
 
 /// Limits of the run as a whole.
@@ -209,6 +213,7 @@ pub(super) fn message(spec: &CampaignSpec, id: MessageId) -> Result<MessagePlan,
         connector: required("message.connector", message.connector.clone())?,
         topic: required("message.topic", message.topic.clone())?,
         fields: message.fields.clone(),
+        cell: BTreeMap::new(),
     })
 }
 

@@ -180,7 +180,21 @@ const PLACES: [(&str, &[&str]); 7] = [
         ],
     ),
     ("limits", &["messages_per_second", "weight"]),
-    ("test", &["sample", "winner_by", "decide_after", "looks", "if_not_proven", "min_delivered", "min_events"]),
+    (
+        "test",
+        &[
+            "sample",
+            "winner_by",
+            "goal",
+            "zone",
+            "decide_after",
+            "window",
+            "looks",
+            "if_not_proven",
+            "min_delivered",
+            "min_events",
+        ],
+    ),
     ("follow_up", &["on", "after"]),
     ("schedule", &["at", "dates", "every", "until", "zone", "default_zone", "too_late"]),
 ];

@@ -297,6 +297,9 @@ impl Serialize for VariantSpec {
         if let Some(weight) = &self.weight {
             map.serialize_entry("weight", weight)?;
         }
+        if let Some(at) = &self.at {
+            map.serialize_entry("at", at)?;
+        }
         for (key, value) in &self.fields {
             map.serialize_entry(key, value)?;
         }
@@ -325,6 +328,7 @@ impl<'de> Visitor<'de> for VariantVisitor {
             let again = match key.as_str() {
                 "name" => std::mem::replace(&mut variant.name, map.next_value::<Word>()?.0).is_some(),
                 "weight" => std::mem::replace(&mut variant.weight, map.next_value()?).is_some(),
+                "at" => std::mem::replace(&mut variant.at, map.next_value::<Moment>()?.0).is_some(),
                 key if MESSAGE_KEYS.contains(&key) => {
                     let message = "variants differ in content and sender; the {key} is that of [message]";
                     return Err(de::Error::custom(message.replace("{key}", key)));
@@ -337,6 +341,19 @@ impl<'de> Visitor<'de> for VariantVisitor {
         }
         variant.fields.retain(|_, value| !value.is_null());
         Ok(variant)
+    }
+}
+
+/// A moment: text, or one of TOML's own dates and times.
+struct Moment(Option<String>);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Moment, D::Error> {
+        match Field::deserialize(deserializer)?.0 {
+            Value::Null => Ok(Moment(None)),
+            Value::String(text) if text.chars().all(|c| !c.is_control()) => Ok(Moment(Some(text))),
+            _ => Err(de::Error::custom("a moment is text, such as \"saturday 10:00\"")),
+        }
     }
 }
 

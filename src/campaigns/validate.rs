@@ -186,16 +186,11 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
     match kind {
         Kind::Single => {}
         Kind::Sequence => return kinds::sequence::problems(spec, names, found),
-        Kind::AbSplit => kinds::ab_split::problems(spec, found),
+        Kind::AbSplit => kinds::ab_split::problems(spec, names.now(), found),
         Kind::MultiSegment => {
             kinds::multi_segment::problems(spec, found);
-            for (at, dimension) in spec.dimensions.iter().enumerate() {
-                for (place, segment) in dimension.segments.iter().enumerate() {
-                    if let Some(text) = segment.segment.as_deref().filter(|text| !text.trim().is_empty()) {
-                        let path = format!("dimensions.{at}.segments.{place}.segment");
-                        found.extend(names.expression_problems(&path, text));
-                    }
-                }
+            for (path, text) in kinds::grid::expressions(spec) {
+                found.extend(names.expression_problems(&path, text));
             }
         }
     }

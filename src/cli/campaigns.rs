@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::args::{Campaign, Connector};
 use super::client::{Client, part};
-use super::{Exit, output, report, schedules, sequences};
+use super::{Exit, figures, output, report, schedules, sequences};
 
 /// Columns of the list of campaigns.
 const LISTED: [&str; 9] =
@@ -65,6 +65,8 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::Stop { campaign } => return act(&campaign, "/stop"),
         Campaign::Watch { campaign } => report::watch(client, &campaign, as_json)?,
         Campaign::Report(options) => return report::run(client, &options, as_json),
+        Campaign::Timeline(options) => return figures::timeline(client, &options, as_json),
+        Campaign::Compare(options) => return figures::compare(client, &options, as_json),
         Campaign::Graph { campaign, format } => {
             print_graph(client, &path(&campaign, "/graph"), if as_json { "json" } else { &format })?;
         }

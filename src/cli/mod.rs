@@ -13,6 +13,7 @@ mod contacts;
 mod demo;
 mod events;
 mod example_base;
+mod figures;
 mod history;
 mod host;
 mod imports;

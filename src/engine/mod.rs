@@ -10,6 +10,7 @@ pub mod events;
 pub mod figures;
 pub mod flowing;
 pub mod glance;
+pub mod grid;
 pub mod history;
 pub mod hold_out;
 pub mod imports;
@@ -54,7 +55,7 @@ use crate::config::SoftRule;
 use crate::config::caps::Cap;
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::{ContactsError, Store};
-use crate::content::{CompiledMessage, ContentProblem, TokenKeys};
+use crate::content::{CompileContext, CompiledMessage, ContentProblem, TokenKeys};
 use crate::ids::{CampaignId, MessageId, RunId};
 use crate::journal::JournalError;
 use crate::ledger::Violation;
@@ -281,7 +282,8 @@ impl Engine {
 
     /// Compiles content for this engine's schema and public address.
     pub fn content(&self, campaign: &str, plan: &MessagePlan) -> Result<Arc<CompiledMessage>, EngineError> {
-        self.compile_fields(&plan.fields, &self.compile_context(campaign)).map(Arc::new)
+        let context = CompileContext { cell: plan.cell.clone(), ..self.compile_context(campaign) };
+        self.compile_fields(&plan.fields, &context).map(Arc::new)
     }
 
     /// Ends well: no new batch, answers of what is in flight awaited to a deadline, everything synced. Blocks. An import

@@ -1,8 +1,9 @@
 //! What a campaign's spec is checked against: connectors, lists, segments, other campaigns, templates.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::campaigns::kinds::grid;
 use crate::campaigns::schedule::fields::Ahead;
 use crate::campaigns::{self, CampaignSpec, MessageFields, Names, Problem, problems};
 use crate::clock::Timestamp;
@@ -22,6 +23,8 @@ struct Checked<'e> {
     now: Timestamp,
     own: Option<CampaignId>,
     campaign: String,
+    /// Names that a grid's cells have, with examples of their values.
+    cell: BTreeMap<String, String>,
 }
 
 impl Names for Checked<'_> {
@@ -114,7 +117,7 @@ impl Names for Checked<'_> {
     }
 
     fn message_problems(&self, _: Channel, fields: &MessageFields) -> Vec<Problem> {
-        let context = self.engine.compile_context(&self.campaign);
+        let context = CompileContext { cell: self.cell.clone(), ..self.engine.compile_context(&self.campaign) };
         match self.engine.compile_fields(fields, &context) {
             Ok(_) => Vec::new(),
             Err(EngineError::Content(found)) => found.iter().map(content_problem).collect(),
@@ -169,7 +172,8 @@ impl Engine {
             Err(error) => (spec.clone(), Some(messages::not_found(&error))),
         };
         let spec = &spec;
-        let mut found = problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign });
+        let cell = grid::examples(spec);
+        let mut found = problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign, cell });
         if let Some(unknown) = unknown {
             // What it would say is not known, so that nothing is missing but it.
             found.retain(|problem| !problem.path.starts_with("message"));
@@ -206,6 +210,7 @@ impl Engine {
         CompileContext {
             public_url: self.options.public_url.clone(),
             campaign_name: campaign.to_owned(),
+            cell: BTreeMap::new(),
             return_path_domain: self.options.return_path_domain.clone(),
             unsubscribe_mailbox: self.options.unsubscribe_mailbox.clone(),
         }

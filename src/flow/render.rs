@@ -89,6 +89,10 @@ fn by_clock(wait: &delay::Delay, zone: &DelayZone) -> String {
         delay::Delay::Period(period) => format!("{period}, {by}"),
         delay::Delay::Weekdays { days, at } => format!("until {days} {at}, {by}"),
         delay::Delay::Date(date) => format!("until {date}, {by}"),
+        delay::Delay::Moment(moment) => match moment.first {
+            Some(first) => format!("until {first}, then {} {}, {by}", moment.days, moment.time),
+            None => format!("until {} {}, {by}", moment.days, moment.time),
+        },
     }
 }
 

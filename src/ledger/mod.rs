@@ -16,6 +16,7 @@ pub mod batch;
 pub mod caps;
 pub mod class_filter;
 pub mod consent;
+mod counting;
 pub mod days;
 pub mod delivery;
 pub mod events;
@@ -33,7 +34,9 @@ pub mod sequence;
 pub mod snapshot;
 pub mod state;
 pub mod suppression;
+pub mod timeline;
 pub mod tracking;
+pub mod watch;
 
 pub use batch::OpenBatch;
 pub use delivery::{Counts, Delivery, Mode};

@@ -15,8 +15,10 @@ use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
 use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled};
 use crate::ledger::plans::RunLaunch;
 use crate::ledger::sequence::SequenceRun;
+use crate::ledger::timeline::Timeline;
 use crate::ledger::tracking::MessageTracking;
-use crate::limits::SAMPLES_PER_CLASS;
+use crate::ledger::watch::Watch;
+use crate::limits::{SAMPLES_PER_CLASS, TEST_LOOKS_KEPT};
 use crate::segments::audience::AudienceSummary;
 
 /// Where a run stands. `campaigns::lifecycle` has the table of legal moves.
@@ -80,6 +82,9 @@ pub struct Run {
     /// Of a sequence only.
     #[serde(default)]
     pub sequence: Option<Box<SequenceRun>>,
+    /// What happened when.
+    #[serde(default)]
+    pub timeline: Timeline,
     /// What came back, by send.
     #[serde(default)]
     pub feedback: BTreeMap<NodeId, Feedback>,
@@ -126,6 +131,7 @@ impl Run {
             ended_at: None,
             flow: FlowMemory::default(),
             sequence: None,
+            timeline: Timeline::default(),
             feedback: BTreeMap::new(),
             guard: RunGuard::default(),
             launch: None,
@@ -207,8 +213,12 @@ impl Run {
             }
             all |= rows;
         }
-        if matches!(self.graph.node(fact.node).map(|n| &n.kind), Some(NodeKind::AbTest(_))) {
-            self.flow.tests.entry(fact.node).or_default().cut_at.get_or_insert(fact.at);
+        if let Some(NodeKind::AbTest(test)) = self.graph.node(fact.node).map(|n| &n.kind) {
+            let memory = self.flow.tests.entry(fact.node).or_default();
+            if memory.cut_at.is_none() {
+                memory.cut_at = Some(fact.at);
+                memory.watch = Some(Watch::new(&self.graph, fact.node, test));
+            }
         }
         self.note_late(fact);
         for (exit, rows) in &fact.exits {
@@ -249,6 +259,9 @@ impl Run {
             return Err(Violation::BadFlow { run: self.id });
         }
         test.looks.push(fact.clone());
+        if test.looks.len() > TEST_LOOKS_KEPT {
+            test.looks.remove(0);
+        }
         Ok(())
     }
 

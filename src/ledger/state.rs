@@ -161,7 +161,7 @@ impl State {
             Fact::RunMoved { run, to, reason, at } => self.apply_run_moved(*run, *to, reason, *at),
             Fact::Tracked(tracked) => {
                 let run = self.runs.get_mut(&tracked.run).ok_or(Violation::NoRun { run: tracked.run })?;
-                run.messages.entry(tracked.message).or_default().add(tracked);
+                run.count_tracked(tracked);
                 self.remember_tracked(tracked);
                 Ok(())
             }
@@ -261,7 +261,19 @@ impl State {
             self.run_mut(part.delivery.run)?.fits(part)?;
         }
         for part in &fact.feedback {
-            self.run_mut(part.delivery.run)?.take_feedback(part);
+            let unknown = self.unknown_of(part);
+            let run = self.run_mut(part.delivery.run)?;
+            let known = |run: &Run| run.feedback_of(part.send).map_or(0, |feedback| feedback.contacts(part.kind));
+            let before = known(run);
+            run.take_feedback(part);
+            let new = known(run).saturating_sub(before);
+            run.count_feedback(part, new, fact.at);
+            self.remember_feedback(part, &unknown);
+        }
+        for part in &fact.watched {
+            if let Some(run) = self.runs.get_mut(&part.delivery.run) {
+                run.count_reported(part);
+            }
         }
         self.events.take(fact, &self.erased);
         fact.suppressed.iter().for_each(|suppressed| self.apply_suppressed(suppressed));
@@ -314,8 +326,8 @@ impl State {
         self.erased |= rows;
         self.consent.erase(rows);
         self.suppression.erase(rows);
-        self.events.erase(rows);
         self.days.erase(rows);
+        self.events.erase(rows);
         for list in self.lists.values_mut() {
             list.rows -= rows;
         }
@@ -399,11 +411,13 @@ impl State {
         let skipped: u64 = fact.skipped.iter().map(|(_, rows)| rows.len()).sum();
         leaving -= &delivery.pending;
         leaving -= &delivery.deferred;
-        self.leave_sends(fact.delivery, &leaving)?;
-        self.remember_settled(fact);
+        // Before the rows go on: who hears of an outcome later may already be somewhere else.
         if let Some(run) = self.runs.get_mut(&fact.delivery.run) {
+            run.count_settled(fact);
             run.keep_samples(&fact.samples);
         }
+        self.leave_sends(fact.delivery, &leaving)?;
+        self.remember_settled(fact);
         if let Some((connector, domain)) = way {
             self.handed_over.add(&connector, domain.as_deref(), total - skipped, fact.at);
         }
@@ -430,7 +444,7 @@ impl State {
         let rows = &fact.rows.rows - &self.erased;
         self.consent.set(fact.channel, &fact.topic, ConsentStatus::Unsubscribed, &rows);
         let run = self.runs.get_mut(&fact.run).ok_or(Violation::NoRun { run: fact.run })?;
-        run.messages.entry(fact.message).or_default().unsubscribed |= &fact.rows.rows;
+        run.count_unsubscribed(fact.message, &fact.rows.rows, fact.at);
         Ok(())
     }
 

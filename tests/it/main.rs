@@ -25,3 +25,4 @@ mod sequences;
 mod served;
 #[path = "../shared/sink.rs"]
 mod sink;
+mod winners;

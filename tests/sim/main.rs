@@ -3,7 +3,7 @@
 //! - [`rng`]: the source of chance, one stream a purpose.
 //! - [`plan`]: virtual time, the queue of events, plans of faults.
 //! - [`world`], [`delivery`]: a process around the real core, and one delivery through all that can happen to it.
-//! - [`winner`]: split tests whose truth is known.
+//! - [`winner`]: split tests whose truth is known. [`windows`]: their counters against each contact's own times.
 //! - [`flows`]: every kind of campaign, its moves, tests and waits.
 //! - [`sequences`]: dated steps, edited while they run.
 //! - [`schedules`]: launches of published schedules under steps of the clock.
@@ -18,5 +18,6 @@ mod rng;
 mod schedules;
 mod seeds;
 mod sequences;
+mod windows;
 mod winner;
 mod world;

@@ -8,14 +8,16 @@ use serde_json::json;
 use crate::api::adapter::{Adapter, errors, reports, sequences};
 use crate::api::errors::Code;
 use crate::api::port::{
-    Action, ActionDone, AudienceView, Calendar, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort,
-    ChooseWinnerRequest, GraphText, HeaderView, Page, PageRequest, PortError, PortResult, Preview, PreviewRequest,
-    ProblemView, Ref, Report, RunContact, RunRef, RunSummary, SettleAs, SettleRequest, Settled, SpecCheck, SpecFormat,
-    SpecText, TestReport, TestSendRequest, TestSendResult, Time,
+    Action, ActionDone, AudienceView, Calendar, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort, CellView,
+    ChooseWinnerRequest, Compared, Comparison, GraphText, HeaderView, OverlapView, Page, PageRequest, PortError,
+    PortResult, Preview, PreviewRequest, ProblemView, Ref, Report, RunContact, RunRef, RunSummary, SettleAs,
+    SettleRequest, Settled, SpecCheck, SpecFormat, SpecText, TestReport, TestSendRequest, TestSendResult, Time,
+    TimelineReport,
 };
 use crate::campaigns::{self, CampaignSpec, Compiled, Format, Kind, Severity, Trigger, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};
 use crate::engine::EngineError;
+use crate::engine::grid::{GridLook, Overlap};
 use crate::engine::names::find;
 use crate::engine::runs::{campaign_state, state_of};
 use crate::engine::sequences::SequenceError;
@@ -178,6 +180,30 @@ impl Adapter {
         matched.is_empty().then(campaigns::validate::empty_audience)
     }
 
+    /// A grid as it would be now; none of another kind, and none that cannot be evaluated: that has problems of its own.
+    fn grid(&self, spec: &CampaignSpec) -> Option<GridLook> {
+        if spec.kind() != campaigns::spec::Kind::MultiSegment {
+            return None;
+        }
+        let compiled = campaigns::compile(spec).ok()?;
+        self.engine.look_at_grid(spec, &compiled).ok()
+    }
+
+    fn grid_warnings(&self, spec: &CampaignSpec) -> Vec<campaigns::Problem> {
+        let Some(look) = self.grid(spec) else { return Vec::new() };
+        let empty = look.cells.iter().filter(|(_, contacts)| *contacts == 0).map(|(cell, _)| {
+            let message = format!("nobody is in the cell {cell:?} now");
+            campaigns::Problem::warning("empty_cell", "cells", message, "fine, or change the segments")
+        });
+        let overlaps = look.overlaps.iter().map(|overlap| {
+            let Overlap { dimension, first, second, contacts } = overlap;
+            let message = format!("{dimension}: {contacts} contacts are in {first:?} and in {second:?}");
+            let fix = format!("they go to {first:?}, which is written first; change the order, or the segments");
+            campaigns::Problem::warning("overlap", "dimensions", message, fix)
+        });
+        empty.chain(overlaps).collect()
+    }
+
     /// The message of a campaign and the contact to show it for.
     fn rendered(&self, id: CampaignId, contact: Option<&str>) -> PortResult<(content::Preview, String, String)> {
         let (_, compiled) = self.engine.compiled(id, None)?;
@@ -277,6 +303,8 @@ impl CampaignsPort for Adapter {
         let parsed = self.engine.with_saved(&parsed).unwrap_or(parsed);
         let nobody = errors.is_empty().then(|| self.empty_audience(&parsed)).flatten();
         warnings.extend(&nobody);
+        let grid = if errors.is_empty() && nobody.is_none() { self.grid_warnings(&parsed) } else { Vec::new() };
+        warnings.extend(&grid);
         let mut check = SpecCheck {
             ready: errors.is_empty(),
             problems: errors.into_iter().map(problem_view).collect(),
@@ -284,6 +312,7 @@ impl CampaignsPort for Adapter {
             ..SpecCheck::default()
         };
         let context = self.engine.compile_context(parsed.name.as_deref().unwrap_or_default());
+        let context = content::CompileContext { cell: campaigns::kinds::grid::examples(&parsed), ..context };
         if let Ok(message) = self.engine.compile_fields(&parsed.message.fields, &context) {
             check.tracked_links = message.links().iter().map(|link| link.url.clone()).collect();
             check.untracked_links =
@@ -394,6 +423,14 @@ impl CampaignsPort for Adapter {
             .collect())
     }
 
+    fn timeline(&self, run: &RunRef, bucket_seconds: u32) -> PortResult<TimelineReport> {
+        self.over_time(run, bucket_seconds)
+    }
+
+    fn compare(&self, deliveries: &[Compared]) -> PortResult<Comparison> {
+        self.side_by_side(deliveries)
+    }
+
     fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText> {
         self.graph_text(campaign, format)
     }
@@ -410,6 +447,13 @@ impl CampaignsPort for Adapter {
         let channel = compiled.deliveries.first().map_or(crate::ids::Channel::Email, |plan| plan.channel);
         let connector = compiled.messages.first().map(|message| message.connector.clone());
         let mut view = reports::audience_view(channel, connector, &summary);
+        if let Some(look) = self.grid(&self.spec(id)?) {
+            view.without_cell = Some(look.nothing);
+            view.cells = look.cells.into_iter().map(|(cell, contacts)| CellView { cell, contacts }).collect();
+            let overlap =
+                |Overlap { dimension, first, second, contacts }| OverlapView { dimension, first, second, contacts };
+            view.overlaps = look.overlaps.into_iter().map(overlap).collect();
+        }
         view.took_ms = began.elapsed().as_secs_f64() * 1_000.0;
         Ok(view)
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::api::adapter::{Adapter, reports};
+use crate::api::adapter::{Adapter, reports, series};
 use crate::api::errors::Code;
 use crate::api::port::{ConnectorTest, ConnectorView, Health, HealthState, OperationsPort, PortError, PortResult};
 use crate::campaigns::parse;
@@ -188,6 +188,10 @@ impl Adapter {
             clicked_unique: clicked,
             unsubscribed,
             events,
+            messages: series::messages(run),
+            tests: series::tests(run, self.engine.book.now()),
+            nodes: series::nodes(run),
+            waiting: series::waiting(run),
         }
     }
 }

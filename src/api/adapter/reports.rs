@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use serde_json::json;
 
 use crate::actors::decide::mode_name;
-use crate::api::adapter::{feedback, flows, history, schedules, sequences};
+use crate::api::adapter::{feedback, flows, grid, history, schedules, sequences, verdicts};
 use crate::api::errors::Code;
 use crate::api::port::{
     AudienceView, DeliveryReport, EventCounts, Ledger, LinkCounts, MessageReport, Page, PageRequest, PortError,
@@ -134,6 +134,7 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         };
         kept.iter().map(view).collect::<Vec<_>>()
     });
+    let deliveries = deliveries(engine, run, compiled.as_ref());
     Ok(Report {
         campaign: campaign.0,
         name: spec.and_then(|s| s.name).unwrap_or_default(),
@@ -143,7 +144,8 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         started_at: run.started_at.into(),
         finished_at: run.ended_at.map(Into::into),
         ledger: run_ledger(run),
-        deliveries: deliveries(engine, run, compiled.as_ref()),
+        grid: compiled.as_ref().and_then(|compiled| grid::grid(compiled, &deliveries)),
+        deliveries,
         rate_per_second: progress.rate,
         eta_seconds: progress.eta.map(|eta| eta.as_secs_f64()),
         stall: progress.stall.or(progress.slowed_by).map(|reason| StallView {
@@ -158,13 +160,13 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         samples: samples.collect(),
         unsubscribe_latency_ms_max: engine.unsubscribe_latency_max().map(|max| max.as_secs_f64() * 1_000.0),
         nodes: flows::nodes(run),
-        tests: flows::tests(run),
+        tests: verdicts::tests(run, engine.book.now()),
         steps: sequences::steps_of(run, spec_in_force.as_ref(), engine.book.now()),
         launch: schedules::run_launch(run),
         linked_run: state.links.get(&id).map(|link| link.of.0),
         linked_set: state.links.get(&id).map(|link| link.set.clone()),
         resends: history::resends(&state, id),
-        hold_out: history::hold_out(run),
+        hold_out: history::hold_out(&state, run),
     })
 }
 
@@ -255,6 +257,9 @@ pub(super) fn audience_view(channel: Channel, connector: Option<String>, summary
         lacking_attribute: summary.lacking_attribute.iter().cloned().collect(),
         final_count: summary.final_count,
         took_ms: 0.0,
+        cells: Vec::new(),
+        without_cell: None,
+        overlaps: Vec::new(),
     }
 }
 

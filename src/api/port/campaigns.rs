@@ -207,6 +207,32 @@ pub struct AudienceView {
     #[serde(rename = "final")]
     pub final_count: u64,
     pub took_ms: f64,
+    /// Of a grid: the contacts that each cell would get now, empty cells included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cells: Vec<CellView>,
+    /// Of a grid: contacts who get nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_cell: Option<u64>,
+    /// Of a grid: contacts in two segments of a dimension, who go to the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overlaps: Vec<OverlapView>,
+}
+
+/// A cell of a grid, before it is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CellView {
+    pub cell: String,
+    pub contacts: u64,
+}
+
+/// Contacts in two segments of a dimension.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OverlapView {
+    pub dimension: String,
+    /// The segment that they go to.
+    pub first: String,
+    pub second: String,
+    pub contacts: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

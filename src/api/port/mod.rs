@@ -14,6 +14,7 @@
 mod campaigns;
 mod contacts;
 mod events;
+mod figures;
 mod flows;
 mod history;
 mod operations;
@@ -32,6 +33,7 @@ use serde_json::Value as Json;
 pub use campaigns::*;
 pub use contacts::*;
 pub use events::*;
+pub use figures::*;
 pub use flows::*;
 pub use history::*;
 pub use operations::*;
@@ -248,6 +250,10 @@ pub trait CampaignsPort: Send + Sync {
     fn report(&self, run: &RunRef) -> PortResult<Report>;
     /// Contacts of one set (`accepted`, `skipped:no_address`, `rejected:hard_bounce`, `opened`, …), by row.
     fn run_contacts(&self, run: &RunRef, set: &str, page: &PageRequest) -> PortResult<Page<RunContact>>;
+    /// A run over time, in parts of at least so many seconds; 0: as fine as it is remembered.
+    fn timeline(&self, run: &RunRef, bucket_seconds: u32) -> PortResult<TimelineReport>;
+    /// Two or more deliveries side by side.
+    fn compare(&self, deliveries: &[Compared]) -> PortResult<Comparison>;
     /// The flow as `text`, `mermaid` or `json`.
     fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText>;
     /// A person's choice of what the rest of a test gets; final.

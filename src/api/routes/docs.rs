@@ -14,8 +14,8 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseB
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    campaigns, contacts, events, history, imports, lists, operations, runs, schedules, segments, sequences,
-    suppressions,
+    campaigns, contacts, events, figures, flows, history, imports, lists, operations, runs, schedules, segments,
+    sequences, suppressions,
 };
 use crate::api::errors::{Code, ErrorBody};
 
@@ -42,6 +42,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         schedules::calendar, schedules::reschedule, schedules::unschedule,
         runs::runs, runs::latest_report, runs::latest_contacts, runs::latest_settle,
         runs::report, runs::contacts, runs::settle,
+        figures::latest_timeline, figures::timeline, figures::compare, flows::graph, flows::choose_winner,
         operations::connectors, operations::test_connector, operations::health, operations::ready, operations::scrape,
     ),
     components(schemas(ErrorBody)),

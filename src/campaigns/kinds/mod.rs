@@ -4,6 +4,8 @@
 
 pub mod ab_split;
 pub mod follow_up;
+pub mod grid;
+mod moments;
 pub mod multi_segment;
 pub mod planned;
 pub mod sequence;

@@ -42,8 +42,9 @@ subject = "Your {{ contact.points }} points, {{ contact.first_name | default('fr
 [test]
 sample = "30%"
 winner_by = "clicks"
-decide_after = "15s"
-looks = 3
+decide_after = "24s"
+window = "8s"
+looks = 6
 "#;
 
 /// The truth that the test of the demo has to find: B is better.

@@ -1,16 +1,18 @@
 //! `estafette demo`: a server in this process, an example base, a campaign by SMTP to the embedded inbox.
 //!
-//! - [`campaigns`]: what is sent; [`readers`]: who opens and clicks.
+//! - [`campaigns`]: what is sent; [`readers`]: who opens and clicks; [`truth`]: how often the better variant wins.
 //!
 //! Owns a temporary data directory, which is deleted at the end. The stages talk to the server over HTTP as any client does.
 
 pub mod campaigns;
 mod readers;
+mod truth;
 
 use std::io::Write as _;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value as Json, json};
 
 use self::campaigns::DemoKind;
@@ -44,15 +46,34 @@ mails_max = 50000
 
 pub(super) fn demo(host: &dyn Host, options: &Demo, as_json: bool) -> anyhow::Result<Exit> {
     start_log("warn", false);
+    let recorder = metrics::install().context("metrics")?;
+    if let Some(seeds) = options.seeds {
+        return truth::demo(host, options, seeds, &recorder, as_json);
+    }
+    let base = ExampleBase { contacts: options.contacts, seed: options.seed };
+    let Some(report) = once(host, options.kind, base, &recorder, !options.once, as_json)? else {
+        return Ok(Exit::Done);
+    };
+    Ok(if report["ledger"]["balanced"] == true { Exit::Done } else { Exit::ProblemsFound })
+}
+
+/// One campaign on a base of its own, from the import to the report; `None` if somebody ended it before.
+fn once(
+    host: &dyn Host,
+    kind: DemoKind,
+    base: ExampleBase,
+    recorder: &PrometheusHandle,
+    stay: bool,
+    as_json: bool,
+) -> anyhow::Result<Option<Json>> {
     let directory = tempfile::Builder::new().prefix("estafette-demo-").tempdir().context("a temporary directory")?;
     let config = Config::parse(CONFIG, std::path::Path::new("(demo)"))?;
-    let recorder = metrics::install().context("metrics")?;
     let key = new_key()?;
-    let base = ExampleBase { contacts: options.contacts, seed: options.seed };
     actix_web::rt::System::new().block_on(async {
-        let running = Running::start(host, config, &directory.path().join("data"), false, Some(&key), recorder)?;
+        let data = directory.path().join("data");
+        let running = Running::start(host, config, &data, false, Some(&key), recorder.clone())?;
         let (url, file) = (running.api_url.clone(), directory.path().join("people.csv"));
-        let (kind, inbox) = (options.kind, running.inbox_url.clone().unwrap_or_default());
+        let inbox = running.inbox_url.clone().unwrap_or_default();
         let stages = tokio::task::spawn_blocking({
             let key = key.clone();
             move || stages(&Client::new(&url, Some(&key))?, kind, base, &file, &inbox)
@@ -63,16 +84,16 @@ pub(super) fn demo(host: &dyn Host, options: &Demo, as_json: bool) -> anyhow::Re
             stopped = tokio::signal::ctrl_c() => { stopped?; None }
         };
         let result = match finished {
-            None => Ok(Exit::Done),
+            None => Ok(None),
             Some(Err(error)) => Err(error),
             Some(Ok(report)) => {
                 if as_json {
                     output::json(&report)?;
                 }
-                if !options.once {
+                if stay {
                     stay_open(&running, &key).await?;
                 }
-                Ok(if report["ledger"]["balanced"] == true { Exit::Done } else { Exit::ProblemsFound })
+                Ok(Some(report))
             }
         };
         running.stop().await?;

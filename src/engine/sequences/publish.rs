@@ -197,6 +197,8 @@ impl Engine {
             }
             Ok(Some(Fact::SequencePublished(Box::new(again))))
         })?;
+        // As a restart would compile it, with what the configuration adds.
+        let (_, compiled) = self.compiled(id, Some(published.version))?;
         self.take_in_version(run, &compiled)?;
         Ok((run, published))
     }
