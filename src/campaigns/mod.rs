@@ -4,6 +4,7 @@
 //! - [`validate`]: everything that is missing or wrong, at once.
 //! - [`kinds`]: what each kind compiles to, and the tables that only it has.
 //! - [`mod@compile`]: a spec becomes a flow graph and the plans of its deliveries.
+//! - [`sequence`]: steps, dates, locks of sequences.
 //! - [`schedule`]: when a campaign starts, once or again and again.
 //! - [`languages`]: messages in several languages, and saved ones.
 //! - [`resend`]: campaigns to a set of an earlier run.
@@ -24,6 +25,7 @@ pub mod progress;
 pub mod resend;
 pub mod restraint;
 pub mod schedule;
+pub mod sequence;
 pub mod spec;
 mod suggest;
 pub mod validate;

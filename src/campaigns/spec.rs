@@ -50,12 +50,14 @@ mod expressions;
 pub mod kinds;
 mod message;
 pub mod nodes;
+pub mod steps;
 
 pub use auto_pause::AutoPauseSpec;
 pub use kinds::{CellSpec, DimensionSpec, FollowUpOn, FollowUpSpec, SampleSpec, TestSpec, VariantSpec};
 use message::MESSAGE_KEYS;
 pub use message::MessageSpec;
 pub use nodes::NodeSpec;
+pub use steps::{Starter, StepSpec};
 
 use super::instant::{self, TOML_DATETIME};
 use super::resend::ResendSpec;
@@ -79,6 +81,8 @@ pub enum Kind {
     MultiSegment,
     /// A graph that is written by hand.
     Flow,
+    /// Dated steps for one cohort.
+    Sequence,
 }
 
 impl Kind {
@@ -88,6 +92,7 @@ impl Kind {
             Kind::AbSplit => "ab_split",
             Kind::MultiSegment => "multi_segment",
             Kind::Flow => "flow",
+            Kind::Sequence => "sequence",
         }
     }
 }
@@ -141,6 +146,13 @@ pub struct CampaignSpec {
     pub dimensions: Vec<DimensionSpec>,
     #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
     pub cells: Vec<CellSpec>,
+    /// Of the dates of a sequence.
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starter: Option<Starter>,
+    #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepSpec>,
     #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeSpec>,
     #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
@@ -293,6 +305,9 @@ impl Serialize for VariantSpec {
         if let Some(weight) = &self.weight {
             map.serialize_entry("weight", weight)?;
         }
+        if let Some(at) = &self.at {
+            map.serialize_entry("at", at)?;
+        }
         for (key, value) in &self.fields {
             map.serialize_entry(key, value)?;
         }
@@ -321,6 +336,7 @@ impl<'de> Visitor<'de> for VariantVisitor {
             let again = match key.as_str() {
                 "name" => std::mem::replace(&mut variant.name, map.next_value::<Word>()?.0).is_some(),
                 "weight" => std::mem::replace(&mut variant.weight, map.next_value()?).is_some(),
+                "at" => std::mem::replace(&mut variant.at, map.next_value::<Moment>()?.0).is_some(),
                 key if MESSAGE_KEYS.contains(&key) => {
                     let message = "variants differ in content and sender; the {key} is that of [message]";
                     return Err(de::Error::custom(message.replace("{key}", key)));
@@ -333,6 +349,19 @@ impl<'de> Visitor<'de> for VariantVisitor {
         }
         variant.fields.retain(|_, value| !value.is_null());
         Ok(variant)
+    }
+}
+
+/// A moment: text, or one of TOML's own dates and times.
+struct Moment(Option<String>);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Moment, D::Error> {
+        match Field::deserialize(deserializer)?.0 {
+            Value::Null => Ok(Moment(None)),
+            Value::String(text) if text.chars().all(|c| !c.is_control()) => Ok(Moment(Some(text))),
+            _ => Err(de::Error::custom("a moment is text, such as \"saturday 10:00\"")),
+        }
     }
 }
 

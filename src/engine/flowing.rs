@@ -14,7 +14,6 @@ use crate::actors::book::CommitError;
 use crate::actors::flowing::{self, Ask, Task, asks};
 use crate::actors::scheduler::SchedulerActor;
 use crate::actors::{RunCommand, verdict, waiting};
-use crate::campaigns::SameAddress;
 use crate::contacts::AttributeSets;
 use crate::engine::{Engine, EngineError, same_address};
 use crate::flow::delay::ZoneSet;
@@ -114,6 +113,10 @@ impl Engine {
                 Fact::Moved(Moved { run, node, exits, at })
             }
             Task::Join { delivery, node, rows } => self.join(delivery, node, rows)?,
+            Task::Cohort { run } => self.cohort(run)?,
+            Task::SetAttribute { node, rows, attribute, value } => {
+                self.set_attribute(run, node, rows, &attribute, &value)?
+            }
             Task::Clocks { run, node, rows } => {
                 let zones = self.zones_of(&rows)?;
                 let state = self.book.read();
@@ -188,22 +191,18 @@ impl Engine {
 
     /// Who of the arriving rows may be sent to.
     fn join(&self, id: DeliveryId, node: NodeId, rows: RoaringBitmap) -> Result<Fact, EngineError> {
-        let (campaign, version, before) = {
+        let (campaign, version) = {
             let state = self.book.read();
             let run = state.runs.get(&id.run).ok_or(EngineError::NoRun { run: id.run })?;
-            let delivery = state.delivery(id).map_err(CommitError::from)?;
-            let skipped = delivery.skipped.values().fold(RoaringBitmap::new(), |all, rows| all | rows);
-            (run.campaign, run.version, &delivery.audience - skipped)
+            (run.campaign, run.version)
         };
         let (_, compiled) = self.compiled(campaign, Some(version))?;
         let plan = compiled.delivery(id.index).ok_or(EngineError::NoRun { run: id.run })?;
-        let mut skipped = self.ineligible(&compiled, plan, &rows, id.run)?;
-        // An address is used once within a delivery, also by contacts that came before.
-        if plan.same_address != SameAddress::Allow && !before.is_empty() {
-            let eligible = skipped.iter().fold(rows.clone(), |left, (_, out)| left - out);
-            let again = same_address::used_before(&self.store, plan.channel, &eligible, &before)?;
-            add(&mut skipped, SkipReason::DuplicateAddress, again);
-        }
+        let late = self.late_at(id.run, node, &rows);
+        let again = self.same_address_as_before(id, plan, &(&rows - &late))?;
+        let mut skipped = self.ineligible(&compiled, plan, &(&(&rows - &late) - &again), id.run)?;
+        let more = [(SkipReason::Late, late), (SkipReason::DuplicateAddress, again)];
+        skipped.extend(more.into_iter().filter(|(_, rows)| !rows.is_empty()));
         Ok(Fact::Joined(Joined { delivery: id, node, rows: RowSet::base(rows), skipped, at: self.book.now() }))
     }
 
@@ -231,14 +230,6 @@ impl Engine {
         })?;
         self.tell(id, RunCommand::Refresh)?;
         chosen.ok_or(EngineError::NoRun { run: id })
-    }
-}
-
-fn add(skipped: &mut Vec<(SkipReason, RoaringBitmap)>, reason: SkipReason, rows: RoaringBitmap) {
-    match skipped.iter_mut().find(|(present, _)| *present == reason) {
-        Some((_, set)) => *set |= rows,
-        None if !rows.is_empty() => skipped.push((reason, rows)),
-        None => {}
     }
 }
 

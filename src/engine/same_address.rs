@@ -24,16 +24,6 @@ pub fn duplicates(
     audience::duplicates(rows, &shared, |row| key_of(reader, channel, row), order, |row| created_of(reader, row))
 }
 
-/// Rows whose address one of `before` has.
-pub fn used_before(
-    store: &Store,
-    channel: Channel,
-    rows: &RoaringBitmap,
-    before: &RoaringBitmap,
-) -> Result<RoaringBitmap, EngineError> {
-    Ok(behind(&store.reader()?, channel, rows, before)?)
-}
-
 /// Rows that go on as the only one of their address; those without an address do. `kept` went on before, and count.
 pub fn unique(
     store: &Store,
@@ -55,6 +45,7 @@ pub fn unique(
     Ok(left)
 }
 
+/// Rows whose address one of `before` has.
 fn behind(
     reader: &Reader,
     channel: Channel,
@@ -119,7 +110,5 @@ mod tests {
         assert_eq!(found, set(&[d]), "who went on before is never taken back");
         let by_phone = Unique { by: SameBy::Phone, ..newest };
         assert_eq!(unique(&base.store, &by_phone, &all, &none).expect("found"), all, "nobody has a phone");
-        let again = used_before(&base.store, Channel::Email, &set(&[b, d]), &set(&[a])).expect("found");
-        assert_eq!(again, set(&[b]), "the address was used");
     }
 }

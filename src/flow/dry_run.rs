@@ -221,7 +221,10 @@ impl<T: Today> Walk<'_, T> {
     fn step(&mut self, node: &Node, at: i64, rows: RoaringBitmap, certain: bool) -> Result<(), T::Error> {
         match &node.kind {
             NodeKind::End { .. } => {}
-            NodeKind::Start => self.leave(node, &Exit::NEXT, at, rows, certain),
+            // Steps of a sequence have dates of their own, of which the graph knows nothing.
+            NodeKind::Start | NodeKind::SetAttribute(_) | NodeKind::Step(_) => {
+                self.leave(node, &Exit::NEXT, at, rows, certain);
+            }
             NodeKind::Send { delivery, parts_undelivered, .. } => {
                 self.send(node, *delivery, *parts_undelivered, at, rows, certain)?;
             }

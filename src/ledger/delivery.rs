@@ -170,7 +170,7 @@ impl Delivery {
         match self.sends.get(&node) {
             Some(send) => &send.assigned,
             None if self.sends.is_empty() => &self.audience,
-            // Others of the delivery have rows of their own, and nobody has come to this one yet.
+            // Others of the delivery have rows of their own, and nobody came here.
             None => &NOBODY,
         }
     }

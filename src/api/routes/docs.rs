@@ -14,7 +14,8 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseB
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    campaigns, contacts, events, flows, history, imports, lists, operations, runs, schedules, segments, suppressions,
+    campaigns, contacts, events, figures, flows, history, imports, lists, operations, runs, schedules, segments,
+    sequences, suppressions,
 };
 use crate::api::errors::{Code, ErrorBody};
 
@@ -37,10 +38,12 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         campaigns::start, campaigns::pause, campaigns::resume, campaigns::stop,
         campaigns::preview, campaigns::test_send, campaigns::audience,
         flows::graph, flows::dry_run, flows::choose_winner,
+        sequences::publish, sequences::edit, sequences::extend, sequences::enter, sequences::test_start,
         history::resend, history::index, history::read, history::save, history::remove,
         schedules::calendar, schedules::reschedule, schedules::unschedule,
         runs::runs, runs::latest_report, runs::latest_contacts, runs::latest_settle,
         runs::report, runs::contacts, runs::settle,
+        figures::latest_timeline, figures::timeline, figures::compare, flows::graph, flows::choose_winner,
         operations::connectors, operations::test_connector, operations::health, operations::ready, operations::scrape,
     ),
     components(schemas(ErrorBody)),

@@ -1,35 +1,30 @@
-//! Every segment expression and list that a spec names, wherever it stands.
+//! Every segment expression that a spec names, wherever it stands: audience, dimensions, steps, nodes.
 
 use serde_json::Value;
 
-use super::{CampaignSpec, MessageFields};
+use super::CampaignSpec;
 
 impl CampaignSpec {
-    /// The texts of all expressions: of the audience, of a grid's dimensions, of a flow's nodes.
-    pub fn expressions(&self) -> Vec<&str> {
-        let mut found: Vec<&str> = Vec::new();
-        found.extend([&self.audience.segment, &self.audience.exclude].into_iter().flatten().map(String::as_str));
-        let segments = self.dimensions.iter().flat_map(|dimension| &dimension.segments);
-        found.extend(segments.filter_map(|segment| segment.segment.as_deref()));
-        self.nodes.iter().for_each(|node| in_fields(&node.fields, &mut found));
+    /// The texts of all expressions. They stand under the keys `segment` and `exclude`, at any depth, but in no message.
+    pub fn expressions(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        collect(&self.to_value(), &mut found);
         found
     }
 }
 
-/// Nodes hold expressions under the key `segment`, at any depth.
-fn in_fields<'f>(fields: &'f MessageFields, found: &mut Vec<&'f str>) {
-    for (key, value) in fields {
-        match value {
-            Value::String(text) if key == "segment" => found.push(text),
-            value => in_value(value, found),
-        }
-    }
-}
-
-fn in_value<'f>(value: &'f Value, found: &mut Vec<&'f str>) {
+/// As deep as the spec's parser lets a text be.
+fn collect(value: &Value, found: &mut Vec<String>) {
     match value {
-        Value::Array(values) => values.iter().for_each(|value| in_value(value, found)),
-        Value::Object(fields) => in_fields(fields, found),
+        Value::Array(values) => values.iter().for_each(|value| collect(value, found)),
+        Value::Object(fields) => {
+            for (key, value) in fields.iter().filter(|(key, _)| *key != "message") {
+                match value {
+                    Value::String(text) if key == "segment" || key == "exclude" => found.push(text.clone()),
+                    value => collect(value, found),
+                }
+            }
+        }
         _ => {}
     }
 }
@@ -42,6 +37,7 @@ mod tests {
     fn expressions_are_found_wherever_they_stand() {
         let spec = r#"
 audience = { segment = "a", exclude = "b" }
+message = { segment = "no expression" }
 [[dimensions]]
 segments = [{ name = "x", segment = "c" }]
 [[nodes]]
@@ -49,7 +45,8 @@ segment = "d"
 [[nodes]]
 segments = [{ exit = "y", segment = "e" }, { exit = "z", segment = "f" }]
 "#;
-        let spec = parse(spec, Format::Toml).expect("parses");
-        assert_eq!(spec.expressions(), ["a", "b", "c", "d", "e", "f"]);
+        let mut found = parse(spec, Format::Toml).expect("parses").expressions();
+        found.sort();
+        assert_eq!(found, ["a", "b", "c", "d", "e", "f"]);
     }
 }

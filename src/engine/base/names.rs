@@ -72,7 +72,7 @@ impl Engine {
         for spec in specs {
             let Ok(spec) = from_stored(&spec) else { continue };
             let named = matches!((thing, &spec.audience.list), (Thing::List(name), Some(list)) if name == list);
-            if named || spec.expressions().into_iter().any(|text| thing.is_in_text(text)) {
+            if named || spec.expressions().iter().any(|text| thing.is_in_text(text)) {
                 users.push(format!("campaign {:?}", spec.name.unwrap_or_default()));
             }
         }
