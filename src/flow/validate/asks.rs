@@ -9,8 +9,9 @@ fn is_send(node: &Node) -> bool {
     matches!(node.kind, NodeKind::Send { .. })
 }
 
+/// The gate of a dated step lets time pass like a delay.
 fn is_delay(node: &Node) -> bool {
-    matches!(node.kind, NodeKind::Delay(_))
+    matches!(node.kind, NodeKind::Delay(_) | NodeKind::Step(_))
 }
 
 /// A question about a message names a send that stands before it on some way.
