@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::kinds::{self, Built};
+use super::one_shot;
 use super::spec::{CampaignSpec, Kind, MessageFields, Mode, SameAddress};
 use crate::clock::Timestamp;
 use crate::flow::graph::InvalidGraph;
@@ -31,6 +32,8 @@ pub enum AudienceSource {
     List(String),
     /// A segment expression.
     Segment(String),
+    /// The id or name of an uploaded one-shot file.
+    Upload(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +88,9 @@ pub struct MessagePlan {
     pub connector: String,
     pub topic: String,
     pub fields: MessageFields,
+    /// The upload whose columns are the variables; `None`: the attributes of contacts are.
+    #[serde(default)]
+    pub upload: Option<String>,
 }
 
 /// Limits of the run as a whole.
@@ -122,7 +128,7 @@ impl Compiled {
 pub enum CompileError {
     #[error("{path} is missing")]
     Missing { path: &'static str },
-    #[error("the audience must be exactly one of segment, list and all")]
+    #[error("the audience must be exactly one of segment, list, all and upload")]
     Audience,
     #[error(transparent)]
     Graph(#[from] InvalidGraph),
@@ -179,17 +185,23 @@ pub(super) fn message(spec: &CampaignSpec, id: MessageId) -> Result<MessagePlan,
         name: String::new(),
         channel: required("message.channel", message.channel)?,
         connector: required("message.connector", message.connector.clone())?,
-        topic: required("message.topic", message.topic.clone())?,
+        topic: if one_shot::is_wanted(spec) {
+            message.topic.clone().unwrap_or_default()
+        } else {
+            required("message.topic", message.topic.clone())?
+        },
         fields: message.fields.clone(),
+        upload: spec.audience.upload.clone(),
     })
 }
 
 fn audience(spec: &CampaignSpec) -> Result<AudiencePlan, CompileError> {
     let audience = &spec.audience;
-    let source = match (&audience.segment, &audience.list, audience.all == Some(true)) {
-        (Some(segment), None, false) => AudienceSource::Segment(segment.clone()),
-        (None, Some(list), false) => AudienceSource::List(list.clone()),
-        (None, None, true) => AudienceSource::All,
+    let source = match (&audience.segment, &audience.list, audience.all == Some(true), &audience.upload) {
+        (Some(segment), None, false, None) => AudienceSource::Segment(segment.clone()),
+        (None, Some(list), false, None) => AudienceSource::List(list.clone()),
+        (None, None, true, None) => AudienceSource::All,
+        (None, None, false, Some(upload)) => AudienceSource::Upload(upload.clone()),
         _ => return Err(CompileError::Audience),
     };
     Ok(AudiencePlan { source, exclude: audience.exclude.clone() })

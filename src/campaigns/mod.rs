@@ -3,6 +3,7 @@
 //! - [`spec`], [`mod@parse`]: the spec as written in TOML or JSON, and its canonical form.
 //! - [`validate`]: everything that is missing or wrong, at once.
 //! - [`kinds`]: what each kind compiles to, and the tables that only it has.
+//! - [`one_shot`]: audiences from an uploaded file.
 //! - [`mod@compile`]: a spec becomes a flow graph and the plans of its deliveries.
 //! - [`schedule`]: when a campaign starts, once or again and again.
 //! - [`lifecycle`]: the states of a campaign and the table of legal moves.
@@ -15,6 +16,7 @@ pub mod compile;
 mod instant;
 pub mod kinds;
 pub mod lifecycle;
+pub mod one_shot;
 pub mod parse;
 pub mod progress;
 pub mod schedule;

@@ -12,6 +12,7 @@
 //! | `no_connector`, `unknown_connector`, `wrong_channel` | through which account |
 //! | `no_sender`, `bad_sender`, `no_subject`, `no_body` | the least that a message has (see [`basic_message_problems`]) |
 //! | `wrong_kind` and those of the kind's own tables | see `kinds` |
+//! | `unknown_upload`, `consent_not_confirmed` and others of uploaded files | see `one_shot` |
 //! | `empty_audience` | a warning: nobody matches it now |
 //! | `bad_rate`, `bad_weight`, `bad_retry_deadline`, `send_until_past` | limits within their bounds |
 
@@ -19,6 +20,7 @@ use lettre::message::Mailbox;
 use serde::Serialize;
 
 use super::kinds;
+use super::one_shot::{self, UploadName};
 use super::spec::kinds::overlaid;
 use super::spec::{AudienceSpec, CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, TestSpec};
 use super::suggest::did_you_mean;
@@ -88,6 +90,10 @@ pub trait Names {
     /// Every configured connector with its channel.
     fn connectors(&self) -> Vec<(String, Channel)>;
     fn lists(&self) -> Vec<String>;
+    /// Every one-shot upload that is there.
+    fn uploads(&self) -> Vec<UploadName> {
+        Vec::new()
+    }
     /// Whether another campaign than the one at hand has this name.
     fn campaign_name_taken(&self, name: &str) -> bool;
     /// What is wrong with a segment expression: syntax, attributes, types, unknown lists and segments. `path` is where it
@@ -105,7 +111,8 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     name(spec.name.as_deref(), names, &mut found);
     times(spec, names, &mut found);
     audience(&spec.audience, names, &mut found);
-    message(&spec.message, names, &mut found);
+    one_shot::problems(spec, names, &mut found);
+    message(&spec.message, !one_shot::is_wanted(spec), names, &mut found);
     rates(&spec.limits, &mut found);
     of_the_kind(spec, names, &mut found);
     found
@@ -207,7 +214,8 @@ fn times(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
 
 fn audience(audience: &AudienceSpec, names: &dyn Names, found: &mut Vec<Problem>) {
     let all = audience.all == Some(true);
-    let given: Vec<&str> = [("segment", audience.segment.is_some()), ("list", audience.list.is_some()), ("all", all)]
+    let (segment, list, upload) = (audience.segment.is_some(), audience.list.is_some(), audience.upload.is_some());
+    let given: Vec<&str> = [("segment", segment), ("list", list), ("all", all), ("upload", upload)]
         .into_iter()
         .filter_map(|(key, given)| given.then_some(key))
         .collect();
@@ -248,13 +256,14 @@ fn expression_problems(path: &str, expression: &str, names: &dyn Names, found: &
     }
 }
 
-fn message(message: &MessageSpec, names: &dyn Names, found: &mut Vec<Problem>) {
+fn message(message: &MessageSpec, needs_topic: bool, names: &dyn Names, found: &mut Vec<Problem>) {
     if message.channel.is_none() {
         let fix = format!("set message.channel to one of: {}", Channel::ALL.map(Channel::name).join(", "));
         found.push(Problem::error("no_channel", "message.channel", "the message has no channel", fix));
     }
     connector(message, names, found);
     match message.topic.as_deref() {
+        None | Some("") if !needs_topic => {}
         None | Some("") => {
             let fix = "set message.topic to what its contacts subscribed to, such as \"news\"";
             found.push(Problem::error("no_topic", "message.topic", "the message has no topic", fix));

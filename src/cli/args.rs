@@ -69,6 +69,9 @@ pub enum Command {
     /// Addresses and contacts that are never sent to.
     #[command(subcommand)]
     Suppression(Suppression),
+    /// CSV files that one campaign is sent to and that never become contacts.
+    #[command(subcommand)]
+    Audience(Audience),
     /// Campaigns: create, check, start, stop, and everything between.
     #[command(subcommand)]
     Campaign(Campaign),
@@ -331,6 +334,37 @@ pub enum Suppression {
     },
     /// All entries as CSV, on standard output; what `import` reads.
     Export,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Audience {
+    /// An example file to begin from, on standard output.
+    Sample {
+        /// email, sms, whatsapp, push, web_push, in_app.
+        #[arg(long, default_value = "email")]
+        channel: String,
+    },
+    /// Upload a file: a header line, ',' or ';', a column named email, phone or id; all others are variables of the message.
+    Upload {
+        file: PathBuf,
+        /// The channel whose addresses the column `id` holds.
+        #[arg(long, default_value = "email")]
+        channel: String,
+        /// What campaigns may call it, beside its id.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// What is in an upload, and who of it could be sent to now.
+    Show {
+        /// Id or name.
+        audience: String,
+    },
+    /// The invalid rows of an upload as CSV, each with its line and reason.
+    Invalid { audience: String },
+    #[command(alias = "ls")]
+    List,
+    /// Delete the rows of an upload; refused while an unfinished run is sent to them.
+    Delete { audience: String },
 }
 
 #[derive(Debug, Subcommand)]

@@ -31,6 +31,9 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
     if let Some(words) = audience(&report["audience"]) {
         output::line(&words)?;
     }
+    if report["upload"].is_object() {
+        output::line(&super::audiences::used(&report["upload"]))?;
+    }
     for delivery in report["deliveries"].as_array().into_iter().flatten() {
         for message in delivery["messages"].as_array().into_iter().flatten() {
             let counts = |what: &str| {

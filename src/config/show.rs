@@ -17,7 +17,8 @@ impl Config {
         let mut out = format!(
             "[server]\napi_listen = \"{}\"\npublic_listen = \"{}\"\ninbox_listen = \"{}\"\npublic_url = \"{}\"\n{metrics}\n\
              request_seconds_max = {}\nupload_bytes_max = {}\ndrain_seconds_max = {}\n\n\
-             [data]\nrejected_rows_days = {}\ntracking_days = {}\n\n\
+             [data]\nrejected_rows_days = {}\ntracking_days = {}\none_shot_max_bytes = {}\n\
+             one_shot_retention_days = {}\n\n\
              [tracking]\naggregate_only = {}\n\n[lanes]\nlane_threads = {}\n",
             server.api_listen,
             server.public_listen,
@@ -28,6 +29,8 @@ impl Config {
             server.drain_time_max.as_secs(),
             days(self.data.rejected_rows_kept),
             days(self.data.tracking_kept),
+            self.data.one_shot_bytes_max,
+            days(self.data.one_shot_kept),
             self.tracking.aggregate_only,
             self.lane_threads,
         );

@@ -3,6 +3,8 @@
 //! Owns nothing. Invariant: AE-1 the book is read once, to copy what the campaign names, and not held while the audience
 //! is evaluated: a scan over millions of records delays nobody's claim.
 
+use std::sync::Arc;
+
 use roaring::RoaringBitmap;
 
 use crate::actors::book::Book;
@@ -12,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::contacts::{AttributeSets, ContactsError, Store};
 use crate::engine::EngineError;
 use crate::engine::glance::{Glance, Wanted};
+use crate::engine::uploads::{TwinsByChannel, UploadsError};
 use crate::ids::{AddressHash, AttributeId, Channel, ContactRow};
 use crate::segments::audience::{self, AudienceInput, AudienceSummary, Eligibility, LackingSet, SuppressedSet};
 use crate::segments::{Expression, World, parse};
@@ -35,26 +38,58 @@ pub struct Audience<'c> {
     segment: Option<Parsed<'c>>,
     exclude: Option<Parsed<'c>>,
     glance: Glance,
+    /// Of rows of an upload: every topic of each channel. Their sender's word stands in for their consent.
+    topics: Option<Vec<(Channel, String)>>,
 }
 
 impl<'c> Audience<'c> {
     /// Copies out of the book what the campaign's audience and its deliveries name.
     pub fn look(store: &Store, book: &Book, compiled: &'c Compiled) -> Result<Audience<'c>, EngineError> {
+        if let AudienceSource::Upload(named) = &compiled.audience.source {
+            return Err(UploadsError::Unknown { named: named.clone() }.into());
+        }
+        Audience::copy(store, book, compiled, None)
+    }
+
+    /// The same over the rows of an upload, where opt-outs and suppressions of `twins` hold too.
+    pub fn look_among(
+        store: &Store,
+        book: &Book,
+        compiled: &'c Compiled,
+        twins: &TwinsByChannel,
+    ) -> Result<Audience<'c>, EngineError> {
+        let topics = {
+            let state = book.read();
+            state.consent.topics().map(|(channel, topic, _)| (channel, topic.to_owned())).collect()
+        };
+        let mut audience = Audience::copy(store, book, compiled, Some(topics))?;
+        audience.glance.map_contacts(twins);
+        Ok(audience)
+    }
+
+    fn copy(
+        store: &Store,
+        book: &Book,
+        compiled: &'c Compiled,
+        topics: Option<Vec<(Channel, String)>>,
+    ) -> Result<Audience<'c>, EngineError> {
         let source = &compiled.audience.source;
         let segment = match source {
             AudienceSource::Segment(text) => Some(Parsed::new(text)?),
-            AudienceSource::List(_) | AudienceSource::All => None,
+            AudienceSource::List(_) | AudienceSource::All | AudienceSource::Upload(_) => None,
         };
         let exclude = compiled.audience.exclude.as_deref().map(Parsed::new).transpose()?;
+        let named = compiled.deliveries.iter().map(|plan| (plan.channel, plan.topic.as_str()));
+        let all = topics.iter().flatten().map(|(channel, topic)| (*channel, topic.as_str()));
         let wanted = Wanted {
             expressions: segment.iter().chain(&exclude).map(|parsed| &parsed.expression).collect(),
             draft: None,
             lists: if let AudienceSource::List(name) = source { vec![name] } else { Vec::new() },
-            topics: compiled.deliveries.iter().map(|plan| (plan.channel, plan.topic.as_str())).collect(),
+            topics: named.chain(all).collect(),
             suppressed: compiled.deliveries.iter().map(|plan| plan.channel).collect(),
         };
         let glance = Glance::new(store, book, &wanted)?;
-        Ok(Audience { source, segment, exclude, glance })
+        Ok(Audience { source, segment, exclude, glance, topics })
     }
 
     fn evaluate(&self, parsed: &Parsed<'_>) -> Result<RoaringBitmap, EngineError> {
@@ -92,7 +127,7 @@ impl<'c> Audience<'c> {
         let active = reader.value(AttributeId::ACTIVE, "false").map(|inactive| &*universe - &*inactive)?;
         let reachable = reader.reachable(channel)?;
         let subscribed = self.glance.subscribed(channel, &plan.topic);
-        let unsubscribed = self.glance.unsubscribed(channel, &plan.topic);
+        let unsubscribed = self.unsubscribed(channel, &plan.topic);
         let mut elsewhere = RoaringBitmap::new();
         for other in Channel::ALL.into_iter().filter(|c| *c != channel && *c != Channel::Webhook) {
             elsewhere |= &*reader.reachable(other)?;
@@ -113,7 +148,7 @@ impl<'c> Audience<'c> {
             active: &active,
             reachable: &reachable,
             reachable_elsewhere: Some(&elsewhere),
-            subscribed: (!plan.topic.is_empty()).then_some(&*subscribed),
+            subscribed: (!plan.topic.is_empty() && self.topics.is_none()).then_some(&*subscribed),
             unsubscribed: &unsubscribed,
             suppressed: &suppressed,
             lacking: &lacking,
@@ -121,6 +156,13 @@ impl<'c> Audience<'c> {
         let candidates = audience::candidates(&input);
         let duplicates = self.duplicates(channel, &candidates, plan.same_address)?;
         Ok(audience::assess(&input, &duplicates))
+    }
+
+    /// Who has opted out of a topic; of rows of an upload that are written to under no topic, out of any.
+    fn unsubscribed(&self, channel: Channel, topic: &str) -> Arc<RoaringBitmap> {
+        let all = self.topics.iter().flatten().filter(|(of, _)| *of == channel && topic.is_empty());
+        let own = self.glance.unsubscribed(channel, topic);
+        all.fold(own, |all, (channel, topic)| Arc::new(&*all | &*self.glance.unsubscribed(*channel, topic)))
     }
 
     fn duplicates(

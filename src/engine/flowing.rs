@@ -16,7 +16,7 @@ use crate::actors::{RunCommand, verdict};
 use crate::engine::{Engine, EngineError};
 use crate::flow::winner::WinnerError;
 use crate::flow::{Exit, NodeId};
-use crate::ids::{DeliveryId, RunId};
+use crate::ids::{DeliveryId, RowSpace, RunId};
 use crate::journal::Want;
 use crate::ledger::flowing::{Decided, Joined, Moved};
 use crate::ledger::{Fact, RowSet, RunState};
@@ -100,7 +100,7 @@ impl Engine {
             Task::Record(fact) => Ok(fact),
             Task::Share { run, node, rows, shares } => Ok(flowing::share_out(run, node, &rows, &shares, at)?),
             Task::Sort { node, rows, by, rest } => {
-                let exits = self.sort(rows, by, rest)?;
+                let exits = self.sort(self.space_of_run(run), rows, by, rest)?;
                 Ok(Fact::Moved(Moved { run, node, exits, at }))
             }
             Task::Join { delivery, node, rows } => Ok(self.join(delivery, node, rows)?),
@@ -111,13 +111,14 @@ impl Engine {
     /// Sorts rows by the first expression that each matches.
     fn sort(
         &self,
+        space: RowSpace,
         mut rows: RoaringBitmap,
         by: Vec<(Exit, String)>,
         rest: Exit,
     ) -> Result<Vec<(Exit, RoaringBitmap)>, EngineError> {
         let mut exits = Vec::new();
         for (exit, expression) in by {
-            let matching = &rows & &*self.matching(&expression)?;
+            let matching = &rows & &*self.matching_in(space, &expression)?;
             if !matching.is_empty() {
                 rows -= &matching;
                 exits.push((exit, matching));
@@ -131,15 +132,15 @@ impl Engine {
 
     /// Who of the arriving rows may be sent to.
     fn join(&self, id: DeliveryId, node: NodeId, rows: RoaringBitmap) -> Result<Fact, EngineError> {
-        let (campaign, version) = {
+        let (campaign, version, space) = {
             let state = self.book.read();
             let run = state.runs.get(&id.run).ok_or(EngineError::NoRun { run: id.run })?;
-            (run.campaign, run.version)
+            (run.campaign, run.version, run.space())
         };
         let (_, compiled) = self.compiled(campaign, Some(version))?;
         let plan = compiled.delivery(id.index).ok_or(EngineError::NoRun { run: id.run })?;
         let skipped = self.ineligible(&compiled, plan, &rows)?;
-        Ok(Fact::Joined(Joined { delivery: id, node, rows: RowSet::base(rows), skipped, at: self.book.now() }))
+        Ok(Fact::Joined(Joined { delivery: id, node, rows: RowSet { space, rows }, skipped, at: self.book.now() }))
     }
 
     /// A flow that cannot go on waits for a person, with the reason where everybody looks.

@@ -3,7 +3,7 @@
 //! A scan over millions of records takes seconds, and nobody can claim while the book is being read. So everything of the
 //! state that the expressions and the segments inside them name is copied out at once, and the lock is given back.
 //!
-//! This is the only [`World`] of the contact base: what an expression means is the same for a preview, an audience and a
+//! This is the only [`World`] of the contact base, and of an upload's rows: what an expression means is the same for a preview, an audience and a
 //! start. Suppressed with a channel: everywhere or on it; without one: everywhere.
 
 use std::collections::BTreeMap;
@@ -16,13 +16,14 @@ use crate::actors::book::Book;
 use crate::clock::Timestamp;
 use crate::contacts::{AttributeSets, ContactsError, Reader, Schema, Store};
 use crate::engine::figures;
-use crate::ids::{AddressHash, Channel};
+use crate::engine::uploads::TwinsByChannel;
+use crate::ids::{AddressHash, Channel, RowSpace};
 use crate::ledger::State;
 use crate::ledger::suppression::SuppressReason;
 use crate::limits::SEGMENT_DEPTH_MAX;
 use crate::segments::expression::{Expression, Kind};
 use crate::segments::skip::SkipReason;
-use crate::segments::{EvaluateError, Evaluation, Span, World, evaluate, evaluate_within, parse};
+use crate::segments::{EvaluateError, Evaluation, Scope, Span, World, evaluate, evaluate_within, parse};
 
 type Topic = (Channel, String);
 
@@ -160,6 +161,28 @@ impl Glance {
         }
     }
 
+    /// Over the rows of an upload: what the state says of contacts holds for the rows with their addresses.
+    pub(super) fn map_contacts(&mut self, twins: &TwinsByChannel) {
+        let rows_of = |channel: Option<Channel>, contacts: &RoaringBitmap| {
+            let meant = twins.iter().filter(|(of, _)| channel.is_none_or(|channel| channel == **of));
+            meant.fold(RoaringBitmap::new(), |all, (_, twins)| all | twins.of(contacts))
+        };
+        for sets in [&mut self.subscribed, &mut self.unsubscribed] {
+            for ((channel, _), rows) in sets.iter_mut() {
+                *rows = Arc::new(rows_of(Some(*channel), rows));
+            }
+        }
+        for rows in self.lists.values_mut() {
+            *rows = Arc::new(rows_of(None, rows));
+        }
+        for (scope, causes) in &mut self.suppressed {
+            // Entries by address were looked up among these very rows.
+            for cause in causes.iter_mut().filter(|cause| cause.skip == SkipReason::Suppressed) {
+                cause.rows = rows_of(*scope, &cause.rows);
+            }
+        }
+    }
+
     /// Who is suppressed for a channel, by cause; a contact may have several. Empty for a channel that was not wanted.
     pub fn suppressed_by_cause(&self, channel: Channel) -> &[Cause] {
         self.suppressed.get(&Some(channel)).map_or(&[], Vec::as_slice)
@@ -190,6 +213,10 @@ fn suppressed(state: &State, scope: Option<Channel>) -> Suppressed {
 }
 
 impl World for Glance {
+    fn scope(&self) -> Scope {
+        if self.reader.store().space() == RowSpace::BASE { Scope::Base } else { Scope::OneShot }
+    }
+
     fn sets(&self) -> &dyn AttributeSets {
         &self.reader
     }

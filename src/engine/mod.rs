@@ -13,6 +13,7 @@ pub mod history;
 pub mod imports;
 pub mod lines;
 pub mod names;
+pub mod one_shot;
 pub mod recover;
 pub mod root_key;
 pub mod runs;
@@ -20,6 +21,7 @@ pub mod runs;
 pub(crate) mod testbase;
 pub mod testsend;
 pub mod tracking;
+pub mod uploads;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
@@ -72,6 +74,8 @@ pub enum EngineError {
     Threads(#[from] ThreadError),
     #[error(transparent)]
     Imports(#[from] imports::ImportsError),
+    #[error(transparent)]
+    Uploads(#[from] uploads::UploadsError),
     #[error(transparent)]
     RootKey(#[from] root_key::RootKeyError),
     #[error("the contacts can't be brought up to the journal")]
@@ -147,6 +151,7 @@ pub struct Engine {
     pub tracker: Recipient<TrackedEvent>,
     pub recovery: RecoverySummary,
     pub imports: imports::Imports,
+    pub uploads: uploads::Uploads,
     pub history: history::History,
     pub pulses: Arc<Pulses>,
     tracking: tracking::TrackingState,
@@ -194,6 +199,7 @@ impl Engine {
         let pulses = Arc::new(Pulses::default());
         let (tracker, ended) = services(&service_arbiter, &book, &options, clock, &pulses)?;
         let imports = imports::Imports::open(&options.directory, &store, &book)?;
+        let uploads = uploads::Uploads::open(&options.directory, &store, &book)?;
         let history = history::History::start(&store).map_err(directory)?;
         let notes = history.notes();
         book.gate_snapshots(move || notes.are_written(HISTORY_SNAPSHOT_WAIT));
@@ -213,6 +219,7 @@ impl Engine {
             tracker,
             recovery,
             imports,
+            uploads,
             history,
             pulses,
             tracking: tracking::TrackingState::default(),
@@ -247,7 +254,8 @@ impl Engine {
 
     /// Compiles content for this engine's schema and public address.
     pub fn content(&self, campaign: &str, plan: &MessagePlan) -> Result<Arc<CompiledMessage>, EngineError> {
-        self.compile_fields(&plan.fields, &self.compile_context(campaign)).map(Arc::new)
+        let schema = self.schema_of(plan.upload.as_deref())?;
+        self.compile_with(&plan.fields, &self.compile_context(campaign), &schema).map(Arc::new)
     }
 
     /// Ends well: no new batch, answers of what is in flight awaited to a deadline, everything synced. Blocks. An import
@@ -256,6 +264,7 @@ impl Engine {
         let deadline = Instant::now() + longest;
         self.draining.store(true, Ordering::Release);
         self.imports.ask_to_stop();
+        self.uploads.stop();
         self.drain_campaigns(deadline);
         self.campaign_arbiter.stop();
         self.flow_arbiter.stop();

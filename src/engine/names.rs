@@ -1,10 +1,12 @@
 //! What a campaign's spec is checked against: connectors, lists, segments, other campaigns, templates.
 
+use crate::campaigns::one_shot::UploadName;
 use crate::campaigns::{CampaignSpec, MessageFields, Names, Problem, problems};
 use crate::clock::Timestamp;
+use crate::contacts::Schema;
 use crate::content::{CompileContext, ContentProblem, MessageSource};
 use crate::engine::glance::{Glance, Wanted};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, one_shot};
 use crate::ids::{CampaignId, Channel};
 use crate::segments::{self, EvaluateError};
 
@@ -14,6 +16,8 @@ struct Checked<'e> {
     now: Timestamp,
     own: Option<CampaignId>,
     campaign: String,
+    /// The upload that the spec names.
+    upload: Option<String>,
 }
 
 impl Names for Checked<'_> {
@@ -29,6 +33,10 @@ impl Names for Checked<'_> {
         self.engine.book.read().lists.keys().cloned().collect()
     }
 
+    fn uploads(&self) -> Vec<UploadName> {
+        one_shot::names(&self.engine.book.read())
+    }
+
     fn campaign_name_taken(&self, name: &str) -> bool {
         find(&self.engine.book.read(), name).is_some_and(|id| Some(id) != self.own)
     }
@@ -42,8 +50,14 @@ impl Names for Checked<'_> {
             Ok(parsed) => parsed,
             Err(error) => return vec![problem(&error)],
         };
-        if let Err(errors) = segments::check(&parsed, &self.engine.store.schema(), segments::Scope::Base) {
+        let scope = if self.upload.is_some() { segments::Scope::OneShot } else { segments::Scope::Base };
+        // An upload that is not there has a problem of its own.
+        let Ok(schema) = self.engine.schema_of(self.upload.as_deref()) else { return Vec::new() };
+        if let Err(errors) = segments::check(&parsed, &schema, scope) {
             return errors.iter().map(problem).collect();
+        }
+        if self.upload.is_some() {
+            return Vec::new();
         }
         // Unknown lists and segments, and cycles. No contact is read.
         let wanted = Wanted { expressions: vec![&parsed], ..Wanted::default() };
@@ -59,7 +73,8 @@ impl Names for Checked<'_> {
 
     fn message_problems(&self, _: Channel, fields: &MessageFields) -> Vec<Problem> {
         let context = self.engine.compile_context(&self.campaign);
-        match self.engine.compile_fields(fields, &context) {
+        let Ok(schema) = self.engine.schema_of(self.upload.as_deref()) else { return Vec::new() };
+        match self.engine.compile_with(fields, &context, &schema) {
             Ok(_) => Vec::new(),
             Err(EngineError::Content(found)) => found.iter().map(content_problem).collect(),
             Err(error) => {
@@ -88,7 +103,8 @@ impl Engine {
     /// All that would stop a start, and warnings.
     pub fn problems(&self, spec: &CampaignSpec, own: Option<CampaignId>) -> Vec<Problem> {
         let campaign = spec.name.clone().unwrap_or_default();
-        problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign })
+        let upload = spec.audience.upload.clone();
+        problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign, upload })
     }
 
     pub(crate) fn compile_context(&self, campaign: &str) -> CompileContext {
@@ -100,13 +116,15 @@ impl Engine {
         }
     }
 
-    pub(crate) fn compile_fields(
+    /// Compiles fields whose variables are those of a schema.
+    pub(crate) fn compile_with(
         &self,
         fields: &MessageFields,
         context: &CompileContext,
+        schema: &Schema,
     ) -> Result<crate::content::CompiledMessage, EngineError> {
         let source: MessageSource = serde_json::from_value(serde_json::Value::Object(fields.clone()))
             .map_err(|error| EngineError::MessageFields { reason: error.to_string() })?;
-        crate::content::compile(&source, &self.store.schema(), context).map_err(EngineError::Content)
+        crate::content::compile(&source, schema, context).map_err(EngineError::Content)
     }
 }

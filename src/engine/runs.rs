@@ -16,13 +16,12 @@ use crate::campaigns::{self, Compiled, DeliveryPlan, SendPlan, Trigger, lifecycl
 use crate::channels::limits_table::{Scope, Start};
 use crate::clock::{Clock, Timestamp};
 use crate::config::connectors::RateLimits;
-use crate::contacts::AttributeSets;
+use crate::contacts::{AttributeSets, Store};
 use crate::content::CompiledMessage;
-use crate::engine::audience::Audience;
 use crate::engine::glance::{Glance, Wanted};
 use crate::engine::lines::Wired;
-use crate::engine::{Engine, EngineError};
-use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RowSpace, RunId};
+use crate::engine::{Engine, EngineError, one_shot};
+use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RunId};
 use crate::ledger::facts::{DeliveryEntered, RunStarted};
 use crate::ledger::{Fact, RowSet, RunState, State};
 use crate::limits::EMAIL_DOMAIN_CLASSES_MAX;
@@ -92,14 +91,14 @@ impl Engine {
     pub fn audience(&self, compiled: &Compiled) -> Result<AudienceSummary, EngineError> {
         let plan = compiled.delivery(0).ok_or(EngineError::NoMessage { message: MessageId(0) })?;
         let (used, skips) = self.used_attributes(compiled)?;
-        let audience = Audience::look(&self.store, &self.book, compiled)?;
+        let audience = self.look(compiled)?;
         let matched = audience.matched()?;
         Ok(audience.assess(plan, &matched, &used, skips)?.0)
     }
 
     /// Rows that match a campaign's audience now.
     pub fn matched(&self, compiled: &Compiled) -> Result<RoaringBitmap, EngineError> {
-        Audience::look(&self.store, &self.book, compiled)?.matched()
+        self.look(compiled)?.matched()
     }
 
     /// Rows that match an expression now.
@@ -119,7 +118,7 @@ impl Engine {
         rows: &RoaringBitmap,
     ) -> Result<Vec<(SkipReason, RoaringBitmap)>, EngineError> {
         let (used, skips) = self.used_attributes(compiled)?;
-        Ok(Audience::look(&self.store, &self.book, compiled)?.assess(plan, rows, &used, skips)?.1.skipped)
+        Ok(self.look(compiled)?.assess(plan, rows, &used, skips)?.1.skipped)
     }
 
     /// Attributes that the messages use; an audience can be looked at before there is content.
@@ -139,7 +138,9 @@ impl Engine {
 
     /// Starts a campaign now: evaluates its audience, enters its deliveries, begins to send.
     pub fn start(&self, id: CampaignId) -> Result<RunId, EngineError> {
+        self.pin_upload(id)?;
         let (version, compiled) = self.compiled(id, None)?;
+        let space = self.space_of(&compiled)?;
         let mut messages = Vec::new();
         for plan in &compiled.messages {
             messages.push((plan.id, self.content(&compiled.name, plan)?));
@@ -149,7 +150,7 @@ impl Engine {
         }
         let (used, skips) = self.used_attributes(&compiled)?;
         let deliveries = {
-            let audience = Audience::look(&self.store, &self.book, &compiled)?;
+            let audience = self.look(&compiled)?;
             let matched = audience.matched()?;
             let mut deliveries = Vec::new();
             for plan in &compiled.deliveries {
@@ -160,7 +161,7 @@ impl Engine {
                     topic: plan.topic.clone(),
                     connector: connector_of(&compiled, plan.index).to_owned(),
                     mode: plan.mode,
-                    audience: RowSet::base(entering),
+                    audience: RowSet { space, rows: entering },
                     skipped: eligibility.skipped,
                     summary: Some(summary),
                 });
@@ -171,6 +172,7 @@ impl Engine {
         self.book.commit_durable_by::<EngineError>(|state| {
             let stands = campaign_state(state, id).ok_or(EngineError::NoCampaign { id })?;
             lifecycle::next(stands, Trigger::Start)?;
+            one_shot::must_be_there(state, space)?;
             started = RunId(state.next_run.max(1));
             Ok(Some(Fact::RunStarted(Box::new(RunStarted {
                 run: started,
@@ -209,11 +211,13 @@ impl Engine {
     }
 
     fn spawn(&self, run: RunId, compiled: &Compiled) -> Result<(), EngineError> {
+        let space = self.space_of_run(run);
+        let store = self.store_of(space)?;
         let parts: Vec<LegParts<'_>> = compiled
             .deliveries
             .iter()
             .flat_map(|plan| plan.sends.iter().map(move |send| (plan, send)))
-            .map(|(plan, send)| self.leg_parts(run, compiled, plan, send))
+            .map(|(plan, send)| self.leg_parts(run, compiled, plan, send, &store))
             .collect::<Result<_, _>>()?;
         for part in &parts {
             let now = part.wired.line.clock.monotonic();
@@ -242,7 +246,8 @@ impl Engine {
                         delivery,
                         send: send.node,
                         campaign,
-                        space: RowSpace::BASE,
+                        space,
+                        store: store.clone(),
                         message: send.message,
                         channel: crate::ids::Channel::Email,
                         topic,
@@ -269,6 +274,7 @@ impl Engine {
         compiled: &Compiled,
         plan: &DeliveryPlan,
         send: &SendPlan,
+        store: &Store,
     ) -> Result<LegParts<'e>, EngineError> {
         let name = compiled.message(send.message).map_or("", |message| message.connector.as_str());
         let wired = self.lines.get(name).ok_or_else(|| EngineError::NoConnector { name: name.to_owned() })?;
@@ -280,17 +286,9 @@ impl Engine {
             send_until: plan.send_until,
             send: *send,
             compiled: self.message(compiled, send.message)?,
-            classes: self.classes(wired)?,
+            classes: classes(wired, store)?,
             wired,
         })
-    }
-
-    /// Rows of the domains that have limits of their own on a connector.
-    fn classes(&self, wired: &Wired) -> Result<Classes, EngineError> {
-        let reader = self.store.reader()?;
-        let domains = wired.line.domains.iter().take(EMAIL_DOMAIN_CLASSES_MAX);
-        let rows = domains.map(|domain| reader.value(AttributeId::EMAIL_DOMAIN, domain).map(|rows| (*rows).clone()));
-        Ok(Classes(rows.collect::<Result<Vec<RoaringBitmap>, _>>()?))
     }
 
     /// Pauses, resumes or stops a run. The fact is durable when it returns; lanes end what they have marked.
@@ -390,6 +388,9 @@ impl Engine {
                 if resend && decide::reopens(run).is_none() {
                     return Err(EngineError::NotResendable { state: run_state(run.state) });
                 }
+                if resend {
+                    one_shot::must_be_there(state, run.space())?;
+                }
                 let Some(delivery) = run.deliveries.get(index) else { return Ok(None) };
                 let found = decide::unknown_rows(delivery, rows);
                 settled += found.len();
@@ -401,6 +402,14 @@ impl Engine {
         self.tell(id, RunCommand::Refresh)?;
         Ok(settled)
     }
+}
+
+/// Rows of the domains that have limits of their own on a connector.
+fn classes(wired: &Wired, store: &Store) -> Result<Classes, EngineError> {
+    let reader = store.reader()?;
+    let domains = wired.line.domains.iter().take(EMAIL_DOMAIN_CLASSES_MAX);
+    let rows = domains.map(|domain| reader.value(AttributeId::EMAIL_DOMAIN, domain).map(|rows| (*rows).clone()));
+    Ok(Classes(rows.collect::<Result<Vec<RoaringBitmap>, _>>()?))
 }
 
 fn fact_if_any(fact: Fact) -> Option<Fact> {

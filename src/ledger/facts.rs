@@ -17,6 +17,7 @@ use crate::ledger::rows::{Positions, RowSet};
 use crate::ledger::run::RunState;
 use crate::ledger::suppression::SuppressReason;
 use crate::ledger::tracking::Tracked;
+use crate::ledger::uploads::{AudienceRemoved, AudienceUploaded};
 use crate::segments::audience::AudienceSummary;
 use crate::segments::skip::SkipReason;
 
@@ -109,6 +110,8 @@ pub enum Fact {
         messages: u32,
         at: Timestamp,
     },
+    AudienceUploaded(Box<AudienceUploaded>),
+    AudienceRemoved(AudienceRemoved),
 }
 
 impl Fact {
@@ -144,6 +147,8 @@ impl Fact {
             Fact::Looked(_) => 35,
             Fact::Decided(_) => 36,
             Fact::TestSent { .. } => 24,
+            Fact::AudienceUploaded(_) => 61,
+            Fact::AudienceRemoved(_) => 62,
         }
     }
 
@@ -315,4 +320,7 @@ pub struct Unsubscribed {
     pub topic: String,
     pub source: String,
     pub at: Timestamp,
+    /// The addresses of rows outside the contact base: there is no contact whose consent could say it.
+    #[serde(default)]
+    pub addresses: Vec<AddressHash>,
 }

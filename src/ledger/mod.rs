@@ -26,6 +26,7 @@ pub mod snapshot;
 pub mod state;
 pub mod suppression;
 pub mod tracking;
+pub mod uploads;
 
 pub use batch::OpenBatch;
 pub use delivery::{Counts, Delivery, Mode};

@@ -9,7 +9,7 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::ids::{BatchId, CampaignId, DeliveryId, ImportId, RunId};
+use crate::ids::{BatchId, CampaignId, DeliveryId, ImportId, RowSpace, RunId};
 use crate::ledger::Violation;
 use crate::ledger::batch::BootId;
 use crate::ledger::consent::{Consent, ConsentStatus};
@@ -17,7 +17,8 @@ use crate::ledger::delivery::Delivery;
 use crate::ledger::facts::{Fact, ImportChunk, RunStarted, Settled, Unsubscribed};
 use crate::ledger::handed::HandedOver;
 use crate::ledger::run::{Run, RunState};
-use crate::ledger::suppression::{Entry, Suppression};
+use crate::ledger::suppression::{Entry, SuppressReason, Suppression};
+use crate::ledger::uploads::UploadInfo;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -42,6 +43,11 @@ pub struct State {
     pub erased: RoaringBitmap,
     #[serde(default)]
     pub handed_over: HandedOver,
+    /// One-shot audiences; those that were removed too, while a run over them is known.
+    #[serde(default)]
+    pub uploads: BTreeMap<RowSpace, UploadInfo>,
+    #[serde(default)]
+    pub next_space: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,7 +163,9 @@ impl State {
                 self.consent.set(c.channel, &c.topic, c.status, &rows);
             }
             Fact::Suppressed(s) => {
-                self.suppression.add_rows(s.channel, s.reason, &(&s.rows.rows - &self.erased), s.at);
+                if s.rows.space == RowSpace::BASE {
+                    self.suppression.add_rows(s.channel, s.reason, &(&s.rows.rows - &self.erased), s.at);
+                }
                 for address in &s.addresses {
                     self.suppression.add_address(s.channel, *address, Entry { reason: s.reason, at: s.at });
                 }
@@ -191,6 +199,8 @@ impl State {
             Fact::CampaignDeleted { campaign } => {
                 self.campaigns.remove(campaign);
             }
+            Fact::AudienceUploaded(fact) => self.apply_uploaded(fact),
+            Fact::AudienceRemoved(fact) => self.apply_upload_removed(fact),
             _ => {}
         }
     }
@@ -238,7 +248,8 @@ impl State {
             list.rows -= rows;
         }
         // Replies of relays quote addresses.
-        for samples in self.runs.values_mut().flat_map(|run| run.samples.values_mut()) {
+        let of_base = self.runs.values_mut().filter(|run| run.space() == RowSpace::BASE);
+        for samples in of_base.flat_map(|run| run.samples.values_mut()) {
             samples.retain(|sample| !rows.contains(sample.row));
         }
     }
@@ -300,8 +311,14 @@ impl State {
     }
 
     fn apply_unsubscribed(&mut self, fact: &Unsubscribed) -> Result<(), Violation> {
-        let rows = &fact.rows.rows - &self.erased;
-        self.consent.set(fact.channel, &fact.topic, ConsentStatus::Unsubscribed, &rows);
+        if fact.rows.space == RowSpace::BASE {
+            let rows = &fact.rows.rows - &self.erased;
+            self.consent.set(fact.channel, &fact.topic, ConsentStatus::Unsubscribed, &rows);
+        }
+        let entry = Entry { reason: SuppressReason::Unsubscribed, at: fact.at };
+        for address in &fact.addresses {
+            self.suppression.add_address(Some(fact.channel), *address, entry);
+        }
         let run = self.runs.get_mut(&fact.run).ok_or(Violation::NoRun { run: fact.run })?;
         run.messages.entry(fact.message).or_default().unsubscribed |= &fact.rows.rows;
         Ok(())

@@ -16,6 +16,7 @@ mod flows;
 mod harness;
 mod imports;
 mod metrics;
+mod oneshot;
 mod people;
 mod served;
 #[path = "../shared/sink.rs"]

@@ -123,6 +123,14 @@ impl Served {
         self.server = Some(self.plan.start(PATIENCE).unwrap_or_else(|error| panic!("it starts again: {error:#}")));
     }
 
+    /// SIGKILL, and the same data and configuration again.
+    pub fn kill(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill().unwrap_or_else(|error| panic!("it is killed: {error:#}"));
+        }
+        self.server = Some(self.plan.start(PATIENCE).unwrap_or_else(|error| panic!("it starts again: {error:#}")));
+    }
+
     /// SIGTERM; it must drain and exit with 0.
     pub fn end(&mut self) {
         if let Some(server) = self.server.take() {

@@ -17,7 +17,7 @@ use crate::campaigns::{self, CampaignSpec, Compiled, Format, Severity, Trigger, 
 use crate::content::{self, NOBODY, Recipient, Renderer};
 use crate::engine::names::find;
 use crate::engine::runs::{campaign_state, run_state};
-use crate::ids::{CampaignId, ContactRow, MessageId, RowSpace, RunId};
+use crate::ids::{CampaignId, ContactRow, MessageId, RunId};
 use crate::ledger::{RunState, State};
 use crate::limits::ACT_WAIT;
 
@@ -127,7 +127,7 @@ impl Adapter {
             let message = format!("{}: {}; {}", found.path, found.message, found.fix);
             return Err(PortError::new(Code::InvalidSpec, message).with(details));
         }
-        let stored = request.map_or_else(|| parse::to_stored(spec), |request| parse::to_stored_for(spec, request));
+        let stored = self.stored(id, spec, request);
         let id = self.engine.save_campaign(id, &stored)?;
         let mut view = self.view(id)?;
         if view.problems.is_empty() {
@@ -147,19 +147,15 @@ impl Adapter {
         let (_, compiled) = self.engine.compiled(id, None)?;
         let message = self.engine.message(&compiled, MessageId(0))?;
         let row = self.contact_of(&compiled, contact)?;
-        let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
+        let space = self.engine.space_of(&compiled)?;
+        let reader = self.engine.store_of(space)?.reader().map_err(crate::engine::EngineError::from)?;
         let record = reader.record(row).map_err(crate::engine::EngineError::from)?;
         let Some(record) = record else {
             return Err(PortError::new(Code::ContactNotFound, "the contact was erased meanwhile"));
         };
         let mut renderer = Renderer::new(Arc::clone(&message), self.engine.tokens.clone());
-        let who = Recipient {
-            space: RowSpace::BASE,
-            run: RunId(0),
-            message: MessageId(0),
-            row: NOBODY,
-            sent_at: self.engine.book.now(),
-        };
+        let who =
+            Recipient { space, run: RunId(0), message: MessageId(0), row: NOBODY, sent_at: self.engine.book.now() };
         let preview = content::preview(&mut renderer, &record, &who).map_err(|skip| {
             let details = json!({"reason": skip.reason, "contact": record.key()});
             PortError::new(Code::RenderFailed, skip.sample).with(details)
@@ -170,7 +166,8 @@ impl Adapter {
 
     fn contact_of(&self, compiled: &Compiled, key: Option<&str>) -> PortResult<ContactRow> {
         if let Some(key) = key {
-            let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
+            let store = self.engine.store_of(self.engine.space_of(compiled)?)?;
+            let reader = store.reader().map_err(crate::engine::EngineError::from)?;
             let row = reader.row_of_key(key).map_err(crate::engine::EngineError::from)?;
             return row.ok_or_else(|| PortError::new(Code::ContactNotFound, format!("no contact has the key {key:?}")));
         }
@@ -237,11 +234,13 @@ impl CampaignsPort for Adapter {
             ..SpecCheck::default()
         };
         let context = self.engine.compile_context(parsed.name.as_deref().unwrap_or_default());
-        if let Ok(message) = self.engine.compile_fields(&parsed.message.fields, &context) {
+        let schema = self.engine.schema_of(parsed.audience.upload.as_deref());
+        let made = schema
+            .and_then(|schema| Ok((self.engine.compile_with(&parsed.message.fields, &context, &schema)?, schema)));
+        if let Ok((message, schema)) = made {
             check.tracked_links = message.links().iter().map(|link| link.url.clone()).collect();
             check.untracked_links =
                 message.untracked().iter().map(|link| format!("{} ({})", link.url, link.reason)).collect();
-            let schema = self.engine.store.schema();
             let names = message.used_attributes().iter().filter_map(|id| schema.by_id(*id));
             check.used_attributes = names.map(|attribute| attribute.name.clone()).collect();
         }
@@ -397,7 +396,8 @@ impl CampaignsPort for Adapter {
         let id = self.run_id(run)?;
         let mut rows = Vec::new();
         let mut not_unknown = Vec::new();
-        let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
+        let store = self.engine.store_of(self.engine.space_of_run(id))?;
+        let reader = store.reader().map_err(crate::engine::EngineError::from)?;
         for key in &request.contacts {
             let row = reader.row_of_key(key).map_err(crate::engine::EngineError::from)?;
             let state = self.engine.book.read();

@@ -11,6 +11,7 @@
 //!
 //! It must not know actix, HTTP, actors or the store.
 
+mod audiences;
 mod campaigns;
 mod contacts;
 mod flows;
@@ -25,6 +26,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+pub use audiences::*;
 pub use campaigns::*;
 pub use contacts::*;
 pub use flows::*;
@@ -273,9 +275,9 @@ pub trait OperationsPort: Send + Sync {
 }
 
 /// All of it.
-pub trait EnginePort: ContactsPort + CampaignsPort + TrackingPort + OperationsPort + 'static {}
+pub trait EnginePort: ContactsPort + AudiencesPort + CampaignsPort + TrackingPort + OperationsPort + 'static {}
 
-impl<T: ContactsPort + CampaignsPort + TrackingPort + OperationsPort + 'static> EnginePort for T {}
+impl<T: ContactsPort + AudiencesPort + CampaignsPort + TrackingPort + OperationsPort + 'static> EnginePort for T {}
 
 #[cfg(test)]
 mod tests {
