@@ -76,7 +76,9 @@ pub const DISK_FLOOR_BYTES: u64 = 16 * 1024 * 1024;
 pub const COMMITTER_TICK: Duration = Duration::from_millis(500);
 /// How long it is remembered when a row was accepted, to tell a scanner's click from a reader's.
 pub const RECENT_ACCEPTED: Duration = Duration::from_secs(5);
-/// Reports of accepted rows that are remembered for that.
+/// Reports of a run within this share one set.
+pub const RECENT_ACCEPTED_STEP: Duration = Duration::from_millis(100);
+/// Sets of accepted rows that are remembered for that.
 pub const RECENT_REPORTS_MAX: usize = 8_192;
 /// Messages whose table of links is kept compiled.
 pub const TRACKED_MESSAGES_MAX: usize = 256;
@@ -406,6 +408,8 @@ pub const HTTP_CLOSE_MIN: Duration = Duration::from_secs(1);
 pub const TOKEN_BYTES_MAX: usize = 256;
 /// Bytes of the body of an unsubscribe request.
 pub const UNSUBSCRIBE_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Networks in one list of the configuration: each request is held against them one after the other.
+pub const CONFIG_NETWORKS_MAX: usize = 1_000;
 /// Distinct links of one mail within [`BURST_WINDOW`] that only a machine follows.
 pub const BURST_LINKS: usize = 3;
 /// See [`BURST_LINKS`].

@@ -14,6 +14,7 @@
 //! | `wrong_kind` and those of the kind's own tables | see `kinds` |
 //! | `unknown_upload`, `consent_not_confirmed` and others of uploaded files | see `one_shot` |
 //! | `empty_audience` | a warning: nobody matches it now |
+//! | `tracks_nobody` | the flow asks who opened or clicked, and nobody's opens and clicks are kept |
 //! | `bad_rate`, `bad_weight`, `bad_retry_deadline`, `send_until_past` | limits within their bounds |
 
 use lettre::message::Mailbox;

@@ -134,6 +134,9 @@ pub struct Demo {
 pub struct Check {
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+    /// Read in this very process, which a damaged page may end
+    #[arg(long, hide = true)]
+    pub here: bool,
 }
 
 #[derive(Debug, Args)]

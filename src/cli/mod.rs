@@ -8,6 +8,7 @@ mod args;
 mod audiences;
 mod boot;
 mod campaigns;
+mod check;
 mod client;
 mod contacts;
 mod demo;
@@ -71,7 +72,7 @@ pub fn main() -> ExitCode {
     match run(cli, &boot::Local) {
         Ok(exit) => exit.into(),
         Err(error) if json => {
-            output::note(&error_body(&error).to_string());
+            output::note_json(&error_body(&error));
             exit_of(&error).into()
         }
         Err(error) => {
@@ -106,7 +107,7 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Serve(options) => serve::serve(host, &options),
         Command::Demo(options) => demo::demo(host, &options, json),
-        Command::Check(options) => local::check(host, &options, json),
+        Command::Check(options) => check::run(host, &options, json),
         Command::Import(options) => imports::run(&client()?, options, json),
         Command::Contact(command) => contacts::contact(&client()?, command, json),
         Command::Attribute(command) => contacts::attribute(&client()?, command, json),

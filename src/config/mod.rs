@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use addresses::TrustedProxies;
+pub use addresses::Networks;
 use connectors::{ConnectorError, ConnectorSettings};
 pub use raw::KEYS;
 use toml::Spanned;
@@ -48,7 +48,7 @@ pub struct ServerConfig {
     pub public_url: String,
     pub metrics: MetricsAccess,
     /// Whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: TrustedProxies,
+    pub trusted_proxies: Networks,
     /// Time for a request to arrive and be answered; an upload must only keep flowing.
     pub request_time_max: Duration,
     /// Bytes of an uploaded CSV file.
@@ -99,10 +99,14 @@ pub struct DataConfig {
     pub one_shot_kept: Duration,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrackingConfig {
     /// Only totals: nobody's opens and clicks are kept by contact.
     pub aggregate_only: bool,
+    /// Whatever comes from there is a machine's: scanners, crawlers, the operator's own monitoring.
+    pub machine_ranges: Networks,
+    /// Images are fetched from there ahead of any person; a click from there says nothing.
+    pub prefetch_ranges: Networks,
 }
 
 /// What is wrong with a configuration, and where.
@@ -157,7 +161,7 @@ impl Config {
         };
         let embedded_only = raw.connectors.is_empty();
         let connectors = if embedded_only { embedded_inbox(&source)? } else { connectors(raw.connectors, &source)? };
-        let tracking = TrackingConfig { aggregate_only: raw.tracking.aggregate_only };
+        let tracking = tracking(&raw.tracking, &source)?;
         Ok(Config { server, mail, data, tracking, lane_threads, connectors, embedded_only })
     }
 }
@@ -185,10 +189,7 @@ fn server(raw: &raw::Server, source: &Source<'_>) -> Result<ServerConfig, Config
         (None, true) => MetricsAccess::Open,
         (None, false) => MetricsAccess::AdminKey,
     };
-    let mut proxies = TrustedProxies::none();
-    for proxy in &raw.trusted_proxies {
-        proxies.add(proxy.get_ref()).map_err(|text| source.value("server.trusted_proxies", proxy, text))?;
-    }
+    let proxies = source.networks("server.trusted_proxies", &raw.trusted_proxies)?;
     let seconds = |key, n| source.within(key, n, 1, limits::CONFIG_SECONDS_MAX).map(Duration::from_secs);
     Ok(ServerConfig {
         api_listen: source.address("server.api_listen", &raw.api_listen)?,
@@ -248,6 +249,14 @@ fn data(raw: &raw::Data, source: &Source<'_>) -> Result<DataConfig, ConfigError>
             limits::ONE_SHOT_BYTES_CEILING,
         )?,
         one_shot_kept: days("data.one_shot_retention_days", &raw.one_shot_retention_days, 1)?,
+    })
+}
+
+fn tracking(raw: &raw::Tracking, source: &Source<'_>) -> Result<TrackingConfig, ConfigError> {
+    Ok(TrackingConfig {
+        aggregate_only: raw.aggregate_only,
+        machine_ranges: source.networks("tracking.machine_ranges", &raw.machine_ranges)?,
+        prefetch_ranges: source.networks("tracking.prefetch_ranges", &raw.prefetch_ranges)?,
     })
 }
 
@@ -314,6 +323,18 @@ impl Source<'_> {
             return Ok(*value.get_ref());
         }
         Err(self.value(key, value, &format!("must be {least} to {most}")))
+    }
+
+    fn networks(&self, key: &'static str, written: &[Spanned<String>]) -> Result<Networks, ConfigError> {
+        if let Some(first) = written.first().filter(|_| written.len() > limits::CONFIG_NETWORKS_MAX) {
+            let most = limits::CONFIG_NETWORKS_MAX;
+            return Err(self.value(key, first, &format!("{} networks; at most {most} are allowed", written.len())));
+        }
+        let mut networks = Networks::none();
+        for network in written {
+            networks.add(network.get_ref()).map_err(|text| self.value(key, network, text))?;
+        }
+        Ok(networks)
     }
 
     fn address(&self, key: &'static str, value: &Spanned<String>) -> Result<SocketAddr, ConfigError> {

@@ -51,6 +51,16 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "such a file's rows are deleted so long after the end of the last run over them; opting out works on",
     ),
     ("tracking.aggregate_only", "false", "true: only totals are kept, nobody's opens and clicks"),
+    (
+        "tracking.machine_ranges",
+        "[]",
+        "addresses or networks of scanners and crawlers: what comes from there counts as a machine's",
+    ),
+    (
+        "tracking.prefetch_ranges",
+        "[]",
+        "addresses or networks that fetch images ahead of any person: opens from there count as a machine's, clicks do not",
+    ),
     ("lanes.lane_threads", "number of cores", "threads that render and send"),
     ("connectors.name", "required", "1 to 64 letters, digits, '-' or '_'; what campaigns name"),
     ("connectors.kind", "required", "\"smtp\", \"inbox\" (embedded, in memory), \"null\" or \"simulated\""),
@@ -203,6 +213,8 @@ pub(super) struct Mail {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Tracking {
     pub(super) aggregate_only: bool,
+    pub(super) machine_ranges: Vec<Spanned<String>>,
+    pub(super) prefetch_ranges: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -2,28 +2,31 @@
 
 use std::fmt::Write;
 
-use super::{Config, MetricsAccess};
+use super::{Config, MetricsAccess, Networks};
 
 impl Config {
     /// Every key outside connectors with the value in force, and one line a connector.
     pub fn show(&self) -> String {
         let server = &self.server;
         let days = |d: std::time::Duration| d.as_secs() / 86_400;
+        let list =
+            |networks: &Networks| networks.texts().map(|text| format!("\"{text}\"")).collect::<Vec<_>>().join(", ");
         let metrics = match server.metrics {
             MetricsAccess::AdminKey => "# metrics: admin key only",
             MetricsAccess::ScrapeKey(_) => "metrics_key = \"(hidden)\"",
             MetricsAccess::Open => "metrics_open = true",
         };
         let mut out = format!(
-            "[server]\napi_listen = \"{}\"\npublic_listen = \"{}\"\ninbox_listen = \"{}\"\npublic_url = \"{}\"\n{metrics}\n\
+            "[server]\napi_listen = \"{}\"\npublic_listen = \"{}\"\ninbox_listen = \"{}\"\npublic_url = \"{}\"\n{metrics}\ntrusted_proxies = [{}]\n\
              request_seconds_max = {}\nupload_bytes_max = {}\ndrain_seconds_max = {}\n\n\
              [data]\nrejected_rows_days = {}\ntracking_days = {}\none_shot_max_bytes = {}\n\
              one_shot_retention_days = {}\n\n\
-             [tracking]\naggregate_only = {}\n\n[lanes]\nlane_threads = {}\n",
+             [tracking]\naggregate_only = {}\nmachine_ranges = [{}]\nprefetch_ranges = [{}]\n\n[lanes]\nlane_threads = {}\n",
             server.api_listen,
             server.public_listen,
             server.inbox_listen,
             server.public_url,
+            list(&server.trusted_proxies),
             server.request_time_max.as_secs(),
             server.upload_bytes_max,
             server.drain_time_max.as_secs(),
@@ -32,6 +35,8 @@ impl Config {
             self.data.one_shot_bytes_max,
             days(self.data.one_shot_kept),
             self.tracking.aggregate_only,
+            list(&self.tracking.machine_ranges),
+            list(&self.tracking.prefetch_ranges),
             self.lane_threads,
         );
         let mail = [

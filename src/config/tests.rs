@@ -46,6 +46,10 @@ fn errors_name_file_line_key_and_what_is_allowed() {
     refused("[lanes]\nlane_threads = 0\n", &["lanes.lane_threads = 0", "must be 1 to"]);
     refused("[server]\npublic_url = \"ftp://x\"\n", &["server.public_url", "https://"]);
     refused("[server]\ntrusted_proxies = [\"10.0.0.0/40\"]\n", &["server.trusted_proxies", "prefix"]);
+    refused("[tracking]\nmachine_ranges = [\"10.0.0.0/40\"]\n", &["tracking.machine_ranges", "prefix"]);
+    refused("[tracking]\nprefetch_ranges = [\"apple\"]\n", &["tracking.prefetch_ranges", "apple", "10.0.0.0/8"]);
+    let many = vec!["\"192.0.2.1\""; 1_001].join(", ");
+    refused(&format!("[tracking]\nmachine_ranges = [{many}]\n"), &["tracking.machine_ranges", "at most 1000"]);
     refused("[mail]\nreturn_path_domain = \"a b\"\n", &["mail.return_path_domain", "bounces.example.com"]);
     refused("[mail]\nunsubscribe_mailbox = \"leave\"\n", &["mail.unsubscribe_mailbox", "leave@example.com"]);
     refused("[server\n", &["estafette.toml:1:"]);
@@ -67,10 +71,13 @@ fn a_scrape_key_is_never_printed() {
 
 #[test]
 fn what_is_shown_reads_back() {
-    let config = parse("[server]\nmetrics_open = true\n[tracking]\naggregate_only = true\n").unwrap();
+    let text = "[server]\nmetrics_open = true\ntrusted_proxies = [\"10.0.0.0/8\", \"fd00::1\"]\n[tracking]\n\
+                aggregate_only = true\nmachine_ranges = [\"192.0.2.0/24\"]\nprefetch_ranges = [\"2001:db8::/32\"]\n";
+    let config = parse(text).unwrap();
     let again = parse(&config.show()).unwrap();
     assert_eq!(again.show(), config.show());
     assert!(again.tracking.aggregate_only);
+    assert_eq!((again.tracking, again.server.trusted_proxies), (config.tracking, config.server.trusted_proxies));
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! What a campaign's spec is checked against: connectors, lists, segments, other campaigns, templates.
 
 use crate::campaigns::one_shot::UploadName;
-use crate::campaigns::{CampaignSpec, MessageFields, Names, Problem, problems};
+use crate::campaigns::{self, CampaignSpec, MessageFields, Names, Problem, problems};
 use crate::clock::Timestamp;
 use crate::contacts::Schema;
 use crate::content::{CompileContext, ContentProblem, MessageSource};
 use crate::engine::glance::{Glance, Wanted};
 use crate::engine::{Engine, EngineError, one_shot};
+use crate::flow::nodes::{Delay, Metric, NotProven, Test};
+use crate::flow::{Node, NodeKind};
 use crate::ids::{CampaignId, Channel};
 use crate::segments::{self, EvaluateError};
 
@@ -85,6 +87,18 @@ impl Names for Checked<'_> {
     }
 }
 
+/// Whether a node goes by opens or clicks of single contacts. A test that waits for a person goes by totals.
+fn asks_who_engaged(node: &Node) -> bool {
+    match &node.kind {
+        NodeKind::AbTest(test) => {
+            matches!(test.metric, Metric::Opens | Metric::Clicks) && !matches!(test.not_proven, NotProven::Wait)
+        }
+        NodeKind::Condition(condition) => matches!(condition.test, Test::Opened(_) | Test::Clicked(_)),
+        NodeKind::Delay(delay) => matches!(delay, Delay::Event { .. }),
+        _ => false,
+    }
+}
+
 fn content_problem(problem: &ContentProblem) -> Problem {
     let path = format!("message.{}", problem.field);
     let made = Problem::error(problem.code, path, problem.message.clone(), problem.help.clone());
@@ -104,7 +118,31 @@ impl Engine {
     pub fn problems(&self, spec: &CampaignSpec, own: Option<CampaignId>) -> Vec<Problem> {
         let campaign = spec.name.clone().unwrap_or_default();
         let upload = spec.audience.upload.clone();
-        problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign, upload })
+        let mut found = problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign, upload });
+        found.extend(self.untracked(spec));
+        found
+    }
+
+    /// A flow that asks who opened or clicked, where nobody's opens and clicks are kept: it would wait for what never comes.
+    fn untracked(&self, spec: &CampaignSpec) -> Option<Problem> {
+        let compiled = campaigns::compile(spec).ok().filter(|compiled| compiled.graph.nodes().any(asks_who_engaged))?;
+        if self.options.aggregate_only {
+            let fix =
+                "have a person decide (not_proven = \"wait\"), leave the follow-up out, or change the configuration";
+            let message = "it asks who opened or clicked, and the configuration says [tracking] aggregate_only = true";
+            return Some(Problem::error("tracks_nobody", "kind", message, fix));
+        }
+        let names_nobody = |plan: &campaigns::MessagePlan| {
+            plan.fields.get("track").is_some_and(|track| *track == false || *track == "aggregate")
+        };
+        let message = compiled.messages.iter().find(|plan| names_nobody(plan))?;
+        let text = format!("it asks who opened or clicked, and message {:?} tracks nobody", message.name);
+        Some(Problem::warning(
+            "tracks_nobody",
+            "message.track",
+            text,
+            "leave out track, so that links name their contact",
+        ))
     }
 
     pub(crate) fn compile_context(&self, campaign: &str) -> CompileContext {

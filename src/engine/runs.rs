@@ -8,7 +8,6 @@ use actix::{Actor, AsyncContext};
 use roaring::RoaringBitmap;
 
 use crate::actors::RunCommand;
-use crate::actors::book::CommitError;
 use crate::actors::campaign::{CampaignActor, Leg};
 use crate::actors::decide::{self, Classes};
 use crate::actors::lanes::SendContext;
@@ -338,21 +337,11 @@ impl Engine {
     }
 
     fn stop_without_actor(&self, id: RunId) -> Result<(), EngineError> {
-        let deliveries: Vec<DeliveryId> =
-            self.book.read().runs.get(&id).map(|run| run.deliveries.iter().map(|d| d.id).collect()).unwrap_or_default();
-        for delivery in deliveries {
-            self.book.commit_durable_by::<EngineError>(|state| {
-                let sets = state.delivery(delivery).map_err(CommitError::from)?;
-                let rows = RowSet { space: sets.space, rows: decide::rows_to_stop(sets) };
-                let (reason, at) = (decide::STOP_REASON, self.book.now());
-                Ok((!rows.rows.is_empty()).then_some(Fact::Skipped { delivery, reason, rows, at }))
-            })?;
+        let mut goes_on = true;
+        while goes_on {
+            let next = |state: &State| state.runs.get(&id).and_then(|run| decide::next_to_stop(run, self.book.now()));
+            goes_on = self.book.commit_durable_by::<EngineError>(|state| Ok(next(state)))?.is_some();
         }
-        self.book.commit_durable_by::<EngineError>(|state| {
-            let stops = state.runs.get(&id).is_some_and(|run| decide::next_of(run) == decide::Next::Stop);
-            let reason = String::new();
-            Ok(stops.then_some(Fact::RunMoved { run: id, to: RunState::Stopped, reason, at: self.book.now() }))
-        })?;
         Ok(())
     }
 

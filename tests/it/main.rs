@@ -16,7 +16,9 @@ mod flows;
 mod harness;
 mod imports;
 mod metrics;
+mod oddities;
 mod oneshot;
+mod outages;
 mod people;
 mod served;
 #[path = "../shared/sink.rs"]

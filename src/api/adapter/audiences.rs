@@ -14,7 +14,7 @@ use crate::api::port::{
 use crate::campaigns::CampaignSpec;
 use crate::campaigns::parse::{self, Confirmed};
 use crate::contacts::one_shot::{UploadColumn, UploadError, UploadSummary};
-use crate::engine::one_shot::{self, upload_of};
+use crate::engine::one_shot::upload_of;
 use crate::engine::uploads::{UploadRequest, UploadsError};
 use crate::ids::{CampaignId, Channel, RowSpace};
 use crate::ledger::uploads::UploadInfo;
@@ -128,23 +128,22 @@ impl Adapter {
         })
     }
 
-    /// A spec as it is kept: with its upload's id instead of its name, and with the word for the people of it.
+    /// A spec as it is kept: with the word for the people of its upload, if it has one.
     pub(super) fn stored(&self, id: Option<CampaignId>, spec: &CampaignSpec, request: Option<&str>) -> String {
         let state = self.engine.book.read();
-        let spec = one_shot::pinned(&state, spec);
         let confirmed = spec.audience.consent_confirmed == Some(true) && spec.audience.upload.is_some();
         if !confirmed {
-            return request.map_or_else(|| parse::to_stored(&spec), |request| parse::to_stored_for(&spec, request));
+            return request.map_or_else(|| parse::to_stored(spec), |request| parse::to_stored_for(spec, request));
         }
         let before = id.and_then(|id| state.campaigns.get(&id)?.newest()).and_then(|(_, text)| {
             let same = parse::from_stored(text).is_ok_and(|old| {
                 let upload = |spec: &CampaignSpec| upload_of(&state, spec.audience.upload.as_deref()?);
-                upload(&old) == upload(&spec)
+                upload(&old) == upload(spec)
             });
             parse::confirmed_of(text).filter(|_| same)
         });
         let word = before.unwrap_or_else(|| Confirmed { by: KEY_NAME.to_owned(), at: self.engine.book.now() });
-        parse::to_stored_confirmed(&spec, request, &word)
+        parse::to_stored_confirmed(spec, request, &word)
     }
 }
 

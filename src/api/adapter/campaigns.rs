@@ -16,6 +16,7 @@ use crate::api::port::{
 use crate::campaigns::{self, CampaignSpec, Compiled, Format, Severity, Trigger, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};
 use crate::engine::names::find;
+use crate::engine::one_shot;
 use crate::engine::runs::{campaign_state, run_state};
 use crate::ids::{CampaignId, ContactRow, MessageId, RunId};
 use crate::ledger::{RunState, State};
@@ -82,16 +83,20 @@ impl Adapter {
     fn view(&self, id: CampaignId) -> PortResult<CampaignView> {
         let spec = self.spec(id)?;
         let problems = self.engine.problems(&spec, Some(id));
+        Ok(self.view_of(id, &spec, &problems))
+    }
+
+    fn view_of(&self, id: CampaignId, spec: &CampaignSpec, problems: &[campaigns::Problem]) -> CampaignView {
         let state = self.engine.book.read();
-        let summary = summary(&state, id, &spec);
+        let summary = summary(&state, id, spec);
         let stands = campaign_state(&state, id).unwrap_or(campaigns::State::Draft);
-        Ok(CampaignView {
+        CampaignView {
             summary,
             spec: spec.to_value(),
             problems: problems.iter().filter(|p| p.blocks()).map(problem_view).collect(),
             warnings: problems.iter().filter(|p| !p.blocks()).map(problem_view).collect(),
             legal_moves: stands.legal().filter(|t| t.is_offered()).map(|t| t.name().to_owned()).collect(),
-        })
+        }
     }
 
     /// The campaign that the same request has made already: its answer was lost.
@@ -121,15 +126,16 @@ impl Adapter {
             return Err(PortError::new(Code::InvalidSpec, format!("[message]: {error}")));
         }
         // A draft may lack things; what it says of contacts must be true of the base.
-        let unknown = self.engine.problems(spec, id).into_iter().find(|p| p.code == "unknown_attribute");
-        if let Some(found) = unknown {
+        let problems = self.engine.problems(spec, id);
+        if let Some(found) = problems.iter().find(|p| p.code == "unknown_attribute") {
             let details = json!({"path": found.path, "line": found.line, "column": found.column, "fix": found.fix});
             let message = format!("{}: {}; {}", found.path, found.message, found.fix);
             return Err(PortError::new(Code::InvalidSpec, message).with(details));
         }
+        let spec = &one_shot::pinned(&self.engine.book.read(), spec);
         let stored = self.stored(id, spec, request);
         let id = self.engine.save_campaign(id, &stored)?;
-        let mut view = self.view(id)?;
+        let mut view = self.view_of(id, &self.spec(id)?, &problems);
         if view.problems.is_empty() {
             view.warnings.extend(self.empty_audience(spec).as_ref().map(problem_view));
         }
@@ -225,7 +231,7 @@ impl CampaignsPort for Adapter {
         let own = parsed.name.as_deref().and_then(|name| find(&self.engine.book.read(), name));
         let problems = self.engine.problems(&parsed, own);
         let (errors, mut warnings): (Vec<_>, Vec<_>) = problems.iter().partition(|p| p.severity == Severity::Error);
-        let nobody = self.empty_audience(&parsed).filter(|_| errors.is_empty());
+        let nobody = errors.is_empty().then(|| self.empty_audience(&parsed)).flatten();
         warnings.extend(&nobody);
         let mut check = SpecCheck {
             ready: errors.is_empty(),
