@@ -366,6 +366,8 @@ pub const KEY_SECRET_BYTES_MAX: usize = 512;
 pub const UPLOADS_MAX: usize = 8;
 /// A stalled upload is given up after this.
 pub const UPLOAD_IDLE_MAX: Duration = Duration::from_secs(30);
+/// Bytes of a refused upload that are read and thrown away, so that its sender sees why.
+pub const REFUSED_UPLOAD_BYTES: usize = 64 * 1024 * 1024;
 
 // One-shot audiences: CSV files that are sent to and never become contacts.
 

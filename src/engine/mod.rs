@@ -92,6 +92,8 @@ pub enum EngineError {
     NoCampaign { id: CampaignId },
     #[error("there is no run {run}")]
     NoRun { run: RunId },
+    #[error("{run} counts other rows than its campaign's audience has")]
+    OtherSpace { run: RunId },
     #[error("the campaign has no message {message}")]
     NoMessage { message: MessageId },
     #[error("a campaign that is {state} can't be edited", state = .state.name())]

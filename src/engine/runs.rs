@@ -211,6 +211,10 @@ impl Engine {
 
     fn spawn(&self, run: RunId, compiled: &Compiled) -> Result<(), EngineError> {
         let space = self.space_of_run(run);
+        // Rows of one space must never be read as those of another: that would mail strangers.
+        if self.space_of(compiled)? != space {
+            return Err(EngineError::OtherSpace { run });
+        }
         let store = self.store_of(space)?;
         let parts: Vec<LegParts<'_>> = compiled
             .deliveries

@@ -169,7 +169,7 @@ fn opt_outs_and_bounces_on_the_way_reach_the_rows_that_wait() {
     create(&server, &spec("c", "slow", &json!({})));
     server.act("c", "start").expect(200);
     server.until("it sends", || (server.count("c", "accepted") > 0).then_some(()));
-    let opt_out = json!({"consent": [{"channel": "email", "topic": "news", "status": "unsubscribed"}]});
+    let opt_out = json!({"consent": {"email:news": "unsubscribed"}});
     server.call(Method::PATCH, "/v1/contacts/last", &opt_out).expect(200);
     server.post("/v1/suppressions", &json!({"address": "p0058@x.test", "channel": "email"})).expect(201);
     let ledger = server.await_state("c", "finished")["ledger"].clone();

@@ -53,7 +53,7 @@ async fn create(
     state: State,
     request: HttpRequest,
     query: web::Query<UploadQuery>,
-    payload: web::Payload,
+    mut payload: web::Payload,
 ) -> ApiResult<HttpResponse> {
     let query = query.into_inner();
     let key = idempotency_key(request.headers())?;
@@ -67,7 +67,7 @@ async fn create(
     let spool = Spool { path: blocking(move || port.spool_path()).await?, taken: false };
     let bytes_max = state.one_shot_bytes_max;
     let allowed = Allowed { bytes_max, setting: "data.one_shot_max_bytes", empty: Code::InvalidAudience };
-    let file_hash = receive(&request, payload, &spool.path, &allowed).await?;
+    let file_hash = receive(&request, &mut payload, &spool.path, &allowed).await?;
     let hash = blake3::hash(format!("{file_hash}?{}", request.query_string()).as_bytes());
     let route = format!("POST {AUDIENCES_PATH}");
     let named = key.as_deref().map(|key| request_name(&route, key, hash.as_bytes()));

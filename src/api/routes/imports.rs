@@ -134,7 +134,7 @@ async fn create(
     state: State,
     request: HttpRequest,
     query: web::Query<ImportQuery>,
-    payload: web::Payload,
+    mut payload: web::Payload,
 ) -> ApiResult<HttpResponse> {
     let mut options = query.into_inner().options()?;
     let key = idempotency_key(request.headers())?;
@@ -146,7 +146,7 @@ async fn create(
     let mut spool = Spool { path: blocking(move || port.spool_path()).await?, taken: false };
     let bytes_max = state.upload_bytes_max;
     let allowed = Allowed { bytes_max, setting: "server.upload_bytes_max", empty: Code::InvalidImport };
-    let file_hash = receive(&request, payload, &spool.path, &allowed).await?;
+    let file_hash = receive(&request, &mut payload, &spool.path, &allowed).await?;
     let hash = blake3::hash(format!("{file_hash}?{}", request.query_string()).as_bytes());
     options.request = key.as_deref().map(|key| request_name(&format!("POST {UPLOAD_PATH}"), key, hash.as_bytes()));
     let flight = match key {
@@ -184,7 +184,34 @@ pub(super) struct Allowed {
 /// Writes the body to `path`, durably, and answers its hash.
 pub(super) async fn receive(
     request: &HttpRequest,
-    mut payload: web::Payload,
+    payload: &mut web::Payload,
+    path: &Path,
+    allowed: &Allowed,
+) -> ApiResult<blake3::Hash> {
+    let received = write_down(request, payload, path, allowed).await;
+    if received.as_ref().is_err_and(|error| error.0.code == Code::BodyTooLarge) {
+        throw_away(payload).await;
+    }
+    received
+}
+
+/// Takes some more of a body that is refused: whoever is still writing it would not see the answer, only a cut connection.
+async fn throw_away(payload: &mut web::Payload) {
+    let mut left = limits::REFUSED_UPLOAD_BYTES;
+    let reading = async {
+        while let Some(Ok(chunk)) = payload.next().await {
+            left = left.saturating_sub(chunk.len());
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(limits::UPLOAD_IDLE_MAX, reading).await.ok();
+}
+
+async fn write_down(
+    request: &HttpRequest,
+    payload: &mut web::Payload,
     path: &Path,
     allowed: &Allowed,
 ) -> ApiResult<blake3::Hash> {
