@@ -14,7 +14,7 @@ use estafette::ids::{BatchId, CampaignId, Channel, DeliveryId, MessageId, RunId}
 use estafette::ledger::batch::BootId;
 use estafette::ledger::facts::{Claimed, DeliveryEntered, RunStarted, Settled};
 use estafette::ledger::{Fact, Mode, Positions, RowSet, State, snapshot as state};
-use estafette::{campaigns, contacts, content, journal as log, segments};
+use estafette::{campaigns, channels, contacts, content, journal as log, segments};
 use roaring::RoaringBitmap;
 
 /// A CSV file that was uploaded.
@@ -155,6 +155,11 @@ fn replies(mut bytes: &[u8], cut: usize) -> (Vec<String>, bool) {
 /// A segment expression.
 pub fn segment(bytes: &[u8]) {
     segments::fuzz_parse(&String::from_utf8_lossy(bytes));
+}
+
+/// A bounce or a complaint, as an MTA pipes it.
+pub fn inbound(bytes: &[u8]) {
+    channels::inbound::fuzz_inbound(bytes);
 }
 
 /// The spec of a campaign, as TOML and as JSON.

@@ -192,6 +192,9 @@ fn ends_claims(fact: &Fact) -> bool {
 
 /// Facts after which somebody may no longer be sent to.
 fn narrows(fact: &Fact) -> bool {
+    if let Fact::EventsReceived(events) = fact {
+        return events.narrows();
+    }
     matches!(
         fact,
         Fact::ConsentChanged(_)

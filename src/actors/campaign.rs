@@ -18,6 +18,7 @@ use crate::actors::figures::{self, TakenBack};
 use crate::actors::lanes::{LiveBatch, PositionPool, SendContext};
 use crate::actors::line::{Ahead, Line};
 use crate::actors::{AbortOnPanic, ChannelWord, Join, Leave, Outcomes, RunCommand, RunEnded};
+use crate::campaigns::GuardRule;
 use crate::channels::fair::{DemandKey, Grant};
 use crate::channels::limits_table::{ClassId, Scope, scopes_of};
 use crate::clock::{Clock, Timestamp};
@@ -27,6 +28,8 @@ use crate::ledger::facts::{Returned, Suppressed};
 use crate::ledger::suppression::SuppressReason;
 use crate::ledger::{Fact, Positions, RejectClass, RowSet, RunState};
 use crate::limits::{ACTOR_TICK, MAILBOX_MESSAGES};
+
+mod guarding;
 
 /// One send of the run and the line that it goes over.
 pub struct Leg {
@@ -59,6 +62,7 @@ pub struct CampaignActor {
     open: HashMap<BatchId, Open>,
     ended: Recipient<RunEnded>,
     draining: bool,
+    auto_pause: GuardRule,
     _guard: AbortOnPanic,
 }
 
@@ -72,6 +76,7 @@ impl CampaignActor {
             open: HashMap::new(),
             ended,
             draining: false,
+            auto_pause: GuardRule::default(),
             _guard: AbortOnPanic,
         }
     }
@@ -320,6 +325,7 @@ impl CampaignActor {
         let now = self.legs.first().map(|leg| leg.line.clock.monotonic()).unwrap_or_default();
         self.withdraw(TakenBack::Timeout, |batch, _| claim::is_overdue(batch.unmarked(), batch.claimed_at, now));
         self.skip_late();
+        self.guard();
         let next = self.book.read().runs.get(&self.run).map_or(Next::Finish, decide::next_of);
         match next {
             Next::GoOn => self.tell_demand(),

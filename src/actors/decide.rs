@@ -139,13 +139,19 @@ pub fn to_suppress(state: &State, run: &Run, bounced: &RoaringBitmap, after: u32
     if after == 0 || bounced.is_empty() {
         return RoaringBitmap::new();
     }
-    let bounces_of = |row: u32| {
-        let deliveries = state.runs.values().flat_map(|r| &r.deliveries).filter(|d| d.space == space_of(run));
-        let bounced =
-            deliveries.filter(|d| d.rejected.get(&RejectClass::HardBounce).is_some_and(|rows| rows.contains(row)));
-        u32::try_from(bounced.count()).unwrap_or(u32::MAX)
-    };
+    let bounces_of = |row: u32| hard_bounces_of(state, space_of(run), row);
     bounced.iter().filter(|row| after == 1 || bounces_of(*row) >= after).collect()
+}
+
+/// Deliveries in which a row was refused, or came back, for good.
+pub fn hard_bounces_of(state: &State, space: crate::ids::RowSpace, row: u32) -> u32 {
+    let deliveries = state.runs.values().flat_map(|run| run.deliveries.iter().map(move |delivery| (run, delivery)));
+    let bounced = deliveries.filter(|(run, delivery)| {
+        let refused = delivery.rejected.get(&RejectClass::HardBounce).is_some_and(|rows| rows.contains(row));
+        let mut sends = run.sends_with(delivery.id.index).filter_map(|send| run.feedback_of(send));
+        delivery.space == space && (refused || sends.any(|feedback| feedback.hard.rows.contains(row)))
+    });
+    u32::try_from(bounced.count()).unwrap_or(u32::MAX)
 }
 
 fn space_of(run: &Run) -> crate::ids::RowSpace {

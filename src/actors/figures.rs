@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use ::metrics::{counter, histogram};
 
+use crate::ledger::events::PauseCause;
 use crate::ledger::{Fact, RejectClass, State};
 use crate::metrics::{
-    ACTOR_REFUSALS_TOTAL, BATCH_CLAIM_SECONDS, BATCH_CONTACTS, BATCH_SEND_SECONDS, CLAIMS_RETURNED_TOTAL,
-    IMPORT_ROWS_TOTAL, JOURNAL_FRAMES_TOTAL, MESSAGES_TOTAL, REJECTIONS_TOTAL, RENDER_SKIPS_TOTAL, SNAPSHOT_SECONDS,
+    ACTOR_REFUSALS_TOTAL, AUTO_PAUSES_TOTAL, BATCH_CLAIM_SECONDS, BATCH_CONTACTS, BATCH_SEND_SECONDS,
+    CLAIMS_RETURNED_TOTAL, IMPORT_ROWS_TOTAL, JOURNAL_FRAMES_TOTAL, MESSAGES_TOTAL, REJECTIONS_TOTAL,
+    RENDER_SKIPS_TOTAL, SNAPSHOT_SECONDS,
 };
 use crate::segments::skip::SkipReason;
 
@@ -74,6 +76,9 @@ pub fn announce<'a>(connectors: impl Iterator<Item = &'a str>) {
     }
     for reason in SkipReason::ALL {
         counter!(RENDER_SKIPS_TOTAL.name, "reason" => reason.name()).increment(0);
+    }
+    for cause in PauseCause::ALL {
+        counter!(AUTO_PAUSES_TOTAL.name, "cause" => cause.name()).increment(0);
     }
     for actor in ACTORS {
         counter!(ACTOR_REFUSALS_TOTAL.name, "actor" => actor).increment(0);
@@ -163,6 +168,8 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::Joined(_) => "joined",
         Fact::Looked(_) => "looked",
         Fact::Decided(_) => "decided",
+        Fact::EventsReceived(_) => "events_received",
+        Fact::AutoPaused(_) => "auto_paused",
     }
 }
 
@@ -179,6 +186,11 @@ pub fn sent(connector: &Arc<str>, took: Duration) {
 
 pub fn returned(why: TakenBack, rows: u64) {
     counter!(CLAIMS_RETURNED_TOTAL.name, "reason" => why.name()).increment(rows);
+}
+
+/// A run was paused by its guard.
+pub fn auto_paused(cause: PauseCause) {
+    counter!(AUTO_PAUSES_TOTAL.name, "cause" => cause.name()).increment(1);
 }
 
 /// A full mailbox refused a message; the sender tries again, or loses nothing.

@@ -202,10 +202,14 @@ pub fn send_of(run: &Run, node: NodeId) -> Option<(u16, MessageId)> {
     }
 }
 
-/// Rows of a send that were accepted. On e-mail that is what delivered means, until a bounce comes back.
+/// Rows of a send that were accepted and have not bounced so far: on e-mail that is what delivered means.
 pub fn delivered(run: &Run, node: NodeId) -> RoaringBitmap {
     let delivery = send_of(run, node).and_then(|(index, _)| run.delivery(index));
-    delivery.map_or_else(RoaringBitmap::new, |delivery| &delivery.accepted & delivery.assigned(node))
+    let mut rows = delivery.map_or_else(RoaringBitmap::new, |delivery| &delivery.accepted & delivery.assigned(node));
+    if let Some(feedback) = run.feedback_of(node) {
+        rows -= feedback.bounced();
+    }
+    rows
 }
 
 /// Rows that opened (or clicked) a send's message; machines' doing is left out.

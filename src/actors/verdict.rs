@@ -23,8 +23,15 @@ fn arm_figures(run: &Run, node: NodeId, exit: &Exit, metric: Metric) -> ArmFigur
     let mut accepted = roaring::RoaringBitmap::new();
     let mut events = roaring::RoaringBitmap::new();
     let mut unsubscribed = roaring::RoaringBitmap::new();
+    let mut complained = 0;
     for send in sends {
         let reached = delivered(run, send);
+        if let Some(feedback) = run.feedback_of(send) {
+            complained += feedback.complained.rows.intersection_len(&reached);
+            if let Some(rows) = feedback.converted_by_people().filter(|_| metric == Metric::Conversions) {
+                events |= rows & &reached;
+            }
+        }
         if let Some(tracking) = send_of(run, send).and_then(|(_, message)| run.messages.get(&message)) {
             let sets = match metric {
                 Metric::Opens => Some(&tracking.opened),
@@ -39,7 +46,7 @@ fn arm_figures(run: &Run, node: NodeId, exit: &Exit, metric: Metric) -> ArmFigur
         accepted |= reached;
     }
     let (accepted, events, unsubscribed) = (accepted.len(), events.len(), unsubscribed.len());
-    ArmFigures { arm: exit.clone(), accepted, events, unsubscribed, complained: 0 }
+    ArmFigures { arm: exit.clone(), accepted, events, unsubscribed, complained }
 }
 
 /// What the figures say at a planned look, with its statistics.

@@ -83,6 +83,15 @@ error_table! {
     RenderFailed, "render_failed", 422, "The message cannot be rendered for this contact: details say why.";
     InvalidSet, "invalid_set", 422, "There is no such set of contacts: details list the sets.";
     InvalidSettle, "invalid_settle", 422, "Nothing can be settled this way: details say why.";
+    // events
+    EventInvalid, "event_invalid", 422, "The event lacks a field, or one is not valid: the message says which.";
+    EventNoSubject, "event_no_subject", 422, "The event does not say what it is about: name message_id, or contact (and campaign).";
+    EventForeignMessage, "event_foreign_message", 422, "The message_id is forged, damaged or of another server: nothing follows from it.";
+    EventOtherCampaign, "event_other_campaign", 422, "The message belongs to another campaign than the event names.";
+    EventOtherContact, "event_other_contact", 422, "The message went to another contact than the event names.";
+    EventNotSent, "event_not_sent", 422, "No message that the event could be about can have reached the contact yet.";
+    EventTime, "event_time", 422, "The event is more than a day ahead, or more than 400 days old.";
+    EventTypesFull, "event_types_full", 422, "There are as many types of events as can be remembered. Use one of them.";
     // connectors
     ConnectorNotFound, "connector_not_found", 404, "No connector has this name.";
     ConnectorFailed, "connector_failed", 502, "The provider could not be reached or refused: details hold its words.";

@@ -105,6 +105,7 @@ fn campaign_view(name: &str, spec: Json) -> CampaignView {
             updated_at: Time::default(),
             run: None,
             ledger: None,
+            reason: None,
         },
         spec,
         problems: Vec::new(),
@@ -418,6 +419,16 @@ impl CampaignsPort for Fake {
     fn settle(&self, _run: &RunRef, request: SettleRequest) -> PortResult<Settled> {
         let settled = request.contacts.len() as u64;
         Ok(Settled { settled, not_unknown: Vec::new(), state: "running".into(), ledger: ledger() })
+    }
+}
+
+impl EventsPort for Fake {
+    fn take_events(&self, events: Vec<NewEvent>) -> PortResult<Vec<PortResult<bool>>> {
+        Ok(events.iter().map(|_| Ok(true)).collect())
+    }
+
+    fn event_types(&self) -> PortResult<Vec<EventTypeView>> {
+        Ok(Vec::new())
     }
 }
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kinds::{self, Built};
 use super::one_shot;
+use super::spec::auto_pause::GuardRule;
 use super::spec::{CampaignSpec, Kind, MessageFields, Mode, SameAddress};
 use crate::clock::Timestamp;
 use crate::flow::graph::InvalidGraph;
@@ -111,6 +112,8 @@ pub struct Compiled {
     pub deliveries: Vec<DeliveryPlan>,
     pub messages: Vec<MessagePlan>,
     pub limits: RunLimits,
+    #[serde(default)]
+    pub auto_pause: GuardRule,
 }
 
 impl Compiled {
@@ -160,6 +163,7 @@ pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
             messages_per_second: spec.limits.messages_per_second,
             weight: spec.limits.weight.unwrap_or(1).clamp(1, limits::CAMPAIGN_WEIGHT_MAX),
         },
+        auto_pause: spec.auto_pause.rule(),
     })
 }
 

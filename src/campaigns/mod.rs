@@ -28,5 +28,6 @@ pub use compile::{AudiencePlan, CompileError, Compiled, DeliveryPlan, MessagePla
 pub use lifecycle::{IllegalMove, State, Trigger, next};
 pub use parse::{Format, SpecError, merge_patch, parse};
 pub use progress::{Progress, ProgressInput, RateRing, StallReason, progress};
+pub use spec::auto_pause::{self, GuardRule};
 pub use spec::{CampaignSpec, Kind, MessageFields, Mode, SameAddress};
 pub use validate::{Names, Problem, Severity, problems};

@@ -20,6 +20,8 @@
 //! [limits]
 //! messages_per_second = 500
 //! weight = 1                          # share of the connector beside other campaigns
+//! [auto_pause]                        # see `auto_pause`
+//! complaints = "0.3%"
 //! ```
 //!
 //! Invariants:
@@ -38,8 +40,10 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+pub mod auto_pause;
 pub mod kinds;
 
+pub use auto_pause::AutoPauseSpec;
 pub use kinds::{CellSpec, DimensionSpec, FollowUpOn, FollowUpSpec, SampleSpec, TestSpec, VariantSpec};
 
 use super::instant::{self, TOML_DATETIME};
@@ -107,6 +111,8 @@ pub struct CampaignSpec {
     pub message: MessageSpec,
     #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]
     pub limits: LimitsSpec,
+    #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]
+    pub auto_pause: AutoPauseSpec,
     #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<VariantSpec>,
     #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]

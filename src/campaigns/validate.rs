@@ -15,6 +15,7 @@
 //! | `unknown_upload`, `consent_not_confirmed` and others of uploaded files | see `one_shot` |
 //! | `empty_audience` | a warning: nobody matches it now |
 //! | `tracks_nobody` | the flow asks who opened or clicked, and nobody's opens and clicks are kept |
+//! | `bad_auto_pause` | shares of `[auto_pause]` as per cent, or "off" |
 //! | `bad_rate`, `bad_weight`, `bad_retry_deadline`, `send_until_past` | limits within their bounds |
 
 use lettre::message::Mailbox;
@@ -23,7 +24,7 @@ use serde::Serialize;
 use super::kinds;
 use super::one_shot::{self, UploadName};
 use super::spec::kinds::overlaid;
-use super::spec::{AudienceSpec, CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, TestSpec};
+use super::spec::{AudienceSpec, CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, TestSpec, auto_pause};
 use super::suggest::did_you_mean;
 use crate::clock::Timestamp;
 use crate::ids::Channel;
@@ -115,6 +116,7 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     one_shot::problems(spec, names, &mut found);
     message(&spec.message, !one_shot::is_wanted(spec), names, &mut found);
     rates(&spec.limits, &mut found);
+    auto_pause::problems(&spec.auto_pause, &mut found);
     of_the_kind(spec, names, &mut found);
     found
 }

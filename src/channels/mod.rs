@@ -31,6 +31,7 @@ pub mod connector;
 #[doc(hidden)]
 pub mod contract;
 pub mod fair;
+pub mod inbound;
 pub mod inbox;
 pub mod lane_budget;
 pub mod limits_table;

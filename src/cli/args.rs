@@ -75,6 +75,11 @@ pub enum Command {
     /// Campaigns: create, check, start, stop, and everything between.
     #[command(subcommand)]
     Campaign(Campaign),
+    /// What comes back from outside: deliveries, bounces, complaints, conversions, events of your own.
+    #[command(subcommand)]
+    Events(super::events::Events),
+    /// Read one bounce (RFC 3464) or complaint (RFC 5965) from standard input, as an MTA pipes it, and send it to the server.
+    Inbound(super::inbound::InboundArgs),
     /// The report of a campaign's latest run.
     Report(ReportArgs),
     /// Calculators for split tests: what counts prove, how many contacts a test needs. They need no server.
@@ -324,7 +329,7 @@ pub enum Suppression {
         /// All channels by default.
         #[arg(long)]
         channel: Option<String>,
-        /// manual (default), hard_bounce, complaint, unsubscribed, erased, imported.
+        /// manual (default), hard_bounce, soft_bounces, complaint, unsubscribed, erased, imported.
         #[arg(long)]
         reason: Option<String>,
     },
@@ -463,7 +468,7 @@ pub enum Campaign {
     /// Contacts of a set, as CSV (default), NDJSON (--json), on standard output.
     Contacts {
         campaign: String,
-        /// accepted, rejected, skipped, unknown, pending, claimed, deferred, opened, clicked, unsubscribed, skipped:REASON, rejected:CLASS.
+        /// A set of the ledger, opened, clicked, unsubscribed, delivered, bounced, complained, converted; rejected:CLASS and the like.
         #[arg(long)]
         set: String,
         #[arg(long)]

@@ -73,6 +73,7 @@ fn options(request: &OpenRequest<'_>) -> EngineOptions {
         unsubscribe_mailbox: config.mail.unsubscribe_mailbox.clone(),
         lane_threads: config.lane_threads,
         aggregate_only: config.tracking.aggregate_only,
+        soft_bounces: config.soft_bounces,
         tracking_kept: config.data.tracking_kept,
         restored: request.restored,
         rejected_rows_kept: config.data.rejected_rows_kept,

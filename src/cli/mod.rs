@@ -12,9 +12,11 @@ mod check;
 mod client;
 mod contacts;
 mod demo;
+mod events;
 mod example_base;
 mod host;
 mod imports;
+mod inbound;
 mod local;
 mod output;
 mod report;
@@ -48,11 +50,16 @@ pub enum Exit {
     ServerFailed = 5,
     /// A check ran and found something wrong.
     ProblemsFound = 6,
+    /// `inbound` alone, by sysexits.h: the report is damaged or forged; an MTA does not try again.
+    BadData = 65,
+    /// `inbound` alone: the server is not reached or not well; an MTA tries again.
+    TryLater = 75,
 }
 
 /// For `--help`.
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 failed here (file, setting, data directory) · 2 wrong usage · 3 server not reached · \
-    4 refused by the server · 5 the server failed · 6 a check found problems";
+    4 refused by the server · 5 the server failed · 6 a check found problems\n\
+    inbound, for an MTA: 0 taken in, or nothing to take · 65 damaged or forged · 75 try again later";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
@@ -118,6 +125,8 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
         Command::Audience(args::Audience::Sample { channel }) => audiences::print_sample(&channel),
         Command::Audience(command) => audiences::run(&client()?, command, json),
         Command::Campaign(command) => campaigns::run(&client()?, command, json),
+        Command::Events(command) => events::run(&client()?, &command, json),
+        Command::Inbound(options) => inbound::run(&cli.connection, &options, json),
         Command::Report(options) => report::run(&client()?, &options, json),
         Command::Winner(command) => winner::run(command, json),
         Command::Connector(command) => campaigns::connector(&client()?, command, json),

@@ -45,6 +45,9 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
             output::line(&format!("  opened        {}", counts("opened")))?;
             output::line(&format!("  clicked       {}", counts("clicked")))?;
             output::line(&format!("  unsubscribed  {}", message["unsubscribed"]))?;
+            for line in feedback(&message["feedback"]) {
+                output::line(&line)?;
+            }
             for link in message["links"].as_array().into_iter().flatten() {
                 output::line(&format!("    {:>7}  {}", output::text(&link["unique"]), output::text(&link["url"])))?;
             }
@@ -58,6 +61,25 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
         output::line(&format!("  {}: {}", output::text(&sample["class"]), output::text(&sample["text"])))?;
     }
     Ok(())
+}
+
+/// What came back on a message; a line each, of what there is.
+fn feedback(feedback: &Json) -> Vec<String> {
+    let count = |value: &Json| output::grouped(value.as_u64().unwrap_or(0));
+    let line = |(name, label): (&str, &str)| {
+        let counts = &feedback[name];
+        let any = counts["total"].as_u64().unwrap_or(0) > 0 || counts["unique"].as_u64().unwrap_or(0) > 0;
+        any.then(|| format!("  {label:<14}{} ({} in all)", count(&counts["unique"]), count(&counts["total"])))
+    };
+    let names = [
+        ("delivered", "delivered"),
+        ("bounced_hard", "bounced hard"),
+        ("bounced_soft", "bounced soft"),
+        ("bounced_policy", "refused later"),
+        ("complained", "complained"),
+        ("converted", "converted"),
+    ];
+    names.into_iter().filter_map(line).collect()
 }
 
 /// What each message brought, if there are several; a line each.

@@ -8,6 +8,7 @@
 //! It must not know the engine, sockets or the environment (but for what connectors say about theirs).
 
 mod addresses;
+mod bounces;
 pub mod connectors;
 mod raw;
 mod show;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use addresses::Networks;
+pub use bounces::SoftRule;
 use connectors::{ConnectorError, ConnectorSettings};
 pub use raw::KEYS;
 use toml::Spanned;
@@ -30,6 +32,7 @@ pub struct Config {
     pub mail: MailConfig,
     pub data: DataConfig,
     pub tracking: TrackingConfig,
+    pub soft_bounces: SoftRule,
     /// Threads that render and send.
     pub lane_threads: usize,
     /// At least one; names are unique.
@@ -162,7 +165,8 @@ impl Config {
         let embedded_only = raw.connectors.is_empty();
         let connectors = if embedded_only { embedded_inbox(&source)? } else { connectors(raw.connectors, &source)? };
         let tracking = tracking(&raw.tracking, &source)?;
-        Ok(Config { server, mail, data, tracking, lane_threads, connectors, embedded_only })
+        let soft_bounces = bounces::validate(&raw.bounces, &source)?;
+        Ok(Config { server, mail, data, tracking, soft_bounces, lane_threads, connectors, embedded_only })
     }
 }
 

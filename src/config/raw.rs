@@ -61,6 +61,9 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "[]",
         "addresses or networks that fetch images ahead of any person: opens from there count as a machine's, clicks do not",
     ),
+    ("bounces.soft_max", "5", "soft bounces of an address after which it is suppressed; 0 never"),
+    ("bounces.soft_days", "3", "on so many different days"),
+    ("bounces.soft_within_days", "30", "within so many days"),
     ("lanes.lane_threads", "number of cores", "threads that render and send"),
     ("connectors.name", "required", "1 to 64 letters, digits, '-' or '_'; what campaigns name"),
     ("connectors.kind", "required", "\"smtp\", \"inbox\" (embedded, in memory), \"null\" or \"simulated\""),
@@ -147,6 +150,7 @@ pub(super) struct Raw {
     pub(super) data: Data,
     pub(super) tracking: Tracking,
     pub(super) lanes: Lanes,
+    pub(super) bounces: super::bounces::Bounces,
     pub(super) connectors: Vec<Spanned<RawConnector>>,
 }
 

@@ -21,7 +21,8 @@ impl Config {
              request_seconds_max = {}\nupload_bytes_max = {}\ndrain_seconds_max = {}\n\n\
              [data]\nrejected_rows_days = {}\ntracking_days = {}\none_shot_max_bytes = {}\n\
              one_shot_retention_days = {}\n\n\
-             [tracking]\naggregate_only = {}\nmachine_ranges = [{}]\nprefetch_ranges = [{}]\n\n[lanes]\nlane_threads = {}\n",
+             [tracking]\naggregate_only = {}\nmachine_ranges = [{}]\nprefetch_ranges = [{}]\n\n[bounces]\nsoft_max = {}\nsoft_days = {}\nsoft_within_days = {}\n\n\
+             [lanes]\nlane_threads = {}\n",
             server.api_listen,
             server.public_listen,
             server.inbox_listen,
@@ -37,6 +38,9 @@ impl Config {
             self.tracking.aggregate_only,
             list(&self.tracking.machine_ranges),
             list(&self.tracking.prefetch_ranges),
+            self.soft_bounces.bounces,
+            self.soft_bounces.days,
+            self.soft_bounces.within_days,
             self.lane_threads,
         );
         let mail = [

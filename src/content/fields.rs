@@ -121,7 +121,7 @@ fn public_url(context: &CompileContext, problems: &mut Problems) {
 }
 
 /// The local part in front of a return path token; 64 octets are allowed (RFC 5321 4.5.3.1.1).
-pub(super) const RETURN_PATH_PREFIX: &str = "bounce+";
+pub const RETURN_PATH_PREFIX: &str = "bounce+";
 const _: () = assert!(RETURN_PATH_PREFIX.len() + crate::content::tokens::RETURN_PATH_CHARS <= 64, "fits a local part");
 
 fn return_path(context: &CompileContext, problems: &mut Problems) {

@@ -45,6 +45,7 @@ mod splice;
 pub mod tokens;
 
 pub use compile::{CompiledMessage, SlowRegion, compile};
+pub use fields::RETURN_PATH_PREFIX;
 pub use fuzz::{fuzz_template, fuzz_token};
 pub use links::{LinkKind, TrackedLink, UntrackedLink};
 pub use preview::{Preview, preview};

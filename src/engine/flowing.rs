@@ -47,6 +47,7 @@ impl Engine {
             SchedulerActor::new(Box::new(move || {
                 let Some(engine) = engine.upgrade().filter(|engine| !engine.is_draining()) else { return false };
                 engine.look_at_flows();
+                engine.look_at_bounces();
                 true
             }))
             .start();

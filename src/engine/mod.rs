@@ -6,6 +6,7 @@
 pub mod audience;
 pub mod base;
 pub mod check;
+pub mod events;
 pub mod figures;
 pub mod flowing;
 pub mod glance;
@@ -45,6 +46,7 @@ use crate::campaigns::compile::MessagePlan;
 use crate::campaigns::{CompileError, IllegalMove, SpecError, lifecycle};
 use crate::channels::connector::Connector;
 use crate::clock::SystemClock;
+use crate::config::SoftRule;
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::{ContactsError, Store};
 use crate::content::{CompiledMessage, ContentProblem, TokenKeys};
@@ -135,6 +137,8 @@ pub struct EngineOptions {
     pub unsubscribe_mailbox: Option<String>,
     pub lane_threads: usize,
     pub aggregate_only: bool,
+    /// When soft bounces suppress.
+    pub soft_bounces: SoftRule,
     /// Tracked links of a run work this long after its end; its opt-outs work always.
     pub tracking_kept: Duration,
     pub restored: bool,
@@ -157,6 +161,7 @@ pub struct Engine {
     pub history: history::History,
     pub pulses: Arc<Pulses>,
     tracking: tracking::TrackingState,
+    events: events::EventState,
     pool: Arc<PositionPool>,
     campaigns: DashMap<RunId, Recipient<RunCommand>>,
     ended: Recipient<RunEnded>,
@@ -225,6 +230,7 @@ impl Engine {
             history,
             pulses,
             tracking: tracking::TrackingState::default(),
+            events: events::EventState::default(),
             pool,
             campaigns: DashMap::new(),
             ended,
@@ -236,6 +242,7 @@ impl Engine {
         };
         let engine = Arc::new(engine);
         actor_figures::announce(engine.lines.keys().map(String::as_str));
+        events::announce();
         actor_figures::returned(TakenBack::Recovery, engine.recovery.settled.returned);
         engine.repair_base()?;
         let runs = engine.take_up()?;

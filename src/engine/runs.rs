@@ -231,7 +231,7 @@ impl Engine {
             });
             part.wired.line.fair.lock().set_rate(Scope::Campaign(run), per_second);
         }
-        let weight = compiled.limits.weight;
+        let (weight, auto_pause) = (compiled.limits.weight, compiled.auto_pause);
         let (book, pool, ended) = (Arc::clone(&self.book), Arc::clone(&self.pool), self.ended.clone());
         let legs: Vec<_> = parts
             .into_iter()
@@ -244,6 +244,7 @@ impl Engine {
         let spawned = self.campaign_arbiter.spawn_fn(move || {
             let addr = CampaignActor::create(|context| {
                 let mut actor = CampaignActor::new(run, book, pool, ended);
+                actor.set_auto_pause(auto_pause);
                 for (delivery, campaign, topic, send, compiled, classes, send_until, (line, channel, leave)) in legs {
                     let context = Arc::new(SendContext {
                         delivery,

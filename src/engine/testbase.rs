@@ -84,6 +84,7 @@ impl TestEngine {
             unsubscribe_mailbox: None,
             lane_threads: 1,
             aggregate_only: false,
+            soft_bounces: crate::config::SoftRule::default(),
             restored: true,
             rejected_rows_kept: DAYS_30,
             tracking_kept,

@@ -186,7 +186,7 @@ impl Delivery {
         }
     }
 
-    fn unpend(&mut self, rows: &RoaringBitmap) {
+    pub(super) fn unpend(&mut self, rows: &RoaringBitmap) {
         self.pending -= rows;
         for send in self.sends.values_mut() {
             send.waiting -= rows;

@@ -11,6 +11,7 @@ use crate::flow::Graph;
 use crate::ids::{AddressHash, BatchId, CampaignId, Channel, DeliveryId, ImportId, MessageId, RunId};
 use crate::ledger::consent::ConsentStatus;
 use crate::ledger::delivery::Mode;
+use crate::ledger::events::{AutoPaused, EventsReceived};
 use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled};
 use crate::ledger::outcome::RejectClass;
 use crate::ledger::rows::{Positions, RowSet};
@@ -112,6 +113,8 @@ pub enum Fact {
     },
     AudienceUploaded(Box<AudienceUploaded>),
     AudienceRemoved(AudienceRemoved),
+    EventsReceived(Box<EventsReceived>),
+    AutoPaused(AutoPaused),
 }
 
 impl Fact {
@@ -149,6 +152,8 @@ impl Fact {
             Fact::TestSent { .. } => 24,
             Fact::AudienceUploaded(_) => 61,
             Fact::AudienceRemoved(_) => 62,
+            Fact::EventsReceived(_) => 51,
+            Fact::AutoPaused(_) => 52,
         }
     }
 

@@ -16,6 +16,7 @@ pub mod batch;
 pub mod class_filter;
 pub mod consent;
 pub mod delivery;
+pub mod events;
 pub mod facts;
 pub mod flowing;
 pub mod handed;

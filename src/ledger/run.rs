@@ -10,6 +10,7 @@ use crate::flow::{self, Exit, Graph, Move, NodeId, NodeKind};
 use crate::ids::{CampaignId, Channel, DeliveryId, MessageId, RunId};
 use crate::ledger::Violation;
 use crate::ledger::delivery::{Counts, Delivery};
+use crate::ledger::events::{Feedback, RunGuard};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
 use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled};
 use crate::ledger::tracking::MessageTracking;
@@ -74,6 +75,11 @@ pub struct Run {
     pub ended_at: Option<Timestamp>,
     #[serde(default)]
     pub flow: FlowMemory,
+    /// What came back, by send.
+    #[serde(default)]
+    pub feedback: BTreeMap<NodeId, Feedback>,
+    #[serde(default)]
+    pub guard: RunGuard,
 }
 
 impl Run {
@@ -111,6 +117,8 @@ impl Run {
             started_at: fact.at,
             ended_at: None,
             flow: FlowMemory::default(),
+            feedback: BTreeMap::new(),
+            guard: RunGuard::default(),
         };
         // Who is not eligible never walks: only a row that can get a message is anywhere in the flow.
         let hops = flow::enter(&run.graph, &mut run.positions, &run_rows);

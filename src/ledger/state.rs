@@ -10,15 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::ids::{BatchId, CampaignId, DeliveryId, ImportId, RowSpace, RunId};
-use crate::ledger::Violation;
 use crate::ledger::batch::BootId;
 use crate::ledger::consent::{Consent, ConsentStatus};
 use crate::ledger::delivery::Delivery;
-use crate::ledger::facts::{Fact, ImportChunk, RunStarted, Settled, Unsubscribed};
+use crate::ledger::events::{EventMemory, EventsReceived, day_of};
+use crate::ledger::facts::{Fact, ImportChunk, RunStarted, Settled, Suppressed, Unsubscribed};
 use crate::ledger::handed::HandedOver;
 use crate::ledger::run::{Run, RunState};
 use crate::ledger::suppression::{Entry, SuppressReason, Suppression};
 use crate::ledger::uploads::UploadInfo;
+use crate::ledger::{RejectClass, Violation};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -48,6 +49,8 @@ pub struct State {
     pub uploads: BTreeMap<RowSpace, UploadInfo>,
     #[serde(default)]
     pub next_space: u32,
+    #[serde(default)]
+    pub events: EventMemory,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,6 +151,11 @@ impl State {
                 self.handed_over.add(connector, domain.as_deref(), u64::from(*messages), *at);
                 Ok(())
             }
+            Fact::EventsReceived(fact) => self.apply_events(fact),
+            Fact::AutoPaused(fact) => {
+                self.run_mut(fact.run)?.apply_auto_paused(fact);
+                Ok(())
+            }
             other => {
                 self.apply_base(other);
                 Ok(())
@@ -162,15 +170,11 @@ impl State {
                 let rows = &c.rows.rows - &self.erased;
                 self.consent.set(c.channel, &c.topic, c.status, &rows);
             }
-            Fact::Suppressed(s) => {
-                if s.rows.space == RowSpace::BASE {
-                    self.suppression.add_rows(s.channel, s.reason, &(&s.rows.rows - &self.erased), s.at);
-                }
-                for address in &s.addresses {
-                    self.suppression.add_address(s.channel, *address, Entry { reason: s.reason, at: s.at });
-                }
+            Fact::Suppressed(s) => self.apply_suppressed(s),
+            Fact::Unsuppressed(u) => {
+                self.suppression.remove(u.channel, u.reason, &u.rows.rows, &u.addresses);
+                self.events.soft.forget(u.channel, &u.rows.rows);
             }
-            Fact::Unsuppressed(u) => self.suppression.remove(u.channel, u.reason, &u.rows.rows, &u.addresses),
             Fact::ListCreated { name, source, at, rows } => {
                 let rows = &rows.rows - &self.erased;
                 self.list_or_new(name, source, *at).rows |= rows;
@@ -203,6 +207,27 @@ impl State {
             Fact::AudienceRemoved(fact) => self.apply_upload_removed(fact),
             _ => {}
         }
+    }
+
+    fn apply_suppressed(&mut self, fact: &Suppressed) {
+        if fact.rows.space == RowSpace::BASE {
+            self.suppression.add_rows(fact.channel, fact.reason, &(&fact.rows.rows - &self.erased), fact.at);
+        }
+        for address in &fact.addresses {
+            self.suppression.add_address(fact.channel, *address, Entry { reason: fact.reason, at: fact.at });
+        }
+    }
+
+    fn apply_events(&mut self, fact: &EventsReceived) -> Result<(), Violation> {
+        for part in &fact.feedback {
+            self.run_mut(part.delivery.run)?.fits(part)?;
+        }
+        for part in &fact.feedback {
+            self.run_mut(part.delivery.run)?.take_feedback(part);
+        }
+        self.events.take(fact, &self.erased);
+        fact.suppressed.iter().for_each(|suppressed| self.apply_suppressed(suppressed));
+        Ok(())
     }
 
     fn apply_import_chunk(&mut self, chunk: &ImportChunk) {
@@ -244,6 +269,7 @@ impl State {
         self.erased |= rows;
         self.consent.erase(rows);
         self.suppression.erase(rows);
+        self.events.erase(rows);
         for list in self.lists.values_mut() {
             list.rows -= rows;
         }
@@ -281,6 +307,7 @@ impl State {
 
     fn apply_run_moved(&mut self, id: RunId, to: RunState, reason: &str, at: Timestamp) -> Result<(), Violation> {
         let run = self.runs.get_mut(&id).ok_or(Violation::NoRun { run: id })?;
+        run.note_resume(to);
         run.state = to;
         run.reason = reason.to_owned();
         run.ended_at = if to.is_live() { None } else { Some(at) };
@@ -291,6 +318,8 @@ impl State {
         let delivery = self.delivery_mut(fact.delivery)?;
         let way = delivery.batches.get(&fact.batch).map(|batch| (batch.connector.clone(), batch.domain.clone()));
         delivery.settle(fact)?;
+        self.recall_events(fact);
+        let delivery = self.delivery(fact.delivery)?;
         let (mut leaving, total) = fact.all_rows();
         let skipped: u64 = fact.skipped.iter().map(|(_, rows)| rows.len()).sum();
         leaving -= &delivery.pending;
@@ -303,6 +332,17 @@ impl State {
             self.handed_over.add(&connector, domain.as_deref(), total - skipped, fact.at);
         }
         Ok(())
+    }
+
+    /// What came back before the rows were settled is applied now; soft bounces are remembered by their day.
+    fn recall_events(&mut self, fact: &Settled) {
+        let Some(run) = self.runs.get_mut(&fact.delivery.run) else { return };
+        run.recall_feedback(fact.delivery.index, &fact.unknown);
+        let Some(delivery) = run.delivery(fact.delivery.index).filter(|d| d.space == RowSpace::BASE) else { return };
+        let Some(route) = run.routes.get(usize::from(delivery.id.index)) else { return };
+        for (_, rows) in fact.rejected.iter().filter(|(class, _)| *class == RejectClass::SoftBounce) {
+            self.events.soft.note(route.channel, day_of(fact.at), rows);
+        }
     }
 
     fn leave_sends(&mut self, delivery: DeliveryId, rows: &RoaringBitmap) -> Result<(), Violation> {

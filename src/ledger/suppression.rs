@@ -23,16 +23,19 @@ pub enum SuppressReason {
     Unsubscribed = 4,
     Erased = 5,
     Imported = 6,
+    /// Too many soft bounces over days.
+    SoftBounces = 7,
 }
 
 impl SuppressReason {
-    pub const ALL: [SuppressReason; 6] = [
+    pub const ALL: [SuppressReason; 7] = [
         SuppressReason::Manual,
         SuppressReason::HardBounce,
         SuppressReason::Complaint,
         SuppressReason::Unsubscribed,
         SuppressReason::Erased,
         SuppressReason::Imported,
+        SuppressReason::SoftBounces,
     ];
 
     pub fn name(self) -> &'static str {
@@ -43,6 +46,7 @@ impl SuppressReason {
             SuppressReason::Unsubscribed => "unsubscribed",
             SuppressReason::Erased => "erased",
             SuppressReason::Imported => "imported",
+            SuppressReason::SoftBounces => "soft_bounces",
         }
     }
 

@@ -1,4 +1,5 @@
-//! What came back on a run: opens and clicks as bitmaps and totals, kept apart by class.
+//! What came back on a run: opens and clicks as bitmaps and totals, kept apart by class. What providers report (delivered,
+//! bounced, complained) and conversions are in [`super::events`].
 //!
 //! Invariants: TR-1 a row is in the set of the best class that it earned (human over suspect over machine) once per kind;
 //! uniques are those bitmaps' sizes, so replaying a fact changes totals only, and every fact is applied once; TR-2 in
@@ -62,8 +63,9 @@ pub struct EventSets {
 }
 
 impl EventSets {
-    fn add(&mut self, class: EventClass, rows: &RoaringBitmap, total: u64) {
-        *self.totals.entry(class).or_default() += total;
+    pub(super) fn add(&mut self, class: EventClass, rows: &RoaringBitmap, total: u64) {
+        let counted = self.totals.entry(class).or_default();
+        *counted = counted.saturating_add(total);
         let mut new = rows.clone();
         for (present, set) in &mut self.rows {
             if *present <= class {
@@ -101,6 +103,14 @@ impl EventSets {
 
     pub fn total(&self, class: EventClass) -> u64 {
         self.totals.get(&class).copied().unwrap_or(0)
+    }
+
+    /// Adds the sets of other rows.
+    pub(super) fn merge(&mut self, other: &EventSets) {
+        for (class, total) in &other.totals {
+            let none = RoaringBitmap::new();
+            self.add(*class, other.rows.get(class).unwrap_or(&none), *total);
+        }
     }
 
     /// Rows of every class.

@@ -160,6 +160,17 @@ catalogue! {
         "Unsubscribe requests: one_click, page.");
     UNSUBSCRIBE_SECONDS = histogram("estafette_unsubscribe_seconds", &[], SHORT,
         "Time from an unsubscribe request to its answer, which is after it is durable and in force.");
+    // what comes back
+    EVENTS_TOTAL = counter("estafette_events_total", &["type", "result"],
+        "Events by type (delivered, bounced, complained, converted, custom) and result: accepted, duplicate, refused.");
+    BOUNCES_TOTAL = counter("estafette_bounces_total", &["class"],
+        "Bounces that came back after the hand-over, by class: hard, soft, policy.");
+    COMPLAINTS_TOTAL = counter("estafette_complaints_total", &[],
+        "Complaints that came back.");
+    EVENT_SUPPRESSIONS_TOTAL = counter("estafette_event_suppressions_total", &["reason"],
+        "Contacts suppressed by what came back: hard_bounce, soft_bounces, complaint.");
+    AUTO_PAUSES_TOTAL = counter("estafette_auto_pauses_total", &["cause"],
+        "Runs that paused by themselves: hard_bounces, complaints.");
     // HTTP
     HTTP_REQUESTS_TOTAL = counter("estafette_http_requests_total", &["listener", "route", "method", "code"],
         "HTTP requests by route pattern and status class.");

@@ -103,6 +103,11 @@ fn smtp_reply() {
 }
 
 #[test]
+fn inbound() {
+    run("inbound", entries::inbound);
+}
+
+#[test]
 fn segment() {
     run("segment", entries::segment);
 }

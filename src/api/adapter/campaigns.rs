@@ -217,6 +217,7 @@ fn summary(state: &State, id: CampaignId, spec: &CampaignSpec) -> CampaignSummar
         updated_at: campaign.map(|c| c.saved_at).unwrap_or_default().into(),
         run: run.map(|run| run.id.0),
         ledger: run.map(reports::run_ledger),
+        reason: run.map(|run| run.reason.clone()).filter(|reason| !reason.is_empty()),
     }
 }
 

@@ -6,6 +6,8 @@ mod audiences;
 pub mod campaigns;
 pub mod contacts;
 pub mod errors;
+mod events;
+mod feedback;
 mod flows;
 pub mod operations;
 pub mod reports;

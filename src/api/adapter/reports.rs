@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use serde_json::json;
 
 use crate::actors::decide::mode_name;
-use crate::api::adapter::{audiences, flows};
+use crate::api::adapter::{audiences, feedback, flows};
 use crate::api::errors::Code;
 use crate::api::port::{
     AudienceView, DeliveryReport, EventCounts, Ledger, LinkCounts, MessageReport, Page, PageRequest, PortError,
@@ -42,7 +42,7 @@ pub(super) fn run_ledger(run: &Run) -> Ledger {
     sum
 }
 
-fn events(sets: &EventSets) -> EventCounts {
+pub(super) fn events(sets: &EventSets) -> EventCounts {
     EventCounts {
         unique: sets.unique(EventClass::Human),
         total: sets.total(EventClass::Human),
@@ -184,6 +184,7 @@ fn deliveries(engine: &Engine, run: &Run, compiled: Option<&Compiled>) -> Vec<De
             channel: route.channel.name().to_owned(),
             ledger: ledger(delivery),
             messages: messages.collect(),
+            feedback: feedback::counts(&run.feedback_on(index)),
         }
     })
     .collect()
@@ -214,6 +215,7 @@ fn message_report(
         clicked: events(&tracking.clicked),
         unsubscribed: tracking.unsubscribed.len(),
         links: links.collect(),
+        feedback: run.feedback_of(send.node).map(feedback::counts).unwrap_or_default(),
     }
 }
 
@@ -262,6 +264,7 @@ fn rows_of(run: &Run, delivery: &Delivery, set: &str) -> Option<RoaringBitmap> {
         "opened" => run.engaged(false) & &delivery.audience,
         "clicked" => run.engaged(true) & &delivery.audience,
         "unsubscribed" => run.unsubscribed() & &delivery.audience,
+        set if feedback::SETS.contains(&set) => feedback::rows(&run.feedback_on(delivery.id.index), set)?,
         other => {
             let (kind, name) = other.split_once(':')?;
             match kind {
@@ -279,6 +282,7 @@ fn invalid_set(set: &str) -> PortError {
         ["audience", "pending", "claimed", "deferred", "accepted", "rejected", "skipped", "unknown"]
             .into_iter()
             .chain(["opened", "clicked", "unsubscribed"])
+            .chain(feedback::SETS)
             .map(str::to_owned)
             .collect();
     sets.extend(RejectClass::ALL.iter().map(|class| format!("rejected:{}", class.name())));

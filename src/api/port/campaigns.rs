@@ -72,6 +72,9 @@ pub struct CampaignSummary {
     pub run: Option<u32>,
     /// The ledger of the latest run.
     pub ledger: Option<Ledger>,
+    /// Why the latest run stands where it stands, if the engine moved it there: what paused it.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

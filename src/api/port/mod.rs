@@ -1,4 +1,4 @@
-//! The engine as the API sees it: four traits, one a subject, in types of their own that are also the wire's.
+//! The engine as the API sees it: five traits, one a subject, in types of their own that are also the wire's.
 //!
 //! Owns no state. Handlers know the engine through [`EnginePort`] only; the engine's adapter implements it, tests fake it.
 //!
@@ -14,6 +14,7 @@
 mod audiences;
 mod campaigns;
 mod contacts;
+mod events;
 mod flows;
 mod operations;
 mod report;
@@ -29,6 +30,7 @@ use serde_json::Value as Json;
 pub use audiences::*;
 pub use campaigns::*;
 pub use contacts::*;
+pub use events::*;
 pub use flows::*;
 pub use operations::*;
 pub use report::*;
@@ -260,6 +262,14 @@ pub trait TrackingPort: Send + Sync {
     fn web_view(&self, tracked: &Tracked) -> PortResult<String>;
 }
 
+/// What comes back from outside.
+pub trait EventsPort: Send + Sync {
+    /// Takes events; answers for each, in order, whether it is new, or why it is refused. Durable when it returns.
+    fn take_events(&self, events: Vec<NewEvent>) -> PortResult<Vec<PortResult<bool>>>;
+    /// In the order of their names; at most `limits::EVENT_TYPES_MAX`.
+    fn event_types(&self) -> PortResult<Vec<EventTypeView>>;
+}
+
 /// Connectors, health, figures.
 pub trait OperationsPort: Send + Sync {
     fn connectors(&self) -> PortResult<Vec<ConnectorView>>;
@@ -275,9 +285,15 @@ pub trait OperationsPort: Send + Sync {
 }
 
 /// All of it.
-pub trait EnginePort: ContactsPort + AudiencesPort + CampaignsPort + TrackingPort + OperationsPort + 'static {}
+pub trait EnginePort:
+    ContactsPort + AudiencesPort + CampaignsPort + EventsPort + TrackingPort + OperationsPort + 'static
+{
+}
 
-impl<T: ContactsPort + AudiencesPort + CampaignsPort + TrackingPort + OperationsPort + 'static> EnginePort for T {}
+impl<T: ContactsPort + AudiencesPort + CampaignsPort + EventsPort + TrackingPort + OperationsPort + 'static> EnginePort
+    for T
+{
+}
 
 #[cfg(test)]
 mod tests {

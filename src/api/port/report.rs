@@ -95,6 +95,26 @@ pub struct EventCounts {
     pub machine: u64,
 }
 
+/// Contacts, and events with their repetitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UniqueTotal {
+    pub unique: u64,
+    pub total: u64,
+}
+
+/// What came back about messages that were handed over, by `POST /v1/events`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FeedbackCounts {
+    pub delivered: UniqueTotal,
+    /// Of an address that does not exist; a refusal at the hand-over is in the ledger's `rejected`.
+    pub bounced_hard: UniqueTotal,
+    pub bounced_soft: UniqueTotal,
+    /// Refused for what the sender did; suppresses nobody.
+    pub bounced_policy: UniqueTotal,
+    pub complained: UniqueTotal,
+    pub converted: EventCounts,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LinkCounts {
     pub index: u16,
@@ -116,6 +136,8 @@ pub struct MessageReport {
     pub clicked: EventCounts,
     pub unsubscribed: u64,
     pub links: Vec<LinkCounts>,
+    #[serde(default)]
+    pub feedback: FeedbackCounts,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -126,6 +148,9 @@ pub struct DeliveryReport {
     #[serde(flatten)]
     pub ledger: Ledger,
     pub messages: Vec<MessageReport>,
+    /// The sum over `messages`.
+    #[serde(default)]
+    pub feedback: FeedbackCounts,
 }
 
 /// Why a running campaign is not sending at the speed it could.

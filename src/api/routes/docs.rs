@@ -13,7 +13,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseBuilder, SecurityRequirement};
 use utoipa::{Modify, OpenApi};
 
-use super::{audiences, campaigns, contacts, imports, lists, operations, runs, segments, suppressions};
+use super::{audiences, campaigns, contacts, events, imports, lists, operations, runs, segments, suppressions};
 use crate::api::errors::{Code, ErrorBody};
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
@@ -31,6 +31,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         segments::index, segments::create, segments::preview, segments::read, segments::update, segments::remove,
         suppressions::index, suppressions::add, suppressions::remove,
         audiences::create, audiences::index, audiences::sample_file, audiences::read, audiences::invalid, audiences::remove,
+        events::receive, events::types,
         campaigns::index, campaigns::create, campaigns::check, campaigns::read, campaigns::change,
         campaigns::start, campaigns::pause, campaigns::resume, campaigns::stop,
         campaigns::preview, campaigns::test_send, campaigns::audience,

@@ -6,6 +6,7 @@ pub mod audiences;
 pub mod campaigns;
 pub mod contacts;
 pub mod docs;
+pub mod events;
 pub mod flows;
 pub mod imports;
 pub mod lists;
@@ -38,6 +39,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
     suppressions::configure(config);
     audiences::configure(config);
     campaigns::configure(config);
+    events::configure(config);
     flows::configure(config);
     runs::configure(config);
     operations::configure(config);

@@ -190,6 +190,7 @@ pub(super) fn export(engine: &Engine, key: &str) -> PortResult<Json> {
     all.insert("consent".to_owned(), json!(held.consent));
     all.insert("suppressed".to_owned(), json!(held.suppressed));
     all.insert("lists".to_owned(), json!(held.lists));
+    all.insert("events".to_owned(), crate::api::adapter::events::behaviour_of(engine, row));
     let state = engine.book.read();
     let mut runs = Vec::new();
     for run in state.runs.values() {
@@ -197,9 +198,12 @@ pub(super) fn export(engine: &Engine, key: &str) -> PortResult<Json> {
             let opened = run.engaged(false).contains(row.0);
             let clicked = run.engaged(true).contains(row.0);
             let accepted = delivery.accepted.contains(row.0);
+            let came_back = run.feedback_on(delivery.id.index);
             runs.push(json!({
                 "run": run.id.0, "campaign": run.campaign.0, "delivery": delivery.id.index, "accepted": accepted,
                 "opened": opened, "clicked": clicked, "unsubscribed": run.unsubscribed().contains(row.0),
+                "delivered": came_back.delivered.rows.contains(row.0), "bounced": came_back.bounced().contains(row.0),
+                "complained": came_back.complained.rows.contains(row.0), "converted": came_back.converted.any().contains(row.0),
                 "started_at": run.started_at.to_string(),
             }));
         }

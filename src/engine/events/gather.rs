@@ -1,0 +1,210 @@
+//! Resolved events → one fact. Pure: the state is read, nothing is written.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use roaring::RoaringBitmap;
+
+use super::resolve::{Resolved, Target};
+use super::{Event, EventFault, EventKind, Taken};
+use crate::actors::decide::hard_bounces_of;
+use crate::clock::Timestamp;
+use crate::flow::NodeId;
+use crate::ids::{AddressHash, Channel, DeliveryId, RowSpace};
+use crate::ledger::events::{Behaved, BounceClass, EventsReceived, FeedbackKind, FeedbackPart, day_of};
+use crate::ledger::facts::Suppressed;
+use crate::ledger::suppression::SuppressReason;
+use crate::ledger::{RowSet, State};
+
+/// After how many hard bounces a connector suppresses, by its name; 0: never.
+pub(super) type HardRules = HashMap<String, u32>;
+
+/// Hard bounces after which an address is suppressed whose connector is not known, or has no rule.
+pub(super) const HARD_BOUNCES: u32 = 1;
+
+/// The hash by which an event's id is remembered.
+fn hash_of(id: &str) -> u64 {
+    blake3::hash(id.as_bytes()).as_bytes().first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// The fact that some events make, if they make one, and a word for each.
+pub(super) fn gather(
+    state: &State,
+    events: &[Event],
+    resolved: Resolved,
+    rules: &HardRules,
+    now: Timestamp,
+) -> (Option<EventsReceived>, Vec<Taken>) {
+    let mut gathered = Gathered::new(state, rules);
+    let words = events.iter().zip(resolved).map(|(event, target)| gathered.take(event, target)).collect();
+    let fact = gathered.fact(now);
+    ((!fact.ids.is_empty()).then_some(fact), words)
+}
+
+struct Gathered<'s> {
+    state: &'s State,
+    rules: &'s HardRules,
+    ids: Vec<u64>,
+    seen: BTreeSet<u64>,
+    feedback: BTreeMap<(DeliveryId, NodeId, FeedbackKind), (RoaringBitmap, u64)>,
+    /// By type and day; the k-th set holds the contacts with more than k.
+    behaved: BTreeMap<(String, i32), Vec<RoaringBitmap>>,
+    new_types: BTreeSet<String>,
+    soft: BTreeMap<(Channel, i32), Vec<RoaringBitmap>>,
+    healed: BTreeMap<(Channel, i32), RoaringBitmap>,
+    suppressed: BTreeMap<(Channel, SuppressReason), (RoaringBitmap, BTreeSet<AddressHash>)>,
+}
+
+impl<'s> Gathered<'s> {
+    fn new(state: &'s State, rules: &'s HardRules) -> Gathered<'s> {
+        Gathered {
+            state,
+            rules,
+            ids: Vec::new(),
+            seen: BTreeSet::new(),
+            feedback: BTreeMap::new(),
+            behaved: BTreeMap::new(),
+            new_types: BTreeSet::new(),
+            soft: BTreeMap::new(),
+            healed: BTreeMap::new(),
+            suppressed: BTreeMap::new(),
+        }
+    }
+
+    fn take(&mut self, event: &Event, target: Result<Target, EventFault>) -> Taken {
+        let id = hash_of(&event.id);
+        // First of all: an event that was taken is a duplicate, whatever has changed since.
+        if self.state.events.ids.knows(id) || self.seen.contains(&id) {
+            return Taken::Duplicate;
+        }
+        let target = match target {
+            Ok(target) => target,
+            Err(fault) => return Taken::Refused(fault),
+        };
+        if let Some(name) = event.kind.behaviour().filter(|name| !self.has_room_for(name)) {
+            return Taken::Refused(EventFault::TooManyTypes { name: name.to_owned() });
+        }
+        self.seen.insert(id);
+        self.ids.push(id);
+        self.note(event, &target);
+        Taken::Accepted
+    }
+
+    /// Whether a type is known, or one more can be, together with those that this fact adds.
+    fn has_room_for(&mut self, name: &str) -> bool {
+        let behaviour = &self.state.events.behaviour;
+        if behaviour.get(name).is_some() || self.new_types.contains(name) {
+            return true;
+        }
+        let room = behaviour.has_room_for_more(self.new_types.len());
+        if room {
+            self.new_types.insert(name.to_owned());
+        }
+        room
+    }
+
+    fn note(&mut self, event: &Event, target: &Target) {
+        let kind = match event.kind {
+            EventKind::Delivered => Some(FeedbackKind::Delivered),
+            EventKind::Bounced(class) => Some(FeedbackKind::Bounced(class)),
+            EventKind::Complained => Some(FeedbackKind::Complained),
+            EventKind::Converted(class) => Some(FeedbackKind::Converted(class)),
+            EventKind::Custom(_) => None,
+        };
+        if let (Some(kind), Some(place)) = (kind, target.place) {
+            let (rows, total) = self.feedback.entry((place.delivery, place.send, kind)).or_default();
+            rows.insert(target.row);
+            *total += 1;
+        }
+        if target.space != RowSpace::BASE {
+            // A row of an uploaded file: nothing of it enters the base, and its address is what is suppressed.
+            match event.kind {
+                EventKind::Bounced(BounceClass::Hard) if self.is_beyond(target) => {
+                    self.suppress(target, SuppressReason::HardBounce);
+                }
+                EventKind::Complained => self.suppress(target, SuppressReason::Complaint),
+                _ => {}
+            }
+            return;
+        }
+        let day = day_of(target.at);
+        if let Some(name) = event.kind.behaviour() {
+            once_more(self.behaved.entry((name.to_owned(), day)).or_default(), target.row);
+        }
+        match event.kind {
+            EventKind::Delivered => {
+                self.healed.entry((target.channel, day)).or_default().insert(target.row);
+            }
+            EventKind::Bounced(BounceClass::Soft) => {
+                once_more(self.soft.entry((target.channel, day)).or_default(), target.row);
+            }
+            EventKind::Bounced(BounceClass::Hard) if self.is_beyond(target) => {
+                self.suppress(target, SuppressReason::HardBounce);
+            }
+            EventKind::Complained => self.suppress(target, SuppressReason::Complaint),
+            EventKind::Bounced(_) | EventKind::Converted(_) | EventKind::Custom(_) => {}
+        }
+    }
+
+    fn suppress(&mut self, target: &Target, reason: SuppressReason) {
+        let (rows, addresses) = self.suppressed.entry((target.channel, reason)).or_default();
+        if target.space == RowSpace::BASE {
+            rows.insert(target.row);
+        }
+        addresses.extend(target.address);
+    }
+
+    /// Whether this hard bounce is the one too many, by the rule of the connector that sent the message.
+    fn is_beyond(&self, target: &Target) -> bool {
+        let run = target.place.and_then(|place| self.state.runs.get(&place.delivery.run).map(|run| (run, place)));
+        let connector = run.and_then(|(run, place)| run.routes.get(usize::from(place.delivery.index)));
+        let after = connector.and_then(|route| self.rules.get(&route.connector)).copied().unwrap_or(HARD_BOUNCES);
+        if after <= 1 {
+            return after == 1;
+        }
+        let counted = run.is_some_and(|(run, place)| {
+            let refused = run
+                .delivery(place.delivery.index)
+                .and_then(|d| d.rejected.get(&crate::ledger::RejectClass::HardBounce));
+            let bounced = run.feedback_of(place.send).map(|feedback| &feedback.hard.rows);
+            refused.into_iter().chain(bounced).any(|rows| rows.contains(target.row))
+        });
+        hard_bounces_of(self.state, target.space, target.row) + u32::from(!counted) >= after
+    }
+
+    fn fact(self, at: Timestamp) -> EventsReceived {
+        let parts = self.feedback.into_iter().map(|((delivery, send, kind), (rows, total))| FeedbackPart {
+            delivery,
+            send,
+            kind,
+            rows,
+            total,
+        });
+        let behaved = self.behaved.into_iter().flat_map(|((name, day), sets)| {
+            sets.into_iter().map(move |rows| Behaved { name: name.clone(), day, rows })
+        });
+        let soft = self
+            .soft
+            .into_iter()
+            .flat_map(|((channel, day), sets)| sets.into_iter().map(move |rows| (channel, day, rows)));
+        let suppressed = self.suppressed.into_iter().map(|((channel, reason), (rows, addresses))| {
+            let (rows, addresses) = (RowSet::base(rows), addresses.into_iter().collect());
+            Suppressed { channel: Some(channel), reason, rows, addresses, at }
+        });
+        EventsReceived {
+            ids: self.ids,
+            feedback: parts.collect(),
+            behaved: behaved.collect(),
+            soft: soft.collect(),
+            healed: self.healed.into_iter().map(|((channel, day), rows)| (channel, day, rows)).collect(),
+            suppressed: suppressed.collect(),
+            at,
+        }
+    }
+}
+
+/// Puts a row into the first set that does not have it.
+fn once_more(sets: &mut Vec<RoaringBitmap>, row: u32) {
+    if !sets.iter_mut().any(|set| set.insert(row)) {
+        sets.push(RoaringBitmap::from_iter([row]));
+    }
+}

@@ -1,0 +1,204 @@
+//! What contacts of the base did: per type of event how often and on which day last, as sets.
+//!
+//! Owned by the state; what segments on behaviour read. A count is bit-sliced (`counts[k]`: contacts whose count has bit k), the last
+//! day is a bucket. Invariants: BH-1 a contact is in at most one day's bucket of a type, that of its newest event; BH-2
+//! `limits::EVENT_TYPES_MAX` types, beyond them new ones are refused before they get here; BH-3 at most
+//! `limits::BEHAVIOUR_DAYS_MAX` days of a type: beyond that the two oldest are one, on the older of their days; BH-4 counts stop at
+//! `2^BEHAVIOUR_COUNT_BITS - 1`.
+//!
+//! Must not know: what a type means, runs, the wall clock.
+
+use std::collections::BTreeMap;
+
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{BEHAVIOUR_COUNT_BITS, BEHAVIOUR_DAYS_MAX, EVENT_TYPES_MAX};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Behaviour {
+    types: BTreeMap<String, TypeMemory>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TypeMemory {
+    /// Events, repetitions included.
+    total: u64,
+    counts: Vec<RoaringBitmap>,
+    /// By day since the epoch: contacts whose last event was then.
+    last: BTreeMap<i32, RoaringBitmap>,
+}
+
+impl Behaviour {
+    /// Whether one more type can be remembered beside these and `more`.
+    pub fn has_room_for_more(&self, more: usize) -> bool {
+        self.types.len() + more < EVENT_TYPES_MAX
+    }
+
+    /// Each of `rows` did it once more on `day`.
+    pub fn add(&mut self, name: &str, day: i32, rows: &RoaringBitmap) {
+        if rows.is_empty() {
+            return;
+        }
+        self.types.entry(name.to_owned()).or_default().add(day, rows);
+    }
+
+    pub fn get(&self, name: &str) -> Option<&TypeMemory> {
+        self.types.get(name)
+    }
+
+    /// In the order of names.
+    pub fn types(&self) -> impl Iterator<Item = (&str, &TypeMemory)> {
+        self.types.iter().map(|(name, memory)| (name.as_str(), memory))
+    }
+
+    pub fn erase(&mut self, rows: &RoaringBitmap) {
+        for memory in self.types.values_mut() {
+            memory.counts.iter_mut().for_each(|slice| *slice -= rows);
+            memory.last.retain(|_, bucket| {
+                *bucket -= rows;
+                !bucket.is_empty()
+            });
+        }
+    }
+}
+
+impl TypeMemory {
+    fn add(&mut self, day: i32, rows: &RoaringBitmap) {
+        self.total = self.total.saturating_add(rows.len());
+        self.count(rows);
+        let mut new = rows.clone();
+        for (_, later) in self.last.range(day..) {
+            new -= later;
+        }
+        for (_, earlier) in self.last.range_mut(..day) {
+            *earlier -= &new;
+        }
+        *self.last.entry(day).or_default() |= new;
+        self.last.retain(|_, bucket| !bucket.is_empty());
+        while self.last.len() > BEHAVIOUR_DAYS_MAX {
+            let Some((oldest, mut merged)) = self.last.pop_first() else { break };
+            if let Some((_, next)) = self.last.pop_first() {
+                merged |= next;
+            }
+            self.last.insert(oldest, merged);
+        }
+    }
+
+    fn count(&mut self, rows: &RoaringBitmap) {
+        let mut carry = rows.clone();
+        for slice in &mut self.counts {
+            let next = &carry & &*slice;
+            *slice ^= &carry;
+            carry = next;
+        }
+        if self.counts.len() < BEHAVIOUR_COUNT_BITS && !carry.is_empty() {
+            self.counts.push(carry);
+        } else {
+            // It stops at the most that can be counted instead of beginning again.
+            self.counts.iter_mut().for_each(|slice| *slice |= &carry);
+        }
+    }
+
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Contacts that did it at least once.
+    pub fn contacts(&self) -> RoaringBitmap {
+        self.last.values().fold(RoaringBitmap::new(), |all, rows| all | rows)
+    }
+
+    /// Contacts that did it on `day` or later.
+    pub fn since(&self, day: i32) -> RoaringBitmap {
+        self.last.range(day..).fold(RoaringBitmap::new(), |all, (_, rows)| all | rows)
+    }
+
+    /// Contacts that did it at least so often.
+    pub fn at_least(&self, least: u32) -> RoaringBitmap {
+        if least == 0 || u64::from(least) >= 1 << BEHAVIOUR_COUNT_BITS {
+            return if least == 0 { self.contacts() } else { RoaringBitmap::new() };
+        }
+        // From the highest bit down: equal so far, and greater.
+        let (mut equal, mut greater) = (self.contacts(), RoaringBitmap::new());
+        for bit in (0..BEHAVIOUR_COUNT_BITS).rev() {
+            let none = RoaringBitmap::new();
+            let slice = self.counts.get(bit).unwrap_or(&none);
+            if least >> bit & 1 == 1 {
+                equal &= slice;
+            } else {
+                greater |= &equal & slice;
+                equal -= slice;
+            }
+        }
+        equal | greater
+    }
+
+    pub fn count_of(&self, row: u32) -> u32 {
+        self.counts.iter().enumerate().filter(|(_, slice)| slice.contains(row)).map(|(bit, _)| 1 << bit).sum()
+    }
+
+    /// Day of a contact's last event.
+    pub fn last_day_of(&self, row: u32) -> Option<i32> {
+        self.last.iter().rev().find(|(_, rows)| rows.contains(row)).map(|(day, _)| *day)
+    }
+
+    /// Day of anybody's last event.
+    pub fn last_day(&self) -> Option<i32> {
+        self.last.last_key_value().map(|(day, _)| *day)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn counts_and_last_days_are_those_of_asking_each_contact(
+            events in prop::collection::vec((0i32..30, 0u32..12), 0..200), least in 0u32..20, since in 0i32..30,
+        ) {
+            let mut memory = TypeMemory::default();
+            for (day, row) in &events {
+                memory.add(*day, &RoaringBitmap::from_iter([*row]));
+            }
+            let of = |row: u32| events.iter().filter(move |(_, r)| *r == row).map(|(day, _)| *day);
+            for row in 0..12 {
+                let count = of(row).count() as u32;
+                prop_assert_eq!(memory.count_of(row), count, "count of {}", row);
+                prop_assert_eq!(memory.last_day_of(row), of(row).max(), "last day of {}", row);
+                let known = count > 0;
+                prop_assert_eq!(memory.at_least(least).contains(row), known && count >= least, "at least {}", least);
+                prop_assert_eq!(memory.since(since).contains(row), of(row).any(|day| day >= since), "since {}", since);
+            }
+            prop_assert_eq!(memory.total(), events.len() as u64);
+        }
+    }
+
+    #[test]
+    fn counts_stop_and_days_merge_at_their_bounds() {
+        let mut memory = TypeMemory::default();
+        let one = RoaringBitmap::from_iter([1]);
+        memory.counts = vec![one.clone(); BEHAVIOUR_COUNT_BITS];
+        memory.add(0, &one);
+        assert_eq!(memory.count_of(1), (1 << BEHAVIOUR_COUNT_BITS) - 1, "the most");
+        for day in 0..(BEHAVIOUR_DAYS_MAX as i32 + 50) {
+            memory.add(day, &RoaringBitmap::from_iter([100 + day as u32]));
+        }
+        assert_eq!(memory.last.len(), BEHAVIOUR_DAYS_MAX, "days");
+        assert_eq!(memory.contacts().len(), BEHAVIOUR_DAYS_MAX as u64 + 51, "nobody is lost");
+    }
+
+    #[test]
+    fn types_have_a_bound() {
+        let mut behaviour = Behaviour::default();
+        for number in 0..EVENT_TYPES_MAX {
+            behaviour.add(&format!("t{number}"), 1, &RoaringBitmap::from_iter([1]));
+        }
+        assert!(!behaviour.has_room_for_more(0) && behaviour.get("t3").is_some(), "known ones go on");
+        behaviour.erase(&RoaringBitmap::from_iter([1]));
+        assert!(behaviour.types().all(|(_, memory)| memory.contacts().is_empty() && memory.count_of(1) == 0), "erased");
+    }
+}
