@@ -22,12 +22,13 @@ use crate::campaigns::GuardRule;
 use crate::channels::fair::{DemandKey, Grant};
 use crate::channels::limits_table::{ClassId, Scope, scopes_of};
 use crate::clock::{Clock, Timestamp};
+use crate::config::caps::Caps;
 use crate::ids::{BatchId, RunId};
 use crate::journal::Want;
 use crate::ledger::facts::{Returned, Suppressed};
 use crate::ledger::suppression::SuppressReason;
 use crate::ledger::{Fact, Positions, RejectClass, RowSet, RunState};
-use crate::limits::{ACTOR_TICK, MAILBOX_MESSAGES};
+use crate::limits::{ACTOR_TICK, CAP_ROUNDS_MAX, MAILBOX_MESSAGES};
 
 mod guarding;
 
@@ -41,6 +42,8 @@ pub struct Leg {
     pub weight: u32,
     /// What is not handed over by then is skipped.
     pub send_until: Option<Timestamp>,
+    /// How often contacts may be written to; looked at in each claim.
+    pub caps: Arc<Caps>,
 }
 
 impl Leg {
@@ -137,7 +140,25 @@ impl CampaignActor {
         leg.line.fair.lock().set_demand(leg.key(class), ready, leg.weight);
     }
 
+    /// Claims what a grant is for. Rows that had enough messages are skipped first, and the claim is tried again.
     fn claim_rows(&self, at: usize, grant: Grant) -> Result<Option<(BatchId, Arc<LiveBatch>)>, CommitError> {
+        for _ in 0..CAP_ROUNDS_MAX {
+            let mut met_cap = false;
+            let claimed = self.claim_once(at, grant, &mut met_cap)?;
+            if !met_cap {
+                return Ok(claimed);
+            }
+        }
+        self.legs[at].line.fair.lock().claimed(grant.id, 0);
+        Ok(None)
+    }
+
+    fn claim_once(
+        &self,
+        at: usize,
+        grant: Grant,
+        met_cap: &mut bool,
+    ) -> Result<Option<(BatchId, Arc<LiveBatch>)>, CommitError> {
         let leg = &self.legs[at];
         let (line, context) = (&leg.line, &leg.context);
         let now = self.book.now();
@@ -155,6 +176,12 @@ impl CampaignActor {
             |state| {
                 let delivery = state.delivery(context.delivery)?;
                 let rows = claim::rows_of(&grant, delivery, &leg.classes, now);
+                let capped = claim::capped(state, &leg.caps, context.channel, &grant, &leg.classes, &rows, now);
+                if let Some((reason, rows)) = capped {
+                    *met_cap = true;
+                    let rows = RowSet { space: delivery.space, rows };
+                    return Ok(Some(Fact::Skipped { delivery: delivery.id, reason, rows, at: now }));
+                }
                 let Some(positions) = self.take_positions(line, grant, rows.len()) else { return Ok(None) };
                 let id = BatchId(state.next_batch);
                 let batch = self.live_batch(leg, id, grant.key, &rows, positions.clone());

@@ -18,8 +18,11 @@ use super::kinds::{self, Built};
 use super::one_shot;
 use super::spec::auto_pause::GuardRule;
 use super::spec::{CampaignSpec, Kind, MessageFields, Mode, SameAddress};
+use super::{languages, resend, restraint};
 use crate::clock::Timestamp;
+use crate::config::caps::Caps;
 use crate::flow::graph::InvalidGraph;
+use crate::flow::nodes::SampleSize;
 use crate::flow::{EndKind, Exit, Graph, GraphParts, NodeId, NodeKind};
 use crate::ids::{Channel, MessageId};
 use crate::limits;
@@ -35,6 +38,11 @@ pub enum AudienceSource {
     Segment(String),
     /// The id or name of an uploaded one-shot file.
     Upload(String),
+    /// A set of an ended run, without those whom a resend covers.
+    Resend {
+        run: u32,
+        set: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +122,11 @@ pub struct Compiled {
     pub limits: RunLimits,
     #[serde(default)]
     pub auto_pause: GuardRule,
+    #[serde(default)]
+    pub caps: Caps,
+    /// Of the eligible, so many get nothing.
+    #[serde(default)]
+    pub hold_out: Option<SampleSize>,
 }
 
 impl Compiled {
@@ -131,7 +144,7 @@ impl Compiled {
 pub enum CompileError {
     #[error("{path} is missing")]
     Missing { path: &'static str },
-    #[error("the audience must be exactly one of segment, list, all and upload")]
+    #[error("the audience must be exactly one of segment, list, all, upload and a set of another run")]
     Audience,
     #[error(transparent)]
     Graph(#[from] InvalidGraph),
@@ -149,6 +162,7 @@ pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
     if kinds::follow_up::wanted(spec) {
         kinds::follow_up::add(spec, &mut built)?;
     }
+    kinds::planned::add(spec, &mut built.parts);
     for last in built.lasts {
         built.parts.edge(last, Exit::NEXT, kinds::END);
     }
@@ -164,6 +178,8 @@ pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
             weight: spec.limits.weight.unwrap_or(1).clamp(1, limits::CAMPAIGN_WEIGHT_MAX),
         },
         auto_pause: spec.auto_pause.rule(),
+        caps: restraint::caps(spec),
+        hold_out: restraint::hold_out(spec),
     })
 }
 
@@ -172,6 +188,9 @@ const SEND: NodeId = NodeId(1);
 
 fn single(spec: &CampaignSpec) -> Result<Built, CompileError> {
     let message = message(spec, MessageId(0))?;
+    if !spec.message.languages.is_empty() {
+        return languages::build(spec, &message);
+    }
     let mut parts = GraphParts::default();
     parts.node(kinds::START, "start", NodeKind::Start);
     parts.node(SEND, "send", NodeKind::send(0, message.id.0));
@@ -201,6 +220,13 @@ pub(super) fn message(spec: &CampaignSpec, id: MessageId) -> Result<MessagePlan,
 
 fn audience(spec: &CampaignSpec) -> Result<AudiencePlan, CompileError> {
     let audience = &spec.audience;
+    if resend::wanted(spec) {
+        let none = audience.segment.is_none() && audience.list.is_none() && audience.all != Some(true);
+        let none = none && audience.upload.is_none();
+        let (run, set) = resend::source(spec).filter(|_| none).ok_or(CompileError::Audience)?;
+        let source = AudienceSource::Resend { run, set: set.to_owned() };
+        return Ok(AudiencePlan { source, exclude: audience.exclude.clone() });
+    }
     let source = match (&audience.segment, &audience.list, audience.all == Some(true), &audience.upload) {
         (Some(segment), None, false, None) => AudienceSource::Segment(segment.clone()),
         (None, Some(list), false, None) => AudienceSource::List(list.clone()),

@@ -6,6 +6,7 @@
 //! | `consent_not_confirmed` | nobody has confirmed that the people of the file agreed to hear from the sender |
 //! | `consent_without_upload` | contacts of the base have a consent of their own |
 //! | `upload_wrong_channel` | no row of the upload has an address on the message's channel |
+//! | `upload_recurring` | the rows of a file do not change: every launch would go to the same people |
 //! | `upload_address_once` | `same_address = "allow"`: an address of an upload gets one message |
 //!
 //! The confirmation stands in for the consent to a topic, so that the message may have none. Opt-outs and suppressions win
@@ -55,6 +56,11 @@ pub(super) fn problems(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<P
         let message = "an address of an upload gets one message, however often the file has it";
         let fix = "remove same_address, or set it to \"newest\" (the last row counts) or \"oldest\" (the first one)";
         found.push(Problem::error("upload_address_once", "same_address", message, fix));
+    }
+    if spec.schedule.every.is_some() {
+        let message = "the people of a file do not change, and each launch would write to all of them again";
+        let fix = "launch it at one time or several dates, or import the file as contacts and use a segment";
+        found.push(Problem::error("upload_recurring", "schedule.every", message, fix));
     }
     let uploads = names.uploads();
     let Some(known) = uploads.iter().find(|known| known.is_called(upload)) else {

@@ -95,6 +95,16 @@ pub fn to_stored_confirmed(spec: &CampaignSpec, request: Option<&str>, confirmed
     stored.to_string()
 }
 
+/// The stored form of a spec that takes the place of `old`: its request and the word for its upload stay.
+pub fn to_stored_like(spec: &CampaignSpec, old: &str) -> String {
+    let request = request_of(old);
+    match (confirmed_of(old), &request) {
+        (Some(confirmed), request) => to_stored_confirmed(spec, request.as_deref(), &confirmed),
+        (None, Some(request)) => to_stored_for(spec, request),
+        (None, None) => to_stored(spec),
+    }
+}
+
 /// The word that a stored spec was saved with.
 pub fn confirmed_of(text: &str) -> Option<Confirmed> {
     let mut value: Value = serde_json::from_str(text).ok()?;
@@ -160,7 +170,7 @@ fn from_json(error: &serde_json::Error) -> SpecError {
 }
 
 /// Keys of the spec by the table that they stand in.
-const PLACES: [(&str, &[&str]); 6] = [
+const PLACES: [(&str, &[&str]); 7] = [
     (
         "",
         &[
@@ -173,18 +183,38 @@ const PLACES: [(&str, &[&str]); 6] = [
             "audience",
             "message",
             "limits",
+            "schedule",
             "variants",
             "test",
             "follow_up",
             "dimensions",
             "cells",
+            "caps",
+            "resend",
         ],
     ),
-    ("audience", &["segment", "list", "all", "exclude", "upload", "consent_confirmed"]),
-    ("message", &["channel", "connector", "topic", "from", "reply_to", "subject", "html", "mjml", "text"]),
+    ("audience", &["segment", "list", "all", "exclude", "not_contacted", "hold_out", "upload", "consent_confirmed"]),
+    (
+        "message",
+        &[
+            "channel",
+            "connector",
+            "topic",
+            "saved",
+            "default_language",
+            "languages",
+            "from",
+            "reply_to",
+            "subject",
+            "html",
+            "mjml",
+            "text",
+        ],
+    ),
     ("limits", &["messages_per_second", "weight"]),
     ("test", &["sample", "winner_by", "decide_after", "looks", "if_not_proven", "min_delivered", "min_events"]),
     ("follow_up", &["on", "after"]),
+    ("schedule", &["at", "dates", "every", "until", "zone", "default_zone", "too_late"]),
 ];
 
 fn reword(message: &str) -> String {

@@ -11,8 +11,11 @@
 //! | `no_channel`, `no_topic`, `bad_topic` | how and under which consent |
 //! | `no_connector`, `unknown_connector`, `wrong_channel` | through which account |
 //! | `no_sender`, `bad_sender`, `no_subject`, `no_body` | the least that a message has (see [`basic_message_problems`]) |
+//! | those of schedules | see `schedule::ScheduleError` and `kinds::planned` |
 //! | `wrong_kind` and those of the kind's own tables | see `kinds` |
 //! | `unknown_upload`, `consent_not_confirmed` and others of uploaded files | see `one_shot` |
+//! | `bad_resend` | a set of a run that has ended |
+//! | `bad_not_contacted`, `bad_hold_out`, `bad_cap` | who is left out |
 //! | `empty_audience` | a warning: nobody matches it now |
 //! | `tracks_nobody` | the flow asks who opened or clicked, and nobody's opens and clicks are kept |
 //! | `bad_auto_pause` | shares of `[auto_pause]` as per cent, or "off" |
@@ -23,8 +26,9 @@ use serde::Serialize;
 
 use super::kinds;
 use super::one_shot::{self, UploadName};
+use super::schedule::fields::Ahead;
 use super::spec::kinds::overlaid;
-use super::spec::{AudienceSpec, CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, TestSpec, auto_pause};
+use super::spec::{CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, TestSpec, auto_pause};
 use super::suggest::did_you_mean;
 use crate::clock::Timestamp;
 use crate::ids::Channel;
@@ -89,6 +93,10 @@ impl Problem {
 /// What the rest of the engine knows, as far as a spec names it.
 pub trait Names {
     fn now(&self) -> Timestamp;
+    /// From when on the schedule must start something: later than the launches that were made already.
+    fn ahead(&self) -> Ahead {
+        Ahead::now(self.now())
+    }
     /// Every configured connector with its channel.
     fn connectors(&self) -> Vec<(String, Channel)>;
     fn lists(&self) -> Vec<String>;
@@ -112,11 +120,14 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     let mut found = Vec::new();
     name(spec.name.as_deref(), names, &mut found);
     times(spec, names, &mut found);
-    audience(&spec.audience, names, &mut found);
+    kinds::planned::problems(spec, names.ahead(), &mut found);
+    audience(spec, names, &mut found);
     one_shot::problems(spec, names, &mut found);
+    super::resend::problems(spec, &mut found);
     message(&spec.message, !one_shot::is_wanted(spec), names, &mut found);
     rates(&spec.limits, &mut found);
     auto_pause::problems(&spec.auto_pause, &mut found);
+    super::restraint::problems(spec, &mut found);
     of_the_kind(spec, names, &mut found);
     found
 }
@@ -160,6 +171,7 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
         }
     }
     kinds::follow_up::problems(spec, found);
+    super::languages::problems_of(spec, found);
     message_problems_of_parts(spec, names, found);
 }
 
@@ -175,6 +187,8 @@ fn message_problems_of_parts(spec: &CampaignSpec, names: &dyn Names, found: &mut
     if kinds::follow_up::wanted(spec) {
         parts.push(("follow_up.message".to_owned(), &spec.follow_up.message.fields));
     }
+    let languages = spec.message.languages.iter();
+    parts.extend(languages.map(|(tag, fields)| (format!("message.languages.{tag}"), fields)));
     for (path, fields) in parts {
         let problems = names.message_problems(channel, &overlaid(&spec.message.fields, fields));
         for problem in problems.into_iter().filter(|problem| !base.contains(problem)) {
@@ -215,13 +229,16 @@ fn times(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
     }
 }
 
-fn audience(audience: &AudienceSpec, names: &dyn Names, found: &mut Vec<Problem>) {
+fn audience(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
+    let audience = &spec.audience;
     let all = audience.all == Some(true);
     let (segment, list, upload) = (audience.segment.is_some(), audience.list.is_some(), audience.upload.is_some());
-    let given: Vec<&str> = [("segment", segment), ("list", list), ("all", all), ("upload", upload)]
-        .into_iter()
-        .filter_map(|(key, given)| given.then_some(key))
-        .collect();
+    let resend = super::resend::wanted(spec);
+    let given: Vec<&str> =
+        [("segment", segment), ("list", list), ("all", all), ("upload", upload), ("[resend]", resend)]
+            .into_iter()
+            .filter_map(|(key, given)| given.then_some(key))
+            .collect();
     match given.as_slice() {
         [] => {
             let fix = "set audience.segment to an expression, audience.list to a list, or audience.all to true";

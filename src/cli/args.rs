@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::EXIT_CODES;
+use super::audiences::Audience;
+use super::history::{Message, ResendArgs};
+use super::local::ExampleBaseArgs;
+use super::schedules::{CalendarArgs, When};
 use super::winner::Winner;
 
 const FIRST_STEPS: &str = "First steps:
@@ -75,11 +79,16 @@ pub enum Command {
     /// Campaigns: create, check, start, stop, and everything between.
     #[command(subcommand)]
     Campaign(Campaign),
+    /// What is planned over all campaigns, and what became of it.
+    Calendar(CalendarArgs),
     /// What comes back from outside: deliveries, bounces, complaints, conversions, events of your own.
     #[command(subcommand)]
     Events(super::events::Events),
     /// Read one bounce (RFC 3464) or complaint (RFC 5965) from standard input, as an MTA pipes it, and send it to the server.
     Inbound(super::inbound::InboundArgs),
+    /// Saved messages, which campaigns refer to by name.
+    #[command(subcommand)]
+    Message(Message),
     /// The report of a campaign's latest run.
     Report(ReportArgs),
     /// Calculators for split tests: what counts prove, how many contacts a test needs. They need no server.
@@ -345,37 +354,6 @@ pub enum Suppression {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Audience {
-    /// An example file to begin from, on standard output.
-    Sample {
-        /// email, sms, whatsapp, push, web_push, in_app.
-        #[arg(long, default_value = "email")]
-        channel: String,
-    },
-    /// Upload a file: a header line, ',' or ';', a column named email, phone or id; all others are variables of the message.
-    Upload {
-        file: PathBuf,
-        /// The channel whose addresses the column `id` holds.
-        #[arg(long, default_value = "email")]
-        channel: String,
-        /// What campaigns may call it, beside its id.
-        #[arg(long)]
-        name: Option<String>,
-    },
-    /// What is in an upload, and who of it could be sent to now.
-    Show {
-        /// Id or name.
-        audience: String,
-    },
-    /// The invalid rows of an upload as CSV, each with its line and reason.
-    Invalid { audience: String },
-    #[command(alias = "ls")]
-    List,
-    /// Delete the rows of an upload; refused while an unfinished run is sent to them.
-    Delete { audience: String },
-}
-
-#[derive(Debug, Subcommand)]
 pub enum Campaign {
     #[command(alias = "ls")]
     List {
@@ -421,12 +399,24 @@ pub enum Campaign {
         #[arg(long)]
         contact: Option<String>,
     },
+    /// Start a campaign; one with a [schedule] begins at its time, some minutes from now at the earliest.
     Start {
         campaign: String,
         /// Show the progress until the run has ended.
         #[arg(long)]
         watch: bool,
     },
+    /// Change when a campaign starts; what is scheduled is published anew, some minutes from now at the earliest.
+    Schedule {
+        campaign: String,
+        #[command(flatten)]
+        when: When,
+    },
+    /// Take the schedule back: nothing more is launched. Never launched, the campaign is a draft again.
+    Unschedule {
+        campaign: String,
+    },
+    /// Claim nothing more, and launch nothing. What falls due meanwhile is launched when resumed, or skipped as too late.
     Pause {
         campaign: String,
     },
@@ -462,6 +452,8 @@ pub enum Campaign {
         #[arg(long)]
         by: Option<String>,
     },
+    /// Send to a set of a finished or stopped run again, as a campaign that is linked to it.
+    Resend(ResendArgs),
     Runs {
         campaign: String,
     },
@@ -520,17 +512,6 @@ pub struct Metrics {
     /// Print the figures of the running server instead.
     #[arg(long)]
     pub scrape: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct ExampleBaseArgs {
-    #[arg(long, default_value_t = 20_000)]
-    pub contacts: u32,
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Where to; standard output by default. With --json it must be a file.
-    #[arg(long, short, value_name = "FILE")]
-    pub output: Option<PathBuf>,
 }
 
 #[cfg(test)]

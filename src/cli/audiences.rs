@@ -1,14 +1,47 @@
 //! `estafette audience`: one-shot CSV audiences. Owns no state.
 
+use std::path::PathBuf;
+
+use clap::Subcommand;
 use serde_json::Value as Json;
 
 use super::Exit;
-use super::args::Audience;
 use super::client::{Client, part};
 use super::contacts::done;
 use super::{imports, output};
 use crate::contacts::one_shot::sample::sample;
 use crate::ids::Channel;
+
+#[derive(Debug, Subcommand)]
+pub enum Audience {
+    /// An example file to begin from, on standard output.
+    Sample {
+        /// email, sms, whatsapp, push, web_push, in_app.
+        #[arg(long, default_value = "email")]
+        channel: String,
+    },
+    /// Upload a file: a header line, ',' or ';', a column named email, phone or id; all others are variables of the message.
+    Upload {
+        file: PathBuf,
+        /// The channel whose addresses the column `id` holds.
+        #[arg(long, default_value = "email")]
+        channel: String,
+        /// What campaigns may call it, beside its id.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// What is in an upload, and who of it could be sent to now.
+    Show {
+        /// Id or name.
+        audience: String,
+    },
+    /// The invalid rows of an upload as CSV, each with its line and reason.
+    Invalid { audience: String },
+    #[command(alias = "ls")]
+    List,
+    /// Delete the rows of an upload; refused while an unfinished run is sent to them.
+    Delete { audience: String },
+}
 
 /// Needs no server.
 pub(super) fn print_sample(channel: &str) -> anyhow::Result<Exit> {

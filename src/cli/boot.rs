@@ -74,7 +74,9 @@ fn options(request: &OpenRequest<'_>) -> EngineOptions {
         lane_threads: config.lane_threads,
         aggregate_only: config.tracking.aggregate_only,
         soft_bounces: config.soft_bounces,
+        caps: config.caps.clone(),
         tracking_kept: config.data.tracking_kept,
+        publish_grace: config.server.publish_grace,
         restored: request.restored,
         rejected_rows_kept: config.data.rejected_rows_kept,
     }

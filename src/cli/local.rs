@@ -1,13 +1,13 @@
 //! Commands that need no server: `config`, `metrics`, `example-base`, `completions`. Owns no state.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::CommandFactory;
+use clap::{Args, CommandFactory};
 use serde_json::json;
 
-use super::args::{Cli, Config as ConfigCommand, Connection, ExampleBaseArgs, Metrics};
+use super::args::{Cli, Config as ConfigCommand, Connection, Metrics};
 use super::client::Client;
 use super::example_base::{ExampleBase, generate};
 use super::{Exit, output};
@@ -70,6 +70,17 @@ pub(super) fn metrics(options: &Metrics, connection: &Connection, as_json: bool)
         output::table(header, CATALOGUE.iter().map(row).collect())?;
     }
     Ok(Exit::Done)
+}
+
+#[derive(Debug, Args)]
+pub struct ExampleBaseArgs {
+    #[arg(long, default_value_t = 20_000)]
+    pub contacts: u32,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Where to; standard output by default. With --json it must be a file.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 pub(super) fn example_base(options: &ExampleBaseArgs, as_json: bool) -> anyhow::Result<Exit> {

@@ -14,12 +14,14 @@ mod contacts;
 mod demo;
 mod events;
 mod example_base;
+mod history;
 mod host;
 mod imports;
 mod inbound;
 mod local;
 mod output;
 mod report;
+mod schedules;
 mod serve;
 mod winner;
 
@@ -122,11 +124,13 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
         Command::Segment(command) => contacts::segment(&client()?, command, json),
         Command::Suppression(command) => contacts::suppression(&client()?, command, json),
         // The sample needs no server and no key.
-        Command::Audience(args::Audience::Sample { channel }) => audiences::print_sample(&channel),
+        Command::Audience(audiences::Audience::Sample { channel }) => audiences::print_sample(&channel),
         Command::Audience(command) => audiences::run(&client()?, command, json),
+        Command::Calendar(asked) => schedules::calendar(&client()?, &asked, json),
         Command::Campaign(command) => campaigns::run(&client()?, command, json),
         Command::Events(command) => events::run(&client()?, &command, json),
         Command::Inbound(options) => inbound::run(&cli.connection, &options, json),
+        Command::Message(command) => history::message(&client()?, command, json),
         Command::Report(options) => report::run(&client()?, &options, json),
         Command::Winner(command) => winner::run(command, json),
         Command::Connector(command) => campaigns::connector(&client()?, command, json),

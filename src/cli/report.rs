@@ -34,6 +34,10 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
     if report["upload"].is_object() {
         output::line(&super::audiences::used(&report["upload"]))?;
     }
+    let links = super::history::links(report);
+    if !links.is_empty() {
+        output::line(&links)?;
+    }
     for delivery in report["deliveries"].as_array().into_iter().flatten() {
         for message in delivery["messages"].as_array().into_iter().flatten() {
             let counts = |what: &str| {

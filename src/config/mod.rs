@@ -9,6 +9,7 @@
 
 mod addresses;
 mod bounces;
+pub mod caps;
 pub mod connectors;
 mod raw;
 mod show;
@@ -19,10 +20,12 @@ use std::time::Duration;
 
 pub use addresses::Networks;
 pub use bounces::SoftRule;
+use caps::{Cap, CapError};
 use connectors::{ConnectorError, ConnectorSettings};
 pub use raw::KEYS;
 use toml::Spanned;
 
+use crate::ids::Channel;
 use crate::limits;
 
 /// Validated settings of a server.
@@ -33,6 +36,8 @@ pub struct Config {
     pub data: DataConfig,
     pub tracking: TrackingConfig,
     pub soft_bounces: SoftRule,
+    /// Frequency caps of every campaign.
+    pub caps: Vec<Cap>,
     /// Threads that render and send.
     pub lane_threads: usize,
     /// At least one; names are unique.
@@ -58,6 +63,8 @@ pub struct ServerConfig {
     pub upload_bytes_max: u64,
     /// How long a shutdown waits for answers on the wire.
     pub drain_time_max: Duration,
+    /// A dated start is this long after its publication at the earliest.
+    pub publish_grace: Duration,
 }
 
 /// Who may read `/metrics` on the API listener.
@@ -166,7 +173,8 @@ impl Config {
         let connectors = if embedded_only { embedded_inbox(&source)? } else { connectors(raw.connectors, &source)? };
         let tracking = tracking(&raw.tracking, &source)?;
         let soft_bounces = bounces::validate(&raw.bounces, &source)?;
-        Ok(Config { server, mail, data, tracking, soft_bounces, lane_threads, connectors, embedded_only })
+        let caps = caps_of(&raw.caps, &source)?;
+        Ok(Config { server, mail, data, tracking, soft_bounces, caps, lane_threads, connectors, embedded_only })
     }
 }
 
@@ -210,6 +218,14 @@ fn server(raw: &raw::Server, source: &Source<'_>) -> Result<ServerConfig, Config
             limits::UPLOAD_BYTES_CEILING,
         )?,
         drain_time_max: seconds("server.drain_seconds_max", &raw.drain_seconds_max)?,
+        publish_grace: source
+            .within(
+                "server.schedule_safety_minutes",
+                &raw.schedule_safety_minutes,
+                0,
+                limits::PUBLISH_GRACE_MINUTES_MAX,
+            )
+            .map(|minutes| Duration::from_secs(minutes * 60))?,
     })
 }
 
@@ -262,6 +278,23 @@ fn tracking(raw: &raw::Tracking, source: &Source<'_>) -> Result<TrackingConfig, 
         machine_ranges: source.networks("tracking.machine_ranges", &raw.machine_ranges)?,
         prefetch_ranges: source.networks("tracking.prefetch_ranges", &raw.prefetch_ranges)?,
     })
+}
+
+fn caps_of(raw: &[raw::RawCap], source: &Source<'_>) -> Result<Vec<Cap>, ConfigError> {
+    if let Some(first) = raw.get(limits::CAPS_MAX) {
+        return Err(source.value("caps.channel", &first.channel, "there are more caps than can be: 16"));
+    }
+    let read = |cap: &raw::RawCap| {
+        let names = Channel::ALL.map(Channel::name).join(", ");
+        let unknown = || source.value("caps.channel", &cap.channel, &format!("must be one of {names}"));
+        let channel = Channel::from_name(cap.channel.get_ref()).ok_or_else(unknown)?;
+        let max = u32::try_from(*cap.max.get_ref()).unwrap_or(u32::MAX);
+        Cap::new(channel, max, cap.per.get_ref()).map_err(|error| match &error {
+            CapError::Max { .. } => source.value("caps.max", &cap.max, &error.to_string()),
+            CapError::Days { .. } => source.value("caps.per", &cap.per, &error.to_string()),
+        })
+    };
+    raw.iter().map(read).collect()
 }
 
 fn embedded_inbox(source: &Source<'_>) -> Result<Vec<ConnectorSettings>, ConfigError> {

@@ -29,6 +29,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("server.upload_bytes_max", "8589934592", "bytes of an uploaded CSV file"),
     ("server.drain_seconds_max", "30", "how long a shutdown waits for answers on the wire"),
     (
+        "server.schedule_safety_minutes",
+        "5",
+        "a dated start is this long after its publication at the earliest, so that it can be taken back; 0 to 1440",
+    ),
+    (
         "mail.return_path_domain",
         "none",
         "bounces come back to addresses of this domain, one per message; without it to the sender's address",
@@ -64,6 +69,9 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("bounces.soft_max", "5", "soft bounces of an address after which it is suppressed; 0 never"),
     ("bounces.soft_days", "3", "on so many different days"),
     ("bounces.soft_within_days", "30", "within so many days"),
+    ("caps.channel", "required", "[[caps]]: channel on which contacts are not written to too often, by any campaign"),
+    ("caps.max", "required", "messages to one contact, 1 to 100"),
+    ("caps.per", "required", "days in UTC, today included, as \"7d\" or \"2w\", up to 92d"),
     ("lanes.lane_threads", "number of cores", "threads that render and send"),
     ("connectors.name", "required", "1 to 64 letters, digits, '-' or '_'; what campaigns name"),
     ("connectors.kind", "required", "\"smtp\", \"inbox\" (embedded, in memory), \"null\" or \"simulated\""),
@@ -151,6 +159,7 @@ pub(super) struct Raw {
     pub(super) tracking: Tracking,
     pub(super) lanes: Lanes,
     pub(super) bounces: super::bounces::Bounces,
+    pub(super) caps: Vec<RawCap>,
     pub(super) connectors: Vec<Spanned<RawConnector>>,
 }
 
@@ -167,6 +176,7 @@ pub(super) struct Server {
     pub(super) request_seconds_max: Spanned<u64>,
     pub(super) upload_bytes_max: Spanned<u64>,
     pub(super) drain_seconds_max: Spanned<u64>,
+    pub(super) schedule_safety_minutes: Spanned<u64>,
 }
 
 impl Default for Server {
@@ -182,6 +192,7 @@ impl Default for Server {
             request_seconds_max: unplaced(120),
             upload_bytes_max: unplaced(8 * 1024 * 1024 * 1024),
             drain_seconds_max: unplaced(30),
+            schedule_safety_minutes: unplaced(limits::PUBLISH_GRACE.as_secs() / 60),
         }
     }
 }
@@ -225,6 +236,14 @@ pub(super) struct Tracking {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Lanes {
     pub(super) lane_threads: Option<Spanned<u64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCap {
+    pub(super) channel: Spanned<String>,
+    pub(super) max: Spanned<u64>,
+    pub(super) per: Spanned<String>,
 }
 
 /// A default stands nowhere in the file.

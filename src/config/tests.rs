@@ -85,7 +85,8 @@ fn every_key_is_documented() {
     for (key, default, text) in KEYS.iter().filter(|(key, ..)| !key.starts_with("connectors.")) {
         assert!(!text.is_empty() && !default.is_empty(), "{key} has no text");
         let (table, name) = key.split_once('.').unwrap();
-        let error = parse(&format!("[{table}]\nno_such_key = 1\n")).unwrap_err().to_string();
+        let head = if table == "caps" { "[[caps]]".to_owned() } else { format!("[{table}]") };
+        let error = parse(&format!("{head}\nno_such_key = 1\n")).unwrap_err().to_string();
         assert!(error.contains(&format!("`{name}`")), "{key} is documented and not read: {error}");
         let listed = error.matches('`').count() / 2 - 1;
         let documented = KEYS.iter().filter(|(k, ..)| k.starts_with(&format!("{table}."))).count();
@@ -136,5 +137,20 @@ fn every_key_of_a_connector_is_documented_and_read() {
         let unknown = format!("unknown field `{name}`");
         let read = kinds.iter().any(|kind| !connector_error(kind, &given).contains(&unknown));
         assert!(read, "connectors.{key} is documented and not read");
+    }
+}
+
+#[test]
+fn caps_are_read_and_a_wrong_one_is_told_with_its_place() {
+    let config = parse("[[caps]]\nchannel = \"email\"\nmax = 3\nper = \"1w\"\n").unwrap();
+    assert_eq!(config.caps, [caps::Cap { channel: Channel::Email, max: 3, days: 7 }], "as written");
+    assert!(config.show().contains("max = 3"), "shown: {}", config.show());
+    for (text, part) in [
+        ("channel = \"fax\"\nmax = 3\nper = \"7d\"", ":2: caps.channel = fax"),
+        ("channel = \"sms\"\nmax = 0\nper = \"7d\"", ":3: caps.max = 0"),
+        ("channel = \"sms\"\nmax = 1\nper = \"24h\"", ":4: caps.per = 24h"),
+    ] {
+        let error = parse(&format!("[[caps]]\n{text}\n")).unwrap_err().to_string();
+        assert!(error.contains(part), "{text}: {error}");
     }
 }

@@ -12,10 +12,11 @@ use crate::campaigns::SameAddress;
 use crate::campaigns::compile::{AudienceSource, Compiled, DeliveryPlan};
 use crate::clock::Timestamp;
 use crate::contacts::{AttributeSets, ContactsError, Store};
-use crate::engine::EngineError;
-use crate::engine::glance::{Glance, Wanted};
+use crate::engine::glance::{CapsWanted, Glance, Wanted};
 use crate::engine::uploads::{TwinsByChannel, UploadsError};
-use crate::ids::{AddressHash, AttributeId, Channel, ContactRow};
+use crate::engine::{EngineError, one_shot, resend};
+use crate::ids::{AddressHash, AttributeId, Channel, ContactRow, RowSpace, RunId};
+use crate::ledger::State;
 use crate::segments::audience::{self, AudienceInput, AudienceSummary, Eligibility, LackingSet, SuppressedSet};
 use crate::segments::{Expression, World, parse};
 
@@ -40,15 +41,34 @@ pub struct Audience<'c> {
     glance: Glance,
     /// Of rows of an upload: every topic of each channel. Their sender's word stands in for their consent.
     topics: Option<Vec<(Channel, String)>>,
+    linked: Option<Linked>,
+}
+
+/// The set of another run that the audience is.
+struct Linked {
+    run: RunId,
+    rows: RoaringBitmap,
+    /// Resends of that run which were looked at.
+    resends: usize,
 }
 
 impl<'c> Audience<'c> {
     /// Copies out of the book what the campaign's audience and its deliveries name.
     pub fn look(store: &Store, book: &Book, compiled: &'c Compiled) -> Result<Audience<'c>, EngineError> {
+        Audience::look_of(store, book, compiled, None)
+    }
+
+    /// [`Audience::look`] for a run that has begun.
+    pub fn look_of(
+        store: &Store,
+        book: &Book,
+        compiled: &'c Compiled,
+        run: Option<RunId>,
+    ) -> Result<Audience<'c>, EngineError> {
         if let AudienceSource::Upload(named) = &compiled.audience.source {
             return Err(UploadsError::Unknown { named: named.clone() }.into());
         }
-        Audience::copy(store, book, compiled, None)
+        Audience::copy(store, book, compiled, run, None)
     }
 
     /// The same over the rows of an upload, where opt-outs and suppressions of `twins` hold too.
@@ -56,13 +76,14 @@ impl<'c> Audience<'c> {
         store: &Store,
         book: &Book,
         compiled: &'c Compiled,
-        twins: &TwinsByChannel,
+        run: Option<RunId>,
+        twins: TwinsByChannel,
     ) -> Result<Audience<'c>, EngineError> {
         let topics = {
             let state = book.read();
             state.consent.topics().map(|(channel, topic, _)| (channel, topic.to_owned())).collect()
         };
-        let mut audience = Audience::copy(store, book, compiled, Some(topics))?;
+        let mut audience = Audience::copy(store, book, compiled, run, Some(topics))?;
         audience.glance.map_contacts(twins);
         Ok(audience)
     }
@@ -71,12 +92,16 @@ impl<'c> Audience<'c> {
         store: &Store,
         book: &Book,
         compiled: &'c Compiled,
+        run: Option<RunId>,
         topics: Option<Vec<(Channel, String)>>,
     ) -> Result<Audience<'c>, EngineError> {
         let source = &compiled.audience.source;
         let segment = match source {
             AudienceSource::Segment(text) => Some(Parsed::new(text)?),
-            AudienceSource::List(_) | AudienceSource::All | AudienceSource::Upload(_) => None,
+            AudienceSource::List(_)
+            | AudienceSource::All
+            | AudienceSource::Upload(_)
+            | AudienceSource::Resend { .. } => None,
         };
         let exclude = compiled.audience.exclude.as_deref().map(Parsed::new).transpose()?;
         let named = compiled.deliveries.iter().map(|plan| (plan.channel, plan.topic.as_str()));
@@ -87,9 +112,22 @@ impl<'c> Audience<'c> {
             lists: if let AudienceSource::List(name) = source { vec![name] } else { Vec::new() },
             topics: named.chain(all).collect(),
             suppressed: compiled.deliveries.iter().map(|plan| plan.channel).collect(),
+            own: Some(&compiled.name),
+            caps: Some(CapsWanted {
+                caps: &compiled.caps,
+                channels: compiled.deliveries.iter().map(|plan| plan.channel).collect(),
+                run,
+            }),
         };
         let glance = Glance::new(store, book, &wanted)?;
-        Ok(Audience { source, segment, exclude, glance, topics })
+        let linked = match source {
+            AudienceSource::Resend { run, set } => {
+                let (rows, resends) = resend::rows(&book.read(), RunId(*run), set)?;
+                Some(Linked { run: RunId(*run), rows, resends })
+            }
+            _ => None,
+        };
+        Ok(Audience { source, segment, exclude, glance, topics, linked })
     }
 
     fn evaluate(&self, parsed: &Parsed<'_>) -> Result<RoaringBitmap, EngineError> {
@@ -98,9 +136,27 @@ impl<'c> Audience<'c> {
         Ok((*found.rows).clone())
     }
 
+    /// What the rows count in.
+    pub fn space(&self) -> RowSpace {
+        self.glance.reader.store().space()
+    }
+
+    /// Whether what the audience was cut from is still what it was; to be asked in the step that starts the run.
+    pub fn is_still(&self, state: &State) -> Result<(), EngineError> {
+        one_shot::must_be_there(state, self.space())?;
+        match &self.linked {
+            Some(linked) => Ok(resend::is_still(state, linked.run, linked.resends)?),
+            None => Ok(()),
+        }
+    }
+
     /// Rows that match.
     pub fn matched(&self) -> Result<RoaringBitmap, EngineError> {
         let mut rows = match (&self.segment, self.source) {
+            (None, AudienceSource::Resend { .. }) => {
+                let linked = self.linked.as_ref().map(|linked| linked.rows.clone()).unwrap_or_default();
+                linked & &*self.glance.reader.universe()?
+            }
             (Some(segment), _) => self.evaluate(segment)?,
             (None, AudienceSource::List(name)) => {
                 let list = self.glance.list(name)?.ok_or_else(|| EngineError::NoList { name: name.clone() })?;
@@ -142,6 +198,7 @@ impl<'c> Audience<'c> {
         }
         let lacking: Vec<LackingSet<'_>> =
             lacking_rows.iter().map(|(attribute, rows)| LackingSet { attribute, rows, skip: skips_missing }).collect();
+        let reached = self.glance.reached(channel, matched);
         let input = AudienceInput {
             matched,
             existing: Some(&universe),
@@ -151,6 +208,7 @@ impl<'c> Audience<'c> {
             subscribed: (!plan.topic.is_empty() && self.topics.is_none()).then_some(&*subscribed),
             unsubscribed: &unsubscribed,
             suppressed: &suppressed,
+            reached: &reached,
             lacking: &lacking,
         };
         let candidates = audience::candidates(&input);

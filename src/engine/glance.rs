@@ -6,6 +6,8 @@
 //! This is the only [`World`] of the contact base, and of an upload's rows: what an expression means is the same for a preview, an audience and a
 //! start. Suppressed with a channel: everywhere or on it; without one: everywhere.
 
+mod past;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,14 +16,18 @@ use roaring::RoaringBitmap;
 
 use crate::actors::book::Book;
 use crate::clock::Timestamp;
+use crate::config::caps::Caps;
 use crate::contacts::{AttributeSets, ContactsError, Reader, Schema, Store};
 use crate::engine::figures;
 use crate::engine::uploads::TwinsByChannel;
-use crate::ids::{AddressHash, Channel, RowSpace};
+use crate::ids::{AddressHash, Channel, RowSpace, RunId};
 use crate::ledger::State;
+use crate::ledger::caps::Reached;
 use crate::ledger::suppression::SuppressReason;
 use crate::limits::SEGMENT_DEPTH_MAX;
+use crate::segments::error::Hint;
 use crate::segments::expression::{Expression, Kind};
+use crate::segments::history::Event;
 use crate::segments::skip::SkipReason;
 use crate::segments::{EvaluateError, Evaluation, Scope, Span, World, evaluate, evaluate_within, parse};
 
@@ -39,6 +45,18 @@ pub struct Wanted<'e> {
     pub topics: Vec<(Channel, &'e str)>,
     /// Channels whose suppressed contacts are wanted beside those that the expressions name.
     pub suppressed: Vec<Channel>,
+    /// The name of the campaign that asks; it may not be saved yet.
+    pub own: Option<&'e str>,
+    /// Caps by which contacts may have had enough.
+    pub caps: Option<CapsWanted<'e>>,
+}
+
+/// Who is asked for that had enough messages.
+pub struct CapsWanted<'e> {
+    pub caps: &'e Caps,
+    pub channels: Vec<Channel>,
+    /// The run that asks, if it has begun.
+    pub run: Option<RunId>,
 }
 
 /// Contacts that are suppressed for one reason.
@@ -61,6 +79,10 @@ pub struct Glance {
     subscribed: BTreeMap<Topic, Arc<RoaringBitmap>>,
     unsubscribed: BTreeMap<Topic, Arc<RoaringBitmap>>,
     suppressed: BTreeMap<Option<Channel>, Vec<Cause>>,
+    past: past::Past,
+    reached: BTreeMap<Channel, Reached>,
+    /// Over the rows of an upload: the contacts with their addresses.
+    twins: Option<TwinsByChannel>,
 }
 
 /// What the state says of suppression; its addresses become rows by the store, after the lock.
@@ -85,6 +107,9 @@ impl Glance {
             subscribed: BTreeMap::new(),
             unsubscribed: BTreeMap::new(),
             suppressed: BTreeMap::new(),
+            past: past::Past::new(wanted.own),
+            reached: BTreeMap::new(),
+            twins: None,
         };
         if let Some((name, draft)) = wanted.draft {
             glance.segments.insert(name.to_owned(), Arc::new(draft.clone()));
@@ -97,6 +122,10 @@ impl Glance {
             }
             wanted.lists.iter().for_each(|name| glance.copy_list(&state, name));
             wanted.topics.iter().for_each(|(channel, topic)| glance.copy_consent(&state, *channel, topic));
+            if let Some(asked) = &wanted.caps {
+                let look = |channel| Reached::look(&state, asked.caps, channel, asked.run, glance.now, None);
+                glance.reached = asked.channels.iter().map(|channel| (*channel, look(*channel))).collect();
+            }
             for channel in &wanted.suppressed {
                 later.entry(Some(*channel)).or_insert_with(|| suppressed(&state, Some(*channel)));
             }
@@ -138,6 +167,7 @@ impl Glance {
             Kind::Suppressed(scope) => {
                 later.entry(*scope).or_insert_with(|| suppressed(state, *scope));
             }
+            Kind::History { .. } | Kind::Recent { .. } => self.past.collect(state, &part.kind, self.now),
             _ => {}
         });
         if depth < SEGMENT_DEPTH_MAX {
@@ -162,7 +192,7 @@ impl Glance {
     }
 
     /// Over the rows of an upload: what the state says of contacts holds for the rows with their addresses.
-    pub(super) fn map_contacts(&mut self, twins: &TwinsByChannel) {
+    pub(super) fn map_contacts(&mut self, twins: TwinsByChannel) {
         let rows_of = |channel: Option<Channel>, contacts: &RoaringBitmap| {
             let meant = twins.iter().filter(|(of, _)| channel.is_none_or(|channel| channel == **of));
             meant.fold(RoaringBitmap::new(), |all, (_, twins)| all | twins.of(contacts))
@@ -181,11 +211,22 @@ impl Glance {
                 cause.rows = rows_of(*scope, &cause.rows);
             }
         }
+        self.twins = Some(twins);
     }
 
     /// Who is suppressed for a channel, by cause; a contact may have several. Empty for a channel that was not wanted.
     pub fn suppressed_by_cause(&self, channel: Channel) -> &[Cause] {
         self.suppressed.get(&Some(channel)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Who of some rows had enough messages on a channel; nobody, if that was not wanted.
+    pub fn reached(&self, channel: Channel, among: &RoaringBitmap) -> Vec<(SkipReason, RoaringBitmap)> {
+        let Some(reached) = self.reached.get(&channel) else { return Vec::new() };
+        let Some(twins) = &self.twins else { return reached.of(among) };
+        // What was sent to a contact with the address counts; other rows of uploads leave no trace to be counted.
+        let Some(twins) = twins.get(&channel) else { return Vec::new() };
+        let contacts = reached.of(&twins.contacts()).into_iter();
+        contacts.map(|(reason, contacts)| (reason, twins.of(&contacts) & among)).collect()
     }
 
     pub fn evaluate(&self, expression: &Expression) -> Result<Evaluation, EvaluateError> {
@@ -252,6 +293,14 @@ impl World for Glance {
     fn suppressed(&self, channel: Option<Channel>) -> Arc<RoaringBitmap> {
         let causes = self.suppressed.get(&channel).map_or(&[][..], Vec::as_slice);
         Arc::new(causes.iter().fold(RoaringBitmap::new(), |all, cause| all | &cause.rows))
+    }
+
+    fn history(&self, event: Event, campaign: &str) -> Result<Arc<RoaringBitmap>, Hint> {
+        self.past.history(event, campaign)
+    }
+
+    fn recent(&self, event: Event, channel: Option<Channel>, days: u32) -> Arc<RoaringBitmap> {
+        self.past.recent(event, channel, days)
     }
 }
 

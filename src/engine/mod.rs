@@ -11,13 +11,17 @@ pub mod figures;
 pub mod flowing;
 pub mod glance;
 pub mod history;
+pub mod hold_out;
 pub mod imports;
 pub mod lines;
+pub mod messages;
 pub mod names;
 pub mod one_shot;
 pub mod recover;
+pub mod resend;
 pub mod root_key;
 pub mod runs;
+pub mod scheduling;
 #[cfg(test)]
 pub(crate) mod testbase;
 pub mod testsend;
@@ -43,10 +47,12 @@ use crate::actors::pulse::{PulseActor, Pulses};
 use crate::actors::tracker::{TrackedEvent, TrackerActor};
 use crate::actors::{RunCommand, RunEnded};
 use crate::campaigns::compile::MessagePlan;
+use crate::campaigns::schedule::ScheduleError;
 use crate::campaigns::{CompileError, IllegalMove, SpecError, lifecycle};
 use crate::channels::connector::Connector;
 use crate::clock::SystemClock;
 use crate::config::SoftRule;
+use crate::config::caps::Cap;
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::{ContactsError, Store};
 use crate::content::{CompiledMessage, ContentProblem, TokenKeys};
@@ -110,6 +116,14 @@ pub enum EngineError {
     Spec(#[from] SpecError),
     #[error(transparent)]
     Compile(#[from] CompileError),
+    #[error(transparent)]
+    Resend(#[from] resend::ResendError),
+    #[error(transparent)]
+    Message(#[from] messages::MessageError),
+    #[error("the control group can't be cut")]
+    HoldOut(#[from] crate::flow::split::SplitError),
+    #[error("the schedule can't be published: {}", join(.0))]
+    Schedule(Vec<ScheduleError>),
     #[error("[message]: {reason}")]
     MessageFields { reason: String },
     #[error("the content of the message has {} problems", .0.len())]
@@ -126,6 +140,10 @@ pub enum EngineError {
     Segment { text: String, source: SegmentError },
 }
 
+fn join(errors: &[ScheduleError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 /// What the engine needs to know to start.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
@@ -139,8 +157,12 @@ pub struct EngineOptions {
     pub aggregate_only: bool,
     /// When soft bounces suppress.
     pub soft_bounces: SoftRule,
+    /// Caps of every campaign.
+    pub caps: Vec<Cap>,
     /// Tracked links of a run work this long after its end; its opt-outs work always.
     pub tracking_kept: Duration,
+    /// A dated start is this long after its publication at the earliest.
+    pub publish_grace: Duration,
     pub restored: bool,
     /// Rejected-row files of imports are deleted after this.
     pub rejected_rows_kept: Duration,

@@ -1,12 +1,13 @@
 //! What a campaign's spec is checked against: connectors, lists, segments, other campaigns, templates.
 
 use crate::campaigns::one_shot::UploadName;
+use crate::campaigns::schedule::fields::Ahead;
 use crate::campaigns::{self, CampaignSpec, MessageFields, Names, Problem, problems};
 use crate::clock::Timestamp;
 use crate::contacts::Schema;
 use crate::content::{CompileContext, ContentProblem, MessageSource};
 use crate::engine::glance::{Glance, Wanted};
-use crate::engine::{Engine, EngineError, one_shot};
+use crate::engine::{Engine, EngineError, messages, one_shot};
 use crate::flow::nodes::{Delay, Metric, NotProven, Test};
 use crate::flow::{Node, NodeKind};
 use crate::ids::{CampaignId, Channel};
@@ -27,6 +28,10 @@ impl Names for Checked<'_> {
         self.now
     }
 
+    fn ahead(&self) -> Ahead {
+        self.engine.ahead_of(self.own)
+    }
+
     fn connectors(&self) -> Vec<(String, Channel)> {
         self.engine.lines.iter().map(|(name, wired)| (name.clone(), wired.channel)).collect()
     }
@@ -45,8 +50,12 @@ impl Names for Checked<'_> {
 
     fn expression_problems(&self, path: &str, expression: &str) -> Vec<Problem> {
         let problem = |error: &segments::SegmentError| {
-            let help = "see the grammar of segment expressions in the documentation";
-            Problem::error("invalid_segment", path, error.render(expression), help)
+            let (line, column) = place(expression, error.span.start);
+            let (code, help) = match error.code() {
+                "segment_unknown_campaign" => ("unknown_campaign", "name a campaign that exists: its history is meant"),
+                _ => ("invalid_segment", "see the grammar of segment expressions in the documentation"),
+            };
+            Problem::error(code, path, error.render(expression), help).at(line, column)
         };
         let parsed = match segments::parse(expression) {
             Ok(parsed) => parsed,
@@ -61,8 +70,14 @@ impl Names for Checked<'_> {
         if self.upload.is_some() {
             return Vec::new();
         }
-        // Unknown lists and segments, and cycles. No contact is read.
-        let wanted = Wanted { expressions: vec![&parsed], ..Wanted::default() };
+        if self.engine.options.aggregate_only {
+            let faults = segments::needing_tracking(&parsed);
+            if !faults.is_empty() {
+                return faults.iter().map(problem).collect();
+            }
+        }
+        // Unknown lists, segments and campaigns, and cycles. No contact is read.
+        let wanted = Wanted { expressions: vec![&parsed], own: Some(&self.campaign), ..Wanted::default() };
         let checked = Glance::new(&self.engine.store, &self.engine.book, &wanted).map_err(EvaluateError::from);
         match checked.and_then(|glance| glance.check(&parsed)) {
             Err(EvaluateError::Segment(error)) => vec![problem(&error)],
@@ -99,6 +114,14 @@ fn asks_who_engaged(node: &Node) -> bool {
     }
 }
 
+/// Line and column of a byte of a text, from 1; columns in characters.
+fn place(text: &str, at: usize) -> (u32, u32) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+    (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+}
+
 fn content_problem(problem: &ContentProblem) -> Problem {
     let path = format!("message.{}", problem.field);
     let made = Problem::error(problem.code, path, problem.message.clone(), problem.help.clone());
@@ -117,8 +140,19 @@ impl Engine {
     /// All that would stop a start, and warnings.
     pub fn problems(&self, spec: &CampaignSpec, own: Option<CampaignId>) -> Vec<Problem> {
         let campaign = spec.name.clone().unwrap_or_default();
+        let (spec, unknown) = match self.with_saved(spec) {
+            Ok(spec) => (spec, None),
+            Err(error) => (spec.clone(), Some(messages::not_found(&error))),
+        };
+        let spec = &spec;
         let upload = spec.audience.upload.clone();
         let mut found = problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign, upload });
+        if let Some(unknown) = unknown {
+            // What it would say is not known, so that nothing is missing but it.
+            found.retain(|problem| !problem.path.starts_with("message"));
+            found.push(unknown);
+        }
+        found.extend(self.resend_problems(spec));
         found.extend(self.untracked(spec));
         found
     }
@@ -152,6 +186,15 @@ impl Engine {
             return_path_domain: self.options.return_path_domain.clone(),
             unsubscribe_mailbox: self.options.unsubscribe_mailbox.clone(),
         }
+    }
+
+    /// Compiles fields whose variables are the attributes of contacts.
+    pub(crate) fn compile_fields(
+        &self,
+        fields: &MessageFields,
+        context: &CompileContext,
+    ) -> Result<crate::content::CompiledMessage, EngineError> {
+        self.compile_with(fields, context, &self.store.schema())
     }
 
     /// Compiles fields whose variables are those of a schema.

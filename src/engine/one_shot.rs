@@ -89,14 +89,15 @@ impl Engine {
         self.uploads.schema(space).ok_or_else(|| unknown(named))
     }
 
-    /// Everything that decides about a campaign's audience at this moment, in the space that it names.
-    pub(super) fn look<'c>(&self, compiled: &'c Compiled) -> Result<Audience<'c>, EngineError> {
+    /// Everything that decides about a campaign's audience at this moment, in the space that it names; for a run that has
+    /// begun, or one that is to begin.
+    pub(super) fn look<'c>(&self, compiled: &'c Compiled, run: Option<RunId>) -> Result<Audience<'c>, EngineError> {
         let space = self.space_of(compiled)?;
         if space == RowSpace::BASE {
-            return Audience::look(&self.store, &self.book, compiled);
+            return Audience::look_of(&self.store, &self.book, compiled, run);
         }
         let store = self.uploads.store(space)?;
-        Audience::look_among(&store, &self.book, compiled, &self.uploads.all_twins(space)?)
+        Audience::look_among(&store, &self.book, compiled, run, self.uploads.all_twins(space)?)
     }
 
     /// Rows of a space that match an expression now.
@@ -109,7 +110,7 @@ impl Engine {
         let wanted = Wanted { expressions: vec![&parsed], ..Wanted::default() };
         let store = self.uploads.store(space)?;
         let mut glance = Glance::new(&store, &self.book, &wanted)?;
-        glance.map_contacts(&self.uploads.all_twins(space)?);
+        glance.map_contacts(self.uploads.all_twins(space)?);
         let found = glance.evaluate(&parsed);
         Ok(found.map_err(|source| EngineError::Evaluate { text: expression.to_owned(), source })?.rows)
     }

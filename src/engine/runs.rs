@@ -18,23 +18,36 @@ use crate::config::connectors::RateLimits;
 use crate::contacts::{AttributeSets, Store};
 use crate::content::CompiledMessage;
 use crate::engine::glance::{Glance, Wanted};
+use crate::engine::hold_out;
 use crate::engine::lines::Wired;
 use crate::engine::{Engine, EngineError, one_shot};
 use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RunId};
 use crate::ledger::facts::{DeliveryEntered, RunStarted};
+use crate::ledger::plans::PlanState;
 use crate::ledger::{Fact, RowSet, RunState, State};
 use crate::limits::EMAIL_DOMAIN_CLASSES_MAX;
 use crate::segments::audience::AudienceSummary;
 use crate::segments::parse;
 use crate::segments::skip::SkipReason;
 
-/// Where a campaign stands: its latest run, or what it is without one.
+/// Where a campaign stands: its latest live run, if it has one, its schedule while a launch is ahead, or how it ended.
 pub fn campaign_state(state: &State, id: CampaignId) -> Option<lifecycle::State> {
     let campaign = state.campaigns.get(&id)?;
     if campaign.archived {
         return Some(lifecycle::State::Archived);
     }
-    Some(state.latest_run(id).map_or(lifecycle::State::Draft, |run| run_state(run.state)))
+    let latest = state.latest_run(id);
+    if let Some(run) = state.runs.values().rev().find(|run| run.campaign == id && run.state.is_live()) {
+        return Some(run_state(run.state));
+    }
+    let plan = state.plans.get(&id);
+    Some(match plan.map(|plan| (plan.state, plan.is_open())) {
+        Some((PlanState::Active, true)) => lifecycle::State::Scheduled,
+        Some((PlanState::Paused, true)) => lifecycle::State::Paused,
+        Some((PlanState::Stopped, _)) => lifecycle::State::Stopped,
+        // All launches are decided: it is what its last run is, or, if all were missed, a draft again.
+        _ => latest.map_or(lifecycle::State::Draft, |run| run_state(run.state)),
+    })
 }
 
 pub fn run_state(state: RunState) -> lifecycle::State {
@@ -76,8 +89,10 @@ impl Engine {
             };
             found.ok_or(EngineError::NoCampaign { id })?
         };
-        let spec = campaigns::parse::from_stored(&text)?;
-        Ok((version, campaigns::compile(&spec)?))
+        let spec = self.with_saved(&campaigns::parse::from_stored(&text)?)?;
+        let mut compiled = campaigns::compile(&spec)?;
+        compiled.caps.caps.extend_from_slice(&self.options.caps);
+        Ok((version, compiled))
     }
 
     /// Compiles the content of one message of a campaign.
@@ -90,14 +105,18 @@ impl Engine {
     pub fn audience(&self, compiled: &Compiled) -> Result<AudienceSummary, EngineError> {
         let plan = compiled.delivery(0).ok_or(EngineError::NoMessage { message: MessageId(0) })?;
         let (used, skips) = self.used_attributes(compiled)?;
-        let audience = self.look(compiled)?;
+        let audience = self.look(compiled, None)?;
         let matched = audience.matched()?;
-        Ok(audience.assess(plan, &matched, &used, skips)?.0)
+        let mut summary = audience.assess(plan, &matched, &used, skips)?.0;
+        if let Some(size) = compiled.hold_out {
+            hold_out::count(size, &mut summary);
+        }
+        Ok(summary)
     }
 
     /// Rows that match a campaign's audience now.
     pub fn matched(&self, compiled: &Compiled) -> Result<RoaringBitmap, EngineError> {
-        self.look(compiled)?.matched()
+        self.look(compiled, None)?.matched()
     }
 
     /// Rows that match an expression now.
@@ -115,9 +134,11 @@ impl Engine {
         compiled: &Compiled,
         plan: &DeliveryPlan,
         rows: &RoaringBitmap,
+        run: RunId,
     ) -> Result<Vec<(SkipReason, RoaringBitmap)>, EngineError> {
         let (used, skips) = self.used_attributes(compiled)?;
-        Ok(self.look(compiled)?.assess(plan, rows, &used, skips)?.1.skipped)
+        let audience = self.look(compiled, Some(run))?;
+        Ok(audience.assess(plan, rows, &used, skips)?.1.skipped)
     }
 
     /// Attributes that the messages use; an audience can be looked at before there is content.
@@ -137,53 +158,65 @@ impl Engine {
 
     /// Starts a campaign now: evaluates its audience, enters its deliveries, begins to send.
     pub fn start(&self, id: CampaignId) -> Result<RunId, EngineError> {
+        let stands = campaign_state(&self.book.read(), id).ok_or(EngineError::NoCampaign { id })?;
+        lifecycle::next(stands, Trigger::Start)?;
         self.pin_upload(id)?;
+        self.pin_message(id)?;
         let (version, compiled) = self.compiled(id, None)?;
-        let space = self.space_of(&compiled)?;
-        let mut messages = Vec::new();
-        for plan in &compiled.messages {
-            messages.push((plan.id, self.content(&compiled.name, plan)?));
-            if !self.lines.contains_key(&plan.connector) {
-                return Err(EngineError::NoConnector { name: plan.connector.clone() });
-            }
-        }
-        let (used, skips) = self.used_attributes(&compiled)?;
-        let deliveries = {
-            let audience = self.look(&compiled)?;
-            let matched = audience.matched()?;
-            let mut deliveries = Vec::new();
-            for plan in &compiled.deliveries {
-                let entering = if plan.on_arrival { RoaringBitmap::new() } else { matched.clone() };
-                let (summary, eligibility) = audience.assess(plan, &entering, &used, skips)?;
-                deliveries.push(DeliveryEntered {
-                    channel: plan.channel,
-                    topic: plan.topic.clone(),
-                    connector: connector_of(&compiled, plan.index).to_owned(),
-                    mode: plan.mode,
-                    audience: RowSet { space, rows: entering },
-                    skipped: eligibility.skipped,
-                    summary: Some(summary),
-                });
-            }
-            deliveries
-        };
+        let Prepared { mut begun, audience } = self.prepare(id, version, &compiled)?;
         let mut started = RunId(0);
         self.book.commit_durable_by::<EngineError>(|state| {
             let stands = campaign_state(state, id).ok_or(EngineError::NoCampaign { id })?;
             lifecycle::next(stands, Trigger::Start)?;
-            one_shot::must_be_there(state, space)?;
+            audience.is_still(state)?;
             started = RunId(state.next_run.max(1));
-            Ok(Some(Fact::RunStarted(Box::new(RunStarted {
-                run: started,
-                campaign: id,
-                version,
-                graph: compiled.graph.clone(),
-                deliveries,
-                at: self.book.now(),
-            }))))
+            (begun.run, begun.at) = (started, self.book.now());
+            Ok(Some(Fact::RunStarted(Box::new(begun))))
         })?;
+        drop(audience);
         self.spawn(started, &compiled)?;
         Ok(started)
+    }
+
+    /// What a run of a version begins with: its graph, and its audience as it is now. Every start and every launch goes
+    /// through here; the number of the run is given when it is committed.
+    pub(super) fn prepare<'c>(
+        &self,
+        campaign: CampaignId,
+        version: u32,
+        compiled: &'c Compiled,
+    ) -> Result<Prepared<'c>, EngineError> {
+        for plan in &compiled.messages {
+            self.content(&compiled.name, plan)?;
+            if !self.lines.contains_key(&plan.connector) {
+                return Err(EngineError::NoConnector { name: plan.connector.clone() });
+            }
+        }
+        let (used, skips) = self.used_attributes(compiled)?;
+        let audience = self.look(compiled, None)?;
+        let matched = audience.matched()?;
+        let mut deliveries = Vec::new();
+        for plan in &compiled.deliveries {
+            let entering = if plan.on_arrival { RoaringBitmap::new() } else { matched.clone() };
+            let (mut summary, mut eligibility) = audience.assess(plan, &entering, &used, skips)?;
+            if let Some(size) = compiled.hold_out {
+                // Who else starts meanwhile takes this number; the group is as random with another's.
+                let run = RunId(self.book.read().next_run.max(1));
+                hold_out::cut(run, size, &mut summary, &mut eligibility)?;
+            }
+            deliveries.push(DeliveryEntered {
+                channel: plan.channel,
+                topic: plan.topic.clone(),
+                connector: connector_of(compiled, plan.index).to_owned(),
+                mode: plan.mode,
+                audience: RowSet { space: audience.space(), rows: entering },
+                skipped: eligibility.skipped,
+                summary: Some(summary),
+            });
+        }
+        let (graph, at) = (compiled.graph.clone(), self.book.now());
+        let begun = RunStarted { run: RunId(0), campaign, version, graph, deliveries, at };
+        Ok(Prepared { begun, audience })
     }
 
     /// Takes up the runs that a restart found live.
@@ -209,7 +242,7 @@ impl Engine {
         Ok(live.len())
     }
 
-    fn spawn(&self, run: RunId, compiled: &Compiled) -> Result<(), EngineError> {
+    pub(super) fn spawn(&self, run: RunId, compiled: &Compiled) -> Result<(), EngineError> {
         let space = self.space_of_run(run);
         // Rows of one space must never be read as those of another: that would mail strangers.
         if self.space_of(compiled)? != space {
@@ -232,6 +265,7 @@ impl Engine {
             part.wired.line.fair.lock().set_rate(Scope::Campaign(run), per_second);
         }
         let (weight, auto_pause) = (compiled.limits.weight, compiled.auto_pause);
+        let caps = Arc::new(compiled.caps.clone());
         let (book, pool, ended) = (Arc::clone(&self.book), Arc::clone(&self.pool), self.ended.clone());
         let legs: Vec<_> = parts
             .into_iter()
@@ -258,7 +292,8 @@ impl Engine {
                         compiled,
                         settler: context.address().recipient(),
                     });
-                    actor.add_leg(Leg { context, line, channel, leave, classes, weight, send_until });
+                    let caps = Arc::clone(&caps);
+                    actor.add_leg(Leg { context, line, channel, leave, classes, weight, send_until, caps });
                 }
                 actor
             });
@@ -411,6 +446,12 @@ fn fact_if_any(fact: Fact) -> Option<Fact> {
         Fact::UnknownSettled { rows, .. } if rows.rows.is_empty() => None,
         _ => Some(fact),
     }
+}
+
+/// A run that is ready to begin.
+pub(super) struct Prepared<'c> {
+    pub begun: RunStarted,
+    pub audience: Audience<'c>,
 }
 
 struct LegParts<'e> {

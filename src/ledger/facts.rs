@@ -14,6 +14,7 @@ use crate::ledger::delivery::Mode;
 use crate::ledger::events::{AutoPaused, EventsReceived};
 use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled};
 use crate::ledger::outcome::RejectClass;
+use crate::ledger::plans::{LaunchSkipped, Launched, PlanMoved, Published};
 use crate::ledger::rows::{Positions, RowSet};
 use crate::ledger::run::RunState;
 use crate::ledger::suppression::SuppressReason;
@@ -104,6 +105,20 @@ pub enum Fact {
     Joined(Joined),
     Looked(Looked),
     Decided(Decided),
+    /// A message was saved under a name, a new one or the next version.
+    MessageSaved {
+        name: String,
+        /// As JSON.
+        message: String,
+        at: Timestamp,
+    },
+    MessageDeleted {
+        name: String,
+    },
+    Published(Published),
+    Launched(Box<Launched>),
+    LaunchSkipped(LaunchSkipped),
+    PlanMoved(PlanMoved),
     /// Messages outside any delivery (test sends) are about to be handed over: they count in the connector's limits.
     TestSent {
         connector: String,
@@ -149,11 +164,17 @@ impl Fact {
             Fact::Joined(_) => 34,
             Fact::Looked(_) => 35,
             Fact::Decided(_) => 36,
+            Fact::Published(_) => 37,
+            Fact::Launched(_) => 38,
+            Fact::LaunchSkipped(_) => 39,
+            Fact::PlanMoved(_) => 40,
             Fact::TestSent { .. } => 24,
             Fact::AudienceUploaded(_) => 61,
             Fact::AudienceRemoved(_) => 62,
             Fact::EventsReceived(_) => 51,
             Fact::AutoPaused(_) => 52,
+            Fact::MessageSaved { .. } => 56,
+            Fact::MessageDeleted { .. } => 57,
         }
     }
 

@@ -13,15 +13,20 @@
 //! Must not know: files, actors, channels, HTTP, the wall clock.
 
 pub mod batch;
+pub mod caps;
 pub mod class_filter;
 pub mod consent;
+pub mod days;
 pub mod delivery;
 pub mod events;
 pub mod facts;
 pub mod flowing;
 pub mod handed;
+pub mod links;
 pub mod outcome;
+pub mod plans;
 pub mod recover;
+mod remember;
 pub mod rows;
 pub mod run;
 pub mod snapshot;
@@ -62,6 +67,8 @@ pub enum Violation {
     Unbalanced { delivery: DeliveryId },
     #[error("{run}: the flow can't take the contacts where the fact says")]
     BadFlow { run: RunId },
+    #[error("{campaign} has no such launch ahead")]
+    BadLaunch { campaign: CampaignId },
     #[error("{delivery}: an entered row is pending and skipped at once, or outside the audience")]
     BadEntry { delivery: DeliveryId },
 }

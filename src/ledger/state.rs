@@ -12,10 +12,13 @@ use crate::clock::Timestamp;
 use crate::ids::{BatchId, CampaignId, DeliveryId, ImportId, RowSpace, RunId};
 use crate::ledger::batch::BootId;
 use crate::ledger::consent::{Consent, ConsentStatus};
+use crate::ledger::days::ContactDays;
 use crate::ledger::delivery::Delivery;
 use crate::ledger::events::{EventMemory, EventsReceived, day_of};
 use crate::ledger::facts::{Fact, ImportChunk, RunStarted, Settled, Suppressed, Unsubscribed};
 use crate::ledger::handed::HandedOver;
+use crate::ledger::links::Link;
+use crate::ledger::plans::{Launched, Plan, Published};
 use crate::ledger::run::{Run, RunState};
 use crate::ledger::suppression::{Entry, SuppressReason, Suppression};
 use crate::ledger::uploads::UploadInfo;
@@ -51,6 +54,16 @@ pub struct State {
     pub next_space: u32,
     #[serde(default)]
     pub events: EventMemory,
+    #[serde(default)]
+    pub days: ContactDays,
+    /// Runs that are resends of others.
+    #[serde(default)]
+    pub links: BTreeMap<RunId, Link>,
+    #[serde(default)]
+    pub messages: BTreeMap<String, SavedMessage>,
+    /// Published schedules.
+    #[serde(default)]
+    pub plans: BTreeMap<CampaignId, Plan>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,6 +85,17 @@ pub struct SavedSegment {
     /// Never given to another segment.
     #[serde(default)]
     pub id: u32,
+}
+
+/// A message that campaigns refer to by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedMessage {
+    /// As JSON.
+    pub message: String,
+    /// From 1; the next one at each saving.
+    pub version: u32,
+    pub created_at: Timestamp,
+    pub saved_at: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +156,7 @@ impl State {
                 if *resend && !rows.rows.is_empty() {
                     self.run_mut(delivery.run)?.reopen();
                 }
+                self.remember_settled_unknown(*delivery, &rows.rows, !*resend);
                 Ok(())
             }
             Fact::RunStarted(started) => self.apply_run_started(started),
@@ -139,6 +164,7 @@ impl State {
             Fact::Tracked(tracked) => {
                 let run = self.runs.get_mut(&tracked.run).ok_or(Violation::NoRun { run: tracked.run })?;
                 run.messages.entry(tracked.message).or_default().add(tracked);
+                self.remember_tracked(tracked);
                 Ok(())
             }
             Fact::Unsubscribed(fact) => self.apply_unsubscribed(fact),
@@ -147,6 +173,13 @@ impl State {
             Fact::Joined(fact) => self.run_mut(fact.delivery.run)?.apply_joined(fact),
             Fact::Looked(fact) => self.run_mut(fact.run)?.apply_looked(fact),
             Fact::Decided(fact) => self.run_mut(fact.run)?.apply_decided(fact),
+            Fact::Published(fact) => self.apply_published(fact),
+            Fact::Launched(fact) => self.apply_launched(fact),
+            Fact::LaunchSkipped(fact) => self.plan_mut(fact.campaign)?.skip(fact),
+            Fact::PlanMoved(fact) => {
+                self.plan_mut(fact.campaign)?.move_to(fact);
+                Ok(())
+            }
             Fact::TestSent { connector, domain, messages, at } => {
                 self.handed_over.add(connector, domain.as_deref(), u64::from(*messages), *at);
                 Ok(())
@@ -193,6 +226,10 @@ impl State {
             Fact::SegmentDeleted { name } => {
                 self.segments.remove(name);
             }
+            Fact::MessageSaved { name, message, at } => self.apply_message_saved(name, message, *at),
+            Fact::MessageDeleted { name } => {
+                self.messages.remove(name);
+            }
             Fact::ContactsErased { rows } => self.apply_erased(&rows.rows),
             Fact::CampaignSaved { campaign, spec, at } => self.apply_campaign_saved(*campaign, spec, *at),
             Fact::CampaignArchived { campaign, .. } => {
@@ -202,6 +239,7 @@ impl State {
             }
             Fact::CampaignDeleted { campaign } => {
                 self.campaigns.remove(campaign);
+                self.plans.remove(campaign);
             }
             Fact::AudienceUploaded(fact) => self.apply_uploaded(fact),
             Fact::AudienceRemoved(fact) => self.apply_upload_removed(fact),
@@ -265,11 +303,19 @@ impl State {
         self.segments.insert(name.to_owned(), SavedSegment { text: text.to_owned(), saved_at: at, created_at: at, id });
     }
 
+    fn apply_message_saved(&mut self, name: &str, message: &str, at: Timestamp) {
+        let (version, created_at) =
+            self.messages.get(name).map_or((1, at), |saved| (saved.version.saturating_add(1), saved.created_at));
+        let saved = SavedMessage { message: message.to_owned(), version, created_at, saved_at: at };
+        self.messages.insert(name.to_owned(), saved);
+    }
+
     fn apply_erased(&mut self, rows: &RoaringBitmap) {
         self.erased |= rows;
         self.consent.erase(rows);
         self.suppression.erase(rows);
         self.events.erase(rows);
+        self.days.erase(rows);
         for list in self.lists.values_mut() {
             list.rows -= rows;
         }
@@ -282,7 +328,8 @@ impl State {
 
     fn apply_campaign_saved(&mut self, id: CampaignId, spec: &str, at: Timestamp) {
         self.next_campaign = self.next_campaign.max(id.0 + 1);
-        let used: Vec<u32> = self.runs.values().filter(|r| r.campaign == id).map(|r| r.version).collect();
+        let mut used: Vec<u32> = self.runs.values().filter(|r| r.campaign == id).map(|r| r.version).collect();
+        used.extend(self.plans.get(&id).filter(|plan| plan.is_open()).map(|plan| plan.version));
         let new = || Campaign { versions: BTreeMap::new(), archived: false, created_at: at, saved_at: at };
         let campaign = self.campaigns.entry(id).or_insert_with(new);
         let version = campaign.newest().map_or(1, |(newest, _)| newest + 1);
@@ -300,8 +347,37 @@ impl State {
             return Err(Violation::NoCampaign { campaign: fact.campaign });
         }
         let run = Run::start(fact)?;
+        self.note_link(&run);
         self.next_run = self.next_run.max(fact.run.0 + 1);
         self.runs.insert(fact.run, run);
+        Ok(())
+    }
+
+    fn plan_mut(&mut self, campaign: CampaignId) -> Result<&mut Plan, Violation> {
+        self.plans.get_mut(&campaign).ok_or(Violation::BadLaunch { campaign })
+    }
+
+    fn apply_published(&mut self, fact: &Published) -> Result<(), Violation> {
+        let id = fact.campaign;
+        let campaign = self.campaigns.get(&id).ok_or(Violation::NoCampaign { campaign: id })?;
+        let newest = campaign.newest().map_or(0, |(newest, _)| newest);
+        if fact.version != newest + u32::from(fact.spec.is_some()) {
+            return Err(Violation::BadLaunch { campaign: id });
+        }
+        self.plans.entry(id).or_default().publish(fact);
+        if let Some(spec) = &fact.spec {
+            self.apply_campaign_saved(id, spec, fact.at);
+        }
+        Ok(())
+    }
+
+    fn apply_launched(&mut self, fact: &Launched) -> Result<(), Violation> {
+        self.plan_mut(fact.started.campaign)?.admits(fact)?;
+        self.apply_run_started(&fact.started)?;
+        if let Some(run) = self.runs.get_mut(&fact.started.run) {
+            run.launch = Some(fact.made.clone());
+        }
+        self.plan_mut(fact.started.campaign)?.launched(fact);
         Ok(())
     }
 
@@ -325,6 +401,7 @@ impl State {
         leaving -= &delivery.pending;
         leaving -= &delivery.deferred;
         self.leave_sends(fact.delivery, &leaving)?;
+        self.remember_settled(fact);
         if let Some(run) = self.runs.get_mut(&fact.delivery.run) {
             run.keep_samples(&fact.samples);
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::contacts::one_shot::UploadSummary;
-use crate::ids::{Channel, RowSpace, RunId};
+use crate::ids::{CampaignId, Channel, RowSpace, RunId};
 use crate::ledger::State;
 use crate::ledger::run::Run;
 
@@ -74,9 +74,24 @@ impl State {
         self.runs_in(space).filter(|run| run.state.is_live()).map(|run| run.id).collect()
     }
 
-    /// When an upload was needed last: at its upload, or at the end of the last run over it; `None` while one is unfinished.
+    /// Campaigns with a launch ahead that will be sent to an upload.
+    pub fn planned_over(&self, space: RowSpace) -> Vec<CampaignId> {
+        let open = self.plans.iter().filter(|(_, plan)| plan.is_open()).map(|(id, _)| *id);
+        open.filter(|id| {
+            let stored = self.campaigns.get(id).and_then(|campaign| campaign.newest());
+            let spec = stored.and_then(|(_, text)| crate::campaigns::parse::from_stored(text).ok());
+            spec.and_then(|spec| self.upload_named(spec.audience.upload.as_deref()?)) == Some(space)
+        })
+        .collect()
+    }
+
+    /// When an upload was needed last: at its upload, or at the end of the last run over it; `None` while one is unfinished
+    /// or planned.
     pub fn needed_last(&self, space: RowSpace) -> Option<Timestamp> {
         let uploaded = self.uploads.get(&space).map(|upload| upload.uploaded_at)?;
+        if !self.planned_over(space).is_empty() {
+            return None;
+        }
         self.runs_in(space).try_fold(uploaded, |last, run| Some(last.max(run.ended_at?)))
     }
 
@@ -105,7 +120,7 @@ mod tests {
 
     use super::*;
     use crate::contacts::csv_import::Reasons;
-    use crate::ids::{AddressHash, CampaignId, MessageId};
+    use crate::ids::{AddressHash, MessageId};
     use crate::ledger::batch::BootId;
     use crate::ledger::delivery::Mode;
     use crate::ledger::facts::{DeliveryEntered, RunStarted, Suppressed, Unsubscribed};

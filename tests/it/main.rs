@@ -14,12 +14,14 @@ mod campaigns;
 mod cli;
 mod flows;
 mod harness;
+mod history;
 mod imports;
 mod metrics;
 mod oddities;
 mod oneshot;
 mod outages;
 mod people;
+mod schedules;
 mod served;
 #[path = "../shared/sink.rs"]
 mod sink;

@@ -240,6 +240,14 @@ impl Served {
         })
     }
 
+    /// [`Served::await_state`] for a campaign that may have no run yet.
+    pub fn await_state_of_run(&self, campaign: &str, state: &str) -> Json {
+        self.until(&format!("{campaign} has a run that is {state}"), || {
+            let found = self.call(Method::GET, &format!("/v1/campaigns/{campaign}/report"), &Json::Null);
+            (found.status == 200).then(|| found.json()).filter(|report| report["state"] == state)
+        })
+    }
+
     /// Keys of a set, sorted.
     pub fn keys(&self, campaign: &str, set: &str) -> Vec<String> {
         let path = format!("/v1/campaigns/{campaign}/contacts?set={set}&format=ndjson");

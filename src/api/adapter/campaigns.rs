@@ -8,17 +8,17 @@ use serde_json::json;
 use crate::api::adapter::{Adapter, errors, reports};
 use crate::api::errors::Code;
 use crate::api::port::{
-    Action, ActionDone, AudienceView, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort,
+    Action, ActionDone, AudienceView, Calendar, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort,
     ChooseWinnerRequest, GraphText, HeaderView, Page, PageRequest, PortError, PortResult, Preview, PreviewRequest,
     ProblemView, Ref, Report, RunContact, RunRef, RunSummary, SettleAs, SettleRequest, Settled, SpecCheck, SpecFormat,
-    SpecText, TestReport, TestSendRequest, TestSendResult,
+    SpecText, TestReport, TestSendRequest, TestSendResult, Time,
 };
-use crate::campaigns::{self, CampaignSpec, Compiled, Format, Severity, Trigger, parse};
+use crate::campaigns::{self, CampaignSpec, Compiled, Format, Severity, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};
 use crate::engine::names::find;
 use crate::engine::one_shot;
 use crate::engine::runs::{campaign_state, run_state};
-use crate::ids::{CampaignId, ContactRow, MessageId, RunId};
+use crate::ids::{AttributeId, CampaignId, ContactRow, MessageId, RunId};
 use crate::ledger::{RunState, State};
 use crate::limits::ACT_WAIT;
 
@@ -73,7 +73,7 @@ impl Adapter {
         }
     }
 
-    fn spec(&self, id: CampaignId) -> PortResult<CampaignSpec> {
+    pub(super) fn spec(&self, id: CampaignId) -> PortResult<CampaignSpec> {
         let state = self.engine.book.read();
         let missing = || PortError::new(Code::CampaignNotFound, format!("there is no {id}"));
         let (_, text) = state.campaigns.get(&id).and_then(|c| c.newest()).ok_or_else(missing)?;
@@ -87,6 +87,7 @@ impl Adapter {
     }
 
     fn view_of(&self, id: CampaignId, spec: &CampaignSpec, problems: &[campaigns::Problem]) -> CampaignView {
+        let schedule = self.schedule_view(id);
         let state = self.engine.book.read();
         let summary = summary(&state, id, spec);
         let stands = campaign_state(&state, id).unwrap_or(campaigns::State::Draft);
@@ -95,6 +96,7 @@ impl Adapter {
             spec: spec.to_value(),
             problems: problems.iter().filter(|p| p.blocks()).map(problem_view).collect(),
             warnings: problems.iter().filter(|p| !p.blocks()).map(problem_view).collect(),
+            schedule,
             legal_moves: stands.legal().filter(|t| t.is_offered()).map(|t| t.name().to_owned()).collect(),
         }
     }
@@ -106,7 +108,12 @@ impl Adapter {
         request.is_some() && made.and_then(|(_, text)| parse::request_of(text)).as_deref() == request
     }
 
-    fn save(&self, id: Option<CampaignId>, spec: &CampaignSpec, request: Option<&str>) -> PortResult<CampaignView> {
+    pub(super) fn save(
+        &self,
+        id: Option<CampaignId>,
+        spec: &CampaignSpec,
+        request: Option<&str>,
+    ) -> PortResult<CampaignView> {
         let named = spec.name.as_deref().filter(|name| !name.trim().is_empty());
         let Some(name) = named else {
             return Err(PortError::new(Code::InvalidSpec, "the campaign has no name: say name = \"…\""));
@@ -125,21 +132,39 @@ impl Adapter {
         if let Err(error) = unknown {
             return Err(PortError::new(Code::InvalidSpec, format!("[message]: {error}")));
         }
-        // A draft may lack things; what it says of contacts must be true of the base.
+        // A draft may lack things; what it says of contacts, and of what campaigns did to them, must be true of the base.
+        let is_false = |code: &str| ["unknown_attribute", "unknown_campaign"].contains(&code);
         let problems = self.engine.problems(spec, id);
-        if let Some(found) = problems.iter().find(|p| p.code == "unknown_attribute") {
+        if let Some(found) = problems.iter().find(|p| is_false(p.code)) {
             let details = json!({"path": found.path, "line": found.line, "column": found.column, "fix": found.fix});
             let message = format!("{}: {}; {}", found.path, found.message, found.fix);
             return Err(PortError::new(Code::InvalidSpec, message).with(details));
         }
         let spec = &one_shot::pinned(&self.engine.book.read(), spec);
         let stored = self.stored(id, spec, request);
-        let id = self.engine.save_campaign(id, &stored)?;
+        let id = match id {
+            None => self.engine.save_campaign(None, &stored)?,
+            Some(id) => {
+                self.complete_if_published(id, spec)?;
+                self.engine.edit_campaign(id, spec, &stored)?;
+                id
+            }
+        };
         let mut view = self.view_of(id, &self.spec(id)?, &problems);
         if view.problems.is_empty() {
             view.warnings.extend(self.empty_audience(spec).as_ref().map(problem_view));
         }
         Ok(view)
+    }
+
+    /// What is published can only be replaced by what could be started.
+    fn complete_if_published(&self, id: CampaignId, spec: &CampaignSpec) -> PortResult<()> {
+        if !self.engine.is_published(&self.engine.book.read(), id) {
+            return Ok(());
+        }
+        let problems = self.engine.problems(spec, Some(id)).into_iter().filter(campaigns::Problem::blocks);
+        let blocking: Vec<_> = problems.collect();
+        if blocking.is_empty() { Ok(()) } else { Err(errors::incomplete(&blocking)) }
     }
 
     /// A warning if nobody matches the audience now. What cannot be evaluated has problems of its own.
@@ -151,7 +176,6 @@ impl Adapter {
     /// The message of a campaign and the contact to show it for.
     fn rendered(&self, id: CampaignId, contact: Option<&str>) -> PortResult<(content::Preview, String, String)> {
         let (_, compiled) = self.engine.compiled(id, None)?;
-        let message = self.engine.message(&compiled, MessageId(0))?;
         let row = self.contact_of(&compiled, contact)?;
         let space = self.engine.space_of(&compiled)?;
         let reader = self.engine.store_of(space)?.reader().map_err(crate::engine::EngineError::from)?;
@@ -159,6 +183,9 @@ impl Adapter {
         let Some(record) = record else {
             return Err(PortError::new(Code::ContactNotFound, "the contact was erased meanwhile"));
         };
+        let spec = self.engine.with_saved(&self.spec(id)?)?;
+        let message = campaigns::languages::message_for(&spec.message, record.text(AttributeId::LANGUAGE));
+        let message = self.engine.message(&compiled, message)?;
         let mut renderer = Renderer::new(Arc::clone(&message), self.engine.tokens.clone());
         let who =
             Recipient { space, run: RunId(0), message: MessageId(0), row: NOBODY, sent_at: self.engine.book.now() };
@@ -182,8 +209,8 @@ impl Adapter {
         matched.min().map(ContactRow).ok_or_else(|| PortError::new(Code::ContactNotFound, empty))
     }
 
-    /// Waits until nothing of a run is claimed, or until the wait is over.
-    fn wait_drained(&self, run: RunId, until: impl Fn(&State) -> bool) {
+    /// Waits until nothing of a campaign is claimed, or until the wait is over.
+    fn wait_drained(&self, campaign: CampaignId, until: impl Fn(&State) -> bool) {
         let deadline = Instant::now() + ACT_WAIT;
         while Instant::now() < deadline {
             if until(&self.engine.book.read()) {
@@ -191,7 +218,7 @@ impl Adapter {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        tracing::debug!(%run, "answers of messages on the wire are still awaited");
+        tracing::debug!(%campaign, "answers of messages on the wire are still awaited");
     }
 }
 
@@ -218,6 +245,12 @@ fn summary(state: &State, id: CampaignId, spec: &CampaignSpec) -> CampaignSummar
         run: run.map(|run| run.id.0),
         ledger: run.map(reports::run_ledger),
         reason: run.map(|run| run.reason.clone()).filter(|reason| !reason.is_empty()),
+        next_start: state
+            .plans
+            .get(&id)
+            .filter(|plan| plan.is_scheduled())
+            .and_then(|p| p.next)
+            .map(|n| n.effective.into()),
     }
 }
 
@@ -232,6 +265,7 @@ impl CampaignsPort for Adapter {
         let own = parsed.name.as_deref().and_then(|name| find(&self.engine.book.read(), name));
         let problems = self.engine.problems(&parsed, own);
         let (errors, mut warnings): (Vec<_>, Vec<_>) = problems.iter().partition(|p| p.severity == Severity::Error);
+        let parsed = self.engine.with_saved(&parsed).unwrap_or(parsed);
         let nobody = errors.is_empty().then(|| self.empty_audience(&parsed)).flatten();
         warnings.extend(&nobody);
         let mut check = SpecCheck {
@@ -277,48 +311,41 @@ impl CampaignsPort for Adapter {
 
     fn act(&self, campaign: &Ref, action: Action) -> PortResult<ActionDone> {
         let id = self.campaign_id(campaign)?;
-        let run = if action == Action::Start {
-            let problems = self.engine.problems(&self.spec(id)?, Some(id));
-            let blocking: Vec<_> = problems.into_iter().filter(|p| p.blocks()).collect();
-            let is_draft = campaign_state(&self.engine.book.read(), id) == Some(campaigns::State::Draft);
-            if is_draft && !blocking.is_empty() {
-                return Err(errors::incomplete(&blocking));
-            }
-            self.engine.start(id)?
-        } else {
-            let trigger = match action {
-                Action::Pause => Trigger::Pause,
-                Action::Resume => Trigger::Resume,
-                Action::Start | Action::Stop => Trigger::Stop,
-            };
-            let latest = self.engine.book.read().latest_run(id).map(|run| run.id);
-            let Some(run) = latest else {
-                let refused = campaigns::next(campaigns::State::Draft, trigger).err();
-                return Err(refused.map_or_else(
-                    || PortError::new(Code::RunNotFound, "the campaign has not been started"),
-                    |refused| crate::engine::EngineError::from(refused).into(),
-                ));
-            };
-            self.engine.command(run, trigger)?;
-            run
+        let run = match action {
+            Action::Start => self.begin(id)?,
+            Action::Unschedule | Action::Pause | Action::Resume | Action::Stop => self.command_all(id, action)?,
         };
-        let claimed = |state: &State| state.runs.get(&run).map_or(0, |r| r.counts().claimed);
+        let of_campaign = |state: &State, count: &dyn Fn(&crate::ledger::Run) -> u64| {
+            state.runs.values().filter(|run| run.campaign == id).map(count).sum::<u64>()
+        };
+        let claimed = |state: &State| of_campaign(state, &|run| run.counts().claimed);
         match action {
-            Action::Pause => self.wait_drained(run, |state| claimed(state) == 0),
+            Action::Pause => self.wait_drained(id, |state| claimed(state) == 0),
             Action::Stop => {
-                self.wait_drained(run, |state| state.runs.get(&run).is_none_or(|r| r.state != RunState::Stopping));
+                let stopping = |run: &crate::ledger::Run| u64::from(run.state == RunState::Stopping);
+                self.wait_drained(id, |state| of_campaign(state, &stopping) == 0);
             }
-            Action::Start | Action::Resume => {}
+            Action::Start | Action::Unschedule | Action::Resume => {}
         }
+        let schedule = self.schedule_view(id);
         let state = self.engine.book.read();
-        let ledger = state.runs.get(&run).map(reports::run_ledger);
+        let ledger = run.and_then(|run| state.runs.get(&run)).map(reports::run_ledger);
         Ok(ActionDone {
             campaign: id.0,
-            run: Some(run.0),
+            run: run.map(|run| run.0),
             state: campaign_state(&state, id).map_or("draft", |s| s.name()).to_owned(),
             ledger,
             in_flight: claimed(&state),
+            schedule,
         })
+    }
+
+    fn reschedule(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView> {
+        self.rescheduled(campaign, &patch)
+    }
+
+    fn calendar(&self, from: Option<Time>, to: Option<Time>) -> PortResult<Calendar> {
+        self.calendar_of(from.map(|from| from.0), to.map(|to| to.0))
     }
 
     fn preview(&self, campaign: &Ref, request: PreviewRequest) -> PortResult<Preview> {

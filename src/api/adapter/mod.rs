@@ -9,8 +9,10 @@ pub mod errors;
 mod events;
 mod feedback;
 mod flows;
+mod history;
 pub mod operations;
 pub mod reports;
+mod schedules;
 pub mod tracking;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use serde_json::json;
 
 use crate::actors::decide::mode_name;
-use crate::api::adapter::{audiences, feedback, flows};
+use crate::api::adapter::{audiences, feedback, flows, history, schedules};
 use crate::api::errors::Code;
 use crate::api::port::{
     AudienceView, DeliveryReport, EventCounts, Ledger, LinkCounts, MessageReport, Page, PageRequest, PortError,
@@ -159,7 +159,11 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         unsubscribe_latency_ms_max: engine.unsubscribe_latency_max().map(|max| max.as_secs_f64() * 1_000.0),
         nodes: flows::nodes(run),
         tests: flows::tests(run),
-        linked_run: None,
+        launch: schedules::run_launch(run),
+        linked_run: state.links.get(&id).map(|link| link.of.0),
+        linked_set: state.links.get(&id).map(|link| link.set.clone()),
+        resends: history::resends(&state, id),
+        hold_out: history::hold_out(run),
         upload: audiences::of_run(&state, run),
     })
 }
@@ -234,6 +238,9 @@ pub(super) fn audience_view(channel: Channel, connector: Option<String>, summary
         ("suppressed", summary.suppressed.iter().map(|(_, n)| *n).sum()),
         ("missing_attribute", summary.missing_attribute),
         ("duplicate_address", summary.duplicate_address),
+        ("frequency_cap", summary.frequency_cap),
+        ("recently_contacted", summary.recently_contacted),
+        ("hold_out", summary.hold_out),
     ];
     AudienceView {
         channel: channel.name().to_owned(),

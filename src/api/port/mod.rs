@@ -16,8 +16,10 @@ mod campaigns;
 mod contacts;
 mod events;
 mod flows;
+mod history;
 mod operations;
 mod report;
+mod schedules;
 mod tracking;
 
 use std::fmt;
@@ -32,8 +34,10 @@ pub use campaigns::*;
 pub use contacts::*;
 pub use events::*;
 pub use flows::*;
+pub use history::*;
 pub use operations::*;
 pub use report::*;
+pub use schedules::*;
 pub use tracking::*;
 
 use crate::api::errors::Code;
@@ -227,9 +231,13 @@ pub trait CampaignsPort: Send + Sync {
     fn campaign(&self, campaign: &Ref) -> PortResult<CampaignView>;
     /// A merge patch (RFC 7396) in JSON, or in TOML the keys to replace; a new version of the draft.
     fn patch_campaign(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView>;
-    /// Start, pause, resume, stop. Pause and stop return when no new row can be marked; their counts are then exact but
+    /// Start (or schedule), unschedule, pause, resume, stop. Pause and stop return when no new row can be marked; their counts are then exact but
     /// for messages on the wire, which [`ActionDone::in_flight`] counts.
     fn act(&self, campaign: &Ref, action: Action) -> PortResult<ActionDone>;
+    /// Changes the schedule alone: a merge patch of `[schedule]`. What is scheduled is published anew.
+    fn reschedule(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView>;
+    /// What is planned over all campaigns; by default from now on, for 31 days.
+    fn calendar(&self, from: Option<Time>, to: Option<Time>) -> PortResult<Calendar>;
     fn preview(&self, campaign: &Ref, request: PreviewRequest) -> PortResult<Preview>;
     /// Sends now, marked as a test, outside the ledger, inside the limits. Answers when the provider has.
     fn test_send(&self, campaign: &Ref, request: TestSendRequest) -> PortResult<Vec<TestSendResult>>;
@@ -284,14 +292,27 @@ pub trait OperationsPort: Send + Sync {
     fn live_figures(&self) -> crate::metrics::Live;
 }
 
+/// Linked resends and saved messages.
+pub trait HistoryPort: Send + Sync {
+    /// Makes a campaign to a set of a run that has ended, linked to it, and starts it unless told otherwise.
+    fn resend(&self, campaign: &Ref, request: ResendRequest) -> PortResult<ResendDone>;
+    fn messages(&self, page: &PageRequest) -> PortResult<Page<SavedMessageSummary>>;
+    fn message(&self, name: &str) -> PortResult<SavedMessageView>;
+    /// Saves the first or next version; answers whether the name is new.
+    fn put_message(&self, name: &str, message: SpecText) -> PortResult<(SavedMessageView, bool)>;
+    /// Refused while a campaign may still start with it.
+    fn delete_message(&self, name: &str) -> PortResult<()>;
+}
+
 /// All of it.
 pub trait EnginePort:
-    ContactsPort + AudiencesPort + CampaignsPort + EventsPort + TrackingPort + OperationsPort + 'static
+    ContactsPort + AudiencesPort + CampaignsPort + EventsPort + TrackingPort + OperationsPort + HistoryPort + 'static
 {
 }
 
-impl<T: ContactsPort + AudiencesPort + CampaignsPort + EventsPort + TrackingPort + OperationsPort + 'static> EnginePort
-    for T
+impl<
+    T: ContactsPort + AudiencesPort + CampaignsPort + EventsPort + TrackingPort + OperationsPort + HistoryPort + 'static,
+> EnginePort for T
 {
 }
 

@@ -8,10 +8,12 @@ pub mod contacts;
 pub mod docs;
 pub mod events;
 pub mod flows;
+pub mod history;
 pub mod imports;
 pub mod lists;
 pub mod operations;
 pub mod runs;
+pub mod schedules;
 pub mod segments;
 pub mod suppressions;
 pub mod table;
@@ -41,7 +43,9 @@ pub fn configure(config: &mut web::ServiceConfig) {
     campaigns::configure(config);
     events::configure(config);
     flows::configure(config);
+    history::configure(config);
     runs::configure(config);
+    schedules::configure(config);
     operations::configure(config);
     docs::configure(config);
 }

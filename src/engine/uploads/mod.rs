@@ -7,8 +7,8 @@
 //!
 //! The id is the row space. Owns the folder and the stores that are open. Invariants: UL-1 the rows are on the disk before the
 //! fact that there is an upload, and the fact before the answer; what has no fact is removed at the next start; UL-2
-//! the fact that an upload is removed comes before its files go; UL-3 while a run over it is unfinished an upload is not
-//! removed, by nobody; UL-4 nothing here writes to the contact base.
+//! the fact that an upload is removed comes before its files go; UL-3 while a run over it is unfinished or planned an upload is
+//! not removed, by nobody; UL-4 nothing here writes to the contact base.
 //!
 //! Must not know: HTTP, campaigns' specs.
 
@@ -315,9 +315,9 @@ impl Shared {
         self.book.commit_durable_by::<UploadsError>(|state| {
             let unknown = || UploadsError::Unknown { named: space.0.to_string() };
             let upload = state.uploads.get(&space).filter(|u| u.removed_at.is_none()).ok_or_else(unknown)?;
-            let unfinished = state.unfinished_in(space);
-            if !unfinished.is_empty() {
-                let by = unfinished.iter().map(ToString::to_string).collect();
+            let runs = state.unfinished_in(space).into_iter().map(|run| run.to_string());
+            let by: Vec<String> = runs.chain(state.planned_over(space).iter().map(ToString::to_string)).collect();
+            if !by.is_empty() {
                 return Err(UploadsError::InUse { name: upload.name.clone(), by });
             }
             let at = self.book.now();

@@ -30,6 +30,11 @@ impl Twins {
         }
     }
 
+    /// All contacts with an address of the upload.
+    pub fn contacts(&self) -> RoaringBitmap {
+        self.0.iter().map(|(_, contact)| *contact).collect()
+    }
+
     /// Rows of the upload whose address one of these contacts has.
     pub fn of(&self, contacts: &RoaringBitmap) -> RoaringBitmap {
         if contacts.is_empty() {
