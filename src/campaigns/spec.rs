@@ -58,7 +58,6 @@ use super::instant::{self, TOML_DATETIME};
 use super::resend::ResendSpec;
 use super::restraint::CapSpec;
 use super::schedule::ScheduleFields;
-use super::suggest;
 use crate::clock::Timestamp;
 pub use crate::segments::SameAddress;
 

@@ -261,7 +261,9 @@ impl State {
             self.run_mut(part.delivery.run)?.fits(part)?;
         }
         for part in &fact.feedback {
+            let unknown = self.unknown_of(part);
             self.run_mut(part.delivery.run)?.take_feedback(part);
+            self.remember_feedback(part, &unknown);
         }
         self.events.take(fact, &self.erased);
         fact.suppressed.iter().for_each(|suppressed| self.apply_suppressed(suppressed));
@@ -314,8 +316,8 @@ impl State {
         self.erased |= rows;
         self.consent.erase(rows);
         self.suppression.erase(rows);
-        self.events.erase(rows);
         self.days.erase(rows);
+        self.events.erase(rows);
         for list in self.lists.values_mut() {
             list.rows -= rows;
         }

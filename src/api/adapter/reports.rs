@@ -163,7 +163,7 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         linked_run: state.links.get(&id).map(|link| link.of.0),
         linked_set: state.links.get(&id).map(|link| link.set.clone()),
         resends: history::resends(&state, id),
-        hold_out: history::hold_out(run),
+        hold_out: history::hold_out(&state, run),
         upload: audiences::of_run(&state, run),
     })
 }
