@@ -16,6 +16,7 @@ use crate::actors::claim;
 use crate::actors::decide::{self, Classes, Next};
 use crate::actors::figures::{self, TakenBack};
 use crate::actors::lanes::{LiveBatch, PositionPool, SendContext};
+use crate::actors::legs::LegInbox;
 use crate::actors::line::{Ahead, Line};
 use crate::actors::{AbortOnPanic, ChannelWord, Join, Leave, Outcomes, RunCommand, RunEnded};
 use crate::campaigns::GuardRule;
@@ -32,6 +33,8 @@ use crate::limits::{ACTOR_TICK, MAILBOX_MESSAGES};
 
 mod claiming;
 mod guarding;
+
+mod legs;
 
 /// One send of the run and the line that it goes over.
 pub struct Leg {
@@ -65,6 +68,8 @@ pub struct CampaignActor {
     legs: Vec<Leg>,
     open: HashMap<BatchId, Open>,
     ended: Recipient<RunEnded>,
+    /// Sends of a later version.
+    inbox: Arc<LegInbox>,
     draining: bool,
     auto_pause: GuardRule,
     _guard: AbortOnPanic,
@@ -79,6 +84,7 @@ impl CampaignActor {
             legs: Vec::new(),
             open: HashMap::new(),
             ended,
+            inbox: Arc::default(),
             draining: false,
             auto_pause: GuardRule::default(),
             _guard: AbortOnPanic,
@@ -285,6 +291,7 @@ impl CampaignActor {
     }
 
     fn look_again(&mut self, context: &mut Context<Self>) {
+        self.take_in(context);
         let now = self.legs.first().map(|leg| leg.line.clock.monotonic()).unwrap_or_default();
         self.withdraw(TakenBack::Timeout, |batch, _| claim::is_overdue(batch.unmarked(), batch.claimed_at, now));
         self.skip_late();
@@ -400,10 +407,7 @@ impl Actor for CampaignActor {
     fn started(&mut self, context: &mut Context<Self>) {
         context.set_mailbox_capacity(MAILBOX_MESSAGES);
         for leg in &self.legs {
-            let join = Join { run: self.run, grants: context.address().recipient() };
-            if leg.channel.try_send(join).is_err() {
-                tracing::error!(run = %self.run, connector = %leg.line.name, "the connector's actor did not take the run");
-            }
+            self.join(leg, context);
         }
         self.tell_demand();
         context.run_interval(ACTOR_TICK, |actor, context| actor.look_again(context));

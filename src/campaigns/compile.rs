@@ -4,12 +4,14 @@
 //! the spec, or of this code, does not touch a run that has begun.
 //!
 //! Invariants:
-//! 1. The index of a delivery or message is its place in the list, and each send node of the graph names both.
+//! 1. Deliveries and messages are in order of their indices, of which a sequence leaves some out; each send node of the
+//!    graph names both.
 //! 2. Every send node belongs to exactly one delivery, and is in its `sends`.
 //! 3. Node ids of a kind are the same for each version of a campaign.
 //!
 //! A new kind of campaign is one more function that makes graph, deliveries and messages.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -100,6 +102,9 @@ pub struct MessagePlan {
     /// The upload whose columns are the variables; `None`: the attributes of contacts are.
     #[serde(default)]
     pub upload: Option<String>,
+    /// Of a grid's cell: what templates see as `cell`.
+    #[serde(default)]
+    pub cell: BTreeMap<String, String>,
 }
 
 /// Limits of the run as a whole.
@@ -131,11 +136,11 @@ pub struct Compiled {
 
 impl Compiled {
     pub fn delivery(&self, index: u16) -> Option<&DeliveryPlan> {
-        self.deliveries.get(usize::from(index))
+        self.deliveries.iter().find(|plan| plan.index == index)
     }
 
     pub fn message(&self, id: MessageId) -> Option<&MessagePlan> {
-        self.messages.get(usize::from(id.0))
+        self.messages.iter().find(|plan| plan.id == id)
     }
 }
 
@@ -153,11 +158,15 @@ pub enum CompileError {
 /// Compiles a spec that [`super::problems`] has found whole.
 pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
     let name = required("name", spec.name.clone())?;
-    let audience = audience(spec)?;
+    let audience = match spec.kind() {
+        Kind::Sequence => audience(&CampaignSpec { audience: kinds::sequence::audience(spec), ..spec.clone() })?,
+        _ => audience(spec)?,
+    };
     let mut built = match spec.kind() {
         Kind::Single => single(spec)?,
         Kind::AbSplit => kinds::ab_split::build(spec)?,
         Kind::MultiSegment => kinds::multi_segment::build(spec)?,
+        Kind::Sequence => kinds::sequence::build(spec)?,
     };
     if kinds::follow_up::wanted(spec) {
         kinds::follow_up::add(spec, &mut built)?;
@@ -215,6 +224,7 @@ pub(super) fn message(spec: &CampaignSpec, id: MessageId) -> Result<MessagePlan,
         },
         fields: message.fields.clone(),
         upload: spec.audience.upload.clone(),
+        cell: BTreeMap::new(),
     })
 }
 

@@ -5,6 +5,7 @@
 //! - [`kinds`]: what each kind compiles to, and the tables that only it has.
 //! - [`one_shot`]: audiences from an uploaded file.
 //! - [`mod@compile`]: a spec becomes a flow graph and the plans of its deliveries.
+//! - [`sequence`]: steps, dates, locks of sequences.
 //! - [`schedule`]: when a campaign starts, once or again and again.
 //! - [`languages`]: messages in several languages, and saved ones.
 //! - [`resend`]: campaigns to a set of an earlier run.
@@ -26,6 +27,7 @@ pub mod progress;
 pub mod resend;
 pub mod restraint;
 pub mod schedule;
+pub mod sequence;
 pub mod spec;
 mod suggest;
 pub mod validate;

@@ -6,13 +6,14 @@
 //! | `consent_not_confirmed` | nobody has confirmed that the people of the file agreed to hear from the sender |
 //! | `consent_without_upload` | contacts of the base have a consent of their own |
 //! | `upload_wrong_channel` | no row of the upload has an address on the message's channel |
+//! | `upload_in_sequence` | a sequence sets attributes of contacts, and the rows of a file are none |
 //! | `upload_recurring` | the rows of a file do not change: every launch would go to the same people |
 //! | `upload_address_once` | `same_address = "allow"`: an address of an upload gets one message |
 //!
 //! The confirmation stands in for the consent to a topic, so that the message may have none. Opt-outs and suppressions win
 //! over it, by address.
 
-use super::spec::{CampaignSpec, SameAddress};
+use super::spec::{CampaignSpec, Kind, SameAddress};
 use super::suggest::did_you_mean;
 use super::validate::{Names, Problem};
 use crate::ids::Channel;
@@ -56,6 +57,11 @@ pub(super) fn problems(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<P
         let message = "an address of an upload gets one message, however often the file has it";
         let fix = "remove same_address, or set it to \"newest\" (the last row counts) or \"oldest\" (the first one)";
         found.push(Problem::error("upload_address_once", "same_address", message, fix));
+    }
+    if spec.kind() == Kind::Sequence {
+        let message = "a sequence goes on for weeks with contacts whose attributes it sets, and the rows of a file are no contacts";
+        let fix = "import the file as contacts, make a list of them, and use that";
+        found.push(Problem::error("upload_in_sequence", "audience.upload", message, fix));
     }
     if spec.schedule.every.is_some() {
         let message = "the people of a file do not change, and each launch would write to all of them again";

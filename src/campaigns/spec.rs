@@ -48,11 +48,13 @@ use serde_json::{Map, Value};
 pub mod auto_pause;
 pub mod kinds;
 mod message;
+pub mod steps;
 
 pub use auto_pause::AutoPauseSpec;
 pub use kinds::{CellSpec, DimensionSpec, FollowUpOn, FollowUpSpec, SampleSpec, TestSpec, VariantSpec};
 use message::MESSAGE_KEYS;
 pub use message::MessageSpec;
+pub use steps::{Starter, StepSpec};
 
 use super::instant::{self, TOML_DATETIME};
 use super::resend::ResendSpec;
@@ -74,6 +76,8 @@ pub enum Kind {
     AbSplit,
     /// A grid of segments, a message per cell.
     MultiSegment,
+    /// Dated steps for one cohort.
+    Sequence,
 }
 
 impl Kind {
@@ -82,6 +86,7 @@ impl Kind {
             Kind::Single => "single",
             Kind::AbSplit => "ab_split",
             Kind::MultiSegment => "multi_segment",
+            Kind::Sequence => "sequence",
         }
     }
 }
@@ -135,6 +140,13 @@ pub struct CampaignSpec {
     pub dimensions: Vec<DimensionSpec>,
     #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
     pub cells: Vec<CellSpec>,
+    /// Of the dates of a sequence.
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starter: Option<Starter>,
+    #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepSpec>,
     #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
     pub caps: Vec<CapSpec>,
     #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]
@@ -309,6 +321,9 @@ impl Serialize for VariantSpec {
         if let Some(weight) = &self.weight {
             map.serialize_entry("weight", weight)?;
         }
+        if let Some(at) = &self.at {
+            map.serialize_entry("at", at)?;
+        }
         for (key, value) in &self.fields {
             map.serialize_entry(key, value)?;
         }
@@ -337,6 +352,7 @@ impl<'de> Visitor<'de> for VariantVisitor {
             let again = match key.as_str() {
                 "name" => std::mem::replace(&mut variant.name, map.next_value::<Word>()?.0).is_some(),
                 "weight" => std::mem::replace(&mut variant.weight, map.next_value()?).is_some(),
+                "at" => std::mem::replace(&mut variant.at, map.next_value::<Moment>()?.0).is_some(),
                 key if MESSAGE_KEYS.contains(&key) => {
                     let message = "variants differ in content and sender; the {key} is that of [message]";
                     return Err(de::Error::custom(message.replace("{key}", key)));
@@ -349,6 +365,19 @@ impl<'de> Visitor<'de> for VariantVisitor {
         }
         variant.fields.retain(|_, value| !value.is_null());
         Ok(variant)
+    }
+}
+
+/// A moment: text, or one of TOML's own dates and times.
+struct Moment(Option<String>);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Moment, D::Error> {
+        match Field::deserialize(deserializer)?.0 {
+            Value::Null => Ok(Moment(None)),
+            Value::String(text) if text.chars().all(|c| !c.is_control()) => Ok(Moment(Some(text))),
+            _ => Err(de::Error::custom("a moment is text, such as \"saturday 10:00\"")),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod contacts;
 mod demo;
 mod events;
 mod example_base;
+mod figures;
 mod history;
 mod host;
 mod imports;
@@ -22,6 +23,7 @@ mod local;
 mod output;
 mod report;
 mod schedules;
+mod sequences;
 mod serve;
 mod winner;
 

@@ -25,6 +25,7 @@ use crate::journal::Want;
 use crate::ledger::flowing::{Decided, Joined, Moved};
 use crate::ledger::{Fact, RowSet, RunState};
 use crate::limits::FLOW_STEPS_PER_LOOK_MAX;
+use crate::segments::skip::SkipReason;
 
 /// Why a flow cannot go on by itself.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +112,10 @@ impl Engine {
                 Fact::Moved(Moved { run, node, exits, at })
             }
             Task::Join { delivery, node, rows } => self.join(delivery, node, rows)?,
+            Task::Cohort { run } => self.cohort(run)?,
+            Task::SetAttribute { node, rows, attribute, value } => {
+                self.set_attribute(run, node, rows, &attribute, &value)?
+            }
             Task::Clocks { run, node, rows } => {
                 let zones = self.zones_of(self.space_of_run(run), &rows)?;
                 let state = self.book.read();
@@ -170,7 +175,11 @@ impl Engine {
         };
         let (_, compiled) = self.compiled(campaign, Some(version))?;
         let plan = compiled.delivery(id.index).ok_or(EngineError::NoRun { run: id.run })?;
-        let skipped = self.ineligible(&compiled, plan, &rows, id.run)?;
+        let late = self.late_at(id.run, node, &rows);
+        let again = self.same_address_as_before(id, plan, &(&rows - &late))?;
+        let mut skipped = self.ineligible(&compiled, plan, &(&(&rows - &late) - &again), id.run)?;
+        let more = [(SkipReason::Late, late), (SkipReason::DuplicateAddress, again)];
+        skipped.extend(more.into_iter().filter(|(_, rows)| !rows.is_empty()));
         Ok(Fact::Joined(Joined { delivery: id, node, rows: RowSet { space, rows }, skipped, at: self.book.now() }))
     }
 

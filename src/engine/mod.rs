@@ -10,6 +10,7 @@ pub mod events;
 pub mod figures;
 pub mod flowing;
 pub mod glance;
+pub mod grid;
 pub mod history;
 pub mod hold_out;
 pub mod imports;
@@ -22,6 +23,7 @@ pub mod resend;
 pub mod root_key;
 pub mod runs;
 pub mod scheduling;
+pub mod sequences;
 #[cfg(test)]
 pub(crate) mod testbase;
 pub mod testsend;
@@ -55,7 +57,7 @@ use crate::config::SoftRule;
 use crate::config::caps::Cap;
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::{ContactsError, Store};
-use crate::content::{CompiledMessage, ContentProblem, TokenKeys};
+use crate::content::{CompileContext, CompiledMessage, ContentProblem, TokenKeys};
 use crate::ids::{CampaignId, MessageId, RunId};
 use crate::journal::JournalError;
 use crate::ledger::Violation;
@@ -110,6 +112,8 @@ pub enum EngineError {
     NotResendable { state: lifecycle::State },
     #[error("{run}: {reason}")]
     NoChoice { run: RunId, reason: NoChoice },
+    #[error(transparent)]
+    Sequence(#[from] sequences::SequenceError),
     #[error(transparent)]
     Move(#[from] IllegalMove),
     #[error(transparent)]
@@ -186,6 +190,7 @@ pub struct Engine {
     events: events::EventState,
     pool: Arc<PositionPool>,
     campaigns: DashMap<RunId, Recipient<RunCommand>>,
+    leg_inboxes: DashMap<RunId, Arc<crate::actors::legs::LegInbox>>,
     ended: Recipient<RunEnded>,
     campaign_arbiter: Arbiter,
     flow_arbiter: Arbiter,
@@ -255,6 +260,7 @@ impl Engine {
             events: events::EventState::default(),
             pool,
             campaigns: DashMap::new(),
+            leg_inboxes: DashMap::new(),
             ended,
             campaign_arbiter,
             flow_arbiter: Arbiter::new(),
@@ -286,7 +292,8 @@ impl Engine {
     /// Compiles content for this engine's schema and public address.
     pub fn content(&self, campaign: &str, plan: &MessagePlan) -> Result<Arc<CompiledMessage>, EngineError> {
         let schema = self.schema_of(plan.upload.as_deref())?;
-        self.compile_with(&plan.fields, &self.compile_context(campaign), &schema).map(Arc::new)
+        let context = CompileContext { cell: plan.cell.clone(), ..self.compile_context(campaign) };
+        self.compile_with(&plan.fields, &context, &schema).map(Arc::new)
     }
 
     /// Ends well: no new batch, answers of what is in flight awaited to a deadline, everything synced. Blocks. An import

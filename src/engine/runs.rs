@@ -20,11 +20,12 @@ use crate::content::CompiledMessage;
 use crate::engine::glance::{Glance, Wanted};
 use crate::engine::hold_out;
 use crate::engine::lines::Wired;
+use crate::engine::sequences::SequenceError;
 use crate::engine::{Engine, EngineError, one_shot};
 use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RunId};
 use crate::ledger::facts::{DeliveryEntered, RunStarted};
 use crate::ledger::plans::PlanState;
-use crate::ledger::{Fact, RowSet, RunState, State};
+use crate::ledger::{Fact, RowSet, Run, RunState, State};
 use crate::limits::EMAIL_DOMAIN_CLASSES_MAX;
 use crate::segments::audience::AudienceSummary;
 use crate::segments::parse;
@@ -38,7 +39,7 @@ pub fn campaign_state(state: &State, id: CampaignId) -> Option<lifecycle::State>
     }
     let latest = state.latest_run(id);
     if let Some(run) = state.runs.values().rev().find(|run| run.campaign == id && run.state.is_live()) {
-        return Some(run_state(run.state));
+        return Some(state_of(run));
     }
     let plan = state.plans.get(&id);
     Some(match plan.map(|plan| (plan.state, plan.is_open())) {
@@ -46,8 +47,13 @@ pub fn campaign_state(state: &State, id: CampaignId) -> Option<lifecycle::State>
         Some((PlanState::Paused, true)) => lifecycle::State::Paused,
         Some((PlanState::Stopped, _)) => lifecycle::State::Stopped,
         // All launches are decided: it is what its last run is, or, if all were missed, a draft again.
-        _ => latest.map_or(lifecycle::State::Draft, |run| run_state(run.state)),
+        _ => latest.map_or(lifecycle::State::Draft, |run| state_of(run)),
     })
+}
+
+/// Where a run stands; one that is published and waits for its first step is scheduled.
+pub fn state_of(run: &Run) -> lifecycle::State {
+    if run.is_scheduled() { lifecycle::State::Scheduled } else { run_state(run.state) }
 }
 
 pub fn run_state(state: RunState) -> lifecycle::State {
@@ -103,7 +109,7 @@ impl Engine {
 
     /// The audience summary as a start at this moment would have it.
     pub fn audience(&self, compiled: &Compiled) -> Result<AudienceSummary, EngineError> {
-        let plan = compiled.delivery(0).ok_or(EngineError::NoMessage { message: MessageId(0) })?;
+        let plan = compiled.deliveries.first().ok_or(EngineError::NoMessage { message: MessageId(0) })?;
         let (used, skips) = self.used_attributes(compiled)?;
         let audience = self.look(compiled, None)?;
         let matched = audience.matched()?;
@@ -142,7 +148,7 @@ impl Engine {
     }
 
     /// Attributes that the messages use; an audience can be looked at before there is content.
-    fn used_attributes(&self, compiled: &Compiled) -> Result<(Vec<AttributeId>, bool), EngineError> {
+    pub(super) fn used_attributes(&self, compiled: &Compiled) -> Result<(Vec<AttributeId>, bool), EngineError> {
         let mut used = Vec::new();
         let mut skips = false;
         for plan in &compiled.messages {
@@ -158,6 +164,9 @@ impl Engine {
 
     /// Starts a campaign now: evaluates its audience, enters its deliveries, begins to send.
     pub fn start(&self, id: CampaignId) -> Result<RunId, EngineError> {
+        if self.is_sequence(id) {
+            return Err(SequenceError::UsePublish.into());
+        }
         let stands = campaign_state(&self.book.read(), id).ok_or(EngineError::NoCampaign { id })?;
         lifecycle::next(stands, Trigger::Start)?;
         self.pin_upload(id)?;
@@ -267,6 +276,7 @@ impl Engine {
         let (weight, auto_pause) = (compiled.limits.weight, compiled.auto_pause);
         let caps = Arc::new(compiled.caps.clone());
         let (book, pool, ended) = (Arc::clone(&self.book), Arc::clone(&self.pool), self.ended.clone());
+        let inbox = self.inbox_of(run);
         let legs: Vec<_> = parts
             .into_iter()
             .map(|p| {
@@ -278,6 +288,7 @@ impl Engine {
         let spawned = self.campaign_arbiter.spawn_fn(move || {
             let addr = CampaignActor::create(|context| {
                 let mut actor = CampaignActor::new(run, book, pool, ended);
+                actor.listen_to(inbox);
                 actor.set_auto_pause(auto_pause);
                 for (delivery, campaign, topic, send, compiled, classes, send_until, (line, channel, leave)) in legs {
                     let context = Arc::new(SendContext {
@@ -307,7 +318,7 @@ impl Engine {
         Ok(())
     }
 
-    fn leg_parts<'e>(
+    pub(super) fn leg_parts<'e>(
         &'e self,
         run: RunId,
         compiled: &Compiled,
@@ -338,7 +349,7 @@ impl Engine {
         let mut moved = RunState::Running;
         self.book.commit_durable_by::<EngineError>(|state| {
             let run = state.runs.get(&id).ok_or(EngineError::NoRun { run: id })?;
-            let next = lifecycle::next(run_state(run.state), trigger)?;
+            let next = lifecycle::next(state_of(run), trigger)?;
             moved = match next {
                 lifecycle::State::Running => RunState::Running,
                 lifecycle::State::Paused => RunState::Paused,
@@ -454,18 +465,18 @@ pub(super) struct Prepared<'c> {
     pub audience: Audience<'c>,
 }
 
-struct LegParts<'e> {
-    delivery: DeliveryId,
-    campaign: CampaignId,
-    plan_topic: String,
-    send_until: Option<Timestamp>,
-    send: SendPlan,
-    compiled: Arc<CompiledMessage>,
-    classes: Classes,
-    wired: &'e Wired,
+pub(super) struct LegParts<'e> {
+    pub(super) delivery: DeliveryId,
+    pub(super) campaign: CampaignId,
+    pub(super) plan_topic: String,
+    pub(super) send_until: Option<Timestamp>,
+    pub(super) send: SendPlan,
+    pub(super) compiled: Arc<CompiledMessage>,
+    pub(super) classes: Classes,
+    pub(super) wired: &'e Wired,
 }
 
-fn connector_of(compiled: &Compiled, delivery: u16) -> &str {
+pub(super) fn connector_of(compiled: &Compiled, delivery: u16) -> &str {
     let message = compiled.delivery(delivery).and_then(|d| d.sends.first()).map(|send| send.message);
     message.and_then(|id| compiled.message(id)).map_or("", |plan| plan.connector.as_str())
 }

@@ -17,6 +17,7 @@ use crate::ledger::outcome::RejectClass;
 use crate::ledger::plans::{LaunchSkipped, Launched, PlanMoved, Published};
 use crate::ledger::rows::{Positions, RowSet};
 use crate::ledger::run::RunState;
+use crate::ledger::sequence::{CopySaved, Entered, SequencePublished, StartTested, StepStarted};
 use crate::ledger::suppression::SuppressReason;
 use crate::ledger::tracking::Tracked;
 use crate::ledger::uploads::{AudienceRemoved, AudienceUploaded};
@@ -105,6 +106,11 @@ pub enum Fact {
     Joined(Joined),
     Looked(Looked),
     Decided(Decided),
+    SequencePublished(Box<SequencePublished>),
+    StepStarted(StepStarted),
+    CopySaved(CopySaved),
+    Entered(Entered),
+    StartTested(StartTested),
     /// A message was saved under a name, a new one or the next version.
     MessageSaved {
         name: String,
@@ -164,6 +170,11 @@ impl Fact {
             Fact::Joined(_) => 34,
             Fact::Looked(_) => 35,
             Fact::Decided(_) => 36,
+            Fact::SequencePublished(_) => 45,
+            Fact::StepStarted(_) => 46,
+            Fact::CopySaved(_) => 47,
+            Fact::Entered(_) => 48,
+            Fact::StartTested(_) => 49,
             Fact::Published(_) => 37,
             Fact::Launched(_) => 38,
             Fact::LaunchSkipped(_) => 39,

@@ -22,6 +22,8 @@ mod oneshot;
 mod outages;
 mod people;
 mod schedules;
+mod sequences;
 mod served;
 #[path = "../shared/sink.rs"]
 mod sink;
+mod winners;

@@ -35,6 +35,7 @@ impl From<EngineError> for PortError {
                     _ => PortError::new(Code::ResendRefused, message),
                 }
             }
+            EngineError::Sequence(error) => super::sequences::refused(error),
             EngineError::Move(refused) => illegal(&refused),
             EngineError::Schedule(faults) => schedules::unpublished(&faults),
             EngineError::Spec(spec) => {

@@ -8,12 +8,17 @@ pub mod contacts;
 pub mod errors;
 mod events;
 mod feedback;
+mod figures;
 mod flows;
+mod grid;
 mod history;
 pub mod operations;
 pub mod reports;
 mod schedules;
+mod sequences;
+mod series;
 pub mod tracking;
+mod verdicts;
 
 #[cfg(test)]
 mod tests;
