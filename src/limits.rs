@@ -454,6 +454,23 @@ pub const KEY_SECRET_BYTES_MAX: usize = 512;
 pub const UPLOADS_MAX: usize = 8;
 /// A stalled upload is given up after this.
 pub const UPLOAD_IDLE_MAX: Duration = Duration::from_secs(30);
+/// Bytes of a refused upload that are read and thrown away, so that its sender sees why.
+pub const REFUSED_UPLOAD_BYTES: usize = 64 * 1024 * 1024;
+
+// One-shot audiences: CSV files that are sent to and never become contacts.
+
+/// Bytes of a one-shot file, unless the configuration says otherwise: what senders know from elsewhere.
+pub const ONE_SHOT_BYTES_DEFAULT: u64 = 20_000_000;
+/// Bytes that the configuration may allow: with the shortest rows their store then takes some 8 GB, half of its map.
+pub const ONE_SHOT_BYTES_CEILING: u64 = 200_000_000;
+/// Address space of the store of one upload, bytes.
+pub const ONE_SHOT_MAP_BYTES: usize = 16 * 1024 * 1024 * 1024;
+/// Uploads that are kept at a time: each that is used holds two open files.
+pub const ONE_SHOT_UPLOADS_MAX: usize = 200;
+/// Days that an upload is kept after it was needed last, unless the configuration says otherwise.
+pub const ONE_SHOT_RETENTION_DAYS_DEFAULT: u64 = 30;
+/// How often uploads are looked for that are needed no longer.
+pub const ONE_SHOT_SWEEP_PERIOD: Duration = Duration::from_secs(3_600);
 /// How long an `Idempotency-Key` is remembered.
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Idempotency keys that are remembered; the oldest go first.

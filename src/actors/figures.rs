@@ -167,6 +167,8 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::Tracked(_) => "tracked",
         Fact::Unsubscribed(_) => "unsubscribed",
         Fact::TestSent { .. } => "test_sent",
+        Fact::AudienceUploaded(_) => "audience_uploaded",
+        Fact::AudienceRemoved(_) => "audience_removed",
         Fact::Moved(_) => "moved",
         Fact::Scheduled(_) => "scheduled",
         Fact::Joined(_) => "joined",

@@ -68,6 +68,12 @@ error_table! {
     InvalidMessage, "invalid_message", 422, "The message is not whole, or not in one of its languages: details list the problems.";
     SuppressionNotFound, "suppression_not_found", 404, "No suppression has this id.";
     InvalidSuppression, "invalid_suppression", 422, "The suppression names no valid contact, address or channel.";
+    AudienceNotFound, "audience_not_found", 404, "No uploaded audience has this id or name.";
+    AudienceExists, "audience_exists", 409, "An uploaded audience with this name exists.";
+    AudienceInUse, "audience_in_use", 409, "An unfinished run is sent to this upload: details name it.";
+    AudienceGone, "audience_gone", 410, "The rows of this upload were deleted, by a person or because their retention has passed.";
+    AudiencesFull, "audiences_full", 409, "As many uploads are kept as there may be: delete one.";
+    InvalidAudience, "invalid_audience", 422, "The uploaded file is no audience: details give the reason.";
     // campaigns
     CampaignNotFound, "campaign_not_found", 404, "No campaign has this id or name.";
     CampaignExists, "campaign_exists", 409, "A campaign with this name exists.";

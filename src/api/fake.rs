@@ -266,6 +266,57 @@ impl ContactsPort for Fake {
     }
 }
 
+fn upload_detail(name: Option<String>, bytes: u64) -> UploadDetail {
+    UploadDetail {
+        upload: UploadView {
+            id: 1,
+            name: name.unwrap_or_default(),
+            channel: "email".into(),
+            uploaded_at: Time::default(),
+            uploaded_by: "admin".into(),
+            bytes,
+            encoding: "utf-8".into(),
+            delimiter: ",".into(),
+            total: 1,
+            valid: 1,
+            invalid: 0,
+            invalid_by: BTreeMap::new(),
+            left_out: BTreeMap::new(),
+            duplicates: 0,
+            addresses: BTreeMap::new(),
+            columns: Vec::new(),
+            needed_by: Vec::new(),
+        },
+        reach: BTreeMap::new(),
+        only_other_channels: 0,
+        suppressed: BTreeMap::new(),
+        unsubscribed: 0,
+    }
+}
+
+impl AudiencesPort for Fake {
+    fn upload(&self, upload: NewUpload, spooled: &std::path::Path) -> PortResult<UploadDetail> {
+        self.called(format!("upload {upload:?}"));
+        Ok(upload_detail(upload.name, std::fs::metadata(spooled).unwrap().len()))
+    }
+
+    fn uploads(&self, _: &PageRequest) -> PortResult<Page<UploadView>> {
+        Ok(Page { items: Vec::new(), next: None })
+    }
+
+    fn uploaded(&self, upload: &Ref) -> PortResult<UploadDetail> {
+        not_here(&upload.to_string(), Code::AudienceNotFound)
+    }
+
+    fn invalid_rows(&self, upload: &Ref) -> PortResult<Option<PathBuf>> {
+        not_here(&upload.to_string(), Code::AudienceNotFound)
+    }
+
+    fn delete_upload(&self, upload: &Ref) -> PortResult<()> {
+        not_here(&upload.to_string(), Code::AudienceNotFound)
+    }
+}
+
 impl CampaignsPort for Fake {
     fn create_campaign(&self, spec: SpecText) -> PortResult<CampaignView> {
         self.called(format!("create {:?} {}", spec.format, spec.text));
@@ -404,6 +455,7 @@ impl CampaignsPort for Fake {
             grid: None,
             launch: None,
             linked_run: None,
+            upload: None,
             linked_set: None,
             resends: Vec::new(),
             hold_out: None,

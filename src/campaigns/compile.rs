@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::kinds::{self, Built};
+use super::one_shot;
 use super::spec::auto_pause::GuardRule;
 use super::spec::{CampaignSpec, Kind, MessageFields, Mode, SameAddress};
 use super::{languages, resend, restraint};
@@ -37,6 +38,8 @@ pub enum AudienceSource {
     List(String),
     /// A segment expression.
     Segment(String),
+    /// The id or name of an uploaded one-shot file.
+    Upload(String),
     /// A set of an ended run, without those whom a resend covers.
     Resend {
         run: u32,
@@ -96,6 +99,9 @@ pub struct MessagePlan {
     pub connector: String,
     pub topic: String,
     pub fields: MessageFields,
+    /// The upload whose columns are the variables; `None`: the attributes of contacts are.
+    #[serde(default)]
+    pub upload: Option<String>,
     /// Of a grid's cell: what templates see as `cell`.
     #[serde(default)]
     pub cell: BTreeMap<String, String>,
@@ -147,7 +153,7 @@ impl Compiled {
 pub enum CompileError {
     #[error("{path} is missing")]
     Missing { path: &'static str },
-    #[error("the audience must be exactly one of segment, list, all and a set of another run")]
+    #[error("the audience must be exactly one of segment, list, all, upload and a set of another run")]
     Audience,
     #[error("{path}: {message}")]
     Nodes { path: String, message: String },
@@ -219,8 +225,13 @@ pub(super) fn message(spec: &CampaignSpec, id: MessageId) -> Result<MessagePlan,
         name: String::new(),
         channel: required("message.channel", message.channel)?,
         connector: required("message.connector", message.connector.clone())?,
-        topic: required("message.topic", message.topic.clone())?,
+        topic: if one_shot::is_wanted(spec) {
+            message.topic.clone().unwrap_or_default()
+        } else {
+            required("message.topic", message.topic.clone())?
+        },
         fields: message.fields.clone(),
+        upload: spec.audience.upload.clone(),
         cell: BTreeMap::new(),
     })
 }
@@ -229,14 +240,16 @@ fn audience(spec: &CampaignSpec) -> Result<AudiencePlan, CompileError> {
     let audience = &spec.audience;
     if resend::wanted(spec) {
         let none = audience.segment.is_none() && audience.list.is_none() && audience.all != Some(true);
+        let none = none && audience.upload.is_none();
         let (run, set) = resend::source(spec).filter(|_| none).ok_or(CompileError::Audience)?;
         let source = AudienceSource::Resend { run, set: set.to_owned() };
         return Ok(AudiencePlan { source, exclude: audience.exclude.clone() });
     }
-    let source = match (&audience.segment, &audience.list, audience.all == Some(true)) {
-        (Some(segment), None, false) => AudienceSource::Segment(segment.clone()),
-        (None, Some(list), false) => AudienceSource::List(list.clone()),
-        (None, None, true) => AudienceSource::All,
+    let source = match (&audience.segment, &audience.list, audience.all == Some(true), &audience.upload) {
+        (Some(segment), None, false, None) => AudienceSource::Segment(segment.clone()),
+        (None, Some(list), false, None) => AudienceSource::List(list.clone()),
+        (None, None, true, None) => AudienceSource::All,
+        (None, None, false, Some(upload)) => AudienceSource::Upload(upload.clone()),
         _ => return Err(CompileError::Audience),
     };
     Ok(AudiencePlan { source, exclude: audience.exclude.clone() })

@@ -9,7 +9,7 @@
 //! same_address = "newest"             # the default, or "oldest", "allow"
 //! retry_deadline_hours = 72
 //! send_until = 2026-12-01T18:00:00+01:00
-//! [audience]                          # one of segment, list, all = true
+//! [audience]                          # one of segment, list, all = true, upload
 //! segment = 'country = "FR"'
 //! exclude = 'in list "staff"'
 //! not_contacted = "7d"               # these two: see `campaigns::restraint`, as for [[caps]]
@@ -161,7 +161,7 @@ pub struct CampaignSpec {
     pub resend: ResendSpec,
 }
 
-/// Who gets it: exactly one of `segment`, `list` and `all`, minus `exclude`.
+/// Who gets it: exactly one of `segment`, `list`, `all` and `upload`, minus `exclude`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AudienceSpec {
@@ -176,6 +176,12 @@ pub struct AudienceSpec {
     /// A segment expression; who matches is left out.
     #[serde(deserialize_with = "lines", skip_serializing_if = "Option::is_none")]
     pub exclude: Option<String>,
+    /// The id or name of an uploaded one-shot file.
+    #[serde(deserialize_with = "id_or_word", skip_serializing_if = "Option::is_none")]
+    pub upload: Option<String>,
+    /// The sender's word that the people of an upload agreed; recorded with who and when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consent_confirmed: Option<bool>,
     /// Leaves out whom another campaign has written to within so many days, such as "7d".
     #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub not_contacted: Option<String>,
@@ -276,6 +282,24 @@ pub(super) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     match text.as_deref().and_then(|t| t.chars().find(|c| c.is_control())) {
         Some(c) => Err(control_character(c)),
         None => Ok(text),
+    }
+}
+
+/// A number, or text of one line.
+fn id_or_word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "an id or a name")]
+    enum Named {
+        Id(u32),
+        Name(String),
+    }
+    match Option::<Named>::deserialize(deserializer)? {
+        Some(Named::Id(id)) => Ok(Some(id.to_string())),
+        Some(Named::Name(name)) => match name.chars().find(|c| c.is_control()) {
+            Some(c) => Err(control_character(c)),
+            None => Ok(Some(name)),
+        },
+        None => Ok(None),
     }
 }
 

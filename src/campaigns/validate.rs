@@ -13,6 +13,7 @@
 //! | `no_sender`, `bad_sender`, `no_subject`, `no_body` | the least that a message has (see [`basic_message_problems`]) |
 //! | those of schedules | see `schedule::ScheduleError` and `kinds::planned` |
 //! | `wrong_kind` and those of the kind's own tables | see `kinds` |
+//! | `unknown_upload`, `consent_not_confirmed` and others of uploaded files | see `one_shot` |
 //! | `bad_resend` | a set of a run that has ended |
 //! | `bad_not_contacted`, `bad_hold_out`, `bad_cap` | who is left out |
 //! | `empty_audience` | a warning: nobody matches it now |
@@ -24,6 +25,7 @@ use lettre::message::Mailbox;
 use serde::Serialize;
 
 use super::kinds;
+use super::one_shot::{self, UploadName};
 use super::schedule::fields::Ahead;
 use super::spec::kinds::overlaid;
 use super::spec::{CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, Starter, TestSpec, auto_pause};
@@ -105,6 +107,10 @@ pub trait Names {
     /// Every configured connector with its channel.
     fn connectors(&self) -> Vec<(String, Channel)>;
     fn lists(&self) -> Vec<String>;
+    /// Every one-shot upload that is there.
+    fn uploads(&self) -> Vec<UploadName> {
+        Vec::new()
+    }
     /// Whether another campaign than the one at hand has this name.
     fn campaign_name_taken(&self, name: &str) -> bool;
     /// What is wrong with a segment expression: syntax, attributes, types, unknown lists and segments. `path` is where it
@@ -138,6 +144,7 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     name(spec.name.as_deref(), names, &mut found);
     times(spec, names, &mut found);
     kinds::planned::problems(spec, names.ahead(), &mut found);
+    one_shot::problems(spec, names, &mut found);
     if spec.kind() == Kind::Sequence {
         sequence(spec, names, &mut found);
     } else {
@@ -164,7 +171,7 @@ fn sequence(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
     }
     for (path, sent) in kinds::sequence::messages(spec) {
         let mut wrong = Vec::new();
-        message(&sent, names, &mut wrong);
+        message(&sent, true, names, &mut wrong);
         found.extend(wrong.into_iter().map(|p| Problem { path: p.path.replacen("message", &path, 1), ..p }));
     }
 }
@@ -282,9 +289,10 @@ fn times(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
 fn audience(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
     let audience = &spec.audience;
     let all = audience.all == Some(true);
-    let (segment, list) = (audience.segment.is_some(), audience.list.is_some());
+    let (segment, list, upload) = (audience.segment.is_some(), audience.list.is_some(), audience.upload.is_some());
+    let resend = super::resend::wanted(spec);
     let given: Vec<&str> =
-        [("segment", segment), ("list", list), ("all", all), ("[resend]", super::resend::wanted(spec))]
+        [("segment", segment), ("list", list), ("all", all), ("upload", upload), ("[resend]", resend)]
             .into_iter()
             .filter_map(|(key, given)| given.then_some(key))
             .collect();
@@ -326,13 +334,14 @@ fn expression_problems(path: &str, expression: &str, names: &dyn Names, found: &
 }
 
 fn message(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
-    let message = &spec.message;
+    let (message, needs_topic) = (&spec.message, !one_shot::is_wanted(spec));
     if message.channel.is_none() {
         let fix = format!("set message.channel to one of: {}", Channel::ALL.map(Channel::name).join(", "));
         found.push(Problem::error("no_channel", "message.channel", "the message has no channel", fix));
     }
     connector(message, names, found);
     match message.topic.as_deref() {
+        None | Some("") if !needs_topic => {}
         None | Some("") => {
             let fix = "set message.topic to what its contacts subscribed to, such as \"news\"";
             found.push(Problem::error("no_topic", "message.topic", "the message has no topic", fix));

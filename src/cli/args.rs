@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::EXIT_CODES;
+use super::audiences::Audience;
 use super::flow::DryRunArgs;
 use super::history::{Message, ResendArgs};
 use super::local::ExampleBaseArgs;
@@ -73,6 +74,9 @@ pub enum Command {
     /// Addresses and contacts that are never sent to.
     #[command(subcommand)]
     Suppression(Suppression),
+    /// CSV files that one campaign is sent to and that never become contacts.
+    #[command(subcommand)]
+    Audience(Audience),
     /// Campaigns: create, check, start, stop, and everything between.
     #[command(subcommand)]
     Campaign(Campaign),

@@ -10,7 +10,7 @@ use crate::flow::delay::ZoneSet;
 use crate::flow::dry_run::{DryRun, Rates, Today, dry_run};
 use crate::flow::nodes::condition::{Engaged, Unique};
 use crate::flow::split::SplitError;
-use crate::ids::AttributeId;
+use crate::ids::{AttributeId, RowSpace};
 use crate::ledger::engagement;
 use crate::segments::skip::SkipReason;
 
@@ -36,6 +36,7 @@ struct Base<'e> {
     used: Vec<AttributeId>,
     skips: bool,
     at: Timestamp,
+    space: RowSpace,
 }
 
 impl Base<'_> {
@@ -51,7 +52,7 @@ impl Today for Base<'_> {
     type Error = DryRunError;
 
     fn matching(&self, expression: &str) -> Result<RoaringBitmap, DryRunError> {
-        Ok((*self.engine.matching(expression)?).clone())
+        Ok((*self.engine.matching_in(self.space, expression)?).clone())
     }
 
     fn sendable(&self, delivery: u16, rows: &RoaringBitmap) -> Result<RoaringBitmap, DryRunError> {
@@ -60,11 +61,14 @@ impl Today for Base<'_> {
     }
 
     fn engaged(&self, asked: &Engaged) -> Result<RoaringBitmap, DryRunError> {
+        if self.space != RowSpace::BASE {
+            return Ok(RoaringBitmap::new());
+        }
         Ok(engagement::engaged(&self.engine.book.read(), asked, self.at))
     }
 
     fn zones(&self, rows: &RoaringBitmap) -> Result<Vec<ZoneSet>, DryRunError> {
-        Ok(self.engine.zones_of(rows)?)
+        Ok(self.engine.zones_of(self.space, rows)?)
     }
 
     fn unique(
@@ -73,7 +77,7 @@ impl Today for Base<'_> {
         rows: &RoaringBitmap,
         kept: &RoaringBitmap,
     ) -> Result<RoaringBitmap, DryRunError> {
-        Ok(same_address::unique(&self.engine.store, unique, rows, kept)?)
+        Ok(same_address::unique(&self.engine.store_of(self.space)?, unique, rows, kept)?)
     }
 }
 
@@ -81,9 +85,10 @@ impl Engine {
     /// Where the contacts of a campaign would be, and when, were it started at `at`. Answers how many would enter.
     pub fn dry_run(&self, compiled: &Compiled, rates: &Rates, at: Timestamp) -> Result<(u64, DryRun), DryRunError> {
         let (used, skips) = self.used_attributes(compiled)?;
-        let audience = Audience::look(&self.store, &self.book, compiled)?;
+        let audience = self.look(compiled, None)?;
         let mut entering = audience.matched()?;
-        let base = Base { engine: self, compiled, audience, used, skips, at };
+        let space = audience.space();
+        let base = Base { engine: self, compiled, audience, used, skips, at, space };
         if !compiled.all_walk {
             entering = base.sendable(0, &entering)?;
         }

@@ -20,7 +20,7 @@ use crate::flow::delay::ZoneSet;
 use crate::flow::nodes::delay::known_zone;
 use crate::flow::winner::WinnerError;
 use crate::flow::{Exit, NodeId};
-use crate::ids::{AttributeId, DeliveryId, RunId};
+use crate::ids::{AttributeId, DeliveryId, RowSpace, RunId};
 use crate::journal::Want;
 use crate::ledger::engagement::engaged;
 use crate::ledger::flowing::{Decided, Joined, Moved};
@@ -118,7 +118,7 @@ impl Engine {
                 self.set_attribute(run, node, rows, &attribute, &value)?
             }
             Task::Clocks { run, node, rows } => {
-                let zones = self.zones_of(&rows)?;
+                let zones = self.zones_of(self.space_of_run(run), &rows)?;
                 let state = self.book.read();
                 return Ok(state.runs.get(&run).and_then(|run| waiting::by_clocks(run, node, &rows, &zones, at)));
             }
@@ -127,8 +127,8 @@ impl Engine {
     }
 
     /// Which of some rows live by which clocks; those without a known zone are in no set. One set operation a zone.
-    pub(super) fn zones_of(&self, rows: &RoaringBitmap) -> Result<Vec<ZoneSet>, EngineError> {
-        let reader = self.store.reader()?;
+    pub(super) fn zones_of(&self, space: RowSpace, rows: &RoaringBitmap) -> Result<Vec<ZoneSet>, EngineError> {
+        let reader = self.store_of(space)?.reader()?;
         let mut named: Vec<(String, TimeZone)> = Vec::new();
         reader.union_where(AttributeId::ZONE, "", &mut |name| {
             // Only names that are zones are kept, so that their number is bounded by the database's.
@@ -167,11 +167,11 @@ impl Engine {
         Ok(exits)
     }
 
-    /// Who of some rows of the base a question fits.
+    /// Who of some rows of a run a question fits.
     pub(super) fn answer(&self, run: RunId, ask: &Ask, rows: &RoaringBitmap) -> Result<RoaringBitmap, EngineError> {
         match ask {
             Ask::Rows(known) => Ok(rows & known),
-            Ask::Expression(expression) => Ok(rows & &*self.matching(expression)?),
+            Ask::Expression(expression) => Ok(rows & &*self.matching_in(self.space_of_run(run), expression)?),
             Ask::Links { message, links } => {
                 let compiled =
                     self.tracked_message(run, *message).ok_or(EngineError::NoMessage { message: *message })?;
@@ -181,20 +181,24 @@ impl Engine {
                 let run = state.runs.get(&run).ok_or(EngineError::NoRun { run })?;
                 Ok(rows & asks::clicked_links(run, *message, &indices))
             }
+            // Rows of an upload have no history.
+            Ask::Engaged(_) if self.space_of_run(run) != RowSpace::BASE => Ok(RoaringBitmap::new()),
             Ask::Engaged(asked) => {
                 let state = self.book.read();
                 Ok(rows & engaged(&state, asked, self.book.now()))
             }
-            Ask::Unique { unique, kept } => same_address::unique(&self.store, unique, rows, kept),
+            Ask::Unique { unique, kept } => {
+                same_address::unique(&self.store_of(self.space_of_run(run))?, unique, rows, kept)
+            }
         }
     }
 
     /// Who of the arriving rows may be sent to.
     fn join(&self, id: DeliveryId, node: NodeId, rows: RoaringBitmap) -> Result<Fact, EngineError> {
-        let (campaign, version) = {
+        let (campaign, version, space) = {
             let state = self.book.read();
             let run = state.runs.get(&id.run).ok_or(EngineError::NoRun { run: id.run })?;
-            (run.campaign, run.version)
+            (run.campaign, run.version, run.space())
         };
         let (_, compiled) = self.compiled(campaign, Some(version))?;
         let plan = compiled.delivery(id.index).ok_or(EngineError::NoRun { run: id.run })?;
@@ -203,7 +207,7 @@ impl Engine {
         let mut skipped = self.ineligible(&compiled, plan, &(&(&rows - &late) - &again), id.run)?;
         let more = [(SkipReason::Late, late), (SkipReason::DuplicateAddress, again)];
         skipped.extend(more.into_iter().filter(|(_, rows)| !rows.is_empty()));
-        Ok(Fact::Joined(Joined { delivery: id, node, rows: RowSet::base(rows), skipped, at: self.book.now() }))
+        Ok(Fact::Joined(Joined { delivery: id, node, rows: RowSet { space, rows }, skipped, at: self.book.now() }))
     }
 
     /// A flow that cannot go on waits for a person, with the reason where everybody looks.

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::campaigns::kinds::grid;
+use crate::campaigns::one_shot::UploadName;
 use crate::campaigns::schedule::fields::Ahead;
 use crate::campaigns::{self, CampaignSpec, MessageFields, Names, Problem, problems};
 use crate::clock::Timestamp;
+use crate::contacts::Schema;
 use crate::contacts::record::RecordBuilder;
 use crate::content::{CompileContext, ContentProblem, MessageSource};
 use crate::engine::glance::{Glance, Wanted};
 use crate::engine::sequences::enter::general_field;
-use crate::engine::{Engine, EngineError, messages};
+use crate::engine::{Engine, EngineError, messages, one_shot};
 use crate::flow::nodes::{Delay, Metric, NotProven, Test};
 use crate::flow::{Node, NodeKind};
 use crate::ids::{CampaignId, Channel};
@@ -23,6 +25,8 @@ struct Checked<'e> {
     now: Timestamp,
     own: Option<CampaignId>,
     campaign: String,
+    /// The upload that the spec names.
+    upload: Option<String>,
     /// Names that a grid's cells have, with examples of their values.
     cell: BTreeMap<String, String>,
 }
@@ -44,6 +48,10 @@ impl Names for Checked<'_> {
         self.engine.book.read().lists.keys().cloned().collect()
     }
 
+    fn uploads(&self) -> Vec<UploadName> {
+        one_shot::names(&self.engine.book.read())
+    }
+
     fn campaign_name_taken(&self, name: &str) -> bool {
         find(&self.engine.book.read(), name).is_some_and(|id| Some(id) != self.own)
     }
@@ -61,8 +69,14 @@ impl Names for Checked<'_> {
             Ok(parsed) => parsed,
             Err(error) => return vec![problem(&error)],
         };
-        if let Err(errors) = segments::check(&parsed, &self.engine.store.schema(), segments::Scope::Base) {
+        let scope = if self.upload.is_some() { segments::Scope::OneShot } else { segments::Scope::Base };
+        // An upload that is not there has a problem of its own.
+        let Ok(schema) = self.engine.schema_of(self.upload.as_deref()) else { return Vec::new() };
+        if let Err(errors) = segments::check(&parsed, &schema, scope) {
             return errors.iter().map(problem).collect();
+        }
+        if self.upload.is_some() {
+            return Vec::new();
         }
         if self.engine.options.aggregate_only {
             let faults = segments::needing_tracking(&parsed);
@@ -118,7 +132,8 @@ impl Names for Checked<'_> {
 
     fn message_problems(&self, _: Channel, fields: &MessageFields) -> Vec<Problem> {
         let context = CompileContext { cell: self.cell.clone(), ..self.engine.compile_context(&self.campaign) };
-        match self.engine.compile_fields(fields, &context) {
+        let Ok(schema) = self.engine.schema_of(self.upload.as_deref()) else { return Vec::new() };
+        match self.engine.compile_with(fields, &context, &schema) {
             Ok(_) => Vec::new(),
             Err(EngineError::Content(found)) => found.iter().map(content_problem).collect(),
             Err(error) => {
@@ -129,7 +144,8 @@ impl Names for Checked<'_> {
     }
 
     fn links(&self, fields: &MessageFields) -> Option<Vec<String>> {
-        let message = self.engine.compile_fields(fields, &self.engine.compile_context(&self.campaign)).ok()?;
+        let schema = self.engine.schema_of(self.upload.as_deref()).ok()?;
+        let message = self.engine.compile_with(fields, &self.engine.compile_context(&self.campaign), &schema).ok()?;
         Some(message.links().iter().map(|link| link.url.clone()).collect())
     }
 }
@@ -182,7 +198,8 @@ impl Engine {
         };
         let spec = &spec;
         let cell = grid::examples(spec);
-        let mut found = problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign, cell });
+        let upload = spec.audience.upload.clone();
+        let mut found = problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign, cell, upload });
         if let Some(unknown) = unknown {
             // What it would say is not known, so that nothing is missing but it.
             found.retain(|problem| !problem.path.starts_with("message"));
@@ -225,13 +242,24 @@ impl Engine {
         }
     }
 
+    /// Compiles fields whose variables are the attributes of contacts.
     pub(crate) fn compile_fields(
         &self,
         fields: &MessageFields,
         context: &CompileContext,
     ) -> Result<crate::content::CompiledMessage, EngineError> {
+        self.compile_with(fields, context, &self.store.schema())
+    }
+
+    /// Compiles fields whose variables are those of a schema.
+    pub(crate) fn compile_with(
+        &self,
+        fields: &MessageFields,
+        context: &CompileContext,
+        schema: &Schema,
+    ) -> Result<crate::content::CompiledMessage, EngineError> {
         let source: MessageSource = serde_json::from_value(serde_json::Value::Object(fields.clone()))
             .map_err(|error| EngineError::MessageFields { reason: error.to_string() })?;
-        crate::content::compile(&source, &self.store.schema(), context).map_err(EngineError::Content)
+        crate::content::compile(&source, schema, context).map_err(EngineError::Content)
     }
 }

@@ -15,15 +15,14 @@ use crate::campaigns::{self, Compiled, DeliveryPlan, SendPlan, Trigger, lifecycl
 use crate::channels::limits_table::{Scope, Start};
 use crate::clock::{Clock, Timestamp};
 use crate::config::connectors::RateLimits;
-use crate::contacts::AttributeSets;
+use crate::contacts::{AttributeSets, Store};
 use crate::content::CompiledMessage;
-use crate::engine::audience::Audience;
 use crate::engine::glance::{Glance, Wanted};
 use crate::engine::hold_out;
 use crate::engine::lines::Wired;
 use crate::engine::sequences::SequenceError;
-use crate::engine::{Engine, EngineError};
-use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RowSpace, RunId};
+use crate::engine::{Engine, EngineError, one_shot};
+use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RunId};
 use crate::ledger::facts::{DeliveryEntered, RunStarted};
 use crate::ledger::plans::PlanState;
 use crate::ledger::{Fact, RowSet, Run, RunState, State};
@@ -112,7 +111,7 @@ impl Engine {
     pub fn audience(&self, compiled: &Compiled) -> Result<AudienceSummary, EngineError> {
         let plan = compiled.deliveries.first().ok_or(EngineError::NoMessage { message: MessageId(0) })?;
         let (used, skips) = self.used_attributes(compiled)?;
-        let audience = Audience::look(&self.store, &self.book, compiled)?;
+        let audience = self.look(compiled, None)?;
         let matched = audience.matched()?;
         let mut summary = audience.assess(plan, &matched, &used, skips)?.0;
         if let Some(size) = compiled.hold_out {
@@ -123,7 +122,7 @@ impl Engine {
 
     /// Rows that match a campaign's audience now.
     pub fn matched(&self, compiled: &Compiled) -> Result<RoaringBitmap, EngineError> {
-        Audience::look(&self.store, &self.book, compiled)?.matched()
+        self.look(compiled, None)?.matched()
     }
 
     /// Rows that match an expression now.
@@ -144,7 +143,7 @@ impl Engine {
         run: RunId,
     ) -> Result<Vec<(SkipReason, RoaringBitmap)>, EngineError> {
         let (used, skips) = self.used_attributes(compiled)?;
-        let audience = Audience::look_of(&self.store, &self.book, compiled, Some(run))?;
+        let audience = self.look(compiled, Some(run))?;
         Ok(audience.assess(plan, rows, &used, skips)?.1.skipped)
     }
 
@@ -170,6 +169,7 @@ impl Engine {
         }
         let stands = campaign_state(&self.book.read(), id).ok_or(EngineError::NoCampaign { id })?;
         lifecycle::next(stands, Trigger::Start)?;
+        self.pin_upload(id)?;
         self.pin_message(id)?;
         let (version, compiled) = self.compiled(id, None)?;
         let Prepared { mut begun, audience } = self.prepare(id, version, &compiled)?;
@@ -202,7 +202,7 @@ impl Engine {
             }
         }
         let (used, skips) = self.used_attributes(compiled)?;
-        let audience = Audience::look(&self.store, &self.book, compiled)?;
+        let audience = self.look(compiled, None)?;
         let matched = audience.matched()?;
         let mut deliveries = Vec::new();
         let mut entrants = if compiled.all_walk { matched.clone() } else { RoaringBitmap::new() };
@@ -227,13 +227,13 @@ impl Engine {
                 topic: plan.topic.clone(),
                 connector: connector_of(compiled, plan.index).to_owned(),
                 mode: plan.mode,
-                audience: RowSet::base(entering),
+                audience: RowSet { space: audience.space(), rows: entering },
                 skipped: if plan.on_arrival { Vec::new() } else { eligibility.skipped },
                 summary: Some(summary),
             });
         }
         let (graph, at) = (compiled.graph.clone(), self.book.now());
-        let entrants = RowSet::base(entrants);
+        let entrants = RowSet { space: audience.space(), rows: entrants };
         let begun = RunStarted { run: RunId(0), campaign, version, graph, deliveries, at, entrants };
         Ok(Prepared { begun, audience })
     }
@@ -262,11 +262,17 @@ impl Engine {
     }
 
     pub(super) fn spawn(&self, run: RunId, compiled: &Compiled) -> Result<(), EngineError> {
+        let space = self.space_of_run(run);
+        // Rows of one space must never be read as those of another: that would mail strangers.
+        if self.space_of(compiled)? != space {
+            return Err(EngineError::OtherSpace { run });
+        }
+        let store = self.store_of(space)?;
         let parts: Vec<LegParts<'_>> = compiled
             .deliveries
             .iter()
             .flat_map(|plan| plan.sends.iter().map(move |send| (plan, send)))
-            .map(|(plan, send)| self.leg_parts(run, compiled, plan, send))
+            .map(|(plan, send)| self.leg_parts(run, compiled, plan, send, &store))
             .collect::<Result<_, _>>()?;
         for part in &parts {
             let now = part.wired.line.clock.monotonic();
@@ -299,7 +305,8 @@ impl Engine {
                         delivery,
                         send: send.node,
                         campaign,
-                        space: RowSpace::BASE,
+                        space,
+                        store: store.clone(),
                         message: send.message,
                         channel: crate::ids::Channel::Email,
                         topic,
@@ -327,6 +334,7 @@ impl Engine {
         compiled: &Compiled,
         plan: &DeliveryPlan,
         send: &SendPlan,
+        store: &Store,
     ) -> Result<LegParts<'e>, EngineError> {
         let name = compiled.message(send.message).map_or("", |message| message.connector.as_str());
         let wired = self.lines.get(name).ok_or_else(|| EngineError::NoConnector { name: name.to_owned() })?;
@@ -338,17 +346,9 @@ impl Engine {
             send_until: plan.send_until,
             send: *send,
             compiled: self.message(compiled, send.message)?,
-            classes: self.classes(wired)?,
+            classes: classes(wired, store)?,
             wired,
         })
-    }
-
-    /// Rows of the domains that have limits of their own on a connector.
-    fn classes(&self, wired: &Wired) -> Result<Classes, EngineError> {
-        let reader = self.store.reader()?;
-        let domains = wired.line.domains.iter().take(EMAIL_DOMAIN_CLASSES_MAX);
-        let rows = domains.map(|domain| reader.value(AttributeId::EMAIL_DOMAIN, domain).map(|rows| (*rows).clone()));
-        Ok(Classes(rows.collect::<Result<Vec<RoaringBitmap>, _>>()?))
     }
 
     /// Pauses, resumes or stops a run. The fact is durable when it returns; lanes end what they have marked.
@@ -438,6 +438,9 @@ impl Engine {
                 if resend && decide::reopens(run).is_none() {
                     return Err(EngineError::NotResendable { state: run_state(run.state) });
                 }
+                if resend {
+                    one_shot::must_be_there(state, run.space())?;
+                }
                 let Some(delivery) = run.deliveries.get(index) else { return Ok(None) };
                 let found = decide::unknown_rows(delivery, rows);
                 settled += found.len();
@@ -449,6 +452,14 @@ impl Engine {
         self.tell(id, RunCommand::Refresh)?;
         Ok(settled)
     }
+}
+
+/// Rows of the domains that have limits of their own on a connector.
+fn classes(wired: &Wired, store: &Store) -> Result<Classes, EngineError> {
+    let reader = store.reader()?;
+    let domains = wired.line.domains.iter().take(EMAIL_DOMAIN_CLASSES_MAX);
+    let rows = domains.map(|domain| reader.value(AttributeId::EMAIL_DOMAIN, domain).map(|rows| (*rows).clone()));
+    Ok(Classes(rows.collect::<Result<Vec<RoaringBitmap>, _>>()?))
 }
 
 fn fact_if_any(fact: Fact) -> Option<Fact> {

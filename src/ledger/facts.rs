@@ -20,6 +20,7 @@ use crate::ledger::run::RunState;
 use crate::ledger::sequence::{CopySaved, Entered, SequencePublished, StartTested, StepStarted};
 use crate::ledger::suppression::SuppressReason;
 use crate::ledger::tracking::Tracked;
+use crate::ledger::uploads::{AudienceRemoved, AudienceUploaded};
 use crate::segments::audience::AudienceSummary;
 use crate::segments::skip::SkipReason;
 
@@ -132,6 +133,8 @@ pub enum Fact {
         messages: u32,
         at: Timestamp,
     },
+    AudienceUploaded(Box<AudienceUploaded>),
+    AudienceRemoved(AudienceRemoved),
     EventsReceived(Box<EventsReceived>),
     AutoPaused(AutoPaused),
 }
@@ -179,6 +182,8 @@ impl Fact {
             Fact::LaunchSkipped(_) => 39,
             Fact::PlanMoved(_) => 40,
             Fact::TestSent { .. } => 24,
+            Fact::AudienceUploaded(_) => 61,
+            Fact::AudienceRemoved(_) => 62,
             Fact::EventsReceived(_) => 51,
             Fact::AutoPaused(_) => 52,
             Fact::MessageSaved { .. } => 56,
@@ -357,4 +362,7 @@ pub struct Unsubscribed {
     pub topic: String,
     pub source: String,
     pub at: Timestamp,
+    /// The addresses of rows outside the contact base: there is no contact whose consent could say it.
+    #[serde(default)]
+    pub addresses: Vec<AddressHash>,
 }

@@ -38,6 +38,7 @@ pub mod state;
 pub mod suppression;
 pub mod timeline;
 pub mod tracking;
+pub mod uploads;
 pub mod watch;
 
 pub use batch::OpenBatch;

@@ -19,6 +19,7 @@ mod history;
 mod imports;
 mod metrics;
 mod oddities;
+mod oneshot;
 mod outages;
 mod people;
 mod schedules;

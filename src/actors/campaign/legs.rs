@@ -40,7 +40,9 @@ impl CampaignActor {
             delivery: new.delivery,
             send: new.send,
             campaign: new.campaign,
+            // Only sequences have later versions, and they are for contacts.
             space: crate::ids::RowSpace::BASE,
+            store: new.line.store.clone(),
             message: new.message,
             channel: crate::ids::Channel::Email,
             topic: new.topic,

@@ -19,9 +19,10 @@ use crate::content::{self, NOBODY, Recipient, Renderer};
 use crate::engine::EngineError;
 use crate::engine::grid::{GridLook, Overlap};
 use crate::engine::names::find;
+use crate::engine::one_shot;
 use crate::engine::runs::{campaign_state, state_of};
 use crate::engine::sequences::SequenceError;
-use crate::ids::{AttributeId, CampaignId, ContactRow, MessageId, RowSpace, RunId};
+use crate::ids::{AttributeId, CampaignId, ContactRow, MessageId, RunId};
 use crate::ledger::{RunState, State};
 use crate::limits::ACT_WAIT;
 
@@ -149,7 +150,8 @@ impl Adapter {
             let message = format!("{}: {}; {}", found.path, found.message, found.fix);
             return Err(PortError::new(Code::InvalidSpec, message).with(details));
         }
-        let stored = request.map_or_else(|| parse::to_stored(spec), |request| parse::to_stored_for(spec, request));
+        let spec = &one_shot::pinned(&self.engine.book.read(), spec);
+        let stored = self.stored(id, spec, request);
         let id = match id {
             None => self.engine.save_campaign(None, &stored)?,
             Some(id) => {
@@ -209,7 +211,8 @@ impl Adapter {
     fn rendered(&self, id: CampaignId, contact: Option<&str>) -> PortResult<(content::Preview, String, String)> {
         let (_, compiled) = self.engine.compiled(id, None)?;
         let row = self.contact_of(&compiled, contact)?;
-        let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
+        let space = self.engine.space_of(&compiled)?;
+        let reader = self.engine.store_of(space)?.reader().map_err(crate::engine::EngineError::from)?;
         let record = reader.record(row).map_err(crate::engine::EngineError::from)?;
         let Some(record) = record else {
             return Err(PortError::new(Code::ContactNotFound, "the contact was erased meanwhile"));
@@ -218,13 +221,8 @@ impl Adapter {
         let message = campaigns::languages::message_for(&spec.message, record.text(AttributeId::LANGUAGE));
         let message = self.engine.message(&compiled, message)?;
         let mut renderer = Renderer::new(Arc::clone(&message), self.engine.tokens.clone());
-        let who = Recipient {
-            space: RowSpace::BASE,
-            run: RunId(0),
-            message: MessageId(0),
-            row: NOBODY,
-            sent_at: self.engine.book.now(),
-        };
+        let who =
+            Recipient { space, run: RunId(0), message: MessageId(0), row: NOBODY, sent_at: self.engine.book.now() };
         let preview = content::preview(&mut renderer, &record, &who).map_err(|skip| {
             let details = json!({"reason": skip.reason, "contact": record.key()});
             PortError::new(Code::RenderFailed, skip.sample).with(details)
@@ -235,7 +233,8 @@ impl Adapter {
 
     fn contact_of(&self, compiled: &Compiled, key: Option<&str>) -> PortResult<ContactRow> {
         if let Some(key) = key {
-            let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
+            let store = self.engine.store_of(self.engine.space_of(compiled)?)?;
+            let reader = store.reader().map_err(crate::engine::EngineError::from)?;
             let row = reader.row_of_key(key).map_err(crate::engine::EngineError::from)?;
             return row.ok_or_else(|| PortError::new(Code::ContactNotFound, format!("no contact has the key {key:?}")));
         }
@@ -324,11 +323,12 @@ impl CampaignsPort for Adapter {
         let context = self.engine.compile_context(parsed.name.as_deref().unwrap_or_default());
         let context = content::CompileContext { cell: campaigns::kinds::grid::examples(&parsed), ..context };
         for fields in campaigns::kinds::flow::contents(&parsed) {
-            let Ok(message) = self.engine.compile_fields(&fields, &context) else { continue };
+            let schema = self.engine.schema_of(parsed.audience.upload.as_deref());
+            let made = schema.and_then(|schema| Ok((self.engine.compile_with(&fields, &context, &schema)?, schema)));
+            let Ok((message, schema)) = made else { continue };
             add_new(&mut check.tracked_links, message.links().iter().map(|link| link.url.clone()));
             let untracked = message.untracked().iter().map(|link| format!("{} ({})", link.url, link.reason));
             add_new(&mut check.untracked_links, untracked);
-            let schema = self.engine.store.schema();
             let names = message.used_attributes().iter().filter_map(|id| schema.by_id(*id));
             add_new(&mut check.used_attributes, names.map(|attribute| attribute.name.clone()));
         }
@@ -508,7 +508,8 @@ impl CampaignsPort for Adapter {
         let id = self.run_id(run)?;
         let mut rows = Vec::new();
         let mut not_unknown = Vec::new();
-        let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
+        let store = self.engine.store_of(self.engine.space_of_run(id))?;
+        let reader = store.reader().map_err(crate::engine::EngineError::from)?;
         for key in &request.contacts {
             let row = reader.row_of_key(key).map_err(crate::engine::EngineError::from)?;
             let state = self.engine.book.read();

@@ -20,6 +20,7 @@ impl From<EngineError> for PortError {
             EngineError::NoRun { .. } => PortError::new(Code::RunNotFound, message),
             EngineError::NoConnector { .. } => PortError::new(Code::ConnectorNotFound, message),
             EngineError::NoList { .. } => PortError::new(Code::ListNotFound, message),
+            EngineError::Uploads(refused) => refused.into(),
             EngineError::NotEditable { .. } => PortError::new(Code::CampaignLocked, message),
             EngineError::NotResendable { .. } => PortError::new(
                 Code::InvalidSettle,

@@ -2,6 +2,7 @@
 //!
 //! Owns no state but the handle. Every engine error becomes a row of the table of public errors here ([`errors`]).
 
+mod audiences;
 pub mod campaigns;
 pub mod contacts;
 mod dry_run;

@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use serde_json::json;
 
 use crate::actors::decide::mode_name;
-use crate::api::adapter::{feedback, flows, grid, history, schedules, sequences, verdicts};
+use crate::api::adapter::{audiences, feedback, flows, grid, history, schedules, sequences, verdicts};
 use crate::api::errors::Code;
 use crate::api::port::{
     AudienceView, DeliveryReport, EventCounts, Ledger, LinkCounts, MessageReport, Page, PageRequest, PortError,
@@ -118,14 +118,16 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         (run.campaign, run.version)
     };
     let compiled = engine.compiled(campaign, Some(version)).map(|(_, compiled)| compiled).ok();
+    // Rows of an upload that was removed have no names any more.
+    let store = engine.store_of(engine.space_of_run(id)).ok();
     let state = engine.book.read();
     let run = state.runs.get(&id).ok_or_else(|| no_run(id))?;
     let spec =
         state.campaigns.get(&campaign).and_then(|c| c.newest()).and_then(|(_, text)| parse::from_stored(text).ok());
     let spec_in_force = look::spec_of(&state, campaign, run.version);
     let progress = progress_of(engine, run);
-    let reader = engine.store.reader().map_err(EngineError::from)?;
-    let key_of = |row: u32| reader.record(ContactRow(row)).ok().flatten().map(|record| record.key().to_owned());
+    let reader = store.map(|store| store.reader()).transpose().map_err(EngineError::from)?;
+    let key_of = |row: u32| Some(reader.as_ref()?.record(ContactRow(row)).ok()??.key().to_owned());
     let samples = run.samples.iter().flat_map(|(class, kept)| {
         let view = |s: &crate::ledger::facts::Sample| SampleView {
             class: class.clone(),
@@ -168,6 +170,7 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         linked_set: state.links.get(&id).map(|link| link.set.clone()),
         resends: history::resends(&state, id),
         hold_out: history::hold_out(&state, run),
+        upload: audiences::of_run(&state, run),
     })
 }
 
@@ -317,7 +320,8 @@ pub(super) fn contacts(engine: &Engine, id: RunId, set: &str, page: &PageRequest
             Some((number(delivery)?, number(row)?))
         }
     };
-    let reader = engine.store.reader().map_err(EngineError::from)?;
+    let store = engine.store_of(engine.space_of_run(id)).ok();
+    let reader = store.map(|store| store.reader()).transpose().map_err(EngineError::from)?;
     let state = engine.book.read();
     let run = state.runs.get(&id).ok_or_else(|| no_run(id))?;
     let (opened, clicked, unsubscribed) = (run.engaged(false), run.engaged(true), run.unsubscribed());
@@ -335,7 +339,10 @@ pub(super) fn contacts(engine: &Engine, id: RunId, set: &str, page: &PageRequest
             if items.len() == page.limit {
                 return Ok(Page { items, next: last });
             }
-            let record = reader.record(ContactRow(row)).map_err(EngineError::from)?;
+            let record = match &reader {
+                Some(reader) => reader.record(ContactRow(row)).map_err(EngineError::from)?,
+                None => None,
+            };
             let (name, reason) = place(delivery, row);
             items.push(RunContact {
                 contact: record.map(|r| r.key().to_owned()).unwrap_or_default(),

@@ -11,6 +11,7 @@
 //!
 //! It must not know actix, HTTP, actors or the store.
 
+mod audiences;
 mod campaigns;
 mod contacts;
 mod events;
@@ -30,6 +31,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+pub use audiences::*;
 pub use campaigns::*;
 pub use contacts::*;
 pub use events::*;
@@ -314,12 +316,28 @@ pub trait HistoryPort: Send + Sync {
 
 /// All of it.
 pub trait EnginePort:
-    ContactsPort + CampaignsPort + EventsPort + SequencesPort + TrackingPort + OperationsPort + HistoryPort + 'static
+    ContactsPort
+    + AudiencesPort
+    + CampaignsPort
+    + EventsPort
+    + SequencesPort
+    + TrackingPort
+    + OperationsPort
+    + HistoryPort
+    + 'static
 {
 }
 
 impl<
-    T: ContactsPort + CampaignsPort + EventsPort + SequencesPort + TrackingPort + OperationsPort + HistoryPort + 'static,
+    T: ContactsPort
+        + AudiencesPort
+        + CampaignsPort
+        + EventsPort
+        + SequencesPort
+        + TrackingPort
+        + OperationsPort
+        + HistoryPort
+        + 'static,
 > EnginePort for T
 {
 }

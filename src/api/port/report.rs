@@ -208,6 +208,18 @@ pub struct SampleView {
     pub text: String,
 }
 
+/// The one-shot upload that a run was sent to, and who gave the word for its people.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UploadUse {
+    pub id: u32,
+    pub name: String,
+    /// The name of the key with which `consent_confirmed` came.
+    pub consent_confirmed_by: Option<String>,
+    pub consent_confirmed_at: Option<Time>,
+    /// Its rows were removed then; the counts of the run stay.
+    pub removed_at: Option<Time>,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Report {
     pub campaign: u32,
@@ -250,6 +262,9 @@ pub struct Report {
     pub launch: Option<RunLaunchView>,
     /// Another run that this one continues, if it is linked to one.
     pub linked_run: Option<u32>,
+    /// The one-shot upload that it was sent to.
+    #[serde(default)]
+    pub upload: Option<UploadUse>,
     /// The set of that run to which this one goes.
     #[serde(default)]
     pub linked_set: Option<String>,

@@ -2,6 +2,7 @@
 //!
 //! Own no state.
 
+pub mod audiences;
 pub mod campaigns;
 pub mod contacts;
 pub mod docs;
@@ -41,6 +42,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
     lists::configure(config);
     segments::configure(config);
     suppressions::configure(config);
+    audiences::configure(config);
     campaigns::configure(config);
     events::configure(config);
     flows::configure(config);

@@ -13,7 +13,7 @@ use crate::engine::audience::Audience;
 use crate::engine::sequences::SequenceError;
 use crate::engine::{Engine, EngineError};
 use crate::flow::{Exit, NodeId};
-use crate::ids::{AddressHash, CampaignId, ContactRow, DeliveryId, RunId};
+use crate::ids::{AddressHash, CampaignId, ContactRow, DeliveryId, RowSpace, RunId};
 use crate::ledger::flowing::Moved;
 use crate::ledger::sequence::{Entered, StartTested};
 use crate::ledger::{Fact, RowSet};
@@ -59,7 +59,8 @@ impl Engine {
         plan: &DeliveryPlan,
         rows: &RoaringBitmap,
     ) -> Result<RoaringBitmap, EngineError> {
-        let reader = self.store.reader()?;
+        let store = self.store_of(self.space_of_run(id.run))?;
+        let reader = store.reader()?;
         let shared = reader.shared(plan.channel)?;
         let arriving = rows & &*shared;
         if plan.same_address == SameAddress::Allow || arriving.is_empty() {
@@ -98,6 +99,9 @@ impl Engine {
         attribute: &str,
         value: &serde_json::Value,
     ) -> Result<Fact, EngineError> {
+        if self.space_of_run(run) != RowSpace::BASE {
+            return Err(EngineError::OtherSpace { run });
+        }
         let input = general_field(attribute, value);
         let now = self.book.now();
         self.store.write(|writer| {

@@ -223,7 +223,7 @@ impl Engine {
         let mut legs = Vec::new();
         for plan in &compiled.deliveries {
             for send in &plan.sends {
-                let parts = self.leg_parts(run, compiled, plan, send)?;
+                let parts = self.leg_parts(run, compiled, plan, send, &self.store)?;
                 let rate = RateLimits { per_second: compiled.limits.messages_per_second, ..RateLimits::default() };
                 let now = parts.wired.line.clock.monotonic();
                 let per_second = parts.wired.line.limits.with(|table| {
