@@ -189,13 +189,13 @@ impl ContactDays {
         channels.flat_map(move |(_, kept)| kept.range(first..=today.max(first))).map(|(_, day)| day)
     }
 
-    /// Sets whose union are the rows with an event on any of the last `days` days. Bounces and opt-outs are not kept by day.
+    /// Sets whose union are the rows with an event on any of the last `days` days. Only events that have days are kept by day.
     pub fn sets(&self, event: Event, channel: Option<Channel>, now: Timestamp, days: u32) -> Vec<Arc<RoaringBitmap>> {
         let of = |day: &Day| match event {
             Event::Received => day.received.0.first().map(|rows| Arc::clone(&rows.0)),
             Event::Opened => Some(Arc::clone(&day.opened.0)),
             Event::Clicked => Some(Arc::clone(&day.clicked.0)),
-            Event::Bounced | Event::Unsubscribed => None,
+            _ => None,
         };
         self.days(channel, now, days).filter_map(of).filter(|rows| !rows.is_empty()).collect()
     }

@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(summary, expected, "summary");
         assert_eq!(eligibility.eligible.len(), 42, "eligible");
         let json = serde_json::to_value(&summary).expect("serialises");
-        assert_eq!(json["final"], 45, "the name in the API is `final`");
+        assert_eq!(json["final"], 42, "the name in the API is `final`");
     }
 
     proptest! {
