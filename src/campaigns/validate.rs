@@ -150,7 +150,12 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     } else {
         audience(spec, names, &mut found);
         super::resend::problems(spec, &mut found);
-        message(spec, names, &mut found);
+        let needs_topic = !one_shot::is_wanted(spec);
+        match spec.kind() {
+            // It is only what the sends have in common; each is looked at as a whole.
+            Kind::Flow => way(&spec.message, needs_topic, names, &mut found),
+            _ => message(&spec.message, needs_topic, names, &mut found),
+        }
     }
     rates(&spec.limits, &mut found);
     auto_pause::problems(&spec.auto_pause, &mut found);
@@ -333,8 +338,13 @@ fn expression_problems(path: &str, expression: &str, names: &dyn Names, found: &
     }
 }
 
-fn message(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
-    let (message, needs_topic) = (&spec.message, !one_shot::is_wanted(spec));
+fn message(message: &MessageSpec, needs_topic: bool, names: &dyn Names, found: &mut Vec<Problem>) {
+    way(message, needs_topic, names, found);
+    found.extend(names.message_problems(message.channel.unwrap_or(Channel::Email), &message.fields));
+}
+
+/// How and under which consent a message goes out, without its content.
+fn way(message: &MessageSpec, needs_topic: bool, names: &dyn Names, found: &mut Vec<Problem>) {
     if message.channel.is_none() {
         let fix = format!("set message.channel to one of: {}", Channel::ALL.map(Channel::name).join(", "));
         found.push(Problem::error("no_channel", "message.channel", "the message has no channel", fix));
@@ -356,10 +366,6 @@ fn message(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
                 ));
             }
         }
-    }
-    // In a flow it is only what the sends have in common; each is looked at as a whole.
-    if spec.kind() != Kind::Flow {
-        found.extend(names.message_problems(message.channel.unwrap_or(Channel::Email), &message.fields));
     }
 }
 
