@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::EXIT_CODES;
+use super::audiences::Audience;
+use super::flow::DryRunArgs;
 use super::history::{Message, ResendArgs};
 use super::local::ExampleBaseArgs;
 use super::schedules::{CalendarArgs, When};
@@ -72,6 +74,9 @@ pub enum Command {
     /// Addresses and contacts that are never sent to.
     #[command(subcommand)]
     Suppression(Suppression),
+    /// CSV files that one campaign is sent to and that never become contacts.
+    #[command(subcommand)]
+    Audience(Audience),
     /// Campaigns: create, check, start, stop, and everything between.
     #[command(subcommand)]
     Campaign(Campaign),
@@ -367,11 +372,14 @@ pub enum Campaign {
     Create {
         file: PathBuf,
     },
-    /// Change a draft by a merge patch (TOML, or JSON by the file's name).
+    /// Change a draft by a merge patch (TOML, or JSON by the file's name). Of a sequence that is under way, change its
+    /// working copy, which is opened; without a file, open it and show the steps with their locks.
     Edit {
         campaign: String,
-        file: PathBuf,
+        file: Option<PathBuf>,
     },
+    #[command(flatten)]
+    Sequence(super::sequences::SequenceCommand),
     /// Check a spec without saving it: lists everything that would stop a start. Exit code 6 if there is something.
     Check {
         file: PathBuf,
@@ -442,6 +450,8 @@ pub enum Campaign {
         #[arg(long, default_value = "text", value_parser = ["text", "mermaid", "json"])]
         format: String,
     },
+    /// How many contacts would be at which node at what time; sends nothing and changes nothing.
+    DryRun(DryRunArgs),
     /// Decide what the rest of an A/B test gets. Final.
     ChooseWinner {
         campaign: String,

@@ -2,8 +2,10 @@
 //!
 //! Owns no state but the handle. Every engine error becomes a row of the table of public errors here ([`errors`]).
 
+mod audiences;
 pub mod campaigns;
 pub mod contacts;
+mod dry_run;
 pub mod errors;
 mod events;
 mod feedback;
@@ -14,6 +16,7 @@ mod history;
 pub mod operations;
 pub mod reports;
 mod schedules;
+mod sequences;
 mod series;
 pub mod tracking;
 mod verdicts;

@@ -12,7 +12,7 @@ use crate::channels::circuit::{Circuit, CircuitState, OpenReason};
 use crate::channels::limits_table::Scope;
 use crate::clock::Timestamp;
 use crate::engine::lines::Wired;
-use crate::engine::runs::run_state;
+use crate::engine::runs::state_of;
 use crate::journal::Status;
 use crate::ledger::tracking::EventClass;
 use crate::ledger::{Run, State};
@@ -172,7 +172,7 @@ impl Adapter {
         CampaignSeries {
             id: run.campaign.0,
             name,
-            state: run_state(run.state).name(),
+            state: state_of(run).name(),
             pending: counts.pending,
             claimed: counts.claimed,
             deferred: counts.deferred,

@@ -11,6 +11,7 @@
 //!
 //! It must not know actix, HTTP, actors or the store.
 
+mod audiences;
 mod campaigns;
 mod contacts;
 mod events;
@@ -20,6 +21,7 @@ mod history;
 mod operations;
 mod report;
 mod schedules;
+mod sequences;
 mod tracking;
 
 use std::fmt;
@@ -29,6 +31,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+pub use audiences::*;
 pub use campaigns::*;
 pub use contacts::*;
 pub use events::*;
@@ -38,6 +41,7 @@ pub use history::*;
 pub use operations::*;
 pub use report::*;
 pub use schedules::*;
+pub use sequences::*;
 pub use tracking::*;
 
 use crate::api::errors::Code;
@@ -254,6 +258,8 @@ pub trait CampaignsPort: Send + Sync {
     fn compare(&self, deliveries: &[Compared]) -> PortResult<Comparison>;
     /// The flow as `text`, `mermaid` or `json`.
     fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText>;
+    /// How many contacts would be at which node at what time; sends nothing and changes nothing.
+    fn dry_run(&self, campaign: &Ref, request: DryRunRequest) -> PortResult<DryRunView>;
     /// A person's choice of what the rest of a test gets; final.
     fn choose_winner(&self, campaign: &Ref, request: ChooseWinnerRequest) -> PortResult<TestReport>;
     /// Settles unknowns: by an operator only, by promise 2.
@@ -310,12 +316,29 @@ pub trait HistoryPort: Send + Sync {
 
 /// All of it.
 pub trait EnginePort:
-    ContactsPort + CampaignsPort + EventsPort + TrackingPort + OperationsPort + HistoryPort + 'static
+    ContactsPort
+    + AudiencesPort
+    + CampaignsPort
+    + EventsPort
+    + SequencesPort
+    + TrackingPort
+    + OperationsPort
+    + HistoryPort
+    + 'static
 {
 }
 
-impl<T: ContactsPort + CampaignsPort + EventsPort + TrackingPort + OperationsPort + HistoryPort + 'static> EnginePort
-    for T
+impl<
+    T: ContactsPort
+        + AudiencesPort
+        + CampaignsPort
+        + EventsPort
+        + SequencesPort
+        + TrackingPort
+        + OperationsPort
+        + HistoryPort
+        + 'static,
+> EnginePort for T
 {
 }
 

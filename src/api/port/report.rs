@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AudienceView, HoldOutReport, NodeReport, ResendView, RunLaunchView, TestReport, Time};
+use super::{AudienceView, HoldOutReport, NodeReport, ResendView, RunLaunchView, StepView, TestReport, Time};
 use crate::ledger::Counts;
 
 /// Promise 2 in numbers.
@@ -208,6 +208,18 @@ pub struct SampleView {
     pub text: String,
 }
 
+/// The one-shot upload that a run was sent to, and who gave the word for its people.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UploadUse {
+    pub id: u32,
+    pub name: String,
+    /// The name of the key with which `consent_confirmed` came.
+    pub consent_confirmed_by: Option<String>,
+    pub consent_confirmed_at: Option<Time>,
+    /// Its rows were removed then; the counts of the run stay.
+    pub removed_at: Option<Time>,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Report {
     pub campaign: u32,
@@ -230,12 +242,18 @@ pub struct Report {
     pub samples: Vec<SampleView>,
     /// Longest time from an unsubscribe request to its effect in this process, milliseconds.
     pub unsubscribe_latency_ms_max: Option<f64>,
+    /// Contacts that entered the flow.
+    #[serde(default)]
+    pub entered: u64,
     /// Nodes of the flow, with their contacts.
     #[serde(default)]
     pub nodes: Vec<NodeReport>,
     /// Tests of the flow, with their verdicts.
     #[serde(default)]
     pub tests: Vec<TestReport>,
+    /// Steps of a sequence, with planned, effective and actual start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepView>,
     /// By cell, row and column, of a multi-segment campaign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<GridReport>,
@@ -244,6 +262,9 @@ pub struct Report {
     pub launch: Option<RunLaunchView>,
     /// Another run that this one continues, if it is linked to one.
     pub linked_run: Option<u32>,
+    /// The one-shot upload that it was sent to.
+    #[serde(default)]
+    pub upload: Option<UploadUse>,
     /// The set of that run to which this one goes.
     #[serde(default)]
     pub linked_set: Option<String>,

@@ -2,6 +2,7 @@
 //!
 //! Own no state.
 
+pub mod audiences;
 pub mod campaigns;
 pub mod contacts;
 pub mod docs;
@@ -16,6 +17,7 @@ mod report_csv;
 pub mod runs;
 pub mod schedules;
 pub mod segments;
+pub mod sequences;
 pub mod suppressions;
 pub mod table;
 
@@ -40,9 +42,11 @@ pub fn configure(config: &mut web::ServiceConfig) {
     lists::configure(config);
     segments::configure(config);
     suppressions::configure(config);
+    audiences::configure(config);
     campaigns::configure(config);
     events::configure(config);
     flows::configure(config);
+    sequences::configure(config);
     history::configure(config);
     runs::configure(config);
     figures::configure(config);

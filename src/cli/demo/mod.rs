@@ -21,7 +21,7 @@ use super::client::{Client, part};
 use super::example_base::{ExampleBase, generate};
 use super::host::Host;
 use super::serve::Running;
-use super::{Exit, imports, output, report, start_log};
+use super::{Exit, imports, output, report, sequences, start_log};
 use crate::api::keys::new_key;
 use crate::config::Config;
 use crate::metrics;
@@ -30,6 +30,8 @@ const SEGMENT: &str = "age >= 18 and plan in (\"basic\", \"pro\") or tags has \"
 
 const CONFIG: &str = r#"
 [server]
+# dated starts of the demo need no time to be taken back
+schedule_safety_minutes = 0
 api_listen = "127.0.0.1:0"
 public_listen = "127.0.0.1:0"
 inbox_listen = "127.0.0.1:0"
@@ -207,7 +209,12 @@ fn audience(client: &Client) -> anyhow::Result<()> {
 fn send(client: &Client, kind: DemoKind, seed: u64, inbox: &str) -> anyhow::Result<Json> {
     stage(4, kind.says());
     let started = Instant::now();
-    client.post("/v1/campaigns/demo/start", &json!({}))?;
+    match kind {
+        DemoKind::Sequence => steps(client, seed, inbox)?,
+        _ => {
+            client.post("/v1/campaigns/demo/start", &json!({}))?;
+        }
+    }
     if kind == DemoKind::AbSplit {
         test(client, seed, inbox)?;
     }
@@ -215,19 +222,53 @@ fn send(client: &Client, kind: DemoKind, seed: u64, inbox: &str) -> anyhow::Resu
     let accepted = finished["ledger"]["accepted"].as_u64().unwrap_or(0);
     let seconds = started.elapsed().as_secs_f64();
     let pace = match kind {
-        DemoKind::AbSplit => String::new(),
+        DemoKind::AbSplit | DemoKind::Sequence => String::new(),
         DemoKind::Single | DemoKind::MultiSegment => {
             format!(": {}/s", output::grouped((accepted as f64 / seconds.max(0.001)) as u64))
         }
     };
     output::note(&format!("   {} messages in {seconds:.1} s{pace}", output::grouped(accepted)));
-    stage(if kind == DemoKind::AbSplit { 6 } else { 5 }, "Ledger: what happened, contact by contact");
+    stage(
+        if matches!(kind, DemoKind::AbSplit | DemoKind::Sequence) { 6 } else { 5 },
+        "Ledger: what happened, contact by contact",
+    );
+    let steps = sequences::steps(&finished["steps"]);
+    if !steps.is_empty() {
+        output::note(&steps);
+    }
     let messages = report::messages(&finished);
     if !messages.is_empty() {
         output::note(&messages);
     }
     output::note(&report::ledger(&finished["ledger"]));
     Ok(finished)
+}
+
+/// The sequence is published; its first mail is read, and the split sees who clicked.
+fn steps(client: &Client, seed: u64, inbox: &str) -> anyhow::Result<()> {
+    let tested = client.post("/v1/campaigns/demo/test-start", &json!({}))?;
+    let seconds = tested["seconds"].as_f64().unwrap_or(0.0);
+    output::note(&format!("   the start takes {seconds:.3} s: steps are further apart than that"));
+    let published = client.post("/v1/campaigns/demo/publish", &json!({"confirm": true}))?;
+    output::note(&sequences::starts(&published));
+    loop {
+        let report = client.get("/v1/campaigns/demo/report", &[])?;
+        let (reached, busy) = (&report["steps"][0]["reached"], &report["ledger"]);
+        let sent = reached.as_u64() > Some(0) && busy["pending"] == 0 && busy["claimed"] == 0;
+        if sent || report::is_over(&report) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    stage(5, "Readers: they open and click over the real tracking endpoints, with a taste that is known");
+    let done = readers::read_all(inbox, &campaigns::SEQUENCE_TASTES, seed)?;
+    output::note(&format!(
+        "   {} mails read, {} opened, {} clicked; the split at its hour sorts them",
+        output::grouped(done.read as u64),
+        output::grouped(done.opened as u64),
+        output::grouped(done.clicked as u64)
+    ));
+    Ok(())
 }
 
 /// The sample is read by readers whose taste is known; the engine must find out.

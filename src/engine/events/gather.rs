@@ -134,7 +134,14 @@ impl<'s> Gathered<'s> {
             }
         }
         if target.space != RowSpace::BASE {
-            // A contact of an uploaded file: nothing of it enters the base.
+            // A row of an uploaded file: nothing of it enters the base, and its address is what is suppressed.
+            match event.kind {
+                EventKind::Bounced(BounceClass::Hard) if self.is_beyond(target) => {
+                    self.suppress(target, SuppressReason::HardBounce);
+                }
+                EventKind::Complained => self.suppress(target, SuppressReason::Complaint),
+                _ => {}
+            }
             return;
         }
         let day = day_of(target.at);
@@ -164,7 +171,9 @@ impl<'s> Gathered<'s> {
 
     fn suppress(&mut self, target: &Target, reason: SuppressReason) {
         let (rows, addresses) = self.suppressed.entry((target.channel, reason)).or_default();
-        rows.insert(target.row);
+        if target.space == RowSpace::BASE {
+            rows.insert(target.row);
+        }
         addresses.extend(target.address);
     }
 
