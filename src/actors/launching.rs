@@ -19,8 +19,8 @@ use crate::campaigns::schedule::fields::Ahead;
 use crate::campaigns::schedule::{Launch, Schedule, ScheduleError, ScheduleFields, effective_start};
 use crate::clock::Timestamp;
 use crate::ids::CampaignId;
-use crate::ledger::{RunState, State};
 use crate::ledger::plans::{LaunchSkipped, NextLaunch, Plan, SkipCause};
+use crate::ledger::{RunState, State};
 use crate::limits::{LAUNCHES_PASSED_MAX, LIVE_RUNS_MAX};
 
 /// What is to be done with the launch that is next.

@@ -374,6 +374,7 @@ impl CampaignsPort for Fake {
             nodes: Vec::new(),
             tests: Vec::new(),
             launch: None,
+            schedule: None,
             linked_run: None,
             linked_set: None,
             resends: Vec::new(),

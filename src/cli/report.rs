@@ -31,6 +31,9 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
     if let Some(words) = audience(&report["audience"]) {
         output::line(&words)?;
     }
+    for words in super::schedules::told(report) {
+        output::line(&words)?;
+    }
     let links = super::history::links(report);
     if !links.is_empty() {
         output::line(&links)?;

@@ -116,6 +116,7 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         let run = state.runs.get(&id).ok_or_else(|| no_run(id))?;
         (run.campaign, run.version)
     };
+    let schedule = schedules::schedule_view(engine, campaign);
     let compiled = engine.compiled(campaign, Some(version)).map(|(_, compiled)| compiled).ok();
     let state = engine.book.read();
     let run = state.runs.get(&id).ok_or_else(|| no_run(id))?;
@@ -158,6 +159,7 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         nodes: flows::nodes(run),
         tests: flows::tests(run),
         launch: schedules::run_launch(run),
+        schedule,
         linked_run: state.links.get(&id).map(|link| link.of.0),
         linked_set: state.links.get(&id).map(|link| link.set.clone()),
         resends: history::resends(&state, id),
