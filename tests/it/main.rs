@@ -13,14 +13,18 @@ mod base;
 mod campaigns;
 mod cli;
 mod flows;
+mod graphs;
 mod harness;
 mod history;
 mod imports;
 mod metrics;
 mod oddities;
+mod oneshot;
 mod outages;
 mod people;
 mod schedules;
+mod sequences;
 mod served;
 #[path = "../shared/sink.rs"]
 mod sink;
+mod winners;

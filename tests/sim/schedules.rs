@@ -162,7 +162,8 @@ impl World {
                 let run = RunId(self.state.next_run.max(1));
                 let graph = self.graph.clone();
                 let version = plan.version;
-                let started = RunStarted { run, campaign: CAMPAIGN, version, graph, deliveries: Vec::new(), at: now };
+                let (deliveries, entrants) = (Vec::new(), estafette::ledger::RowSet::default());
+                let started = RunStarted { run, campaign: CAMPAIGN, version, graph, deliveries, at: now, entrants };
                 let (launch, effective) = (launch.launch, launch.effective);
                 let made = RunLaunch { launch, effective, default_zone: None, too_late_ms: None };
                 self.commit(Fact::Launched(Box::new(Launched { started, made, next })));
