@@ -206,13 +206,22 @@ impl Engine {
         let audience = self.look(compiled, None)?;
         let matched = audience.matched()?;
         let mut deliveries = Vec::new();
+        let mut entrants = if compiled.all_walk { matched.clone() } else { RoaringBitmap::new() };
         for plan in &compiled.deliveries {
             let entering = if plan.on_arrival { RoaringBitmap::new() } else { matched.clone() };
-            let (mut summary, mut eligibility) = audience.assess(plan, &entering, &used, skips)?;
+            // Where all walk, the first send is shown as it would be if everybody came to it now.
+            let shows_all = compiled.all_walk && plan.index == 0;
+            let counted = if shows_all { &matched } else { &entering };
+            let (mut summary, mut eligibility) = audience.assess(plan, counted, &used, skips)?;
             if let Some(size) = compiled.hold_out {
                 // Who else starts meanwhile takes this number; the group is as random with another's.
                 let run = RunId(self.book.read().next_run.max(1));
                 hold_out::cut(run, size, &mut summary, &mut eligibility)?;
+            }
+            if shows_all {
+                // The control group gets nothing of the flow, and so never walks.
+                let held = eligibility.skipped.iter().filter(|(reason, _)| *reason == SkipReason::HoldOut);
+                held.for_each(|(_, rows)| entrants -= rows);
             }
             deliveries.push(DeliveryEntered {
                 channel: plan.channel,
@@ -220,12 +229,13 @@ impl Engine {
                 connector: connector_of(compiled, plan.index).to_owned(),
                 mode: plan.mode,
                 audience: RowSet { space: audience.space(), rows: entering },
-                skipped: eligibility.skipped,
+                skipped: if plan.on_arrival { Vec::new() } else { eligibility.skipped },
                 summary: Some(summary),
             });
         }
         let (graph, at) = (compiled.graph.clone(), self.book.now());
-        let begun = RunStarted { run: RunId(0), campaign, version, graph, deliveries, at };
+        let entrants = RowSet { space: audience.space(), rows: entrants };
+        let begun = RunStarted { run: RunId(0), campaign, version, graph, deliveries, at, entrants };
         Ok(Prepared { begun, audience })
     }
 

@@ -38,6 +38,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         campaigns::index, campaigns::create, campaigns::check, campaigns::read, campaigns::change,
         campaigns::start, campaigns::pause, campaigns::resume, campaigns::stop,
         campaigns::preview, campaigns::test_send, campaigns::audience,
+        flows::graph, flows::dry_run, flows::choose_winner,
         sequences::publish, sequences::edit, sequences::extend, sequences::enter, sequences::test_start,
         history::resend, history::index, history::read, history::save, history::remove,
         schedules::calendar, schedules::reschedule, schedules::unschedule,
