@@ -199,6 +199,7 @@ fn entry_view(entry: &Entry) -> CalendarEntry {
     CalendarEntry {
         campaign: entry.campaign.0,
         name: entry.name.clone(),
+        step: entry.step.clone(),
         state: entry.state.name().to_owned(),
         planned: entry.launch.launch.at.into(),
         effective_start: entry.launch.effective.into(),
