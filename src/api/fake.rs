@@ -454,6 +454,7 @@ impl CampaignsPort for Fake {
             steps: Vec::new(),
             grid: None,
             launch: None,
+            schedule: None,
             linked_run: None,
             upload: None,
             linked_set: None,

@@ -9,7 +9,7 @@ use super::audiences::Audience;
 use super::demo::Demo;
 use super::flow::DryRunArgs;
 use super::history::{Message, ResendArgs};
-use super::local::ExampleBaseArgs;
+use super::local::{Config, ExampleBaseArgs, Metrics};
 use super::report::ReportArgs;
 use super::schedules::{CalendarArgs, When};
 use super::winner::Winner;
@@ -483,23 +483,6 @@ pub enum Connector {
     List,
     /// Connect, greet, authenticate; send nothing. Exit code 6 if that fails.
     Test { name: String },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Config {
-    /// Say what is wrong with a file, with line and key.
-    Check { file: PathBuf },
-    /// Print the settings in force, defaults included.
-    Show { file: Option<PathBuf> },
-    /// Print every key with its default and meaning.
-    Keys,
-}
-
-#[derive(Debug, Args)]
-pub struct Metrics {
-    /// Print the figures of the running server instead.
-    #[arg(long)]
-    pub scrape: bool,
 }
 
 #[cfg(test)]

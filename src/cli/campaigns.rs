@@ -47,15 +47,7 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
             output::items(&sent, &["to", "outcome", "reply"], as_json)?;
             return Ok(if all_accepted(&sent) { Exit::Done } else { Exit::ProblemsFound });
         }
-        Campaign::Start { campaign, watch } => {
-            let started = client.post(&path(&campaign, "/start"), &json!({}))?;
-            print_started(&started, watch, as_json)?;
-            if watch && started["run"].is_null() {
-                output::line("it starts at its time: watch it then")?;
-            } else if watch {
-                report::watch(client, &campaign, as_json)?;
-            }
-        }
+        Campaign::Start { campaign, watch } => start(client, &campaign, watch, as_json)?,
         Campaign::Schedule { campaign, when } => {
             schedules::change(client, &path(&campaign, "/schedule"), &when, as_json)?
         }
@@ -92,6 +84,17 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         }
     }
     Ok(Exit::Done)
+}
+
+fn start(client: &Client, campaign: &str, watch: bool, as_json: bool) -> anyhow::Result<()> {
+    let started = client.post(&format!("/v1/campaigns/{}/start", part(campaign)), &json!({}))?;
+    print_started(&started, watch, as_json)?;
+    match watch {
+        true if started["run"].is_null() && as_json => output::json(&started),
+        true if started["run"].is_null() => output::line("it starts at its time: watch it then"),
+        true => report::watch(client, campaign, as_json),
+        false => Ok(()),
+    }
 }
 
 /// A test send that was deferred or rejected did not arrive, whatever may become of it.

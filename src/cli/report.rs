@@ -47,6 +47,9 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
     if let Some(words) = audience(&report["audience"]) {
         output::line(&words)?;
     }
+    for words in super::schedules::told(report) {
+        output::line(&words)?;
+    }
     if report["upload"].is_object() {
         output::line(&super::audiences::used(&report["upload"]))?;
     }

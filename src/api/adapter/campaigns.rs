@@ -69,10 +69,8 @@ impl Adapter {
             }
             RunRef::LatestOf(campaign) => {
                 let id = self.campaign_id(campaign)?;
-                let state = self.engine.book.read();
-                let none =
-                    || PortError::new(Code::RunNotFound, format!("campaign {campaign} has not been started yet"));
-                state.latest_run(id).map(|run| run.id).ok_or_else(none)
+                let latest = self.engine.book.read().latest_run(id).map(|run| run.id);
+                latest.ok_or_else(|| self.no_run_yet(campaign, id))
             }
         }
     }
