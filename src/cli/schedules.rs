@@ -8,8 +8,8 @@ use super::client::Client;
 use super::{Exit, output};
 
 /// Columns of the calendar.
-const LISTED: [&str; 8] =
-    ["campaign", "name", "state", "planned", "effective_start", "local_time", "outcome", "reason"];
+const LISTED: [&str; 9] =
+    ["campaign", "name", "step", "state", "planned", "effective_start", "local_time", "outcome", "reason"];
 
 /// A schedule on the command line; what is not said stays.
 #[derive(Debug, Args)]
