@@ -7,9 +7,7 @@ use crate::campaigns::schedule::Launch;
 use crate::clock::Timestamp;
 use crate::engine::Engine;
 use crate::engine::runs::campaign_state;
-use crate::engine::sequences::look;
 use crate::ids::CampaignId;
-use crate::ledger::State;
 use crate::ledger::plans::{NextLaunch, Outcome, Plan};
 
 /// A launch, or a step, in the calendar.
@@ -39,15 +37,13 @@ impl Engine {
     /// What is planned over all campaigns from one moment on and before another, and what became of what was.
     pub fn calendar(&self, from: Timestamp, to: Timestamp, max: usize) -> Agenda {
         let within = |at: Timestamp| from <= at && at < to;
-        let (plans, steps) = {
+        let plans: Vec<(CampaignId, Plan, lifecycle::State)> = {
             let state = self.book.read();
             let found = state.plans.iter();
-            let plans: Vec<(CampaignId, Plan, lifecycle::State)> =
-                found.filter_map(|(id, plan)| Some((*id, plan.clone(), campaign_state(&state, *id)?))).collect();
-            (plans, steps(&state, self.book.now()))
+            found.filter_map(|(id, plan)| Some((*id, plan.clone(), campaign_state(&state, *id)?))).collect()
         };
         let mut agenda = Agenda::default();
-        agenda.entries.extend(steps.into_iter().filter(|e| within(e.launch.launch.at) || within(e.launch.effective)));
+        agenda.entries.extend(self.steps_between(from, to));
         for (campaign, plan, state) in plans {
             let Ok((_, spec)) = self.spec_of(campaign, None) else { continue };
             let name = spec.name.clone().unwrap_or_default();
@@ -69,25 +65,4 @@ impl Engine {
         agenda.entries.truncate(max);
         agenda
     }
-}
-
-/// The dated steps of sequences that are published and not over.
-fn steps(state: &State, now: Timestamp) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    for run in state.runs.values().filter(|run| run.sequence.is_some() && run.state.is_live()) {
-        let Some(spec) = look::spec_of(state, run.campaign, run.version) else { continue };
-        let Some(stands) = campaign_state(state, run.campaign) else { continue };
-        for step in look::steps(run, &spec, now) {
-            let (Some(planned), Some(effective)) = (step.planned, step.effective) else { continue };
-            entries.push(Entry {
-                campaign: run.campaign,
-                name: spec.name.clone().unwrap_or_default(),
-                step: Some(step.id),
-                launch: NextLaunch { launch: Launch::at(planned), effective: step.started.unwrap_or(effective) },
-                state: stands,
-                outcome: step.started.map(|_| Outcome::Made(run.id)),
-            });
-        }
-    }
-    entries
 }

@@ -75,7 +75,7 @@ pub struct RunLaunchView {
 pub struct CalendarEntry {
     pub campaign: u32,
     pub name: String,
-    /// The step, of a sequence.
+    /// The step of a sequence; its date is changed in a working copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
     /// Of the campaign.
