@@ -392,6 +392,8 @@ pub const WINNER_SEQUENCE_TUNED_FOR: f64 = 5_000.0;
 pub const COMPARED_MAX: usize = 20;
 /// Buckets of a run's timeline: two hours in tens of seconds, a month in hours; beyond it they get wider.
 pub const TIMELINE_BUCKETS_MAX: usize = 720;
+/// How late a message may go out for a moment that is being tested, or that won: beyond it the next one is waited for.
+pub const MOMENT_LATE_MAX: Duration = Duration::from_secs(3_600);
 /// Looks at a test that are kept: every planned one; of a test without an end, the last.
 pub const TEST_LOOKS_KEPT: usize = WINNER_LOOKS_MAX as usize;
 /// Parts of a test's window that are told apart: windows end at most a 64th of their length late.

@@ -109,6 +109,11 @@ pub(super) fn moved(run: &Run, node: NodeId, exits: Vec<(Exit, RoaringBitmap)>, 
 
 fn test_task(run: &Run, node: NodeId, test: &AbTest, rows: &RoaringBitmap, now: Timestamp) -> Option<Task> {
     let memory = run.flow.tests.get(&node);
+    if test.continuing() && memory.is_none_or(|m| m.decided.is_none()) {
+        // Everybody who comes is tested on until there is a winner.
+        let shares = stream(run, node, test.arms.iter().map(|arm| (&arm.exit, arm.weight)))?;
+        return Some(Task::Share { run: run.id, node, rows: rows.clone(), shares });
+    }
     if memory.is_none_or(|m| m.cut_at.is_none()) {
         let sample = test.sample.of(rows.len());
         let weights: Vec<u32> = test.arms.iter().map(|arm| arm.weight).collect();
@@ -190,14 +195,18 @@ fn by_weight(run: &Run, node: NodeId, shares: &[(Exit, u32)], arriving: u64) -> 
     if run.graph.arrives_whole(node) || (first && many) {
         return Shares::Weights(shares.to_vec());
     }
-    let weights: Vec<u32> = shares.iter().map(|(_, weight)| *weight).collect();
+    // Weights that make no stream are refused by the graph's rules; ranking says what is wrong.
+    let in_turn = stream(run, node, shares.iter().map(|(exit, weight)| (exit, *weight)));
+    in_turn.unwrap_or_else(|| Shares::Weights(shares.to_vec()))
+}
+
+/// Shares of those who come next, behind those who came before; `None` for weights that make no stream.
+fn stream<'e>(run: &Run, node: NodeId, shares: impl Iterator<Item = (&'e Exit, u32)>) -> Option<Shares> {
+    let (exits, weights): (Vec<Exit>, Vec<u32>) = shares.map(|(exit, weight)| (exit.clone(), weight)).unzip();
     let began = run.flow.streams.get(&node).cloned();
     let stream = began.and_then(|mut stream| stream.change(&weights).ok().map(|()| stream));
-    match stream.map_or_else(|| Stream::new(&weights), Ok) {
-        Ok(stream) => Shares::Stream(shares.iter().map(|(exit, _)| exit.clone()).collect(), stream),
-        // Weights that make no stream are refused by the graph's rules; ranking says what is wrong.
-        Err(_) => Shares::Weights(shares.to_vec()),
-    }
+    let stream = stream.map_or_else(|| Stream::new(&weights), Ok);
+    stream.ok().map(|stream| Shares::Stream(exits, stream))
 }
 
 /// Sorted at once where the run itself knows the answers.

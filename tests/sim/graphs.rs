@@ -58,7 +58,7 @@ fn send(rng: &mut Rng, at: u64, count: u64) -> (String, Vec<(String, String)>) {
     if rng.chance(0.3) {
         keys.push_str("delivery = \"shared\"\n");
     }
-    let mut to = |exit: &str, rng: &mut Rng| (exit.to_owned(), later(rng, at, count));
+    let to = |exit: &str, rng: &mut Rng| (exit.to_owned(), later(rng, at, count));
     let links = match rng.below(3) {
         0 => vec![to("", rng)],
         1 => {

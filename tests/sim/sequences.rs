@@ -267,6 +267,7 @@ impl World {
                 let skipped = skipped.into_iter().filter(|(_, rows)| !rows.is_empty()).collect();
                 Fact::Joined(Joined { delivery, node, rows: RowSet::base(rows), skipped, at })
             }
+            Task::Clocks { node, .. } => panic!("{node}: a sequence has no delay by clocks"),
             Task::Cohort { run } => {
                 let rows: RoaringBitmap = (0..rng.below(u64::from(ROWS)) as u32).collect();
                 self.cohort = Some(rows.len());

@@ -162,7 +162,16 @@ impl World {
             contact.left.push(self.now);
             let (rows, source) = (RowSet::base(only), "test".to_owned());
             let (channel, topic) = (Channel::Email, "news".to_owned());
-            self.commit(Fact::Unsubscribed(Unsubscribed { run: RUN, message, rows, channel, topic, source, at }));
+            self.commit(Fact::Unsubscribed(Unsubscribed {
+                run: RUN,
+                message,
+                rows,
+                channel,
+                topic,
+                source,
+                at,
+                addresses: Vec::new(),
+            }));
             return;
         }
         let class =
