@@ -16,6 +16,7 @@ use crate::actors::claim;
 use crate::actors::decide::{self, Classes, Next};
 use crate::actors::figures::{self, TakenBack};
 use crate::actors::lanes::{LiveBatch, PositionPool, SendContext};
+use crate::actors::legs::LegInbox;
 use crate::actors::line::{Ahead, Line};
 use crate::actors::{AbortOnPanic, ChannelWord, Join, Leave, Outcomes, RunCommand, RunEnded};
 use crate::campaigns::GuardRule;
@@ -32,6 +33,8 @@ use crate::limits::{ACTOR_TICK, MAILBOX_MESSAGES};
 
 mod claiming;
 mod guarding;
+
+mod legs;
 
 /// One send of the run and the line that it goes over.
 pub struct Leg {
@@ -65,6 +68,8 @@ pub struct CampaignActor {
     legs: Vec<Leg>,
     open: HashMap<BatchId, Open>,
     ended: Recipient<RunEnded>,
+    /// Sends of a later version.
+    inbox: Arc<LegInbox>,
     draining: bool,
     auto_pause: GuardRule,
     _guard: AbortOnPanic,
@@ -79,6 +84,7 @@ impl CampaignActor {
             legs: Vec::new(),
             open: HashMap::new(),
             ended,
+            inbox: Arc::default(),
             draining: false,
             auto_pause: GuardRule::default(),
             _guard: AbortOnPanic,
@@ -214,6 +220,10 @@ impl CampaignActor {
         if bounced.is_empty() {
             return;
         }
+        let outside = leg.context.addresses_outside(bounced).unwrap_or_else(|error| {
+            tracing::error!(run = %self.run, %error, "the addresses of hard bounces can't be read: they are not suppressed");
+            Vec::new()
+        });
         let result = self.book.commit_by::<CommitError>(
             |state| {
                 let Some(run) = state.runs.get(&self.run) else { return Ok(None) };
@@ -224,8 +234,8 @@ impl CampaignActor {
                 Ok(Some(Fact::Suppressed(Suppressed {
                     channel: Some(leg.context.channel),
                     reason: SuppressReason::HardBounce,
+                    addresses: outside.iter().filter(|(row, _)| rows.contains(*row)).map(|(_, hash)| *hash).collect(),
                     rows: RowSet { space: leg.context.space, rows },
-                    addresses: Vec::new(),
                     at: self.book.now(),
                 })))
             },
@@ -281,6 +291,7 @@ impl CampaignActor {
     }
 
     fn look_again(&mut self, context: &mut Context<Self>) {
+        self.take_in(context);
         let now = self.legs.first().map(|leg| leg.line.clock.monotonic()).unwrap_or_default();
         self.withdraw(TakenBack::Timeout, |batch, _| claim::is_overdue(batch.unmarked(), batch.claimed_at, now));
         self.skip_late();
@@ -396,10 +407,7 @@ impl Actor for CampaignActor {
     fn started(&mut self, context: &mut Context<Self>) {
         context.set_mailbox_capacity(MAILBOX_MESSAGES);
         for leg in &self.legs {
-            let join = Join { run: self.run, grants: context.address().recipient() };
-            if leg.channel.try_send(join).is_err() {
-                tracing::error!(run = %self.run, connector = %leg.line.name, "the connector's actor did not take the run");
-            }
+            self.join(leg, context);
         }
         self.tell_demand();
         context.run_interval(ACTOR_TICK, |actor, context| actor.look_again(context));

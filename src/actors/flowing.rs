@@ -7,7 +7,7 @@
 
 use roaring::RoaringBitmap;
 
-use crate::actors::{verdict, waiting};
+use crate::actors::{sequencing, verdict, waiting};
 use crate::clock::Timestamp;
 use crate::flow::nodes::{AbTest, Split, Test, ab_test, condition, split};
 pub use crate::flow::split::SplitError;
@@ -30,6 +30,10 @@ pub enum Task {
     Sort { node: NodeId, rows: RoaringBitmap, by: Vec<(Exit, String)>, rest: Exit },
     /// Rows arrived at a send whose delivery is entered on arrival: who of them may be sent to?
     Join { delivery: DeliveryId, node: NodeId, rows: RoaringBitmap },
+    /// The audience of a sequence is to be evaluated: its first step starts.
+    Cohort { run: RunId },
+    /// A field of these rows gets a value; then they go on.
+    SetAttribute { node: NodeId, rows: RoaringBitmap, attribute: String, value: serde_json::Value },
     /// Rows came to a delay by each contact's own clocks: in which zones are they? See [`waiting::by_clocks`].
     Clocks { run: RunId, node: NodeId, rows: RoaringBitmap },
     /// A test is to be looked at, with these figures. See [`verdict::look_at`].
@@ -49,6 +53,9 @@ pub fn next_task(run: &Run, now: Timestamp) -> Option<Task> {
     if run.state != RunState::Running {
         return None;
     }
+    if let Some(task) = sequencing::next_task(run, now) {
+        return Some(task);
+    }
     let resting = run.positions.iter().filter_map(|(id, rows)| run.graph.node(id).map(|node| (node, rows)));
     resting.filter_map(|(node, rows)| task_at(run, node, rows, now)).next().or_else(|| next_look(run, now))
 }
@@ -67,6 +74,8 @@ fn task_at(run: &Run, node: &Node, rows: &RoaringBitmap, now: Timestamp) -> Opti
         NodeKind::Split(split) => Some(split_task(run, node.id, split, rows)),
         NodeKind::Condition(condition) => Some(condition_task(run, node.id, &condition.test, rows, now)),
         NodeKind::Delay(delay) => waiting::delay_task(run, node.id, delay, rows, now),
+        NodeKind::Step(_) => sequencing::gate_task(run, node.id, rows, now),
+        NodeKind::SetAttribute(set) => Some(sequencing::set_task(node.id, set, rows)),
     }
 }
 
@@ -122,11 +131,11 @@ fn next_look(run: &Run, now: Timestamp) -> Option<Task> {
         let Some(NodeKind::AbTest(test)) = run.graph.node(*node).map(|n| &n.kind) else { continue };
         let Some(cut_at) = memory.cut_at.filter(|_| memory.decided.is_none()) else { continue };
         let last = memory.looks.last().map_or(0, |look| look.look);
-        let due =
-            (last + 1..=test.looks).rev().find(|look| cut_at.0.saturating_add(test.look_after_ms(*look)) <= now.0);
-        if let Some(look) = due {
-            let arms = verdict::figures(run, *node, test);
-            return Some(Task::Look { run: run.id, node: *node, test: test.clone(), look, arms });
+        if let Some(look) = test.look_due(cut_at.0, last, now.0) {
+            let arms = verdict::figures(run, *node, test, now);
+            if test.is_deadline(look) || verdict::may_look(run, *node, test, &arms) {
+                return Some(Task::Look { run: run.id, node: *node, test: test.clone(), look, arms });
+            }
         }
         if let Some(decided) = memory.looks.last().and_then(|look| verdict::follows(test, look, now)) {
             return Some(Task::Record(Fact::Decided(decided)));

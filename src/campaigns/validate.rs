@@ -13,6 +13,7 @@
 //! | `no_sender`, `bad_sender`, `no_subject`, `no_body` | the least that a message has (see [`basic_message_problems`]) |
 //! | those of schedules | see `schedule::ScheduleError` and `kinds::planned` |
 //! | `wrong_kind` and those of the kind's own tables | see `kinds` |
+//! | `unknown_upload`, `consent_not_confirmed` and others of uploaded files | see `one_shot` |
 //! | `bad_resend` | a set of a run that has ended |
 //! | `bad_not_contacted`, `bad_hold_out`, `bad_cap` | who is left out |
 //! | `empty_audience` | a warning: nobody matches it now |
@@ -24,9 +25,10 @@ use lettre::message::Mailbox;
 use serde::Serialize;
 
 use super::kinds;
+use super::one_shot::{self, UploadName};
 use super::schedule::fields::Ahead;
 use super::spec::kinds::overlaid;
-use super::spec::{CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, TestSpec, auto_pause};
+use super::spec::{CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, Starter, TestSpec, auto_pause};
 use super::suggest::did_you_mean;
 use crate::clock::Timestamp;
 use crate::ids::Channel;
@@ -98,11 +100,27 @@ pub trait Names {
     /// Every configured connector with its channel.
     fn connectors(&self) -> Vec<(String, Channel)>;
     fn lists(&self) -> Vec<String>;
+    /// Every one-shot upload that is there.
+    fn uploads(&self) -> Vec<UploadName> {
+        Vec::new()
+    }
     /// Whether another campaign than the one at hand has this name.
     fn campaign_name_taken(&self, name: &str) -> bool;
     /// What is wrong with a segment expression: syntax, attributes, types, unknown lists and segments. `path` is where it
     /// stands in the spec, for the problems' own.
     fn expression_problems(&self, path: &str, expression: &str) -> Vec<Problem>;
+    /// Ids of the steps of the campaign at hand that have started.
+    fn started_steps(&self) -> std::collections::BTreeSet<String> {
+        std::collections::BTreeSet::new()
+    }
+    /// How long the start of the campaign at hand was measured to take.
+    fn measured_start(&self) -> Option<std::time::Duration> {
+        None
+    }
+    /// Whether an attribute is there, is a general field, and takes the value.
+    fn attribute_problems(&self, _path: &str, _attribute: &str, _value: &serde_json::Value) -> Vec<Problem> {
+        Vec::new()
+    }
     /// What is wrong with the content. The default knows no templates.
     fn message_problems(&self, channel: Channel, fields: &MessageFields) -> Vec<Problem> {
         basic_message_problems(channel, fields)
@@ -115,14 +133,36 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     name(spec.name.as_deref(), names, &mut found);
     times(spec, names, &mut found);
     kinds::planned::problems(spec, names.ahead(), &mut found);
-    audience(spec, names, &mut found);
-    super::resend::problems(spec, &mut found);
-    message(&spec.message, names, &mut found);
+    one_shot::problems(spec, names, &mut found);
+    if spec.kind() == Kind::Sequence {
+        sequence(spec, names, &mut found);
+    } else {
+        audience(spec, names, &mut found);
+        super::resend::problems(spec, &mut found);
+        message(&spec.message, !one_shot::is_wanted(spec), names, &mut found);
+    }
     rates(&spec.limits, &mut found);
     auto_pause::problems(&spec.auto_pause, &mut found);
     super::restraint::problems(spec, &mut found);
     of_the_kind(spec, names, &mut found);
     found
+}
+
+/// Audience and messages of a sequence: list and segment may both be there, and each send is looked at as it is sent.
+fn sequence(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
+    if spec.starter != Some(Starter::Api) {
+        let mut both = spec.clone();
+        let segment = both.audience.segment.take_if(|_| both.audience.list.is_some());
+        audience(&both, names, found);
+        if let Some(segment) = segment {
+            expression_problems("audience.segment", &segment, names, found);
+        }
+    }
+    for (path, sent) in kinds::sequence::messages(spec) {
+        let mut wrong = Vec::new();
+        message(&sent, true, names, &mut wrong);
+        found.extend(wrong.into_iter().map(|p| Problem { path: p.path.replacen("message", &path, 1), ..p }));
+    }
 }
 
 /// Nobody matches the audience at this moment. It stops nothing: contacts may be imported before the start.
@@ -139,6 +179,8 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
         ("test", spec.test != TestSpec::default(), Kind::AbSplit),
         ("dimensions", !spec.dimensions.is_empty(), Kind::MultiSegment),
         ("cells", !spec.cells.is_empty(), Kind::MultiSegment),
+        ("steps", !spec.steps.is_empty(), Kind::Sequence),
+        ("starter", spec.starter.is_some(), Kind::Sequence),
     ];
     for (table, given, owner) in tables.into_iter().filter(|(_, _, owner)| *owner != kind) {
         if given {
@@ -150,16 +192,12 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
     }
     match kind {
         Kind::Single => {}
-        Kind::AbSplit => kinds::ab_split::problems(spec, found),
+        Kind::Sequence => return kinds::sequence::problems(spec, names, found),
+        Kind::AbSplit => kinds::ab_split::problems(spec, names.now(), found),
         Kind::MultiSegment => {
             kinds::multi_segment::problems(spec, found);
-            for (at, dimension) in spec.dimensions.iter().enumerate() {
-                for (place, segment) in dimension.segments.iter().enumerate() {
-                    if let Some(text) = segment.segment.as_deref().filter(|text| !text.trim().is_empty()) {
-                        let path = format!("dimensions.{at}.segments.{place}.segment");
-                        found.extend(names.expression_problems(&path, text));
-                    }
-                }
+            for (path, text) in kinds::grid::expressions(spec) {
+                found.extend(names.expression_problems(&path, text));
             }
         }
     }
@@ -225,9 +263,10 @@ fn times(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
 fn audience(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
     let audience = &spec.audience;
     let all = audience.all == Some(true);
-    let (segment, list) = (audience.segment.is_some(), audience.list.is_some());
+    let (segment, list, upload) = (audience.segment.is_some(), audience.list.is_some(), audience.upload.is_some());
+    let resend = super::resend::wanted(spec);
     let given: Vec<&str> =
-        [("segment", segment), ("list", list), ("all", all), ("[resend]", super::resend::wanted(spec))]
+        [("segment", segment), ("list", list), ("all", all), ("upload", upload), ("[resend]", resend)]
             .into_iter()
             .filter_map(|(key, given)| given.then_some(key))
             .collect();
@@ -268,13 +307,14 @@ fn expression_problems(path: &str, expression: &str, names: &dyn Names, found: &
     }
 }
 
-fn message(message: &MessageSpec, names: &dyn Names, found: &mut Vec<Problem>) {
+fn message(message: &MessageSpec, needs_topic: bool, names: &dyn Names, found: &mut Vec<Problem>) {
     if message.channel.is_none() {
         let fix = format!("set message.channel to one of: {}", Channel::ALL.map(Channel::name).join(", "));
         found.push(Problem::error("no_channel", "message.channel", "the message has no channel", fix));
     }
     connector(message, names, found);
     match message.topic.as_deref() {
+        None | Some("") if !needs_topic => {}
         None | Some("") => {
             let fix = "set message.topic to what its contacts subscribed to, such as \"news\"";
             found.push(Problem::error("no_topic", "message.topic", "the message has no topic", fix));

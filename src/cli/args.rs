@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::EXIT_CODES;
+use super::audiences::Audience;
 use super::history::{Message, ResendArgs};
 use super::local::ExampleBaseArgs;
 use super::schedules::{CalendarArgs, When};
@@ -72,6 +73,9 @@ pub enum Command {
     /// Addresses and contacts that are never sent to.
     #[command(subcommand)]
     Suppression(Suppression),
+    /// CSV files that one campaign is sent to and that never become contacts.
+    #[command(subcommand)]
+    Audience(Audience),
     /// Campaigns: create, check, start, stop, and everything between.
     #[command(subcommand)]
     Campaign(Campaign),
@@ -135,9 +139,12 @@ pub struct Demo {
     /// Contacts of the example base.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=5_000_000))]
     pub contacts: u32,
-    /// Seed of the example base: the same seed gives the same base.
+    /// Seed of the example base and its readers: the same seed gives the same base and the same taste.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Run the A/B split once for each of so many seeds, from --seed on, and say how often the better variant won.
+    #[arg(long, requires = "once", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub seeds: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -364,11 +371,14 @@ pub enum Campaign {
     Create {
         file: PathBuf,
     },
-    /// Change a draft by a merge patch (TOML, or JSON by the file's name).
+    /// Change a draft by a merge patch (TOML, or JSON by the file's name). Of a sequence that is under way, change its
+    /// working copy, which is opened; without a file, open it and show the steps with their locks.
     Edit {
         campaign: String,
-        file: PathBuf,
+        file: Option<PathBuf>,
     },
+    #[command(flatten)]
+    Sequence(super::sequences::SequenceCommand),
     /// Check a spec without saving it: lists everything that would stop a start. Exit code 6 if there is something.
     Check {
         file: PathBuf,
@@ -429,6 +439,10 @@ pub enum Campaign {
     },
     /// The report of the latest run.
     Report(ReportArgs),
+    /// What happened when: accepted, opened, clicked in each part of the run's time.
+    Timeline(super::figures::TimelineArgs),
+    /// Two or more deliveries side by side: rates, and how each differs from the first.
+    Compare(super::figures::CompareArgs),
     /// The flow of a campaign; once it has run, with the contacts at each node.
     Graph {
         campaign: String,
@@ -483,6 +497,9 @@ pub struct ReportArgs {
     /// Another run than the latest.
     #[arg(long)]
     pub run: Option<u32>,
+    /// text, or csv: one measure a line.
+    #[arg(long, default_value = "text", value_parser = ["text", "csv"])]
+    pub format: String,
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::args::{Campaign, Connector};
 use super::client::{Client, part};
-use super::{Exit, output, report, schedules};
+use super::{Exit, figures, output, report, schedules, sequences};
 
 /// Columns of the list of campaigns.
 const LISTED: [&str; 9] =
@@ -32,10 +32,8 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
             let made = send_spec(client, Method::POST, "/v1/campaigns", &file)?;
             print_saved(&made, as_json)?;
         }
-        Campaign::Edit { campaign, file } => {
-            let made = send_spec(client, Method::PATCH, &path(&campaign, ""), &file)?;
-            print_saved(&made, as_json)?;
-        }
+        Campaign::Edit { campaign, file } => sequences::edit(client, &campaign, file.as_deref(), as_json)?,
+        Campaign::Sequence(command) => return sequences::run(client, command, as_json),
         Campaign::Check { file } => return check(client, &file, as_json),
         Campaign::Audience { campaign } => {
             output::record(&client.post(&path(&campaign, "/audience"), &json!({}))?, as_json)?;
@@ -67,6 +65,8 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::Stop { campaign } => return act(&campaign, "/stop"),
         Campaign::Watch { campaign } => report::watch(client, &campaign, as_json)?,
         Campaign::Report(options) => return report::run(client, &options, as_json),
+        Campaign::Timeline(options) => return figures::timeline(client, &options, as_json),
+        Campaign::Compare(options) => return figures::compare(client, &options, as_json),
         Campaign::Graph { campaign, format } => {
             print_graph(client, &path(&campaign, "/graph"), if as_json { "json" } else { &format })?;
         }
@@ -126,7 +126,7 @@ pub(super) fn run_path(campaign: &str, run: Option<u32>, what: &str) -> String {
     }
 }
 
-fn send_spec(client: &Client, method: Method, path: &str, file: &Path) -> anyhow::Result<Json> {
+pub(super) fn send_spec(client: &Client, method: Method, path: &str, file: &Path) -> anyhow::Result<Json> {
     let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let is_json = file.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
     let media_type = if is_json { "application/json" } else { "application/toml" };
@@ -146,7 +146,7 @@ fn print_problems(found: &Json, name: &str) -> anyhow::Result<usize> {
     Ok(problems.len())
 }
 
-fn print_saved(made: &Json, as_json: bool) -> anyhow::Result<()> {
+pub(super) fn print_saved(made: &Json, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return output::json(made);
     }

@@ -20,11 +20,12 @@ use crate::flow::delay::ZoneSet;
 use crate::flow::nodes::delay::known_zone;
 use crate::flow::winner::WinnerError;
 use crate::flow::{Exit, NodeId};
-use crate::ids::{AttributeId, DeliveryId, RunId};
+use crate::ids::{AttributeId, DeliveryId, RowSpace, RunId};
 use crate::journal::Want;
 use crate::ledger::flowing::{Decided, Joined, Moved};
 use crate::ledger::{Fact, RowSet, RunState};
 use crate::limits::FLOW_STEPS_PER_LOOK_MAX;
+use crate::segments::skip::SkipReason;
 
 /// Why a flow cannot go on by itself.
 #[derive(Debug, thiserror::Error)]
@@ -107,12 +108,16 @@ impl Engine {
             Task::Record(fact) => fact,
             Task::Share { run, node, rows, shares } => flowing::share_out(run, node, &rows, &shares, at)?,
             Task::Sort { node, rows, by, rest } => {
-                let exits = self.sort(rows, by, rest)?;
+                let exits = self.sort(self.space_of_run(run), rows, by, rest)?;
                 Fact::Moved(Moved { run, node, exits, at })
             }
             Task::Join { delivery, node, rows } => self.join(delivery, node, rows)?,
+            Task::Cohort { run } => self.cohort(run)?,
+            Task::SetAttribute { node, rows, attribute, value } => {
+                self.set_attribute(run, node, rows, &attribute, &value)?
+            }
             Task::Clocks { run, node, rows } => {
-                let zones = self.zones_of(&rows)?;
+                let zones = self.zones_of(self.space_of_run(run), &rows)?;
                 let state = self.book.read();
                 return Ok(state.runs.get(&run).and_then(|run| waiting::by_clocks(run, node, &rows, &zones, at)));
             }
@@ -121,8 +126,8 @@ impl Engine {
     }
 
     /// Which of some rows live by which clocks; those without a known zone are in no set. One set operation a zone.
-    fn zones_of(&self, rows: &RoaringBitmap) -> Result<Vec<ZoneSet>, EngineError> {
-        let reader = self.store.reader()?;
+    fn zones_of(&self, space: RowSpace, rows: &RoaringBitmap) -> Result<Vec<ZoneSet>, EngineError> {
+        let reader = self.store_of(space)?.reader()?;
         let mut named: Vec<(String, TimeZone)> = Vec::new();
         reader.union_where(AttributeId::ZONE, "", &mut |name| {
             // Only names that are zones are kept, so that their number is bounded by the database's.
@@ -142,13 +147,14 @@ impl Engine {
     /// Sorts rows by the first expression that each matches.
     fn sort(
         &self,
+        space: RowSpace,
         mut rows: RoaringBitmap,
         by: Vec<(Exit, String)>,
         rest: Exit,
     ) -> Result<Vec<(Exit, RoaringBitmap)>, EngineError> {
         let mut exits = Vec::new();
         for (exit, expression) in by {
-            let matching = &rows & &*self.matching(&expression)?;
+            let matching = &rows & &*self.matching_in(space, &expression)?;
             if !matching.is_empty() {
                 rows -= &matching;
                 exits.push((exit, matching));
@@ -162,15 +168,19 @@ impl Engine {
 
     /// Who of the arriving rows may be sent to.
     fn join(&self, id: DeliveryId, node: NodeId, rows: RoaringBitmap) -> Result<Fact, EngineError> {
-        let (campaign, version) = {
+        let (campaign, version, space) = {
             let state = self.book.read();
             let run = state.runs.get(&id.run).ok_or(EngineError::NoRun { run: id.run })?;
-            (run.campaign, run.version)
+            (run.campaign, run.version, run.space())
         };
         let (_, compiled) = self.compiled(campaign, Some(version))?;
         let plan = compiled.delivery(id.index).ok_or(EngineError::NoRun { run: id.run })?;
-        let skipped = self.ineligible(&compiled, plan, &rows, id.run)?;
-        Ok(Fact::Joined(Joined { delivery: id, node, rows: RowSet::base(rows), skipped, at: self.book.now() }))
+        let late = self.late_at(id.run, node, &rows);
+        let again = self.same_address_as_before(id, plan, &(&rows - &late))?;
+        let mut skipped = self.ineligible(&compiled, plan, &(&(&rows - &late) - &again), id.run)?;
+        let more = [(SkipReason::Late, late), (SkipReason::DuplicateAddress, again)];
+        skipped.extend(more.into_iter().filter(|(_, rows)| !rows.is_empty()));
+        Ok(Fact::Joined(Joined { delivery: id, node, rows: RowSet { space, rows }, skipped, at: self.book.now() }))
     }
 
     /// A flow that cannot go on waits for a person, with the reason where everybody looks.

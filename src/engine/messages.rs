@@ -142,11 +142,7 @@ impl Engine {
         if pinned == spec {
             return Ok(());
         }
-        let request = campaigns::parse::request_of(&stored);
-        let text = match &request {
-            Some(request) => campaigns::parse::to_stored_for(&pinned, request),
-            None => campaigns::parse::to_stored(&pinned),
-        };
+        let text = campaigns::parse::to_stored_like(&pinned, &stored);
         self.book.commit_durable(&Fact::CampaignSaved { campaign: id, spec: text, at: self.book.now() })?;
         Ok(())
     }

@@ -64,6 +64,7 @@ impl Engine {
         }
         let stands = campaign_state(&self.book.read(), id).ok_or(EngineError::NoCampaign { id })?;
         lifecycle::next(stands, Trigger::Schedule)?;
+        self.pin_upload(id)?;
         self.pin_message(id)?;
         let (version, spec) = self.spec_of(id, None)?;
         self.publish_version(id, version, None, &spec.schedule).map(Publication::Planned)
@@ -110,7 +111,7 @@ impl Engine {
             return Err(EngineError::Schedule(vec![ScheduleError::Removed]));
         }
         let pinned = self.with_saved(spec)?;
-        let text = if pinned == *spec { text.to_owned() } else { campaigns::parse::to_stored(&pinned) };
+        let text = if pinned == *spec { text.to_owned() } else { campaigns::parse::to_stored_like(&pinned, text) };
         self.publish_version(id, newest + 1, Some(&text), &spec.schedule).map(drop)
     }
 

@@ -18,7 +18,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::nodes::{AbTest, Condition, Delay, Fault, Split, ab_test, condition, split};
+use super::nodes::{AbTest, Condition, Delay, Fault, SetAttribute, Split, StepGate, ab_test, condition, split};
 use super::validate::{self, GraphProblem};
 
 /// Names a node within its campaign, over all versions of it.
@@ -99,6 +99,10 @@ pub enum NodeKind {
     Condition(Condition),
     /// Rows rest until their time, or until something happens.
     Delay(Delay),
+    /// Rows rest until the step of a sequence starts.
+    Step(StepGate),
+    /// A field of the contacts gets a value, at once.
+    SetAttribute(SetAttribute),
     /// Rows stay for good.
     End { kind: EndKind },
 }
@@ -112,6 +116,8 @@ impl NodeKind {
             NodeKind::Split(_) => "split",
             NodeKind::Condition(_) => "condition",
             NodeKind::Delay(_) => "delay",
+            NodeKind::Step(_) => "step",
+            NodeKind::SetAttribute(_) => "set_attribute",
             NodeKind::End { .. } => "end",
         }
     }
@@ -124,7 +130,7 @@ impl NodeKind {
     /// The ways out that must each have an edge.
     pub fn exits(&self) -> Vec<Exit> {
         match self {
-            NodeKind::Start | NodeKind::Send { .. } => vec![Exit::NEXT],
+            NodeKind::Start | NodeKind::Send { .. } | NodeKind::Step(_) | NodeKind::SetAttribute(_) => vec![Exit::NEXT],
             NodeKind::AbTest(test) => test.exits(),
             NodeKind::Split(split) => split.exits(),
             NodeKind::Condition(_) => vec![condition::TRUE],
@@ -141,7 +147,12 @@ impl NodeKind {
             NodeKind::Split(Split::Segments(_)) => vec![split::REMAINING],
             NodeKind::Condition(_) => vec![condition::FALSE],
             NodeKind::Delay(delay) => delay.optional_exits(),
-            NodeKind::Start | NodeKind::Send { .. } | NodeKind::Split(_) | NodeKind::End { .. } => Vec::new(),
+            NodeKind::Start
+            | NodeKind::Send { .. }
+            | NodeKind::Split(_)
+            | NodeKind::Step(_)
+            | NodeKind::SetAttribute(_)
+            | NodeKind::End { .. } => Vec::new(),
         }
     }
 
@@ -152,7 +163,8 @@ impl NodeKind {
             NodeKind::Split(split) => split.faults(),
             NodeKind::Condition(condition) => condition.faults(),
             NodeKind::Delay(delay) => delay.faults(),
-            NodeKind::Start | NodeKind::Send { .. } | NodeKind::End { .. } => Vec::new(),
+            NodeKind::SetAttribute(set) => set.faults(),
+            NodeKind::Start | NodeKind::Send { .. } | NodeKind::Step(_) | NodeKind::End { .. } => Vec::new(),
         }
     }
 
@@ -186,11 +198,13 @@ impl NodeKind {
     pub fn waits(&self) -> bool {
         match self {
             NodeKind::Delay(delay) => delay.always_waits(),
+            NodeKind::Step(_) => true,
             NodeKind::Start
             | NodeKind::Send { .. }
             | NodeKind::AbTest(_)
             | NodeKind::Split(_)
             | NodeKind::Condition(_)
+            | NodeKind::SetAttribute(_)
             | NodeKind::End { .. } => false,
         }
     }
@@ -330,6 +344,17 @@ impl Graph {
             open.extend(next.map(|(_, to)| *to).filter(|to| reached.insert(*to)).collect::<Vec<_>>());
         }
         reached
+    }
+
+    /// Every node from which `last` can be reached, without itself.
+    pub fn upstream(&self, last: NodeId) -> BTreeSet<NodeId> {
+        let mut found = BTreeSet::new();
+        let mut open = vec![last];
+        while let Some(id) = open.pop() {
+            let before = self.edges.iter().filter(|(_, to)| **to == id).map(|((from, _), _)| *from);
+            open.extend(before.filter(|from| *from != last && found.insert(*from)).collect::<Vec<_>>());
+        }
+        found
     }
 
     /// The send nodes of one branch: those that are reached by this exit of a node and by no other of its exits.

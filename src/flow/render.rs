@@ -72,6 +72,8 @@ fn describe(node: &Node) -> String {
         NodeKind::Delay(Delay::Event { event, seconds }) => {
             format!("wait for {}, at most {seconds} s", event.send())
         }
+        NodeKind::Step(gate) => format!("starts {}", crate::clock::Timestamp(gate.effective)),
+        NodeKind::SetAttribute(set) => format!("sets {} to {}", set.attribute, set.value()),
         NodeKind::Delay(Delay::Clock { wait, zone }) => format!("wait {}", by_clock(wait, zone)),
         NodeKind::Delay(Delay::Launch) => "wait until the launch's time, by each contact's clocks".to_owned(),
         NodeKind::End { kind } => format!("end, {}", kind.name()),
@@ -87,6 +89,10 @@ fn by_clock(wait: &delay::Delay, zone: &DelayZone) -> String {
         delay::Delay::Period(period) => format!("{period}, {by}"),
         delay::Delay::Weekdays { days, at } => format!("until {days} {at}, {by}"),
         delay::Delay::Date(date) => format!("until {date}, {by}"),
+        delay::Delay::Moment(moment) => match moment.first {
+            Some(first) => format!("until {first}, then {} {}, {by}", moment.days, moment.time),
+            None => format!("until {} {}, {by}", moment.days, moment.time),
+        },
     }
 }
 
@@ -124,7 +130,8 @@ fn mermaid(graph: &Graph, positions: Option<&Positions>) -> String {
             NodeKind::Start => ("([", "])"),
             NodeKind::Send { .. } => ("[", "]"),
             NodeKind::AbTest(_) | NodeKind::Split(_) | NodeKind::Condition(_) => ("{", "}"),
-            NodeKind::Delay(_) => ("[/", "/]"),
+            NodeKind::Delay(_) | NodeKind::Step(_) => ("[/", "/]"),
+            NodeKind::SetAttribute(_) => ("[[", "]]"),
             NodeKind::End { .. } => ("((", "))"),
         };
         put(&mut out, format_args!("  {}{left}\"{label}\"{right}\n", node.id));
@@ -146,9 +153,12 @@ fn as_json(graph: &Graph, positions: Option<&Positions>) -> String {
                     value["delivery"] = json!(delivery);
                     value["message"] = json!(message);
                 }
-                NodeKind::AbTest(_) | NodeKind::Split(_) | NodeKind::Condition(_) | NodeKind::Delay(_) => {
-                    value["parameters"] = json!(node.kind);
-                }
+                NodeKind::AbTest(_)
+                | NodeKind::Split(_)
+                | NodeKind::Condition(_)
+                | NodeKind::Delay(_)
+                | NodeKind::Step(_)
+                | NodeKind::SetAttribute(_) => value["parameters"] = json!(node.kind),
                 NodeKind::End { kind } => value["end"] = json!(kind.name()),
             }
             if let Some(positions) = positions {

@@ -5,6 +5,7 @@
 //! partition `claimed`; DV-6 with several sends, `assigned` sets are disjoint and `waiting = pending ∩ assigned`.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -195,7 +196,13 @@ impl Delivery {
 
     /// Rows of a send node, whatever became of them.
     pub fn assigned(&self, node: NodeId) -> &RoaringBitmap {
-        self.sends.get(&node).map_or(&self.audience, |send| &send.assigned)
+        static NOBODY: LazyLock<RoaringBitmap> = LazyLock::new(RoaringBitmap::new);
+        match self.sends.get(&node) {
+            Some(send) => &send.assigned,
+            None if self.sends.is_empty() => &self.audience,
+            // Others of the delivery have rows of their own, and nobody came here.
+            None => &NOBODY,
+        }
     }
 
     pub fn counts(&self) -> Counts {

@@ -13,6 +13,7 @@ use crate::flow::delay::Waits;
 use crate::flow::{Exit, NodeId};
 use crate::ids::{DeliveryId, RunId};
 use crate::ledger::rows::RowSet;
+use crate::ledger::watch::Watch;
 use crate::segments::skip::SkipReason;
 
 /// Rows left a node, each set by its exit; one frame, whatever the number of exits.
@@ -53,6 +54,44 @@ pub struct ArmFigures {
     pub events: u64,
     pub unsubscribed: u64,
     pub complained: u64,
+    /// Of the accepted, contacts whose window is over: those who are judged. Events, opt-outs and complaints are theirs.
+    #[serde(default)]
+    pub matured: u64,
+    /// Contacts of the sample that got, or will get, this arm.
+    #[serde(default)]
+    pub contacts: u64,
+    /// Of the matured, contacts with such an event by a machine, or perhaps one, and none by a person.
+    #[serde(default)]
+    pub machine: u64,
+    #[serde(default)]
+    pub suspect: u64,
+    /// Contacts of the arm whose message was refused, could not be made, or has no known outcome.
+    #[serde(default)]
+    pub rejected: u64,
+    #[serde(default)]
+    pub skipped: u64,
+    #[serde(default)]
+    pub unknown: u64,
+}
+
+impl ArmFigures {
+    /// An arm of which nothing is known yet.
+    pub fn none(arm: Exit) -> ArmFigures {
+        ArmFigures {
+            arm,
+            accepted: 0,
+            events: 0,
+            unsubscribed: 0,
+            complained: 0,
+            matured: 0,
+            contacts: 0,
+            machine: 0,
+            suspect: 0,
+            rejected: 0,
+            skipped: 0,
+            unknown: 0,
+        }
+    }
 }
 
 /// A test was looked at as planned.
@@ -86,11 +125,14 @@ pub struct Decided {
     pub at: Timestamp,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TestMemory {
     pub cut_at: Option<Timestamp>,
     pub looks: Vec<Looked>,
     pub decided: Option<Decided>,
+    /// Its counters, from the cut to the decision.
+    #[serde(default)]
+    pub watch: Option<Watch>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

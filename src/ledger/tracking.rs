@@ -91,9 +91,14 @@ impl EventSets {
     }
 
     fn take(&mut self, fact: &Tracked) {
-        match fact.was {
-            Some(was) => self.reclassify(was, fact.class, &fact.rows, fact.total),
-            None => self.add(fact.class, &fact.rows, fact.total),
+        self.take_rows(fact.class, fact.was, &fact.rows, fact.total);
+    }
+
+    /// Events of a class; with `was`, earlier ones of that class that turn out to be of this one.
+    pub(super) fn take_rows(&mut self, class: EventClass, was: Option<EventClass>, rows: &RoaringBitmap, total: u64) {
+        match was {
+            Some(was) => self.reclassify(was, class, rows, total),
+            None => self.add(class, rows, total),
         }
     }
 

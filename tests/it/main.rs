@@ -18,9 +18,12 @@ mod history;
 mod imports;
 mod metrics;
 mod oddities;
+mod oneshot;
 mod outages;
 mod people;
 mod schedules;
+mod sequences;
 mod served;
 #[path = "../shared/sink.rs"]
 mod sink;
+mod winners;

@@ -120,6 +120,17 @@ fn every_file_in_examples_does_what_it_says() {
         }
     }
 
+    let sequence = std::fs::read_to_string(file("examples/sequence.toml")).unwrap();
+    let sequence = sequence.replace("connector = \"inbox\"", "connector = \"relay\"");
+    server.post_text("/v1/campaigns", "application/toml", sequence.clone()).expect(201);
+    let shown = server.cli(&["campaign", "publish", "sequence"]).expect(6);
+    assert!(shown.contains("hello") && shown.contains("2035-12-01T08:00:00"), "nine in Paris: {shown}");
+    let done = server.cli(&["campaign", "publish", "sequence", "--yes", "--json"]).json(0);
+    assert_eq!((&done["state"], &done["active"]), (&json!("scheduled"), &json!(true)), "{done}");
+    let edited = server.cli(&["campaign", "edit", "sequence"]).expect(0);
+    assert!(edited.contains("a working copy is open") && edited.contains("unreached"), "{edited}");
+    server.act("sequence", "stop").expect(200);
+
     let reference: toml::Table =
         std::fs::read_to_string(file("examples/reference-message.toml")).unwrap().parse().unwrap();
     for (name, kind) in [("company", "text"), ("plan", "text"), ("points", "number"), ("member_since", "text")] {

@@ -219,6 +219,7 @@ impl World {
             Task::Look { run, node, test, look, arms } => {
                 verdict::look_at(run, node, &test, look, arms, at).expect("judged")
             }
+            Task::Cohort { .. } | Task::SetAttribute { .. } => unreachable!("sequences have a world of their own"),
         };
         self.commit(fact);
         true

@@ -255,6 +255,7 @@ impl World {
             topic,
             source,
             at: now,
+            addresses: Vec::new(),
         }));
         self.sync();
         // A row that is on the wire already can't be called back: only what was not released is promised.

@@ -5,19 +5,24 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::api::adapter::{Adapter, errors, reports};
+use crate::api::adapter::{Adapter, errors, reports, sequences};
 use crate::api::errors::Code;
 use crate::api::port::{
-    Action, ActionDone, AudienceView, Calendar, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort,
-    ChooseWinnerRequest, GraphText, HeaderView, Page, PageRequest, PortError, PortResult, Preview, PreviewRequest,
-    ProblemView, Ref, Report, RunContact, RunRef, RunSummary, SettleAs, SettleRequest, Settled, SpecCheck, SpecFormat,
-    SpecText, TestReport, TestSendRequest, TestSendResult, Time,
+    Action, ActionDone, AudienceView, Calendar, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort, CellView,
+    ChooseWinnerRequest, Compared, Comparison, GraphText, HeaderView, OverlapView, Page, PageRequest, PortError,
+    PortResult, Preview, PreviewRequest, ProblemView, Ref, Report, RunContact, RunRef, RunSummary, SettleAs,
+    SettleRequest, Settled, SpecCheck, SpecFormat, SpecText, TestReport, TestSendRequest, TestSendResult, Time,
+    TimelineReport,
 };
-use crate::campaigns::{self, CampaignSpec, Compiled, Format, Severity, parse};
+use crate::campaigns::{self, CampaignSpec, Compiled, Format, Kind, Severity, Trigger, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};
+use crate::engine::EngineError;
+use crate::engine::grid::{GridLook, Overlap};
 use crate::engine::names::find;
-use crate::engine::runs::{campaign_state, run_state};
-use crate::ids::{AttributeId, CampaignId, ContactRow, MessageId, RowSpace, RunId};
+use crate::engine::one_shot;
+use crate::engine::runs::{campaign_state, state_of};
+use crate::engine::sequences::SequenceError;
+use crate::ids::{AttributeId, CampaignId, ContactRow, MessageId, RunId};
 use crate::ledger::{RunState, State};
 use crate::limits::ACT_WAIT;
 
@@ -33,7 +38,7 @@ pub(super) fn invalid(error: &campaigns::SpecError) -> PortError {
     PortError::new(Code::InvalidSpec, error.to_string()).with(details)
 }
 
-fn problem_view(problem: &campaigns::Problem) -> ProblemView {
+pub(super) fn problem_view(problem: &campaigns::Problem) -> ProblemView {
     ProblemView {
         code: problem.code.to_owned(),
         path: problem.path.clone(),
@@ -86,17 +91,22 @@ impl Adapter {
     }
 
     fn view_of(&self, id: CampaignId, spec: &CampaignSpec, problems: &[campaigns::Problem]) -> CampaignView {
+        let sequence = (spec.kind() == Kind::Sequence).then(|| self.sequence_view(id, spec));
         let schedule = self.schedule_view(id);
         let state = self.engine.book.read();
         let summary = summary(&state, id, spec);
         let stands = campaign_state(&state, id).unwrap_or(campaigns::State::Draft);
+        // A sequence is published and stopped.
+        let is_other = |t: &Trigger| sequence.is_none() || !matches!(t, Trigger::Start | Trigger::Unschedule);
+        let moves = stands.legal().filter(|t| t.is_offered() && is_other(t));
         CampaignView {
             summary,
             spec: spec.to_value(),
             problems: problems.iter().filter(|p| p.blocks()).map(problem_view).collect(),
             warnings: problems.iter().filter(|p| !p.blocks()).map(problem_view).collect(),
             schedule,
-            legal_moves: stands.legal().filter(|t| t.is_offered()).map(|t| t.name().to_owned()).collect(),
+            legal_moves: moves.map(|t| t.name().to_owned()).collect(),
+            sequence,
         }
     }
 
@@ -139,7 +149,8 @@ impl Adapter {
             let message = format!("{}: {}; {}", found.path, found.message, found.fix);
             return Err(PortError::new(Code::InvalidSpec, message).with(details));
         }
-        let stored = request.map_or_else(|| parse::to_stored(spec), |request| parse::to_stored_for(spec, request));
+        let spec = &one_shot::pinned(&self.engine.book.read(), spec);
+        let stored = self.stored(id, spec, request);
         let id = match id {
             None => self.engine.save_campaign(None, &stored)?,
             Some(id) => {
@@ -171,11 +182,36 @@ impl Adapter {
         matched.is_empty().then(campaigns::validate::empty_audience)
     }
 
+    /// A grid as it would be now; none of another kind, and none that cannot be evaluated: that has problems of its own.
+    fn grid(&self, spec: &CampaignSpec) -> Option<GridLook> {
+        if spec.kind() != campaigns::spec::Kind::MultiSegment {
+            return None;
+        }
+        let compiled = campaigns::compile(spec).ok()?;
+        self.engine.look_at_grid(spec, &compiled).ok()
+    }
+
+    fn grid_warnings(&self, spec: &CampaignSpec) -> Vec<campaigns::Problem> {
+        let Some(look) = self.grid(spec) else { return Vec::new() };
+        let empty = look.cells.iter().filter(|(_, contacts)| *contacts == 0).map(|(cell, _)| {
+            let message = format!("nobody is in the cell {cell:?} now");
+            campaigns::Problem::warning("empty_cell", "cells", message, "fine, or change the segments")
+        });
+        let overlaps = look.overlaps.iter().map(|overlap| {
+            let Overlap { dimension, first, second, contacts } = overlap;
+            let message = format!("{dimension}: {contacts} contacts are in {first:?} and in {second:?}");
+            let fix = format!("they go to {first:?}, which is written first; change the order, or the segments");
+            campaigns::Problem::warning("overlap", "dimensions", message, fix)
+        });
+        empty.chain(overlaps).collect()
+    }
+
     /// The message of a campaign and the contact to show it for.
     fn rendered(&self, id: CampaignId, contact: Option<&str>) -> PortResult<(content::Preview, String, String)> {
         let (_, compiled) = self.engine.compiled(id, None)?;
         let row = self.contact_of(&compiled, contact)?;
-        let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
+        let space = self.engine.space_of(&compiled)?;
+        let reader = self.engine.store_of(space)?.reader().map_err(crate::engine::EngineError::from)?;
         let record = reader.record(row).map_err(crate::engine::EngineError::from)?;
         let Some(record) = record else {
             return Err(PortError::new(Code::ContactNotFound, "the contact was erased meanwhile"));
@@ -184,13 +220,8 @@ impl Adapter {
         let message = campaigns::languages::message_for(&spec.message, record.text(AttributeId::LANGUAGE));
         let message = self.engine.message(&compiled, message)?;
         let mut renderer = Renderer::new(Arc::clone(&message), self.engine.tokens.clone());
-        let who = Recipient {
-            space: RowSpace::BASE,
-            run: RunId(0),
-            message: MessageId(0),
-            row: NOBODY,
-            sent_at: self.engine.book.now(),
-        };
+        let who =
+            Recipient { space, run: RunId(0), message: MessageId(0), row: NOBODY, sent_at: self.engine.book.now() };
         let preview = content::preview(&mut renderer, &record, &who).map_err(|skip| {
             let details = json!({"reason": skip.reason, "contact": record.key()});
             PortError::new(Code::RenderFailed, skip.sample).with(details)
@@ -201,7 +232,8 @@ impl Adapter {
 
     fn contact_of(&self, compiled: &Compiled, key: Option<&str>) -> PortResult<ContactRow> {
         if let Some(key) = key {
-            let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
+            let store = self.engine.store_of(self.engine.space_of(compiled)?)?;
+            let reader = store.reader().map_err(crate::engine::EngineError::from)?;
             let row = reader.row_of_key(key).map_err(crate::engine::EngineError::from)?;
             return row.ok_or_else(|| PortError::new(Code::ContactNotFound, format!("no contact has the key {key:?}")));
         }
@@ -240,6 +272,7 @@ fn summary(state: &State, id: CampaignId, spec: &CampaignSpec) -> CampaignSummar
         name: spec.name.clone().unwrap_or_default(),
         kind: spec.kind().name().to_owned(),
         state: campaign_state(state, id).map_or("draft", |s| s.name()).to_owned(),
+        active: campaign_state(state, id).is_some_and(sequences::is_active),
         version: campaign.and_then(|c| c.newest()).map_or(0, |(version, _)| version),
         created_at: campaign.map(|c| c.created_at).unwrap_or_default().into(),
         updated_at: campaign.map(|c| c.saved_at).unwrap_or_default().into(),
@@ -269,6 +302,8 @@ impl CampaignsPort for Adapter {
         let parsed = self.engine.with_saved(&parsed).unwrap_or(parsed);
         let nobody = errors.is_empty().then(|| self.empty_audience(&parsed)).flatten();
         warnings.extend(&nobody);
+        let grid = if errors.is_empty() && nobody.is_none() { self.grid_warnings(&parsed) } else { Vec::new() };
+        warnings.extend(&grid);
         let mut check = SpecCheck {
             ready: errors.is_empty(),
             problems: errors.into_iter().map(problem_view).collect(),
@@ -276,11 +311,14 @@ impl CampaignsPort for Adapter {
             ..SpecCheck::default()
         };
         let context = self.engine.compile_context(parsed.name.as_deref().unwrap_or_default());
-        if let Ok(message) = self.engine.compile_fields(&parsed.message.fields, &context) {
+        let context = content::CompileContext { cell: campaigns::kinds::grid::examples(&parsed), ..context };
+        let schema = self.engine.schema_of(parsed.audience.upload.as_deref());
+        let made = schema
+            .and_then(|schema| Ok((self.engine.compile_with(&parsed.message.fields, &context, &schema)?, schema)));
+        if let Ok((message, schema)) = made {
             check.tracked_links = message.links().iter().map(|link| link.url.clone()).collect();
             check.untracked_links =
                 message.untracked().iter().map(|link| format!("{} ({})", link.url, link.reason)).collect();
-            let schema = self.engine.store.schema();
             let names = message.used_attributes().iter().filter_map(|id| schema.by_id(*id));
             check.used_attributes = names.map(|attribute| attribute.name.clone()).collect();
         }
@@ -303,6 +341,12 @@ impl CampaignsPort for Adapter {
 
     fn patch_campaign(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView> {
         let id = self.campaign_id(campaign)?;
+        if self.engine.is_sequence(id) && self.engine.book.read().latest_run(id).is_some() {
+            let copy = self.engine.copy_spec(id)?;
+            let patched = campaigns::merge_patch(&copy, &patch.text, format(patch.format)).map_err(|e| invalid(&e))?;
+            self.engine.save_copy(id, &patched)?;
+            return self.view(id);
+        }
         let spec = self.spec(id)?;
         let patched = campaigns::merge_patch(&spec, &patch.text, format(patch.format)).map_err(|e| invalid(&e))?;
         self.save(Some(id), &patched, None)
@@ -310,6 +354,10 @@ impl CampaignsPort for Adapter {
 
     fn act(&self, campaign: &Ref, action: Action) -> PortResult<ActionDone> {
         let id = self.campaign_id(campaign)?;
+        if action == Action::Start && self.engine.is_sequence(id) {
+            return Err(EngineError::from(SequenceError::UsePublish).into());
+        }
+        let cancelled = if action == Action::Stop { self.to_be_cancelled(id) } else { Vec::new() };
         let run = match action {
             Action::Start => self.begin(id)?,
             Action::Unschedule | Action::Pause | Action::Resume | Action::Stop => self.command_all(id, action)?,
@@ -335,6 +383,7 @@ impl CampaignsPort for Adapter {
             state: campaign_state(&state, id).map_or("draft", |s| s.name()).to_owned(),
             ledger,
             in_flight: claimed(&state),
+            cancelled,
             schedule,
         })
     }
@@ -375,6 +424,14 @@ impl CampaignsPort for Adapter {
             .collect())
     }
 
+    fn timeline(&self, run: &RunRef, bucket_seconds: u32) -> PortResult<TimelineReport> {
+        self.over_time(run, bucket_seconds)
+    }
+
+    fn compare(&self, deliveries: &[Compared]) -> PortResult<Comparison> {
+        self.side_by_side(deliveries)
+    }
+
     fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText> {
         self.graph_text(campaign, format)
     }
@@ -388,9 +445,16 @@ impl CampaignsPort for Adapter {
         let began = Instant::now();
         let (_, compiled) = self.engine.compiled(id, None)?;
         let summary = self.engine.audience(&compiled)?;
-        let channel = compiled.delivery(0).map_or(crate::ids::Channel::Email, |plan| plan.channel);
+        let channel = compiled.deliveries.first().map_or(crate::ids::Channel::Email, |plan| plan.channel);
         let connector = compiled.messages.first().map(|message| message.connector.clone());
         let mut view = reports::audience_view(channel, connector, &summary);
+        if let Some(look) = self.grid(&self.spec(id)?) {
+            view.without_cell = Some(look.nothing);
+            view.cells = look.cells.into_iter().map(|(cell, contacts)| CellView { cell, contacts }).collect();
+            let overlap =
+                |Overlap { dimension, first, second, contacts }| OverlapView { dimension, first, second, contacts };
+            view.overlaps = look.overlaps.into_iter().map(overlap).collect();
+        }
         view.took_ms = began.elapsed().as_secs_f64() * 1_000.0;
         Ok(view)
     }
@@ -403,7 +467,7 @@ impl CampaignsPort for Adapter {
             id: run.id.0,
             campaign: id.0,
             number,
-            state: run_state(run.state).name().to_owned(),
+            state: state_of(run).name().to_owned(),
             started_at: run.started_at.into(),
             finished_at: run.ended_at.map(Into::into),
             ledger: reports::run_ledger(run),
@@ -429,7 +493,8 @@ impl CampaignsPort for Adapter {
         let id = self.run_id(run)?;
         let mut rows = Vec::new();
         let mut not_unknown = Vec::new();
-        let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
+        let store = self.engine.store_of(self.engine.space_of_run(id))?;
+        let reader = store.reader().map_err(crate::engine::EngineError::from)?;
         for key in &request.contacts {
             let row = reader.row_of_key(key).map_err(crate::engine::EngineError::from)?;
             let state = self.engine.book.read();
@@ -449,7 +514,7 @@ impl CampaignsPort for Adapter {
         Ok(Settled {
             settled,
             not_unknown,
-            state: run.map_or("", |run| run_state(run.state).name()).to_owned(),
+            state: run.map_or("", |run| state_of(run).name()).to_owned(),
             ledger: run.map(reports::run_ledger).unwrap_or_default(),
         })
     }

@@ -20,6 +20,7 @@ impl From<EngineError> for PortError {
             EngineError::NoRun { .. } => PortError::new(Code::RunNotFound, message),
             EngineError::NoConnector { .. } => PortError::new(Code::ConnectorNotFound, message),
             EngineError::NoList { .. } => PortError::new(Code::ListNotFound, message),
+            EngineError::Uploads(refused) => refused.into(),
             EngineError::NotEditable { .. } => PortError::new(Code::CampaignLocked, message),
             EngineError::NotResendable { .. } => PortError::new(
                 Code::InvalidSettle,
@@ -34,6 +35,7 @@ impl From<EngineError> for PortError {
                     _ => PortError::new(Code::ResendRefused, message),
                 }
             }
+            EngineError::Sequence(error) => super::sequences::refused(error),
             EngineError::Move(refused) => illegal(&refused),
             EngineError::Schedule(faults) => schedules::unpublished(&faults),
             EngineError::Spec(spec) => {

@@ -16,7 +16,7 @@ use crate::engine::messages;
 use crate::engine::names::find;
 use crate::engine::resend::Resend;
 use crate::engine::runs::{campaign_state, run_state};
-use crate::ids::RunId;
+use crate::ids::{RowSpace, RunId};
 use crate::ledger::events::{TypeMemory, day_of};
 use crate::ledger::links::{ResendSet, covered};
 use crate::ledger::state::SavedMessage;
@@ -50,6 +50,8 @@ pub(super) fn hold_out(state: &State, run: &Run) -> Option<HoldOutReport> {
     let group = delivery.skipped.get(&SkipReason::HoldOut)?;
     let held = group.len();
     let summary = run.routes.first()?.audience.as_ref();
+    // Only contacts are remembered by what they did.
+    let types = (run.space() == RowSpace::BASE).then(|| state.events.behaviour.types());
     let eligible = summary.map_or(held, |summary| summary.final_count + summary.hold_out);
     Some(HoldOutReport {
         contacts: held,
@@ -57,7 +59,7 @@ pub(super) fn hold_out(state: &State, run: &Run) -> Option<HoldOutReport> {
         percent: if eligible == 0 { 0.0 } else { held as f64 * 100.0 / eligible as f64 },
         compared_with: delivery.accepted.len(),
         set: format!("skipped:{}", SkipReason::HoldOut.name()),
-        behaviour: state.events.behaviour.types().map(|(name, memory)| compared(name, memory, run, group)).collect(),
+        behaviour: types.into_iter().flatten().map(|(name, memory)| compared(name, memory, run, group)).collect(),
     })
 }
 
