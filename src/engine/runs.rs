@@ -205,13 +205,13 @@ impl Engine {
         let audience = self.look(compiled, None)?;
         let matched = audience.matched()?;
         let mut deliveries = Vec::new();
+        // Who else starts meanwhile takes this number; the group is as random with another's.
+        let mut group = hold_out::Group::new(RunId(self.book.read().next_run.max(1)), compiled.hold_out);
         for plan in &compiled.deliveries {
             let entering = if plan.on_arrival { RoaringBitmap::new() } else { matched.clone() };
             let (mut summary, mut eligibility) = audience.assess(plan, &entering, &used, skips)?;
-            if let Some(size) = compiled.hold_out {
-                // Who else starts meanwhile takes this number; the group is as random with another's.
-                let run = RunId(self.book.read().next_run.max(1));
-                hold_out::cut(run, size, &mut summary, &mut eligibility)?;
+            if !plan.on_arrival {
+                group.leave_out(&mut summary, &mut eligibility)?;
             }
             deliveries.push(DeliveryEntered {
                 channel: plan.channel,
