@@ -267,6 +267,24 @@ pub const WAIT_SECONDS_MAX: u32 = 2 * 366 * 24 * 3_600;
 pub const FLOW_STEPS_PER_LOOK_MAX: usize = 1_000;
 /// How often the flows of running campaigns are looked at.
 pub const FLOW_TICK: Duration = Duration::from_millis(250);
+/// Notes on one flow: one per node, and headroom.
+pub const FLOW_NOTES_MAX: usize = 2_000;
+/// Bytes of one note: a page of text.
+pub const NOTE_BYTES_MAX: usize = 4_096;
+/// Messages that a condition on engagement may ask for: a daily mail for three months.
+pub const ENGAGED_MESSAGES_MAX: u32 = 100;
+/// Days that a condition on engagement may look back: two years.
+pub const ENGAGED_DAYS_MAX: u32 = 732;
+/// Moves that a dry run makes before it stops and says so: a cycle through a wait would go on for ever.
+pub const DRY_RUN_MOVES_MAX: usize = 20_000;
+/// Days that a dry run looks ahead: two years, as long as the longest wait.
+pub const DRY_RUN_DAYS_MAX: u32 = 732;
+/// Arrivals that a dry run lists per node; the last one holds all that follow.
+pub const DRY_RUN_ARRIVALS_MAX: usize = 50;
+/// Seconds that a send may wait for an open before it parts its contacts: 30 minutes at least.
+pub const SPLIT_ON_OPEN_SECONDS_MIN: u32 = 30 * 60;
+/// And 30 days at most.
+pub const SPLIT_ON_OPEN_SECONDS_MAX: u32 = 30 * 24 * 3_600;
 /// Cells of a grid: each is a send of its own.
 pub const GRID_CELLS_MAX: usize = 400;
 /// Pairs of segments with common contacts that a look at a grid names.

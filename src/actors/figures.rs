@@ -174,6 +174,7 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::Joined(_) => "joined",
         Fact::Looked(_) => "looked",
         Fact::Decided(_) => "decided",
+        Fact::Shared(_) => "shared",
         Fact::SequencePublished(_) => "sequence_published",
         Fact::StepStarted(_) => "step_started",
         Fact::CopySaved(_) => "copy_saved",

@@ -9,15 +9,21 @@ use roaring::RoaringBitmap;
 
 use crate::actors::{sequencing, verdict, waiting};
 use crate::clock::Timestamp;
-use crate::flow::nodes::{AbTest, Split, Test, ab_test, condition, split};
+use crate::flow::nodes::{AbTest, Split, ab_test, condition, split};
 pub use crate::flow::split::SplitError;
-use crate::flow::split::{SplitKey, quotas, rank};
+use crate::flow::split::{SplitKey, Stream, quotas, rank};
 use crate::flow::{Exit, Node, NodeId, NodeKind};
 use crate::ids::{DeliveryId, MessageId, RunId};
-use crate::ledger::flowing::{ArmFigures, Decided, Moved};
-use crate::ledger::tracking::EventClass;
+use crate::ledger::engagement::people;
+use crate::ledger::flowing::{ArmFigures, Decided, Moved, Shared};
 use crate::ledger::{Fact, RowSet, Run, RunState};
 use crate::segments::skip::SkipReason;
+
+pub mod asks;
+#[cfg(test)]
+mod tests;
+
+pub use asks::Ask;
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +32,8 @@ pub enum Task {
     Record(Fact),
     /// Rows to be shared out, without asking anybody; may take long. See [`share_out`].
     Share { run: RunId, node: NodeId, rows: RoaringBitmap, shares: Shares },
-    /// Rows to be sorted by expressions, in this order; who matches none leaves by `rest`.
-    Sort { node: NodeId, rows: RoaringBitmap, by: Vec<(Exit, String)>, rest: Exit },
+    /// Rows to be sorted by questions, in this order; whom none fits leaves by `rest`.
+    Sort { node: NodeId, rows: RoaringBitmap, by: Vec<(Exit, Ask)>, rest: Exit },
     /// Rows arrived at a send whose delivery is entered on arrival: who of them may be sent to?
     Join { delivery: DeliveryId, node: NodeId, rows: RoaringBitmap },
     /// The audience of a sequence is to be evaluated: its first step starts.
@@ -42,8 +48,10 @@ pub enum Task {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shares {
-    /// All rows by weight.
+    /// All rows by weight: they are all that ever come.
     Weights(Vec<(Exit, u32)>),
+    /// All rows by weight, as the next entrants of a stream; the exits in the order of its weights.
+    Stream(Vec<Exit>, Stream),
     /// So many rows each; the others go by the last exit, or stay.
     Counts(Vec<(Exit, u64)>, Option<Exit>),
 }
@@ -71,8 +79,11 @@ fn task_at(run: &Run, node: &Node, rows: &RoaringBitmap, now: Timestamp) -> Opti
             (!rows.is_empty()).then_some(Task::Join { delivery, node: node.id, rows })
         }
         NodeKind::AbTest(test) => test_task(run, node.id, test, rows, now),
-        NodeKind::Split(split) => Some(split_task(run, node.id, split, rows)),
-        NodeKind::Condition(condition) => Some(condition_task(run, node.id, &condition.test, rows, now)),
+        NodeKind::Split(split) => Some(split_task(run, node.id, split, rows, now)),
+        NodeKind::Condition(condition) => {
+            let by = vec![(condition::TRUE, asks::of_test(run, node.id, &condition.test))];
+            Some(sort_task(run, node.id, rows, by, condition::FALSE, now))
+        }
         NodeKind::Delay(delay) => waiting::delay_task(run, node.id, delay, rows, now),
         NodeKind::Step(_) => sequencing::gate_task(run, node.id, rows, now),
         NodeKind::SetAttribute(set) => Some(sequencing::set_task(node.id, set, rows)),
@@ -144,10 +155,10 @@ fn next_look(run: &Run, now: Timestamp) -> Option<Task> {
     None
 }
 
-fn split_task(run: &Run, node: NodeId, split: &Split, rows: &RoaringBitmap) -> Task {
+fn split_task(run: &Run, node: NodeId, split: &Split, rows: &RoaringBitmap, now: Timestamp) -> Task {
     match split {
         Split::Weights(shares) => {
-            Task::Share { run: run.id, node, rows: rows.clone(), shares: Shares::Weights(shares.clone()) }
+            Task::Share { run: run.id, node, rows: rows.clone(), shares: by_weight(run, node, shares) }
         }
         Split::AtMost(limits) => {
             let mut left = rows.len();
@@ -160,26 +171,37 @@ fn split_task(run: &Run, node: NodeId, split: &Split, rows: &RoaringBitmap) -> T
             Task::Share { run: run.id, node, rows: rows.clone(), shares }
         }
         Split::Segments(branches) => {
-            Task::Sort { node, rows: rows.clone(), by: branches.clone(), rest: split::REMAINING }
+            let by = branches.iter().map(|(exit, segment)| (exit.clone(), Ask::Expression(segment.clone())));
+            sort_task(run, node, rows, by.collect(), split::REMAINING, now)
+        }
+        Split::Interactions(branches) => {
+            let by = branches.iter().map(|(exit, test)| (exit.clone(), asks::of_test(run, node, test)));
+            sort_task(run, node, rows, by.collect(), split::REMAINING, now)
         }
     }
 }
 
-fn condition_task(run: &Run, node: NodeId, test: &Test, rows: &RoaringBitmap, now: Timestamp) -> Task {
-    let holds = match test {
-        Test::Matches(expression) => {
-            let by = vec![(condition::TRUE, expression.clone())];
-            return Task::Sort { node, rows: rows.clone(), by, rest: condition::FALSE };
-        }
-        Test::Delivered(send) => delivered(run, *send),
-        Test::Opened(send) => engaged(run, *send, false),
-        Test::Clicked(send) => engaged(run, *send, true),
-        Test::Unsubscribed => run.unsubscribed(),
-    };
-    let yes = rows & &holds;
-    let no = rows - &holds;
-    let exits = [(condition::TRUE, yes), (condition::FALSE, no)];
-    moved(run, node, exits.into_iter().filter(|(_, rows)| !rows.is_empty()).collect(), now)
+/// A set that comes whole is ranked; whoever comes over time takes the next slots of a stream.
+fn by_weight(run: &Run, node: NodeId, shares: &[(Exit, u32)]) -> Shares {
+    if run.graph.arrives_whole(node) {
+        return Shares::Weights(shares.to_vec());
+    }
+    let weights: Vec<u32> = shares.iter().map(|(_, weight)| *weight).collect();
+    let began = run.flow.streams.get(&node).cloned();
+    let stream = began.and_then(|mut stream| stream.change(&weights).ok().map(|()| stream));
+    match stream.map_or_else(|| Stream::new(&weights), Ok) {
+        Ok(stream) => Shares::Stream(shares.iter().map(|(exit, _)| exit.clone()).collect(), stream),
+        // Weights that make no stream are refused by the graph's rules; ranking says what is wrong.
+        Err(_) => Shares::Weights(shares.to_vec()),
+    }
+}
+
+/// Sorted at once where the run itself knows the answers.
+fn sort_task(run: &Run, node: NodeId, rows: &RoaringBitmap, by: Vec<(Exit, Ask)>, rest: Exit, now: Timestamp) -> Task {
+    match asks::sorted(rows, &by, &rest) {
+        Some(exits) => moved(run, node, exits, now),
+        None => Task::Sort { node, rows: rows.clone(), by, rest },
+    }
 }
 
 /// Message that a send node sends, and its delivery.
@@ -204,12 +226,10 @@ pub fn delivered(run: &Run, node: NodeId) -> RoaringBitmap {
 pub fn engaged(run: &Run, node: NodeId, clicked: bool) -> RoaringBitmap {
     let tracking = send_of(run, node).and_then(|(_, message)| run.messages.get(&message));
     let Some(tracking) = tracking else { return RoaringBitmap::new() };
-    let sets = if clicked { &tracking.clicked } else { &tracking.opened };
-    let people = sets.rows.iter().filter(|(class, _)| **class != EventClass::Machine);
-    people.fold(RoaringBitmap::new(), |all, (_, rows)| all | rows)
+    people(if clicked { &tracking.clicked } else { &tracking.opened })
 }
 
-/// The move that shares rows out; exact, and the same whenever it is computed for the same rows.
+/// The move that shares rows out: exact. It is computed once; what is journaled is the assignment.
 pub fn share_out(
     run: RunId,
     node: NodeId,
@@ -222,6 +242,12 @@ pub fn share_out(
         Shares::Weights(weights) => {
             let parts = rank::by_weights(&key, rows, &weights.iter().map(|(_, weight)| *weight).collect::<Vec<_>>())?;
             (weights.iter().map(|(exit, _)| Some(exit.clone())).collect(), parts)
+        }
+        Shares::Stream(exits, stream) => {
+            let mut stream = stream.clone();
+            let parts = stream.assign(&key, rows);
+            let exits = exits.iter().cloned().zip(parts).filter(|(_, rows)| !rows.is_empty()).collect();
+            return Ok(Fact::Shared(Box::new(Shared { moved: Moved { run, node, exits, at }, stream })));
         }
         Shares::Counts(counts, rest) => {
             let mut sizes: Vec<u64> = counts.iter().map(|(_, count)| *count).collect();

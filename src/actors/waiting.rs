@@ -166,7 +166,8 @@ zone = "contact"
             summary: None,
         };
         let graph = compiled.graph;
-        let started = RunStarted { run: RUN, campaign, version: 1, graph, deliveries: vec![entered], at };
+        let (deliveries, entrants) = (vec![entered], crate::ledger::RowSet::default());
+        let started = RunStarted { run: RUN, campaign, version: 1, graph, deliveries, at, entrants };
         let made =
             RunLaunch { launch, effective: launch.at, default_zone: Some("Asia/Kathmandu".to_owned()), too_late_ms };
         commit(&mut state, Fact::Launched(Box::new(Launched { started, made, next: None })));

@@ -354,6 +354,7 @@ impl CampaignsPort for Fake {
             run: Some(1),
             state: "running".into(),
             ledger: Some(ledger()),
+            entered: 10,
             in_flight: 0,
             cancelled: Vec::new(),
             schedule: None,
@@ -389,6 +390,19 @@ impl CampaignsPort for Fake {
 
     fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText> {
         Ok(GraphText { content_type: "text/plain", text: format!("{campaign} {format}") })
+    }
+
+    fn dry_run(&self, campaign: &Ref, request: DryRunRequest) -> PortResult<DryRunView> {
+        self.called(format!("dry-run {campaign} {:?}", request.rates.opened));
+        Ok(DryRunView {
+            campaign: 1,
+            at: Time::default(),
+            entered: 10,
+            rates: request.rates,
+            assumptions: Vec::new(),
+            nodes: vec![DryRunNode::default()],
+            stopped: None,
+        })
     }
 
     fn choose_winner(&self, campaign: &Ref, request: ChooseWinnerRequest) -> PortResult<TestReport> {
@@ -434,11 +448,13 @@ impl CampaignsPort for Fake {
             audience: None,
             samples: Vec::new(),
             unsubscribe_latency_ms_max: None,
+            entered: 10,
             nodes: Vec::new(),
             tests: Vec::new(),
             steps: Vec::new(),
             grid: None,
             launch: None,
+            schedule: None,
             linked_run: None,
             upload: None,
             linked_set: None,

@@ -125,6 +125,10 @@ pub struct Compiled {
     pub deliveries: Vec<DeliveryPlan>,
     pub messages: Vec<MessagePlan>,
     pub limits: RunLimits,
+    /// Everybody who matches walks the flow, and enters a delivery on arrival at its send; otherwise deliveries are entered
+    /// at the start, and only those who can be sent to walk.
+    #[serde(default)]
+    pub all_walk: bool,
     #[serde(default)]
     pub auto_pause: GuardRule,
     #[serde(default)]
@@ -151,6 +155,8 @@ pub enum CompileError {
     Missing { path: &'static str },
     #[error("the audience must be exactly one of segment, list, all, upload and a set of another run")]
     Audience,
+    #[error("{path}: {message}")]
+    Nodes { path: String, message: String },
     #[error(transparent)]
     Graph(#[from] InvalidGraph),
 }
@@ -166,9 +172,10 @@ pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
         Kind::Single => single(spec)?,
         Kind::AbSplit => kinds::ab_split::build(spec)?,
         Kind::MultiSegment => kinds::multi_segment::build(spec)?,
+        Kind::Flow => kinds::flow::build(spec)?,
         Kind::Sequence => kinds::sequence::build(spec)?,
     };
-    if kinds::follow_up::wanted(spec) {
+    if kinds::follow_up::wanted(spec) && spec.kind() != Kind::Flow {
         kinds::follow_up::add(spec, &mut built)?;
     }
     kinds::planned::add(spec, &mut built.parts);
@@ -186,6 +193,7 @@ pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
             messages_per_second: spec.limits.messages_per_second,
             weight: spec.limits.weight.unwrap_or(1).clamp(1, limits::CAMPAIGN_WEIGHT_MAX),
         },
+        all_walk: spec.kind() == Kind::Flow,
         auto_pause: spec.auto_pause.rule(),
         caps: restraint::caps(spec),
         hold_out: restraint::hold_out(spec),

@@ -189,6 +189,7 @@ const PLACES: [(&str, &[&str]); 7] = [
             "follow_up",
             "dimensions",
             "cells",
+            "nodes",
             "zone",
             "starter",
             "steps",

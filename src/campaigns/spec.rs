@@ -4,7 +4,7 @@
 //!
 //! ```toml
 //! name = "spring"
-//! kind = "single"                     # the default
+//! kind = "single"                     # the default; ab_split, multi_segment (see `kinds`), flow (see `nodes`)
 //! mode = "strict"                     # the default, or "at_least_once"
 //! same_address = "newest"             # the default, or "oldest", "allow"
 //! retry_deadline_hours = 72
@@ -46,14 +46,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 pub mod auto_pause;
+mod expressions;
 pub mod kinds;
 mod message;
+pub mod nodes;
 pub mod steps;
 
 pub use auto_pause::AutoPauseSpec;
 pub use kinds::{CellSpec, DimensionSpec, FollowUpOn, FollowUpSpec, SampleSpec, TestSpec, VariantSpec};
 use message::MESSAGE_KEYS;
 pub use message::MessageSpec;
+pub use nodes::NodeSpec;
 pub use steps::{Starter, StepSpec};
 
 use super::instant::{self, TOML_DATETIME};
@@ -76,6 +79,8 @@ pub enum Kind {
     AbSplit,
     /// A grid of segments, a message per cell.
     MultiSegment,
+    /// A graph that is written by hand.
+    Flow,
     /// Dated steps for one cohort.
     Sequence,
 }
@@ -86,6 +91,7 @@ impl Kind {
             Kind::Single => "single",
             Kind::AbSplit => "ab_split",
             Kind::MultiSegment => "multi_segment",
+            Kind::Flow => "flow",
             Kind::Sequence => "sequence",
         }
     }
@@ -147,6 +153,8 @@ pub struct CampaignSpec {
     pub starter: Option<Starter>,
     #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepSpec>,
+    #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeSpec>,
     #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
     pub caps: Vec<CapSpec>,
     #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]

@@ -51,6 +51,9 @@ pub struct Problem {
     pub severity: Severity,
     /// Where in the spec: keys joined by dots, `message.subject`.
     pub path: String,
+    /// The id of the node that it is about, in a flow that was written by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Where within the text at `path`, from 1; for expressions and templates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
@@ -69,7 +72,7 @@ impl Problem {
         fix: impl Into<String>,
     ) -> Problem {
         let (path, message, fix) = (path.into(), message.into(), fix.into());
-        Problem { code, severity: Severity::Error, path, line: None, column: None, message, fix }
+        Problem { code, severity: Severity::Error, path, node: None, line: None, column: None, message, fix }
     }
 
     pub fn warning(
@@ -79,6 +82,10 @@ impl Problem {
         fix: impl Into<String>,
     ) -> Problem {
         Problem { severity: Severity::Warning, ..Problem::error(code, path, message, fix) }
+    }
+
+    pub fn of_node(self, id: &str) -> Problem {
+        Problem { node: (!id.is_empty()).then(|| id.to_owned()), ..self }
     }
 
     pub fn at(self, line: u32, column: u32) -> Problem {
@@ -125,6 +132,10 @@ pub trait Names {
     fn message_problems(&self, channel: Channel, fields: &MessageFields) -> Vec<Problem> {
         basic_message_problems(channel, fields)
     }
+    /// The tracked links of a message, as they stand in it; `None` if it does not compile, or nobody can say.
+    fn links(&self, _fields: &MessageFields) -> Option<Vec<String>> {
+        None
+    }
 }
 
 /// All that is missing or wrong, in the order of the spec. Empty: it can be sent.
@@ -139,7 +150,12 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     } else {
         audience(spec, names, &mut found);
         super::resend::problems(spec, &mut found);
-        message(&spec.message, !one_shot::is_wanted(spec), names, &mut found);
+        let needs_topic = !one_shot::is_wanted(spec);
+        match spec.kind() {
+            // It is only what the sends have in common; each is looked at as a whole.
+            Kind::Flow => way(&spec.message, needs_topic, names, &mut found),
+            _ => message(&spec.message, needs_topic, names, &mut found),
+        }
     }
     rates(&spec.limits, &mut found);
     auto_pause::problems(&spec.auto_pause, &mut found);
@@ -179,6 +195,7 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
         ("test", spec.test != TestSpec::default(), Kind::AbSplit),
         ("dimensions", !spec.dimensions.is_empty(), Kind::MultiSegment),
         ("cells", !spec.cells.is_empty(), Kind::MultiSegment),
+        ("nodes", !spec.nodes.is_empty(), Kind::Flow),
         ("steps", !spec.steps.is_empty(), Kind::Sequence),
         ("starter", spec.starter.is_some(), Kind::Sequence),
     ];
@@ -200,8 +217,15 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
                 found.extend(names.expression_problems(&path, text));
             }
         }
+        Kind::Flow => kinds::flow::problems(spec, names, found),
     }
-    kinds::follow_up::problems(spec, found);
+    if kind == Kind::Flow && kinds::follow_up::wanted(spec) {
+        let message = "[follow_up] belongs to other kinds of campaigns; a flow says it with nodes";
+        let fix = "remove it, and give the send split_on_open";
+        found.push(Problem::error("wrong_kind", "follow_up", message, fix));
+    } else {
+        kinds::follow_up::problems(spec, found);
+    }
     super::languages::problems_of(spec, found);
     message_problems_of_parts(spec, names, found);
 }
@@ -209,22 +233,29 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
 /// Content of variants, cells and follow-up, laid over the message; what is wrong with the message itself was said.
 fn message_problems_of_parts(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
     let channel = spec.message.channel.unwrap_or(Channel::Email);
-    let base = names.message_problems(channel, &spec.message.fields);
+    let is_flow = spec.kind() == Kind::Flow;
+    let base = if is_flow { Vec::new() } else { names.message_problems(channel, &spec.message.fields) };
     let mut parts: Vec<(String, &MessageFields)> = Vec::new();
     let variants = spec.variants.iter().enumerate();
     parts.extend(variants.map(|(at, variant)| (format!("variants.{at}"), &variant.fields)));
     let cells = spec.cells.iter().enumerate().filter(|(_, cell)| cell.nothing != Some(true));
     parts.extend(cells.map(|(at, cell)| (format!("cells.{at}.message"), &cell.message.fields)));
-    if kinds::follow_up::wanted(spec) {
+    if is_flow {
+        parts.extend(kinds::flow::messages(spec).map(|(at, own)| (format!("nodes.{at}.message"), &own.fields)));
+    } else if kinds::follow_up::wanted(spec) {
         parts.push(("follow_up.message".to_owned(), &spec.follow_up.message.fields));
     }
+    let node_of = |path: &str| {
+        let at = path.strip_prefix("nodes.").and_then(|rest| rest.split('.').next()).and_then(|at| at.parse().ok());
+        at.and_then(|at: usize| spec.nodes.get(at)).and_then(|node| node.id.clone())
+    };
     let languages = spec.message.languages.iter();
     parts.extend(languages.map(|(tag, fields)| (format!("message.languages.{tag}"), fields)));
     for (path, fields) in parts {
         let problems = names.message_problems(channel, &overlaid(&spec.message.fields, fields));
         for problem in problems.into_iter().filter(|problem| !base.contains(problem)) {
             let path = problem.path.replacen("message", &path, 1);
-            found.push(Problem { path, ..problem });
+            found.push(Problem { node: node_of(&path), path, ..problem });
         }
     }
 }
@@ -308,6 +339,12 @@ fn expression_problems(path: &str, expression: &str, names: &dyn Names, found: &
 }
 
 fn message(message: &MessageSpec, needs_topic: bool, names: &dyn Names, found: &mut Vec<Problem>) {
+    way(message, needs_topic, names, found);
+    found.extend(names.message_problems(message.channel.unwrap_or(Channel::Email), &message.fields));
+}
+
+/// How and under which consent a message goes out, without its content.
+fn way(message: &MessageSpec, needs_topic: bool, names: &dyn Names, found: &mut Vec<Problem>) {
     if message.channel.is_none() {
         let fix = format!("set message.channel to one of: {}", Channel::ALL.map(Channel::name).join(", "));
         found.push(Problem::error("no_channel", "message.channel", "the message has no channel", fix));
@@ -330,7 +367,6 @@ fn message(message: &MessageSpec, needs_topic: bool, names: &dyn Names, found: &
             }
         }
     }
-    found.extend(names.message_problems(message.channel.unwrap_or(Channel::Email), &message.fields));
 }
 
 fn connector(message: &MessageSpec, names: &dyn Names, found: &mut Vec<Problem>) {

@@ -6,8 +6,9 @@ use clap::{Args, Parser, Subcommand};
 
 use super::EXIT_CODES;
 use super::audiences::Audience;
+use super::flow::DryRunArgs;
 use super::history::{Message, ResendArgs};
-use super::local::ExampleBaseArgs;
+use super::local::{Config, ExampleBaseArgs, Metrics};
 use super::schedules::{CalendarArgs, When};
 use super::winner::Winner;
 
@@ -449,6 +450,8 @@ pub enum Campaign {
         #[arg(long, default_value = "text", value_parser = ["text", "mermaid", "json"])]
         format: String,
     },
+    /// How many contacts would be at which node at what time; sends nothing and changes nothing.
+    DryRun(DryRunArgs),
     /// Decide what the rest of an A/B test gets. Final.
     ChooseWinner {
         campaign: String,
@@ -508,23 +511,6 @@ pub enum Connector {
     List,
     /// Connect, greet, authenticate; send nothing. Exit code 6 if that fails.
     Test { name: String },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Config {
-    /// Say what is wrong with a file, with line and key.
-    Check { file: PathBuf },
-    /// Print the settings in force, defaults included.
-    Show { file: Option<PathBuf> },
-    /// Print every key with its default and meaning.
-    Keys,
-}
-
-#[derive(Debug, Args)]
-pub struct Metrics {
-    /// Print the figures of the running server instead.
-    #[arg(long)]
-    pub scrape: bool,
 }
 
 #[cfg(test)]

@@ -4,29 +4,46 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory};
+use clap::{Args, CommandFactory, Subcommand};
 use serde_json::json;
 
-use super::args::{Cli, Config as ConfigCommand, Connection, Metrics};
+use super::args::{Cli, Connection};
 use super::client::Client;
 use super::example_base::{ExampleBase, generate};
 use super::{Exit, output};
-use crate::config::{Config, KEYS};
+use crate::config::{self, KEYS};
 use crate::metrics::{CATALOGUE, Source};
 
-pub(super) fn config(command: &ConfigCommand, as_json: bool) -> anyhow::Result<Exit> {
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Say what is wrong with a file, with line and key.
+    Check { file: PathBuf },
+    /// Print the settings in force, defaults included.
+    Show { file: Option<PathBuf> },
+    /// Print every key with its default and meaning.
+    Keys,
+}
+
+#[derive(Debug, Args)]
+pub struct Metrics {
+    /// Print the figures of the running server instead.
+    #[arg(long)]
+    pub scrape: bool,
+}
+
+pub(super) fn config(command: &Config, as_json: bool) -> anyhow::Result<Exit> {
     match command {
-        ConfigCommand::Check { file } => return check_config(file, as_json),
-        ConfigCommand::Show { file } if as_json => {
-            let shown = Config::load(file.as_deref())?.show();
+        Config::Check { file } => return check_config(file, as_json),
+        Config::Show { file } if as_json => {
+            let shown = config::Config::load(file.as_deref())?.show();
             output::json(&toml::from_str(&shown).context("the settings in force")?)?;
         }
-        ConfigCommand::Show { file } => output::raw(Config::load(file.as_deref())?.show().as_bytes())?,
-        ConfigCommand::Keys if as_json => {
+        Config::Show { file } => output::raw(config::Config::load(file.as_deref())?.show().as_bytes())?,
+        Config::Keys if as_json => {
             let keys = KEYS.iter().map(|(key, default, text)| json!({"key": key, "default": default, "text": text}));
             output::json(&keys.collect())?;
         }
-        ConfigCommand::Keys => {
+        Config::Keys => {
             let header = ["key", "default", "meaning"].map(str::to_owned).to_vec();
             let rows = KEYS.iter().map(|(key, default, text)| vec![(*key).into(), (*default).into(), (*text).into()]);
             output::table(header, rows.collect())?;
@@ -36,7 +53,7 @@ pub(super) fn config(command: &ConfigCommand, as_json: bool) -> anyhow::Result<E
 }
 
 fn check_config(file: &Path, as_json: bool) -> anyhow::Result<Exit> {
-    let (exit, problem) = match Config::load(Some(file)) {
+    let (exit, problem) = match config::Config::load(Some(file)) {
         Ok(_) => (Exit::Done, None),
         Err(error) => (Exit::ProblemsFound, Some(error.to_string())),
     };

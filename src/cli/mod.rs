@@ -15,6 +15,7 @@ mod demo;
 mod events;
 mod example_base;
 mod figures;
+mod flow;
 mod history;
 mod host;
 mod imports;

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::args::ReportArgs;
 use super::campaigns::run_path;
 use super::client::Client;
-use super::{Exit, output, sequences};
+use super::{Exit, flow, output, sequences};
 
 pub(super) fn run(client: &Client, options: &ReportArgs, json: bool) -> anyhow::Result<Exit> {
     let path = run_path(&options.campaign, options.run, "report");
@@ -36,6 +36,9 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
     if let Some(words) = audience(&report["audience"]) {
         output::line(&words)?;
     }
+    for words in super::schedules::told(report) {
+        output::line(&words)?;
+    }
     if report["upload"].is_object() {
         output::line(&super::audiences::used(&report["upload"]))?;
     }
@@ -61,6 +64,10 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
                 output::line(&format!("    {:>7}  {}", output::text(&link["unique"]), output::text(&link["url"])))?;
             }
         }
+    }
+    let nodes = flow::nodes(report);
+    if !nodes.is_empty() {
+        output::line(&nodes)?;
     }
     let steps = sequences::steps(&report["steps"]);
     if !steps.is_empty() {

@@ -8,14 +8,12 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 
 use crate::actors::book::Book;
-use crate::campaigns::SameAddress;
 use crate::campaigns::compile::{AudienceSource, Compiled, DeliveryPlan};
-use crate::clock::Timestamp;
-use crate::contacts::{AttributeSets, ContactsError, Store};
+use crate::contacts::{AttributeSets, Store};
 use crate::engine::glance::{CapsWanted, Glance, Wanted};
 use crate::engine::uploads::{TwinsByChannel, UploadsError};
-use crate::engine::{EngineError, one_shot, resend};
-use crate::ids::{AddressHash, AttributeId, Channel, ContactRow, RowSpace, RunId};
+use crate::engine::{EngineError, one_shot, resend, same_address};
+use crate::ids::{AttributeId, Channel, RowSpace, RunId};
 use crate::ledger::State;
 use crate::segments::audience::{self, AudienceInput, AudienceSummary, Eligibility, LackingSet, SuppressedSet};
 use crate::segments::{Expression, World, parse};
@@ -212,7 +210,7 @@ impl<'c> Audience<'c> {
             lacking: &lacking,
         };
         let candidates = audience::candidates(&input);
-        let duplicates = self.duplicates(channel, &candidates, plan.same_address)?;
+        let duplicates = same_address::duplicates(reader, channel, &candidates, plan.same_address)?;
         Ok(audience::assess(&input, &duplicates))
     }
 
@@ -221,30 +219,6 @@ impl<'c> Audience<'c> {
         let all = self.topics.iter().flatten().filter(|(of, _)| *of == channel && topic.is_empty());
         let own = self.glance.unsubscribed(channel, topic);
         all.fold(own, |all, (channel, topic)| Arc::new(&*all | &*self.glance.unsubscribed(*channel, topic)))
-    }
-
-    fn duplicates(
-        &self,
-        channel: Channel,
-        rows: &RoaringBitmap,
-        order: SameAddress,
-    ) -> Result<RoaringBitmap, EngineError> {
-        let reader = &self.glance.reader;
-        let shared = reader.shared(channel)?;
-        let key_of = |row: u32| -> Result<Option<AddressHash>, ContactsError> {
-            let record = reader.record(ContactRow(row))?;
-            let address = record.and_then(|r| r.address(channel));
-            Ok(address.map(|a| reader.store().address_hash(channel, a)))
-        };
-        let created_of = |row: u32| -> Result<Timestamp, ContactsError> {
-            let record = reader.record(ContactRow(row))?;
-            let created = record.and_then(|r| match r.get(AttributeId::CREATED) {
-                Some(crate::contacts::Value::Time(time)) => Some(time),
-                _ => None,
-            });
-            Ok(created.unwrap_or_default())
-        };
-        Ok(audience::duplicates(rows, &shared, key_of, order, created_of)?)
     }
 }
 

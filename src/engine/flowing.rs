@@ -11,17 +11,18 @@ use jiff::tz::TimeZone;
 use roaring::RoaringBitmap;
 
 use crate::actors::book::CommitError;
-use crate::actors::flowing::{self, Task};
+use crate::actors::flowing::{self, Ask, Task, asks};
 use crate::actors::scheduler::SchedulerActor;
 use crate::actors::{RunCommand, verdict, waiting};
 use crate::contacts::AttributeSets;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, same_address};
 use crate::flow::delay::ZoneSet;
 use crate::flow::nodes::delay::known_zone;
 use crate::flow::winner::WinnerError;
 use crate::flow::{Exit, NodeId};
 use crate::ids::{AttributeId, DeliveryId, RowSpace, RunId};
 use crate::journal::Want;
+use crate::ledger::engagement::engaged;
 use crate::ledger::flowing::{Decided, Joined, Moved};
 use crate::ledger::{Fact, RowSet, RunState};
 use crate::limits::FLOW_STEPS_PER_LOOK_MAX;
@@ -108,7 +109,7 @@ impl Engine {
             Task::Record(fact) => fact,
             Task::Share { run, node, rows, shares } => flowing::share_out(run, node, &rows, &shares, at)?,
             Task::Sort { node, rows, by, rest } => {
-                let exits = self.sort(self.space_of_run(run), rows, by, rest)?;
+                let exits = self.sort(run, rows, by, rest)?;
                 Fact::Moved(Moved { run, node, exits, at })
             }
             Task::Join { delivery, node, rows } => self.join(delivery, node, rows)?,
@@ -126,7 +127,7 @@ impl Engine {
     }
 
     /// Which of some rows live by which clocks; those without a known zone are in no set. One set operation a zone.
-    fn zones_of(&self, space: RowSpace, rows: &RoaringBitmap) -> Result<Vec<ZoneSet>, EngineError> {
+    pub(super) fn zones_of(&self, space: RowSpace, rows: &RoaringBitmap) -> Result<Vec<ZoneSet>, EngineError> {
         let reader = self.store_of(space)?.reader()?;
         let mut named: Vec<(String, TimeZone)> = Vec::new();
         reader.union_where(AttributeId::ZONE, "", &mut |name| {
@@ -144,26 +145,52 @@ impl Engine {
         Ok(zones)
     }
 
-    /// Sorts rows by the first expression that each matches.
+    /// Sorts rows by the first question that fits each.
     fn sort(
         &self,
-        space: RowSpace,
+        run: RunId,
         mut rows: RoaringBitmap,
-        by: Vec<(Exit, String)>,
+        by: Vec<(Exit, Ask)>,
         rest: Exit,
     ) -> Result<Vec<(Exit, RoaringBitmap)>, EngineError> {
         let mut exits = Vec::new();
-        for (exit, expression) in by {
-            let matching = &rows & &*self.matching_in(space, &expression)?;
-            if !matching.is_empty() {
-                rows -= &matching;
-                exits.push((exit, matching));
+        for (exit, ask) in by {
+            let fitting = self.answer(run, &ask, &rows)?;
+            if !fitting.is_empty() {
+                rows -= &fitting;
+                exits.push((exit, fitting));
             }
         }
         if !rows.is_empty() {
             exits.push((rest, rows));
         }
         Ok(exits)
+    }
+
+    /// Who of some rows of a run a question fits.
+    pub(super) fn answer(&self, run: RunId, ask: &Ask, rows: &RoaringBitmap) -> Result<RoaringBitmap, EngineError> {
+        match ask {
+            Ask::Rows(known) => Ok(rows & known),
+            Ask::Expression(expression) => Ok(rows & &*self.matching_in(self.space_of_run(run), expression)?),
+            Ask::Links { message, links } => {
+                let compiled =
+                    self.tracked_message(run, *message).ok_or(EngineError::NoMessage { message: *message })?;
+                let named = compiled.links().iter().filter(|link| links.contains(&link.url));
+                let indices: Vec<u16> = named.map(|link| link.index).collect();
+                let state = self.book.read();
+                let run = state.runs.get(&run).ok_or(EngineError::NoRun { run })?;
+                Ok(rows & asks::clicked_links(run, *message, &indices))
+            }
+            // Rows of an upload have no history.
+            Ask::Engaged(_) if self.space_of_run(run) != RowSpace::BASE => Ok(RoaringBitmap::new()),
+            Ask::Engaged(asked) => {
+                let state = self.book.read();
+                Ok(rows & engaged(&state, asked, self.book.now()))
+            }
+            Ask::Unique { unique, kept } => {
+                same_address::unique(&self.store_of(self.space_of_run(run))?, unique, rows, kept)
+            }
+        }
     }
 
     /// Who of the arriving rows may be sent to.

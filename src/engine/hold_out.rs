@@ -58,6 +58,11 @@ impl Group {
     }
 }
 
+/// The group as it was left out of a delivery, if it was.
+pub fn group_of(eligibility: &Eligibility) -> Option<&RoaringBitmap> {
+    eligibility.skipped.iter().find(|(reason, _)| *reason == SkipReason::HoldOut).map(|(_, rows)| rows)
+}
+
 /// Counts the control group in a summary, for a look before the start.
 pub fn count(size: SampleSize, summary: &mut AudienceSummary) {
     let held = size.of(summary.final_count);

@@ -6,6 +6,7 @@
 pub mod audience;
 pub mod base;
 pub mod check;
+pub mod dry_run;
 pub mod events;
 pub mod figures;
 pub mod flowing;
@@ -22,6 +23,7 @@ pub mod recover;
 pub mod resend;
 pub mod root_key;
 pub mod runs;
+pub mod same_address;
 pub mod scheduling;
 pub mod sequences;
 #[cfg(test)]

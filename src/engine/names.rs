@@ -142,6 +142,12 @@ impl Names for Checked<'_> {
             }
         }
     }
+
+    fn links(&self, fields: &MessageFields) -> Option<Vec<String>> {
+        let schema = self.engine.schema_of(self.upload.as_deref()).ok()?;
+        let message = self.engine.compile_with(fields, &self.engine.compile_context(&self.campaign), &schema).ok()?;
+        Some(message.links().iter().map(|link| link.url.clone()).collect())
+    }
 }
 
 /// Whether a node goes by opens or clicks of single contacts. A test that waits for a person goes by totals.
@@ -150,9 +156,13 @@ fn asks_who_engaged(node: &Node) -> bool {
         NodeKind::AbTest(test) => {
             matches!(test.metric, Metric::Opens | Metric::Clicks) && !matches!(test.not_proven, NotProven::Wait)
         }
-        NodeKind::Condition(condition) => matches!(condition.test, Test::Opened(_) | Test::Clicked(_)),
         NodeKind::Delay(delay) => matches!(delay, Delay::Event { .. }),
-        _ => false,
+        kind => {
+            let by_name = |test: &&Test| {
+                matches!(test, Test::Opened(_) | Test::Clicked(_) | Test::ClickedLinks { .. } | Test::Engaged(_))
+            };
+            kind.tests().iter().any(by_name)
+        }
     }
 }
 

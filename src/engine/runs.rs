@@ -17,6 +17,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::connectors::RateLimits;
 use crate::contacts::{AttributeSets, Store};
 use crate::content::CompiledMessage;
+use crate::engine::audience::Audience;
 use crate::engine::glance::{Glance, Wanted};
 use crate::engine::hold_out;
 use crate::engine::lines::Wired;
@@ -207,24 +208,39 @@ impl Engine {
         let mut deliveries = Vec::new();
         // Who else starts meanwhile takes this number; the group is as random with another's.
         let mut group = hold_out::Group::new(RunId(self.book.read().next_run.max(1)), compiled.hold_out);
+        let mut entrants = if compiled.all_walk { matched.clone() } else { RoaringBitmap::new() };
         for plan in &compiled.deliveries {
             let entering = if plan.on_arrival { RoaringBitmap::new() } else { matched.clone() };
-            let (mut summary, mut eligibility) = audience.assess(plan, &entering, &used, skips)?;
-            if !plan.on_arrival {
+            // Where all walk, the first send is shown as it would be if everybody came to it now.
+            let shows_all = compiled.all_walk && plan.index == 0;
+            let counted = if shows_all { &matched } else { &entering };
+            let (mut summary, mut eligibility) = audience.assess(plan, counted, &used, skips)?;
+            if !plan.on_arrival || shows_all {
                 group.leave_out(&mut summary, &mut eligibility)?;
             }
+            // The control group gets nothing of the flow, and so never walks: it is in the ledger of the first send alone.
+            let held = hold_out::group_of(&eligibility).filter(|_| plan.on_arrival).cloned();
+            let (entering, skipped) = match held {
+                Some(held) => {
+                    entrants -= &held;
+                    (held.clone(), vec![(SkipReason::HoldOut, held)])
+                }
+                None if plan.on_arrival => (entering, Vec::new()),
+                None => (entering, eligibility.skipped),
+            };
             deliveries.push(DeliveryEntered {
                 channel: plan.channel,
                 topic: plan.topic.clone(),
                 connector: connector_of(compiled, plan.index).to_owned(),
                 mode: plan.mode,
                 audience: RowSet { space: audience.space(), rows: entering },
-                skipped: eligibility.skipped,
+                skipped,
                 summary: Some(summary),
             });
         }
         let (graph, at) = (compiled.graph.clone(), self.book.now());
-        let begun = RunStarted { run: RunId(0), campaign, version, graph, deliveries, at };
+        let entrants = RowSet { space: audience.space(), rows: entrants };
+        let begun = RunStarted { run: RunId(0), campaign, version, graph, deliveries, at, entrants };
         Ok(Prepared { begun, audience })
     }
 

@@ -34,6 +34,8 @@ pub enum Publication {
 pub struct Entry {
     pub campaign: CampaignId,
     pub name: String,
+    /// The step of a sequence; none of a schedule's launch.
+    pub step: Option<String>,
     pub launch: NextLaunch,
     /// Of the campaign.
     pub state: lifecycle::State,
@@ -282,6 +284,7 @@ impl Engine {
             let entry = |launch, outcome| Entry {
                 campaign,
                 name: spec.name.clone().unwrap_or_default(),
+                step: None,
                 launch,
                 state,
                 outcome,
@@ -300,6 +303,7 @@ impl Engine {
             agenda.entries.extend(ahead.by_ref().take(max).map(|next| entry(next, None)));
             agenda.more |= ahead.next().is_some();
         }
+        agenda.entries.extend(self.steps_between(from, to));
         agenda.entries.sort_by_key(|entry| (entry.launch.effective, entry.campaign));
         agenda.more |= agenda.entries.len() > max;
         agenda.entries.truncate(max);

@@ -124,7 +124,10 @@ mod tests {
         };
         let graph = Graph::new(single()).expect("valid");
         let (run, campaign, version, deliveries) = (RunId(1), CampaignId(1), 1, vec![entered]);
-        Run::start(&RunStarted { run, campaign, version, graph, deliveries, at: Timestamp(0) }).expect("starts")
+        {
+            let (at, entrants) = (Timestamp(0), crate::ledger::RowSet::default());
+            Run::start(&RunStarted { run, campaign, version, graph, deliveries, at, entrants }).expect("starts")
+        }
     }
 
     proptest! {

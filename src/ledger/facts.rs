@@ -12,7 +12,7 @@ use crate::ids::{AddressHash, BatchId, CampaignId, Channel, DeliveryId, ImportId
 use crate::ledger::consent::ConsentStatus;
 use crate::ledger::delivery::Mode;
 use crate::ledger::events::{AutoPaused, EventsReceived};
-use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled};
+use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled, Shared};
 use crate::ledger::outcome::RejectClass;
 use crate::ledger::plans::{LaunchSkipped, Launched, PlanMoved, Published};
 use crate::ledger::rows::{Positions, RowSet};
@@ -106,6 +106,7 @@ pub enum Fact {
     Joined(Joined),
     Looked(Looked),
     Decided(Decided),
+    Shared(Box<Shared>),
     SequencePublished(Box<SequencePublished>),
     StepStarted(StepStarted),
     CopySaved(CopySaved),
@@ -170,6 +171,7 @@ impl Fact {
             Fact::Joined(_) => 34,
             Fact::Looked(_) => 35,
             Fact::Decided(_) => 36,
+            Fact::Shared(_) => 42,
             Fact::SequencePublished(_) => 45,
             Fact::StepStarted(_) => 46,
             Fact::CopySaved(_) => 47,
@@ -253,6 +255,9 @@ pub struct RunStarted {
     pub graph: Graph,
     pub deliveries: Vec<DeliveryEntered>,
     pub at: Timestamp,
+    /// Rows that enter the flow beside those of the deliveries, whose own deliveries they enter on arrival at a send.
+    #[serde(default)]
+    pub entrants: RowSet,
 }
 
 /// A delivery entered whole at the start of its run.

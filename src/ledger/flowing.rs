@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::flow::delay::Waits;
+use crate::flow::split::Stream;
 use crate::flow::{Exit, NodeId};
 use crate::ids::{DeliveryId, RunId};
 use crate::ledger::rows::RowSet;
@@ -23,6 +24,13 @@ pub struct Moved {
     pub node: NodeId,
     pub exits: Vec<(Exit, RoaringBitmap)>,
     pub at: Timestamp,
+}
+
+/// A stream of rows was shared out: the move is the assignment, and the stream is where the split has got to after it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shared {
+    pub moved: Moved,
+    pub stream: Stream,
 }
 
 /// Rows at a delay got the second (since the epoch) at which they leave it.
@@ -144,6 +152,12 @@ pub struct FlowMemory {
     pub arrived: BTreeMap<NodeId, u64>,
     /// Contacts that ever left a node by an exit.
     pub left: BTreeMap<NodeId, BTreeMap<Exit, u64>>,
+    /// Where the split of a stream has got to.
+    #[serde(default)]
+    pub streams: BTreeMap<NodeId, Stream>,
+    /// Contacts that went on as the only one of their address.
+    #[serde(default)]
+    pub kept: BTreeMap<NodeId, RoaringBitmap>,
 }
 
 impl FlowMemory {

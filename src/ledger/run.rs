@@ -6,13 +6,14 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::flow::nodes::{Condition, Test, condition};
 use crate::flow::{self, Exit, Graph, Move, NodeId, NodeKind};
 use crate::ids::{CampaignId, Channel, DeliveryId, MessageId, RunId};
 use crate::ledger::Violation;
 use crate::ledger::delivery::{Counts, Delivery};
 use crate::ledger::events::{Feedback, RunGuard};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
-use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled};
+use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled, Shared};
 use crate::ledger::plans::RunLaunch;
 use crate::ledger::sequence::SequenceRun;
 use crate::ledger::timeline::Timeline;
@@ -110,7 +111,7 @@ impl Run {
                 audience: summary.clone(),
             });
         }
-        let mut run_rows = RoaringBitmap::new();
+        let mut run_rows = fact.entrants.rows.clone();
         for delivery in &mut deliveries {
             delivery.hold_all();
             run_rows |= &delivery.pending;
@@ -220,10 +221,25 @@ impl Run {
                 memory.watch = Some(Watch::new(&self.graph, fact.node, test));
             }
         }
+        if let Some(NodeKind::Condition(Condition { test: Test::Unique(_) })) =
+            self.graph.node(fact.node).map(|n| &n.kind)
+        {
+            let kept = self.flow.kept.entry(fact.node).or_default();
+            for (_, rows) in fact.exits.iter().filter(|(exit, _)| *exit == condition::TRUE) {
+                *kept |= rows;
+            }
+        }
         self.note_late(fact);
         for (exit, rows) in &fact.exits {
             self.hop(fact.node, exit, rows)?;
         }
+        Ok(())
+    }
+
+    /// The assignment is what was journaled; the stream goes on behind it.
+    pub fn apply_shared(&mut self, fact: &Shared) -> Result<(), Violation> {
+        self.apply_moved(&fact.moved)?;
+        self.flow.streams.insert(fact.moved.node, fact.stream.clone());
         Ok(())
     }
 

@@ -308,7 +308,8 @@ impl State {
             Some(run) => run.apply_published(fact)?,
             None => {
                 let SequencePublished { run, campaign, version, graph, deliveries, at, .. } = fact.clone();
-                let mut made = Run::start(&RunStarted { run, campaign, version, graph, deliveries, at })?;
+                let entrants = RowSet::default();
+                let mut made = Run::start(&RunStarted { run, campaign, version, graph, deliveries, at, entrants })?;
                 made.remember_publication(fact);
                 self.next_run = self.next_run.max(run.0 + 1);
                 self.runs.insert(run, made);

@@ -173,6 +173,7 @@ impl State {
             }
             Fact::Unsubscribed(fact) => self.apply_unsubscribed(fact),
             Fact::Moved(fact) => self.run_mut(fact.run)?.apply_moved(fact),
+            Fact::Shared(fact) => self.run_mut(fact.moved.run)?.apply_shared(fact),
             Fact::Scheduled(fact) => self.run_mut(fact.run)?.apply_scheduled(fact),
             Fact::Joined(fact) => self.run_mut(fact.delivery.run)?.apply_joined(fact),
             Fact::Looked(fact) => self.run_mut(fact.run)?.apply_looked(fact),

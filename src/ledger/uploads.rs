@@ -188,7 +188,9 @@ mod tests {
             summary: None,
         };
         let (run, campaign, deliveries) = (RunId(1), CampaignId(1), vec![entered]);
-        apply(state, Fact::RunStarted(Box::new(RunStarted { run, campaign, version: 1, graph, deliveries, at })));
+        let entrants = RowSet::default();
+        let started = RunStarted { run, campaign, version: 1, graph, deliveries, at, entrants };
+        apply(state, Fact::RunStarted(Box::new(started)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod base;
 mod campaigns;
 mod cli;
 mod flows;
+mod graphs;
 mod harness;
 mod history;
 mod imports;

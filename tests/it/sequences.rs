@@ -111,6 +111,11 @@ fn a_sequence_is_published_and_goes_its_steps_for_the_cohort_of_its_start() {
     assert_eq!(done["steps"][0]["planned"], done["steps"][0]["effective"], "no grace here: {done}");
     server.post("/v1/campaigns/winter/publish?confirm=true", &json!({})).refused("no_working_copy", "edit");
 
+    let to = soon(3_600_000);
+    let agenda = server.get(&format!("/v1/calendar?to={to}Z"));
+    let steps: Vec<_> = agenda["items"].as_array().expect("items").iter().map(|item| item["step"].clone()).collect();
+    assert_eq!(steps.len(), 5, "every dated step is in the calendar: {agenda}");
+
     // Until the start people come and go; after it, the cohort is what it is.
     let contact = json!({"email": "new@x.test", "attributes": {"region": "north", "plan": "basic"},
                          "consent": {"email:news": "subscribed"}});

@@ -477,3 +477,112 @@ where = { land = "all" }
     let mail = served.mails_to("g2@x.test").pop().expect("a mail");
     assert!(mail.contains("Subject: To big") && mail.contains("hey"), "cell names are variables: {mail}");
 }
+
+/// Contacts of the sample by the subject that they got.
+fn keys_of(readers: &Readers, subject: &str) -> Vec<String> {
+    let mails = readers.of(subject).into_iter().map(|at| readers.mails[at].to.clone());
+    mails.map(|to| to.split('@').next().expect("a key").to_owned()).collect()
+}
+
+#[test]
+fn a_goal_decides_and_a_variant_that_people_complain_of_cannot_win() {
+    let served = Served::start(INBOX);
+    served.people("w", 400, "x.test");
+    let test = json!({
+        "sample": "50%", "winner_by": "conversions", "goal": "purchase", "decide_after": "24s", "window": "12s",
+        "looks": 2, "min_delivered": 50, "min_events": 5,
+    });
+    served.campaign("goal", "relay", "w", &variants(&test));
+    served.act("goal", "start").expect(200);
+    sampled(&served, "goal", 200);
+    let readers = Readers::new(&served);
+    let (plain, better) = (keys_of(&readers, "Plain"), keys_of(&readers, "Better"));
+    let event = |kind: &str, contact: &str| json!({"id": format!("{kind}-{contact}"), "type": kind, "contact": contact, "campaign": "goal"});
+    let mut events: Vec<Json> = Vec::new();
+    events.extend(plain[..20].iter().map(|key| event("purchase", key)));
+    events.extend(better[..60].iter().map(|key| event("purchase", key)));
+    // Another goal than the test's, and an event of before.
+    events.extend(plain[20..90].iter().map(|key| event("converted", key)));
+    events.extend(better[60..80].iter().map(|key| event("complained", key)));
+    let taken = served.post("/v1/events", &json!(events)).expect(200);
+    let refused = taken["refused"].as_u64().unwrap_or(0);
+    assert_eq!(refused, 0, "{taken}");
+    let test = decided(&served, "goal");
+    let (a, b) = (arm(&test, "A"), arm(&test, "B"));
+    assert_eq!((&a["events"], &b["events"]), (&json!(20), &json!(60)), "the goal's events alone: {test}");
+    assert_eq!((&a["complained"], &b["complained"]), (&json!(0), &json!(20)), "{test}");
+    let decision = &test["decision"];
+    assert_eq!((&decision["winner"], &decision["proven"]), (&json!("A"), &json!(false)), "B may not win: {test}");
+    assert_eq!(decision["basis"], "leader", "at the deadline, by the setting: {decision}");
+    assert_eq!(test["verdict"], "leading, not proven", "{test}");
+    assert_eq!(test["goal"], "purchase", "{test}");
+    let report = served.await_state("goal", "finished");
+    let times = served.get("/v1/campaigns/goal/report/timeline?bucket=1w");
+    let sum = |count: &str| -> u64 {
+        times["buckets"].as_array().expect("buckets").iter().filter_map(|bucket| bucket[count].as_u64()).sum()
+    };
+    assert_eq!([sum("complained"), sum("converted")], [20, 70], "{times}");
+    assert_eq!(report["ledger"]["balanced"], true, "{report}");
+    let compared = served.get(&format!("/v1/compare?runs={0},{0}:0", report["run"]));
+    assert_eq!(compared["deliveries"][0]["converted"]["contacts"], 70, "{compared}");
+}
+
+#[test]
+fn moments_are_compared_over_equal_windows_and_the_rest_waits_for_the_winning_one() {
+    let served = Served::start(INBOX);
+    served.people("m", 400, "x.test");
+    let at = |seconds: i64| {
+        let moment = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_secs(seconds)).expect("a time");
+        moment.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%S").to_string()
+    };
+    let spec = |first: &str, second: &str, decide_after: &str| {
+        json!({
+            "kind": "ab_split",
+            "variants": [{"name": "early", "at": first}, {"name": "late", "at": second}],
+            "test": {"sample": "50%", "zone": "UTC", "window": "15s", "decide_after": decide_after, "looks": 20,
+                "min_delivered": 50, "min_events": 5},
+        })
+    };
+    let mut early = json!({
+        "name": "too-early", "audience": {"list": "m"},
+        "message": {"channel": "email", "connector": "relay", "topic": "news", "from": "a@x.test", "subject": "s", "text": "t"},
+    });
+    for (key, value) in spec(&at(5), &at(60), "30s").as_object().expect("a table") {
+        early[key] = value.clone();
+    }
+    let found = served.post("/v1/campaigns/check", &early).expect(200);
+    assert_eq!(found["problems"][0]["code"], "deadline_early", "{found}");
+    served.campaign("moments", "relay", "m", &spec(&at(3), &at(9), "60s"));
+    served.act("moments", "start").expect(200);
+    sampled(&served, "moments", 200);
+    let sent = served.report("moments")["tests"][0].clone();
+    assert_eq!(sent["looks"], json!([]), "nothing is looked at before every arm is mature: {sent}");
+    assert_eq!(sent["interleaved"], false, "and the report says that they were not side by side");
+    std::thread::sleep(BEFORE_READING);
+    let mut readers = Readers::new(&served);
+    let run = served.report("moments")["run"].clone();
+    let sample: BTreeSet<String> = {
+        let state = served.get(&format!("/v1/runs/{run}/contacts?set=accepted&limit=1000"));
+        let items = state["items"].as_array().expect("contacts").iter();
+        items.map(|item| item["contact"].as_str().expect("a key").to_owned()).collect()
+    };
+    assert_eq!(sample.len(), 200, "the sample and nobody else");
+    // Mails of both moments look the same: those that came last are of the later one.
+    let count = readers.mails.len();
+    assert_eq!(count, 200, "all of the sample");
+    (0..60).for_each(|at| readers.click(at));
+    let test = decided(&served, "moments");
+    let looks = test["looks"].as_array().expect("looks");
+    assert_eq!(looks.len(), 1, "it was decided at the first look that could be made: {test}");
+    assert_eq!((&arm(&test, "early")["matured"], &arm(&test, "late")["matured"]), (&json!(100), &json!(100)), "{test}");
+    let winner = test["decision"]["winner"].as_str().expect("a winner").to_owned();
+    let report = served.until("the rest waits for the winning moment", || {
+        let report = served.report("moments");
+        let nodes = report["nodes"].as_array().expect("nodes");
+        let wait = nodes.iter().find(|node| node["kind"] == "delay" && node["contacts"] == 200)?;
+        assert!(wait["name"].as_str().expect("a name").starts_with(&winner), "{wait}");
+        Some(report.clone())
+    });
+    assert_eq!(report["ledger"]["pending_held"], 200, "held until then: {}", report["ledger"]);
+    served.act("moments", "stop").expect(200);
+}

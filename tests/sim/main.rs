@@ -13,6 +13,7 @@
 
 mod delivery;
 mod flows;
+mod graphs;
 mod plan;
 mod rng;
 mod schedules;

@@ -88,7 +88,16 @@ impl World {
         };
         let graph = compiled.graph;
         let (run, campaign, version, deliveries) = (RUN, CampaignId(1), 1, vec![entered]);
-        world.commit(Fact::RunStarted(Box::new(RunStarted { run, campaign, version, graph, deliveries, at })));
+        let entrants = RowSet::default();
+        world.commit(Fact::RunStarted(Box::new(RunStarted {
+            run,
+            campaign,
+            version,
+            graph,
+            deliveries,
+            at,
+            entrants,
+        })));
         let Some(Task::Share { run, node, rows, shares }) = flowing::next_task(&world.state.runs[&RUN], at) else {
             panic!("the sample is cut first");
         };

@@ -102,6 +102,7 @@ impl World {
             graph: compiled.graph,
             deliveries: vec![entered],
             at: now,
+            entrants: RowSet::default(),
         })));
         world.sync();
         world

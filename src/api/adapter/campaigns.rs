@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::api::adapter::{Adapter, errors, reports, sequences};
+use crate::api::adapter::{Adapter, errors, flows, reports, sequences};
 use crate::api::errors::Code;
 use crate::api::port::{
     Action, ActionDone, AudienceView, Calendar, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort, CellView,
-    ChooseWinnerRequest, Compared, Comparison, GraphText, HeaderView, OverlapView, Page, PageRequest, PortError,
-    PortResult, Preview, PreviewRequest, ProblemView, Ref, Report, RunContact, RunRef, RunSummary, SettleAs,
-    SettleRequest, Settled, SpecCheck, SpecFormat, SpecText, TestReport, TestSendRequest, TestSendResult, Time,
-    TimelineReport,
+    ChooseWinnerRequest, Compared, Comparison, DryRunRequest, DryRunView, GraphText, HeaderView, OverlapView, Page,
+    PageRequest, PortError, PortResult, Preview, PreviewRequest, ProblemView, Ref, Report, RunContact, RunRef,
+    RunSummary, SettleAs, SettleRequest, Settled, SpecCheck, SpecFormat, SpecText, TestReport, TestSendRequest,
+    TestSendResult, Time, TimelineReport,
 };
 use crate::campaigns::{self, CampaignSpec, Compiled, Format, Kind, Severity, Trigger, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};
@@ -42,6 +42,7 @@ pub(super) fn problem_view(problem: &campaigns::Problem) -> ProblemView {
     ProblemView {
         code: problem.code.to_owned(),
         path: problem.path.clone(),
+        node: problem.node.clone(),
         line: problem.line,
         column: problem.column,
         message: problem.message.clone(),
@@ -69,10 +70,8 @@ impl Adapter {
             }
             RunRef::LatestOf(campaign) => {
                 let id = self.campaign_id(campaign)?;
-                let state = self.engine.book.read();
-                let none =
-                    || PortError::new(Code::RunNotFound, format!("campaign {campaign} has not been started yet"));
-                state.latest_run(id).map(|run| run.id).ok_or_else(none)
+                let latest = self.engine.book.read().latest_run(id).map(|run| run.id);
+                latest.ok_or_else(|| self.no_run_yet(campaign, id))
             }
         }
     }
@@ -255,6 +254,15 @@ impl Adapter {
     }
 }
 
+/// Adds what is not there yet.
+fn add_new(list: &mut Vec<String>, more: impl Iterator<Item = String>) {
+    for text in more {
+        if !list.contains(&text) {
+            list.push(text);
+        }
+    }
+}
+
 /// A draft may lack what a message must have; unknown keys are refused all the same.
 fn with_required(fields: &campaigns::MessageFields) -> serde_json::Value {
     let mut fields = fields.clone();
@@ -312,15 +320,15 @@ impl CampaignsPort for Adapter {
         };
         let context = self.engine.compile_context(parsed.name.as_deref().unwrap_or_default());
         let context = content::CompileContext { cell: campaigns::kinds::grid::examples(&parsed), ..context };
-        let schema = self.engine.schema_of(parsed.audience.upload.as_deref());
-        let made = schema
-            .and_then(|schema| Ok((self.engine.compile_with(&parsed.message.fields, &context, &schema)?, schema)));
-        if let Ok((message, schema)) = made {
-            check.tracked_links = message.links().iter().map(|link| link.url.clone()).collect();
-            check.untracked_links =
-                message.untracked().iter().map(|link| format!("{} ({})", link.url, link.reason)).collect();
+        for fields in campaigns::kinds::flow::contents(&parsed) {
+            let schema = self.engine.schema_of(parsed.audience.upload.as_deref());
+            let made = schema.and_then(|schema| Ok((self.engine.compile_with(&fields, &context, &schema)?, schema)));
+            let Ok((message, schema)) = made else { continue };
+            add_new(&mut check.tracked_links, message.links().iter().map(|link| link.url.clone()));
+            let untracked = message.untracked().iter().map(|link| format!("{} ({})", link.url, link.reason));
+            add_new(&mut check.untracked_links, untracked);
             let names = message.used_attributes().iter().filter_map(|id| schema.by_id(*id));
-            check.used_attributes = names.map(|attribute| attribute.name.clone()).collect();
+            add_new(&mut check.used_attributes, names.map(|attribute| attribute.name.clone()));
         }
         Ok(check)
     }
@@ -382,6 +390,7 @@ impl CampaignsPort for Adapter {
             run: run.map(|run| run.0),
             state: campaign_state(&state, id).map_or("draft", |s| s.name()).to_owned(),
             ledger,
+            entered: run.and_then(|run| state.runs.get(&run)).map_or(0, flows::entered),
             in_flight: claimed(&state),
             cancelled,
             schedule,
@@ -434,6 +443,10 @@ impl CampaignsPort for Adapter {
 
     fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText> {
         self.graph_text(campaign, format)
+    }
+
+    fn dry_run(&self, campaign: &Ref, request: DryRunRequest) -> PortResult<DryRunView> {
+        self.forecast(campaign, &request)
     }
 
     fn choose_winner(&self, campaign: &Ref, request: ChooseWinnerRequest) -> PortResult<TestReport> {

@@ -5,14 +5,19 @@ use crate::api::adapter::verdicts::tests;
 use crate::api::errors::Code;
 use crate::api::port::{ChooseWinnerRequest, GraphText, NodeReport, PortError, PortResult, Ref, TestReport};
 use crate::engine::EngineError;
-use crate::flow::{GraphFormat, NodeKind, render};
+use crate::flow::{GraphFormat, NodeKind, describe, render};
 use crate::ids::CampaignId;
 use crate::ledger::Run;
 
-/// Every node of a run, in order of ids.
+/// Contacts that entered the flow of a run.
+pub(super) fn entered(run: &Run) -> u64 {
+    run.flow.arrived.get(&run.graph.start()).copied().unwrap_or(0)
+}
+
+/// Every node of a run: in order of ids, or, where people gave them, as contacts come to them.
 pub(super) fn nodes(run: &Run) -> Vec<NodeReport> {
-    let entered = run.flow.arrived.get(&run.graph.start()).copied().unwrap_or(0);
-    let each = run.graph.nodes().map(|node| {
+    let entered = entered(run);
+    let each = run.graph.in_reading_order().into_iter().map(|node| {
         let contacts = run.positions.count(node.id);
         let end = match &node.kind {
             NodeKind::End { kind } => Some(kind.name().to_owned()),
@@ -20,9 +25,10 @@ pub(super) fn nodes(run: &Run) -> Vec<NodeReport> {
         };
         let left = run.flow.left.get(&node.id).into_iter().flatten();
         NodeReport {
-            id: node.id.to_string(),
+            id: run.graph.key(node.id),
             name: node.name.clone(),
             kind: node.kind.name().to_owned(),
+            does: describe(&run.graph, node),
             contacts,
             arrived: run.flow.arrived.get(&node.id).copied().unwrap_or(0),
             left: left.map(|(exit, count)| (exit.name().to_owned(), *count)).collect(),

@@ -5,6 +5,7 @@
 mod audiences;
 pub mod campaigns;
 pub mod contacts;
+mod dry_run;
 pub mod errors;
 mod events;
 mod feedback;

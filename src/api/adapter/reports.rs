@@ -117,6 +117,7 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         let run = state.runs.get(&id).ok_or_else(|| no_run(id))?;
         (run.campaign, run.version)
     };
+    let schedule = schedules::schedule_view(engine, campaign);
     let compiled = engine.compiled(campaign, Some(version)).map(|(_, compiled)| compiled).ok();
     // Rows of an upload that was removed have no names any more.
     let store = engine.store_of(engine.space_of_run(id)).ok();
@@ -161,10 +162,12 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         }),
         samples: samples.collect(),
         unsubscribe_latency_ms_max: engine.unsubscribe_latency_max().map(|max| max.as_secs_f64() * 1_000.0),
+        entered: flows::entered(run),
         nodes: flows::nodes(run),
         tests: verdicts::tests(run, engine.book.now()),
         steps: sequences::steps_of(run, spec_in_force.as_ref(), engine.book.now()),
         launch: schedules::run_launch(run),
+        schedule,
         linked_run: state.links.get(&id).map(|link| link.of.0),
         linked_set: state.links.get(&id).map(|link| link.set.clone()),
         resends: history::resends(&state, id),

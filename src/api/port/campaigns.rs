@@ -31,6 +31,9 @@ pub struct ProblemView {
     /// Where in the spec.
     #[schema(example = "message.subject")]
     pub path: String,
+    /// The id of the node that it is about, in a flow that was written by hand.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub node: Option<String>,
     pub line: Option<u32>,
     pub column: Option<u32>,
     pub message: String,
@@ -132,6 +135,9 @@ pub struct ActionDone {
     /// The state after it.
     pub state: String,
     pub ledger: Option<Ledger>,
+    /// Contacts that entered the flow; in a journey they enter the ledger when they come to a send.
+    #[serde(default)]
+    pub entered: u64,
     /// Messages that were marked and not answered at that moment; their outcome follows.
     pub in_flight: u64,
     /// Of a stopped sequence: steps that will not start.

@@ -16,13 +16,16 @@ pub struct NodeReport {
     pub name: String,
     /// `start`, `send`, `ab_test`, `split`, `condition`, `delay`, `end`.
     pub kind: String,
+    /// What it does, in a few words: what it asks, how it splits, how long it waits.
+    #[serde(default)]
+    pub does: String,
     /// Contacts at the node now.
     pub contacts: u64,
     /// Contacts that ever arrived.
     pub arrived: u64,
     /// Contacts that left, by exit.
     pub left: BTreeMap<String, u64>,
-    /// Of an end: `success`, `abandon`, `failure`, `neutral`.
+    /// Of an end: `success`, `abandon`, `failure`, `neutral`, `exit`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub end: Option<String>,
     /// Of an end: contacts at it ÷ contacts that entered the run.
@@ -173,4 +176,76 @@ pub struct ChooseWinnerRequest {
 pub struct GraphText {
     pub content_type: &'static str,
     pub text: String,
+}
+
+/// Shares of those who are asked, from 0 to 1, that a dry run assumes; what is left out is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AssumedRates {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opened: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clicked: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsubscribed: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub complained: Option<f64>,
+}
+
+/// What a dry run is asked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DryRunRequest {
+    /// When it would start; by default now. The contacts are those of now in any case.
+    pub at: Option<Time>,
+    pub rates: AssumedRates,
+}
+
+/// Contacts at least, and at most where reactions are unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CountView {
+    pub at_least: u64,
+    pub at_most: u64,
+}
+
+/// Contacts that would come to a node at one time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ArrivalView {
+    pub at: Time,
+    #[serde(flatten)]
+    pub contacts: CountView,
+}
+
+/// One node of a dry run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DryRunNode {
+    #[schema(example = "welcome")]
+    pub id: String,
+    pub name: String,
+    pub kind: String,
+    pub does: String,
+    /// Contacts that come to it, each once.
+    pub contacts: CountView,
+    /// Of a send: contacts that would get its message.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub messages: Option<CountView>,
+    /// When they come; at most fifty, the last holds all that follow.
+    pub arrivals: Vec<ArrivalView>,
+}
+
+/// How many contacts would be at which node at what time. Nothing was sent and nothing has changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DryRunView {
+    pub campaign: u32,
+    pub at: Time,
+    /// Contacts that would enter the flow.
+    pub entered: u64,
+    pub rates: AssumedRates,
+    /// What was taken for granted.
+    pub assumptions: Vec<String>,
+    pub nodes: Vec<DryRunNode>,
+    /// Why it did not look further, if it did not.
+    pub stopped: Option<String>,
 }

@@ -258,6 +258,8 @@ pub trait CampaignsPort: Send + Sync {
     fn compare(&self, deliveries: &[Compared]) -> PortResult<Comparison>;
     /// The flow as `text`, `mermaid` or `json`.
     fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText>;
+    /// How many contacts would be at which node at what time; sends nothing and changes nothing.
+    fn dry_run(&self, campaign: &Ref, request: DryRunRequest) -> PortResult<DryRunView>;
     /// A person's choice of what the rest of a test gets; final.
     fn choose_winner(&self, campaign: &Ref, request: ChooseWinnerRequest) -> PortResult<TestReport>;
     /// Settles unknowns: by an operator only, by promise 2.

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AudienceView, HoldOutReport, NodeReport, ResendView, RunLaunchView, StepView, TestReport, Time};
+use super::{
+    AudienceView, HoldOutReport, NodeReport, ResendView, RunLaunchView, ScheduleView, StepView, TestReport, Time,
+};
 use crate::ledger::Counts;
 
 /// Promise 2 in numbers.
@@ -242,6 +244,9 @@ pub struct Report {
     pub samples: Vec<SampleView>,
     /// Longest time from an unsubscribe request to its effect in this process, milliseconds.
     pub unsubscribe_latency_ms_max: Option<f64>,
+    /// Contacts that entered the flow.
+    #[serde(default)]
+    pub entered: u64,
     /// Nodes of the flow, with their contacts.
     #[serde(default)]
     pub nodes: Vec<NodeReport>,
@@ -257,6 +262,9 @@ pub struct Report {
     /// The launch of a schedule that began the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launch: Option<RunLaunchView>,
+    /// The campaign's schedule: what is ahead, and which launches were made or skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleView>,
     /// Another run that this one continues, if it is linked to one.
     pub linked_run: Option<u32>,
     /// The one-shot upload that it was sent to.

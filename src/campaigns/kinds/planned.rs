@@ -26,8 +26,13 @@ pub(in crate::campaigns) fn add(spec: &CampaignSpec, parts: &mut GraphParts) {
     if !spec.schedule.by_contact() {
         return;
     }
-    let Some(first) = parts.edges.iter_mut().find(|edge| edge.from == START && edge.exit == Exit::NEXT) else { return };
+    let start = parts.nodes.iter().find(|node| node.kind.is_trigger()).map_or(START, |node| node.id);
+    let Some(first) = parts.edges.iter_mut().find(|edge| edge.from == start && edge.exit == Exit::NEXT) else { return };
     let behind = std::mem::replace(&mut first.to, LOCAL);
+    // Where people gave the ids, this node has one too.
+    if let Some(key) = parts.keys.get(&start).map(|key| format!("{key}.local_time")) {
+        parts.keys.insert(LOCAL, key);
+    }
     parts.node(LOCAL, "local time", NodeKind::Delay(Delay::Launch));
     parts.edge(LOCAL, Exit::NEXT, behind);
 }

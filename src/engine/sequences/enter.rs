@@ -75,7 +75,7 @@ impl Engine {
         let address_of = |row: u32| -> Result<Option<AddressHash>, EngineError> {
             let record = reader.record(ContactRow(row))?;
             let address = record.and_then(|record| record.address(plan.channel));
-            Ok(address.map(|address| self.store.address_hash(plan.channel, address)))
+            Ok(address.map(|address| store.address_hash(plan.channel, address)))
         };
         let mut taken = HashSet::new();
         for row in &before {

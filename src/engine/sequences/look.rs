@@ -6,12 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::actors::sequencing::ahead_of;
 use crate::campaigns::kinds::sequence::{action_of, gate_of};
+use crate::campaigns::schedule::Launch;
 use crate::campaigns::sequence::{Lock, Plan, Step, plan};
 use crate::campaigns::{CampaignSpec, parse};
 use crate::clock::Timestamp;
 use crate::engine::Engine;
+use crate::engine::runs::state_of;
+use crate::engine::scheduling::Entry;
 use crate::flow::{NodeId, NodeKind};
 use crate::ids::CampaignId;
+use crate::ledger::plans::{NextLaunch, Outcome};
 use crate::ledger::{Run, RunState, State};
 
 /// One step of the version in force.
@@ -108,7 +112,39 @@ pub fn locks(run: &Run, spec: &CampaignSpec, now: Timestamp) -> BTreeMap<String,
     plan::read(spec).0.steps.iter().map(|step| (step.id.clone(), lock_of(run, step, now))).collect()
 }
 
+/// The dated steps of a sequence as entries of the calendar.
+fn entries(state: &State, run: &Run, now: Timestamp) -> Vec<Entry> {
+    let Some(spec) = spec_of(state, run.campaign, run.version) else { return Vec::new() };
+    let stands = state_of(run);
+    let each = steps(run, &spec, now).into_iter().filter_map(|step| {
+        let launch = NextLaunch { launch: Launch::at(step.planned?), effective: step.started.or(step.effective)? };
+        Some(Entry {
+            campaign: run.campaign,
+            name: spec.name.clone().unwrap_or_default(),
+            step: Some(step.id),
+            launch,
+            state: stands,
+            outcome: step.started.map(|_| Outcome::Made(run.id)),
+        })
+    });
+    each.collect()
+}
+
 impl Engine {
+    /// Steps of sequences that are planned, or start, from one moment to another; those of sequences that are over, too, if
+    /// they did start.
+    pub(in crate::engine) fn steps_between(&self, from: Timestamp, to: Timestamp) -> Vec<Entry> {
+        let now = self.book.now();
+        let state = self.book.read();
+        let within = |at: Timestamp| from <= at && at < to;
+        let sequences = state.runs.values().filter(|run| run.sequence.is_some());
+        let all = sequences.flat_map(|run| {
+            let live = run.state.is_live();
+            entries(&state, run, now).into_iter().filter(move |entry| live || entry.outcome.is_some())
+        });
+        all.filter(|entry| within(entry.launch.launch.at) || within(entry.launch.effective)).collect()
+    }
+
     /// Ids of the steps that have started: their dates are past, and stay.
     pub(in crate::engine) fn started_steps(&self, id: CampaignId) -> BTreeSet<String> {
         let now = self.book.now();
