@@ -183,7 +183,9 @@ fn split_task(run: &Run, node: NodeId, split: &Split, rows: &RoaringBitmap, now:
 
 /// A set that comes whole is ranked; whoever comes over time takes the next slots of a stream.
 fn by_weight(run: &Run, node: NodeId, shares: &[(Exit, u32)]) -> Shares {
-    if run.graph.arrives_whole(node) {
+    // Requests bring contacts one by one, whatever the graph says.
+    let streams = run.sequence.as_ref().is_some_and(|sequence| sequence.by_request);
+    if !streams && run.graph.arrives_whole(node) {
         return Shares::Weights(shares.to_vec());
     }
     let weights: Vec<u32> = shares.iter().map(|(_, weight)| *weight).collect();
