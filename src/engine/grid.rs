@@ -12,6 +12,7 @@ use crate::campaigns::{CampaignSpec, Compiled};
 use crate::engine::{Engine, EngineError};
 use crate::flow::nodes::{Split, split};
 use crate::flow::{Exit, Graph, NodeId, NodeKind};
+use crate::ids::{RowSpace, RunId};
 use crate::limits::GRID_OVERLAPS_MAX;
 
 /// Contacts in two segments of one level: they go to the first.
@@ -37,6 +38,7 @@ pub struct GridLook {
 /// Rows by expression, each evaluated once.
 struct Sets<'e> {
     engine: &'e Engine,
+    space: RowSpace,
     known: BTreeMap<String, Arc<RoaringBitmap>>,
 }
 
@@ -45,7 +47,7 @@ impl Sets<'_> {
         if let Some(rows) = self.known.get(expression) {
             return Ok(Arc::clone(rows));
         }
-        let rows = self.engine.matching(expression)?;
+        let rows = self.engine.matching_in(self.space, expression)?;
         self.known.insert(expression.to_owned(), Arc::clone(&rows));
         Ok(rows)
     }
@@ -103,11 +105,11 @@ impl Engine {
     pub fn look_at_grid(&self, spec: &CampaignSpec, compiled: &Compiled) -> Result<GridLook, EngineError> {
         let mut rows = self.matched(compiled)?;
         if let Some(plan) = compiled.delivery(0) {
-            for (_, out) in self.ineligible(compiled, plan, &rows)? {
+            for (_, out) in self.ineligible(compiled, plan, &rows, RunId(0))? {
                 rows -= out;
             }
         }
-        let mut sets = Sets { engine: self, known: BTreeMap::new() };
+        let mut sets = Sets { engine: self, space: self.space_of(compiled)?, known: BTreeMap::new() };
         let mut look = GridLook::default();
         for dimension in &spec.dimensions {
             let name = dimension.name.as_deref().unwrap_or_default();

@@ -17,6 +17,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::connectors::RateLimits;
 use crate::contacts::{AttributeSets, Store};
 use crate::content::CompiledMessage;
+use crate::engine::audience::Audience;
 use crate::engine::glance::{Glance, Wanted};
 use crate::engine::hold_out;
 use crate::engine::lines::Wired;

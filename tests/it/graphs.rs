@@ -231,6 +231,7 @@ fn what_came_back_sorts_contacts_after_a_wait() {
         topic: "news".to_owned(),
         source: "test".to_owned(),
         at: engine.engine().book.now(),
+        addresses: Vec::new(),
     });
     engine.engine().book.commit_durable(&fact).unwrap();
     let report = finished(&engine, run);

@@ -44,7 +44,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         schedules::calendar, schedules::reschedule, schedules::unschedule,
         runs::runs, runs::latest_report, runs::latest_contacts, runs::latest_settle,
         runs::report, runs::contacts, runs::settle,
-        figures::latest_timeline, figures::timeline, figures::compare, flows::graph, flows::choose_winner,
+        figures::latest_timeline, figures::timeline, figures::compare,
         operations::connectors, operations::test_connector, operations::health, operations::ready, operations::scrape,
     ),
     components(schemas(ErrorBody)),

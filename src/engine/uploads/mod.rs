@@ -316,9 +316,10 @@ impl Shared {
             let unknown = || UploadsError::Unknown { named: space.0.to_string() };
             let upload = state.uploads.get(&space).filter(|u| u.removed_at.is_none()).ok_or_else(unknown)?;
             let runs = state.unfinished_in(space).into_iter().map(|run| run.to_string());
-            let by: Vec<String> = runs.chain(state.planned_over(space).iter().map(ToString::to_string)).collect();
-            if !by.is_empty() {
-                return Err(UploadsError::InUse { name: upload.name.clone(), by });
+            let needed_by: Vec<String> =
+                runs.chain(state.planned_over(space).iter().map(ToString::to_string)).collect();
+            if !needed_by.is_empty() {
+                return Err(UploadsError::InUse { name: upload.name.clone(), by: needed_by });
             }
             let at = self.book.now();
             Ok(Some(Fact::AudienceRemoved(AudienceRemoved { space, by: by.to_owned(), at })))

@@ -141,7 +141,8 @@ pub(super) fn problems(spec: &CampaignSpec, made: &Assembled, names: &dyn Names,
         }
         let first = made.sends.iter().find(|other| other.index == send.index).and_then(|s| spec.nodes.get(s.at));
         if first.is_some_and(|first| way(spec, first) != (channel, topic)) {
-            let message = format!("{:?} is shared by sends of different channels or topics", send.delivery);
+            let shared = send.delivery.as_deref().unwrap_or_default();
+            let message = format!("{shared:?} is shared by sends of different channels or topics");
             let fix = "a delivery has one channel and one topic: give the send another delivery";
             found.push(Problem::error("delivery_differs", path("delivery"), message, fix).of_node(&send.key));
         }
