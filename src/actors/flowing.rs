@@ -192,7 +192,9 @@ fn split_task(run: &Run, node: NodeId, split: &Split, rows: &RoaringBitmap, now:
 fn by_weight(run: &Run, node: NodeId, shares: &[(Exit, u32)], arriving: u64) -> Shares {
     let first = !run.flow.left.contains_key(&node);
     let many = usize::try_from(arriving).is_ok_and(|arriving| arriving >= SPLIT_BLOCK_ROWS);
-    if run.graph.arrives_whole(node) || (first && many) {
+    // Requests bring contacts one by one, whatever the graph says.
+    let requested = run.sequence.as_ref().is_some_and(|sequence| sequence.by_request);
+    if (!requested && run.graph.arrives_whole(node)) || (first && many) {
         return Shares::Weights(shares.to_vec());
     }
     // Weights that make no stream are refused by the graph's rules; ranking says what is wrong.
