@@ -76,7 +76,9 @@ pub const DISK_FLOOR_BYTES: u64 = 16 * 1024 * 1024;
 pub const COMMITTER_TICK: Duration = Duration::from_millis(500);
 /// How long it is remembered when a row was accepted, to tell a scanner's click from a reader's.
 pub const RECENT_ACCEPTED: Duration = Duration::from_secs(5);
-/// Reports of accepted rows that are remembered for that.
+/// Reports of a run within this share one set.
+pub const RECENT_ACCEPTED_STEP: Duration = Duration::from_millis(100);
+/// Sets of accepted rows that are remembered for that.
 pub const RECENT_REPORTS_MAX: usize = 8_192;
 /// Messages whose table of links is kept compiled.
 pub const TRACKED_MESSAGES_MAX: usize = 256;
@@ -329,6 +331,27 @@ pub const WINNER_ALPHA_MIN: f64 = 1e-6;
 pub const WINNER_RATIO_P: f64 = 0.0005;
 /// Contacts of both arms at which a confidence sequence is narrowest, unless told otherwise.
 pub const WINNER_SEQUENCE_TUNED_FOR: f64 = 5_000.0;
+/// Days for which it is kept who was written to, opened and clicked: a quarter. A day costs at most 1.25 MB per 10 M contacts
+/// and kind of event.
+pub const HISTORY_DAYS_MAX: u32 = 92;
+/// Messages to one contact that a frequency cap can allow, and that are counted a day.
+pub const CAP_MESSAGES_MAX: u32 = 100;
+/// Frequency caps of one campaign, or of the server.
+pub const CAPS_MAX: usize = 16;
+/// Languages of one message: each is a send of its own, and a split has at most [`SPLIT_EXITS_MAX`] exits.
+pub const MESSAGE_LANGUAGES_MAX: usize = 40;
+/// Saved messages.
+pub const SAVED_MESSAGES_MAX: usize = 10_000;
+/// Names that are tried for a resend that has none.
+pub const RESEND_NAMES_MAX: usize = 1_000;
+/// Rows of a delivery that are looked at together once a claim has met a cap: they are skipped in one fact.
+pub const CAP_LOOK_ROWS: usize = 65_536;
+/// Times that one claim meets a cap before its grant is given up.
+pub const CAP_ROUNDS_MAX: usize = 4;
+/// Days that one question for an anniversary may span: no more than a year, which everybody has an anniversary in.
+pub const ANNIVERSARY_DAYS_MAX: u32 = 365;
+/// Years for which a date is celebrated: nobody lives longer, and each year is a range to look up.
+pub const ANNIVERSARY_YEARS_MAX: i16 = 150;
 /// Capacity of an actor's mailbox, messages. Answers come in groups, so this holds more than all outstanding batches.
 pub const MAILBOX_MESSAGES: usize = 4_096;
 
@@ -391,6 +414,8 @@ pub const HTTP_CLOSE_MIN: Duration = Duration::from_secs(1);
 pub const TOKEN_BYTES_MAX: usize = 256;
 /// Bytes of the body of an unsubscribe request.
 pub const UNSUBSCRIBE_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Networks in one list of the configuration: each request is held against them one after the other.
+pub const CONFIG_NETWORKS_MAX: usize = 1_000;
 /// Distinct links of one mail within [`BURST_WINDOW`] that only a machine follows.
 pub const BURST_LINKS: usize = 3;
 /// See [`BURST_LINKS`].

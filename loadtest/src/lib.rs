@@ -11,6 +11,7 @@ pub mod base;
 pub mod client;
 pub mod disk;
 pub mod email;
+pub mod fairness;
 pub mod growth;
 pub mod import;
 pub mod kill;

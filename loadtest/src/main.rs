@@ -7,6 +7,7 @@ use loadtest::base::{self, Base, Columns};
 use loadtest::client::{self, ClientOptions};
 use loadtest::disk::{self, DiskOptions};
 use loadtest::email::{self, EmailOptions};
+use loadtest::fairness::{self, FairnessOptions};
 use loadtest::growth::{self, GrowthOptions};
 use loadtest::import::{self, ImportOptions};
 use loadtest::kill::{self, KillOptions};
@@ -40,6 +41,8 @@ enum Command {
     /// The peer of `tracking`: prints its address and serves until it is killed
     #[command(hide = true)]
     EmptyHandler,
+    /// How much of a campaign of a million goes before one of a hundred that starts later, on one connector
+    Fairness(FairnessOptions),
     /// kill -9 at random moments under load, and the accounts contact by contact
     Kill(KillOptions),
     /// A full disk under a running campaign (needs root)
@@ -80,6 +83,7 @@ fn main() -> anyhow::Result<()> {
         Command::Import(options) => import::run(&options),
         Command::Tracking(options) => tracking::run(&options),
         Command::EmptyHandler => tracking::serve_empty(),
+        Command::Fairness(options) => fairness::run(&options),
         Command::Kill(options) => kill::run(&options),
         Command::Disk(options) => disk::run(&options),
         Command::Sink { options, ceiling: true } => ceiling(&options),

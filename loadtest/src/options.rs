@@ -9,6 +9,7 @@ use serde::Serialize;
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub struct RunOptions {
+    /// Seed of everything that is drawn: contacts, faults, moments
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// The engine's binary [default: `estafette` beside this program; build it with `cargo build --release`]
@@ -20,4 +21,10 @@ pub struct RunOptions {
     /// Write the report as JSON, too
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+impl Default for RunOptions {
+    fn default() -> RunOptions {
+        RunOptions { seed: 1, engine: None, folder: None, json: None }
+    }
 }

@@ -8,7 +8,6 @@
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -23,6 +22,7 @@ use tokio::net::TcpStream;
 
 use crate::base::{Base, Columns};
 use crate::message::small_campaign;
+use crate::options::RunOptions;
 use crate::proc::{self, MachineWatch};
 use crate::report::Report;
 use crate::scene::{Scene, everybody};
@@ -46,15 +46,9 @@ pub struct TrackingOptions {
     /// Rounds; each measures the empty handler twice, clicks and opens
     #[arg(long, default_value_t = 3)]
     pub rounds: usize,
-    /// The engine's binary [default: `estafette` beside this program; build it with `cargo build --release`]
-    #[arg(long, value_name = "FILE")]
-    pub engine: Option<PathBuf>,
-    /// Folder for the data directory [default: the system's for temporary files]
-    #[arg(long, value_name = "DIR")]
-    pub folder: Option<PathBuf>,
-    /// Write the report as JSON, too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunOptions,
 }
 
 /// One measurement.
@@ -108,12 +102,12 @@ pub fn run(options: &TrackingOptions) -> anyhow::Result<()> {
     scene.server.terminate().context("ending the engine")?;
     say(&report.heading());
     say(&lines(options, &report.result));
-    report.write(options.json.as_deref())
+    report.write(options.run.json.as_deref())
 }
 
 /// An engine that sends to its own inbox and believes the client's forwarding header.
 fn scene(options: &TrackingOptions) -> anyhow::Result<Scene> {
-    let folder = match &options.folder {
+    let folder = match &options.run.folder {
         Some(parent) => tempfile::TempDir::new_in(parent),
         None => tempfile::TempDir::new(),
     }
@@ -125,7 +119,7 @@ fn scene(options: &TrackingOptions) -> anyhow::Result<Scene> {
          [[connectors]]\nname = \"inbox\"\nkind = \"inbox\"\n"
     );
     let plan = ServerPlan {
-        binary: find_binary(options.engine.as_deref())?,
+        binary: find_binary(options.run.engine.as_deref())?,
         data: folder.path().join("data"),
         config: folder.path().join("estafette.toml"),
         log: folder.path().join("estafette.log"),
@@ -145,7 +139,8 @@ struct Paths {
 
 fn paths(options: &TrackingOptions, scene: &Scene) -> anyhow::Result<Paths> {
     scene.declare(Columns::Full)?;
-    let base = Base { contacts: options.contacts, seed: 1, prefix: "c", batch: "base", columns: Columns::Full };
+    let base =
+        Base { contacts: options.contacts, seed: options.run.seed, prefix: "c", batch: "base", columns: Columns::Full };
     let file = scene.generate(&base)?;
     scene.import(&file, options.contacts)?;
     let spec = small_campaign("tracking", "inbox", &everybody(), None);

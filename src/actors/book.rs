@@ -8,21 +8,18 @@
 //! Invariants: BK-1 no fact reaches the journal that the state refused, and none changes the state without reaching the
 //! journal's queue; BK-2 while the journal has no space, nothing new is committed but what ends claims.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
-use roaring::RoaringBitmap;
+use parking_lot::{RwLock, RwLockReadGuard};
 
 use crate::actors::figures::{self, Committing};
+use crate::actors::recently::Recently;
 use crate::clock::{Clock, Timestamp};
 use crate::ids::RunId;
 use crate::journal::{Journal, JournalError, Status, Want};
 use crate::ledger::batch::BootId;
-use crate::ledger::facts::Settled;
 use crate::ledger::{Fact, State, Violation, snapshot};
-use crate::limits::{RECENT_ACCEPTED, RECENT_REPORTS_MAX};
 
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
@@ -52,7 +49,7 @@ pub struct Book {
     /// The disk under the data directory is below its floor.
     low_disk: AtomicBool,
     /// Who was accepted in the last seconds: a click that comes too soon is a machine's.
-    recent: Mutex<VecDeque<(RunId, Timestamp, RoaringBitmap)>>,
+    recently: Recently,
     /// Whether all that other places must have taken from the frames so far, they have; asked before frames go.
     gate: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
@@ -68,7 +65,7 @@ impl Book {
             narrowed: AtomicU64::new(0),
             last_seq,
             low_disk: AtomicBool::new(false),
-            recent: Mutex::default(),
+            recently: Recently::default(),
             gate: OnceLock::new(),
         }
     }
@@ -106,22 +103,9 @@ impl Book {
         self.low_disk.store(low, Ordering::Release);
     }
 
-    fn remember(&self, settled: &Settled) {
-        if settled.accepted.is_empty() {
-            return;
-        }
-        let mut recent = self.recent.lock();
-        let oldest = Timestamp(settled.at.0 - i64::try_from(RECENT_ACCEPTED.as_millis()).unwrap_or(0));
-        while recent.len() >= RECENT_REPORTS_MAX || recent.front().is_some_and(|(_, at, _)| *at < oldest) {
-            recent.pop_front();
-        }
-        recent.push_back((settled.delivery.run, settled.at, settled.accepted.clone()));
-    }
-
     /// When a row was accepted, if that was in the last seconds.
     pub fn recently_accepted(&self, run: RunId, row: u32) -> Option<Timestamp> {
-        let recent = self.recent.lock();
-        recent.iter().rev().find(|(r, _, rows)| *r == run && rows.contains(row)).map(|(_, at, _)| *at)
+        self.recently.accepted_at(run, row, self.now())
     }
 
     /// Applies a fact and queues it for the journal; answers its sequence number. Does not wait for the disk.
@@ -147,7 +131,7 @@ impl Book {
             self.narrowed.fetch_add(1, Ordering::Release);
         }
         if let Fact::Settled(settled) = &fact {
-            self.remember(settled);
+            self.recently.note(settled.delivery.run, &settled.accepted, settled.at);
         }
         let seq = self.journal.submit(fact.kind(), payload, want).map_err(CommitError::from)?;
         self.last_seq.store(seq, Ordering::Release);

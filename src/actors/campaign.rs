@@ -22,13 +22,13 @@ use crate::campaigns::GuardRule;
 use crate::channels::fair::{DemandKey, Grant};
 use crate::channels::limits_table::{ClassId, Scope, scopes_of};
 use crate::clock::{Clock, Timestamp};
+use crate::config::caps::Caps;
 use crate::ids::{BatchId, RunId};
 use crate::journal::Want;
 use crate::ledger::facts::{Returned, Suppressed};
 use crate::ledger::suppression::SuppressReason;
-use crate::ledger::{Fact, Positions, RejectClass, RowSet, Run, RunState};
-use crate::limits::{ACTOR_TICK, MAILBOX_MESSAGES};
-use crate::segments::skip::SkipReason;
+use crate::ledger::{Fact, Positions, RejectClass, RowSet, RunState};
+use crate::limits::{ACTOR_TICK, CAP_ROUNDS_MAX, MAILBOX_MESSAGES};
 
 mod guarding;
 
@@ -42,6 +42,8 @@ pub struct Leg {
     pub weight: u32,
     /// What is not handed over by then is skipped.
     pub send_until: Option<Timestamp>,
+    /// How often contacts may be written to; looked at in each claim.
+    pub caps: Arc<Caps>,
 }
 
 impl Leg {
@@ -138,7 +140,25 @@ impl CampaignActor {
         leg.line.fair.lock().set_demand(leg.key(class), ready, leg.weight);
     }
 
+    /// Claims what a grant is for. Rows that had enough messages are skipped first, and the claim is tried again.
     fn claim_rows(&self, at: usize, grant: Grant) -> Result<Option<(BatchId, Arc<LiveBatch>)>, CommitError> {
+        for _ in 0..CAP_ROUNDS_MAX {
+            let mut met_cap = false;
+            let claimed = self.claim_once(at, grant, &mut met_cap)?;
+            if !met_cap {
+                return Ok(claimed);
+            }
+        }
+        self.legs[at].line.fair.lock().claimed(grant.id, 0);
+        Ok(None)
+    }
+
+    fn claim_once(
+        &self,
+        at: usize,
+        grant: Grant,
+        met_cap: &mut bool,
+    ) -> Result<Option<(BatchId, Arc<LiveBatch>)>, CommitError> {
         let leg = &self.legs[at];
         let (line, context) = (&leg.line, &leg.context);
         let now = self.book.now();
@@ -156,6 +176,12 @@ impl CampaignActor {
             |state| {
                 let delivery = state.delivery(context.delivery)?;
                 let rows = claim::rows_of(&grant, delivery, &leg.classes, now);
+                let capped = claim::capped(state, &leg.caps, context.channel, &grant, &leg.classes, &rows, now);
+                if let Some((reason, rows)) = capped {
+                    *met_cap = true;
+                    let rows = RowSet { space: delivery.space, rows };
+                    return Ok(Some(Fact::Skipped { delivery: delivery.id, reason, rows, at: now }));
+                }
                 let Some(positions) = self.take_positions(line, grant, rows.len()) else { return Ok(None) };
                 let id = BatchId(state.next_batch);
                 let batch = self.live_batch(leg, id, grant.key, &rows, positions.clone());
@@ -326,11 +352,8 @@ impl CampaignActor {
         let next = self.book.read().runs.get(&self.run).map_or(Next::Finish, decide::next_of);
         match next {
             Next::GoOn => self.tell_demand(),
-            Next::Finish => self.end(RunState::Finished, context),
-            Next::Stop => {
-                self.skip_rest();
-                self.end(RunState::Stopped, context);
-            }
+            Next::Finish => self.finish(context),
+            Next::Stop => self.stop(context),
         }
         if self.draining && self.open.is_empty() {
             self.leave(context);
@@ -345,60 +368,72 @@ impl CampaignActor {
         }
         let late: Vec<bool> = self.legs.iter().map(|leg| decide::is_late(leg.send_until, now)).collect();
         self.withdraw(TakenBack::Late, |batch, leg| batch.unmarked() > 0 && late.get(leg).copied().unwrap_or(false));
-        self.skip(decide::LATE_REASON, |run, leg| {
-            decide::rows_too_late(run, leg.context.delivery.index, leg.send_until, now)
-        });
-    }
-
-    fn skip_rest(&self) {
-        self.skip(decide::STOP_REASON, |run, leg| {
-            run.delivery(leg.context.delivery.index).map(decide::rows_to_stop).unwrap_or_default()
-        });
-    }
-
-    /// Skips the rows that `choose` names of each leg, in one fact a delivery.
-    fn skip(&self, reason: SkipReason, choose: impl Fn(&Run, &Leg) -> RoaringBitmap) {
         for leg in &self.legs {
-            let id = leg.context.delivery;
+            let (id, space) = (leg.context.delivery, leg.context.space);
             let skipped = self.book.commit_by::<CommitError>(
                 |state| {
-                    let rows = state.runs.get(&self.run).map(|run| choose(run, leg)).unwrap_or_default();
-                    let rows = RowSet { space: leg.context.space, rows };
-                    let fact = Fact::Skipped { delivery: id, reason, rows, at: self.book.now() };
-                    Ok(Some(fact).filter(|fact| !matches!(fact, Fact::Skipped { rows, .. } if rows.rows.is_empty())))
+                    let run = state.runs.get(&self.run);
+                    let rows = run.map(|run| decide::rows_too_late(run, id.index, leg.send_until, now));
+                    let rows = rows.filter(|rows| !rows.is_empty()).map(|rows| RowSet { space, rows });
+                    let reason = decide::LATE_REASON;
+                    Ok(rows.map(|rows| Fact::Skipped { delivery: id, reason, rows, at: self.book.now() }))
                 },
                 Want::now(),
             );
             if let Err(error) = skipped {
-                tracing::error!(run = %self.run, %reason, %error, "rows were not skipped; it is tried again");
+                tracing::error!(run = %self.run, %error, "late rows were not skipped; it is tried again");
             }
         }
     }
 
-    fn end(&mut self, to: RunState, context: &mut Context<Self>) {
-        let still = if to == RunState::Finished { Next::Finish } else { Next::Stop };
-        let mut ended = false;
+    fn finish(&mut self, context: &mut Context<Self>) {
         // Looked at again under the lock: an operator may just have settled an unknown as pending.
         let committed = self.book.commit_by::<CommitError>(
             |state| {
-                ended = state.runs.get(&self.run).is_some_and(|run| decide::next_of(run) == still);
-                let fact = Fact::RunMoved { run: self.run, to, reason: String::new(), at: self.book.now() };
-                Ok(ended.then_some(fact))
+                let ended = state.runs.get(&self.run).is_some_and(|run| decide::next_of(run) == Next::Finish);
+                let (to, reason, at) = (RunState::Finished, String::new(), self.book.now());
+                Ok(ended.then_some(Fact::RunMoved { run: self.run, to, reason, at }))
             },
             Want::now(),
         );
         match committed {
-            Ok(_) if !ended => {}
-            Ok(_) => {
-                if let Some(Err(violation)) =
-                    self.book.read().runs.get(&self.run).map(|run| run.deliveries.iter().try_for_each(|d| d.check()))
-                {
-                    tracing::error!(run = %self.run, %violation, "the ledger of an ended run does not balance");
-                }
-                self.leave(context);
-            }
+            Ok(None) => {}
+            Ok(Some(_)) => self.close(context),
             Err(error) => tracing::warn!(run = %self.run, %error, "the end of the run was not recorded; tried again"),
         }
+    }
+
+    /// Skips what waits and ends the run, fact by fact.
+    fn stop(&mut self, context: &mut Context<Self>) {
+        loop {
+            let mut was_last = false;
+            let committed = self.book.commit_by::<CommitError>(
+                |state| {
+                    let run = state.runs.get(&self.run);
+                    let fact = run.and_then(|run| decide::next_to_stop(run, self.book.now()));
+                    was_last = matches!(fact, Some(Fact::RunMoved { .. }));
+                    Ok(fact)
+                },
+                Want::now(),
+            );
+            match committed {
+                Ok(Some(_)) if was_last => return self.close(context),
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(run = %self.run, %error, "the stop of the run was not recorded; tried again");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, context: &mut Context<Self>) {
+        let balance = self.book.read().runs.get(&self.run).map(|run| run.deliveries.iter().try_for_each(|d| d.check()));
+        if let Some(Err(violation)) = balance {
+            tracing::error!(run = %self.run, %violation, "the ledger of an ended run does not balance");
+        }
+        self.leave(context);
     }
 
     fn leave(&mut self, context: &mut Context<Self>) {

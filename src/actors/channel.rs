@@ -70,7 +70,7 @@ impl ChannelActor {
         let busy = {
             let mut fair = self.line.fair.lock();
             fair.expire(now);
-            self.ahead.measure(self.line.figures.round_trips.total(), fair.credits_out() > 0, now);
+            self.ahead.measure(self.line.figures.done.load(Ordering::Relaxed), fair.credits_out() > 0, now);
             fair.set_ahead(self.ahead.rows());
             self.set_closed(&mut fair, now);
             fair.grants(now, &mut grants);
@@ -158,7 +158,7 @@ impl ChannelActor {
             return;
         }
         let seconds = now.since(self.last_recovery).as_secs_f64();
-        let answers = self.line.figures.round_trips.total();
+        let answers = self.line.figures.done.load(Ordering::Relaxed);
         self.answers_per_second = answers.saturating_sub(self.answers_seen) as f64 / seconds;
         self.answers_seen = answers;
         self.last_recovery = now;

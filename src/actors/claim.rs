@@ -10,14 +10,41 @@ use roaring::RoaringBitmap;
 use crate::actors::decide::{Classes, rows_to_claim};
 use crate::channels::fair::Grant;
 use crate::clock::{Monotonic, Timestamp};
-use crate::ids::{BatchId, MessageId};
+use crate::config::caps::Caps;
+use crate::ids::{BatchId, Channel, MessageId, RowSpace};
+use crate::ledger::caps::Reached;
 use crate::ledger::facts::Claimed;
-use crate::ledger::{Delivery, Positions};
-use crate::limits::{BATCH_CONTACTS_MAX, CLAIM_MAX};
+use crate::ledger::{Delivery, Positions, State};
+use crate::limits::{BATCH_CONTACTS_MAX, CAP_LOOK_ROWS, CLAIM_MAX};
+use crate::segments::skip::SkipReason;
 
 /// Rows that a grant claims now; none if what the grant was for has gone elsewhere since.
 pub fn rows_of(grant: &Grant, delivery: &Delivery, classes: &Classes, now: Timestamp) -> RoaringBitmap {
     rows_to_claim(delivery, grant.key.send, classes, grant.key.class, grant.rows.min(BATCH_CONTACTS_MAX), now)
+}
+
+/// Rows that had enough messages, if `rows`, which would be claimed, has any: those of a good part of the delivery, so that
+/// few facts skip many. To be called, and the claim made, under one lock.
+pub fn capped(
+    state: &State,
+    caps: &Caps,
+    channel: Channel,
+    grant: &Grant,
+    classes: &Classes,
+    rows: &RoaringBitmap,
+    now: Timestamp,
+) -> Option<(SkipReason, RoaringBitmap)> {
+    if caps.is_empty() || rows.is_empty() {
+        return None;
+    }
+    let id = grant.key.delivery;
+    let enough = |rows: &RoaringBitmap| {
+        Reached::look(state, caps, channel, Some(id.run), now, Some(rows)).of(rows).into_iter().next()
+    };
+    let met = enough(rows)?;
+    let delivery = state.delivery(id).ok().filter(|delivery| delivery.space == RowSpace::BASE)?;
+    let ahead = rows_to_claim(delivery, grant.key.send, classes, grant.key.class, CAP_LOOK_ROWS, now);
+    enough(&ahead).or(Some(met))
 }
 
 /// Who claims over what.

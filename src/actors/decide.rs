@@ -13,7 +13,7 @@ use crate::flow::NodeId;
 use crate::ids::{BatchId, ContactRow};
 use crate::ledger::delivery::ClassFilter;
 use crate::ledger::facts::{Sample, Settled};
-use crate::ledger::{Delivery, Mode, RejectClass, Run, State};
+use crate::ledger::{Delivery, Fact, Mode, RejectClass, RowSet, Run, RunState, State};
 use crate::limits::{RETRY_WAIT_MAX, SAMPLES_PER_CLASS};
 use crate::segments::skip::SkipReason;
 
@@ -170,7 +170,6 @@ pub enum Next {
 }
 
 pub fn next_of(run: &Run) -> Next {
-    use crate::ledger::RunState;
     let claimed = run.deliveries.iter().any(|d| !d.claimed.is_empty());
     match run.state {
         // What was handed over before a pause may have been the last.
@@ -185,6 +184,22 @@ pub fn rows_to_stop(delivery: &Delivery) -> RoaringBitmap {
     &delivery.pending | &delivery.deferred
 }
 
+/// What a run that is being stopped has to record next: what waits is skipped, one fact a delivery, then the run is
+/// stopped. `None` if it is not being stopped, or while claims of it are out.
+pub fn next_to_stop(run: &Run, at: Timestamp) -> Option<Fact> {
+    if next_of(run) != Next::Stop {
+        return None;
+    }
+    let waiting = run.deliveries.iter().map(|d| (d, rows_to_stop(d))).find(|(_, rows)| !rows.is_empty());
+    Some(match waiting {
+        Some((delivery, rows)) => {
+            let rows = RowSet { space: delivery.space, rows };
+            Fact::Skipped { delivery: delivery.id, reason: STOP_REASON, rows, at }
+        }
+        None => Fact::RunMoved { run: run.id, to: RunState::Stopped, reason: String::new(), at },
+    })
+}
+
 /// Whether the moment has come after which the message makes no sense.
 pub fn is_late(send_until: Option<Timestamp>, now: Timestamp) -> bool {
     send_until.is_some_and(|until| until <= now)
@@ -192,7 +207,6 @@ pub fn is_late(send_until: Option<Timestamp>, now: Timestamp) -> bool {
 
 /// Rows that are skipped because `send_until` has passed: all that wait. A stop that is under way names its own reason.
 pub fn rows_too_late(run: &Run, index: u16, send_until: Option<Timestamp>, now: Timestamp) -> RoaringBitmap {
-    use crate::ledger::RunState;
     let waits = matches!(run.state, RunState::Running | RunState::Paused) && is_late(send_until, now);
     run.delivery(index).filter(|_| waits).map(rows_to_stop).unwrap_or_default()
 }
@@ -207,7 +221,6 @@ pub fn unknown_rows(delivery: &Delivery, wanted: Option<&[ContactRow]>) -> Roari
 
 /// Whether a settle as pending needs the run to run again; `None` refuses it (stopped runs stay stopped).
 pub fn reopens(run: &Run) -> Option<bool> {
-    use crate::ledger::RunState;
     match run.state {
         RunState::Finished => Some(true),
         RunState::Running | RunState::Paused => Some(false),
@@ -236,7 +249,6 @@ mod tests {
     use crate::ids::{CampaignId, Channel, DeliveryId, RunId};
     use crate::ledger::batch::BootId;
     use crate::ledger::facts::{Claimed, DeliveryEntered, RunStarted};
-    use crate::ledger::{Fact, RowSet, RunState};
 
     const RUN: RunId = RunId(1);
     const DELIVERY: DeliveryId = DeliveryId { run: RUN, index: 0 };
@@ -314,6 +326,31 @@ mod tests {
         assert!(again(Timestamp(deferred_at.0 - day)), "no wait is so long: the clock has gone back");
         let longest = bucket_second(deferred_at.plus(RETRY_WAIT_MAX), deferred_at);
         assert!(longest - deferred_at.0 / 1_000 <= 86_401, "rounding stays within the longest wait: {longest}");
+    }
+
+    #[test]
+    fn a_stop_waits_for_what_is_claimed_skips_what_waits_and_ends() {
+        let mut state = state();
+        let next = |state: &State| next_to_stop(&state.runs[&RUN], Timestamp(9_000));
+        assert_eq!(next(&state), None, "nobody asked for it");
+        moved(&mut state, RunState::Stopping);
+        assert_eq!(next(&state), None, "two answers are awaited");
+        let mut settled = Settled::new(BatchId(1), DELIVERY, Timestamp(6_000));
+        settled.accepted = (0..2).collect();
+        apply(&mut state, &Fact::Settled(settled));
+        let mut facts = Vec::new();
+        while let Some(fact) = next(&state) {
+            apply(&mut state, &fact);
+            facts.push(fact.kind());
+        }
+        assert_eq!(facts, [19, 15], "one fact skips, one ends");
+        let run = &state.runs[&RUN];
+        assert_eq!(
+            (run.state, run.deliveries[0].skipped[&STOP_REASON].len()),
+            (RunState::Stopped, 8),
+            "all that waited"
+        );
+        state.check().expect("it balances");
     }
 
     #[test]

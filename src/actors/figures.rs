@@ -150,6 +150,8 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::CampaignSaved { .. } => "campaign_saved",
         Fact::CampaignArchived { .. } => "campaign_archived",
         Fact::CampaignDeleted { .. } => "campaign_deleted",
+        Fact::MessageSaved { .. } => "message_saved",
+        Fact::MessageDeleted { .. } => "message_deleted",
         Fact::RunStarted(_) => "run_started",
         Fact::RunMoved { .. } => "run_moved",
         Fact::Claimed(_) => "claimed",

@@ -96,6 +96,8 @@ pub struct LineFigures {
     /// Time that lanes waited for permits with messages to send.
     pub limit_wait_micros: AtomicU64,
     pub round_trips: RoundTrips,
+    /// Rows that lanes are done with: answered or skipped.
+    pub done: AtomicU64,
     pub last_problem: Mutex<String>,
 }
 
@@ -107,10 +109,6 @@ pub struct RoundTrips {
 }
 
 impl RoundTrips {
-    pub fn total(&self) -> u64 {
-        self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
-    }
-
     pub fn record(&self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         let bucket = ROUND_TRIP_BUCKETS.iter().position(|end| seconds <= *end).unwrap_or(ROUND_TRIP_BUCKETS.len());

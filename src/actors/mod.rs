@@ -16,6 +16,7 @@ pub mod flowing;
 pub mod lanes;
 pub mod line;
 pub mod pulse;
+pub mod recently;
 pub mod scheduler;
 pub mod tracker;
 pub mod verdict;

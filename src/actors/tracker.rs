@@ -1,7 +1,8 @@
 //! TrackerActor: opens and clicks on their way into the journal, many to a fact.
 //!
 //! Owns the events of the last millisecond or two. Invariant: TK-1 an event is answered only when the fact that holds it is
-//! written (safe from a kill); a full buffer refuses instead of growing.
+//! written (safe from a kill); a full buffer refuses instead of growing; TK-2 a fact names no row in aggregate-only mode, nor
+//! for a link that names nobody (`track = "aggregate"`): such events are totals.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use roaring::RoaringBitmap;
 use tokio::sync::oneshot;
 
 use crate::actors::book::Book;
+use crate::content::NOBODY;
 use crate::ids::{ContactRow, MessageId, RunId};
 use crate::journal::Want;
 use crate::ledger::Fact;
@@ -58,7 +60,8 @@ impl TrackerActor {
         self.waiting = 0;
         for ((run, message, kind, class, was), group) in std::mem::take(&mut self.gathered) {
             let total = group.rows.len() as u64;
-            let rows = if self.aggregate_only { RoaringBitmap::new() } else { RoaringBitmap::from_iter(group.rows) };
+            let named = group.rows.into_iter().filter(|row| !self.aggregate_only && *row != NOBODY.0);
+            let rows = RoaringBitmap::from_iter(named);
             let fact = Fact::Tracked(Tracked { run, message, kind, class, rows, total, was, at: self.book.now() });
             let done = group.done;
             let want = Want::written(move |_| {

@@ -5,7 +5,7 @@
 use crate::actors::flowing::{delivered, send_of};
 use crate::clock::Timestamp;
 use crate::flow::nodes::{AbTest, Metric, NotProven};
-use crate::flow::winner::{self, Arm, Decision, Judgement, Looks, OnNotProven, Rules, WinnerError};
+use crate::flow::winner::{self, Arm, Decision, Judgement, Looks, OnNotProven, Rules, Verdict, WinnerError};
 use crate::flow::{Exit, NodeId};
 use crate::ids::RunId;
 use crate::ledger::flowing::{ArmFigures, Decided, Looked};
@@ -90,6 +90,9 @@ pub fn look_at(
 
 /// What a look decides; `None` while the test goes on or a person must choose.
 pub fn follows(test: &AbTest, looked: &Looked, at: Timestamp) -> Option<Decided> {
+    if !may_follow(test, looked) {
+        return None;
+    }
     let judgement: Judgement = serde_json::from_str(&looked.statistics).ok()?;
     let decided = |winner: Option<Exit>, proven: bool, reason: String| {
         let by = "engine".to_owned();
@@ -105,6 +108,14 @@ pub fn follows(test: &AbTest, looked: &Looked, at: Timestamp) -> Option<Decided>
             decided(None, false, format!("nobody gets it: {}", explain(&judgement, looked, test, None)))
         }
     }
+}
+
+/// Whether a look can lead to a decision at all. The verdict's name and the setting say so without the statistics, which
+/// would be read anew at every tick while the test goes on or a person is waited for.
+fn may_follow(test: &AbTest, looked: &Looked) -> bool {
+    let is = |verdict: Verdict| looked.verdict == verdict.name();
+    let settled_by_setting = looked.look >= test.looks && !matches!(test.not_proven, NotProven::Wait);
+    is(Verdict::Proven) || (settled_by_setting && !is(Verdict::SampleBroken))
 }
 
 /// The decision that a look leads to, a person's turn included.
@@ -184,6 +195,24 @@ mod tests {
         assert_eq!(early.winner, Some(Exit("B".into())), "{early:?}");
         assert!(early.proven && early.reason.contains("look 2 of 4") && early.reason.contains("16.00 %"), "{early:?}");
         assert_eq!(follows(&test, &looked(&test, 2, [100, 110]), Timestamp(6)), None, "the test goes on");
+    }
+
+    #[test]
+    fn a_look_whose_statistics_are_not_read_would_decide_nothing() {
+        let settings = [NotProven::Leader, NotProven::Wait, NotProven::Nobody, NotProven::Arm(Exit("A".into()))];
+        let mut unread = 0;
+        for (setting, look) in settings.into_iter().flat_map(|s| [1, 2].map(|look| (s.clone(), look))) {
+            let test = test(2, setting);
+            for events in [[60, 160], [100, 110], [100, 100], [3, 9]] {
+                let looked = looked(&test, look, events);
+                let judgement: Judgement = serde_json::from_str(&looked.statistics).expect("its statistics");
+                let decision = what_follows(&test, &looked, &judgement);
+                let decides = !matches!(decision, Decision::Continue | Decision::WaitForPerson(_));
+                assert!(may_follow(&test, &looked) || !decides, "{decision:?} of {}", looked.verdict);
+                unread += usize::from(!may_follow(&test, &looked));
+            }
+        }
+        assert!(unread > 12, "most looks that wait are not read: {unread}");
     }
 
     #[test]

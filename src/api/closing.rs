@@ -28,7 +28,7 @@ impl Closing {
     }
 
     /// `payload` until the listeners stop, then one error. `cut` tells whether it came to that.
-    fn guard(&self, payload: Payload, cut: Rc<Cell<bool>>) -> Payload {
+    pub(super) fn guard(&self, payload: Payload, cut: Rc<Cell<bool>>) -> Payload {
         if matches!(payload, Payload::None) {
             return payload;
         }
@@ -66,9 +66,13 @@ pub async fn cut_off(
     if !cut.get() {
         return answered.map(ServiceResponse::map_into_boxed_body);
     }
-    let refused = ApiError::new(Code::NotReady, "the server is shutting down: send the request again when it is back");
     match answered {
-        Ok(answered) => Ok(ServiceResponse::new(answered.into_parts().0, refused.error_response())),
-        Err(_) => Err(refused.into()),
+        Ok(answered) => Ok(ServiceResponse::new(answered.into_parts().0, refusal().error_response())),
+        Err(_) => Err(refusal().into()),
     }
+}
+
+/// The answer to a request whose body was cut off.
+pub(super) fn refusal() -> ApiError {
+    ApiError::new(Code::NotReady, "the server is shutting down: send the request again when it is back")
 }

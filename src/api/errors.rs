@@ -63,6 +63,9 @@ error_table! {
     SegmentExists, "segment_exists", 409, "A segment with this name exists.";
     SegmentInUse, "segment_in_use", 409, "Another segment or an unfinished campaign uses it: details name them.";
     InvalidSegment, "invalid_segment", 422, "The expression is not valid: details give the exact span.";
+    MessageNotFound, "message_not_found", 404, "No saved message has this name.";
+    MessageInUse, "message_in_use", 409, "An unfinished campaign uses the saved message: details name them.";
+    InvalidMessage, "invalid_message", 422, "The message is not whole, or not in one of its languages: details list the problems.";
     SuppressionNotFound, "suppression_not_found", 404, "No suppression has this id.";
     InvalidSuppression, "invalid_suppression", 422, "The suppression names no valid contact, address or channel.";
     // campaigns
@@ -76,6 +79,7 @@ error_table! {
     NoChoice, "no_choice", 409, "There is no test to choose a winner for, or it is decided: the message says which.";
     RenderFailed, "render_failed", 422, "The message cannot be rendered for this contact: details say why.";
     InvalidSet, "invalid_set", 422, "There is no such set of contacts: details list the sets.";
+    ResendRefused, "resend_refused", 409, "The run cannot be continued by a resend: it has not ended, or the message says what is missing.";
     InvalidSettle, "invalid_settle", 422, "Nothing can be settled this way: details say why.";
     // events
     EventInvalid, "event_invalid", 422, "The event lacks a field, or one is not valid: the message says which.";

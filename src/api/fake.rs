@@ -356,6 +356,9 @@ impl CampaignsPort for Fake {
             nodes: Vec::new(),
             tests: Vec::new(),
             linked_run: None,
+            linked_set: None,
+            resends: Vec::new(),
+            hold_out: None,
         })
     }
 
@@ -455,5 +458,29 @@ impl OperationsPort for Fake {
 
     fn campaign_series(&self) -> Vec<crate::metrics::CampaignSeries> {
         vec![crate::metrics::CampaignSeries { id: 1, name: "spring".into(), audience: 3, ..Default::default() }]
+    }
+}
+
+impl HistoryPort for Fake {
+    fn resend(&self, campaign: &Ref, request: ResendRequest) -> PortResult<ResendDone> {
+        self.called(format!("resend {campaign} {}", request.set));
+        Ok(ResendDone::default())
+    }
+
+    fn messages(&self, page: &PageRequest) -> PortResult<Page<SavedMessageSummary>> {
+        Ok(Page::cut(Vec::<SavedMessageSummary>::new(), page, |message| message.name.clone()))
+    }
+
+    fn message(&self, _name: &str) -> PortResult<SavedMessageView> {
+        not_here("the message", Code::MessageNotFound)
+    }
+
+    fn put_message(&self, name: &str, _message: SpecText) -> PortResult<(SavedMessageView, bool)> {
+        self.called(format!("save {name}"));
+        Ok((SavedMessageView::default(), true))
+    }
+
+    fn delete_message(&self, _name: &str) -> PortResult<()> {
+        not_here("a message that nothing uses", Code::MessageInUse)
     }
 }

@@ -66,24 +66,24 @@ pub async fn observe(
     answered
 }
 
+/// Values of the label `method`.
+pub const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "other"];
+/// Values of the label `code`.
+pub const CODES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Place of a method in [`METHODS`].
+pub fn method_label(method: &Method) -> usize {
+    METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1)
+}
+
+/// Place of a status in [`CODES`].
+pub fn code_label(status: StatusCode) -> usize {
+    usize::from(status.as_u16() / 100).clamp(1, CODES.len()) - 1
+}
+
 /// Adds a request to the figures. `route` is a pattern, never a path.
 pub fn count(listener: &'static str, route: &str, method: &Method, status: StatusCode, started: Instant) {
-    let method = match *method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::HEAD => "HEAD",
-        _ => "other",
-    };
-    let code = match status.as_u16() / 100 {
-        1 => "1xx",
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
-    };
+    let (method, code) = (METHODS[method_label(method)], CODES[code_label(status)]);
     ::metrics::counter!(metrics::HTTP_REQUESTS_TOTAL.name, "listener" => listener, "route" => route.to_owned(), "method" => method, "code" => code)
         .increment(1);
     ::metrics::histogram!(metrics::HTTP_REQUEST_SECONDS.name, "listener" => listener)

@@ -144,14 +144,7 @@ impl Servers {
         drain: Duration,
     ) -> Result<(), ListenError> {
         let closing = self.closing.clone();
-        let app = move || {
-            App::new()
-                .app_data(state.clone())
-                .app_data(closing.clone())
-                .wrap(from_fn(closing::cut_off))
-                .wrap(from_fn(tracking::observe))
-                .configure(tracking::configure)
-        };
+        let app = move || App::new().app_data(state.clone()).app_data(closing.clone()).configure(tracking::configure);
         serve!(self, "server.public_listen", bound, drain, app)
     }
 

@@ -17,8 +17,11 @@ use serde::{Deserialize, Serialize};
 use super::kinds::{self, Built};
 use super::spec::auto_pause::GuardRule;
 use super::spec::{CampaignSpec, Kind, MessageFields, Mode, SameAddress};
+use super::{languages, resend, restraint};
 use crate::clock::Timestamp;
+use crate::config::caps::Caps;
 use crate::flow::graph::InvalidGraph;
+use crate::flow::nodes::SampleSize;
 use crate::flow::{EndKind, Exit, Graph, GraphParts, NodeId, NodeKind};
 use crate::ids::{Channel, MessageId};
 use crate::limits;
@@ -32,6 +35,11 @@ pub enum AudienceSource {
     List(String),
     /// A segment expression.
     Segment(String),
+    /// A set of an ended run, without those whom a resend covers.
+    Resend {
+        run: u32,
+        set: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +116,11 @@ pub struct Compiled {
     pub limits: RunLimits,
     #[serde(default)]
     pub auto_pause: GuardRule,
+    #[serde(default)]
+    pub caps: Caps,
+    /// Of the eligible, so many get nothing.
+    #[serde(default)]
+    pub hold_out: Option<SampleSize>,
 }
 
 impl Compiled {
@@ -125,7 +138,7 @@ impl Compiled {
 pub enum CompileError {
     #[error("{path} is missing")]
     Missing { path: &'static str },
-    #[error("the audience must be exactly one of segment, list and all")]
+    #[error("the audience must be exactly one of segment, list, all and a set of another run")]
     Audience,
     #[error(transparent)]
     Graph(#[from] InvalidGraph),
@@ -158,6 +171,8 @@ pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
             weight: spec.limits.weight.unwrap_or(1).clamp(1, limits::CAMPAIGN_WEIGHT_MAX),
         },
         auto_pause: spec.auto_pause.rule(),
+        caps: restraint::caps(spec),
+        hold_out: restraint::hold_out(spec),
     })
 }
 
@@ -166,6 +181,9 @@ const SEND: NodeId = NodeId(1);
 
 fn single(spec: &CampaignSpec) -> Result<Built, CompileError> {
     let message = message(spec, MessageId(0))?;
+    if !spec.message.languages.is_empty() {
+        return languages::build(spec, &message);
+    }
     let mut parts = GraphParts::default();
     parts.node(kinds::START, "start", NodeKind::Start);
     parts.node(SEND, "send", NodeKind::send(0, message.id.0));
@@ -190,6 +208,12 @@ pub(super) fn message(spec: &CampaignSpec, id: MessageId) -> Result<MessagePlan,
 
 fn audience(spec: &CampaignSpec) -> Result<AudiencePlan, CompileError> {
     let audience = &spec.audience;
+    if resend::wanted(spec) {
+        let none = audience.segment.is_none() && audience.list.is_none() && audience.all != Some(true);
+        let (run, set) = resend::source(spec).filter(|_| none).ok_or(CompileError::Audience)?;
+        let source = AudienceSource::Resend { run, set: set.to_owned() };
+        return Ok(AudiencePlan { source, exclude: audience.exclude.clone() });
+    }
     let source = match (&audience.segment, &audience.list, audience.all == Some(true)) {
         (Some(segment), None, false) => AudienceSource::Segment(segment.clone()),
         (None, Some(list), false) => AudienceSource::List(list.clone()),

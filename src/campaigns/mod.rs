@@ -5,6 +5,9 @@
 //! - [`kinds`]: what each kind compiles to, and the tables that only it has.
 //! - [`mod@compile`]: a spec becomes a flow graph and the plans of its deliveries.
 //! - [`schedule`]: when a campaign starts, once or again and again.
+//! - [`languages`]: messages in several languages, and saved ones.
+//! - [`resend`]: campaigns to a set of an earlier run.
+//! - [`restraint`]: caps, pauses between campaigns, control groups.
 //! - [`lifecycle`]: the states of a campaign and the table of legal moves.
 //! - [`mod@progress`]: rate, time left, and why nothing moves.
 //!
@@ -14,9 +17,12 @@
 pub mod compile;
 mod instant;
 pub mod kinds;
+pub mod languages;
 pub mod lifecycle;
 pub mod parse;
 pub mod progress;
+pub mod resend;
+pub mod restraint;
 pub mod schedule;
 pub mod spec;
 mod suggest;

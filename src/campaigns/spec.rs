@@ -12,6 +12,8 @@
 //! [audience]                          # one of segment, list, all = true
 //! segment = 'country = "FR"'
 //! exclude = 'in list "staff"'
+//! not_contacted = "7d"               # these two: see `campaigns::restraint`, as for [[caps]]
+//! hold_out = "10%"
 //! [message]                           # channel, connector, topic; all other keys are the content's
 //! channel = "email"
 //! connector = "relay"
@@ -42,14 +44,17 @@ use serde_json::{Map, Value};
 
 pub mod auto_pause;
 pub mod kinds;
+mod message;
 
 pub use auto_pause::AutoPauseSpec;
 pub use kinds::{CellSpec, DimensionSpec, FollowUpOn, FollowUpSpec, SampleSpec, TestSpec, VariantSpec};
+use message::MESSAGE_KEYS;
+pub use message::MessageSpec;
 
 use super::instant::{self, TOML_DATETIME};
-use super::suggest;
+use super::resend::ResendSpec;
+use super::restraint::CapSpec;
 use crate::clock::Timestamp;
-use crate::ids::Channel;
 pub use crate::segments::SameAddress;
 
 /// The keys of `[message]` that are the content's, as JSON values; date-times of TOML are their text.
@@ -123,6 +128,10 @@ pub struct CampaignSpec {
     pub dimensions: Vec<DimensionSpec>,
     #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
     pub cells: Vec<CellSpec>,
+    #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
+    pub caps: Vec<CapSpec>,
+    #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]
+    pub resend: ResendSpec,
 }
 
 /// Who gets it: exactly one of `segment`, `list` and `all`, minus `exclude`.
@@ -140,17 +149,12 @@ pub struct AudienceSpec {
     /// A segment expression; who matches is left out.
     #[serde(deserialize_with = "lines", skip_serializing_if = "Option::is_none")]
     pub exclude: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct MessageSpec {
-    pub channel: Option<Channel>,
-    /// The name of a connector.
-    pub connector: Option<String>,
-    /// What contacts subscribe to.
-    pub topic: Option<String>,
-    /// Everything else.
-    pub fields: MessageFields,
+    /// Leaves out whom another campaign has written to within so many days, such as "7d".
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub not_contacted: Option<String>,
+    /// The control group: a share, such as "10%", or a number of contacts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_out: Option<SampleSpec>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -263,33 +267,6 @@ fn control_character<E: de::Error>(c: char) -> E {
     E::custom(format_args!("the control character U+{:04X} is not allowed here; remove it", u32::from(c)))
 }
 
-const MESSAGE_KEYS: [&str; 3] = ["channel", "connector", "topic"];
-
-impl Serialize for MessageSpec {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        if let Some(channel) = self.channel {
-            map.serialize_entry("channel", &channel)?;
-        }
-        if let Some(connector) = &self.connector {
-            map.serialize_entry("connector", connector)?;
-        }
-        if let Some(topic) = &self.topic {
-            map.serialize_entry("topic", topic)?;
-        }
-        for (key, value) in &self.fields {
-            map.serialize_entry(key, value)?;
-        }
-        map.end()
-    }
-}
-
-impl<'de> Deserialize<'de> for MessageSpec {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<MessageSpec, D::Error> {
-        deserializer.deserialize_map(MessageVisitor)
-    }
-}
-
 impl Serialize for VariantSpec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -339,52 +316,6 @@ impl<'de> Visitor<'de> for VariantVisitor {
         }
         variant.fields.retain(|_, value| !value.is_null());
         Ok(variant)
-    }
-}
-
-struct MessageVisitor;
-
-impl<'de> Visitor<'de> for MessageVisitor {
-    type Value = MessageSpec;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a table with channel, connector, topic and the content of the message")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MessageSpec, A::Error> {
-        let mut message = MessageSpec::default();
-        let mut seen: [bool; 3] = [false; 3];
-        while let Some(key) = map.next_key::<String>()? {
-            let ours = MESSAGE_KEYS.iter().position(|k| *k == key);
-            if ours.is_some_and(|at| std::mem::replace(&mut seen[at], true)) {
-                return Err(de::Error::custom(format_args!("the key {key:?} stands twice")));
-            }
-            match key.as_str() {
-                "channel" => message.channel = map.next_value()?,
-                "connector" => message.connector = map.next_value::<Word>()?.0,
-                "topic" => message.topic = map.next_value::<Word>()?.0,
-                _ => {
-                    let Field(value) = map.next_value()?;
-                    refuse_near_miss(&key)?;
-                    if message.fields.contains_key(&key) {
-                        return Err(de::Error::custom(format_args!("the key {key:?} stands twice")));
-                    }
-                    message.fields.insert(key, value);
-                }
-            }
-        }
-        message.fields.retain(|_, value| !value.is_null());
-        Ok(message)
-    }
-}
-
-/// A key that is one letter off ours would otherwise be handed to the content, which cannot know it.
-fn refuse_near_miss<E: de::Error>(key: &str) -> Result<(), E> {
-    match suggest::nearest(key, MESSAGE_KEYS) {
-        Some(near) if strsim::damerau_levenshtein(key, near) <= 1 || near.len() > 5 => {
-            Err(E::custom(format_args!("unknown key {key:?}; did you mean {near:?}?")))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -448,6 +379,7 @@ fn forbidden_in_value(value: &Value) -> Option<char> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Channel;
 
     #[test]
     fn what_is_not_set_is_not_written() {

@@ -12,7 +12,10 @@
 //! | `no_connector`, `unknown_connector`, `wrong_channel` | through which account |
 //! | `no_sender`, `bad_sender`, `no_subject`, `no_body` | the least that a message has (see [`basic_message_problems`]) |
 //! | `wrong_kind` and those of the kind's own tables | see `kinds` |
+//! | `bad_resend` | a set of a run that has ended |
+//! | `bad_not_contacted`, `bad_hold_out`, `bad_cap` | who is left out |
 //! | `empty_audience` | a warning: nobody matches it now |
+//! | `tracks_nobody` | the flow asks who opened or clicked, and nobody's opens and clicks are kept |
 //! | `bad_auto_pause` | shares of `[auto_pause]` as per cent, or "off" |
 //! | `bad_rate`, `bad_weight`, `bad_retry_deadline`, `send_until_past` | limits within their bounds |
 
@@ -21,7 +24,7 @@ use serde::Serialize;
 
 use super::kinds;
 use super::spec::kinds::overlaid;
-use super::spec::{AudienceSpec, CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, TestSpec, auto_pause};
+use super::spec::{CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, TestSpec, auto_pause};
 use super::suggest::did_you_mean;
 use crate::clock::Timestamp;
 use crate::ids::Channel;
@@ -105,10 +108,12 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     let mut found = Vec::new();
     name(spec.name.as_deref(), names, &mut found);
     times(spec, names, &mut found);
-    audience(&spec.audience, names, &mut found);
+    audience(spec, names, &mut found);
+    super::resend::problems(spec, &mut found);
     message(&spec.message, names, &mut found);
     rates(&spec.limits, &mut found);
     auto_pause::problems(&spec.auto_pause, &mut found);
+    super::restraint::problems(spec, &mut found);
     of_the_kind(spec, names, &mut found);
     found
 }
@@ -152,6 +157,7 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
         }
     }
     kinds::follow_up::problems(spec, found);
+    super::languages::problems_of(spec, found);
     message_problems_of_parts(spec, names, found);
 }
 
@@ -167,6 +173,8 @@ fn message_problems_of_parts(spec: &CampaignSpec, names: &dyn Names, found: &mut
     if kinds::follow_up::wanted(spec) {
         parts.push(("follow_up.message".to_owned(), &spec.follow_up.message.fields));
     }
+    let languages = spec.message.languages.iter();
+    parts.extend(languages.map(|(tag, fields)| (format!("message.languages.{tag}"), fields)));
     for (path, fields) in parts {
         let problems = names.message_problems(channel, &overlaid(&spec.message.fields, fields));
         for problem in problems.into_iter().filter(|problem| !base.contains(problem)) {
@@ -207,12 +215,15 @@ fn times(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
     }
 }
 
-fn audience(audience: &AudienceSpec, names: &dyn Names, found: &mut Vec<Problem>) {
+fn audience(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
+    let audience = &spec.audience;
     let all = audience.all == Some(true);
-    let given: Vec<&str> = [("segment", audience.segment.is_some()), ("list", audience.list.is_some()), ("all", all)]
-        .into_iter()
-        .filter_map(|(key, given)| given.then_some(key))
-        .collect();
+    let (segment, list) = (audience.segment.is_some(), audience.list.is_some());
+    let given: Vec<&str> =
+        [("segment", segment), ("list", list), ("all", all), ("[resend]", super::resend::wanted(spec))]
+            .into_iter()
+            .filter_map(|(key, given)| given.then_some(key))
+            .collect();
     match given.as_slice() {
         [] => {
             let fix = "set audience.segment to an expression, audience.list to a list, or audience.all to true";

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::EXIT_CODES;
+use super::history::{Message, ResendArgs};
 use super::winner::Winner;
 
 const FIRST_STEPS: &str = "First steps:
@@ -77,6 +78,9 @@ pub enum Command {
     Events(super::events::Events),
     /// Read one bounce (RFC 3464) or complaint (RFC 5965) from standard input, as an MTA pipes it, and send it to the server.
     Inbound(super::inbound::InboundArgs),
+    /// Saved messages, which campaigns refer to by name.
+    #[command(subcommand)]
+    Message(Message),
     /// The report of a campaign's latest run.
     Report(ReportArgs),
     /// Calculators for split tests: what counts prove, how many contacts a test needs. They need no server.
@@ -136,6 +140,9 @@ pub struct Demo {
 pub struct Check {
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+    /// Read in this very process, which a damaged page may end
+    #[arg(long, hide = true)]
+    pub here: bool,
 }
 
 #[derive(Debug, Args)]
@@ -425,6 +432,8 @@ pub enum Campaign {
         #[arg(long)]
         by: Option<String>,
     },
+    /// Send to a set of a finished or stopped run again, as a campaign that is linked to it.
+    Resend(ResendArgs),
     Runs {
         campaign: String,
     },

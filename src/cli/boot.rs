@@ -14,7 +14,7 @@ use crate::api::inbox::{InboxLine, InboxView};
 use crate::channels::connector::Connector;
 use crate::channels::inbox::Inbox;
 use crate::config::Config;
-use crate::engine::check::{Checked, check};
+use crate::engine::check::{Checked, check, check_journal};
 use crate::engine::{Engine, EngineOptions};
 use crate::journal::Status;
 
@@ -51,7 +51,11 @@ impl Host for Local {
     }
 
     fn check(&self, data: &Path) -> anyhow::Result<Checked> {
-        Ok(check(data)?)
+        Ok(check(data))
+    }
+
+    fn check_journal(&self, data: &Path) -> anyhow::Result<Checked> {
+        Ok(check_journal(data))
     }
 }
 
@@ -66,6 +70,7 @@ fn options(request: &OpenRequest<'_>) -> EngineOptions {
         lane_threads: config.lane_threads,
         aggregate_only: config.tracking.aggregate_only,
         soft_bounces: config.soft_bounces,
+        caps: config.caps.clone(),
         tracking_kept: config.data.tracking_kept,
         restored: request.restored,
         rejected_rows_kept: config.data.rejected_rows_kept,

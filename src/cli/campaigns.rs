@@ -68,13 +68,14 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
             let test = client.post(&path(&campaign, "/choose-winner"), &json!({"variant": variant, "by": by}))?;
             print_test(&test, as_json)?;
         }
+        Campaign::Resend(options) => return super::history::resend(client, &options, as_json),
         Campaign::Runs { campaign } => {
             let columns = ["id", "number", "state", "started_at", "finished_at", "ledger/audience", "ledger/accepted"];
             output::items(&client.get_all(&path(&campaign, "/runs"), &[])?, &columns, as_json)?;
         }
         Campaign::Contacts { campaign, set, run } => {
             let query = [("set", set.as_str()), ("format", if as_json { "ndjson" } else { "csv" })];
-            client.download(&run_path(&campaign, run, "contacts"), &query, &mut std::io::stdout().lock())?;
+            client.download(&run_path(&campaign, run, "contacts"), &query, &mut output::file())?;
         }
         Campaign::Settle { campaign, settle_as, contacts, all, run } => {
             let body = json!({"as": settle_as, "contacts": contacts, "all": all});
@@ -98,7 +99,7 @@ fn print_started(started: &Json, watched: bool, as_json: bool) -> anyhow::Result
 }
 
 fn print_graph(client: &Client, path: &str, format: &str) -> anyhow::Result<()> {
-    client.download(path, &[("format", format)], &mut std::io::stdout().lock())
+    client.download(path, &[("format", format)], &mut output::file())
 }
 
 fn print_test(test: &Json, as_json: bool) -> anyhow::Result<()> {

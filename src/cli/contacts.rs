@@ -145,7 +145,7 @@ pub(super) fn suppression(client: &Client, command: Suppression, as_json: bool) 
         }
         Suppression::Export if as_json => output::json(&client.get_all("/v1/suppressions", &[])?)?,
         Suppression::Export => {
-            client.download("/v1/suppressions", &[("format", "csv")], &mut std::io::stdout().lock())?;
+            client.download("/v1/suppressions", &[("format", "csv")], &mut output::file())?;
         }
     }
     Ok(Exit::Done)

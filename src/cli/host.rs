@@ -42,4 +42,6 @@ pub trait Host {
     fn open(&self, request: OpenRequest<'_>) -> anyhow::Result<Opened>;
     /// Verifies a data directory offline; changes nothing.
     fn check(&self, data: &Path) -> anyhow::Result<Checked>;
+    /// Of it, what does not need the contact store.
+    fn check_journal(&self, data: &Path) -> anyhow::Result<Checked>;
 }

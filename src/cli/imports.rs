@@ -30,7 +30,7 @@ pub(super) fn run(client: &Client, import: Import, json: bool) -> anyhow::Result
             output::json(&rows(&csv)?)?;
         }
         (Some(ImportCommand::Rejected { id }), _) => {
-            client.download(&format!("/v1/imports/{id}/rejected"), &[], &mut std::io::stdout().lock())?;
+            client.download(&format!("/v1/imports/{id}/rejected"), &[], &mut output::file())?;
         }
         (None, Some(file)) => return import_file(client, file, json),
         (None, None) => anyhow::bail!("name a CSV file, or one of: list, show, rejected"),

@@ -1,4 +1,4 @@
-//! Commands that need no server: `check`, `config`, `metrics`, `example-base`, `completions`. Owns no state.
+//! Commands that need no server: `config`, `metrics`, `example-base`, `completions`. Owns no state.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,33 +7,12 @@ use anyhow::Context as _;
 use clap::CommandFactory;
 use serde_json::json;
 
-use super::args::{Check, Cli, Config as ConfigCommand, Connection, ExampleBaseArgs, Metrics};
+use super::args::{Cli, Config as ConfigCommand, Connection, ExampleBaseArgs, Metrics};
 use super::client::Client;
 use super::example_base::{ExampleBase, generate};
-use super::host::Host;
 use super::{Exit, output};
 use crate::config::{Config, KEYS};
 use crate::metrics::{CATALOGUE, Source};
-
-pub(super) fn check(host: &dyn Host, options: &Check, as_json: bool) -> anyhow::Result<Exit> {
-    anyhow::ensure!(options.data.is_dir(), "{} is not a directory", options.data.display());
-    let checked = host.check(&options.data)?;
-    if as_json {
-        let findings = checked.findings.iter().map(|f| json!({"place": f.place, "problem": f.problem, "fix": f.fix}));
-        let findings: Vec<_> = findings.collect();
-        output::json(&json!({"looked_at": checked.looked_at, "findings": findings}))?;
-    } else {
-        for line in &checked.looked_at {
-            output::line(line)?;
-        }
-        for finding in &checked.findings {
-            output::line(&format!("{}: {}\n  → {}", finding.place, finding.problem, finding.fix))?;
-        }
-        let verdict = if checked.findings.is_empty() { "all is well" } else { "something is wrong" };
-        output::line(verdict)?;
-    }
-    Ok(if checked.findings.is_empty() { Exit::Done } else { Exit::ProblemsFound })
-}
 
 pub(super) fn config(command: &ConfigCommand, as_json: bool) -> anyhow::Result<Exit> {
     match command {
@@ -77,7 +56,7 @@ pub(super) fn metrics(options: &Metrics, connection: &Connection, as_json: bool)
             client.download("/metrics", &[], &mut text)?;
             output::json(&json!({"exposition": String::from_utf8_lossy(&text)}))?;
         } else {
-            client.download("/metrics", &[], &mut std::io::stdout().lock())?;
+            client.download("/metrics", &[], &mut output::file())?;
         }
     } else if as_json {
         let rows = CATALOGUE.iter().map(|m| {

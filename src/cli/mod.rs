@@ -7,11 +7,13 @@
 mod args;
 mod boot;
 mod campaigns;
+mod check;
 mod client;
 mod contacts;
 mod demo;
 mod events;
 mod example_base;
+mod history;
 mod host;
 mod imports;
 mod inbound;
@@ -77,7 +79,7 @@ pub fn main() -> ExitCode {
     match run(cli, &boot::Local) {
         Ok(exit) => exit.into(),
         Err(error) if json => {
-            output::note(&error_body(&error).to_string());
+            output::note_json(&error_body(&error));
             exit_of(&error).into()
         }
         Err(error) => {
@@ -112,7 +114,7 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Serve(options) => serve::serve(host, &options),
         Command::Demo(options) => demo::demo(host, &options, json),
-        Command::Check(options) => local::check(host, &options, json),
+        Command::Check(options) => check::run(host, &options, json),
         Command::Import(options) => imports::run(&client()?, options, json),
         Command::Contact(command) => contacts::contact(&client()?, command, json),
         Command::Attribute(command) => contacts::attribute(&client()?, command, json),
@@ -122,6 +124,7 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
         Command::Campaign(command) => campaigns::run(&client()?, command, json),
         Command::Events(command) => events::run(&client()?, &command, json),
         Command::Inbound(options) => inbound::run(&cli.connection, &options, json),
+        Command::Message(command) => history::message(&client()?, command, json),
         Command::Report(options) => report::run(&client()?, &options, json),
         Command::Winner(command) => winner::run(command, json),
         Command::Connector(command) => campaigns::connector(&client()?, command, json),

@@ -31,6 +31,10 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
     if let Some(words) = audience(&report["audience"]) {
         output::line(&words)?;
     }
+    let links = super::history::links(report);
+    if !links.is_empty() {
+        output::line(&links)?;
+    }
     for delivery in report["deliveries"].as_array().into_iter().flatten() {
         for message in delivery["messages"].as_array().into_iter().flatten() {
             let counts = |what: &str| {

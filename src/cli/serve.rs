@@ -135,7 +135,8 @@ impl Running {
         let clock = Arc::new(SystemClock::new());
         keep_small(recorder.clone());
         let port = &self.opened.port;
-        let tracking = TrackingState::new(Arc::clone(port), clock.clone(), config.server.trusted_proxies.clone());
+        let tracking = TrackingState::new(Arc::clone(port), clock.clone(), config.server.trusted_proxies.clone())
+            .with_ranges(config.tracking.clone());
         let state = ApiState::new(Arc::clone(port), config, admin, clock, Some(recorder), data)
             .with_context(|| format!("{}: answers for idempotency keys cannot be kept", data.display()))?;
         self.servers.serve_api(sockets.api, web::Data::new(state), self.drain)?;
@@ -204,6 +205,10 @@ mod tests {
         }
 
         fn check(&self, _: &Path) -> anyhow::Result<Checked> {
+            anyhow::bail!("not asked for here")
+        }
+
+        fn check_journal(&self, _: &Path) -> anyhow::Result<Checked> {
             anyhow::bail!("not asked for here")
         }
     }

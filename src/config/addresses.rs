@@ -1,4 +1,4 @@
-//! Networks whose word about a client's address is believed.
+//! Networks that a setting names: of proxies that are believed, of machines that follow links.
 //!
 //! Owns no state. Invariant: an IPv4 address mapped into IPv6 matches what its IPv4 form matches.
 
@@ -6,13 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Networks in CIDR notation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TrustedProxies {
+pub struct Networks {
     networks: Vec<(IpAddr, u8)>,
 }
 
-impl TrustedProxies {
-    pub fn none() -> TrustedProxies {
-        TrustedProxies::default()
+impl Networks {
+    pub fn none() -> Networks {
+        Networks::default()
     }
 
     /// Adds an address, or a network as `10.0.0.0/8`. Answers what is wrong with it.
@@ -34,6 +34,14 @@ impl TrustedProxies {
 
     pub fn is_empty(&self) -> bool {
         self.networks.is_empty()
+    }
+
+    /// Each network as [`Networks::add`] takes it, a single address without its length.
+    pub fn texts(&self) -> impl Iterator<Item = String> {
+        self.networks.iter().map(|(address, bits)| match (address, bits) {
+            (IpAddr::V4(_), 32) | (IpAddr::V6(_), 128) => address.to_string(),
+            _ => format!("{address}/{bits}"),
+        })
     }
 
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -60,10 +68,12 @@ mod tests {
 
     #[test]
     fn networks_hold_their_addresses_and_no_others() {
-        let mut proxies = TrustedProxies::none();
-        for network in ["10.0.0.0/8", "192.0.2.7", "fd00::/8"] {
+        let mut proxies = Networks::none();
+        let written = ["10.0.0.0/8", "192.0.2.7", "fd00::/8"];
+        for network in written {
             proxies.add(network).unwrap();
         }
+        assert_eq!(proxies.texts().collect::<Vec<_>>(), written, "shown as written");
         let check = |address: &str, expected: bool| {
             assert_eq!(proxies.contains(address.parse().unwrap()), expected, "{address}");
         };
@@ -79,9 +89,9 @@ mod tests {
     #[test]
     fn what_is_no_network_is_refused() {
         for text in ["", "10.0.0.0/33", "::/129", "example.test", "10.0.0.0/x"] {
-            assert!(TrustedProxies::none().add(text).is_err(), "{text:?} was taken");
+            assert!(Networks::none().add(text).is_err(), "{text:?} was taken");
         }
-        let mut all = TrustedProxies::none();
+        let mut all = Networks::none();
         all.add("0.0.0.0/0").unwrap();
         assert!(all.contains("203.0.113.9".parse().unwrap()), "a prefix of no bits holds every address");
     }

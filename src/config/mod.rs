@@ -9,6 +9,7 @@
 
 mod addresses;
 mod bounces;
+pub mod caps;
 pub mod connectors;
 mod raw;
 mod show;
@@ -17,12 +18,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use addresses::TrustedProxies;
+pub use addresses::Networks;
 pub use bounces::SoftRule;
+use caps::{Cap, CapError};
 use connectors::{ConnectorError, ConnectorSettings};
 pub use raw::KEYS;
 use toml::Spanned;
 
+use crate::ids::Channel;
 use crate::limits;
 
 /// Validated settings of a server.
@@ -33,6 +36,8 @@ pub struct Config {
     pub data: DataConfig,
     pub tracking: TrackingConfig,
     pub soft_bounces: SoftRule,
+    /// Frequency caps of every campaign.
+    pub caps: Vec<Cap>,
     /// Threads that render and send.
     pub lane_threads: usize,
     /// At least one; names are unique.
@@ -51,7 +56,7 @@ pub struct ServerConfig {
     pub public_url: String,
     pub metrics: MetricsAccess,
     /// Whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: TrustedProxies,
+    pub trusted_proxies: Networks,
     /// Time for a request to arrive and be answered; an upload must only keep flowing.
     pub request_time_max: Duration,
     /// Bytes of an uploaded CSV file.
@@ -98,10 +103,14 @@ pub struct DataConfig {
     pub tracking_kept: Duration,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrackingConfig {
     /// Only totals: nobody's opens and clicks are kept by contact.
     pub aggregate_only: bool,
+    /// Whatever comes from there is a machine's: scanners, crawlers, the operator's own monitoring.
+    pub machine_ranges: Networks,
+    /// Images are fetched from there ahead of any person; a click from there says nothing.
+    pub prefetch_ranges: Networks,
 }
 
 /// What is wrong with a configuration, and where.
@@ -156,9 +165,10 @@ impl Config {
         };
         let embedded_only = raw.connectors.is_empty();
         let connectors = if embedded_only { embedded_inbox(&source)? } else { connectors(raw.connectors, &source)? };
-        let tracking = TrackingConfig { aggregate_only: raw.tracking.aggregate_only };
+        let tracking = tracking(&raw.tracking, &source)?;
         let soft_bounces = bounces::validate(&raw.bounces, &source)?;
-        Ok(Config { server, mail, data, tracking, soft_bounces, lane_threads, connectors, embedded_only })
+        let caps = caps_of(&raw.caps, &source)?;
+        Ok(Config { server, mail, data, tracking, soft_bounces, caps, lane_threads, connectors, embedded_only })
     }
 }
 
@@ -185,10 +195,7 @@ fn server(raw: &raw::Server, source: &Source<'_>) -> Result<ServerConfig, Config
         (None, true) => MetricsAccess::Open,
         (None, false) => MetricsAccess::AdminKey,
     };
-    let mut proxies = TrustedProxies::none();
-    for proxy in &raw.trusted_proxies {
-        proxies.add(proxy.get_ref()).map_err(|text| source.value("server.trusted_proxies", proxy, text))?;
-    }
+    let proxies = source.networks("server.trusted_proxies", &raw.trusted_proxies)?;
     let seconds = |key, n| source.within(key, n, 1, limits::CONFIG_SECONDS_MAX).map(Duration::from_secs);
     Ok(ServerConfig {
         api_listen: source.address("server.api_listen", &raw.api_listen)?,
@@ -242,6 +249,31 @@ fn data(raw: &raw::Data, source: &Source<'_>) -> Result<DataConfig, ConfigError>
         rejected_rows_kept: days("data.rejected_rows_days", &raw.rejected_rows_days, 1)?,
         tracking_kept: days("data.tracking_days", &raw.tracking_days, limits::TRACKING_DAYS_MIN)?,
     })
+}
+
+fn tracking(raw: &raw::Tracking, source: &Source<'_>) -> Result<TrackingConfig, ConfigError> {
+    Ok(TrackingConfig {
+        aggregate_only: raw.aggregate_only,
+        machine_ranges: source.networks("tracking.machine_ranges", &raw.machine_ranges)?,
+        prefetch_ranges: source.networks("tracking.prefetch_ranges", &raw.prefetch_ranges)?,
+    })
+}
+
+fn caps_of(raw: &[raw::RawCap], source: &Source<'_>) -> Result<Vec<Cap>, ConfigError> {
+    if let Some(first) = raw.get(limits::CAPS_MAX) {
+        return Err(source.value("caps.channel", &first.channel, "there are more caps than can be: 16"));
+    }
+    let read = |cap: &raw::RawCap| {
+        let names = Channel::ALL.map(Channel::name).join(", ");
+        let unknown = || source.value("caps.channel", &cap.channel, &format!("must be one of {names}"));
+        let channel = Channel::from_name(cap.channel.get_ref()).ok_or_else(unknown)?;
+        let max = u32::try_from(*cap.max.get_ref()).unwrap_or(u32::MAX);
+        Cap::new(channel, max, cap.per.get_ref()).map_err(|error| match &error {
+            CapError::Max { .. } => source.value("caps.max", &cap.max, &error.to_string()),
+            CapError::Days { .. } => source.value("caps.per", &cap.per, &error.to_string()),
+        })
+    };
+    raw.iter().map(read).collect()
 }
 
 fn embedded_inbox(source: &Source<'_>) -> Result<Vec<ConnectorSettings>, ConfigError> {
@@ -307,6 +339,18 @@ impl Source<'_> {
             return Ok(*value.get_ref());
         }
         Err(self.value(key, value, &format!("must be {least} to {most}")))
+    }
+
+    fn networks(&self, key: &'static str, written: &[Spanned<String>]) -> Result<Networks, ConfigError> {
+        if let Some(first) = written.first().filter(|_| written.len() > limits::CONFIG_NETWORKS_MAX) {
+            let most = limits::CONFIG_NETWORKS_MAX;
+            return Err(self.value(key, first, &format!("{} networks; at most {most} are allowed", written.len())));
+        }
+        let mut networks = Networks::none();
+        for network in written {
+            networks.add(network.get_ref()).map_err(|text| self.value(key, network, text))?;
+        }
+        Ok(networks)
     }
 
     fn address(&self, key: &'static str, value: &Spanned<String>) -> Result<SocketAddr, ConfigError> {

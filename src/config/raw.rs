@@ -44,9 +44,22 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "tracked links of a run work this long after its end (60 at least); opting out always",
     ),
     ("tracking.aggregate_only", "false", "true: only totals are kept, nobody's opens and clicks"),
+    (
+        "tracking.machine_ranges",
+        "[]",
+        "addresses or networks of scanners and crawlers: what comes from there counts as a machine's",
+    ),
+    (
+        "tracking.prefetch_ranges",
+        "[]",
+        "addresses or networks that fetch images ahead of any person: opens from there count as a machine's, clicks do not",
+    ),
     ("bounces.soft_max", "5", "soft bounces of an address after which it is suppressed; 0 never"),
     ("bounces.soft_days", "3", "on so many different days"),
     ("bounces.soft_within_days", "30", "within so many days"),
+    ("caps.channel", "required", "[[caps]]: channel on which contacts are not written to too often, by any campaign"),
+    ("caps.max", "required", "messages to one contact, 1 to 100"),
+    ("caps.per", "required", "days in UTC, today included, as \"7d\" or \"2w\", up to 92d"),
     ("lanes.lane_threads", "number of cores", "threads that render and send"),
     ("connectors.name", "required", "1 to 64 letters, digits, '-' or '_'; what campaigns name"),
     ("connectors.kind", "required", "\"smtp\", \"inbox\" (embedded, in memory), \"null\" or \"simulated\""),
@@ -134,6 +147,7 @@ pub(super) struct Raw {
     pub(super) tracking: Tracking,
     pub(super) lanes: Lanes,
     pub(super) bounces: super::bounces::Bounces,
+    pub(super) caps: Vec<RawCap>,
     pub(super) connectors: Vec<Spanned<RawConnector>>,
 }
 
@@ -193,12 +207,22 @@ pub(super) struct Mail {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Tracking {
     pub(super) aggregate_only: bool,
+    pub(super) machine_ranges: Vec<Spanned<String>>,
+    pub(super) prefetch_ranges: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Lanes {
     pub(super) lane_threads: Option<Spanned<u64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCap {
+    pub(super) channel: Spanned<String>,
+    pub(super) max: Spanned<u64>,
+    pub(super) per: Spanned<String>,
 }
 
 /// A default stands nowhere in the file.

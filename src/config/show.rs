@@ -2,34 +2,39 @@
 
 use std::fmt::Write;
 
-use super::{Config, MetricsAccess};
+use super::{Config, MetricsAccess, Networks};
 
 impl Config {
     /// Every key outside connectors with the value in force, and one line a connector.
     pub fn show(&self) -> String {
         let server = &self.server;
         let days = |d: std::time::Duration| d.as_secs() / 86_400;
+        let list =
+            |networks: &Networks| networks.texts().map(|text| format!("\"{text}\"")).collect::<Vec<_>>().join(", ");
         let metrics = match server.metrics {
             MetricsAccess::AdminKey => "# metrics: admin key only",
             MetricsAccess::ScrapeKey(_) => "metrics_key = \"(hidden)\"",
             MetricsAccess::Open => "metrics_open = true",
         };
         let mut out = format!(
-            "[server]\napi_listen = \"{}\"\npublic_listen = \"{}\"\ninbox_listen = \"{}\"\npublic_url = \"{}\"\n{metrics}\n\
+            "[server]\napi_listen = \"{}\"\npublic_listen = \"{}\"\ninbox_listen = \"{}\"\npublic_url = \"{}\"\n{metrics}\ntrusted_proxies = [{}]\n\
              request_seconds_max = {}\nupload_bytes_max = {}\ndrain_seconds_max = {}\n\n\
              [data]\nrejected_rows_days = {}\ntracking_days = {}\n\n\
-             [tracking]\naggregate_only = {}\n\n[bounces]\nsoft_max = {}\nsoft_days = {}\nsoft_within_days = {}\n\n\
+             [tracking]\naggregate_only = {}\nmachine_ranges = [{}]\nprefetch_ranges = [{}]\n\n[bounces]\nsoft_max = {}\nsoft_days = {}\nsoft_within_days = {}\n\n\
              [lanes]\nlane_threads = {}\n",
             server.api_listen,
             server.public_listen,
             server.inbox_listen,
             server.public_url,
+            list(&server.trusted_proxies),
             server.request_time_max.as_secs(),
             server.upload_bytes_max,
             server.drain_time_max.as_secs(),
             days(self.data.rejected_rows_kept),
             days(self.data.tracking_kept),
             self.tracking.aggregate_only,
+            list(&self.tracking.machine_ranges),
+            list(&self.tracking.prefetch_ranges),
             self.soft_bounces.bounces,
             self.soft_bounces.days,
             self.soft_bounces.within_days,
@@ -45,6 +50,10 @@ impl Config {
                 Some(value) => out.push_str(&format!("{key} = \"{value}\"\n")),
                 None => out.push_str(&format!("# {key}: none\n")),
             }
+        }
+        for cap in &self.caps {
+            let (channel, max, days) = (cap.channel, cap.max, cap.days);
+            out.push_str(&format!("\n[[caps]]\nchannel = \"{channel}\"\nmax = {max}\nper = \"{days}d\"\n"));
         }
         for connector in &self.connectors {
             // writing to a String cannot fail

@@ -46,6 +46,10 @@ fn errors_name_file_line_key_and_what_is_allowed() {
     refused("[lanes]\nlane_threads = 0\n", &["lanes.lane_threads = 0", "must be 1 to"]);
     refused("[server]\npublic_url = \"ftp://x\"\n", &["server.public_url", "https://"]);
     refused("[server]\ntrusted_proxies = [\"10.0.0.0/40\"]\n", &["server.trusted_proxies", "prefix"]);
+    refused("[tracking]\nmachine_ranges = [\"10.0.0.0/40\"]\n", &["tracking.machine_ranges", "prefix"]);
+    refused("[tracking]\nprefetch_ranges = [\"apple\"]\n", &["tracking.prefetch_ranges", "apple", "10.0.0.0/8"]);
+    let many = vec!["\"192.0.2.1\""; 1_001].join(", ");
+    refused(&format!("[tracking]\nmachine_ranges = [{many}]\n"), &["tracking.machine_ranges", "at most 1000"]);
     refused("[mail]\nreturn_path_domain = \"a b\"\n", &["mail.return_path_domain", "bounces.example.com"]);
     refused("[mail]\nunsubscribe_mailbox = \"leave\"\n", &["mail.unsubscribe_mailbox", "leave@example.com"]);
     refused("[server\n", &["estafette.toml:1:"]);
@@ -67,10 +71,13 @@ fn a_scrape_key_is_never_printed() {
 
 #[test]
 fn what_is_shown_reads_back() {
-    let config = parse("[server]\nmetrics_open = true\n[tracking]\naggregate_only = true\n").unwrap();
+    let text = "[server]\nmetrics_open = true\ntrusted_proxies = [\"10.0.0.0/8\", \"fd00::1\"]\n[tracking]\n\
+                aggregate_only = true\nmachine_ranges = [\"192.0.2.0/24\"]\nprefetch_ranges = [\"2001:db8::/32\"]\n";
+    let config = parse(text).unwrap();
     let again = parse(&config.show()).unwrap();
     assert_eq!(again.show(), config.show());
     assert!(again.tracking.aggregate_only);
+    assert_eq!((again.tracking, again.server.trusted_proxies), (config.tracking, config.server.trusted_proxies));
 }
 
 #[test]
@@ -78,7 +85,8 @@ fn every_key_is_documented() {
     for (key, default, text) in KEYS.iter().filter(|(key, ..)| !key.starts_with("connectors.")) {
         assert!(!text.is_empty() && !default.is_empty(), "{key} has no text");
         let (table, name) = key.split_once('.').unwrap();
-        let error = parse(&format!("[{table}]\nno_such_key = 1\n")).unwrap_err().to_string();
+        let head = if table == "caps" { "[[caps]]".to_owned() } else { format!("[{table}]") };
+        let error = parse(&format!("{head}\nno_such_key = 1\n")).unwrap_err().to_string();
         assert!(error.contains(&format!("`{name}`")), "{key} is documented and not read: {error}");
         let listed = error.matches('`').count() / 2 - 1;
         let documented = KEYS.iter().filter(|(k, ..)| k.starts_with(&format!("{table}."))).count();
@@ -129,5 +137,20 @@ fn every_key_of_a_connector_is_documented_and_read() {
         let unknown = format!("unknown field `{name}`");
         let read = kinds.iter().any(|kind| !connector_error(kind, &given).contains(&unknown));
         assert!(read, "connectors.{key} is documented and not read");
+    }
+}
+
+#[test]
+fn caps_are_read_and_a_wrong_one_is_told_with_its_place() {
+    let config = parse("[[caps]]\nchannel = \"email\"\nmax = 3\nper = \"1w\"\n").unwrap();
+    assert_eq!(config.caps, [caps::Cap { channel: Channel::Email, max: 3, days: 7 }], "as written");
+    assert!(config.show().contains("max = 3"), "shown: {}", config.show());
+    for (text, part) in [
+        ("channel = \"fax\"\nmax = 3\nper = \"7d\"", ":2: caps.channel = fax"),
+        ("channel = \"sms\"\nmax = 0\nper = \"7d\"", ":3: caps.max = 0"),
+        ("channel = \"sms\"\nmax = 1\nper = \"24h\"", ":4: caps.per = 24h"),
+    ] {
+        let error = parse(&format!("[[caps]]\n{text}\n")).unwrap_err().to_string();
+        assert!(error.contains(part), "{text}: {error}");
     }
 }

@@ -27,6 +27,20 @@ pub const KEY_IDS_MAX: u8 = 32;
 
 const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const OF_BASE32: [u8; 256] = values(BASE32);
+const OF_BASE64URL: [u8; 256] = values(BASE64URL);
+const NO_VALUE: u8 = 255;
+
+/// The value of each character of an alphabet.
+const fn values(alphabet: &[u8]) -> [u8; 256] {
+    let mut values = [NO_VALUE; 256];
+    let mut at = 0;
+    while at < alphabet.len() {
+        values[alphabet[at] as usize] = at as u8;
+        at += 1;
+    }
+    values
+}
 
 /// Whom and what a token names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -189,7 +203,7 @@ impl TokenKeys {
 
     fn verify(&self, domain: Domain, text: &str, more: &[&[u8]]) -> Result<TokenId, Refused> {
         let text: &[u8; TOKEN_CHARS] = text.as_bytes().try_into().map_err(|_| Refused)?;
-        let body = decode(&text[1..], BASE64URL, 6)?;
+        let body = decode(&text[1..], &OF_BASE64URL, 6)?;
         self.set_of(text[0])?.open(domain, &body, more)
     }
 
@@ -245,7 +259,7 @@ impl TokenKeys {
     pub fn verify_return_path(&self, token: &str) -> Result<TokenId, Refused> {
         let lower = token.to_ascii_lowercase();
         let text: &[u8; RETURN_PATH_CHARS] = lower.as_bytes().try_into().map_err(|_| Refused)?;
-        let body = decode(&text[1..], BASE32, 5)?;
+        let body = decode(&text[1..], &OF_BASE32, 5)?;
         self.set_of(text[0])?.open(Domain::ReturnPath, &body, &[])
     }
 }
@@ -290,13 +304,16 @@ fn encode(body: &[u8; BODY_BYTES], out: &mut [u8], alphabet: &[u8], bits: u32) {
     }
 }
 
-fn decode(text: &[u8], alphabet: &[u8], bits: u32) -> Result<[u8; BODY_BYTES], Refused> {
+fn decode(text: &[u8], values: &[u8; 256], bits: u32) -> Result<[u8; BODY_BYTES], Refused> {
     let mut body = [0; BODY_BYTES];
     let (mut buffer, mut held) = (0u32, 0u32);
     let mut at = 0;
     for c in text {
-        let value = alphabet.iter().position(|a| a == c).ok_or(Refused)?;
-        buffer = (buffer << bits) | value as u32;
+        let value = values[usize::from(*c)];
+        if value == NO_VALUE {
+            return Err(Refused);
+        }
+        buffer = (buffer << bits) | u32::from(value);
         held += bits;
         if held >= 8 {
             held -= 8;

@@ -10,9 +10,10 @@ use crate::campaigns::SameAddress;
 use crate::campaigns::compile::{AudienceSource, Compiled, DeliveryPlan};
 use crate::clock::Timestamp;
 use crate::contacts::{AttributeSets, ContactsError, Store};
-use crate::engine::EngineError;
-use crate::engine::glance::{Glance, Wanted};
-use crate::ids::{AddressHash, AttributeId, Channel, ContactRow};
+use crate::engine::glance::{CapsWanted, Glance, Wanted};
+use crate::engine::{EngineError, resend};
+use crate::ids::{AddressHash, AttributeId, Channel, ContactRow, RunId};
+use crate::ledger::State;
 use crate::segments::audience::{self, AudienceInput, AudienceSummary, Eligibility, LackingSet, SuppressedSet};
 use crate::segments::{Expression, World, parse};
 
@@ -35,15 +36,34 @@ pub struct Audience<'c> {
     segment: Option<Parsed<'c>>,
     exclude: Option<Parsed<'c>>,
     glance: Glance,
+    linked: Option<Linked>,
+}
+
+/// The set of another run that the audience is.
+struct Linked {
+    run: RunId,
+    rows: RoaringBitmap,
+    /// Resends of that run which were looked at.
+    resends: usize,
 }
 
 impl<'c> Audience<'c> {
     /// Copies out of the book what the campaign's audience and its deliveries name.
     pub fn look(store: &Store, book: &Book, compiled: &'c Compiled) -> Result<Audience<'c>, EngineError> {
+        Audience::look_of(store, book, compiled, None)
+    }
+
+    /// [`Audience::look`] for a run that has begun.
+    pub fn look_of(
+        store: &Store,
+        book: &Book,
+        compiled: &'c Compiled,
+        run: Option<RunId>,
+    ) -> Result<Audience<'c>, EngineError> {
         let source = &compiled.audience.source;
         let segment = match source {
             AudienceSource::Segment(text) => Some(Parsed::new(text)?),
-            AudienceSource::List(_) | AudienceSource::All => None,
+            AudienceSource::List(_) | AudienceSource::All | AudienceSource::Resend { .. } => None,
         };
         let exclude = compiled.audience.exclude.as_deref().map(Parsed::new).transpose()?;
         let wanted = Wanted {
@@ -52,9 +72,22 @@ impl<'c> Audience<'c> {
             lists: if let AudienceSource::List(name) = source { vec![name] } else { Vec::new() },
             topics: compiled.deliveries.iter().map(|plan| (plan.channel, plan.topic.as_str())).collect(),
             suppressed: compiled.deliveries.iter().map(|plan| plan.channel).collect(),
+            own: Some(&compiled.name),
+            caps: Some(CapsWanted {
+                caps: &compiled.caps,
+                channels: compiled.deliveries.iter().map(|plan| plan.channel).collect(),
+                run,
+            }),
         };
         let glance = Glance::new(store, book, &wanted)?;
-        Ok(Audience { source, segment, exclude, glance })
+        let linked = match source {
+            AudienceSource::Resend { run, set } => {
+                let (rows, resends) = resend::rows(&book.read(), RunId(*run), set)?;
+                Some(Linked { run: RunId(*run), rows, resends })
+            }
+            _ => None,
+        };
+        Ok(Audience { source, segment, exclude, glance, linked })
     }
 
     fn evaluate(&self, parsed: &Parsed<'_>) -> Result<RoaringBitmap, EngineError> {
@@ -63,9 +96,21 @@ impl<'c> Audience<'c> {
         Ok((*found.rows).clone())
     }
 
+    /// Whether what the audience was cut from is still what it was; to be asked in the step that starts the run.
+    pub fn is_still(&self, state: &State) -> Result<(), EngineError> {
+        match &self.linked {
+            Some(linked) => Ok(resend::is_still(state, linked.run, linked.resends)?),
+            None => Ok(()),
+        }
+    }
+
     /// Rows that match.
     pub fn matched(&self) -> Result<RoaringBitmap, EngineError> {
         let mut rows = match (&self.segment, self.source) {
+            (None, AudienceSource::Resend { .. }) => {
+                let linked = self.linked.as_ref().map(|linked| linked.rows.clone()).unwrap_or_default();
+                linked & &*self.glance.reader.universe()?
+            }
             (Some(segment), _) => self.evaluate(segment)?,
             (None, AudienceSource::List(name)) => {
                 let list = self.glance.list(name)?.ok_or_else(|| EngineError::NoList { name: name.clone() })?;
@@ -107,6 +152,7 @@ impl<'c> Audience<'c> {
         }
         let lacking: Vec<LackingSet<'_>> =
             lacking_rows.iter().map(|(attribute, rows)| LackingSet { attribute, rows, skip: skips_missing }).collect();
+        let reached = self.glance.reached(channel, matched);
         let input = AudienceInput {
             matched,
             existing: Some(&universe),
@@ -116,6 +162,7 @@ impl<'c> Audience<'c> {
             subscribed: (!plan.topic.is_empty()).then_some(&*subscribed),
             unsubscribed: &unsubscribed,
             suppressed: &suppressed,
+            reached: &reached,
             lacking: &lacking,
         };
         let candidates = audience::candidates(&input);

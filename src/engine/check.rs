@@ -5,7 +5,6 @@
 use std::path::Path;
 
 use crate::contacts::Store;
-use crate::engine::EngineError;
 use crate::engine::recover::fold;
 use crate::journal;
 use crate::ledger::State;
@@ -30,24 +29,39 @@ impl Checked {
     }
 }
 
-pub fn check(directory: &Path) -> Result<Checked, EngineError> {
+pub fn check(directory: &Path) -> Checked {
     let mut checked = Checked::default();
+    if let Some(state) = folded(directory, &mut checked) {
+        store(directory, &state, &mut checked);
+    }
+    checked
+}
+
+/// Of [`check`], what does not need the contact store.
+pub fn check_journal(directory: &Path) -> Checked {
+    let mut checked = Checked::default();
+    folded(directory, &mut checked);
+    checked
+}
+
+/// The state as far as the journal gives it; `None` if there is no journal.
+fn folded(directory: &Path, checked: &mut Checked) -> Option<State> {
     if !directory.join("journal").is_dir() {
         checked.found(
             directory.display().to_string(),
             "holds no journal",
             "name the folder that `serve --data` was given",
         );
-        return Ok(checked);
+        return None;
     }
     let mut state = State::default();
     let mut refused = None;
     let report = journal::check_with(directory, &mut |replayed| {
-        let folded = fold(&mut state, replayed);
-        if let Err(error) = &folded {
+        let applied = fold(&mut state, replayed);
+        if let Err(error) = &applied {
             refused = Some(error.to_string());
         }
-        folded
+        applied
     });
     checked.looked_at.push(format!("{} frames, last number {}", report.frames, report.last_seq));
     for finding in &report.findings {
@@ -67,11 +81,10 @@ pub fn check(directory: &Path) -> Result<Checked, EngineError> {
     }
     if let Some(error) = refused {
         checked.found("journal", format!("a frame does not fit those before it: {error}"), "restore the last backup");
-        return Ok(checked);
+    } else {
+        ledgers(&state, checked);
     }
-    ledgers(&state, &mut checked);
-    store(directory, &state, &mut checked)?;
-    Ok(checked)
+    Some(state)
 }
 
 fn ledgers(state: &State, checked: &mut Checked) {
@@ -95,7 +108,7 @@ fn ledgers(state: &State, checked: &mut Checked) {
 }
 
 /// Nothing mends a record or an index entry in place: an import leaves alone what it finds unchanged.
-const STORE_FIX: &str =
+pub const STORE_FIX: &str =
     "restore the last backup of the whole data directory, or import the contacts into a new one; then run check again";
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -106,8 +119,14 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// The tables of the store against each other.
-fn tables(store: &Store, path: &Path, checked: &mut Checked) -> Result<(), EngineError> {
-    let seen = store.verify()?;
+fn tables(store: &Store, path: &Path, checked: &mut Checked) {
+    let seen = match store.verify() {
+        Ok(seen) => seen,
+        Err(error) => {
+            checked.found(path.display().to_string(), chain(&error), STORE_FIX);
+            return;
+        }
+    };
     checked.looked_at.push(format!(
         "{} contacts, {} addresses, {} index sets of up to 65536 contacts",
         seen.records, seen.addresses, seen.index_containers
@@ -120,23 +139,29 @@ fn tables(store: &Store, path: &Path, checked: &mut Checked) -> Result<(), Engin
     if seen.more > 0 {
         checked.found(path.display().to_string(), format!("{} more findings of this kind", seen.more), STORE_FIX);
     }
-    Ok(())
 }
 
-fn store(directory: &Path, state: &State, checked: &mut Checked) -> Result<(), EngineError> {
-    let path = directory.join("contacts");
+/// The contact store's folder in a data directory.
+pub const STORE_FOLDER: &str = "contacts";
+
+fn store(directory: &Path, state: &State, checked: &mut Checked) {
+    let path = directory.join(STORE_FOLDER);
     if !path.is_dir() {
-        return Ok(());
+        let names_rows = state.runs.values().flat_map(|run| &run.deliveries).any(|d| !d.audience.is_empty());
+        if names_rows {
+            checked.found(path.display().to_string(), "is missing, and campaigns name contacts of it", STORE_FIX);
+        }
+        return;
     }
     let opened = Store::open(&path).and_then(|store| Ok((store.reader()?.next_row()?, store)));
     let (next_row, store) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             checked.found(path.display().to_string(), chain(&error), STORE_FIX);
-            return Ok(());
+            return;
         }
     };
-    tables(&store, &path, checked)?;
+    tables(&store, &path, checked);
     for run in state.runs.values() {
         for delivery in &run.deliveries {
             if delivery.audience.max().is_some_and(|row| u64::from(row) >= next_row) {
@@ -149,5 +174,4 @@ fn store(directory: &Path, state: &State, checked: &mut Checked) -> Result<(), E
             }
         }
     }
-    Ok(())
 }

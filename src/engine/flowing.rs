@@ -139,7 +139,7 @@ impl Engine {
         };
         let (_, compiled) = self.compiled(campaign, Some(version))?;
         let plan = compiled.delivery(id.index).ok_or(EngineError::NoRun { run: id.run })?;
-        let skipped = self.ineligible(&compiled, plan, &rows)?;
+        let skipped = self.ineligible(&compiled, plan, &rows, id.run)?;
         Ok(Fact::Joined(Joined { delivery: id, node, rows: RowSet::base(rows), skipped, at: self.book.now() }))
     }
 

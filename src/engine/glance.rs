@@ -6,6 +6,8 @@
 //! This is the only [`World`] of the contact base: what an expression means is the same for a preview, an audience and a
 //! start. Suppressed with a channel: everywhere or on it; without one: everywhere.
 
+mod past;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,13 +16,17 @@ use roaring::RoaringBitmap;
 
 use crate::actors::book::Book;
 use crate::clock::Timestamp;
+use crate::config::caps::Caps;
 use crate::contacts::{AttributeSets, ContactsError, Reader, Schema, Store};
 use crate::engine::figures;
-use crate::ids::{AddressHash, Channel};
+use crate::ids::{AddressHash, Channel, RunId};
 use crate::ledger::State;
+use crate::ledger::caps::Reached;
 use crate::ledger::suppression::SuppressReason;
 use crate::limits::SEGMENT_DEPTH_MAX;
+use crate::segments::error::Hint;
 use crate::segments::expression::{Expression, Kind};
+use crate::segments::history::Event;
 use crate::segments::skip::SkipReason;
 use crate::segments::{EvaluateError, Evaluation, Span, World, evaluate, evaluate_within, parse};
 
@@ -38,6 +44,18 @@ pub struct Wanted<'e> {
     pub topics: Vec<(Channel, &'e str)>,
     /// Channels whose suppressed contacts are wanted beside those that the expressions name.
     pub suppressed: Vec<Channel>,
+    /// The name of the campaign that asks; it may not be saved yet.
+    pub own: Option<&'e str>,
+    /// Caps by which contacts may have had enough.
+    pub caps: Option<CapsWanted<'e>>,
+}
+
+/// Who is asked for that had enough messages.
+pub struct CapsWanted<'e> {
+    pub caps: &'e Caps,
+    pub channels: Vec<Channel>,
+    /// The run that asks, if it has begun.
+    pub run: Option<RunId>,
 }
 
 /// Contacts that are suppressed for one reason.
@@ -60,6 +78,8 @@ pub struct Glance {
     subscribed: BTreeMap<Topic, Arc<RoaringBitmap>>,
     unsubscribed: BTreeMap<Topic, Arc<RoaringBitmap>>,
     suppressed: BTreeMap<Option<Channel>, Vec<Cause>>,
+    past: past::Past,
+    reached: BTreeMap<Channel, Reached>,
 }
 
 /// What the state says of suppression; its addresses become rows by the store, after the lock.
@@ -84,6 +104,8 @@ impl Glance {
             subscribed: BTreeMap::new(),
             unsubscribed: BTreeMap::new(),
             suppressed: BTreeMap::new(),
+            past: past::Past::new(wanted.own),
+            reached: BTreeMap::new(),
         };
         if let Some((name, draft)) = wanted.draft {
             glance.segments.insert(name.to_owned(), Arc::new(draft.clone()));
@@ -96,6 +118,10 @@ impl Glance {
             }
             wanted.lists.iter().for_each(|name| glance.copy_list(&state, name));
             wanted.topics.iter().for_each(|(channel, topic)| glance.copy_consent(&state, *channel, topic));
+            if let Some(asked) = &wanted.caps {
+                let look = |channel| Reached::look(&state, asked.caps, channel, asked.run, glance.now, None);
+                glance.reached = asked.channels.iter().map(|channel| (*channel, look(*channel))).collect();
+            }
             for channel in &wanted.suppressed {
                 later.entry(Some(*channel)).or_insert_with(|| suppressed(&state, Some(*channel)));
             }
@@ -137,6 +163,7 @@ impl Glance {
             Kind::Suppressed(scope) => {
                 later.entry(*scope).or_insert_with(|| suppressed(state, *scope));
             }
+            Kind::History { .. } | Kind::Recent { .. } => self.past.collect(state, &part.kind, self.now),
             _ => {}
         });
         if depth < SEGMENT_DEPTH_MAX {
@@ -163,6 +190,11 @@ impl Glance {
     /// Who is suppressed for a channel, by cause; a contact may have several. Empty for a channel that was not wanted.
     pub fn suppressed_by_cause(&self, channel: Channel) -> &[Cause] {
         self.suppressed.get(&Some(channel)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Who of some rows had enough messages on a channel; nobody, if that was not wanted.
+    pub fn reached(&self, channel: Channel, among: &RoaringBitmap) -> Vec<(SkipReason, RoaringBitmap)> {
+        self.reached.get(&channel).map(|reached| reached.of(among)).unwrap_or_default()
     }
 
     pub fn evaluate(&self, expression: &Expression) -> Result<Evaluation, EvaluateError> {
@@ -225,6 +257,14 @@ impl World for Glance {
     fn suppressed(&self, channel: Option<Channel>) -> Arc<RoaringBitmap> {
         let causes = self.suppressed.get(&channel).map_or(&[][..], Vec::as_slice);
         Arc::new(causes.iter().fold(RoaringBitmap::new(), |all, cause| all | &cause.rows))
+    }
+
+    fn history(&self, event: Event, campaign: &str) -> Result<Arc<RoaringBitmap>, Hint> {
+        self.past.history(event, campaign)
+    }
+
+    fn recent(&self, event: Event, channel: Option<Channel>, days: u32) -> Arc<RoaringBitmap> {
+        self.past.recent(event, channel, days)
     }
 }
 

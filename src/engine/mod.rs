@@ -11,10 +11,13 @@ pub mod figures;
 pub mod flowing;
 pub mod glance;
 pub mod history;
+pub mod hold_out;
 pub mod imports;
 pub mod lines;
+pub mod messages;
 pub mod names;
 pub mod recover;
+pub mod resend;
 pub mod root_key;
 pub mod runs;
 #[cfg(test)]
@@ -45,6 +48,7 @@ use crate::campaigns::{CompileError, IllegalMove, SpecError, lifecycle};
 use crate::channels::connector::Connector;
 use crate::clock::SystemClock;
 use crate::config::SoftRule;
+use crate::config::caps::Cap;
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::{ContactsError, Store};
 use crate::content::{CompiledMessage, ContentProblem, TokenKeys};
@@ -104,6 +108,12 @@ pub enum EngineError {
     Spec(#[from] SpecError),
     #[error(transparent)]
     Compile(#[from] CompileError),
+    #[error(transparent)]
+    Resend(#[from] resend::ResendError),
+    #[error(transparent)]
+    Message(#[from] messages::MessageError),
+    #[error("the control group can't be cut")]
+    HoldOut(#[from] crate::flow::split::SplitError),
     #[error("[message]: {reason}")]
     MessageFields { reason: String },
     #[error("the content of the message has {} problems", .0.len())]
@@ -133,6 +143,8 @@ pub struct EngineOptions {
     pub aggregate_only: bool,
     /// When soft bounces suppress.
     pub soft_bounces: SoftRule,
+    /// Caps of every campaign.
+    pub caps: Vec<Cap>,
     /// Tracked links of a run work this long after its end; its opt-outs work always.
     pub tracking_kept: Duration,
     pub restored: bool,

@@ -1,10 +1,12 @@
 //! What a campaign's spec is checked against: connectors, lists, segments, other campaigns, templates.
 
-use crate::campaigns::{CampaignSpec, MessageFields, Names, Problem, problems};
+use crate::campaigns::{self, CampaignSpec, MessageFields, Names, Problem, problems};
 use crate::clock::Timestamp;
 use crate::content::{CompileContext, ContentProblem, MessageSource};
 use crate::engine::glance::{Glance, Wanted};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, messages};
+use crate::flow::nodes::{Delay, Metric, NotProven, Test};
+use crate::flow::{Node, NodeKind};
 use crate::ids::{CampaignId, Channel};
 use crate::segments::{self, EvaluateError};
 
@@ -35,8 +37,12 @@ impl Names for Checked<'_> {
 
     fn expression_problems(&self, path: &str, expression: &str) -> Vec<Problem> {
         let problem = |error: &segments::SegmentError| {
-            let help = "see the grammar of segment expressions in the documentation";
-            Problem::error("invalid_segment", path, error.render(expression), help)
+            let (line, column) = place(expression, error.span.start);
+            let (code, help) = match error.code() {
+                "segment_unknown_campaign" => ("unknown_campaign", "name a campaign that exists: its history is meant"),
+                _ => ("invalid_segment", "see the grammar of segment expressions in the documentation"),
+            };
+            Problem::error(code, path, error.render(expression), help).at(line, column)
         };
         let parsed = match segments::parse(expression) {
             Ok(parsed) => parsed,
@@ -45,8 +51,14 @@ impl Names for Checked<'_> {
         if let Err(errors) = segments::check(&parsed, &self.engine.store.schema(), segments::Scope::Base) {
             return errors.iter().map(problem).collect();
         }
-        // Unknown lists and segments, and cycles. No contact is read.
-        let wanted = Wanted { expressions: vec![&parsed], ..Wanted::default() };
+        if self.engine.options.aggregate_only {
+            let faults = segments::needing_tracking(&parsed);
+            if !faults.is_empty() {
+                return faults.iter().map(problem).collect();
+            }
+        }
+        // Unknown lists, segments and campaigns, and cycles. No contact is read.
+        let wanted = Wanted { expressions: vec![&parsed], own: Some(&self.campaign), ..Wanted::default() };
         let checked = Glance::new(&self.engine.store, &self.engine.book, &wanted).map_err(EvaluateError::from);
         match checked.and_then(|glance| glance.check(&parsed)) {
             Err(EvaluateError::Segment(error)) => vec![problem(&error)],
@@ -70,6 +82,26 @@ impl Names for Checked<'_> {
     }
 }
 
+/// Whether a node goes by opens or clicks of single contacts. A test that waits for a person goes by totals.
+fn asks_who_engaged(node: &Node) -> bool {
+    match &node.kind {
+        NodeKind::AbTest(test) => {
+            matches!(test.metric, Metric::Opens | Metric::Clicks) && !matches!(test.not_proven, NotProven::Wait)
+        }
+        NodeKind::Condition(condition) => matches!(condition.test, Test::Opened(_) | Test::Clicked(_)),
+        NodeKind::Delay(delay) => matches!(delay, Delay::Event { .. }),
+        _ => false,
+    }
+}
+
+/// Line and column of a byte of a text, from 1; columns in characters.
+fn place(text: &str, at: usize) -> (u32, u32) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+    (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+}
+
 fn content_problem(problem: &ContentProblem) -> Problem {
     let path = format!("message.{}", problem.field);
     let made = Problem::error(problem.code, path, problem.message.clone(), problem.help.clone());
@@ -88,7 +120,42 @@ impl Engine {
     /// All that would stop a start, and warnings.
     pub fn problems(&self, spec: &CampaignSpec, own: Option<CampaignId>) -> Vec<Problem> {
         let campaign = spec.name.clone().unwrap_or_default();
-        problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign })
+        let (spec, unknown) = match self.with_saved(spec) {
+            Ok(spec) => (spec, None),
+            Err(error) => (spec.clone(), Some(messages::not_found(&error))),
+        };
+        let spec = &spec;
+        let mut found = problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign });
+        if let Some(unknown) = unknown {
+            // What it would say is not known, so that nothing is missing but it.
+            found.retain(|problem| !problem.path.starts_with("message"));
+            found.push(unknown);
+        }
+        found.extend(self.resend_problems(spec));
+        found.extend(self.untracked(spec));
+        found
+    }
+
+    /// A flow that asks who opened or clicked, where nobody's opens and clicks are kept: it would wait for what never comes.
+    fn untracked(&self, spec: &CampaignSpec) -> Option<Problem> {
+        let compiled = campaigns::compile(spec).ok().filter(|compiled| compiled.graph.nodes().any(asks_who_engaged))?;
+        if self.options.aggregate_only {
+            let fix =
+                "have a person decide (not_proven = \"wait\"), leave the follow-up out, or change the configuration";
+            let message = "it asks who opened or clicked, and the configuration says [tracking] aggregate_only = true";
+            return Some(Problem::error("tracks_nobody", "kind", message, fix));
+        }
+        let names_nobody = |plan: &campaigns::MessagePlan| {
+            plan.fields.get("track").is_some_and(|track| *track == false || *track == "aggregate")
+        };
+        let message = compiled.messages.iter().find(|plan| names_nobody(plan))?;
+        let text = format!("it asks who opened or clicked, and message {:?} tracks nobody", message.name);
+        Some(Problem::warning(
+            "tracks_nobody",
+            "message.track",
+            text,
+            "leave out track, so that links name their contact",
+        ))
     }
 
     pub(crate) fn compile_context(&self, campaign: &str) -> CompileContext {

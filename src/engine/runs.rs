@@ -8,7 +8,6 @@ use actix::{Actor, AsyncContext};
 use roaring::RoaringBitmap;
 
 use crate::actors::RunCommand;
-use crate::actors::book::CommitError;
 use crate::actors::campaign::{CampaignActor, Leg};
 use crate::actors::decide::{self, Classes};
 use crate::actors::lanes::SendContext;
@@ -20,6 +19,7 @@ use crate::contacts::AttributeSets;
 use crate::content::CompiledMessage;
 use crate::engine::audience::Audience;
 use crate::engine::glance::{Glance, Wanted};
+use crate::engine::hold_out;
 use crate::engine::lines::Wired;
 use crate::engine::{Engine, EngineError};
 use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RowSpace, RunId};
@@ -78,8 +78,10 @@ impl Engine {
             };
             found.ok_or(EngineError::NoCampaign { id })?
         };
-        let spec = campaigns::parse::from_stored(&text)?;
-        Ok((version, campaigns::compile(&spec)?))
+        let spec = self.with_saved(&campaigns::parse::from_stored(&text)?)?;
+        let mut compiled = campaigns::compile(&spec)?;
+        compiled.caps.caps.extend_from_slice(&self.options.caps);
+        Ok((version, compiled))
     }
 
     /// Compiles the content of one message of a campaign.
@@ -94,7 +96,11 @@ impl Engine {
         let (used, skips) = self.used_attributes(compiled)?;
         let audience = Audience::look(&self.store, &self.book, compiled)?;
         let matched = audience.matched()?;
-        Ok(audience.assess(plan, &matched, &used, skips)?.0)
+        let mut summary = audience.assess(plan, &matched, &used, skips)?.0;
+        if let Some(size) = compiled.hold_out {
+            hold_out::count(size, &mut summary);
+        }
+        Ok(summary)
     }
 
     /// Rows that match a campaign's audience now.
@@ -117,9 +123,11 @@ impl Engine {
         compiled: &Compiled,
         plan: &DeliveryPlan,
         rows: &RoaringBitmap,
+        run: RunId,
     ) -> Result<Vec<(SkipReason, RoaringBitmap)>, EngineError> {
         let (used, skips) = self.used_attributes(compiled)?;
-        Ok(Audience::look(&self.store, &self.book, compiled)?.assess(plan, rows, &used, skips)?.1.skipped)
+        let audience = Audience::look_of(&self.store, &self.book, compiled, Some(run))?;
+        Ok(audience.assess(plan, rows, &used, skips)?.1.skipped)
     }
 
     /// Attributes that the messages use; an audience can be looked at before there is content.
@@ -139,6 +147,9 @@ impl Engine {
 
     /// Starts a campaign now: evaluates its audience, enters its deliveries, begins to send.
     pub fn start(&self, id: CampaignId) -> Result<RunId, EngineError> {
+        let stands = campaign_state(&self.book.read(), id).ok_or(EngineError::NoCampaign { id })?;
+        lifecycle::next(stands, Trigger::Start)?;
+        self.pin_message(id)?;
         let (version, compiled) = self.compiled(id, None)?;
         let mut messages = Vec::new();
         for plan in &compiled.messages {
@@ -148,13 +159,18 @@ impl Engine {
             }
         }
         let (used, skips) = self.used_attributes(&compiled)?;
+        let audience = Audience::look(&self.store, &self.book, &compiled)?;
         let deliveries = {
-            let audience = Audience::look(&self.store, &self.book, &compiled)?;
             let matched = audience.matched()?;
             let mut deliveries = Vec::new();
             for plan in &compiled.deliveries {
                 let entering = if plan.on_arrival { RoaringBitmap::new() } else { matched.clone() };
-                let (summary, eligibility) = audience.assess(plan, &entering, &used, skips)?;
+                let (mut summary, mut eligibility) = audience.assess(plan, &entering, &used, skips)?;
+                if let Some(size) = compiled.hold_out {
+                    // Who else starts meanwhile takes this number; the group is as random with another's.
+                    let run = RunId(self.book.read().next_run.max(1));
+                    hold_out::cut(run, size, &mut summary, &mut eligibility)?;
+                }
                 deliveries.push(DeliveryEntered {
                     channel: plan.channel,
                     topic: plan.topic.clone(),
@@ -171,6 +187,7 @@ impl Engine {
         self.book.commit_durable_by::<EngineError>(|state| {
             let stands = campaign_state(state, id).ok_or(EngineError::NoCampaign { id })?;
             lifecycle::next(stands, Trigger::Start)?;
+            audience.is_still(state)?;
             started = RunId(state.next_run.max(1));
             Ok(Some(Fact::RunStarted(Box::new(RunStarted {
                 run: started,
@@ -181,6 +198,7 @@ impl Engine {
                 at: self.book.now(),
             }))))
         })?;
+        drop(audience);
         self.spawn(started, &compiled)?;
         Ok(started)
     }
@@ -225,6 +243,7 @@ impl Engine {
             part.wired.line.fair.lock().set_rate(Scope::Campaign(run), per_second);
         }
         let (weight, auto_pause) = (compiled.limits.weight, compiled.auto_pause);
+        let caps = Arc::new(compiled.caps.clone());
         let (book, pool, ended) = (Arc::clone(&self.book), Arc::clone(&self.pool), self.ended.clone());
         let legs: Vec<_> = parts
             .into_iter()
@@ -250,7 +269,8 @@ impl Engine {
                         compiled,
                         settler: context.address().recipient(),
                     });
-                    actor.add_leg(Leg { context, line, channel, leave, classes, weight, send_until });
+                    let caps = Arc::clone(&caps);
+                    actor.add_leg(Leg { context, line, channel, leave, classes, weight, send_until, caps });
                 }
                 actor
             });
@@ -341,21 +361,11 @@ impl Engine {
     }
 
     fn stop_without_actor(&self, id: RunId) -> Result<(), EngineError> {
-        let deliveries: Vec<DeliveryId> =
-            self.book.read().runs.get(&id).map(|run| run.deliveries.iter().map(|d| d.id).collect()).unwrap_or_default();
-        for delivery in deliveries {
-            self.book.commit_durable_by::<EngineError>(|state| {
-                let sets = state.delivery(delivery).map_err(CommitError::from)?;
-                let rows = RowSet { space: sets.space, rows: decide::rows_to_stop(sets) };
-                let (reason, at) = (decide::STOP_REASON, self.book.now());
-                Ok((!rows.rows.is_empty()).then_some(Fact::Skipped { delivery, reason, rows, at }))
-            })?;
+        let mut goes_on = true;
+        while goes_on {
+            let next = |state: &State| state.runs.get(&id).and_then(|run| decide::next_to_stop(run, self.book.now()));
+            goes_on = self.book.commit_durable_by::<EngineError>(|state| Ok(next(state)))?.is_some();
         }
-        self.book.commit_durable_by::<EngineError>(|state| {
-            let stops = state.runs.get(&id).is_some_and(|run| decide::next_of(run) == decide::Next::Stop);
-            let reason = String::new();
-            Ok(stops.then_some(Fact::RunMoved { run: id, to: RunState::Stopped, reason, at: self.book.now() }))
-        })?;
         Ok(())
     }
 

@@ -85,6 +85,7 @@ impl TestEngine {
             lane_threads: 1,
             aggregate_only: false,
             soft_bounces: crate::config::SoftRule::default(),
+            caps: Vec::new(),
             restored: true,
             rejected_rows_kept: DAYS_30,
             tracking_kept,

@@ -15,6 +15,7 @@ use crate::flow::NodeId;
 use crate::ids::{BatchId, DeliveryId, RowSpace};
 use crate::ledger::Violation;
 use crate::ledger::batch::{BootId, OpenBatch};
+pub use crate::ledger::class_filter::ClassFilter;
 use crate::ledger::facts::{Claimed, Returned, Settled};
 use crate::ledger::outcome::RejectClass;
 use crate::limits::{RETRY_WAIT_MAX, UNKNOWN_ATTEMPTS_MAX};
@@ -39,12 +40,15 @@ pub struct Delivery {
     pub skipped: BTreeMap<SkipReason, RoaringBitmap>,
     /// `deferrals[k]`: rows deferred more than k times.
     pub deferrals: Vec<RoaringBitmap>,
-    /// `unknowns[k]`: rows that ended unknown more than k times (at-least-once mode).
+    /// `unknowns[k]`: rows whose hand-over ended unknown more than k times.
     pub unknowns: Vec<RoaringBitmap>,
     pub batches: BTreeMap<BatchId, OpenBatch>,
     /// With several send nodes: whose message a row gets. Empty with one, whose rows are all.
     #[serde(default)]
     pub sends: BTreeMap<NodeId, SendRows>,
+    /// Accepted by an operator's word, not by an answer: the hand-over is counted in `unknowns` already.
+    #[serde(default)]
+    pub vouched: RoaringBitmap,
 }
 
 /// The rows of one send node of a delivery.
@@ -126,6 +130,7 @@ impl Delivery {
             unknowns: Vec::new(),
             batches: BTreeMap::new(),
             sends: BTreeMap::new(),
+            vouched: RoaringBitmap::new(),
         })
     }
 
@@ -318,8 +323,8 @@ impl Delivery {
 
     fn unknown_rows(&mut self, rows: &RoaringBitmap) {
         self.unknown |= rows;
+        count_again(&mut self.unknowns, rows);
         if self.mode == Mode::AtLeastOnce {
-            count_again(&mut self.unknowns, rows);
             let spent = usize::try_from(UNKNOWN_ATTEMPTS_MAX).unwrap_or(usize::MAX).saturating_sub(1);
             let again = match self.unknowns.get(spent) {
                 Some(final_rows) => rows - final_rows,
@@ -382,8 +387,18 @@ impl Delivery {
             self.pend(rows);
         } else {
             self.accepted |= rows;
+            self.vouched |= rows;
         }
         Ok(())
+    }
+
+    /// How often a row was handed over, as far as it was answered or given up as unknown. What waits or is skipped has had
+    /// its deferrals and unknowns alone; an answer that ended it is one more.
+    pub fn attempts(&self, row: u32) -> usize {
+        let unknowns = self.unknowns.iter().take_while(|rows| rows.contains(row)).count();
+        let answered = (self.accepted.contains(row) && !self.vouched.contains(row))
+            || self.rejected.values().any(|rows| rows.contains(row));
+        self.deferral_count(row) + unknowns + usize::from(answered)
     }
 
     /// Up to `n` rows that may be claimed now for the message of `send`: deferred ones whose time has come first, then
@@ -466,24 +481,6 @@ impl Delivery {
     }
 }
 
-/// Which rows a grant is for. Classes are disjoint.
-#[derive(Clone, Copy, Debug)]
-pub enum ClassFilter<'a> {
-    Any,
-    Only(&'a RoaringBitmap),
-    NoneOf(&'a [RoaringBitmap]),
-}
-
-impl ClassFilter<'_> {
-    fn admits(&self, row: u32) -> bool {
-        match self {
-            ClassFilter::Any => true,
-            ClassFilter::Only(class) => class.contains(row),
-            ClassFilter::NoneOf(classes) => classes.iter().all(|class| !class.contains(row)),
-        }
-    }
-}
-
 /// Adds one to the count of each row, kept as a stack of sets.
 fn count_again(levels: &mut Vec<RoaringBitmap>, rows: &RoaringBitmap) {
     let mut carry = rows.clone();
@@ -496,4 +493,99 @@ fn count_again(levels: &mut Vec<RoaringBitmap>, rows: &RoaringBitmap) {
         }
     }
     levels.push(carry);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{MessageId, RunId};
+    use crate::ledger::rows::Positions;
+
+    const ID: DeliveryId = DeliveryId { run: RunId(1), index: 0 };
+
+    fn delivery(mode: Mode) -> Delivery {
+        Delivery::enter(ID, RowSpace::BASE, mode, (0..6).collect(), &[]).expect("it fits")
+    }
+
+    /// One hand-over of a row and what it ends as.
+    fn hand_over(delivery: &mut Delivery, row: u32, end: impl Fn(&mut Settled, RoaringBitmap)) {
+        let rows = RoaringBitmap::from_iter([row]);
+        let (batch, at) = (BatchId(1), Timestamp(1_000));
+        let claimed = Claimed {
+            batch,
+            delivery: ID,
+            connector: "relay".into(),
+            message: MessageId(0),
+            rows: rows.clone(),
+            positions: Positions::from_sorted(0..1),
+            at,
+            domain: None,
+        };
+        delivery.claim(&claimed, BootId::default()).expect("it can be claimed");
+        let mut settled = Settled::new(batch, ID, at);
+        end(&mut settled, rows);
+        delivery.settle(&settled).expect("it is claimed");
+        delivery.check().expect("it balances");
+    }
+
+    fn accepted(settled: &mut Settled, rows: RoaringBitmap) {
+        settled.accepted = rows;
+    }
+
+    fn unknown(settled: &mut Settled, rows: RoaringBitmap) {
+        settled.unknown = rows;
+    }
+
+    fn deferred(settled: &mut Settled, rows: RoaringBitmap) {
+        settled.deferred = vec![(1, rows)];
+    }
+
+    fn rejected(settled: &mut Settled, rows: RoaringBitmap) {
+        settled.rejected = vec![(RejectClass::HardBounce, rows)];
+    }
+
+    #[test]
+    fn every_hand_over_is_one_attempt_whatever_it_ended_as() {
+        for mode in [Mode::Strict, Mode::AtLeastOnce] {
+            let mut delivery = delivery(mode);
+            hand_over(&mut delivery, 1, accepted);
+            for end in [deferred, deferred, accepted] {
+                hand_over(&mut delivery, 2, end);
+            }
+            hand_over(&mut delivery, 3, rejected);
+            hand_over(&mut delivery, 4, deferred);
+            hand_over(&mut delivery, 5, unknown);
+            let attempts: Vec<usize> = (0..6).map(|row| delivery.attempts(row)).collect();
+            assert_eq!(attempts, [0, 1, 3, 1, 1, 1], "by row, {mode:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_that_is_settled_is_no_attempt_more() {
+        let row = |row: u32| RoaringBitmap::from_iter([row]);
+        let mut strict = delivery(Mode::Strict);
+        hand_over(&mut strict, 0, unknown);
+        strict.settle_unknown(&row(0), false).expect("it is unknown");
+        assert_eq!(strict.attempts(0), 1, "accepted by word: it was handed over once");
+        hand_over(&mut strict, 1, unknown);
+        strict.settle_unknown(&row(1), true).expect("it is unknown");
+        assert_eq!(strict.attempts(1), 1, "it waits to be sent again");
+        hand_over(&mut strict, 1, accepted);
+        assert_eq!(strict.attempts(1), 2, "and was handed over again");
+
+        let mut repeating = delivery(Mode::AtLeastOnce);
+        let most = usize::try_from(UNKNOWN_ATTEMPTS_MAX).expect("a small number");
+        for row in [0, 1] {
+            for _ in 0..most {
+                hand_over(&mut repeating, row, unknown);
+            }
+        }
+        assert_eq!((repeating.unknown.len(), repeating.attempts(0)), (2, most), "given up as unknown");
+        repeating.settle_unknown(&row(0), false).expect("it is unknown");
+        assert_eq!(repeating.attempts(0), most, "accepted by word: not one more");
+        repeating.settle_unknown(&row(1), true).expect("it is unknown");
+        hand_over(&mut repeating, 1, accepted);
+        assert_eq!(repeating.attempts(1), most + 1, "sent again, and answered");
+        assert!(repeating.check().is_ok(), "it balances");
+    }
 }

@@ -13,14 +13,19 @@
 //! Must not know: files, actors, channels, HTTP, the wall clock.
 
 pub mod batch;
+pub mod caps;
+pub mod class_filter;
 pub mod consent;
+pub mod days;
 pub mod delivery;
 pub mod events;
 pub mod facts;
 pub mod flowing;
 pub mod handed;
+pub mod links;
 pub mod outcome;
 pub mod recover;
+mod remember;
 pub mod rows;
 pub mod run;
 pub mod snapshot;

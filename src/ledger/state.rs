@@ -12,10 +12,12 @@ use crate::clock::Timestamp;
 use crate::ids::{BatchId, CampaignId, DeliveryId, ImportId, RowSpace, RunId};
 use crate::ledger::batch::BootId;
 use crate::ledger::consent::{Consent, ConsentStatus};
+use crate::ledger::days::ContactDays;
 use crate::ledger::delivery::Delivery;
 use crate::ledger::events::{EventMemory, EventsReceived, day_of};
 use crate::ledger::facts::{Fact, ImportChunk, RunStarted, Settled, Suppressed, Unsubscribed};
 use crate::ledger::handed::HandedOver;
+use crate::ledger::links::Link;
 use crate::ledger::run::{Run, RunState};
 use crate::ledger::suppression::{Entry, Suppression};
 use crate::ledger::{RejectClass, Violation};
@@ -45,6 +47,13 @@ pub struct State {
     pub handed_over: HandedOver,
     #[serde(default)]
     pub events: EventMemory,
+    #[serde(default)]
+    pub days: ContactDays,
+    /// Runs that are resends of others.
+    #[serde(default)]
+    pub links: BTreeMap<RunId, Link>,
+    #[serde(default)]
+    pub messages: BTreeMap<String, SavedMessage>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,6 +75,17 @@ pub struct SavedSegment {
     /// Never given to another segment.
     #[serde(default)]
     pub id: u32,
+}
+
+/// A message that campaigns refer to by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedMessage {
+    /// As JSON.
+    pub message: String,
+    /// From 1; the next one at each saving.
+    pub version: u32,
+    pub created_at: Timestamp,
+    pub saved_at: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +146,7 @@ impl State {
                 if *resend && !rows.rows.is_empty() {
                     self.run_mut(delivery.run)?.reopen();
                 }
+                self.remember_settled_unknown(*delivery, &rows.rows, !*resend);
                 Ok(())
             }
             Fact::RunStarted(started) => self.apply_run_started(started),
@@ -133,6 +154,7 @@ impl State {
             Fact::Tracked(tracked) => {
                 let run = self.runs.get_mut(&tracked.run).ok_or(Violation::NoRun { run: tracked.run })?;
                 run.messages.entry(tracked.message).or_default().add(tracked);
+                self.remember_tracked(tracked);
                 Ok(())
             }
             Fact::Unsubscribed(fact) => self.apply_unsubscribed(fact),
@@ -186,6 +208,10 @@ impl State {
             Fact::SegmentSaved { name, text, at } => self.apply_segment_saved(name, text, *at),
             Fact::SegmentDeleted { name } => {
                 self.segments.remove(name);
+            }
+            Fact::MessageSaved { name, message, at } => self.apply_message_saved(name, message, *at),
+            Fact::MessageDeleted { name } => {
+                self.messages.remove(name);
             }
             Fact::ContactsErased { rows } => self.apply_erased(&rows.rows),
             Fact::CampaignSaved { campaign, spec, at } => self.apply_campaign_saved(*campaign, spec, *at),
@@ -255,11 +281,19 @@ impl State {
         self.segments.insert(name.to_owned(), SavedSegment { text: text.to_owned(), saved_at: at, created_at: at, id });
     }
 
+    fn apply_message_saved(&mut self, name: &str, message: &str, at: Timestamp) {
+        let (version, created_at) =
+            self.messages.get(name).map_or((1, at), |saved| (saved.version.saturating_add(1), saved.created_at));
+        let saved = SavedMessage { message: message.to_owned(), version, created_at, saved_at: at };
+        self.messages.insert(name.to_owned(), saved);
+    }
+
     fn apply_erased(&mut self, rows: &RoaringBitmap) {
         self.erased |= rows;
         self.consent.erase(rows);
         self.suppression.erase(rows);
         self.events.erase(rows);
+        self.days.erase(rows);
         for list in self.lists.values_mut() {
             list.rows -= rows;
         }
@@ -289,6 +323,7 @@ impl State {
             return Err(Violation::NoCampaign { campaign: fact.campaign });
         }
         let run = Run::start(fact)?;
+        self.note_link(&run);
         self.next_run = self.next_run.max(fact.run.0 + 1);
         self.runs.insert(fact.run, run);
         Ok(())
@@ -314,6 +349,7 @@ impl State {
         leaving -= &delivery.pending;
         leaving -= &delivery.deferred;
         self.leave_sends(fact.delivery, &leaving)?;
+        self.remember_settled(fact);
         if let Some(run) = self.runs.get_mut(&fact.delivery.run) {
             run.keep_samples(&fact.samples);
         }

@@ -1,9 +1,11 @@
 //! Anniversaries: the day of a later year that is celebrated for a date.
 //!
-//! Owns no state. The rule for 29 February: in a year without one it is celebrated on 28 February, as `+ 1y` counts.
+//! Owns no state. The first anniversary of a date is one year later. The rule for 29 February: in a year without one it is celebrated on 28 February, as `+ 1y` counts.
 //! Invariant: AN-1 every date has exactly one anniversary in each year of the calendar.
 
 use jiff::civil::Date;
+
+use crate::limits::ANNIVERSARY_YEARS_MAX;
 
 /// The anniversary of `date` in `year`; `None` for a year outside the calendar, −9999 to 9999.
 pub fn in_year(date: Date, year: i16) -> Option<Date> {
@@ -35,6 +37,31 @@ pub fn origins(today: Date) -> Vec<(i8, i8)> {
         found.push((2, 29));
     }
     found
+}
+
+/// The dates, in spans of days, that have an anniversary on one of the days from `first` to `last`, counted from today: one span
+/// for each year of age up to [`ANNIVERSARY_YEARS_MAX`], beyond which nothing is celebrated.
+pub fn origin_spans(today: Date, (first, last): (i64, i64)) -> Vec<(Date, Date)> {
+    let day = |days: i64| today.checked_add(jiff::Span::new().try_days(days).ok()?).ok();
+    let (Some(first), Some(last)) = (day(first), day(last)) else { return Vec::new() };
+    (1..=ANNIVERSARY_YEARS_MAX).filter_map(|age| Some((earliest(first, age)?, latest(last, age)?))).collect()
+}
+
+/// The first date whose anniversary `age` years later is on `day` or after it.
+fn earliest(day: Date, age: i16) -> Option<Date> {
+    let year = day.year().checked_sub(age)?;
+    // 28 February is celebrated on the 28th in each year, so that a year without a 29th begins behind it.
+    Date::new(year, day.month(), day.day()).or_else(|_| Date::new(year, 3, 1)).ok()
+}
+
+/// The last date whose anniversary `age` years later is on `day` or before it.
+fn latest(day: Date, age: i16) -> Option<Date> {
+    let year = day.year().checked_sub(age)?;
+    let is_last = day.month() == 2 && day.day() == day.days_in_month();
+    if is_last {
+        return Date::new(year, 2, 1).and_then(|first| Date::new(year, 2, first.days_in_month())).ok();
+    }
+    Date::new(year, day.month(), day.day()).ok()
 }
 
 #[cfg(test)]
@@ -70,6 +97,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn spans_hold_exactly_the_dates_that_are_celebrated(
+            year in 1990i16..2030, month in 1i8..=12, day in 26i8..=31, first in -40i64..40, length in 0i64..40,
+            now_year in 2030i16..2040, now_month in 1i8..=4, now_day in 1i8..=31,
+        ) {
+            let (Ok(born), Ok(today)) = (Date::new(year, month, day), Date::new(now_year, now_month, now_day)) else {
+                return Ok(());
+            };
+            let days: Vec<Date> =
+                (first..=first + length).filter_map(|n| today.checked_add(jiff::Span::new().days(n)).ok()).collect();
+            let expected = days.iter().any(|day| day.year() > born.year() && is_on(born, *day));
+            let spans = origin_spans(today, (first, first + length));
+            let found = spans.iter().any(|(low, high)| *low <= born && born <= *high);
+            prop_assert_eq!(found, expected, "{} from {} on, {} days", born, days[0], days.len());
+        }
+
         #[test]
         fn an_index_lookup_finds_exactly_those_who_celebrate(
             year in 1900i16..2030, month in 1i8..=12, day in 1i8..=31,

@@ -1,8 +1,8 @@
 //! Who of the matched contacts gets the message, and why the others do not.
 //!
 //! Owns no state; pure functions over sets. The order in which reasons apply is fixed, so that counts add up: erased,
-//! deactivated, no address, suppressed (in the order given), unsubscribed, not subscribed, missing attribute, duplicate
-//! address. Duplicates come last and are looked for among the rows that pass all else ([`candidates`]), so that a contact
+//! deactivated, no address, suppressed (in the order given), unsubscribed, not subscribed, had enough (caps, in the order given),
+//! missing attribute, duplicate address. Duplicates come last and are looked for among the rows that pass all else ([`candidates`]), so that a contact
 //! who may not be written to never displaces one who may.
 //!
 //! Invariants: AU-1 `eligible` and the skip sets are disjoint and their union is `matched`; AU-2 a reason appears once,
@@ -69,6 +69,8 @@ pub struct AudienceInput<'a> {
     /// Contacts who withdrew their consent; heeded whether the message needs consent or not.
     pub unsubscribed: &'a RoaringBitmap,
     pub suppressed: &'a [SuppressedSet<'a>],
+    /// Who had enough messages lately.
+    pub reached: &'a [(SkipReason, RoaringBitmap)],
     pub lacking: &'a [LackingSet<'a>],
 }
 
@@ -95,6 +97,15 @@ pub struct AudienceSummary {
     pub lacking_attribute: Vec<(String, u64)>,
     #[serde(rename = "final")]
     pub final_count: u64,
+    /// Had as many messages as a cap allows.
+    #[serde(default)]
+    pub frequency_cap: u64,
+    /// Another campaign has written to them lately.
+    #[serde(default)]
+    pub recently_contacted: u64,
+    /// Held out as the control group; cut from those who could be sent to.
+    #[serde(default)]
+    pub hold_out: u64,
 }
 
 /// The partition of the matched rows.
@@ -172,6 +183,13 @@ fn sieve(input: &AudienceInput<'_>) -> Sieve {
     sieve.summary.unsubscribed = sieve.take_in(SkipReason::Unsubscribed, input.unsubscribed);
     if let Some(subscribed) = input.subscribed {
         sieve.summary.not_subscribed = sieve.take_out(SkipReason::NotSubscribed, subscribed);
+    }
+    for (reason, rows) in input.reached {
+        let count = sieve.take_in(*reason, rows);
+        match reason {
+            SkipReason::RecentlyContacted => sieve.summary.recently_contacted += count,
+            _ => sieve.summary.frequency_cap += count,
+        }
     }
     sieve.summary.lacking_attribute = input
         .lacking
@@ -276,6 +294,7 @@ mod tests {
             reachable_elsewhere: Some(&set(12..15)),
             subscribed: Some(&subscribed),
             unsubscribed: &withdrawn,
+            reached: &[(SkipReason::FrequencyCap, set(40..42)), (SkipReason::RecentlyContacted, set(42..43))],
             suppressed: &[
                 SuppressedSet { cause: "hard_bounce", reason: SkipReason::SuppressedAddress, rows: &bounced },
                 SuppressedSet { cause: "complaint", reason: SkipReason::Suppressed, rows: &complained },
@@ -285,7 +304,7 @@ mod tests {
                 LackingSet { attribute: "city", rows: &no_city, skip: false },
             ],
         };
-        assert_eq!(candidates(&input), &set(40..50) | &set(60..100), "all but duplicates");
+        assert_eq!(candidates(&input), &set(43..50) | &set(60..100), "all but duplicates");
         let (summary, eligibility) = assess(&input, &set(90..95));
         let expected = AudienceSummary {
             matched: 100,
@@ -300,10 +319,13 @@ mod tests {
             missing_attribute: 10,
             duplicate_address: 5,
             lacking_attribute: vec![("name".to_owned(), 10), ("city".to_owned(), 15)],
-            final_count: 45,
+            final_count: 42,
+            frequency_cap: 2,
+            recently_contacted: 1,
+            hold_out: 0,
         };
         assert_eq!(summary, expected, "summary");
-        assert_eq!(eligibility.eligible.len(), 45, "eligible");
+        assert_eq!(eligibility.eligible.len(), 42, "eligible");
         let json = serde_json::to_value(&summary).expect("serialises");
         assert_eq!(json["final"], 45, "the name in the API is `final`");
     }
@@ -312,7 +334,7 @@ mod tests {
         #[test]
         fn eligible_and_skipped_partition_the_matched(
             matched in rows(64), existing in rows(64), active in rows(64), reachable in rows(64), consent in rows(64),
-            withdrawn in rows(64), suppressed in vec(rows(64), 0..4), lacking in vec((rows(64), any::<bool>()), 0..3),
+            withdrawn in rows(64), suppressed in vec(rows(64), 0..4), reached in vec(rows(64), 0..3), lacking in vec((rows(64), any::<bool>()), 0..3),
             duplicate in rows(64), needs_consent in any::<bool>(), check_existing in any::<bool>(),
         ) {
             let suppressed: Vec<_> = suppressed.iter().enumerate().map(|(i, rows)| SuppressedSet {
@@ -320,6 +342,8 @@ mod tests {
                 reason: if i % 2 == 0 { SkipReason::Suppressed } else { SkipReason::SuppressedAddress },
                 rows,
             }).collect();
+            let reached: Vec<_> =
+                [SkipReason::FrequencyCap, SkipReason::RecentlyContacted].into_iter().zip(reached).collect();
             let lacking: Vec<_> =
                 lacking.iter().map(|(rows, skip)| LackingSet { attribute: "a", rows, skip: *skip }).collect();
             let input = AudienceInput {
@@ -331,6 +355,7 @@ mod tests {
                 subscribed: needs_consent.then_some(&consent),
                 unsubscribed: &withdrawn,
                 suppressed: &suppressed,
+                reached: &reached,
                 lacking: &lacking,
             };
             let (summary, eligibility) = assess(&input, &duplicate);
@@ -346,6 +371,7 @@ mod tests {
             prop_assert_eq!(summary.matched, summary.final_count + skipped, "the counts add up");
             prop_assert_eq!(summary.final_count, eligibility.eligible.len(), "final");
             let named = summary.erased + summary.deactivated + summary.no_address + summary.unsubscribed
+                + summary.frequency_cap + summary.recently_contacted
                 + summary.not_subscribed + summary.missing_attribute + summary.duplicate_address
                 + summary.suppressed.iter().map(|(_, n)| n).sum::<u64>();
             prop_assert_eq!(named, skipped, "every skipped row is named once in the summary");

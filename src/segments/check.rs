@@ -15,9 +15,24 @@ pub fn check(expression: &Expression, schema: &Schema, scope: Scope) -> Result<(
         Kind::Test(test) => check_test(test, part.span, schema, &mut faults),
         Kind::InList(_) if scope == Scope::OneShot => faults.push(not_in_one_shot(part.span, "`in list`")),
         Kind::InSegment(_) if scope == Scope::OneShot => faults.push(not_in_one_shot(part.span, "`in segment`")),
+        Kind::History { .. } | Kind::Recent { .. } if scope == Scope::OneShot => {
+            faults.push(not_in_one_shot(part.span, "what other campaigns did"));
+        }
         _ => {}
     });
     if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// Parts that ask who opened or clicked, for where that is not kept by contact.
+pub fn needing_tracking(expression: &Expression) -> Vec<SegmentError> {
+    let mut faults = Vec::new();
+    expression.walk(&mut |part| match &part.kind {
+        Kind::History { event, .. } | Kind::Recent { event, .. } if event.is_tracked() => {
+            faults.push(SegmentError::new(part.span, Problem::NeedsTracking { event: event.word() }));
+        }
+        _ => {}
+    });
+    faults
 }
 
 fn not_in_one_shot(span: Span, what: &'static str) -> SegmentError {
@@ -28,7 +43,8 @@ fn not_in_one_shot(span: Span, what: &'static str) -> SegmentError {
 fn takes(kind: AttributeType) -> &'static str {
     match kind {
         AttributeType::Text => "= != in contains `starts with` `ends with` `is empty`",
-        AttributeType::Number | AttributeType::DateTime => "= != < <= > >= in between `is empty`",
+        AttributeType::Number => "= != < <= > >= in between `is empty`",
+        AttributeType::DateTime => "= != < <= > >= in between `in last` `in next` anniversary `is empty`",
         AttributeType::Boolean => "= != `is empty`",
         AttributeType::List => "has `has any` `has all` `is empty`",
     }
@@ -46,6 +62,7 @@ fn misfit(operator: &Operator, kind: AttributeType) -> Option<&'static str> {
         Operator::Match(how, _) => (kind == Text, how.words()),
         Operator::Has { .. } => (kind == List, "has"),
         Operator::Empty => (true, "`is empty`"),
+        Operator::Anniversary(_) => (kind == DateTime, "anniversary"),
     };
     (!fits).then_some(name)
 }
@@ -68,7 +85,7 @@ fn check_test(test: &Test, span: Span, schema: &Schema, faults: &mut Vec<Segment
         Operator::Compare(_, literal) => vec![literal],
         Operator::In(literals) => literals.iter().collect(),
         Operator::Between(low, high) => vec![low, high],
-        Operator::Match(..) | Operator::Empty | Operator::Has { .. } => Vec::new(),
+        Operator::Match(..) | Operator::Empty | Operator::Has { .. } | Operator::Anniversary(_) => Vec::new(),
     };
     let before = faults.len();
     faults.extend(literals.iter().filter_map(|literal| wrong_type(attribute, literal)));
@@ -112,7 +129,8 @@ fn check_zone(test: &Test, literals: &[&Literal], faults: &mut Vec<SegmentError>
     if test.zone == Zone::Default {
         return;
     }
-    if !literals.iter().any(|literal| matches!(literal.value, LiteralValue::Moment(_))) {
+    let dated = literals.iter().any(|literal| matches!(literal.value, LiteralValue::Moment(_)));
+    if !dated && !matches!(test.operator, Operator::Anniversary(_)) {
         faults.push(SegmentError::new(test.zone_span, Problem::UselessZone));
     }
     if let Zone::Named(name) = &test.zone

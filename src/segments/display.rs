@@ -5,7 +5,7 @@
 use std::fmt::{self, Write};
 
 use crate::segments::expression::{
-    Anchor, Expression, Kind, Literal, LiteralValue, Moment, Name, Operator, Step, Test, Zone,
+    Anchor, Days, Expression, Kind, Literal, LiteralValue, Moment, Name, Operator, Step, Test, Zone,
 };
 use crate::segments::parser::is_reserved;
 
@@ -28,7 +28,9 @@ fn expression(part: &Expression, level: Level, f: &mut fmt::Formatter<'_>) -> fm
         Kind::Or(parts) => joined(parts, " or ", Level::Or, level, f),
         Kind::And(parts) => joined(parts, " and ", Level::And, level, f),
         Kind::Not(inner) => match &inner.kind {
-            Kind::Test(asked) if !matches!(asked.operator, Operator::Compare(..)) => test(asked, true, f),
+            Kind::Test(asked) if !matches!(asked.operator, Operator::Compare(..) | Operator::Anniversary(_)) => {
+                test(asked, true, f)
+            }
             _ => {
                 f.write_str("not ")?;
                 expression(inner, Level::Unary, f)
@@ -55,6 +57,18 @@ fn expression(part: &Expression, level: Level, f: &mut fmt::Formatter<'_>) -> fm
         Kind::Reachable(channel) => write!(f, "reachable on {channel}"),
         Kind::Suppressed(None) => f.write_str("suppressed"),
         Kind::Suppressed(Some(channel)) => write!(f, "suppressed on {channel}"),
+        Kind::History { event, campaign } => {
+            write!(f, "{}(", event.word())?;
+            text(campaign, f)?;
+            f.write_char(')')
+        }
+        Kind::Recent { event, channel, days } => {
+            write!(f, "{} any campaign", event.word())?;
+            if let Some(channel) = channel {
+                write!(f, " on {channel}")?;
+            }
+            write!(f, " in last {days}d")
+        }
         Kind::Test(asked) => test(asked, false, f),
     }
 }
@@ -77,6 +91,16 @@ fn joined(parts: &[Expression], word: &str, own: Level, level: Level, f: &mut fm
 }
 
 fn test(test: &Test, negated: bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if let Operator::Anniversary(days) = test.operator {
+        write!(f, "anniversary({}) ", test.attribute)?;
+        match days {
+            Days::At(0) => f.write_str("is today")?,
+            Days::At(days) => write!(f, "in {days}d")?,
+            Days::Next(days) => write!(f, "in next {days}d")?,
+            Days::Last(days) => write!(f, "in last {days}d")?,
+        }
+        return zone(&test.zone, f);
+    }
     write!(f, "{} ", test.attribute)?;
     if negated && test.operator != Operator::Empty {
         f.write_str("not ")?;
@@ -102,8 +126,13 @@ fn test(test: &Test, negated: bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str(if *all { "has all " } else { "has any " })?;
             list(entries, |entry, f| text(entry, f), f)?;
         }
+        Operator::Anniversary(_) => {}
     }
-    match &test.zone {
+    zone(&test.zone, f)
+}
+
+fn zone(zone: &Zone, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match zone {
         Zone::Default => Ok(()),
         Zone::Contact => f.write_str(" in contact zone"),
         Zone::Named(name) => {

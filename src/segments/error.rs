@@ -73,6 +73,16 @@ pub enum Problem {
     UnknownList { name: String },
     #[error("there is no segment {name:?}")]
     UnknownSegment { name: String },
+    #[error("there is no campaign {name:?}{hint}")]
+    UnknownCampaign { name: String, hint: Hint },
+    #[error(
+        "{event} cannot be asked: this server keeps totals only (tracking.aggregate_only), and nobody's opens and clicks"
+    )]
+    NeedsTracking { event: &'static str },
+    #[error("{event} is kept by campaign and not by day: name one, as in {event}(\"spring\")")]
+    NotByDay { event: &'static str },
+    #[error("this must be from 1 to {max} days")]
+    BadDays { max: u32 },
     #[error("the segment contains itself: {}", .path.join(" → "))]
     Cycle { path: Vec<String> },
     #[error("in segment {name:?}: {inner}")]
@@ -124,6 +134,9 @@ impl SegmentError {
         match &self.problem {
             Problem::Expected { .. } | Problem::OpenText { .. } | Problem::BadEscape { .. } => "segment_syntax",
             Problem::BadNumber { .. } | Problem::BadDate { .. } | Problem::BadDuration { .. } => "segment_syntax",
+            Problem::NotByDay { .. } | Problem::BadDays { .. } => "segment_bad_days",
+            Problem::NeedsTracking { .. } => "segment_needs_tracking",
+            Problem::UnknownCampaign { .. } => "segment_unknown_campaign",
             Problem::BadTopic { .. } | Problem::UnknownChannel { .. } => "segment_unknown_channel",
             Problem::TooLong { .. } | Problem::TooDeep { .. } | Problem::TooLarge { .. } => "segment_too_large",
             Problem::UnknownAttribute { .. } => "segment_unknown_attribute",

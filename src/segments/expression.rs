@@ -6,6 +6,7 @@
 
 use crate::ids::Channel;
 use crate::segments::error::Span;
+use crate::segments::history::Event;
 
 /// A part of an expression and where it was written.
 #[derive(Clone, Debug)]
@@ -45,6 +46,19 @@ pub enum Kind {
     Reachable(Channel),
     /// Contacts suppressed everywhere, or also those suppressed on the channel.
     Suppressed(Option<Channel>),
+    /// Contacts with an event of one campaign, in any of its runs.
+    History {
+        event: Event,
+        /// By name.
+        campaign: String,
+    },
+    /// Contacts with an event of any campaign today or in the `days` − 1 days before.
+    Recent {
+        event: Event,
+        /// `None`: on any.
+        channel: Option<Channel>,
+        days: u32,
+    },
     Test(Test),
 }
 
@@ -91,6 +105,30 @@ pub enum Operator {
         all: bool,
         entries: Vec<String>,
     },
+    /// An anniversary of the date is on one of these days; see [`crate::segments::anniversary`].
+    Anniversary(Days),
+}
+
+/// Days counted from today in the zone of the test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Days {
+    /// The day after so many days; 0 is today.
+    At(u32),
+    /// So many days, today the first of them.
+    Next(u32),
+    /// So many days, today the last of them.
+    Last(u32),
+}
+
+impl Days {
+    /// First and last day, counted from today.
+    pub fn bounds(self) -> (i64, i64) {
+        match self {
+            Days::At(days) => (i64::from(days), i64::from(days)),
+            Days::Next(days) => (0, i64::from(days) - 1),
+            Days::Last(days) => (1 - i64::from(days), 0),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,6 +357,19 @@ impl Expression {
                 && !names.contains(&name.as_str())
             {
                 names.push(name);
+            }
+        });
+        names
+    }
+
+    /// Names of the campaigns whose history the expression asks for itself, each once.
+    pub fn campaigns(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        self.walk(&mut |part| {
+            if let Kind::History { campaign, .. } = &part.kind
+                && !names.contains(&campaign.as_str())
+            {
+                names.push(campaign);
             }
         });
         names

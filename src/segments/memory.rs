@@ -12,7 +12,9 @@ use crate::clock::Timestamp;
 use crate::contacts::sets::{number_digits, time_digits};
 use crate::contacts::{AttributeSets, ContactsError, IndexKind, Record, RecordBuilder, Schema, Value};
 use crate::ids::{AttributeId, Channel};
+use crate::segments::error::Hint;
 use crate::segments::expression::Expression;
+use crate::segments::history::Event;
 use crate::segments::world::{Scope, World};
 
 type Shared = Arc<RoaringBitmap>;
@@ -30,6 +32,10 @@ pub struct MemoryWorld {
     pub unsubscribed: HashMap<(Channel, String), Shared>,
     pub suppressed: Shared,
     pub suppressed_on: HashMap<Channel, Shared>,
+    /// By campaign; one that is not named does not exist.
+    pub history: HashMap<String, HashMap<Event, Shared>>,
+    /// By day, today being 0 and yesterday 1.
+    pub days: HashMap<(Event, Channel, u32), Shared>,
     universe: Shared,
     present: HashMap<AttributeId, Shared>,
     values: HashMap<AttributeId, BTreeMap<String, Shared>>,
@@ -50,6 +56,8 @@ impl MemoryWorld {
             unsubscribed: HashMap::new(),
             suppressed: Shared::default(),
             suppressed_on: HashMap::new(),
+            history: HashMap::new(),
+            days: HashMap::new(),
             universe: Shared::default(),
             present: HashMap::new(),
             values: HashMap::new(),
@@ -204,5 +212,18 @@ impl World for MemoryWorld {
             Some(on_channel) => Arc::new(&*self.suppressed | &**on_channel),
             None => Arc::clone(&self.suppressed),
         }
+    }
+
+    fn history(&self, event: Event, campaign: &str) -> Result<Shared, Hint> {
+        let known = self.history.get(campaign);
+        let known = known.ok_or_else(|| Hint::nearest(campaign, self.history.keys().map(String::as_str)))?;
+        Ok(known.get(&event).cloned().unwrap_or_default())
+    }
+
+    fn recent(&self, event: Event, channel: Option<Channel>, days: u32) -> Shared {
+        let asked = |(kind, on, day): &(Event, Channel, u32)| {
+            *kind == event && channel.is_none_or(|wanted| wanted == *on) && *day < days
+        };
+        Arc::new(self.days.iter().filter(|(key, _)| asked(key)).map(|(_, rows)| &**rows).union())
     }
 }

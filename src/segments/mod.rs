@@ -19,6 +19,9 @@
 //!            | "subscribed" "to" topic | "unsubscribed" "from" topic
 //!            | "reachable" "on" channel
 //!            | "suppressed" [ "on" channel ]
+//!            | event "(" text ")"                            of the campaign with this name
+//!            | event "any" "campaign" [ "on" channel ] "in" "last" days
+//!            | "anniversary" "(" attribute ")" ( "is" "today" | relative ) [ zone ]
 //!            | attribute [ operator [ zone ] ]               alone: a boolean that is true
 //! operator   = ( "=" | "!=" | "<" | "<=" | ">" | ">=" ) value
 //!            | [ "not" ] "in" "(" value { "," value } ")"
@@ -27,6 +30,10 @@
 //!            | [ "not" ] "has" text                          of a list
 //!            | [ "not" ] "has" ( "any" | "all" ) "(" text { "," text } ")"
 //!            | "is" [ "not" ] "empty"
+//!            | relative                                      of a date
+//! relative   = "in" [ "next" | "last" ] days
+//! event      = "received" | "opened" | "clicked" | "bounced" | "unsubscribed"
+//! days       = digits ( "d" | "w" )
 //! zone       = "in" "zone" text | "in" "contact" "zone"
 //! value      = text | [ "-" ] number | "true" | "false" | moment
 //! moment     = ( "now" | "today" | date ) { ( "+" | "-" ) duration }
@@ -50,6 +57,14 @@
 //!   `> today` begins tomorrow. `now` and a date with a time are one millisecond.
 //! - **Days begin in a zone**: the server's, `in zone "Europe/Paris"`, or `in contact zone`, each contact's own (the server's where a
 //!   contact has none). Days, weeks, months and years follow that zone's calendar; minutes and hours are exact.
+//! - **Relative days** count whole days from today: `in 7d` is the day in seven days, `in next 7d` today and the six days after it,
+//!   `in last 7d` today and the six before.
+//! - **An anniversary** is celebrated from one year after its date on; that of 29 February on 28 February in years without one.
+//!   Dates are read in the server's zone; whose today it is, the comparison's zone says.
+//! - **What campaigns did** is asked by name, over all runs of the campaign: `opened("spring") and not clicked("spring")`. *received*
+//!   is what a provider accepted; what was never answered is not; opens and clicks of machines do not count. Of any campaign it is
+//!   asked by UTC day, `received any campaign in last 7d`: today and the six days before; *bounced* and *unsubscribed* are kept by
+//!   campaign only. A campaign that does not exist is refused, when the expression is saved and when it is evaluated.
 //! - **`in segment`** writes the other segment out; one that contains itself is refused.
 //! - An evaluation sees the contacts as they are at that moment: who starts to match is in the next answer.
 //!
@@ -70,6 +85,7 @@ mod display;
 pub mod error;
 pub mod eval;
 pub mod expression;
+pub mod history;
 mod lexer;
 #[doc(hidden)]
 pub mod memory;
@@ -82,7 +98,7 @@ pub mod skip;
 pub mod world;
 
 pub use audience::{AudienceInput, AudienceSummary, Eligibility, LackingSet, SameAddress, SuppressedSet};
-pub use check::check;
+pub use check::{check, needing_tracking};
 pub use error::{EvaluateError, Problem, SegmentError, Span};
 pub use eval::{Evaluation, ScanKind, ScanNote, evaluate, evaluate_within};
 pub use expression::Expression;

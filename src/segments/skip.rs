@@ -46,10 +46,12 @@ pub enum SkipReason {
     NoMessage = 16,
     /// The contact has had as many messages as its cap allows.
     FrequencyCap = 17,
+    /// Another campaign has written to the contact within the days that the audience says.
+    RecentlyContacted = 18,
 }
 
 impl SkipReason {
-    pub const ALL: [SkipReason; 17] = [
+    pub const ALL: [SkipReason; 18] = [
         SkipReason::NoAddress,
         SkipReason::NotSubscribed,
         SkipReason::Unsubscribed,
@@ -67,6 +69,7 @@ impl SkipReason {
         SkipReason::NoWinner,
         SkipReason::NoMessage,
         SkipReason::FrequencyCap,
+        SkipReason::RecentlyContacted,
     ];
 
     /// The name in the API, in reports and as a metrics label.
@@ -89,6 +92,7 @@ impl SkipReason {
             SkipReason::NoWinner => "no_winner",
             SkipReason::NoMessage => "no_message",
             SkipReason::FrequencyCap => "frequency_cap",
+            SkipReason::RecentlyContacted => "recently_contacted",
         }
     }
 

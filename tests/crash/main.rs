@@ -58,11 +58,11 @@ fn kill_scenario(folder: &Path, options: &KillOptions) -> kill::KillResult {
 #[test]
 fn kills_under_load_mail_nobody_twice_and_forget_nobody() {
     let folder = tempfile::tempdir().expect("a folder");
-    let options = KillOptions { seed: 1, ..KillOptions::default() };
+    let options = KillOptions::seeded(1);
     let result = kill_scenario(folder.path(), &options);
     println!("{}", result.lines(&options));
     assert!(result.kills >= 30, "{} kills", result.kills);
-    assert_eq!(result.problems, Vec::<String>::new(), "seed {}", options.seed);
+    assert_eq!(result.problems, Vec::<String>::new(), "seed {}", options.run.seed);
     assert_eq!((result.twice, result.unaccounted), (0, 0), "contacts twice, contacts unaccounted");
     assert!(result.unknown <= result.unknown_bound, "{} > {}", result.unknown, result.unknown_bound);
     assert!(result.accepted > 0 && result.campaigns >= 3, "there was load: {result:?}");
@@ -72,7 +72,7 @@ fn kills_under_load_mail_nobody_twice_and_forget_nobody() {
 fn power_losses_under_load_mail_nobody_twice_and_forget_nobody() {
     for seed in [1, 2] {
         let folder = tempfile::tempdir().expect("a folder");
-        let options = KillOptions { seed, kills: 8, contacts: 3_000, power: true, ..KillOptions::default() };
+        let options = KillOptions { kills: 8, contacts: 3_000, power: true, ..KillOptions::seeded(seed) };
         let result = kill_scenario(folder.path(), &options);
         println!("{}", result.lines(&options));
         assert_eq!(result.problems, Vec::<String>::new(), "seed {seed}");

@@ -107,6 +107,7 @@ fn panic_under_load(folder: &Path) -> ! {
         lane_threads: 2,
         aggregate_only: false,
         soft_bounces: estafette::config::SoftRule::default(),
+        caps: Vec::new(),
         restored: false,
         tracking_kept: Duration::from_secs(86_400),
         rejected_rows_kept: config.data.rejected_rows_kept,

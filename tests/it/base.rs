@@ -180,7 +180,7 @@ fn lists_are_made_changed_paged_and_protected() {
     assert_eq!(refused.code, Code::ListInUse, "{refused:?}");
     assert!(refused.message.contains("of vip"), "{}", refused.message);
     port.delete_segment("of vip").unwrap();
-    let spec = r#"{"name":"spring","audience":{"list":"vip"}}"#;
+    let spec = r#"{"version":1,"spec":{"name":"spring","audience":{"list":"vip"}}}"#;
     engine.engine().save_campaign(None, spec).unwrap();
     let refused = port.delete_list("vip").unwrap_err();
     assert!(refused.message.contains("spring"), "a draft uses it: {}", refused.message);

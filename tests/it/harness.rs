@@ -46,6 +46,7 @@ impl TestEngine {
             lane_threads: 1,
             aggregate_only: false,
             soft_bounces: estafette::config::SoftRule::default(),
+            caps: Vec::new(),
             tracking_kept: std::time::Duration::from_secs(365 * 24 * 3_600),
             restored,
             rejected_rows_kept: std::time::Duration::from_secs(30 * 24 * 3_600),

@@ -15,8 +15,11 @@ mod cli;
 mod events;
 mod flows;
 mod harness;
+mod history;
 mod imports;
 mod metrics;
+mod oddities;
+mod outages;
 mod people;
 mod served;
 #[path = "../shared/sink.rs"]

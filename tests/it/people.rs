@@ -6,11 +6,11 @@ use serde_json::json;
 
 use crate::served::{Served, estafette, file};
 
-const INBOX: &str = "[[connectors]]\nname = \"relay\"\nkind = \"inbox\"\n";
-const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+pub const INBOX: &str = "[[connectors]]\nname = \"relay\"\nkind = \"inbox\"\n";
+pub const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 
 /// The first address in a mail's HTML that begins with the public URL and this path.
-fn link(mail: &str, server: &Served, path: &str) -> String {
+pub fn link(mail: &str, server: &Served, path: &str) -> String {
     let parsed = mail_parser::MessageParser::new().parse(mail).expect("a mail");
     let html = parsed.body_html(0).expect("its HTML");
     let begins = format!("{}{path}", server.said("tracking "));

@@ -75,9 +75,9 @@ impl Books {
             imports: Vec::new(),
             folder: folder.to_owned(),
             unfinished: options.campaigns,
-            seed: options.seed,
+            seed: options.run.seed,
             power: options.power,
-            rng: Rng::salted(options.seed, 11),
+            rng: Rng::salted(options.run.seed, 11),
             actions: 0,
             problems: Vec::new(),
         }

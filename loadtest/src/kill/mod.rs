@@ -14,7 +14,7 @@ mod life;
 pub mod power;
 pub mod verify;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -26,6 +26,7 @@ use self::life::{Books, Life};
 use self::power::{Losses, Power};
 use self::verify::UnknownWatch;
 use crate::base::{Base, Columns};
+use crate::options::RunOptions;
 use crate::proc::MachineWatch;
 use crate::report::Report;
 use crate::rng::Rng;
@@ -74,18 +75,9 @@ pub struct KillOptions {
     /// Every kill is a power loss: another boot, and of what was never synced a random part is gone ([`power`])
     #[arg(long)]
     pub power: bool,
-    /// Seed of kills, actions and faults
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// The engine's binary [default: `estafette` beside this program; build it with `cargo build --release`]
-    #[arg(long, value_name = "FILE")]
-    pub engine: Option<PathBuf>,
-    /// Folder for the data directory [default: the system's for temporary files]
-    #[arg(long, value_name = "DIR")]
-    pub folder: Option<PathBuf>,
-    /// Write the report as JSON, too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunOptions,
 }
 
 impl Default for KillOptions {
@@ -99,15 +91,17 @@ impl Default for KillOptions {
             life_ms_max: 700,
             in_recovery: 0.1,
             power: false,
-            seed: 1,
-            engine: None,
-            folder: None,
-            json: None,
+            run: RunOptions::default(),
         }
     }
 }
 
 impl KillOptions {
+    /// Kills, actions and faults drawn from this seed.
+    pub fn seeded(seed: u64) -> KillOptions {
+        KillOptions { run: RunOptions { seed, ..RunOptions::default() }, ..KillOptions::default() }
+    }
+
     /// Promise 3: how many contacts one kill, or one power loss, may leave unknown.
     pub fn unknown_per_kill(&self) -> u64 {
         if self.power { CREDITS_BATCHES * BATCH_ROWS } else { self.connections * WINDOW }
@@ -161,8 +155,8 @@ pub fn faults(seed: u64) -> Faults {
 
 /// `loadtest kill`: runs, prints, and fails if an invariant is broken.
 pub fn run(options: &KillOptions) -> anyhow::Result<()> {
-    let engine = find_binary(options.engine.as_deref())?;
-    let folder = match &options.folder {
+    let engine = find_binary(options.run.engine.as_deref())?;
+    let folder = match &options.run.folder {
         Some(parent) => tempfile::TempDir::new_in(parent),
         None => tempfile::TempDir::new(),
     }
@@ -174,7 +168,7 @@ pub fn run(options: &KillOptions) -> anyhow::Result<()> {
     let report = Report::new(options.clone(), watch.finish(0.0), result);
     say(&report.heading());
     say(&report.result.lines(options));
-    report.write(options.json.as_deref())?;
+    report.write(options.run.json.as_deref())?;
     let problems = report.result.problems.len();
     if problems > 0 {
         // The data is what a bug report needs.
@@ -186,7 +180,7 @@ pub fn run(options: &KillOptions) -> anyhow::Result<()> {
 
 /// The sink of the scenario.
 pub fn sink_options(options: &KillOptions, record: &Path) -> SinkOptions {
-    SinkOptions { record: Some(record.to_owned()), faults: faults(options.seed), ..SinkOptions::default() }
+    SinkOptions { record: Some(record.to_owned()), faults: faults(options.run.seed), ..SinkOptions::default() }
 }
 
 /// Runs the scenario in `folder` against a sink that records to `record`. An error is a failure to run it; broken
@@ -200,7 +194,7 @@ pub fn scenario(
 ) -> anyhow::Result<KillResult> {
     let started = Instant::now();
     let (mut power, wrapper) = match options.power {
-        true => Power::new(engine, folder, options.seed).map(|(power, wrapper)| (Some(power), Some(wrapper)))?,
+        true => Power::new(engine, folder, options.run.seed).map(|(power, wrapper)| (Some(power), Some(wrapper)))?,
         false => (None, None),
     };
     let binary = wrapper.as_deref().unwrap_or(engine);
@@ -208,7 +202,7 @@ pub fn scenario(
     let mut books = Books::new(options, folder);
     let mut watch = UnknownWatch::new(options.unknown_per_kill());
     let mut server = set_up(options, &plan, folder)?;
-    let mut life_rng = Rng::salted(options.seed, 10);
+    let mut life_rng = Rng::salted(options.run.seed, 10);
     let mut result = KillResult::default();
     let mut recoveries = Vec::new();
     let progress = bar(options.kills, "kills");
@@ -272,7 +266,7 @@ fn set_up(options: &KillOptions, plan: &ServerPlan, folder: &Path) -> anyhow::Re
     let scene = Scene { server: plan.start(READY)?, plan: plan.clone(), folder: tempfile::TempDir::new_in(folder)? };
     scene.declare(Columns::Full)?;
     let base =
-        Base { contacts: options.contacts, seed: options.seed, prefix: "c", batch: "base", columns: Columns::Full };
+        Base { contacts: options.contacts, seed: options.run.seed, prefix: "c", batch: "base", columns: Columns::Full };
     scene.import(&scene.generate(&base)?, options.contacts)?;
     Ok(scene.server)
 }
@@ -305,7 +299,7 @@ impl KillResult {
         let lines = [
             format!(
                 "seed {}: {} kills, {} of them in a recovery, {:.0} s",
-                options.seed, self.kills, self.kills_in_recovery, self.seconds
+                options.run.seed, self.kills, self.kills_in_recovery, self.seconds
             ),
             format!(
                 "{} campaigns of {} contacts, {} actions under fire, {} imports acknowledged, {} cut off",

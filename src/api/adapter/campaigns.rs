@@ -17,7 +17,7 @@ use crate::campaigns::{self, CampaignSpec, Compiled, Format, Severity, Trigger, 
 use crate::content::{self, NOBODY, Recipient, Renderer};
 use crate::engine::names::find;
 use crate::engine::runs::{campaign_state, run_state};
-use crate::ids::{CampaignId, ContactRow, MessageId, RowSpace, RunId};
+use crate::ids::{AttributeId, CampaignId, ContactRow, MessageId, RowSpace, RunId};
 use crate::ledger::{RunState, State};
 use crate::limits::ACT_WAIT;
 
@@ -82,16 +82,20 @@ impl Adapter {
     fn view(&self, id: CampaignId) -> PortResult<CampaignView> {
         let spec = self.spec(id)?;
         let problems = self.engine.problems(&spec, Some(id));
+        Ok(self.view_of(id, &spec, &problems))
+    }
+
+    fn view_of(&self, id: CampaignId, spec: &CampaignSpec, problems: &[campaigns::Problem]) -> CampaignView {
         let state = self.engine.book.read();
-        let summary = summary(&state, id, &spec);
+        let summary = summary(&state, id, spec);
         let stands = campaign_state(&state, id).unwrap_or(campaigns::State::Draft);
-        Ok(CampaignView {
+        CampaignView {
             summary,
             spec: spec.to_value(),
             problems: problems.iter().filter(|p| p.blocks()).map(problem_view).collect(),
             warnings: problems.iter().filter(|p| !p.blocks()).map(problem_view).collect(),
             legal_moves: stands.legal().filter(|t| t.is_offered()).map(|t| t.name().to_owned()).collect(),
-        })
+        }
     }
 
     /// The campaign that the same request has made already: its answer was lost.
@@ -120,16 +124,17 @@ impl Adapter {
         if let Err(error) = unknown {
             return Err(PortError::new(Code::InvalidSpec, format!("[message]: {error}")));
         }
-        // A draft may lack things; what it says of contacts must be true of the base.
-        let unknown = self.engine.problems(spec, id).into_iter().find(|p| p.code == "unknown_attribute");
-        if let Some(found) = unknown {
+        // A draft may lack things; what it says of contacts, and of what campaigns did to them, must be true of the base.
+        let is_false = |code: &str| ["unknown_attribute", "unknown_campaign"].contains(&code);
+        let problems = self.engine.problems(spec, id);
+        if let Some(found) = problems.iter().find(|p| is_false(p.code)) {
             let details = json!({"path": found.path, "line": found.line, "column": found.column, "fix": found.fix});
             let message = format!("{}: {}; {}", found.path, found.message, found.fix);
             return Err(PortError::new(Code::InvalidSpec, message).with(details));
         }
         let stored = request.map_or_else(|| parse::to_stored(spec), |request| parse::to_stored_for(spec, request));
         let id = self.engine.save_campaign(id, &stored)?;
-        let mut view = self.view(id)?;
+        let mut view = self.view_of(id, &self.spec(id)?, &problems);
         if view.problems.is_empty() {
             view.warnings.extend(self.empty_audience(spec).as_ref().map(problem_view));
         }
@@ -145,13 +150,15 @@ impl Adapter {
     /// The message of a campaign and the contact to show it for.
     fn rendered(&self, id: CampaignId, contact: Option<&str>) -> PortResult<(content::Preview, String, String)> {
         let (_, compiled) = self.engine.compiled(id, None)?;
-        let message = self.engine.message(&compiled, MessageId(0))?;
         let row = self.contact_of(&compiled, contact)?;
         let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
         let record = reader.record(row).map_err(crate::engine::EngineError::from)?;
         let Some(record) = record else {
             return Err(PortError::new(Code::ContactNotFound, "the contact was erased meanwhile"));
         };
+        let spec = self.engine.with_saved(&self.spec(id)?)?;
+        let message = campaigns::languages::message_for(&spec.message, record.text(AttributeId::LANGUAGE));
+        let message = self.engine.message(&compiled, message)?;
         let mut renderer = Renderer::new(Arc::clone(&message), self.engine.tokens.clone());
         let who = Recipient {
             space: RowSpace::BASE,
@@ -229,7 +236,8 @@ impl CampaignsPort for Adapter {
         let own = parsed.name.as_deref().and_then(|name| find(&self.engine.book.read(), name));
         let problems = self.engine.problems(&parsed, own);
         let (errors, mut warnings): (Vec<_>, Vec<_>) = problems.iter().partition(|p| p.severity == Severity::Error);
-        let nobody = self.empty_audience(&parsed).filter(|_| errors.is_empty());
+        let parsed = self.engine.with_saved(&parsed).unwrap_or(parsed);
+        let nobody = errors.is_empty().then(|| self.empty_audience(&parsed)).flatten();
         warnings.extend(&nobody);
         let mut check = SpecCheck {
             ready: errors.is_empty(),

@@ -7,6 +7,8 @@ use crate::api::errors::Code;
 use crate::api::port::PortError;
 use crate::campaigns::{IllegalMove, Problem};
 use crate::engine::EngineError;
+use crate::engine::messages::MessageError;
+use crate::engine::resend::ResendError;
 use crate::segments::{EvaluateError, SegmentError};
 
 impl From<EngineError> for PortError {
@@ -20,8 +22,17 @@ impl From<EngineError> for PortError {
             EngineError::NotEditable { .. } => PortError::new(Code::CampaignLocked, message),
             EngineError::NotResendable { .. } => PortError::new(
                 Code::InvalidSettle,
-                format!("{message}; settle them as accepted, or start a new campaign"),
-            ),
+                format!("{message}; settle them as accepted, or send to them by a linked run: resend with the set \"unknown\""),
+            )
+            .with(json!({"resend": {"set": "unknown"}})),
+            EngineError::Message(refused) => saved_message(refused, message),
+            EngineError::Resend(refused) => {
+                let details = json!({"sets": crate::ledger::links::ResendSet::names()});
+                match refused {
+                    ResendError::NoSet { .. } => PortError::new(Code::InvalidSet, message).with(details),
+                    _ => PortError::new(Code::ResendRefused, message),
+                }
+            }
             EngineError::Move(refused) => illegal(&refused),
             EngineError::Spec(spec) => {
                 let details = json!({"line": spec.line, "column": spec.column});
@@ -45,6 +56,21 @@ impl From<EngineError> for PortError {
                 tracing::error!(error = ?other, "an operation failed");
                 PortError::new(Code::Internal, message)
             }
+        }
+    }
+}
+
+fn saved_message(refused: MessageError, message: String) -> PortError {
+    match refused {
+        MessageError::Unknown { .. } => PortError::new(Code::MessageNotFound, message),
+        MessageError::InUse { by, .. } => PortError::new(Code::MessageInUse, message).with(json!({"used_by": by})),
+        MessageError::Wrong(problems) => {
+            let first = problems.first().map_or(String::new(), |p| format!(": {}: {}", p.path, p.message));
+            let details = json!({"problems": problems});
+            PortError::new(Code::InvalidMessage, format!("{message}{first}")).with(details)
+        }
+        MessageError::BadName { .. } | MessageError::TooMany | MessageError::Damaged { .. } => {
+            PortError::new(Code::InvalidMessage, message)
         }
     }
 }

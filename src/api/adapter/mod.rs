@@ -8,6 +8,7 @@ pub mod errors;
 mod events;
 mod feedback;
 mod flows;
+mod history;
 pub mod operations;
 pub mod reports;
 pub mod tracking;

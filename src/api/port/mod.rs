@@ -15,6 +15,7 @@ mod campaigns;
 mod contacts;
 mod events;
 mod flows;
+mod history;
 mod operations;
 mod report;
 mod tracking;
@@ -30,6 +31,7 @@ pub use campaigns::*;
 pub use contacts::*;
 pub use events::*;
 pub use flows::*;
+pub use history::*;
 pub use operations::*;
 pub use report::*;
 pub use tracking::*;
@@ -282,10 +284,28 @@ pub trait OperationsPort: Send + Sync {
     fn live_figures(&self) -> crate::metrics::Live;
 }
 
-/// All of it.
-pub trait EnginePort: ContactsPort + CampaignsPort + EventsPort + TrackingPort + OperationsPort + 'static {}
+/// Linked resends and saved messages.
+pub trait HistoryPort: Send + Sync {
+    /// Makes a campaign to a set of a run that has ended, linked to it, and starts it unless told otherwise.
+    fn resend(&self, campaign: &Ref, request: ResendRequest) -> PortResult<ResendDone>;
+    fn messages(&self, page: &PageRequest) -> PortResult<Page<SavedMessageSummary>>;
+    fn message(&self, name: &str) -> PortResult<SavedMessageView>;
+    /// Saves the first or next version; answers whether the name is new.
+    fn put_message(&self, name: &str, message: SpecText) -> PortResult<(SavedMessageView, bool)>;
+    /// Refused while a campaign may still start with it.
+    fn delete_message(&self, name: &str) -> PortResult<()>;
+}
 
-impl<T: ContactsPort + CampaignsPort + EventsPort + TrackingPort + OperationsPort + 'static> EnginePort for T {}
+/// All of it.
+pub trait EnginePort:
+    ContactsPort + CampaignsPort + EventsPort + TrackingPort + OperationsPort + HistoryPort + 'static
+{
+}
+
+impl<T: ContactsPort + CampaignsPort + EventsPort + TrackingPort + OperationsPort + HistoryPort + 'static> EnginePort
+    for T
+{
+}
 
 #[cfg(test)]
 mod tests {

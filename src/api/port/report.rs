@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AudienceView, NodeReport, TestReport, Time};
+use super::{AudienceView, HoldOutReport, NodeReport, ResendView, TestReport, Time};
 use crate::ledger::Counts;
 
 /// Promise 2 in numbers.
@@ -200,6 +200,15 @@ pub struct Report {
     pub tests: Vec<TestReport>,
     /// Another run that this one continues, if it is linked to one.
     pub linked_run: Option<u32>,
+    /// The set of that run to which this one goes.
+    #[serde(default)]
+    pub linked_set: Option<String>,
+    /// Runs that are resends of this one.
+    #[serde(default)]
+    pub resends: Vec<ResendView>,
+    /// The control group, if there is one.
+    #[serde(default)]
+    pub hold_out: Option<HoldOutReport>,
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod contacts;
 pub mod docs;
 pub mod events;
 pub mod flows;
+pub mod history;
 pub mod imports;
 pub mod lists;
 pub mod operations;
@@ -39,6 +40,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
     campaigns::configure(config);
     events::configure(config);
     flows::configure(config);
+    history::configure(config);
     runs::configure(config);
     operations::configure(config);
     docs::configure(config);

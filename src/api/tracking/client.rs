@@ -3,20 +3,33 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header::{self, HeaderMap, HeaderName};
+use smallvec::SmallVec;
 
-use crate::config::TrustedProxies;
+use crate::config::Networks;
+
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// What browsers and proxies say when they fetch ahead.
+static PURPOSES: [HeaderName; 4] = [
+    HeaderName::from_static("purpose"),
+    HeaderName::from_static("sec-purpose"),
+    HeaderName::from_static("x-purpose"),
+    HeaderName::from_static("x-moz"),
+];
 
 /// The client's address: the peer's, or, if the peer is a trusted proxy, the last entry of `X-Forwarded-For` that is not
 /// one. What stands left of an untrusted entry anyone can write.
-pub(super) fn address(request: &HttpRequest, proxies: &TrustedProxies) -> IpAddr {
+pub(super) fn address(request: &HttpRequest, proxies: &Networks) -> IpAddr {
     let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip().to_canonical());
-    let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|v| v.to_str().ok());
-    let hops: Vec<&str> = forwarded.flat_map(|v| v.split(',')).map(str::trim).collect();
+    if !proxies.contains(peer) {
+        return peer;
+    }
+    let forwarded = request.headers().get_all(&FORWARDED_FOR).filter_map(|v| v.to_str().ok());
+    let hops: SmallVec<[&str; 8]> = forwarded.flat_map(|v| v.split(',')).map(str::trim).collect();
     behind(peer, &hops, proxies)
 }
 
-fn behind(peer: IpAddr, hops: &[&str], proxies: &TrustedProxies) -> IpAddr {
+fn behind(peer: IpAddr, hops: &[&str], proxies: &Networks) -> IpAddr {
     let mut current = peer;
     for hop in hops.iter().rev() {
         if !proxies.contains(current) {
@@ -32,9 +45,9 @@ fn behind(peer: IpAddr, hops: &[&str], proxies: &TrustedProxies) -> IpAddr {
 
 /// The browser or proxy says itself that nobody looked at this.
 pub(super) fn is_prefetch(headers: &HeaderMap) -> bool {
-    ["purpose", "sec-purpose", "x-purpose", "x-moz"]
+    PURPOSES
         .iter()
-        .filter_map(|name| headers.get(*name)?.to_str().ok())
+        .filter_map(|name| headers.get(name)?.to_str().ok())
         .any(|value| value.contains("prefetch") || value.contains("preview"))
 }
 
@@ -50,7 +63,7 @@ mod tests {
 
     #[test]
     fn only_trusted_proxies_are_believed() {
-        let mut proxies = TrustedProxies::none();
+        let mut proxies = Networks::none();
         proxies.add("10.0.0.0/8").unwrap();
         let check = |peer: &str, hops: &[&str], expected: &str| {
             let found = behind(peer.parse().unwrap(), hops, &proxies);

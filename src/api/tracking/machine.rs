@@ -2,14 +2,14 @@
 //!
 //! Owns no state. Invariants: MR-1 the first rule that holds decides; MR-2 a rule looks only at the [`Hit`] and what was
 //! [`Seen`] shortly before, so that each has its test; MR-3 no rule drops an event: it is counted in its class.
-//! Why a rule holds is said beside it; [`known`] has the agents and ranges, with their sources. Gmail's and Yahoo's image
-//! proxies fetch when a person opens: their opens count, unless they come before anybody can have read the mail.
+//! Why a rule holds is said beside it; `known` has the agents, with their sources, and the operator names ranges. Gmail's and
+//! Yahoo's image proxies fetch when a person opens: their opens count, unless they come before anybody can have read the mail.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::api::port::{EventClass, EventKind};
-use crate::api::tracking::known::{self, Known};
+use crate::api::tracking::known::Known;
 use crate::limits;
 
 /// One request as the rules see it.
@@ -20,6 +20,8 @@ pub(super) struct Hit<'a> {
     /// What that agent is known as.
     pub(super) known: Option<Known>,
     pub(super) address: IpAddr,
+    /// The address is in a range that the operator names.
+    pub(super) range: Option<Range>,
     /// The client says itself that it only fetches ahead.
     pub(super) prefetch: bool,
     /// The link is one that no person can see.
@@ -29,12 +31,21 @@ pub(super) struct Hit<'a> {
     pub(super) kind: EventKind,
 }
 
+/// What the operator says of an address: `[tracking]` in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Range {
+    /// `machine_ranges`
+    Machine,
+    /// `prefetch_ranges`
+    Prefetch,
+}
+
 /// What happened shortly before, this hit included.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
-    /// Distinct links of this mail followed within the burst window.
+    /// Distinct links of this mail followed within the burst window, counted up to [`limits::BURST_LINKS`].
     pub(super) links: usize,
-    /// Contacts on whose behalf this address acted within the shared window.
+    /// Contacts on whose behalf this address acted within the shared window, counted up to one above the limit.
     pub(super) contacts_of_address: usize,
     /// Contacts on whose behalf this agent acted from this network within the shared window.
     pub(super) contacts_of_agent: usize,
@@ -52,7 +63,8 @@ struct Rule {
     holds: fn(&Hit<'_>, &Seen) -> bool,
 }
 
-/// Agents that fetch images ahead of any person: Apple Mail Privacy Protection sends exactly `Mozilla/5.0`.
+/// Agents that fetch images ahead of any person, whole. Apple Mail's privacy proxy is seen to send exactly this; Apple does
+/// not document it, and no browser or mail client sends so little.
 const PREFETCH_AGENTS: &[&str] = &["mozilla/5.0"];
 
 /// In order of precedence.
@@ -60,9 +72,15 @@ const RULES: &[Rule] = &[
     // a person's client never asks for the head alone
     Rule { name: "head", class: EventClass::Machine, holds: |hit, _| hit.head },
     Rule { name: "hidden_link", class: EventClass::Machine, holds: |hit, _| hit.hidden },
-    Rule { name: "known_agent", class: EventClass::Machine, holds: |hit, _| is_robot(hit) },
-    Rule { name: "known_range", class: EventClass::Machine, holds: |hit, _| known::is_robots_range(hit.address) },
+    Rule { name: "known_agent", class: EventClass::Machine, holds: |hit, _| hit.known == Some(Known::Robot) },
+    Rule { name: "machine_range", class: EventClass::Machine, holds: |hit, _| hit.range == Some(Range::Machine) },
     Rule { name: "prefetch", class: EventClass::Machine, holds: |hit, _| hit.prefetch || is_prefetch_agent(hit) },
+    // people browse from there as well: a click is anybody's
+    Rule {
+        name: "prefetch_range",
+        class: EventClass::Machine,
+        holds: |hit, _| hit.range == Some(Range::Prefetch) && !is_click(hit),
+    },
     // an image proxy has no use for a page
     Rule { name: "proxy_click", class: EventClass::Machine, holds: |hit, _| is_image_proxy(hit) && is_click(hit) },
     // nobody follows three links in two seconds; scanners follow all
@@ -70,6 +88,8 @@ const RULES: &[Rule] = &[
     Rule { name: "too_soon", class: EventClass::Machine, holds: |hit, _| is_click(hit) && is_at_once(hit) },
     // before anybody can have opened the mail the proxy fills its cache
     Rule { name: "proxy_prefetch", class: EventClass::Machine, holds: |hit, _| is_image_proxy(hit) && is_at_once(hit) },
+    // the name alone is no proof, and a person's browser has no reason to carry it
+    Rule { name: "gateway_agent", class: EventClass::Suspect, holds: |hit, _| hit.known == Some(Known::Gateway) },
     Rule { name: "tool_agent", class: EventClass::Suspect, holds: |hit, _| hit.known == Some(Known::Tool) },
     // all users of a provider share its image proxy: that says nothing
     Rule {
@@ -99,10 +119,6 @@ pub(super) fn rules() -> impl Iterator<Item = &'static str> {
     RULES.iter().map(|rule| rule.name)
 }
 
-fn is_robot(hit: &Hit<'_>) -> bool {
-    matches!(hit.known, Some(Known::Scanner | Known::Robot))
-}
-
 fn is_image_proxy(hit: &Hit<'_>) -> bool {
     hit.known == Some(Known::ImageProxy)
 }
@@ -123,6 +139,7 @@ fn is_at_once(hit: &Hit<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::tracking::known;
 
     const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 
@@ -132,6 +149,7 @@ mod tests {
             agent: BROWSER,
             known: None,
             address: "203.0.113.7".parse().unwrap(),
+            range: None,
             prefetch: false,
             hidden: false,
             since_accepted: Some(Duration::from_secs(600)),
@@ -175,14 +193,19 @@ mod tests {
     #[test]
     fn known_agents_are_machines() {
         for agent in [
-            "BarracudaCentral/1.0",
-            "Mozilla/5.0 (compatible; Proofpoint URL Defense)",
             "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)",
             "facebookexternalhit/1.1",
             "WhatsApp/2.24.1",
             "Mozilla/5.0 (compatible; bingbot/2.0)",
         ] {
             check(by(agent), Seen::default(), "known_agent", EventClass::Machine);
+        }
+    }
+
+    #[test]
+    fn an_agent_that_names_a_gateway_is_suspect() {
+        for agent in ["BarracudaCentral/1.0", "Mozilla/5.0 (compatible; Proofpoint URL Defense)"] {
+            check(by(agent), Seen::default(), "gateway_agent", EventClass::Suspect);
         }
     }
 
@@ -205,17 +228,19 @@ mod tests {
     }
 
     #[test]
-    fn known_ranges_are_machines() {
-        for address in ["40.93.1.1", "52.103.255.255", "104.47.0.9"] {
-            check(
-                Hit { address: address.parse().unwrap(), ..person() },
-                Seen::default(),
-                "known_range",
-                EventClass::Machine,
-            );
+    fn ranges_of_machines_are_machines_whatever_they_do() {
+        let from = |kind| Hit { range: Some(Range::Machine), kind, ..person() };
+        for kind in [EventKind::Open, EventKind::Click { link: 0 }] {
+            check(from(kind), Seen::default(), "machine_range", EventClass::Machine);
         }
-        let beside = Hit { address: "104.47.128.1".parse().unwrap(), ..person() };
-        assert_eq!(judge(&beside, &Seen::default()).class, EventClass::Human, "the range ends there");
+    }
+
+    #[test]
+    fn ranges_that_fetch_ahead_open_as_machines_and_click_as_people() {
+        let from = |kind| Hit { range: Some(Range::Prefetch), kind, ..person() };
+        check(from(EventKind::Open), Seen::default(), "prefetch_range", EventClass::Machine);
+        let click = judge(&from(EventKind::Click { link: 0 }), &Seen::default());
+        assert_eq!(click.class, EventClass::Human, "people browse from there, too");
     }
 
     #[test]

@@ -9,112 +9,107 @@
 //!
 //! It must not know segments, campaigns' specs or the store.
 
+mod asked;
 mod client;
+mod figures;
 mod known;
 mod machine;
 mod pages;
 mod recent;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, header};
-use actix_web::middleware::Next;
-use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
+use actix_web::{FromRequest as _, HttpRequest, HttpResponse, ResponseError, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use self::asked::{Asked, Endpoint};
+use self::figures::{Figures, Refused};
+use crate::api::closing::{self, Closing};
 use crate::api::errors::Code;
-use crate::api::guard::count;
 use crate::api::port::{
-    EnginePort, EventClass, EventKind, LinkAsked, TokenPurpose, Tracked, TrackingEvent, UnsubscribeRequest,
-    UnsubscribeVia,
+    EnginePort, EventKind, LinkAsked, TokenPurpose, Tracked, TrackingEvent, UnsubscribeRequest, UnsubscribeVia,
 };
 use crate::clock::Clock;
-use crate::config::TrustedProxies;
+use crate::config::{Networks, TrackingConfig};
 use crate::{limits, metrics};
 
 /// What the handlers share.
 pub struct TrackingState {
     port: Arc<dyn EnginePort>,
     clock: Arc<dyn Clock>,
-    proxies: TrustedProxies,
+    proxies: Networks,
+    ranges: TrackingConfig,
     recent: recent::Recent,
+    figures: Figures,
 }
 
 impl TrackingState {
-    pub fn new(port: Arc<dyn EnginePort>, clock: Arc<dyn Clock>, proxies: TrustedProxies) -> TrackingState {
-        announce();
-        TrackingState { port, clock, proxies, recent: recent::Recent::new() }
+    pub fn new(port: Arc<dyn EnginePort>, clock: Arc<dyn Clock>, proxies: Networks) -> TrackingState {
+        let (ranges, recent) = (TrackingConfig::default(), recent::Recent::new());
+        TrackingState { port, clock, proxies, ranges, recent, figures: Figures::new() }
+    }
+
+    /// With the ranges that the operator names.
+    pub fn with_ranges(self, ranges: TrackingConfig) -> TrackingState {
+        TrackingState { ranges, ..self }
+    }
+
+    fn range(&self, address: std::net::IpAddr) -> Option<machine::Range> {
+        if self.ranges.machine_ranges.contains(address) {
+            return Some(machine::Range::Machine);
+        }
+        self.ranges.prefetch_ranges.contains(address).then_some(machine::Range::Prefetch)
     }
 }
 
 type State = web::Data<TrackingState>;
 
-/// Makes every series of a closed set of labels known with 0, so that a rate is right from the first event on.
-fn announce() {
-    for event in ["open", "click"] {
-        for class in [EventClass::Human, EventClass::Suspect, EventClass::Machine] {
-            ::metrics::counter!(metrics::TRACKING_EVENTS_TOTAL.name, "event" => event, "class" => class.name())
-                .increment(0);
-        }
-        ::metrics::counter!(metrics::TRACKING_DROPPED_TOTAL.name, "event" => event).increment(0);
-    }
-    for rule in machine::rules() {
-        ::metrics::counter!(metrics::TRACKING_MACHINE_TOTAL.name, "rule" => rule).increment(0);
-    }
-    for endpoint in ["click", "open", "unsubscribe", "view"] {
-        ::metrics::counter!(metrics::TRACKING_REFUSED_TOTAL.name, "endpoint" => endpoint).increment(0);
-    }
-    for via in ["one_click", "page"] {
-        ::metrics::counter!(metrics::UNSUBSCRIBES_TOTAL.name, "via" => via).increment(0);
-    }
-}
-
-/// Registers the routes of the public listener.
+/// Registers what answers every path of the public listener.
 pub fn configure(config: &mut web::ServiceConfig) {
-    config
-        .app_data(web::PayloadConfig::new(limits::UNSUBSCRIBE_BODY_BYTES_MAX))
-        .service(web::resource("/c/{token}/{link}").route(web::get().to(click)).route(web::head().to(click)))
-        .service(
-            web::resource("/r/{token}/{link}/{url}")
-                .route(web::get().to(click_with_url))
-                .route(web::head().to(click_with_url)),
-        )
-        .service(web::resource("/o/{token}").route(web::get().to(open)).route(web::head().to(open)))
-        .service(web::resource("/u/{token}").route(web::get().to(ask)).route(web::post().to(unsubscribe)))
-        .service(web::resource("/v/{token}").route(web::get().to(view)))
-        .default_service(web::to(missing));
+    config.app_data(web::PayloadConfig::new(limits::UNSUBSCRIBE_BODY_BYTES_MAX)).default_service(web::to(answer));
 }
 
-/// Counts each answer and gives it the headers that all of them have.
-pub async fn observe(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+/// One request: finds out what it asks for, answers, counts, and adds the headers that all answers have. All of it is here
+/// and not in layers around a router, because at the rate of clicks each layer costs as much as the work itself.
+async fn answer(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let started = Instant::now();
-    let method = request.method().clone();
-    // no clone of the request may be alive while it is routed: actix-web changes it in place
-    let mut answered = next.call(request).await.map(ServiceResponse::map_into_boxed_body)?;
-    let headers = answered.headers_mut();
+    let Some(state) = request.app_data::<State>() else { return pages::not_found() };
+    let asked = Asked::of(request.match_info().as_str());
+    let endpoint = asked.endpoint;
+    let mut answer = match endpoint {
+        _ if !endpoint.takes(request.method()) => not_allowed(endpoint),
+        Endpoint::Click => follow(state, &request, &asked.token, &asked.link, None).await,
+        Endpoint::ClickWithUrl => follow_url(state, &request, &asked).await,
+        Endpoint::Open => open(state, &request, &asked.token).await,
+        Endpoint::Unsubscribe if request.method() == Method::POST => {
+            unsubscribe_unless_cut(state, &request, &asked.token, payload).await
+        }
+        Endpoint::Unsubscribe => ask(state, &request, &asked.token),
+        Endpoint::View => view(state, &asked.token).await,
+        Endpoint::Nothing => pages::not_found(),
+    };
+    let headers = answer.headers_mut();
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store, private"));
     headers.insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
-    headers
-        .insert(header::HeaderName::from_static("x-robots-tag"), header::HeaderValue::from_static("noindex, nofollow"));
-    let route = answered.request().match_pattern().unwrap_or_else(|| "none".to_owned());
-    count("public", &route, &method, answered.status(), started);
-    Ok(answered)
+    headers.insert(ROBOTS.clone(), header::HeaderValue::from_static("noindex, nofollow"));
+    state.figures.answered(endpoint, request.method(), answer.status(), started);
+    answer
 }
 
-fn refused(endpoint: &'static str) -> HttpResponse {
-    ::metrics::counter!(metrics::TRACKING_REFUSED_TOTAL.name, "endpoint" => endpoint).increment(1);
-    pages::not_found()
+static ROBOTS: header::HeaderName = header::HeaderName::from_static("x-robots-tag");
+
+fn not_allowed(endpoint: Endpoint) -> HttpResponse {
+    HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, endpoint.methods())).finish()
 }
 
-async fn missing() -> HttpResponse {
+fn refused(state: &State, endpoint: Refused) -> HttpResponse {
+    state.figures.refused(endpoint);
     pages::not_found()
 }
 
@@ -126,7 +121,7 @@ fn resolve(state: &State, purpose: TokenPurpose, token: &str, link: Option<LinkA
 }
 
 /// Classifies an event and has it recorded.
-async fn record(state: &State, request: &HttpRequest, tracked: &Tracked, kind: EventKind) {
+async fn record(state: &State, request: &HttpRequest, tracked: &Tracked, kind: EventKind, hidden: bool) {
     let now = state.clock.now();
     let agent = request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
     let address = client::address(request, &state.proxies);
@@ -135,17 +130,14 @@ async fn record(state: &State, request: &HttpRequest, tracked: &Tracked, kind: E
         agent,
         known: known::agent(agent),
         address,
+        range: state.range(address),
         prefetch: client::is_prefetch(request.headers()),
-        hidden: tracked.destination.as_ref().is_some_and(|d| d.hidden),
+        hidden,
         since_accepted: tracked.accepted_at.map(|at| now.saturating_since(at)),
         kind,
     };
     let seen = state.recent.note(tracked, &hit, now);
     let verdict = machine::judge(&hit, &seen);
-    let name = match kind {
-        EventKind::Open => "open",
-        EventKind::Click { .. } => "click",
-    };
     if let Some(rule) = verdict.rule {
         ::metrics::counter!(metrics::TRACKING_MACHINE_TOTAL.name, "rule" => rule).increment(1);
     }
@@ -162,28 +154,19 @@ async fn record(state: &State, request: &HttpRequest, tracked: &Tracked, kind: E
         reclassified,
     };
     match state.port.record(event).await {
-        Ok(()) => {
-            ::metrics::counter!(metrics::TRACKING_EVENTS_TOTAL.name, "event" => name, "class" => verdict.class.name())
-                .increment(1);
-        }
+        Ok(()) => state.figures.recorded(kind, verdict.class),
         Err(error) => {
-            ::metrics::counter!(metrics::TRACKING_DROPPED_TOTAL.name, "event" => name).increment(1);
-            tracing::warn!(%error, event = name, "an event was answered and not recorded");
+            state.figures.dropped(kind);
+            tracing::warn!(%error, ?kind, "an event was answered and not recorded");
         }
     }
 }
 
-async fn click(state: State, request: HttpRequest, path: web::Path<(String, String)>) -> HttpResponse {
-    let (token, link) = path.into_inner();
-    follow(&state, &request, &token, &link, None).await
-}
-
 /// A link with expressions: the rendered URL travels in the path, under the token's MAC.
-async fn click_with_url(state: State, request: HttpRequest, path: web::Path<(String, String, String)>) -> HttpResponse {
-    let (token, link, url) = path.into_inner();
-    let decoded = URL_SAFE_NO_PAD.decode(&url).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let Some(url) = decoded else { return refused("click") };
-    follow(&state, &request, &token, &link, Some(&url)).await
+async fn follow_url(state: &State, request: &HttpRequest, asked: &Asked<'_>) -> HttpResponse {
+    let decoded = URL_SAFE_NO_PAD.decode(&*asked.url).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let Some(url) = decoded else { return refused(state, Refused::Click) };
+    follow(state, request, &asked.token, &asked.link, Some(&url)).await
 }
 
 async fn follow(
@@ -193,40 +176,65 @@ async fn follow(
     link: &str,
     signed_url: Option<&str>,
 ) -> HttpResponse {
-    let Ok(index) = link.parse::<u16>() else { return refused("click") };
+    let Ok(index) = link.parse::<u16>() else { return refused(state, Refused::Click) };
     let asked = LinkAsked { index, signed_url };
-    let Some(tracked) = resolve(state, TokenPurpose::Click, token, Some(asked)) else { return refused("click") };
-    let Some(destination) = tracked.destination.clone() else { return refused("click") };
-    record(state, request, &tracked, EventKind::Click { link: destination.link }).await;
-    HttpResponse::Found().insert_header((header::LOCATION, destination.url)).finish()
-}
-
-async fn open(state: State, request: HttpRequest, path: web::Path<String>) -> HttpResponse {
-    // mail clients ask for the pixel as the template names it, perhaps with an extension
-    let token = path.strip_suffix(".gif").unwrap_or(&path);
-    let Some(tracked) = resolve(&state, TokenPurpose::Open, token, None) else {
-        return refused("open");
+    let Some(mut tracked) = resolve(state, TokenPurpose::Click, token, Some(asked)) else {
+        return refused(state, Refused::Click);
     };
-    record(&state, &request, &tracked, EventKind::Open).await;
-    HttpResponse::Ok().content_type("image/gif").body(pages::PIXEL)
+    let Some((link, hidden)) = tracked.destination.as_ref().map(|d| (d.link, d.hidden)) else {
+        return refused(state, Refused::Click);
+    };
+    record(state, request, &tracked, EventKind::Click { link }, hidden).await;
+    let url = tracked.destination.take().map(|destination| destination.url).unwrap_or_default();
+    HttpResponse::Found().insert_header((header::LOCATION, url)).finish()
 }
 
-async fn ask(state: State, request: HttpRequest, path: web::Path<String>) -> HttpResponse {
-    match resolve(&state, TokenPurpose::Unsubscribe, &path, None) {
-        None => refused("unsubscribe"),
+async fn open(state: &State, request: &HttpRequest, token: &str) -> HttpResponse {
+    // mail clients ask for the pixel as the template names it, perhaps with an extension
+    let token = token.strip_suffix(".gif").unwrap_or(token);
+    let Some(tracked) = resolve(state, TokenPurpose::Open, token, None) else {
+        return refused(state, Refused::Open);
+    };
+    record(state, request, &tracked, EventKind::Open, false).await;
+    let gif = header::HeaderValue::from_static("image/gif");
+    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, gif)).body(pages::PIXEL)
+}
+
+fn ask(state: &State, request: &HttpRequest, token: &str) -> HttpResponse {
+    match resolve(state, TokenPurpose::Unsubscribe, token, None) {
+        None => refused(state, Refused::Unsubscribe),
         Some(_) => pages::ask(client::language(request.headers())),
     }
 }
 
+/// An unsubscribe whose body the listeners' stop cuts off is done all the same, for the token is what counts; but its
+/// answer is that of every request that was cut off, so that it is sent again.
+async fn unsubscribe_unless_cut(
+    state: &State,
+    request: &HttpRequest,
+    token: &str,
+    payload: web::Payload,
+) -> HttpResponse {
+    let cut = Rc::new(Cell::new(false));
+    let payload = payload.into_inner();
+    let mut payload = match request.app_data::<Closing>() {
+        Some(closing) => closing.guard(payload, Rc::clone(&cut)),
+        None => payload,
+    };
+    let body = web::Bytes::from_request(request, &mut payload).await;
+    let answer = unsubscribe(state, request, token, body).await;
+    if cut.get() { closing::refusal().error_response() } else { answer }
+}
+
 async fn unsubscribe(
-    state: State,
-    request: HttpRequest,
-    path: web::Path<String>,
+    state: &State,
+    request: &HttpRequest,
+    token: &str,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> HttpResponse {
     let started = Instant::now();
-    let Some(tracked) = resolve(&state, TokenPurpose::Unsubscribe, &path, None) else {
-        return refused("unsubscribe");
+    let Some(tracked) = resolve(state, TokenPurpose::Unsubscribe, token, None) else {
+        return refused(state, Refused::Unsubscribe);
     };
     // RFC 8058 section 3.2: multipart/form-data or urlencoded, and what counts is the token; the body only says who asks
     let body = body.unwrap_or_default();
@@ -251,9 +259,9 @@ async fn unsubscribe(
     }
 }
 
-async fn view(state: State, path: web::Path<String>) -> HttpResponse {
-    let Some(tracked) = resolve(&state, TokenPurpose::View, &path, None) else {
-        return refused("view");
+async fn view(state: &State, token: &str) -> HttpResponse {
+    let Some(tracked) = resolve(state, TokenPurpose::View, token, None) else {
+        return refused(state, Refused::View);
     };
     let port = Arc::clone(&state.port);
     match crate::api::reply::blocking(move || port.web_view(&tracked)).await {
@@ -261,7 +269,7 @@ async fn view(state: State, path: web::Path<String>) -> HttpResponse {
         Err(error) if error.0.code == Code::Busy => error.error_response(),
         Err(error) => {
             tracing::warn!(%error, "a web view could not be rendered");
-            refused("view")
+            refused(state, Refused::View)
         }
     }
 }

@@ -2,17 +2,21 @@
 //!
 //! Owns bounded tables of recent clicks by mail and of contacts by address and by agent, split into shards by a lock each.
 //! Invariants: RE-1 at most `limits::RECENT_MAX` entries in all, the oldest go first; RE-2 nothing older than its window
-//! counts. Lost at a restart: then the rules see less for a minute.
+//! counts; RE-3 counts end one above what the rules ask for, so that a set is a few entries that are searched in order. Lost
+//! at a restart: then the rules see less for a minute.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, Hash};
 use std::net::IpAddr;
 
+use foldhash::quality::RandomState;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use super::machine::{Hit, Seen};
 use crate::api::port::{EventClass, EventKind, Reclassified, Tracked};
 use crate::clock::Timestamp;
+use crate::content::NOBODY;
 use crate::ids::{ContactRow, MessageId, RowSpace, RunId};
 use crate::limits;
 
@@ -23,6 +27,8 @@ const SHARD_ENTRIES: usize = limits::RECENT_MAX / SHARDS / 2;
 type Mail = (RowSpace, RunId, MessageId, ContactRow);
 
 pub(super) struct Recent {
+    /// Seeded anew at each start: what clients send cannot be made to fall on one shard.
+    hasher: RandomState,
     mails: Vec<Mutex<Table<Mail, Vec<Reclassified>>>>,
     sources: Vec<Mutex<Table<Source, Contacts>>>,
 }
@@ -38,18 +44,19 @@ enum Source {
 #[derive(Debug, Default)]
 struct Contacts {
     since: Timestamp,
-    contacts: HashSet<(RowSpace, ContactRow)>,
+    /// At most one more than [`limits::SHARED_CONTACTS`].
+    contacts: Vec<(RowSpace, ContactRow)>,
 }
 
 /// Entries in the order in which they were made; the oldest go when it is full.
 struct Table<K, V> {
-    entries: HashMap<K, V>,
+    entries: HashMap<K, V, RandomState>,
     order: VecDeque<K>,
 }
 
 impl<K: Copy + Eq + Hash, V: Default> Table<K, V> {
     fn new() -> Table<K, V> {
-        Table { entries: HashMap::new(), order: VecDeque::new() }
+        Table { entries: HashMap::default(), order: VecDeque::new() }
     }
 
     fn entry(&mut self, key: K) -> &mut V {
@@ -63,16 +70,6 @@ impl<K: Copy + Eq + Hash, V: Default> Table<K, V> {
         }
         self.entries.entry(key).or_default()
     }
-}
-
-fn hash(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
-}
-
-fn shard<T>(shards: &[Mutex<T>], key: &impl Hash) -> usize {
-    usize::try_from(hash(key)).unwrap_or(0) % shards.len()
 }
 
 /// The network that an address belongs to: /24, or /48.
@@ -90,17 +87,28 @@ fn mail(tracked: &Tracked) -> Mail {
 impl Recent {
     pub(super) fn new() -> Recent {
         Recent {
+            hasher: RandomState::default(),
             mails: (0..SHARDS).map(|_| Mutex::new(Table::new())).collect(),
             sources: (0..SHARDS).map(|_| Mutex::new(Table::new())).collect(),
         }
     }
 
+    /// The shard of a key: by other bits of the hash than the tables use.
+    fn shard<'a, T>(&self, shards: &'a [Mutex<T>], key: &impl Hash) -> &'a Mutex<T> {
+        &shards[(self.hasher.hash_one(key) >> 32) as usize % shards.len()]
+    }
+
     /// What was seen shortly before, this hit included.
     pub(super) fn note(&self, tracked: &Tracked, hit: &Hit<'_>, now: Timestamp) -> Seen {
         let who = (tracked.space, tracked.row);
-        let agent = hash(&(network(hit.address), hit.agent));
+        let links = match hit.kind {
+            // All recipients share the links of a mail that names nobody: nothing follows from how many are followed.
+            EventKind::Click { .. } if tracked.row == NOBODY => 1,
+            kind => self.links(tracked, kind, now),
+        };
+        let agent = self.hasher.hash_one((network(hit.address), hit.agent));
         Seen {
-            links: self.links(tracked, hit.kind, now),
+            links,
             contacts_of_address: self.contacts(Source::Address(hit.address), who, now),
             contacts_of_agent: self.contacts(Source::Agent(agent), who, now),
         }
@@ -108,25 +116,31 @@ impl Recent {
 
     fn links(&self, tracked: &Tracked, kind: EventKind, now: Timestamp) -> usize {
         let key = mail(tracked);
-        let mut table = self.mails[shard(&self.mails, &key)].lock();
+        let mut table = self.shard(&self.mails, &key).lock();
         let events = table.entry(key);
         // a wall clock that was set back leaves events of the future behind: they say nothing
         events.retain(|e| e.at <= now && now.saturating_since(e.at) <= limits::BURST_WINDOW);
-        let mut links: HashSet<EventKind> = events.iter().map(|e| e.kind).collect();
-        links.insert(kind);
-        links.retain(|kind| matches!(kind, EventKind::Click { .. }));
+        let mut links: SmallVec<[u16; limits::BURST_LINKS]> = SmallVec::new();
+        for kind in events.iter().map(|e| e.kind).chain([kind]) {
+            if let EventKind::Click { link } = kind
+                && links.len() < limits::BURST_LINKS
+                && !links.contains(&link)
+            {
+                links.push(link);
+            }
+        }
         links.len()
     }
 
     fn contacts(&self, source: Source, who: (RowSpace, ContactRow), now: Timestamp) -> usize {
-        let mut table = self.sources[shard(&self.sources, &source)].lock();
+        let mut table = self.shard(&self.sources, &source).lock();
         let seen = table.entry(source);
         if seen.since > now || now.saturating_since(seen.since) > limits::SHARED_WINDOW {
             seen.contacts.clear();
             seen.since = now;
         }
-        if seen.contacts.len() <= limits::SHARED_CONTACTS {
-            seen.contacts.insert(who);
+        if seen.contacts.len() <= limits::SHARED_CONTACTS && !seen.contacts.contains(&who) {
+            seen.contacts.push(who);
         }
         seen.contacts.len()
     }
@@ -140,8 +154,11 @@ impl Recent {
         class: EventClass,
         now: Timestamp,
     ) -> Vec<Reclassified> {
+        if tracked.row == NOBODY {
+            return Vec::new();
+        }
         let key = mail(tracked);
-        let mut table = self.mails[shard(&self.mails, &key)].lock();
+        let mut table = self.shard(&self.mails, &key).lock();
         let events = table.entry(key);
         let mut moved = Vec::new();
         if class == EventClass::Machine && matches!(hit.kind, EventKind::Click { .. }) {
@@ -178,6 +195,7 @@ mod tests {
             agent: "agent",
             known: None,
             address: address.parse().unwrap(),
+            range: None,
             prefetch: false,
             hidden: false,
             since_accepted: None,
@@ -198,6 +216,18 @@ mod tests {
         assert_eq!(click(1, 200), 2);
         assert_eq!(click(2, 300), 3, "three links in the window");
         assert_eq!(click(3, 10_000), 1, "the window has passed");
+    }
+
+    #[test]
+    fn links_that_name_nobody_are_followed_by_many() {
+        let recent = Recent::new();
+        let nobody = tracked(NOBODY.0);
+        for link in 0..10 {
+            let click = hit(link, "192.0.2.1");
+            assert_eq!(recent.note(&nobody, &click, Timestamp(0)).links, 1, "each may be another recipient");
+            let class = if link == 9 { EventClass::Machine } else { EventClass::Human };
+            assert!(recent.settle(&nobody, &click, class, Timestamp(0)).is_empty(), "nor does one judge the others");
+        }
     }
 
     #[test]

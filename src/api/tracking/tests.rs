@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use actix_web::App;
 use actix_web::http::header::HeaderMap;
-use actix_web::middleware::from_fn;
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 
 use super::*;
@@ -30,12 +29,12 @@ impl Public {
     fn new() -> Public {
         let engine = Fake::new();
         let clock = Arc::new(ManualClock::at(Timestamp(600_000)));
-        let state = TrackingState::new(engine.clone(), clock.clone(), TrustedProxies::none());
+        let state = TrackingState::new(engine.clone(), clock.clone(), Networks::none());
         Public { engine, clock, state: web::Data::new(state) }
     }
 
     async fn call(&self, request: TestRequest) -> Answer {
-        let app = App::new().app_data(self.state.clone()).wrap(from_fn(observe)).configure(configure);
+        let app = App::new().app_data(self.state.clone()).configure(configure);
         let request = request.insert_header((header::USER_AGENT, BROWSER)).to_request();
         let response = call_service(&init_service(app).await, request).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -101,6 +100,44 @@ async fn every_bad_token_gets_the_same_page() {
     let posted = public.call(TestRequest::post().uri("/u/bad")).await;
     assert_eq!((posted.status, posted.body), (404, first.body));
     assert!(public.engine.events.lock().is_empty() && public.engine.unsubscribed.lock().is_empty());
+}
+
+#[actix_web::test]
+async fn a_method_that_an_endpoint_does_not_take_is_told_which_it_takes() {
+    let public = Public::new();
+    for (method, path, allow) in [
+        (Method::POST, "/c/good/1", "GET, HEAD"),
+        (Method::PUT, "/o/good", "GET, HEAD"),
+        (Method::DELETE, "/r/good/7/aHR0cHM6Ly9zaG9wLmV4YW1wbGUudGVzdC9hP2I9MQ", "GET, HEAD"),
+        (Method::HEAD, "/u/good", "GET, POST"),
+        (Method::POST, "/v/good", "GET"),
+    ] {
+        let answer = public.call(TestRequest::default().method(method).uri(path)).await;
+        assert_eq!(
+            (answer.status, answer.headers.get(header::ALLOW).unwrap()),
+            (405, &allow.parse().unwrap()),
+            "{path}"
+        );
+        assert_eq!(answer.headers.get(header::CACHE_CONTROL).unwrap(), "no-store, private", "as every answer");
+    }
+    assert!(public.engine.events.lock().is_empty() && public.engine.unsubscribed.lock().is_empty());
+    let encoded = public.get("/%63/goo%64/%31").await;
+    assert_eq!(encoded.headers.get(header::LOCATION).unwrap(), "https://shop.example.test/1", "escapes are letters");
+}
+
+#[actix_web::test]
+async fn an_unsubscribe_that_a_stop_cuts_off_is_asked_for_again() {
+    use crate::api::closing::Closing;
+    let public = Public::new();
+    let closing = Closing::default();
+    let app = App::new().app_data(public.state.clone()).app_data(closing.clone()).configure(configure);
+    let app = init_service(app).await;
+    closing.begin();
+    let request = TestRequest::post().uri("/u/good").set_payload("List-Unsubscribe=One-Click").to_request();
+    assert_eq!(call_service(&app, request).await.status().as_u16(), 503, "its sender sends it again");
+    assert_eq!(public.engine.unsubscribed.lock().len(), 1, "and it is done all the same");
+    let click = TestRequest::get().uri("/c/good/1").to_request();
+    assert_eq!(call_service(&app, click).await.status().as_u16(), 302, "what has no body is answered as ever");
 }
 
 #[actix_web::test]

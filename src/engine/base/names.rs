@@ -52,12 +52,31 @@ impl Thing<'_> {
     }
 }
 
-/// The parts of a stored spec that can refer to a list or a segment.
+/// A stored spec.
+#[derive(Deserialize)]
+struct Stored {
+    spec: Referring,
+}
+
+/// The parts of a spec that can refer to a list or a segment.
 #[derive(Deserialize)]
 struct Referring {
     name: Option<String>,
     #[serde(default)]
     audience: ReferringAudience,
+    #[serde(default)]
+    dimensions: Vec<ReferringDimension>,
+}
+
+#[derive(Deserialize)]
+struct ReferringDimension {
+    #[serde(default)]
+    segments: Vec<ReferringSegment>,
+}
+
+#[derive(Deserialize)]
+struct ReferringSegment {
+    segment: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -86,9 +105,11 @@ impl Engine {
             }
         }
         for spec in specs {
-            let Ok(spec) = serde_json::from_str::<Referring>(&spec) else { continue };
+            let Ok(Stored { spec }) = serde_json::from_str::<Stored>(&spec) else { continue };
             let audience = spec.audience;
-            let texts = [&audience.segment, &audience.exclude];
+            let of_dimensions = spec.dimensions.iter().flat_map(|dimension| &dimension.segments);
+            let mut texts: Vec<&Option<String>> = of_dimensions.map(|segment| &segment.segment).collect();
+            texts.extend([&audience.segment, &audience.exclude]);
             let named = matches!((thing, &audience.list), (Thing::List(name), Some(list)) if name == list);
             if named || texts.into_iter().flatten().any(|text| thing.is_in_text(text)) {
                 users.push(format!("campaign {:?}", spec.name.unwrap_or_default()));

@@ -5,7 +5,7 @@ use crate::engine::base::BaseError;
 use crate::engine::base::names::{self, Thing};
 use crate::engine::glance::{Glance, Wanted};
 use crate::ledger::Fact;
-use crate::segments::{Evaluation, Expression, Problem, Scope, check, parse};
+use crate::segments::{Evaluation, Expression, Problem, Scope, check, needing_tracking, parse};
 
 impl Engine {
     /// Parses an expression and checks it against the schema: all faults at once.
@@ -13,7 +13,10 @@ impl Engine {
         let refuse = |faults| BaseError::Segment { text: text.to_owned(), faults };
         let expression = parse(text).map_err(|fault| refuse(vec![fault]))?;
         check(&expression, &self.store.schema(), Scope::Base).map_err(refuse)?;
-        Ok(expression)
+        match needing_tracking(&expression) {
+            faults if self.options.aggregate_only && !faults.is_empty() => Err(refuse(faults)),
+            _ => Ok(expression),
+        }
     }
 
     /// Who matches an expression now. Changes nothing.

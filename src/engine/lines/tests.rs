@@ -45,6 +45,7 @@ fn open(directory: &std::path::Path, settings: &SimulatedSettings) -> Arc<Engine
         lane_threads: 2,
         aggregate_only: false,
         soft_bounces: crate::config::SoftRule::default(),
+        caps: Vec::new(),
         restored: false,
         rejected_rows_kept: Duration::from_secs(86_400),
         tracking_kept: Duration::from_secs(86_400),

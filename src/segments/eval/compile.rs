@@ -15,9 +15,10 @@ use crate::contacts::sets::{number_digits, time_digits};
 use crate::contacts::{Attribute, AttributeSets, AttributeType, ContactsError, IndexKind};
 use crate::ids::AttributeId;
 use crate::limits;
+use crate::segments::anniversary;
 use crate::segments::check::check;
 use crate::segments::error::{EvaluateError, Hint, Problem, SegmentError, Span};
-use crate::segments::expression::{Comparison, Expression, Kind, Literal, LiteralValue, Operator, Test, Zone};
+use crate::segments::expression::{Comparison, Days, Expression, Kind, Literal, LiteralValue, Operator, Test, Zone};
 use crate::segments::moment::{depends_on_zone, resolve};
 use crate::segments::ranges::{Range, RangeSet};
 use crate::segments::world::World;
@@ -75,6 +76,11 @@ impl<'w> Compiler<'w> {
             Kind::Unsubscribed { channel, topic } => self.given(self.world.unsubscribed(*channel, topic)),
             Kind::Reachable(channel) => self.leaf(self.sets.reachable(*channel)?),
             Kind::Suppressed(channel) => self.given(self.world.suppressed(*channel)),
+            Kind::History { event, campaign } => match self.world.history(*event, campaign) {
+                Ok(rows) => self.given(rows),
+                Err(hint) => return Err(fault(part.span, Problem::UnknownCampaign { name: campaign.clone(), hint })),
+            },
+            Kind::Recent { event, channel, days } => self.given(self.world.recent(*event, *channel, *days)),
             Kind::Test(test) => self.test(test, part)?,
         };
         self.levels -= 1;
@@ -220,7 +226,7 @@ impl<'w> Compiler<'w> {
                 wanted: wanted.clone(),
                 part: part.to_string(),
             })),
-            Operator::Between(..) | Operator::Empty => Plan::Nothing,
+            Operator::Between(..) | Operator::Empty | Operator::Anniversary(_) => Plan::Nothing,
         };
         self.parts += match operator {
             Operator::In(literals) => literals.len(),
@@ -233,7 +239,11 @@ impl<'w> Compiler<'w> {
     fn time(&self, attribute: &Attribute, test: &Test, part: &Expression) -> Result<Plan, EvaluateError> {
         let (id, indexed) = (attribute.id, attribute.index != IndexKind::None);
         let now = self.world.now();
-        let ranges_in = |zone: &TimeZone| ranges_of(&test.operator, &|literal| time_bounds(literal, now, zone));
+        let stored = self.world.zone();
+        let ranges_in = |zone: &TimeZone| match test.operator {
+            Operator::Anniversary(days) => celebrated(days, now, zone, stored),
+            _ => ranges_of(&test.operator, &|literal| time_bounds(literal, now, zone)),
+        };
         let named;
         let zone = match &test.zone {
             Zone::Named(name) => match TimeZone::get(name) {
@@ -301,7 +311,7 @@ fn row_test(id: AttributeId, operator: &Operator) -> Option<RowTest> {
         Operator::In(literals) => Some(RowTest::Texts(id, texts(literals).map(str::to_owned).collect())),
         Operator::Match(how, wanted) => Some(RowTest::Match(id, *how, wanted.clone())),
         Operator::Has { all, entries } => Some(RowTest::Has { attribute: id, all: *all, entries: entries.clone() }),
-        Operator::Between(..) | Operator::Empty => None,
+        Operator::Between(..) | Operator::Empty | Operator::Anniversary(_) => None,
     }
 }
 
@@ -324,6 +334,18 @@ fn time_bounds(literal: &Literal, now: crate::clock::Timestamp, zone: &TimeZone)
     Some((time_digits(stretch.start), time_digits(stretch.end)))
 }
 
+/// The stored dates, read in the zone `stored`, of which an anniversary is on one of the days, counted in `zone`.
+fn celebrated(days: Days, now: crate::clock::Timestamp, zone: &TimeZone, stored: &TimeZone) -> RangeSet {
+    let Ok(now) = jiff::Timestamp::from_millisecond(now.0) else { return RangeSet::default() };
+    let today = now.to_zoned(zone.clone()).date();
+    let digits = |date: jiff::civil::Date| {
+        let start = date.to_zoned(stored.clone()).ok()?.timestamp().as_millisecond();
+        Some(time_digits(crate::clock::Timestamp(start)))
+    };
+    let spans = anniversary::origin_spans(today, days.bounds());
+    RangeSet::of(spans.into_iter().filter_map(|(first, last)| Some((digits(first)?, digits(last.tomorrow().ok()?)?))))
+}
+
 fn ranges_of(operator: &Operator, bounds: &dyn Fn(&Literal) -> Bounds) -> RangeSet {
     match operator {
         Operator::Compare(comparison, literal) => RangeSet::of(bounds(literal).map(|(start, end)| match comparison {
@@ -337,7 +359,7 @@ fn ranges_of(operator: &Operator, bounds: &dyn Fn(&Literal) -> Bounds) -> RangeS
         Operator::Between(low, high) => {
             RangeSet::of(bounds(low).zip(bounds(high)).map(|((start, _), (_, end))| (start, end)))
         }
-        Operator::Match(..) | Operator::Empty | Operator::Has { .. } => RangeSet::default(),
+        Operator::Match(..) | Operator::Empty | Operator::Has { .. } | Operator::Anniversary(_) => RangeSet::default(),
     }
 }
 
@@ -347,6 +369,7 @@ fn any_depends_on_zone(operator: &Operator) -> bool {
         Operator::Compare(_, literal) => depends(literal),
         Operator::In(literals) => literals.iter().any(depends),
         Operator::Between(low, high) => depends(low) || depends(high),
+        Operator::Anniversary(_) => true,
         Operator::Match(..) | Operator::Empty | Operator::Has { .. } => false,
     }
 }

@@ -8,9 +8,10 @@ use super::people::{DAY, NOW, TEXTS, ZONES, number, one_of, time};
 use crate::ids::Channel;
 use crate::segments::error::Span;
 use crate::segments::expression::{
-    Anchor, Comparison, Expression, Kind, Literal, LiteralValue, Moment, Name, Operator, Step, Test, TextMatch, Unit,
-    Zone,
+    Anchor, Comparison, Days, Expression, Kind, Literal, LiteralValue, Moment, Name, Operator, Step, Test, TextMatch,
+    Unit, Zone,
 };
+use crate::segments::history::Event;
 
 fn literal(value: LiteralValue) -> Literal {
     Literal { value, span: Span::default() }
@@ -79,7 +80,10 @@ fn operators() -> impl Strategy<Value = (&'static str, Operator, Zone)> {
         1 => one_of(&ZONES[..4]).prop_map(Zone::Named),
     ];
     let number = number().prop_map(|number| literal(LiteralValue::Number(number)));
-    let times = (ordered(moment().boxed()), zone).prop_map(|(operator, zone)| {
+    let days =
+        prop_oneof![(0u32..40).prop_map(Days::At), (1u32..60).prop_map(Days::Next), (1u32..60).prop_map(Days::Last),];
+    let dates = prop_oneof![5 => ordered(moment().boxed()), 1 => days.prop_map(Operator::Anniversary)];
+    let times = (dates, zone).prop_map(|(operator, zone)| {
         let zone = if operator == Operator::Empty { Zone::Default } else { zone };
         ("time", operator, zone)
     });
@@ -108,6 +112,14 @@ pub(super) fn expressions() -> impl Strategy<Value = Expression> {
         Just(Kind::Reachable(Channel::Email)),
         Just(Kind::Suppressed(None)),
         Just(Kind::Suppressed(Some(Channel::Email))),
+        proptest::sample::select(&Event::ALL[..])
+            .prop_map(|event| Kind::History { event, campaign: "spring".to_owned() }),
+        (proptest::sample::select(&Event::ALL[..3]), proptest::option::of(proptest::bool::ANY), 1u32..15).prop_map(
+            |(event, email, days)| {
+                let channel = email.map(|email| if email { Channel::Email } else { Channel::Sms });
+                Kind::Recent { event, channel, days }
+            }
+        ),
     ];
     let active = (equality(), any::<bool>()).prop_map(move |(how, value)| {
         test("active".to_owned(), Operator::Compare(how, literal(LiteralValue::Bool(value))), Zone::Default)

@@ -77,7 +77,7 @@ proptest! {
     }
 }
 
-const PIECES: [&str; 48] = [
+const PIECES: [&str; 57] = [
     "and",
     "or",
     "not",
@@ -126,6 +126,15 @@ const PIECES: [&str; 48] = [
     "all",
     "é",
     "\u{0}",
+    "received",
+    "opened(",
+    "unsubscribed",
+    "any campaign",
+    "in last",
+    "in next",
+    "7d",
+    "anniversary(",
+    "today",
 ];
 
 fn error(text: &str, world: &MemoryWorld) -> Problem {

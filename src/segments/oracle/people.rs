@@ -12,9 +12,11 @@ use roaring::RoaringBitmap;
 use crate::clock::Timestamp;
 use crate::contacts::{AttributeType, IndexKind, RecordBuilder, Schema, Value};
 use crate::ids::Channel;
+use crate::segments::anniversary;
 use crate::segments::expression::{
     Comparison, Expression, Kind, Literal, LiteralValue, Operator, Test, TextMatch, Zone,
 };
+use crate::segments::history::Event;
 use crate::segments::memory::MemoryWorld;
 use crate::segments::moment::resolve;
 use crate::segments::parse;
@@ -51,6 +53,10 @@ pub(super) struct Person {
     consent: Option<bool>,
     suppressed: bool,
     suppressed_on_email: bool,
+    /// What the campaign "spring" did.
+    spring: [bool; 5],
+    /// Days ago on which something of any campaign happened, by kind; on SMS instead of e-mail if it is even.
+    days: Vec<(usize, u32)>,
 }
 
 pub(super) fn one_of(texts: &'static [&'static str]) -> impl Strategy<Value = String> {
@@ -98,13 +104,16 @@ fn person() -> impl Strategy<Value = Person> {
     };
     let built_in =
         (option::of(one_of(&ZONES)), option::of(any::<bool>()), option::of(one_of(&["a@x.test", "b@y.test"])));
-    let state = (any::<bool>(), option::of(any::<bool>()), any::<bool>(), any::<bool>());
+    let history = (any::<[bool; 5]>(), vec((0usize..3, 0u32..12), 0..4));
+    let state = (any::<bool>(), option::of(any::<bool>()), any::<bool>(), any::<bool>(), history);
     (fields("a"), fields("b"), built_in, state).prop_map(|(a, b, (zone, active, email), state)| {
         let mut person = Person {
             list: state.0,
             consent: state.1,
             suppressed: state.2,
             suppressed_on_email: state.3,
+            spring: state.4.0,
+            days: state.4.1,
             ..Person::default()
         };
         person.fields.extend(a.into_iter().chain(b));
@@ -152,8 +161,26 @@ pub(super) fn world(people: &People) -> MemoryWorld {
     world.unsubscribed.insert(key, those(&|person| person.consent == Some(false)));
     world.suppressed = those(&|person| person.suppressed);
     world.suppressed_on.insert(Channel::Email, those(&|person| person.suppressed_on_email));
+    let spring = Event::ALL.into_iter().enumerate();
+    let spring = spring.map(|(at, event)| (event, those(&|person| person.spring[at]))).collect();
+    world.history.insert("spring".to_owned(), spring);
+    for (at, event) in Event::ALL.into_iter().enumerate() {
+        for day in 0..12u32 {
+            let rows = those(&|person| person.days.contains(&(at, day)));
+            world.days.insert((event, on_day(day), day), rows);
+        }
+    }
     world.segments.insert("young".to_owned(), Arc::new(parse("a_number < 3 and in list 'list'").expect("parses")));
     world
+}
+
+/// The channel on which everything of a day happened.
+fn on_day(day: u32) -> Channel {
+    if day.is_multiple_of(2) { Channel::Sms } else { Channel::Email }
+}
+
+fn place(event: Event) -> usize {
+    Event::ALL.iter().position(|other| *other == event).expect("one of all")
 }
 
 pub(super) fn holds(expression: &Expression, person: &Person) -> bool {
@@ -171,6 +198,11 @@ pub(super) fn holds(expression: &Expression, person: &Person) -> bool {
         Kind::Unsubscribed { .. } => person.consent == Some(false),
         Kind::Reachable(_) => person.fields.contains_key("email"),
         Kind::Suppressed(channel) => person.suppressed || (channel.is_some() && person.suppressed_on_email),
+        Kind::History { event, .. } => person.spring[place(*event)],
+        Kind::Recent { event, channel, days } => person
+            .days
+            .iter()
+            .any(|(at, day)| *at == place(*event) && day < days && channel.is_none_or(|c| c == on_day(*day))),
         Kind::Test(test) => test_holds(test, person),
     }
 }
@@ -210,6 +242,18 @@ fn test_holds(test: &Test, person: &Person) -> bool {
         (Field::Flag(flag), LiteralValue::Bool(wanted)) => (flag == wanted) == (comparison == Comparison::Equal),
         other => panic!("not generated: {other:?}"),
     };
+    if let Operator::Anniversary(days) = test.operator {
+        let Field::Time(time) = field else { panic!("not generated") };
+        let date = |at: Timestamp, zone: &TimeZone| {
+            jiff::Timestamp::from_millisecond(at.0).expect("in range").to_zoned(zone.clone()).date()
+        };
+        let (born, today) = (date(*time, &TimeZone::get("Europe/London").expect("a zone")), date(NOW, &zone));
+        let (first, last) = days.bounds();
+        return (first..=last).any(|ahead| {
+            let day = today.checked_add(jiff::Span::new().days(ahead)).expect("in range");
+            day.year() > born.year() && anniversary::is_on(born, day)
+        });
+    }
     match &test.operator {
         Operator::Compare(comparison, literal) => compare(*comparison, literal),
         Operator::In(literals) => literals.iter().any(|literal| compare(Comparison::Equal, literal)),
@@ -227,5 +271,6 @@ fn test_holds(test: &Test, person: &Person) -> bool {
             let Field::List(list) = field else { panic!("not generated") };
             if *all { entries.iter().all(|e| list.contains(e)) } else { entries.iter().any(|e| list.contains(e)) }
         }
+        Operator::Anniversary(_) => panic!("answered above"),
     }
 }

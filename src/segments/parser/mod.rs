@@ -9,6 +9,7 @@ use crate::segments::error::{Hint, Problem, SegmentError, Span};
 use crate::segments::expression::{Comparison, Expression, Kind, Name, Test, Zone};
 use crate::segments::lexer::{Token, tokens};
 
+mod history;
 mod operator;
 
 type Parsed<T> = Result<T, SegmentError>;
@@ -177,6 +178,12 @@ impl Parser {
         }
         if self.operator_follows() {
             return Ok(None);
+        }
+        if let Some(kind) = self.history()? {
+            return Ok(Some(kind));
+        }
+        if let Some(kind) = self.anniversary()? {
+            return Ok(Some(kind));
         }
         if self.take_word("every") || self.take_word("all") {
             return Ok(Some(Kind::Every));

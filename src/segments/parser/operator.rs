@@ -23,6 +23,9 @@ impl Parser {
             self.at += 1;
             return Ok((Operator::In(self.listed(Parser::value)?), negated));
         }
+        if !negated && let Some(operator) = self.relative()? {
+            return Ok((operator, false));
+        }
         if self.take_word("between") {
             let low = self.value()?;
             self.need_word("and")?;

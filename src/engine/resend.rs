@@ -1,0 +1,149 @@
+//! Linked resends: a campaign of its own, made from a run's, to a set of that run, and started.
+//!
+//! Owns nothing. Invariants: RE-1 two resends of one run never go to the same contact, unless the earlier one was rejected or
+//! skipped there: who is covered is looked at for the audience, and that no resend came between is checked in the step that
+//! starts the run; RE-2 only a run that has ended is continued, so that its sets do not move but by what comes back.
+
+use roaring::RoaringBitmap;
+use serde_json::Value;
+
+use crate::campaigns::resend::{ResendSpec, source};
+use crate::campaigns::spec::kinds::overlaid;
+use crate::campaigns::spec::{AudienceSpec, Kind};
+use crate::campaigns::{self, CampaignSpec, Format, Problem};
+use crate::engine::names::find;
+use crate::engine::runs::run_state;
+use crate::engine::{Engine, EngineError};
+use crate::flow::NodeKind;
+use crate::ids::RunId;
+use crate::ledger::links::{ResendSet, covered, descendants};
+use crate::ledger::{Run, RunState, State};
+use crate::limits::{NAME_BYTES_MAX, RESEND_NAMES_MAX};
+
+/// Why a run's contacts are not sent to again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResendError {
+    #[error("run {run} is {state}: it can be continued by a resend once it is finished or stopped", run = .run.0)]
+    NotEnded { run: RunId, state: &'static str },
+    #[error("there is no set {set:?} to send to again")]
+    NoSet { set: String },
+    #[error("{set:?} is not known: this server keeps totals only, and nobody's opens and clicks")]
+    NeedsTracking { set: String },
+    #[error("the campaign has several messages, and nobody says which one is sent again: give a message")]
+    WhichMessage,
+    #[error("another resend of the same run started at the same time: look who is left, and try again")]
+    Raced,
+}
+
+/// What is to be sent again.
+#[derive(Clone, Debug, Default)]
+pub struct Resend {
+    pub set: String,
+    /// A name for the new campaign; by default that of the first one and a number.
+    pub name: Option<String>,
+    /// Keys of `[message]` that differ, as a JSON merge patch.
+    pub message: Option<Value>,
+}
+
+/// The rows of a set of an ended run, without those whom a resend covers; and how many resends there were.
+pub fn rows(state: &State, run: RunId, set: &str) -> Result<(RoaringBitmap, usize), EngineError> {
+    let found = state.runs.get(&run).ok_or(EngineError::NoRun { run })?;
+    let parsed = ResendSet::parse(set).ok_or_else(|| ResendError::NoSet { set: set.to_owned() })?;
+    if !matches!(found.state, RunState::Finished | RunState::Stopped) {
+        return Err(ResendError::NotEnded { run, state: run_state(found.state).name() }.into());
+    }
+    Ok((parsed.rows(found) - covered(state, run), descendants(state, run).len()))
+}
+
+/// Whether no other resend of the run has started since there were `seen`.
+pub fn is_still(state: &State, run: RunId, seen: usize) -> Result<(), ResendError> {
+    if descendants(state, run).len() == seen { Ok(()) } else { Err(ResendError::Raced) }
+}
+
+impl Engine {
+    /// What is wrong with the `[resend]` of a spec.
+    pub(super) fn resend_problems(&self, spec: &CampaignSpec) -> Vec<Problem> {
+        let Some((run, set)) = source(spec) else { return Vec::new() };
+        let fix = "name a finished or stopped run and one of its sets, as \"not_opened\"";
+        let wrong = |error: &dyn std::fmt::Display| Problem::error("bad_resend", "resend", error.to_string(), fix);
+        match self.resendable(RunId(run), set) {
+            Ok(()) => Vec::new(),
+            Err(error) => vec![wrong(&error)],
+        }
+    }
+
+    fn resendable(&self, run: RunId, set: &str) -> Result<(), EngineError> {
+        let parsed = ResendSet::parse(set).ok_or_else(|| ResendError::NoSet { set: set.to_owned() })?;
+        if parsed.is_tracked() && self.options.aggregate_only {
+            return Err(ResendError::NeedsTracking { set: set.to_owned() }.into());
+        }
+        rows(&self.book.read(), run, set).map(drop)
+    }
+
+    /// The campaign that sends to a set of a run again, as a spec; it is not saved.
+    pub fn resend_spec(&self, run: RunId, resend: &Resend) -> Result<CampaignSpec, EngineError> {
+        self.resendable(run, &resend.set)?;
+        let state = self.book.read();
+        let found = state.runs.get(&run).ok_or(EngineError::NoRun { run })?;
+        let text = state.campaigns.get(&found.campaign).and_then(|campaign| campaign.versions.get(&found.version));
+        let text = text.ok_or(EngineError::NoCampaign { id: found.campaign })?;
+        let first = campaigns::parse::from_stored(text)?;
+        let mut message = first.message.clone();
+        match first.kind() {
+            Kind::Single => {}
+            Kind::AbSplit => match winner(found).and_then(|at| first.variants.get(at)) {
+                Some(variant) => message.fields = overlaid(&message.fields, &variant.fields),
+                None if resend.message.is_some() => {}
+                None => return Err(ResendError::WhichMessage.into()),
+            },
+            _ if resend.message.is_some() => {}
+            _ => return Err(ResendError::WhichMessage.into()),
+        }
+        let base = first.name.clone().unwrap_or_default();
+        let spec = CampaignSpec {
+            name: Some(resend.name.clone().unwrap_or_else(|| free_name(&state, &base))),
+            kind: Some(Kind::Single),
+            mode: first.mode,
+            same_address: first.same_address,
+            retry_deadline_hours: first.retry_deadline_hours,
+            audience: AudienceSpec::default(),
+            message,
+            limits: first.limits,
+            caps: first.caps,
+            resend: ResendSpec { run: Some(run.0), set: Some(resend.set.clone()) },
+            ..CampaignSpec::default()
+        };
+        drop(state);
+        match &resend.message {
+            None => Ok(spec),
+            Some(patch) => {
+                let patch = serde_json::json!({ "message": patch }).to_string();
+                Ok(campaigns::merge_patch(&spec, &patch, Format::Json)?)
+            }
+        }
+    }
+}
+
+/// The place of the winning variant of a decided test in the spec.
+fn winner(run: &Run) -> Option<usize> {
+    let decided = run.flow.tests.values().find_map(|test| test.decided.as_ref())?;
+    let exit = decided.winner.as_ref()?;
+    run.graph.nodes().find_map(|node| match &node.kind {
+        NodeKind::AbTest(test) => test.arms.iter().position(|arm| arm.exit == *exit),
+        _ => None,
+    })
+}
+
+/// `spring resend 1`, or the first number that is free.
+fn free_name(state: &State, base: &str) -> String {
+    let named = |number: usize| {
+        let tail = format!(" resend {number}");
+        let mut base = base.to_owned();
+        while base.len() + tail.len() > NAME_BYTES_MAX {
+            base.pop();
+        }
+        format!("{}{tail}", base.trim_end())
+    };
+    let free = (1..RESEND_NAMES_MAX).map(named).find(|name| find(state, name).is_none());
+    free.unwrap_or_else(|| named(RESEND_NAMES_MAX))
+}

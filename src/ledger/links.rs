@@ -1,0 +1,152 @@
+//! Linked runs: which run is a resend of which, to which set of it, and who is in such a set.
+//!
+//! A run is linked by the spec that it executes; the fold notes it when the run starts. A resend goes to nobody who has
+//! got, may have got, or may still get the message by an earlier resend of the same run, or by a resend of that one, and so on
+//! ([`covered`]): only who was rejected or skipped there can be sent to again.
+//!
+//! Owns no state. Invariant: LK-1 links lead to runs of smaller ids, so that they make no circle.
+
+use std::collections::BTreeSet;
+
+use roaring::{MultiOps, RoaringBitmap};
+use serde::{Deserialize, Serialize};
+
+use crate::campaigns::{parse, resend};
+use crate::ids::{RowSpace, RunId};
+use crate::ledger::outcome::RejectClass;
+use crate::ledger::run::Run;
+use crate::ledger::state::State;
+use crate::segments::skip::SkipReason;
+
+/// What a resend continues.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    pub of: RunId,
+    /// The set as it was written.
+    pub set: String,
+}
+
+/// A set of a run that can be sent to again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResendSet {
+    Rejected(Option<RejectClass>),
+    Skipped(Option<SkipReason>),
+    Unknown,
+    /// Accepted and opened (or clicked), or not, by a person.
+    Engaged {
+        clicked: bool,
+        yes: bool,
+    },
+}
+
+impl ResendSet {
+    pub fn parse(text: &str) -> Option<ResendSet> {
+        Some(match text.split_once(':') {
+            Some(("rejected", class)) => ResendSet::Rejected(Some(RejectClass::from_name(class)?)),
+            Some(("skipped", reason)) => ResendSet::Skipped(Some(SkipReason::from_name(reason)?)),
+            Some(_) => return None,
+            None => match text {
+                "rejected" => ResendSet::Rejected(None),
+                "skipped" => ResendSet::Skipped(None),
+                "unknown" => ResendSet::Unknown,
+                "opened" => ResendSet::Engaged { clicked: false, yes: true },
+                "not_opened" => ResendSet::Engaged { clicked: false, yes: false },
+                "clicked" => ResendSet::Engaged { clicked: true, yes: true },
+                "not_clicked" => ResendSet::Engaged { clicked: true, yes: false },
+                _ => return None,
+            },
+        })
+    }
+
+    /// Every name, for messages.
+    pub fn names() -> Vec<String> {
+        let plain = ["rejected", "skipped", "unknown", "opened", "not_opened", "clicked", "not_clicked"];
+        let classes = RejectClass::ALL.iter().map(|class| format!("rejected:{}", class.name()));
+        let reasons = SkipReason::ALL.iter().map(|reason| format!("skipped:{}", reason.name()));
+        plain.into_iter().map(str::to_owned).chain(classes).chain(reasons).collect()
+    }
+
+    /// Whether only tracking of single contacts can tell.
+    pub fn is_tracked(self) -> bool {
+        matches!(self, ResendSet::Engaged { .. })
+    }
+
+    /// Contacts of the base in this set of a run, in any of its deliveries.
+    pub fn rows(self, run: &Run) -> RoaringBitmap {
+        let deliveries = || run.deliveries.iter().filter(|delivery| delivery.space == RowSpace::BASE);
+        match self {
+            ResendSet::Rejected(Some(class)) => deliveries().filter_map(|d| d.rejected.get(&class)).union(),
+            ResendSet::Rejected(None) => deliveries().flat_map(|d| d.rejected.values()).union(),
+            ResendSet::Skipped(Some(reason)) => deliveries().filter_map(|d| d.skipped.get(&reason)).union(),
+            ResendSet::Skipped(None) => deliveries().flat_map(|d| d.skipped.values()).union(),
+            ResendSet::Unknown => deliveries().map(|d| &d.unknown).union(),
+            ResendSet::Engaged { clicked, yes } => {
+                let accepted = deliveries().map(|d| &d.accepted).union();
+                let engaged = run.engaged(clicked);
+                if yes { accepted & engaged } else { accepted - engaged }
+            }
+        }
+    }
+}
+
+impl State {
+    /// Notes what a run that starts is linked to, by the spec that it executes.
+    pub(super) fn note_link(&mut self, run: &Run) {
+        let text = self.campaigns.get(&run.campaign).and_then(|campaign| campaign.versions.get(&run.version));
+        // Most specs have no such table, and need not be read.
+        let Some(text) = text.filter(|text| text.contains("\"resend\"")) else { return };
+        let Ok(spec) = parse::from_stored(text) else { return };
+        if let Some((of, set)) = resend::source(&spec).filter(|(of, _)| *of < run.id.0) {
+            self.links.insert(run.id, Link { of: RunId(of), set: set.to_owned() });
+        }
+    }
+}
+
+/// Runs that are resends of `run`, or of one of those, in order of their ids.
+pub fn descendants(state: &State, run: RunId) -> BTreeSet<RunId> {
+    let mut found = BTreeSet::new();
+    for (id, link) in &state.links {
+        if link.of == run || found.contains(&link.of) {
+            found.insert(*id);
+        }
+    }
+    found
+}
+
+/// Contacts who got, may have got, or may still get the message by a resend of `run`.
+pub fn covered(state: &State, run: RunId) -> RoaringBitmap {
+    let runs = descendants(state, run).into_iter().filter_map(|id| state.runs.get(&id));
+    let mut covered = RoaringBitmap::new();
+    for delivery in runs.flat_map(|run| &run.deliveries) {
+        let mut rows = delivery.audience.clone();
+        delivery.skipped.values().chain(delivery.rejected.values()).for_each(|out| rows -= out);
+        covered |= rows;
+    }
+    covered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_a_set_and_nothing_else_is() {
+        for name in ResendSet::names() {
+            assert!(ResendSet::parse(&name).is_some(), "{name}");
+        }
+        for name in ["accepted", "pending", "rejected:", "rejected:soft", "skipped:none", "unknown:all", ""] {
+            assert_eq!(ResendSet::parse(name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn resends_of_resends_are_found() {
+        let mut state = State::default();
+        for (run, of) in [(2, 1), (4, 2), (5, 3), (6, 1)] {
+            state.links.insert(RunId(run), Link { of: RunId(of), set: "rejected".into() });
+        }
+        assert_eq!(descendants(&state, RunId(1)), [2, 4, 6].map(RunId).into(), "of the first run");
+        assert_eq!(descendants(&state, RunId(3)), [5].map(RunId).into(), "of another");
+        assert!(descendants(&state, RunId(6)).is_empty(), "of the last");
+    }
+}

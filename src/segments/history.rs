@@ -1,0 +1,48 @@
+//! What campaigns did to contacts, as an expression can ask it: of one campaign, or of any within days.
+//!
+//! Owns no state. Who knows the answers is the [`World`](super::World). Invariant: HI-1 a word never changes its meaning, saved
+//! segments hold it.
+
+/// Something that happened between a campaign and a contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Event {
+    /// A message was accepted by the contact's provider. What was never answered is not known to be received.
+    Received,
+    /// Opened by a person, as far as can be told.
+    Opened,
+    /// Clicked by a person, as far as can be told.
+    Clicked,
+    /// Refused, at once or later, for reasons of the address.
+    Bounced,
+    /// Opted out by a link of the campaign.
+    Unsubscribed,
+}
+
+impl Event {
+    pub const ALL: [Event; 5] = [Event::Received, Event::Opened, Event::Clicked, Event::Bounced, Event::Unsubscribed];
+
+    /// The word of the language.
+    pub fn word(self) -> &'static str {
+        match self {
+            Event::Received => "received",
+            Event::Opened => "opened",
+            Event::Clicked => "clicked",
+            Event::Bounced => "bounced",
+            Event::Unsubscribed => "unsubscribed",
+        }
+    }
+
+    pub fn from_word(word: &str) -> Option<Event> {
+        Event::ALL.into_iter().find(|event| event.word().eq_ignore_ascii_case(word))
+    }
+
+    /// Whether it is kept by day, so that "any campaign in last 7d" can be asked.
+    pub fn has_days(self) -> bool {
+        matches!(self, Event::Received | Event::Opened | Event::Clicked)
+    }
+
+    /// Whether only tracking of single contacts can tell.
+    pub fn is_tracked(self) -> bool {
+        matches!(self, Event::Opened | Event::Clicked)
+    }
+}
