@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use loadtest::server::ADMIN_KEY;
 use serde_json::{Value as Json, json};
 
-use crate::served::{Served, program};
+use crate::served::{Served, file, program};
 
 const INBOX: &str =
     "[mail]\nreturn_path_domain = \"bounces.example.test\"\n[[connectors]]\nname = \"relay\"\nkind = \"inbox\"\n";
@@ -167,14 +167,18 @@ fn what_an_event_must_not_say_is_refused_alone_and_by_its_code() {
 fn a_file_of_events_is_sent_with_a_word_on_each_line() {
     let (server, ids) = sent();
     let good = json!({"id": "1", "type": "delivered", "message_id": ids[0]}).to_string();
-    let file = server.write("events.ndjson", format!("{good}\nnonsense\n\n{good}\n"));
-    let ran = server.cli(&["events", "send", &file]);
+    let lines = server.write("events.ndjson", format!("{good}\nnonsense\n\n{good}\n"));
+    let ran = server.cli(&["events", "send", &lines]);
     assert_eq!(ran.code, 6, "{ran:?}");
     assert!(ran.out.contains("1 accepted, 1 known already, 1 refused"), "{ran:?}");
     assert!(ran.out.contains("line 2") && ran.out.contains("[event_invalid]"), "{ran:?}");
     let array = server.write("events.json", format!("[{good}]"));
     let taken = server.cli(&["events", "send", &array, "--json"]).json(0);
     assert_eq!(taken["duplicate"], 1, "{taken}");
+    server.import("key=id", std::fs::read(file("examples/contacts.csv")).expect("contacts"));
+    let example = file("examples/events.ndjson");
+    let ran = server.cli(&["events", "send", example.to_str().expect("a path")]).expect(0);
+    assert!(ran.contains("3 accepted"), "{ran}");
 }
 
 fn dsn(to: &str, action: &str, status: &str) -> String {
