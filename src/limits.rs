@@ -257,8 +257,6 @@ pub const FLOW_EDGES_MAX: usize = 4_000;
 pub const FLOW_DEPTH_MAX: usize = 256;
 /// Seconds of one wait in a flow: two years.
 pub const WAIT_SECONDS_MAX: u32 = 2 * 366 * 24 * 3_600;
-/// Longest rounding of a wait, seconds: contacts that leave within it share a set.
-pub const WAIT_ROUNDING_MAX: u32 = 60;
 /// Steps that one look at a run's flow may take; the rest follows at the next look.
 pub const FLOW_STEPS_PER_LOOK_MAX: usize = 1_000;
 /// How often the flows of running campaigns are looked at.
@@ -277,7 +275,7 @@ pub const SPLIT_BLOCK_ROWS: usize = 100;
 pub const SPLIT_SORT_ROWS: u64 = 1 << 22;
 /// Longest period of a delay, days: a year, and a leap day.
 pub const DELAY_DAYS_MAX: u32 = 366;
-/// Moments at which waiting contacts of one node are due. Waits of up to [`DELAY_DAYS_MAX`] make no more than 40 128
+/// Moments at which waiting contacts of one node are due. Waits of up to [`DELAY_DAYS_MAX`] make no more than 40 536
 /// when rounded as `flow::delay::buckets` says; beyond it the rounding gets coarser.
 pub const WAIT_BUCKETS_MAX: usize = 41_000;
 /// Times that a contact may enter a wait anew while timers that it left behind have not come due, before those are
@@ -289,8 +287,23 @@ pub const SCHEDULE_DATES_MAX: usize = 366;
 pub const RECURRENCE_BYTES_MAX: usize = 512;
 /// Launches that one calendar lists.
 pub const CALENDAR_LAUNCHES_MAX: usize = 1_000;
-/// A dated start is this long after the publication at the earliest, so that it can be taken back.
+/// A dated start is this long after the publication at the earliest, so that it can be taken back; unless the server's
+/// `schedule_safety_minutes` says otherwise.
 pub const PUBLISH_GRACE: Duration = Duration::from_secs(5 * 60);
+/// Longest `schedule_safety_minutes`: a day.
+pub const PUBLISH_GRACE_MINUTES_MAX: u64 = 24 * 60;
+/// How late a launch may be made when its schedule does not say: a server that was down for longer starts nothing by itself.
+pub const TOO_LATE_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+/// Missed launches of a recurrence that one look passes over; the next look goes on.
+pub const LAUNCHES_PASSED_MAX: u32 = 10_000;
+/// Launches whose outcome a campaign remembers; the oldest go, their runs stay.
+pub const LAUNCH_HISTORY_MAX: usize = 100;
+/// Runs of one campaign that may be under way at a time; a launch beyond waits for the end of one.
+pub const LIVE_RUNS_MAX: usize = 8;
+/// Time that a calendar shows unless told otherwise.
+pub const CALENDAR_DEFAULT: Duration = Duration::from_secs(31 * 24 * 3_600);
+/// Launches ahead that a campaign's view lists.
+pub const UPCOMING_SHOWN: usize = 5;
 /// Bytes of the name of a campaign, list, segment, connector or topic.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Bytes of a campaign spec: the sources of its message, attachments included, and headroom for the rest.

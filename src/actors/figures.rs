@@ -12,7 +12,7 @@ use crate::ledger::events::PauseCause;
 use crate::ledger::{Fact, RejectClass, State};
 use crate::metrics::{
     ACTOR_REFUSALS_TOTAL, AUTO_PAUSES_TOTAL, BATCH_CLAIM_SECONDS, BATCH_CONTACTS, BATCH_SEND_SECONDS,
-    CLAIMS_RETURNED_TOTAL, IMPORT_ROWS_TOTAL, JOURNAL_FRAMES_TOTAL, MESSAGES_TOTAL, REJECTIONS_TOTAL,
+    CLAIMS_RETURNED_TOTAL, IMPORT_ROWS_TOTAL, JOURNAL_FRAMES_TOTAL, LAUNCHES_TOTAL, MESSAGES_TOTAL, REJECTIONS_TOTAL,
     RENDER_SKIPS_TOTAL, SNAPSHOT_SECONDS,
 };
 use crate::segments::skip::SkipReason;
@@ -59,6 +59,7 @@ impl TakenBack {
 /// Actors whose full mailboxes are counted.
 const ACTORS: [&str; 3] = ["campaign", "channel", "tracker"];
 const OUTCOMES: [&str; 5] = ["accepted", "rejected", "deferred", "unknown", "returned"];
+const LAUNCHES: [&str; 3] = ["made", "too_late", "overtaken"];
 const ROWS: [&str; 3] = ["accepted", "merged", "rejected"];
 
 /// Makes every series of a closed set of labels known with 0, so that a rate is right from the first event on.
@@ -82,6 +83,9 @@ pub fn announce<'a>(connectors: impl Iterator<Item = &'a str>) {
     }
     for actor in ACTORS {
         counter!(ACTOR_REFUSALS_TOTAL.name, "actor" => actor).increment(0);
+    }
+    for outcome in LAUNCHES {
+        launches(outcome, 0);
     }
     for result in ROWS {
         counter!(IMPORT_ROWS_TOTAL.name, "result" => result).increment(0);
@@ -170,6 +174,10 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::Decided(_) => "decided",
         Fact::EventsReceived(_) => "events_received",
         Fact::AutoPaused(_) => "auto_paused",
+        Fact::Published(_) => "published",
+        Fact::Launched(_) => "launched",
+        Fact::LaunchSkipped(_) => "launch_skipped",
+        Fact::PlanMoved(_) => "plan_moved",
     }
 }
 
@@ -196,6 +204,11 @@ pub fn auto_paused(cause: PauseCause) {
 /// A full mailbox refused a message; the sender tries again, or loses nothing.
 pub fn refused(actor: &'static str) {
     counter!(ACTOR_REFUSALS_TOTAL.name, "actor" => actor).increment(1);
+}
+
+/// Launches of schedules were made or skipped.
+pub fn launches(outcome: &'static str, count: u64) {
+    counter!(LAUNCHES_TOTAL.name, "outcome" => outcome).increment(count);
 }
 
 pub fn snapshot_written(took: Duration) {

@@ -7,14 +7,14 @@
 
 use roaring::RoaringBitmap;
 
-use crate::actors::verdict;
+use crate::actors::{verdict, waiting};
 use crate::clock::Timestamp;
-use crate::flow::nodes::{AbTest, Delay, Split, Test, WaitEvent, ab_test, condition, delay, split};
+use crate::flow::nodes::{AbTest, Split, Test, ab_test, condition, split};
 pub use crate::flow::split::SplitError;
 use crate::flow::split::{SplitKey, quotas, rank};
 use crate::flow::{Exit, Node, NodeId, NodeKind};
 use crate::ids::{DeliveryId, MessageId, RunId};
-use crate::ledger::flowing::{ArmFigures, Decided, Moved, Scheduled};
+use crate::ledger::flowing::{ArmFigures, Decided, Moved};
 use crate::ledger::tracking::EventClass;
 use crate::ledger::{Fact, RowSet, Run, RunState};
 use crate::segments::skip::SkipReason;
@@ -30,6 +30,8 @@ pub enum Task {
     Sort { node: NodeId, rows: RoaringBitmap, by: Vec<(Exit, String)>, rest: Exit },
     /// Rows arrived at a send whose delivery is entered on arrival: who of them may be sent to?
     Join { delivery: DeliveryId, node: NodeId, rows: RoaringBitmap },
+    /// Rows came to a delay by each contact's own clocks: in which zones are they? See [`waiting::by_clocks`].
+    Clocks { run: RunId, node: NodeId, rows: RoaringBitmap },
     /// A test is to be looked at, with these figures. See [`verdict::look_at`].
     Look { run: RunId, node: NodeId, test: AbTest, look: u16, arms: Vec<ArmFigures> },
 }
@@ -64,7 +66,7 @@ fn task_at(run: &Run, node: &Node, rows: &RoaringBitmap, now: Timestamp) -> Opti
         NodeKind::AbTest(test) => test_task(run, node.id, test, rows, now),
         NodeKind::Split(split) => Some(split_task(run, node.id, split, rows)),
         NodeKind::Condition(condition) => Some(condition_task(run, node.id, &condition.test, rows, now)),
-        NodeKind::Delay(delay) => delay_task(run, node.id, delay, rows, now),
+        NodeKind::Delay(delay) => waiting::delay_task(run, node.id, delay, rows, now),
     }
 }
 
@@ -80,7 +82,7 @@ fn without_message(run: &Run, rows: &RoaringBitmap, now: Timestamp) -> Option<Ta
     )
 }
 
-fn moved(run: &Run, node: NodeId, exits: Vec<(Exit, RoaringBitmap)>, at: Timestamp) -> Task {
+pub(super) fn moved(run: &Run, node: NodeId, exits: Vec<(Exit, RoaringBitmap)>, at: Timestamp) -> Task {
     Task::Record(Fact::Moved(Moved { run: run.id, node, exits, at }))
 }
 
@@ -169,29 +171,6 @@ fn condition_task(run: &Run, node: NodeId, test: &Test, rows: &RoaringBitmap, no
     let no = rows - &holds;
     let exits = [(condition::TRUE, yes), (condition::FALSE, no)];
     moved(run, node, exits.into_iter().filter(|(_, rows)| !rows.is_empty()).collect(), now)
-}
-
-fn delay_task(run: &Run, node: NodeId, delay: &Delay, rows: &RoaringBitmap, now: Timestamp) -> Option<Task> {
-    if let Delay::Event { event, .. } = delay {
-        let happened = rows
-            & match event {
-                WaitEvent::Opened(send) => engaged(run, *send, false),
-                WaitEvent::Clicked(send) => engaged(run, *send, true),
-            };
-        if !happened.is_empty() {
-            return Some(moved(run, node, vec![(delay::HAPPENED, happened)], now));
-        }
-    }
-    let due = run.flow.due(node, now);
-    if !due.is_empty() {
-        return Some(moved(run, node, vec![(delay.due_exit(), due)], now));
-    }
-    if run.flow.scheduled_count(node) == rows.len() {
-        return None;
-    }
-    let new = rows - run.flow.scheduled(node);
-    let due = vec![(delay.due_second(now.0), new)];
-    Some(Task::Record(Fact::Scheduled(Scheduled { run: run.id, node, due, at: now })))
 }
 
 /// Message that a send node sends, and its delivery.

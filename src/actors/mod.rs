@@ -14,12 +14,14 @@ pub mod decide;
 pub mod figures;
 pub mod flowing;
 pub mod lanes;
+pub mod launching;
 pub mod line;
 pub mod pulse;
 pub mod recently;
 pub mod scheduler;
 pub mod tracker;
 pub mod verdict;
+pub mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -76,6 +76,7 @@ error_table! {
     CampaignIncomplete, "campaign_incomplete", 422, "The campaign cannot start: details list everything that is missing or wrong.";
     IllegalMove, "illegal_move", 409, "The campaign's state does not allow this: details name the state and the legal moves.";
     CampaignLocked, "campaign_locked", 409, "The campaign has started and can no longer be edited.";
+    InvalidSchedule, "invalid_schedule", 422, "The schedule cannot be published: details list each fault with its code.";
     NoChoice, "no_choice", 409, "There is no test to choose a winner for, or it is decided: the message says which.";
     RenderFailed, "render_failed", 422, "The message cannot be rendered for this contact: details say why.";
     InvalidSet, "invalid_set", 422, "There is no such set of contacts: details list the sets.";

@@ -106,11 +106,13 @@ fn campaign_view(name: &str, spec: Json) -> CampaignView {
             run: None,
             ledger: None,
             reason: None,
+            next_start: None,
         },
         spec,
         problems: Vec::new(),
         warnings: Vec::new(),
         legal_moves: vec!["start".into()],
+        schedule: None,
     }
 }
 
@@ -294,7 +296,14 @@ impl CampaignsPort for Fake {
             return Err(PortError::new(Code::IllegalMove, "a draft cannot be resumed: start it").with(details));
         }
         self.called(format!("{} {campaign}", action.name()));
-        Ok(ActionDone { campaign: 1, run: Some(1), state: "running".into(), ledger: Some(ledger()), in_flight: 0 })
+        Ok(ActionDone {
+            campaign: 1,
+            run: Some(1),
+            state: "running".into(),
+            ledger: Some(ledger()),
+            in_flight: 0,
+            schedule: None,
+        })
     }
 
     fn preview(&self, _campaign: &Ref, request: PreviewRequest) -> PortResult<Preview> {
@@ -304,6 +313,15 @@ impl CampaignsPort for Fake {
     fn test_send(&self, _campaign: &Ref, request: TestSendRequest) -> PortResult<Vec<TestSendResult>> {
         let result = |to| TestSendResult { to, outcome: "accepted".into(), reply: None };
         Ok(request.to.into_iter().map(result).collect())
+    }
+
+    fn reschedule(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView> {
+        self.called(format!("reschedule {campaign}"));
+        Ok(campaign_view("spring", json!({ "schedule": patch.text })))
+    }
+
+    fn calendar(&self, from: Option<Time>, to: Option<Time>) -> PortResult<Calendar> {
+        Ok(Calendar { from: from.unwrap_or_default(), to: to.unwrap_or_default(), ..Calendar::default() })
     }
 
     fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText> {
@@ -355,6 +373,7 @@ impl CampaignsPort for Fake {
             unsubscribe_latency_ms_max: None,
             nodes: Vec::new(),
             tests: Vec::new(),
+            launch: None,
             linked_run: None,
             linked_set: None,
             resends: Vec::new(),

@@ -156,6 +156,7 @@ pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
     if kinds::follow_up::wanted(spec) {
         kinds::follow_up::add(spec, &mut built)?;
     }
+    kinds::planned::add(spec, &mut built.parts);
     for last in built.lasts {
         built.parts.edge(last, Exit::NEXT, kinds::END);
     }

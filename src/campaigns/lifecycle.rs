@@ -46,6 +46,8 @@ pub enum Trigger {
     Schedule,
     /// A person: back to draft.
     Unschedule,
+    /// A person: the launch is waited for again, after a pause without a run.
+    Reschedule,
     /// A person: ask a second person.
     Submit,
     /// The second person agrees.
@@ -80,6 +82,8 @@ pub const MOVES: &[(State, Trigger, State)] = &[
     (Scheduled, Trigger::Due, Running),
     (Scheduled, Trigger::Unschedule, Draft),
     (Scheduled, Trigger::Stop, Stopped),
+    (Scheduled, Trigger::Pause, Paused),
+    (Paused, Trigger::Reschedule, Scheduled),
     (Running, Trigger::Pause, Paused),
     (Running, Trigger::Stop, Stopping),
     (Running, Trigger::Finish, Finished),
@@ -131,6 +135,7 @@ fn hint(state: State, trigger: Trigger) -> &'static str {
         }
         (Paused, Trigger::Start) => " (resume it)",
         (Running, Trigger::Start | Trigger::Resume) => " (it is under way)",
+        (Scheduled, Trigger::Start | Trigger::Schedule | Trigger::Resume) => " (it starts by itself at its time)",
         _ => "",
     }
 }
@@ -194,10 +199,11 @@ impl fmt::Display for State {
 }
 
 impl Trigger {
-    pub const ALL: [Trigger; 14] = [
+    pub const ALL: [Trigger; 15] = [
         Trigger::Start,
         Trigger::Schedule,
         Trigger::Unschedule,
+        Trigger::Reschedule,
         Trigger::Submit,
         Trigger::Approve,
         Trigger::Reject,
@@ -216,6 +222,7 @@ impl Trigger {
             Trigger::Start => "start",
             Trigger::Schedule => "schedule",
             Trigger::Unschedule => "unschedule",
+            Trigger::Reschedule => "reschedule",
             Trigger::Submit => "submit",
             Trigger::Approve => "approve",
             Trigger::Reject => "reject",
@@ -242,7 +249,15 @@ impl Trigger {
     /// Whether a person can ask for it: there is a request and a command for it. The others are the engine's own, or the
     /// table has them for the state's sake alone.
     pub fn is_offered(self) -> bool {
-        matches!(self, Trigger::Start | Trigger::Pause | Trigger::Resume | Trigger::Stop | Trigger::SettleReopens)
+        matches!(
+            self,
+            Trigger::Start
+                | Trigger::Unschedule
+                | Trigger::Pause
+                | Trigger::Resume
+                | Trigger::Stop
+                | Trigger::SettleReopens
+        )
     }
 }
 
@@ -259,16 +274,16 @@ mod tests {
     /// One letter a cell, written by hand and not derived from `MOVES`: the state that a trigger leads to, `.` if refused.
     /// Columns in the order of `Trigger::ALL`.
     const EXPECTED: &[(State, &str)] = &[
-        //                   start sched unsch submit appr rej due pause resume stop drain finish settle archive
-        (Draft, "R S . W . . . . . . . . . A"),
-        (AwaitingApproval, ". . . . S D . . . . . . . ."),
-        (Scheduled, ". . D . . . R . . X . . . ."),
-        (Running, ". . . . . . . P . T . F R ."),
-        (Paused, ". . . . . . . . R T . F P ."),
-        (Stopping, ". . . . . . . . . . X . . ."),
-        (Stopped, ". . . . . . . . . . . . . A"),
-        (Finished, ". . . . . . . . . . . . R A"),
-        (Archived, ". . . . . . . . . . . . . ."),
+        //                   start sched unsch resch submit appr rej due pause resume stop drain finish settle archive
+        (Draft, "R S . . W . . . . . . . . . A"),
+        (AwaitingApproval, ". . . . . S D . . . . . . . ."),
+        (Scheduled, ". . D . . . . R P . X . . . ."),
+        (Running, ". . . . . . . . P . T . F R ."),
+        (Paused, ". . . S . . . . . R T . F P ."),
+        (Stopping, ". . . . . . . . . . . X . . ."),
+        (Stopped, ". . . . . . . . . . . . . . A"),
+        (Finished, ". . . . . . . . . . . . . R A"),
+        (Archived, ". . . . . . . . . . . . . . ."),
     ];
 
     fn letter(state: State) -> &'static str {
@@ -315,8 +330,8 @@ mod tests {
         assert_eq!(pause, "cannot pause a campaign that is draft; legal now: start");
         for state in State::ALL {
             let words = legal_text(state);
-            for absent in ["schedule", "submit", "approve", "archive"] {
-                assert!(!words.contains(absent), "{absent} is no command: {words}");
+            for absent in ["schedule", "reschedule", "submit", "approve", "archive"] {
+                assert!(!words.split([' ', ',']).any(|word| word == absent), "{absent} is no command: {words}");
             }
         }
         let settle = next(Stopped, Trigger::SettleReopens).expect_err("refused").to_string();

@@ -135,7 +135,7 @@ fn from_json(error: &serde_json::Error) -> SpecError {
 }
 
 /// Keys of the spec by the table that they stand in.
-const PLACES: [(&str, &[&str]); 6] = [
+const PLACES: [(&str, &[&str]); 7] = [
     (
         "",
         &[
@@ -148,6 +148,7 @@ const PLACES: [(&str, &[&str]); 6] = [
             "audience",
             "message",
             "limits",
+            "schedule",
             "variants",
             "test",
             "follow_up",
@@ -178,6 +179,7 @@ const PLACES: [(&str, &[&str]); 6] = [
     ("limits", &["messages_per_second", "weight"]),
     ("test", &["sample", "winner_by", "decide_after", "looks", "if_not_proven", "min_delivered", "min_events"]),
     ("follow_up", &["on", "after"]),
+    ("schedule", &["at", "dates", "every", "until", "zone", "default_zone", "too_late"]),
 ];
 
 fn reword(message: &str) -> String {

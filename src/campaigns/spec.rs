@@ -24,6 +24,9 @@
 //! weight = 1                          # share of the connector beside other campaigns
 //! [auto_pause]                        # see `auto_pause`
 //! complaints = "0.3%"
+//! [schedule]                          # when it starts: see `campaigns::schedule::fields`
+//! at = "2026-12-01T18:00"
+//! zone = "Europe/Paris"
 //! ```
 //!
 //! Invariants:
@@ -54,6 +57,7 @@ pub use message::MessageSpec;
 use super::instant::{self, TOML_DATETIME};
 use super::resend::ResendSpec;
 use super::restraint::CapSpec;
+use super::schedule::ScheduleFields;
 use crate::clock::Timestamp;
 pub use crate::segments::SameAddress;
 
@@ -118,6 +122,9 @@ pub struct CampaignSpec {
     pub limits: LimitsSpec,
     #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]
     pub auto_pause: AutoPauseSpec,
+    /// When it starts; at once if nothing is said.
+    #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]
+    pub schedule: ScheduleFields,
     #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<VariantSpec>,
     #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]
@@ -237,12 +244,14 @@ impl<'de, T: Default + Deserialize<'de>> Visitor<'de> for TableVisitor<T> {
 }
 
 /// A list of tables; `null` is an empty one.
-fn list_or_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+pub(super) fn list_or_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     Ok(Option::<Vec<T>>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Text of one line.
-fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+pub(super) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     match text.as_deref().and_then(|t| t.chars().find(|c| c.is_control())) {
         Some(c) => Err(control_character(c)),

@@ -11,6 +11,7 @@
 //! | `no_channel`, `no_topic`, `bad_topic` | how and under which consent |
 //! | `no_connector`, `unknown_connector`, `wrong_channel` | through which account |
 //! | `no_sender`, `bad_sender`, `no_subject`, `no_body` | the least that a message has (see [`basic_message_problems`]) |
+//! | those of schedules | see `schedule::ScheduleError` and `kinds::planned` |
 //! | `wrong_kind` and those of the kind's own tables | see `kinds` |
 //! | `bad_resend` | a set of a run that has ended |
 //! | `bad_not_contacted`, `bad_hold_out`, `bad_cap` | who is left out |
@@ -23,6 +24,7 @@ use lettre::message::Mailbox;
 use serde::Serialize;
 
 use super::kinds;
+use super::schedule::fields::Ahead;
 use super::spec::kinds::overlaid;
 use super::spec::{CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, TestSpec, auto_pause};
 use super::suggest::did_you_mean;
@@ -89,6 +91,10 @@ impl Problem {
 /// What the rest of the engine knows, as far as a spec names it.
 pub trait Names {
     fn now(&self) -> Timestamp;
+    /// From when on the schedule must start something: later than the launches that were made already.
+    fn ahead(&self) -> Ahead {
+        Ahead::now(self.now())
+    }
     /// Every configured connector with its channel.
     fn connectors(&self) -> Vec<(String, Channel)>;
     fn lists(&self) -> Vec<String>;
@@ -108,6 +114,7 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     let mut found = Vec::new();
     name(spec.name.as_deref(), names, &mut found);
     times(spec, names, &mut found);
+    kinds::planned::problems(spec, names.ahead(), &mut found);
     audience(spec, names, &mut found);
     super::resend::problems(spec, &mut found);
     message(&spec.message, names, &mut found);

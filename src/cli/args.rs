@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::EXIT_CODES;
 use super::history::{Message, ResendArgs};
+use super::local::{ConfigCommand, ExampleBaseArgs, Metrics};
+use super::schedules::{CalendarArgs, When};
 use super::winner::Winner;
 
 const FIRST_STEPS: &str = "First steps:
@@ -73,6 +75,8 @@ pub enum Command {
     /// Campaigns: create, check, start, stop, and everything between.
     #[command(subcommand)]
     Campaign(Campaign),
+    /// What is planned over all campaigns, and what became of it.
+    Calendar(CalendarArgs),
     /// What comes back from outside: deliveries, bounces, complaints, conversions, events of your own.
     #[command(subcommand)]
     Events(super::events::Events),
@@ -91,7 +95,7 @@ pub enum Command {
     Connector(Connector),
     /// Configuration files.
     #[command(subcommand)]
-    Config(Config),
+    Config(ConfigCommand),
     /// The catalogue of metrics; with --scrape the figures of a running server.
     Metrics(Metrics),
     /// Write the example base of the demo as CSV.
@@ -391,12 +395,24 @@ pub enum Campaign {
         #[arg(long)]
         contact: Option<String>,
     },
+    /// Start a campaign; one with a [schedule] begins at its time, some minutes from now at the earliest.
     Start {
         campaign: String,
         /// Show the progress until the run has ended.
         #[arg(long)]
         watch: bool,
     },
+    /// Change when a campaign starts; what is scheduled is published anew, some minutes from now at the earliest.
+    Schedule {
+        campaign: String,
+        #[command(flatten)]
+        when: When,
+    },
+    /// Take the schedule back: nothing more is launched. Never launched, the campaign is a draft again.
+    Unschedule {
+        campaign: String,
+    },
+    /// Claim nothing more, and launch nothing. What falls due meanwhile is launched when resumed, or skipped as too late.
     Pause {
         campaign: String,
     },
@@ -475,34 +491,6 @@ pub enum Connector {
     List,
     /// Connect, greet, authenticate; send nothing. Exit code 6 if that fails.
     Test { name: String },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Config {
-    /// Say what is wrong with a file, with line and key.
-    Check { file: PathBuf },
-    /// Print the settings in force, defaults included.
-    Show { file: Option<PathBuf> },
-    /// Print every key with its default and meaning.
-    Keys,
-}
-
-#[derive(Debug, Args)]
-pub struct Metrics {
-    /// Print the figures of the running server instead.
-    #[arg(long)]
-    pub scrape: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct ExampleBaseArgs {
-    #[arg(long, default_value_t = 20_000)]
-    pub contacts: u32,
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Where to; standard output by default. With --json it must be a file.
-    #[arg(long, short, value_name = "FILE")]
-    pub output: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -72,6 +72,7 @@ fn options(request: &OpenRequest<'_>) -> EngineOptions {
         soft_bounces: config.soft_bounces,
         caps: config.caps.clone(),
         tracking_kept: config.data.tracking_kept,
+        publish_grace: config.server.publish_grace,
         restored: request.restored,
         rejected_rows_kept: config.data.rejected_rows_kept,
     }

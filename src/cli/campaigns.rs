@@ -8,11 +8,11 @@ use serde_json::{Value as Json, json};
 
 use super::args::{Campaign, Connector};
 use super::client::{Client, part};
-use super::{Exit, output, report};
+use super::{Exit, output, report, schedules};
 
 /// Columns of the list of campaigns.
-const LISTED: [&str; 8] =
-    ["id", "name", "kind", "state", "ledger/audience", "ledger/accepted", "ledger/unknown", "updated_at"];
+const LISTED: [&str; 9] =
+    ["id", "name", "kind", "state", "next_start", "ledger/audience", "ledger/accepted", "ledger/unknown", "updated_at"];
 
 pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::Result<Exit> {
     let path = |name: &str, rest: &str| format!("/v1/campaigns/{}{rest}", part(name));
@@ -52,10 +52,16 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::Start { campaign, watch } => {
             let started = client.post(&path(&campaign, "/start"), &json!({}))?;
             print_started(&started, watch, as_json)?;
-            if watch {
+            if watch && started["run"].is_null() {
+                output::line("it starts at its time: watch it then")?;
+            } else if watch {
                 report::watch(client, &campaign, as_json)?;
             }
         }
+        Campaign::Schedule { campaign, when } => {
+            schedules::change(client, &path(&campaign, "/schedule"), &when, as_json)?
+        }
+        Campaign::Unschedule { campaign } => return act(&campaign, "/unschedule"),
         Campaign::Pause { campaign } => return act(&campaign, "/pause"),
         Campaign::Resume { campaign } => return act(&campaign, "/resume"),
         Campaign::Stop { campaign } => return act(&campaign, "/stop"),
@@ -94,6 +100,9 @@ fn all_accepted(sent: &Json) -> bool {
 fn print_started(started: &Json, watched: bool, as_json: bool) -> anyhow::Result<()> {
     if !as_json && started.pointer("/ledger/audience").and_then(Json::as_u64) == Some(0) {
         output::line("note: the audience is empty: nobody matches it now, and nothing is sent")?;
+    }
+    if !as_json && started["state"] == "scheduled" {
+        return schedules::print_planned(&started["schedule"]);
     }
     if watched { Ok(()) } else { output::record(started, as_json) }
 }

@@ -1,18 +1,35 @@
 //! Commands that need no server: `config`, `metrics`, `example-base`, `completions`. Owns no state.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::CommandFactory;
+use clap::{Args, CommandFactory, Subcommand};
 use serde_json::json;
 
-use super::args::{Cli, Config as ConfigCommand, Connection, ExampleBaseArgs, Metrics};
+use super::args::{Cli, Connection};
 use super::client::Client;
 use super::example_base::{ExampleBase, generate};
 use super::{Exit, output};
 use crate::config::{Config, KEYS};
 use crate::metrics::{CATALOGUE, Source};
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say what is wrong with a file, with line and key.
+    Check { file: PathBuf },
+    /// Print the settings in force, defaults included.
+    Show { file: Option<PathBuf> },
+    /// Print every key with its default and meaning.
+    Keys,
+}
+
+#[derive(Debug, Args)]
+pub struct Metrics {
+    /// Print the figures of the running server instead.
+    #[arg(long)]
+    pub scrape: bool,
+}
 
 pub(super) fn config(command: &ConfigCommand, as_json: bool) -> anyhow::Result<Exit> {
     match command {
@@ -70,6 +87,17 @@ pub(super) fn metrics(options: &Metrics, connection: &Connection, as_json: bool)
         output::table(header, CATALOGUE.iter().map(row).collect())?;
     }
     Ok(Exit::Done)
+}
+
+#[derive(Debug, Args)]
+pub struct ExampleBaseArgs {
+    #[arg(long, default_value_t = 20_000)]
+    pub contacts: u32,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Where to; standard output by default. With --json it must be a file.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 pub(super) fn example_base(options: &ExampleBaseArgs, as_json: bool) -> anyhow::Result<Exit> {

@@ -20,6 +20,7 @@ mod inbound;
 mod local;
 mod output;
 mod report;
+mod schedules;
 mod serve;
 mod winner;
 
@@ -121,6 +122,7 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
         Command::List(command) => contacts::list(&client()?, command, json),
         Command::Segment(command) => contacts::segment(&client()?, command, json),
         Command::Suppression(command) => contacts::suppression(&client()?, command, json),
+        Command::Calendar(asked) => schedules::calendar(&client()?, &asked, json),
         Command::Campaign(command) => campaigns::run(&client()?, command, json),
         Command::Events(command) => events::run(&client()?, &command, json),
         Command::Inbound(options) => inbound::run(&cli.connection, &options, json),

@@ -63,6 +63,8 @@ pub struct ServerConfig {
     pub upload_bytes_max: u64,
     /// How long a shutdown waits for answers on the wire.
     pub drain_time_max: Duration,
+    /// A dated start is this long after its publication at the earliest.
+    pub publish_grace: Duration,
 }
 
 /// Who may read `/metrics` on the API listener.
@@ -212,6 +214,14 @@ fn server(raw: &raw::Server, source: &Source<'_>) -> Result<ServerConfig, Config
             limits::UPLOAD_BYTES_CEILING,
         )?,
         drain_time_max: seconds("server.drain_seconds_max", &raw.drain_seconds_max)?,
+        publish_grace: source
+            .within(
+                "server.schedule_safety_minutes",
+                &raw.schedule_safety_minutes,
+                0,
+                limits::PUBLISH_GRACE_MINUTES_MAX,
+            )
+            .map(|minutes| Duration::from_secs(minutes * 60))?,
     })
 }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::connectors::RawConnector;
+use crate::limits;
 
 /// Every key: name, default, what it means. Those of `[[connectors]]` are of every kind, unless the text names kinds.
 pub const KEYS: &[(&str, &str, &str)] = &[
@@ -27,6 +28,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("server.request_seconds_max", "120", "time for a request to arrive and be answered"),
     ("server.upload_bytes_max", "8589934592", "bytes of an uploaded CSV file"),
     ("server.drain_seconds_max", "30", "how long a shutdown waits for answers on the wire"),
+    (
+        "server.schedule_safety_minutes",
+        "5",
+        "a dated start is this long after its publication at the earliest, so that it can be taken back; 0 to 1440",
+    ),
     (
         "mail.return_path_domain",
         "none",
@@ -164,6 +170,7 @@ pub(super) struct Server {
     pub(super) request_seconds_max: Spanned<u64>,
     pub(super) upload_bytes_max: Spanned<u64>,
     pub(super) drain_seconds_max: Spanned<u64>,
+    pub(super) schedule_safety_minutes: Spanned<u64>,
 }
 
 impl Default for Server {
@@ -179,6 +186,7 @@ impl Default for Server {
             request_seconds_max: unplaced(120),
             upload_bytes_max: unplaced(8 * 1024 * 1024 * 1024),
             drain_seconds_max: unplaced(30),
+            schedule_safety_minutes: unplaced(limits::PUBLISH_GRACE.as_secs() / 60),
         }
     }
 }

@@ -18,7 +18,7 @@ impl Config {
         };
         let mut out = format!(
             "[server]\napi_listen = \"{}\"\npublic_listen = \"{}\"\ninbox_listen = \"{}\"\npublic_url = \"{}\"\n{metrics}\ntrusted_proxies = [{}]\n\
-             request_seconds_max = {}\nupload_bytes_max = {}\ndrain_seconds_max = {}\n\n\
+             request_seconds_max = {}\nupload_bytes_max = {}\ndrain_seconds_max = {}\nschedule_safety_minutes = {}\n\n\
              [data]\nrejected_rows_days = {}\ntracking_days = {}\n\n\
              [tracking]\naggregate_only = {}\nmachine_ranges = [{}]\nprefetch_ranges = [{}]\n\n[bounces]\nsoft_max = {}\nsoft_days = {}\nsoft_within_days = {}\n\n\
              [lanes]\nlane_threads = {}\n",
@@ -30,6 +30,7 @@ impl Config {
             server.request_time_max.as_secs(),
             server.upload_bytes_max,
             server.drain_time_max.as_secs(),
+            server.publish_grace.as_secs() / 60,
             days(self.data.rejected_rows_kept),
             days(self.data.tracking_kept),
             self.tracking.aggregate_only,

@@ -18,8 +18,8 @@ use crate::metrics::{
     CREDITS_LIMIT, CREDITS_USED, DISK_FREE_BYTES, DISK_FULL, IMPORT_CHUNK_SECONDS, IMPORT_ROWS_TOTAL, IMPORTS_RUNNING,
     INDEX_CACHE_BYTES, JOURNAL_BYTES_TOTAL, JOURNAL_COMMIT_FRAMES, JOURNAL_FAILED, JOURNAL_FSYNC_SECONDS,
     JOURNAL_SEGMENTS, JOURNAL_WAITING, LIMIT_MESSAGES_PER_SECOND, LIMIT_WAIT_SECONDS_TOTAL, Live, MESSAGE_BYTES_TOTAL,
-    RECOVERED_UNKNOWN_CONTACTS, RECOVERY_SECONDS, RESIDENT_MEMORY_BYTES, ROUND_TRIP_SECONDS,
-    SEGMENT_EVALUATION_SECONDS, SNAPSHOT_AGE_SECONDS, THROTTLED_TOTAL, WAITING_CONTACTS,
+    RECOVERED_UNKNOWN_CONTACTS, RECOVERY_SECONDS, RESIDENT_MEMORY_BYTES, ROUND_TRIP_SECONDS, SCHEDULE_LATENESS_SECONDS,
+    SCHEDULED_CAMPAIGNS, SEGMENT_EVALUATION_SECONDS, SNAPSHOT_AGE_SECONDS, THROTTLED_TOTAL, WAITING_CONTACTS,
 };
 
 const MICROS: f64 = 1e6;
@@ -44,8 +44,18 @@ impl Engine {
         }
         live.number(&IMPORTS_RUNNING, &[], self.imports.unfinished() as f64);
         live.number(&INDEX_CACHE_BYTES, &[], self.store.cached_bytes() as f64);
+        self.schedule_figures(&mut live);
         process(&mut live);
         live
+    }
+
+    fn schedule_figures(&self, live: &mut Live) {
+        let (now, state) = (self.book.now(), self.book.read());
+        let ahead = state.plans.values().filter(|plan| plan.is_open());
+        live.number(&SCHEDULED_CAMPAIGNS, &[], ahead.count() as f64);
+        let waiting = state.plans.values().filter(|plan| plan.is_scheduled()).filter_map(|plan| plan.next);
+        let latest = waiting.map(|next| now.saturating_since(next.effective)).max().unwrap_or_default();
+        live.number(&SCHEDULE_LATENESS_SECONDS, &[], latest.as_secs_f64());
     }
 
     fn journal_figures(&self, live: &mut Live) {

@@ -7,16 +7,20 @@
 use std::sync::{Arc, Weak};
 
 use actix::Actor;
+use jiff::tz::TimeZone;
 use roaring::RoaringBitmap;
 
 use crate::actors::book::CommitError;
 use crate::actors::flowing::{self, Task};
 use crate::actors::scheduler::SchedulerActor;
-use crate::actors::{RunCommand, verdict};
+use crate::actors::{RunCommand, verdict, waiting};
+use crate::contacts::AttributeSets;
 use crate::engine::{Engine, EngineError};
+use crate::flow::delay::ZoneSet;
+use crate::flow::nodes::delay::known_zone;
 use crate::flow::winner::WinnerError;
 use crate::flow::{Exit, NodeId};
-use crate::ids::{DeliveryId, RunId};
+use crate::ids::{AttributeId, DeliveryId, RunId};
 use crate::journal::Want;
 use crate::ledger::flowing::{Decided, Joined, Moved};
 use crate::ledger::{Fact, RowSet, RunState};
@@ -46,6 +50,7 @@ impl Engine {
         let spawned = self.flow_arbiter.spawn_fn(move || {
             SchedulerActor::new(Box::new(move || {
                 let Some(engine) = engine.upgrade().filter(|engine| !engine.is_draining()) else { return false };
+                engine.look_at_schedules();
                 engine.look_at_flows();
                 engine.look_at_bounces();
                 true
@@ -82,7 +87,7 @@ impl Engine {
                 state.runs.get(&run).and_then(|run| flowing::next_task(run, self.book.now()))
             };
             let Some(task) = task.filter(|_| self.book.has_space()) else { return Ok(step > 0) };
-            let fact = self.resolve(run, task)?;
+            let Some(fact) = self.resolve(run, task)? else { return Ok(step > 0) };
             match self.book.commit(&fact, Want::idle()) {
                 Ok(_) => {}
                 Err(CommitError::Refused(violation)) => {
@@ -95,18 +100,43 @@ impl Engine {
         Ok(true)
     }
 
-    fn resolve(&self, run: RunId, task: Task) -> Result<Fact, FlowError> {
+    /// The fact that a task becomes; `None` if the run has changed meanwhile.
+    fn resolve(&self, run: RunId, task: Task) -> Result<Option<Fact>, FlowError> {
         let at = self.book.now();
-        match task {
-            Task::Record(fact) => Ok(fact),
-            Task::Share { run, node, rows, shares } => Ok(flowing::share_out(run, node, &rows, &shares, at)?),
+        Ok(Some(match task {
+            Task::Record(fact) => fact,
+            Task::Share { run, node, rows, shares } => flowing::share_out(run, node, &rows, &shares, at)?,
             Task::Sort { node, rows, by, rest } => {
                 let exits = self.sort(rows, by, rest)?;
-                Ok(Fact::Moved(Moved { run, node, exits, at }))
+                Fact::Moved(Moved { run, node, exits, at })
             }
-            Task::Join { delivery, node, rows } => Ok(self.join(delivery, node, rows)?),
-            Task::Look { run, node, test, look, arms } => Ok(verdict::look_at(run, node, &test, look, arms, at)?),
+            Task::Join { delivery, node, rows } => self.join(delivery, node, rows)?,
+            Task::Clocks { run, node, rows } => {
+                let zones = self.zones_of(&rows)?;
+                let state = self.book.read();
+                return Ok(state.runs.get(&run).and_then(|run| waiting::by_clocks(run, node, &rows, &zones, at)));
+            }
+            Task::Look { run, node, test, look, arms } => verdict::look_at(run, node, &test, look, arms, at)?,
+        }))
+    }
+
+    /// Which of some rows live by which clocks; those without a known zone are in no set. One set operation a zone.
+    fn zones_of(&self, rows: &RoaringBitmap) -> Result<Vec<ZoneSet>, EngineError> {
+        let reader = self.store.reader()?;
+        let mut named: Vec<(String, TimeZone)> = Vec::new();
+        reader.union_where(AttributeId::ZONE, "", &mut |name| {
+            // Only names that are zones are kept, so that their number is bounded by the database's.
+            named.extend(known_zone(name).map(|zone| (name.to_owned(), zone)));
+            false
+        })?;
+        let mut zones = Vec::new();
+        for (name, zone) in named {
+            let here = rows & &*reader.value(AttributeId::ZONE, &name)?;
+            if !here.is_empty() {
+                zones.push(ZoneSet { zone, rows: here });
+            }
         }
+        Ok(zones)
     }
 
     /// Sorts rows by the first expression that each matches.

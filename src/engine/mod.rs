@@ -20,6 +20,7 @@ pub mod recover;
 pub mod resend;
 pub mod root_key;
 pub mod runs;
+pub mod scheduling;
 #[cfg(test)]
 pub(crate) mod testbase;
 pub mod testsend;
@@ -44,6 +45,7 @@ use crate::actors::pulse::{PulseActor, Pulses};
 use crate::actors::tracker::{TrackedEvent, TrackerActor};
 use crate::actors::{RunCommand, RunEnded};
 use crate::campaigns::compile::MessagePlan;
+use crate::campaigns::schedule::ScheduleError;
 use crate::campaigns::{CompileError, IllegalMove, SpecError, lifecycle};
 use crate::channels::connector::Connector;
 use crate::clock::SystemClock;
@@ -114,6 +116,8 @@ pub enum EngineError {
     Message(#[from] messages::MessageError),
     #[error("the control group can't be cut")]
     HoldOut(#[from] crate::flow::split::SplitError),
+    #[error("the schedule can't be published: {}", join(.0))]
+    Schedule(Vec<ScheduleError>),
     #[error("[message]: {reason}")]
     MessageFields { reason: String },
     #[error("the content of the message has {} problems", .0.len())]
@@ -128,6 +132,10 @@ pub enum EngineError {
     Evaluate { text: String, source: EvaluateError },
     #[error("segment: {source}")]
     Segment { text: String, source: SegmentError },
+}
+
+fn join(errors: &[ScheduleError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// What the engine needs to know to start.
@@ -147,6 +155,8 @@ pub struct EngineOptions {
     pub caps: Vec<Cap>,
     /// Tracked links of a run work this long after its end; its opt-outs work always.
     pub tracking_kept: Duration,
+    /// A dated start is this long after its publication at the earliest.
+    pub publish_grace: Duration,
     pub restored: bool,
     /// Rejected-row files of imports are deleted after this.
     pub rejected_rows_kept: Duration,

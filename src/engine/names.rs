@@ -1,5 +1,6 @@
 //! What a campaign's spec is checked against: connectors, lists, segments, other campaigns, templates.
 
+use crate::campaigns::schedule::fields::Ahead;
 use crate::campaigns::{self, CampaignSpec, MessageFields, Names, Problem, problems};
 use crate::clock::Timestamp;
 use crate::content::{CompileContext, ContentProblem, MessageSource};
@@ -21,6 +22,10 @@ struct Checked<'e> {
 impl Names for Checked<'_> {
     fn now(&self) -> Timestamp {
         self.now
+    }
+
+    fn ahead(&self) -> Ahead {
+        self.engine.ahead_of(self.own)
     }
 
     fn connectors(&self) -> Vec<(String, Channel)> {

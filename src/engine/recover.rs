@@ -13,6 +13,7 @@ use crate::engine::base::Consented;
 use crate::engine::{EngineError, history};
 use crate::journal::{Journal, MarkState, Marks, OpenReport, Options, Replayed, VisitError};
 use crate::ledger::batch::BootId;
+use crate::ledger::plans::{PlanMoved, PlanState};
 use crate::ledger::recover::{MarkWord, facts_of};
 use crate::ledger::{Fact, RejectClass, RunState, State, snapshot};
 use crate::limits::HISTORY_GROUP;
@@ -165,10 +166,18 @@ fn count(facts: &[Fact], batches: usize) -> Settled {
     settled
 }
 
-/// A restored directory may not know what was sent since it was copied: every running campaign waits for a person.
+/// A restored directory may not know what was sent since it was copied: every running campaign waits for a person,
+/// and every scheduled one.
 fn hold_running(book: &Book) -> Result<(), EngineError> {
     let live: Vec<_> =
         book.read().runs.values().filter(|run| run.state == RunState::Running).map(|run| run.id).collect();
+    let plans: Vec<_> =
+        book.read().plans.iter().filter(|(_, plan)| plan.is_scheduled()).map(|(campaign, _)| *campaign).collect();
+    for campaign in plans {
+        let reason = "the data directory was restored: review what was launched since the copy, then resume".to_owned();
+        let fact = PlanMoved { campaign, to: PlanState::Paused, reason, at: book.now() };
+        book.commit(&Fact::PlanMoved(fact), crate::journal::Want::idle())?;
+    }
     for run in live {
         let reason = "the data directory was restored: review what was sent since the copy, then resume".to_owned();
         book.commit(

@@ -24,19 +24,31 @@ use crate::engine::lines::Wired;
 use crate::engine::{Engine, EngineError};
 use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RowSpace, RunId};
 use crate::ledger::facts::{DeliveryEntered, RunStarted};
+use crate::ledger::plans::PlanState;
 use crate::ledger::{Fact, RowSet, RunState, State};
 use crate::limits::EMAIL_DOMAIN_CLASSES_MAX;
 use crate::segments::audience::AudienceSummary;
 use crate::segments::parse;
 use crate::segments::skip::SkipReason;
 
-/// Where a campaign stands: its latest run, or what it is without one.
+/// Where a campaign stands: its latest live run, if it has one, its schedule while a launch is ahead, or how it ended.
 pub fn campaign_state(state: &State, id: CampaignId) -> Option<lifecycle::State> {
     let campaign = state.campaigns.get(&id)?;
     if campaign.archived {
         return Some(lifecycle::State::Archived);
     }
-    Some(state.latest_run(id).map_or(lifecycle::State::Draft, |run| run_state(run.state)))
+    let latest = state.latest_run(id);
+    if let Some(run) = state.runs.values().rev().find(|run| run.campaign == id && run.state.is_live()) {
+        return Some(run_state(run.state));
+    }
+    let plan = state.plans.get(&id);
+    Some(match plan.map(|plan| (plan.state, plan.is_open())) {
+        Some((PlanState::Active, true)) => lifecycle::State::Scheduled,
+        Some((PlanState::Paused, true)) => lifecycle::State::Paused,
+        Some((PlanState::Stopped, _)) => lifecycle::State::Stopped,
+        // All launches are decided: it is what its last run is, or, if all were missed, a draft again.
+        _ => latest.map_or(lifecycle::State::Draft, |run| run_state(run.state)),
+    })
 }
 
 pub fn run_state(state: RunState) -> lifecycle::State {
@@ -151,56 +163,60 @@ impl Engine {
         lifecycle::next(stands, Trigger::Start)?;
         self.pin_message(id)?;
         let (version, compiled) = self.compiled(id, None)?;
-        let mut messages = Vec::new();
-        for plan in &compiled.messages {
-            messages.push((plan.id, self.content(&compiled.name, plan)?));
-            if !self.lines.contains_key(&plan.connector) {
-                return Err(EngineError::NoConnector { name: plan.connector.clone() });
-            }
-        }
-        let (used, skips) = self.used_attributes(&compiled)?;
-        let audience = Audience::look(&self.store, &self.book, &compiled)?;
-        let deliveries = {
-            let matched = audience.matched()?;
-            let mut deliveries = Vec::new();
-            for plan in &compiled.deliveries {
-                let entering = if plan.on_arrival { RoaringBitmap::new() } else { matched.clone() };
-                let (mut summary, mut eligibility) = audience.assess(plan, &entering, &used, skips)?;
-                if let Some(size) = compiled.hold_out {
-                    // Who else starts meanwhile takes this number; the group is as random with another's.
-                    let run = RunId(self.book.read().next_run.max(1));
-                    hold_out::cut(run, size, &mut summary, &mut eligibility)?;
-                }
-                deliveries.push(DeliveryEntered {
-                    channel: plan.channel,
-                    topic: plan.topic.clone(),
-                    connector: connector_of(&compiled, plan.index).to_owned(),
-                    mode: plan.mode,
-                    audience: RowSet::base(entering),
-                    skipped: eligibility.skipped,
-                    summary: Some(summary),
-                });
-            }
-            deliveries
-        };
+        let Prepared { mut begun, audience } = self.prepare(id, version, &compiled)?;
         let mut started = RunId(0);
         self.book.commit_durable_by::<EngineError>(|state| {
             let stands = campaign_state(state, id).ok_or(EngineError::NoCampaign { id })?;
             lifecycle::next(stands, Trigger::Start)?;
             audience.is_still(state)?;
             started = RunId(state.next_run.max(1));
-            Ok(Some(Fact::RunStarted(Box::new(RunStarted {
-                run: started,
-                campaign: id,
-                version,
-                graph: compiled.graph.clone(),
-                deliveries,
-                at: self.book.now(),
-            }))))
+            (begun.run, begun.at) = (started, self.book.now());
+            Ok(Some(Fact::RunStarted(Box::new(begun))))
         })?;
         drop(audience);
         self.spawn(started, &compiled)?;
         Ok(started)
+    }
+
+    /// What a run of a version begins with: its graph, and its audience as it is now. Every start and every launch goes
+    /// through here; the number of the run is given when it is committed.
+    pub(super) fn prepare<'c>(
+        &self,
+        campaign: CampaignId,
+        version: u32,
+        compiled: &'c Compiled,
+    ) -> Result<Prepared<'c>, EngineError> {
+        for plan in &compiled.messages {
+            self.content(&compiled.name, plan)?;
+            if !self.lines.contains_key(&plan.connector) {
+                return Err(EngineError::NoConnector { name: plan.connector.clone() });
+            }
+        }
+        let (used, skips) = self.used_attributes(compiled)?;
+        let audience = Audience::look(&self.store, &self.book, compiled)?;
+        let matched = audience.matched()?;
+        let mut deliveries = Vec::new();
+        for plan in &compiled.deliveries {
+            let entering = if plan.on_arrival { RoaringBitmap::new() } else { matched.clone() };
+            let (mut summary, mut eligibility) = audience.assess(plan, &entering, &used, skips)?;
+            if let Some(size) = compiled.hold_out {
+                // Who else starts meanwhile takes this number; the group is as random with another's.
+                let run = RunId(self.book.read().next_run.max(1));
+                hold_out::cut(run, size, &mut summary, &mut eligibility)?;
+            }
+            deliveries.push(DeliveryEntered {
+                channel: plan.channel,
+                topic: plan.topic.clone(),
+                connector: connector_of(compiled, plan.index).to_owned(),
+                mode: plan.mode,
+                audience: RowSet::base(entering),
+                skipped: eligibility.skipped,
+                summary: Some(summary),
+            });
+        }
+        let (graph, at) = (compiled.graph.clone(), self.book.now());
+        let begun = RunStarted { run: RunId(0), campaign, version, graph, deliveries, at };
+        Ok(Prepared { begun, audience })
     }
 
     /// Takes up the runs that a restart found live.
@@ -226,7 +242,7 @@ impl Engine {
         Ok(live.len())
     }
 
-    fn spawn(&self, run: RunId, compiled: &Compiled) -> Result<(), EngineError> {
+    pub(super) fn spawn(&self, run: RunId, compiled: &Compiled) -> Result<(), EngineError> {
         let parts: Vec<LegParts<'_>> = compiled
             .deliveries
             .iter()
@@ -419,6 +435,12 @@ fn fact_if_any(fact: Fact) -> Option<Fact> {
         Fact::UnknownSettled { rows, .. } if rows.rows.is_empty() => None,
         _ => Some(fact),
     }
+}
+
+/// A run that is ready to begin.
+pub(super) struct Prepared<'c> {
+    pub begun: RunStarted,
+    pub audience: Audience<'c>,
 }
 
 struct LegParts<'e> {

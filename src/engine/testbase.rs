@@ -86,6 +86,7 @@ impl TestEngine {
             aggregate_only: false,
             soft_bounces: crate::config::SoftRule::default(),
             caps: Vec::new(),
+            publish_grace: crate::limits::PUBLISH_GRACE,
             restored: true,
             rejected_rows_kept: DAYS_30,
             tracking_kept,

@@ -140,11 +140,8 @@ impl NodeKind {
             NodeKind::AbTest(_) => vec![ab_test::REST],
             NodeKind::Split(Split::Segments(_)) => vec![split::REMAINING],
             NodeKind::Condition(_) => vec![condition::FALSE],
-            NodeKind::Start
-            | NodeKind::Send { .. }
-            | NodeKind::Split(_)
-            | NodeKind::Delay(_)
-            | NodeKind::End { .. } => Vec::new(),
+            NodeKind::Delay(delay) => delay.optional_exits(),
+            NodeKind::Start | NodeKind::Send { .. } | NodeKind::Split(_) | NodeKind::End { .. } => Vec::new(),
         }
     }
 
@@ -188,7 +185,7 @@ impl NodeKind {
     /// none either: its arms leave at once.
     pub fn waits(&self) -> bool {
         match self {
-            NodeKind::Delay(_) => true,
+            NodeKind::Delay(delay) => delay.always_waits(),
             NodeKind::Start
             | NodeKind::Send { .. }
             | NodeKind::AbTest(_)

@@ -11,8 +11,9 @@ use std::fmt::Write;
 
 use serde_json::json;
 
+use super::delay;
 use super::graph::{Graph, Node, NodeId, NodeKind};
-use super::nodes::{Delay, SampleSize, Split};
+use super::nodes::{Delay, DelayZone, SampleSize, Split};
 use super::step::Positions;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,7 +72,21 @@ fn describe(node: &Node) -> String {
         NodeKind::Delay(Delay::Event { event, seconds }) => {
             format!("wait for {}, at most {seconds} s", event.send())
         }
+        NodeKind::Delay(Delay::Clock { wait, zone }) => format!("wait {}", by_clock(wait, zone)),
+        NodeKind::Delay(Delay::Launch) => "wait until the launch's time, by each contact's clocks".to_owned(),
         NodeKind::End { kind } => format!("end, {}", kind.name()),
+    }
+}
+
+fn by_clock(wait: &delay::Delay, zone: &DelayZone) -> String {
+    let by = match zone {
+        DelayZone::Named(name) => format!("in {}", printable(name)),
+        DelayZone::Contact => "by each contact's clocks".to_owned(),
+    };
+    match wait {
+        delay::Delay::Period(period) => format!("{period}, {by}"),
+        delay::Delay::Weekdays { days, at } => format!("until {days} {at}, {by}"),
+        delay::Delay::Date(date) => format!("until {date}, {by}"),
     }
 }
 

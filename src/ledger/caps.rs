@@ -202,11 +202,11 @@ mod tests {
         let claim = claimed(&state, 1, 1, [0, 1].into_iter().collect(), at).expect("two");
         state.apply(&claim, BootId::default()).expect("it fits");
         assert_eq!(enough(&state, Some(2), at), [0, 1], "about to be written to");
-        assert_eq!(enough(&state, Some(1), at), [], "by the run itself");
+        assert_eq!(enough(&state, Some(1), at), Vec::<u32>::new(), "by the run itself");
         state.apply(&settled(1, 1, &[0].into_iter().collect(), 0, at), BootId::default()).expect("it fits");
         state.apply(&settled(1, 1, &[1].into_iter().collect(), 3, at), BootId::default()).expect("it fits");
         assert_eq!(enough(&state, None, Timestamp(7 * DAY)), [0], "what came back does not count");
-        assert_eq!(enough(&state, None, Timestamp(8 * DAY)), [], "three days are over");
+        assert_eq!(enough(&state, None, Timestamp(8 * DAY)), Vec::<u32>::new(), "three days are over");
     }
 
     proptest! {

@@ -14,6 +14,7 @@ use crate::ledger::delivery::Mode;
 use crate::ledger::events::{AutoPaused, EventsReceived};
 use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled};
 use crate::ledger::outcome::RejectClass;
+use crate::ledger::plans::{LaunchSkipped, Launched, PlanMoved, Published};
 use crate::ledger::rows::{Positions, RowSet};
 use crate::ledger::run::RunState;
 use crate::ledger::suppression::SuppressReason;
@@ -113,6 +114,10 @@ pub enum Fact {
     MessageDeleted {
         name: String,
     },
+    Published(Published),
+    Launched(Box<Launched>),
+    LaunchSkipped(LaunchSkipped),
+    PlanMoved(PlanMoved),
     /// Messages outside any delivery (test sends) are about to be handed over: they count in the connector's limits.
     TestSent {
         connector: String,
@@ -156,6 +161,10 @@ impl Fact {
             Fact::Joined(_) => 34,
             Fact::Looked(_) => 35,
             Fact::Decided(_) => 36,
+            Fact::Published(_) => 37,
+            Fact::Launched(_) => 38,
+            Fact::LaunchSkipped(_) => 39,
+            Fact::PlanMoved(_) => 40,
             Fact::TestSent { .. } => 24,
             Fact::EventsReceived(_) => 51,
             Fact::AutoPaused(_) => 52,

@@ -1,6 +1,6 @@
 //! What a run remembers of its flow besides who is where: tests and their decisions, waits, how many came through.
 //!
-//! Invariants: FL-1 the rows in a wait's buckets are at its node, each in one bucket; FL-2 a test is cut once and decided
+//! Invariants: FL-1 the rows that wait by a node's timers are at the node, each with one timer; FL-2 a test is cut once and decided
 //! once; FL-3 a decision is never made again, whatever comes back afterwards.
 
 use std::collections::BTreeMap;
@@ -9,6 +9,7 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::flow::delay::Waits;
 use crate::flow::{Exit, NodeId};
 use crate::ids::{DeliveryId, RunId};
 use crate::ledger::rows::RowSet;
@@ -95,8 +96,8 @@ pub struct TestMemory {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FlowMemory {
     pub tests: BTreeMap<NodeId, TestMemory>,
-    /// By node and second since the epoch.
-    pub waits: BTreeMap<NodeId, BTreeMap<i64, RoaringBitmap>>,
+    /// Rows that have their time, by node.
+    pub waits: BTreeMap<NodeId, Waits>,
     /// Contacts that ever arrived at a node.
     pub arrived: BTreeMap<NodeId, u64>,
     /// Contacts that ever left a node by an exit.
@@ -110,36 +111,30 @@ impl FlowMemory {
 
     /// Rows of a wait that have their time.
     pub fn scheduled(&self, node: NodeId) -> RoaringBitmap {
-        let buckets = self.waits.get(&node).into_iter().flat_map(BTreeMap::values);
-        buckets.fold(RoaringBitmap::new(), |all, rows| all | rows)
+        self.waits.get(&node).map(Waits::rows).unwrap_or_default()
     }
 
     pub fn scheduled_count(&self, node: NodeId) -> u64 {
-        self.waits.get(&node).into_iter().flat_map(BTreeMap::values).map(RoaringBitmap::len).sum()
+        self.waits.get(&node).map_or(0, Waits::len)
     }
 
     /// Rows of a wait whose time has come.
     pub fn due(&self, node: NodeId, now: Timestamp) -> RoaringBitmap {
-        let second = now.0.div_euclid(1_000);
-        let buckets = self.waits.get(&node).into_iter().flat_map(|buckets| buckets.range(..=second));
-        buckets.fold(RoaringBitmap::new(), |all, (_, rows)| all | rows)
+        self.waits.get(&node).map(|waits| waits.due(now)).unwrap_or_default()
     }
 
     pub(super) fn schedule(&mut self, fact: &Scheduled) {
-        let buckets = self.waits.entry(fact.node).or_default();
+        let waits = self.waits.entry(fact.node).or_default();
         for (second, rows) in &fact.due {
-            *buckets.entry(*second).or_default() |= rows;
+            waits.enter(rows, Timestamp(second.saturating_mul(1_000)), fact.at);
         }
     }
 
     pub(super) fn leave(&mut self, node: NodeId, exit: &Exit, rows: &RoaringBitmap) {
         *self.left.entry(node).or_default().entry(exit.clone()).or_default() += rows.len();
-        if let Some(buckets) = self.waits.get_mut(&node) {
-            buckets.retain(|_, bucket| {
-                *bucket -= rows;
-                !bucket.is_empty()
-            });
-            if buckets.is_empty() {
+        if let Some(waits) = self.waits.get_mut(&node) {
+            waits.leave(rows);
+            if waits.is_empty() {
                 self.waits.remove(&node);
             }
         }

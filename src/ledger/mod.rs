@@ -24,6 +24,7 @@ pub mod flowing;
 pub mod handed;
 pub mod links;
 pub mod outcome;
+pub mod plans;
 pub mod recover;
 mod remember;
 pub mod rows;
@@ -65,6 +66,8 @@ pub enum Violation {
     Unbalanced { delivery: DeliveryId },
     #[error("{run}: the flow can't take the contacts where the fact says")]
     BadFlow { run: RunId },
+    #[error("{campaign} has no such launch ahead")]
+    BadLaunch { campaign: CampaignId },
     #[error("{delivery}: an entered row is pending and skipped at once, or outside the audience")]
     BadEntry { delivery: DeliveryId },
 }

@@ -13,6 +13,7 @@ use crate::ledger::delivery::{Counts, Delivery};
 use crate::ledger::events::{Feedback, RunGuard};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
 use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled};
+use crate::ledger::plans::RunLaunch;
 use crate::ledger::tracking::MessageTracking;
 use crate::limits::SAMPLES_PER_CLASS;
 use crate::segments::audience::AudienceSummary;
@@ -80,6 +81,9 @@ pub struct Run {
     pub feedback: BTreeMap<NodeId, Feedback>,
     #[serde(default)]
     pub guard: RunGuard,
+    /// The launch of a schedule that began it.
+    #[serde(default)]
+    pub launch: Option<RunLaunch>,
 }
 
 impl Run {
@@ -119,6 +123,7 @@ impl Run {
             flow: FlowMemory::default(),
             feedback: BTreeMap::new(),
             guard: RunGuard::default(),
+            launch: None,
         };
         // Who is not eligible never walks: only a row that can get a message is anywhere in the flow.
         let hops = flow::enter(&run.graph, &mut run.positions, &run_rows);

@@ -18,6 +18,7 @@ use crate::ledger::events::{EventMemory, EventsReceived, day_of};
 use crate::ledger::facts::{Fact, ImportChunk, RunStarted, Settled, Suppressed, Unsubscribed};
 use crate::ledger::handed::HandedOver;
 use crate::ledger::links::Link;
+use crate::ledger::plans::{Launched, Plan, Published};
 use crate::ledger::run::{Run, RunState};
 use crate::ledger::suppression::{Entry, Suppression};
 use crate::ledger::{RejectClass, Violation};
@@ -54,6 +55,9 @@ pub struct State {
     pub links: BTreeMap<RunId, Link>,
     #[serde(default)]
     pub messages: BTreeMap<String, SavedMessage>,
+    /// Published schedules.
+    #[serde(default)]
+    pub plans: BTreeMap<CampaignId, Plan>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -163,6 +167,13 @@ impl State {
             Fact::Joined(fact) => self.run_mut(fact.delivery.run)?.apply_joined(fact),
             Fact::Looked(fact) => self.run_mut(fact.run)?.apply_looked(fact),
             Fact::Decided(fact) => self.run_mut(fact.run)?.apply_decided(fact),
+            Fact::Published(fact) => self.apply_published(fact),
+            Fact::Launched(fact) => self.apply_launched(fact),
+            Fact::LaunchSkipped(fact) => self.plan_mut(fact.campaign)?.skip(fact),
+            Fact::PlanMoved(fact) => {
+                self.plan_mut(fact.campaign)?.move_to(fact);
+                Ok(())
+            }
             Fact::TestSent { connector, domain, messages, at } => {
                 self.handed_over.add(connector, domain.as_deref(), u64::from(*messages), *at);
                 Ok(())
@@ -222,6 +233,7 @@ impl State {
             }
             Fact::CampaignDeleted { campaign } => {
                 self.campaigns.remove(campaign);
+                self.plans.remove(campaign);
             }
             _ => {}
         }
@@ -305,7 +317,8 @@ impl State {
 
     fn apply_campaign_saved(&mut self, id: CampaignId, spec: &str, at: Timestamp) {
         self.next_campaign = self.next_campaign.max(id.0 + 1);
-        let used: Vec<u32> = self.runs.values().filter(|r| r.campaign == id).map(|r| r.version).collect();
+        let mut used: Vec<u32> = self.runs.values().filter(|r| r.campaign == id).map(|r| r.version).collect();
+        used.extend(self.plans.get(&id).filter(|plan| plan.is_open()).map(|plan| plan.version));
         let new = || Campaign { versions: BTreeMap::new(), archived: false, created_at: at, saved_at: at };
         let campaign = self.campaigns.entry(id).or_insert_with(new);
         let version = campaign.newest().map_or(1, |(newest, _)| newest + 1);
@@ -326,6 +339,34 @@ impl State {
         self.note_link(&run);
         self.next_run = self.next_run.max(fact.run.0 + 1);
         self.runs.insert(fact.run, run);
+        Ok(())
+    }
+
+    fn plan_mut(&mut self, campaign: CampaignId) -> Result<&mut Plan, Violation> {
+        self.plans.get_mut(&campaign).ok_or(Violation::BadLaunch { campaign })
+    }
+
+    fn apply_published(&mut self, fact: &Published) -> Result<(), Violation> {
+        let id = fact.campaign;
+        let campaign = self.campaigns.get(&id).ok_or(Violation::NoCampaign { campaign: id })?;
+        let newest = campaign.newest().map_or(0, |(newest, _)| newest);
+        if fact.version != newest + u32::from(fact.spec.is_some()) {
+            return Err(Violation::BadLaunch { campaign: id });
+        }
+        self.plans.entry(id).or_default().publish(fact);
+        if let Some(spec) = &fact.spec {
+            self.apply_campaign_saved(id, spec, fact.at);
+        }
+        Ok(())
+    }
+
+    fn apply_launched(&mut self, fact: &Launched) -> Result<(), Violation> {
+        self.plan_mut(fact.started.campaign)?.admits(fact)?;
+        self.apply_run_started(&fact.started)?;
+        if let Some(run) = self.runs.get_mut(&fact.started.run) {
+            run.launch = Some(fact.made.clone());
+        }
+        self.plan_mut(fact.started.campaign)?.launched(fact);
         Ok(())
     }
 

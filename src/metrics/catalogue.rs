@@ -183,6 +183,13 @@ catalogue! {
         "Resident memory: anonymous, shared, file (the contact store's pages).");
     CPU_SECONDS_TOTAL = live_counter("estafette_cpu_seconds_total", &[],
         "CPU time of the process, user and system.");
+    // schedules
+    SCHEDULED_CAMPAIGNS = live_gauge("estafette_scheduled_campaigns", &[],
+        "Campaigns with a launch ahead.");
+    SCHEDULE_LATENESS_SECONDS = live_gauge("estafette_schedule_lateness_seconds", &[],
+        "How long the launch that waits longest is past its effective start; 0 if none is.");
+    LAUNCHES_TOTAL = counter("estafette_launches_total", &["outcome"],
+        "Launches of schedules: made, too_late, overtaken.");
     // running campaigns
     CAMPAIGN_CONTACTS = campaign("estafette_campaign_contacts", &["campaign", "set"],
         "The ledger: contacts in each disjoint set of the latest run.");

@@ -108,6 +108,7 @@ fn panic_under_load(folder: &Path) -> ! {
         aggregate_only: false,
         soft_bounces: estafette::config::SoftRule::default(),
         caps: Vec::new(),
+        publish_grace: estafette::limits::PUBLISH_GRACE,
         restored: false,
         tracking_kept: Duration::from_secs(86_400),
         rejected_rows_kept: config.data.rejected_rows_kept,

@@ -144,7 +144,7 @@ fn what_an_event_must_not_say_is_refused_alone_and_by_its_code() {
         (event(json!({"contact": key(0), "type": "opened", "class": null})), "event_invalid"),
         (event(json!({"contact": key(0), "colour": "red"})), "event_invalid"),
         (json!({"type": "delivered", "message_id": ids[0]}), "event_invalid"),
-        (json!([1]), "event_invalid"),
+        (json!(["r", "complained", "p000000"]), "event_invalid"),
         (json!("x"), "event_invalid"),
     ];
     let (events, codes): (Vec<Json>, Vec<&str>) = rows.into_iter().unzip();

@@ -48,6 +48,7 @@ impl TestEngine {
             soft_bounces: estafette::config::SoftRule::default(),
             caps: Vec::new(),
             tracking_kept: std::time::Duration::from_secs(365 * 24 * 3_600),
+            publish_grace: estafette::limits::PUBLISH_GRACE,
             restored,
             rejected_rows_kept: std::time::Duration::from_secs(30 * 24 * 3_600),
         };

@@ -21,6 +21,7 @@ mod metrics;
 mod oddities;
 mod outages;
 mod people;
+mod schedules;
 mod served;
 #[path = "../shared/sink.rs"]
 mod sink;

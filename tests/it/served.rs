@@ -123,6 +123,14 @@ impl Served {
         self.server = Some(self.plan.start(PATIENCE).unwrap_or_else(|error| panic!("it starts again: {error:#}")));
     }
 
+    /// SIGKILL, and the same data and configuration again.
+    pub fn kill(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill().unwrap_or_else(|error| panic!("it is killed: {error:#}"));
+        }
+        self.server = Some(self.plan.start(PATIENCE).unwrap_or_else(|error| panic!("it starts again: {error:#}")));
+    }
+
     /// SIGTERM; it must drain and exit with 0.
     pub fn end(&mut self) {
         if let Some(server) = self.server.take() {
@@ -229,6 +237,14 @@ impl Served {
         self.until(&format!("{campaign} is {state}"), || {
             let report = self.report(campaign);
             (report["state"] == state).then_some(report)
+        })
+    }
+
+    /// [`Served::await_state`] for a campaign that may have no run yet.
+    pub fn await_state_of_run(&self, campaign: &str, state: &str) -> Json {
+        self.until(&format!("{campaign} has a run that is {state}"), || {
+            let found = self.call(Method::GET, &format!("/v1/campaigns/{campaign}/report"), &Json::Null);
+            (found.status == 200).then(|| found.json()).filter(|report| report["state"] == state)
         })
     }
 

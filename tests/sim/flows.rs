@@ -10,15 +10,18 @@ use roaring::RoaringBitmap;
 
 use estafette::actors::decide::{Classes, rows_to_claim};
 use estafette::actors::flowing::{self, Task};
-use estafette::actors::verdict;
+use estafette::actors::{launching, verdict, waiting};
+use estafette::campaigns::schedule::ScheduleFields;
 use estafette::campaigns::{Compiled, Format, compile, parse};
 use estafette::channels::limits_table::ClassId;
 use estafette::clock::Timestamp;
 use estafette::flow::NodeKind;
+use estafette::flow::delay::ZoneSet;
 use estafette::ids::{BatchId, CampaignId, Channel, DeliveryId, MessageId, RunId};
 use estafette::ledger::batch::BootId;
 use estafette::ledger::facts::{Claimed, DeliveryEntered, Returned, RunStarted, Settled};
 use estafette::ledger::flowing::{Joined, Moved};
+use estafette::ledger::plans::{Launched, NextLaunch, Published, RunLaunch};
 use estafette::ledger::tracking::{EventClass, Tracked, TrackedKind};
 use estafette::ledger::{Fact, Mode, Positions, RejectClass, RowSet, Run, RunState, State, snapshot};
 use estafette::segments::skip::SkipReason;
@@ -84,6 +87,10 @@ fn spec(rng: &mut Rng) -> String {
             )
         }
     };
+    if !text.starts_with("kind = \"ab_split\"") && rng.chance(0.3) {
+        let late = ["", "too_late = \"30m\"\n"][rng.below(2) as usize];
+        text.push_str(&format!("[schedule]\nat = \"2026-11-18T14:00\"\nzone = \"contact\"\n{late}"));
+    }
     if rng.chance(0.5) {
         let on = ["opened", "not_opened", "clicked", "not_clicked"][rng.below(4) as usize];
         text.push_str(&format!("[follow_up]\non = \"{on}\"\nafter = \"{}m\"\n", rng.between(1, 3_000)));
@@ -142,15 +149,25 @@ impl World {
         });
         let deliveries = deliveries.collect();
         let graph = world.compiled.graph.clone();
-        world.commit(Fact::RunStarted(Box::new(RunStarted {
-            run: RUN,
-            campaign: CampaignId(1),
-            version: 1,
-            graph,
-            deliveries,
-            at,
-        })));
+        let started = RunStarted { run: RUN, campaign: CampaignId(1), version: 1, graph, deliveries, at };
+        if spec.schedule.is_planned() {
+            world.launch(&spec.schedule, started);
+        } else {
+            world.commit(Fact::RunStarted(Box::new(started)));
+        }
         world
+    }
+
+    /// The run begins by the launch of a schedule by each contact's own clocks.
+    fn launch(&mut self, fields: &ScheduleFields, started: RunStarted) {
+        let schedule = launching::whole(fields).expect("a schedule");
+        let launch = schedule.next_after(Timestamp(i64::MIN)).expect("a date");
+        let next = NextLaunch { launch, effective: launch.at };
+        let (campaign, at) = (started.campaign, started.at);
+        self.commit(Fact::Published(Published { campaign, version: 1, spec: None, next, at }));
+        let too_late_ms = fields.too_late.as_ref().map(|_| 30 * 60_000);
+        let made = RunLaunch { launch, effective: launch.at, default_zone: None, too_late_ms };
+        self.commit(Fact::Launched(Box::new(Launched { started, made, next: None })));
     }
 
     fn commit(&mut self, fact: Fact) {
@@ -188,6 +205,16 @@ impl World {
                 let out: RoaringBitmap = rows.iter().filter(|_| rng.chance(0.1)).collect();
                 let skipped = if out.is_empty() { Vec::new() } else { vec![(SkipReason::Unsubscribed, out)] };
                 Fact::Joined(Joined { delivery, node, rows: RowSet::base(rows), skipped, at })
+            }
+            Task::Clocks { node, rows, .. } => {
+                let zones = ["Europe/Paris", "Asia/Kathmandu", "Pacific/Auckland"].into_iter().zip(0u32..);
+                let zones: Vec<ZoneSet> = zones
+                    .map(|(name, at)| ZoneSet {
+                        zone: jiff::tz::TimeZone::get(name).expect("a zone"),
+                        rows: (0..ROWS).filter(|row| row % 4 == at).collect(),
+                    })
+                    .collect();
+                waiting::by_clocks(self.run(), node, &rows, &zones, at).expect("a fact")
             }
             Task::Look { run, node, test, look, arms } => {
                 verdict::look_at(run, node, &test, look, arms, at).expect("judged")
@@ -327,13 +354,10 @@ impl World {
             delivery.check().expect("balanced");
         }
         run.positions.verify(&run.graph).expect("everybody is at one node");
-        for (node, buckets) in &run.flow.waits {
-            let mut seen = RoaringBitmap::new();
+        for (node, waits) in &run.flow.waits {
             let here = run.positions.at(*node).cloned().unwrap_or_default();
-            for rows in buckets.values() {
-                assert!(seen.is_disjoint(rows) && rows.is_subset(&here), "a timer of {node} is of somebody else");
-                seen |= rows;
-            }
+            waits.verify().expect("one timer each");
+            assert!(waits.rows().is_subset(&here), "a timer of {node} is of somebody else");
         }
         for ((index, row), sent) in &self.mailed {
             let allowed = 1 + self.allowed.get(&(*index, *row)).copied().unwrap_or(0);

@@ -5,6 +5,7 @@
 //! - [`world`], [`delivery`]: a process around the real core, and one delivery through all that can happen to it.
 //! - [`winner`]: split tests whose truth is known.
 //! - [`flows`]: every kind of campaign, its moves, tests and waits.
+//! - [`schedules`]: launches of published schedules under steps of the clock.
 //! - [`seeds`]: runs a scenario over many seeds and says how to replay the one that failed.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panicking")]
@@ -13,6 +14,7 @@ mod delivery;
 mod flows;
 mod plan;
 mod rng;
+mod schedules;
 mod seeds;
 mod winner;
 mod world;

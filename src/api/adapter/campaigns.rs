@@ -8,12 +8,12 @@ use serde_json::json;
 use crate::api::adapter::{Adapter, errors, reports};
 use crate::api::errors::Code;
 use crate::api::port::{
-    Action, ActionDone, AudienceView, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort,
+    Action, ActionDone, AudienceView, Calendar, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort,
     ChooseWinnerRequest, GraphText, HeaderView, Page, PageRequest, PortError, PortResult, Preview, PreviewRequest,
     ProblemView, Ref, Report, RunContact, RunRef, RunSummary, SettleAs, SettleRequest, Settled, SpecCheck, SpecFormat,
-    SpecText, TestReport, TestSendRequest, TestSendResult,
+    SpecText, TestReport, TestSendRequest, TestSendResult, Time,
 };
-use crate::campaigns::{self, CampaignSpec, Compiled, Format, Severity, Trigger, parse};
+use crate::campaigns::{self, CampaignSpec, Compiled, Format, Severity, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};
 use crate::engine::names::find;
 use crate::engine::runs::{campaign_state, run_state};
@@ -72,7 +72,7 @@ impl Adapter {
         }
     }
 
-    fn spec(&self, id: CampaignId) -> PortResult<CampaignSpec> {
+    pub(super) fn spec(&self, id: CampaignId) -> PortResult<CampaignSpec> {
         let state = self.engine.book.read();
         let missing = || PortError::new(Code::CampaignNotFound, format!("there is no {id}"));
         let (_, text) = state.campaigns.get(&id).and_then(|c| c.newest()).ok_or_else(missing)?;
@@ -86,6 +86,7 @@ impl Adapter {
     }
 
     fn view_of(&self, id: CampaignId, spec: &CampaignSpec, problems: &[campaigns::Problem]) -> CampaignView {
+        let schedule = self.schedule_view(id);
         let state = self.engine.book.read();
         let summary = summary(&state, id, spec);
         let stands = campaign_state(&state, id).unwrap_or(campaigns::State::Draft);
@@ -94,6 +95,7 @@ impl Adapter {
             spec: spec.to_value(),
             problems: problems.iter().filter(|p| p.blocks()).map(problem_view).collect(),
             warnings: problems.iter().filter(|p| !p.blocks()).map(problem_view).collect(),
+            schedule,
             legal_moves: stands.legal().filter(|t| t.is_offered()).map(|t| t.name().to_owned()).collect(),
         }
     }
@@ -105,7 +107,12 @@ impl Adapter {
         request.is_some() && made.and_then(|(_, text)| parse::request_of(text)).as_deref() == request
     }
 
-    fn save(&self, id: Option<CampaignId>, spec: &CampaignSpec, request: Option<&str>) -> PortResult<CampaignView> {
+    pub(super) fn save(
+        &self,
+        id: Option<CampaignId>,
+        spec: &CampaignSpec,
+        request: Option<&str>,
+    ) -> PortResult<CampaignView> {
         let named = spec.name.as_deref().filter(|name| !name.trim().is_empty());
         let Some(name) = named else {
             return Err(PortError::new(Code::InvalidSpec, "the campaign has no name: say name = \"…\""));
@@ -133,12 +140,29 @@ impl Adapter {
             return Err(PortError::new(Code::InvalidSpec, message).with(details));
         }
         let stored = request.map_or_else(|| parse::to_stored(spec), |request| parse::to_stored_for(spec, request));
-        let id = self.engine.save_campaign(id, &stored)?;
+        let id = match id {
+            None => self.engine.save_campaign(None, &stored)?,
+            Some(id) => {
+                self.complete_if_published(id, spec)?;
+                self.engine.edit_campaign(id, spec, &stored)?;
+                id
+            }
+        };
         let mut view = self.view_of(id, &self.spec(id)?, &problems);
         if view.problems.is_empty() {
             view.warnings.extend(self.empty_audience(spec).as_ref().map(problem_view));
         }
         Ok(view)
+    }
+
+    /// What is published can only be replaced by what could be started.
+    fn complete_if_published(&self, id: CampaignId, spec: &CampaignSpec) -> PortResult<()> {
+        if !self.engine.is_published(&self.engine.book.read(), id) {
+            return Ok(());
+        }
+        let problems = self.engine.problems(spec, Some(id)).into_iter().filter(campaigns::Problem::blocks);
+        let blocking: Vec<_> = problems.collect();
+        if blocking.is_empty() { Ok(()) } else { Err(errors::incomplete(&blocking)) }
     }
 
     /// A warning if nobody matches the audience now. What cannot be evaluated has problems of its own.
@@ -186,8 +210,8 @@ impl Adapter {
         matched.min().map(ContactRow).ok_or_else(|| PortError::new(Code::ContactNotFound, empty))
     }
 
-    /// Waits until nothing of a run is claimed, or until the wait is over.
-    fn wait_drained(&self, run: RunId, until: impl Fn(&State) -> bool) {
+    /// Waits until nothing of a campaign is claimed, or until the wait is over.
+    fn wait_drained(&self, campaign: CampaignId, until: impl Fn(&State) -> bool) {
         let deadline = Instant::now() + ACT_WAIT;
         while Instant::now() < deadline {
             if until(&self.engine.book.read()) {
@@ -195,7 +219,7 @@ impl Adapter {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        tracing::debug!(%run, "answers of messages on the wire are still awaited");
+        tracing::debug!(%campaign, "answers of messages on the wire are still awaited");
     }
 }
 
@@ -222,6 +246,12 @@ fn summary(state: &State, id: CampaignId, spec: &CampaignSpec) -> CampaignSummar
         run: run.map(|run| run.id.0),
         ledger: run.map(reports::run_ledger),
         reason: run.map(|run| run.reason.clone()).filter(|reason| !reason.is_empty()),
+        next_start: state
+            .plans
+            .get(&id)
+            .filter(|plan| plan.is_scheduled())
+            .and_then(|p| p.next)
+            .map(|n| n.effective.into()),
     }
 }
 
@@ -280,48 +310,41 @@ impl CampaignsPort for Adapter {
 
     fn act(&self, campaign: &Ref, action: Action) -> PortResult<ActionDone> {
         let id = self.campaign_id(campaign)?;
-        let run = if action == Action::Start {
-            let problems = self.engine.problems(&self.spec(id)?, Some(id));
-            let blocking: Vec<_> = problems.into_iter().filter(|p| p.blocks()).collect();
-            let is_draft = campaign_state(&self.engine.book.read(), id) == Some(campaigns::State::Draft);
-            if is_draft && !blocking.is_empty() {
-                return Err(errors::incomplete(&blocking));
-            }
-            self.engine.start(id)?
-        } else {
-            let trigger = match action {
-                Action::Pause => Trigger::Pause,
-                Action::Resume => Trigger::Resume,
-                Action::Start | Action::Stop => Trigger::Stop,
-            };
-            let latest = self.engine.book.read().latest_run(id).map(|run| run.id);
-            let Some(run) = latest else {
-                let refused = campaigns::next(campaigns::State::Draft, trigger).err();
-                return Err(refused.map_or_else(
-                    || PortError::new(Code::RunNotFound, "the campaign has not been started"),
-                    |refused| crate::engine::EngineError::from(refused).into(),
-                ));
-            };
-            self.engine.command(run, trigger)?;
-            run
+        let run = match action {
+            Action::Start => self.begin(id)?,
+            Action::Unschedule | Action::Pause | Action::Resume | Action::Stop => self.command_all(id, action)?,
         };
-        let claimed = |state: &State| state.runs.get(&run).map_or(0, |r| r.counts().claimed);
+        let of_campaign = |state: &State, count: &dyn Fn(&crate::ledger::Run) -> u64| {
+            state.runs.values().filter(|run| run.campaign == id).map(count).sum::<u64>()
+        };
+        let claimed = |state: &State| of_campaign(state, &|run| run.counts().claimed);
         match action {
-            Action::Pause => self.wait_drained(run, |state| claimed(state) == 0),
+            Action::Pause => self.wait_drained(id, |state| claimed(state) == 0),
             Action::Stop => {
-                self.wait_drained(run, |state| state.runs.get(&run).is_none_or(|r| r.state != RunState::Stopping));
+                let stopping = |run: &crate::ledger::Run| u64::from(run.state == RunState::Stopping);
+                self.wait_drained(id, |state| of_campaign(state, &stopping) == 0);
             }
-            Action::Start | Action::Resume => {}
+            Action::Start | Action::Unschedule | Action::Resume => {}
         }
+        let schedule = self.schedule_view(id);
         let state = self.engine.book.read();
-        let ledger = state.runs.get(&run).map(reports::run_ledger);
+        let ledger = run.and_then(|run| state.runs.get(&run)).map(reports::run_ledger);
         Ok(ActionDone {
             campaign: id.0,
-            run: Some(run.0),
+            run: run.map(|run| run.0),
             state: campaign_state(&state, id).map_or("draft", |s| s.name()).to_owned(),
             ledger,
             in_flight: claimed(&state),
+            schedule,
         })
+    }
+
+    fn reschedule(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView> {
+        self.rescheduled(campaign, &patch)
+    }
+
+    fn calendar(&self, from: Option<Time>, to: Option<Time>) -> PortResult<Calendar> {
+        self.calendar_of(from.map(|from| from.0), to.map(|to| to.0))
     }
 
     fn preview(&self, campaign: &Ref, request: PreviewRequest) -> PortResult<Preview> {

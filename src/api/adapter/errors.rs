@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::actors::book::CommitError;
+use crate::api::adapter::schedules;
 use crate::api::errors::Code;
 use crate::api::port::PortError;
 use crate::campaigns::{IllegalMove, Problem};
@@ -34,6 +35,7 @@ impl From<EngineError> for PortError {
                 }
             }
             EngineError::Move(refused) => illegal(&refused),
+            EngineError::Schedule(faults) => schedules::unpublished(&faults),
             EngineError::Spec(spec) => {
                 let details = json!({"line": spec.line, "column": spec.column});
                 PortError::new(Code::InvalidSpec, message).with(details)

@@ -11,6 +11,7 @@ mod flows;
 mod history;
 pub mod operations;
 pub mod reports;
+mod schedules;
 pub mod tracking;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use serde_json::json;
 
 use crate::actors::decide::mode_name;
-use crate::api::adapter::{feedback, flows, history};
+use crate::api::adapter::{feedback, flows, history, schedules};
 use crate::api::errors::Code;
 use crate::api::port::{
     AudienceView, DeliveryReport, EventCounts, Ledger, LinkCounts, MessageReport, Page, PageRequest, PortError,
@@ -157,6 +157,7 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         unsubscribe_latency_ms_max: engine.unsubscribe_latency_max().map(|max| max.as_secs_f64() * 1_000.0),
         nodes: flows::nodes(run),
         tests: flows::tests(run),
+        launch: schedules::run_launch(run),
         linked_run: state.links.get(&id).map(|link| link.of.0),
         linked_set: state.links.get(&id).map(|link| link.set.clone()),
         resends: history::resends(&state, id),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use utoipa::ToSchema;
 
-use super::{Ledger, Time};
+use super::{Ledger, ScheduleView, Time};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -75,6 +75,9 @@ pub struct CampaignSummary {
     /// Why the latest run stands where it stands, if the engine moved it there: what paused it.
     #[serde(default)]
     pub reason: Option<String>,
+    /// When the next launch of its schedule begins, if one is ahead.
+    #[serde(default)]
+    pub next_start: Option<Time>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -89,12 +92,16 @@ pub struct CampaignView {
     #[serde(default)]
     pub warnings: Vec<ProblemView>,
     pub legal_moves: Vec<String>,
+    /// What is planned and what became of it, once it was published with a schedule.
+    #[serde(default)]
+    pub schedule: Option<ScheduleView>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     Start,
+    Unschedule,
     Pause,
     Resume,
     Stop,
@@ -104,6 +111,7 @@ impl Action {
     pub fn name(self) -> &'static str {
         match self {
             Action::Start => "start",
+            Action::Unschedule => "unschedule",
             Action::Pause => "pause",
             Action::Resume => "resume",
             Action::Stop => "stop",
@@ -120,6 +128,9 @@ pub struct ActionDone {
     pub ledger: Option<Ledger>,
     /// Messages that were marked and not answered at that moment; their outcome follows.
     pub in_flight: u64,
+    /// What is planned, once it was published with a schedule.
+    #[serde(default)]
+    pub schedule: Option<ScheduleView>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

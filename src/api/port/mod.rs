@@ -18,6 +18,7 @@ mod flows;
 mod history;
 mod operations;
 mod report;
+mod schedules;
 mod tracking;
 
 use std::fmt;
@@ -34,6 +35,7 @@ pub use flows::*;
 pub use history::*;
 pub use operations::*;
 pub use report::*;
+pub use schedules::*;
 pub use tracking::*;
 
 use crate::api::errors::Code;
@@ -227,9 +229,13 @@ pub trait CampaignsPort: Send + Sync {
     fn campaign(&self, campaign: &Ref) -> PortResult<CampaignView>;
     /// A merge patch (RFC 7396) in JSON, or in TOML the keys to replace; a new version of the draft.
     fn patch_campaign(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView>;
-    /// Start, pause, resume, stop. Pause and stop return when no new row can be marked; their counts are then exact but
+    /// Start (or schedule), unschedule, pause, resume, stop. Pause and stop return when no new row can be marked; their counts are then exact but
     /// for messages on the wire, which [`ActionDone::in_flight`] counts.
     fn act(&self, campaign: &Ref, action: Action) -> PortResult<ActionDone>;
+    /// Changes the schedule alone: a merge patch of `[schedule]`. What is scheduled is published anew.
+    fn reschedule(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView>;
+    /// What is planned over all campaigns; by default from now on, for 31 days.
+    fn calendar(&self, from: Option<Time>, to: Option<Time>) -> PortResult<Calendar>;
     fn preview(&self, campaign: &Ref, request: PreviewRequest) -> PortResult<Preview>;
     /// Sends now, marked as a test, outside the ledger, inside the limits. Answers when the provider has.
     fn test_send(&self, campaign: &Ref, request: TestSendRequest) -> PortResult<Vec<TestSendResult>>;

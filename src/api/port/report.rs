@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AudienceView, HoldOutReport, NodeReport, ResendView, TestReport, Time};
+use super::{AudienceView, HoldOutReport, NodeReport, ResendView, RunLaunchView, TestReport, Time};
 use crate::ledger::Counts;
 
 /// Promise 2 in numbers.
@@ -198,6 +198,9 @@ pub struct Report {
     /// Tests of the flow, with their verdicts.
     #[serde(default)]
     pub tests: Vec<TestReport>,
+    /// The launch of a schedule that began the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch: Option<RunLaunchView>,
     /// Another run that this one continues, if it is linked to one.
     pub linked_run: Option<u32>,
     /// The set of that run to which this one goes.

@@ -13,7 +13,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseBuilder, SecurityRequirement};
 use utoipa::{Modify, OpenApi};
 
-use super::{campaigns, contacts, events, history, imports, lists, operations, runs, segments, suppressions};
+use super::{
+    campaigns, contacts, events, history, imports, lists, operations, runs, schedules, segments, suppressions,
+};
 use crate::api::errors::{Code, ErrorBody};
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
@@ -35,6 +37,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         campaigns::start, campaigns::pause, campaigns::resume, campaigns::stop,
         campaigns::preview, campaigns::test_send, campaigns::audience,
         history::resend, history::index, history::read, history::save, history::remove,
+        schedules::calendar, schedules::reschedule, schedules::unschedule,
         runs::runs, runs::latest_report, runs::latest_contacts, runs::latest_settle,
         runs::report, runs::contacts, runs::settle,
         operations::connectors, operations::test_connector, operations::health, operations::ready, operations::scrape,

@@ -12,6 +12,7 @@ pub mod imports;
 pub mod lists;
 pub mod operations;
 pub mod runs;
+pub mod schedules;
 pub mod segments;
 pub mod suppressions;
 pub mod table;
@@ -42,6 +43,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
     flows::configure(config);
     history::configure(config);
     runs::configure(config);
+    schedules::configure(config);
     operations::configure(config);
     docs::configure(config);
 }

@@ -5,6 +5,7 @@
 pub mod ab_split;
 pub mod follow_up;
 pub mod multi_segment;
+pub mod planned;
 
 use super::compile::{CompileError, DeliveryPlan, MessagePlan, retry_deadline};
 use super::spec::{CampaignSpec, MessageFields, MessageSpec};

@@ -1,13 +1,14 @@
 //! Multi-segment: a grid of dimensions gives disjoint cells, each with a message of its own or nothing. One delivery.
 //!
-//! start → a split per dimension, in the order of the spec → a send per cell → end. A contact in two segments of a dimension
+//! start → a split per dimension, in the order of the spec → (wait →) a send per cell → end. A cell with a schedule of its
+//! own holds its contacts until then. A contact in two segments of a dimension
 //! goes to the first as written; who is in none goes to `others`, if the dimension has it, or gets nothing.
 
 use std::collections::BTreeMap;
 
-use super::{Built, END, START, delivery, message_of};
+use super::{Built, END, START, delivery, message_of, planned};
 use crate::campaigns::compile::{CompileError, SendPlan};
-use crate::campaigns::spec::{CampaignSpec, CellSpec, DimensionSpec, MessageSpec};
+use crate::campaigns::spec::{CampaignSpec, CellSpec, DimensionSpec};
 use crate::campaigns::validate::Problem;
 use crate::flow::nodes::{Split, split};
 use crate::flow::{EndKind, Exit, GraphParts, NodeId, NodeKind};
@@ -17,6 +18,8 @@ use crate::limits;
 const FIRST_SPLIT: u32 = 100;
 /// Sends of the cells, in the order of the grid.
 const FIRST_SEND: u32 = 10_000;
+/// Waits before the sends of cells with a schedule of their own.
+const FIRST_WAIT: u32 = 20_000;
 /// Where those go who get nothing.
 const NOTHING: NodeId = NodeId(3);
 /// The value of those who are in no segment of a dimension.
@@ -40,7 +43,7 @@ struct Grid<'s> {
     spec: &'s CampaignSpec,
     parts: GraphParts,
     next_split: u32,
-    cells: Vec<(String, NodeId, &'s MessageSpec)>,
+    cells: Vec<(String, NodeId, &'s CellSpec)>,
 }
 
 impl<'s> Grid<'s> {
@@ -75,8 +78,18 @@ impl<'s> Grid<'s> {
         let Some(cell) = cell_at(self.spec, place).filter(|cell| cell.nothing != Some(true)) else { return NOTHING };
         let at = u32::try_from(self.cells.len()).unwrap_or(u32::MAX - FIRST_SEND);
         let id = NodeId(FIRST_SEND + at);
-        self.cells.push((path.join(" · "), id, &cell.message));
-        id
+        let name = path.join(" · ");
+        let first = match planned::of_cell(&cell.schedule) {
+            None => id,
+            Some(delay) => {
+                let wait = NodeId(FIRST_WAIT + at);
+                self.parts.node(wait, format!("{name}: wait"), NodeKind::Delay(delay));
+                self.parts.edge(wait, Exit::NEXT, id);
+                wait
+            }
+        };
+        self.cells.push((name, id, cell));
+        first
     }
 }
 
@@ -90,9 +103,9 @@ pub(in crate::campaigns) fn build(spec: &CampaignSpec) -> Result<Built, CompileE
     let (mut parts, cells) = (grid.parts, grid.cells);
     parts.edge(START, Exit::NEXT, first);
     let (mut messages, mut sends) = (Vec::new(), Vec::new());
-    for (at, (name, node, message)) in cells.into_iter().enumerate() {
+    for (at, (name, node, cell)) in cells.into_iter().enumerate() {
         let id = u16::try_from(at).unwrap_or(u16::MAX);
-        let message = message_of(spec, id, &name, message)?;
+        let message = message_of(spec, id, &name, &cell.message)?;
         parts.node(node, name, NodeKind::send(0, id));
         sends.push(SendPlan { node, message: message.id });
         messages.push(message);

@@ -7,7 +7,8 @@
 //! # every = "every friday 17:00"           # or a cron line: "0 17 * * fri"
 //! # until = "2027-01-01T00:00"             # only for a recurrence
 //! zone = "Europe/Paris"                    # or "contact": each contact's local time
-//! too_late_after = "2h"
+//! default_zone = "Europe/Paris"            # of contacts without one; UTC, unless it is said
+//! too_late = "2h"                          # a day, unless it is said
 //! ```
 //!
 //! Owns no state. Invariant: [`ScheduleFields::resolve`] answers a schedule, or everything that is wrong at once.
@@ -24,6 +25,7 @@ use super::ScheduleError;
 use super::launches::{Launch, LaunchZone, Schedule, Start, length};
 use super::recurrence::Recurrence;
 use crate::campaigns::instant::TOML_DATETIME;
+use crate::campaigns::spec::{list_or_null, word};
 use crate::clock::Timestamp;
 use crate::flow::delay::Period;
 use crate::flow::delay::civil::instant;
@@ -38,16 +40,33 @@ pub const CONTACT_ZONE: &str = "contact";
 pub struct ScheduleFields {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<TimeText>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
     pub dates: Vec<TimeText>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub every: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<TimeText>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub too_late_after: Option<String>,
+    /// With `zone = "contact"`: by whose clocks contacts without a zone go.
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub default_zone: Option<String>,
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub too_late: Option<String>,
+}
+
+/// From when on a schedule must start something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    pub now: Timestamp,
+    /// The last launch that was made or skipped; dates up to it are over, and no fault.
+    pub settled: Option<Timestamp>,
+}
+
+impl Ahead {
+    pub fn now(now: Timestamp) -> Ahead {
+        Ahead { now, settled: None }
+    }
 }
 
 /// A date and time as written: text, or TOML's own date-time.
@@ -56,12 +75,34 @@ pub struct ScheduleFields {
 pub struct TimeText(pub String);
 
 impl ScheduleFields {
+    /// Whether it says when; without it a start is at once.
+    pub fn is_planned(&self) -> bool {
+        self.at.is_some() || !self.dates.is_empty() || self.every.is_some()
+    }
+
+    pub fn by_contact(&self) -> bool {
+        self.is_planned() && self.zone.as_deref() == Some(CONTACT_ZONE)
+    }
+
     /// The schedule, if it starts anything from `now` on.
     pub fn resolve(&self, now: Timestamp) -> Result<Schedule, Vec<ScheduleError>> {
+        self.resolve_from(Ahead::now(now))
+    }
+
+    /// [`ScheduleFields::resolve`] for a schedule of which some launches may have been made.
+    pub fn resolve_from(&self, ahead: Ahead) -> Result<Schedule, Vec<ScheduleError>> {
+        let now = ahead.now;
         let mut wrong = self.contradictions();
+        if let Some(name) = self.default_zone.as_deref() {
+            match (read_zone(Some(name)), self.zone.as_deref()) {
+                (Ok(Some(LaunchZone::Named(_))), Some(CONTACT_ZONE)) => {}
+                (Ok(Some(LaunchZone::Named(_))), _) => wrong.push(ScheduleError::OnlyContact),
+                _ => wrong.push(ScheduleError::UnknownZone { input: name.to_owned() }),
+            }
+        }
         let zone = kept(read_zone(self.zone.as_deref()), &mut wrong).flatten();
         let zone_is_read = self.zone.is_none() || zone.is_some();
-        let too_late_after = self.too_late_after.as_ref().and_then(|text| {
+        let too_late_after = self.too_late.as_ref().map_or(Some(limits::TOO_LATE_DEFAULT), |text| {
             let period = text.parse::<Period>().map_err(|_| ScheduleError::NotAPeriod { input: text.clone() });
             kept(period, &mut wrong).map(length)
         });
@@ -69,7 +110,7 @@ impl ScheduleFields {
             // What is wrong with the dates of an unknown zone cannot be said.
             (_, false) => None,
             (Some(every), true) => self.recurring(every, zone, now, &mut wrong),
-            (None, true) => self.dates(zone.as_ref(), now, &mut wrong),
+            (None, true) => self.dates(zone.as_ref(), ahead, &mut wrong),
         };
         match start {
             Some(start) if wrong.is_empty() => Ok(Schedule { start, too_late_after }),
@@ -93,14 +134,17 @@ impl ScheduleFields {
         wrong
     }
 
-    fn dates(&self, zone: Option<&LaunchZone>, now: Timestamp, wrong: &mut Vec<ScheduleError>) -> Option<Start> {
+    fn dates(&self, zone: Option<&LaunchZone>, ahead: Ahead, wrong: &mut Vec<ScheduleError>) -> Option<Start> {
         let mut launches: BTreeMap<Timestamp, Launch> = BTreeMap::new();
         let mut none = true;
         for text in self.at.iter().chain(self.dates.iter().take(limits::SCHEDULE_DATES_MAX)) {
             none = false;
             let Some(launch) = kept(read_launch(&text.0, zone), wrong) else { continue };
-            if launch.last() <= now {
-                wrong.push(ScheduleError::Past { input: text.0.clone(), now });
+            if ahead.settled.is_some_and(|settled| launch.at <= settled) {
+                continue;
+            }
+            if launch.last() <= ahead.now {
+                wrong.push(ScheduleError::Past { input: text.0.clone(), now: ahead.now });
             } else if launches.insert(launch.at, launch).is_some() {
                 wrong.push(ScheduleError::NamedTwice { input: text.0.clone() });
             }
@@ -190,6 +234,9 @@ impl<'de> Visitor<'de> for TimeTextVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<TimeText, E> {
+        if text.chars().any(char::is_control) {
+            return Err(E::invalid_value(de::Unexpected::Str(text), &self));
+        }
         Ok(TimeText(text.to_owned()))
     }
 
@@ -224,7 +271,7 @@ mod tests {
     fn every_way_to_write_a_schedule() {
         for (toml, expected) in [
             ("", "none"),
-            ("too_late_after = '2h'", "none"),
+            ("too_late = '2h'", "none"),
             ("at = 2026-12-01T18:00:00+01:00", "2026-12-01T17:00:00Z"),
             ("at = '2026-12-01T18:00:00Z'", "2026-12-01T18:00:00Z"),
             ("at = '2026-12-01T18:00'\nzone = 'Europe/Paris'", "2026-12-01T17:00:00Z"),
@@ -238,7 +285,9 @@ mod tests {
         ] {
             assert_eq!(first(toml), expected, "{toml}");
         }
-        let late = resolve("too_late_after = '1d'").expect("reads").too_late_after;
+        let usual = resolve("").expect("reads").too_late_after;
+        assert_eq!(usual, Some(limits::TOO_LATE_DEFAULT), "a day when nothing is said");
+        let late = resolve("too_late = '1d'").expect("reads").too_late_after;
         assert_eq!(late, Some(std::time::Duration::from_secs(86_400)), "a day is 24 hours here");
     }
 
@@ -267,7 +316,10 @@ mod tests {
             ),
             ("every = '0 0 30 2 *'\nzone = 'UTC'", "never_fires", "\"0 0 30 2 *\""),
             ("every = 'every blue moon'\nzone = 'UTC'", "bad_recurrence", "\"blue\""),
-            ("too_late_after = 'a while'", "bad_period", "\"a while\""),
+            ("too_late = 'a while'", "bad_period", "\"a while\""),
+            ("at = '2026-12-01T18:00Z'\ndefault_zone = 'UTC'", "not_by_contact", "`default_zone`"),
+            ("at = '2026-12-01T18:00'\nzone = 'contact'\ndefault_zone = 'Mars'", "unknown_zone", "\"Mars\""),
+            ("at = '2026-12-01T18:00'\nzone = 'contact'\ndefault_zone = 'contact'", "unknown_zone", "\"contact\""),
         ] {
             let wrong = resolve(toml).expect_err(toml);
             assert_eq!(wrong.iter().map(ScheduleError::code).collect::<Vec<_>>(), [code], "{toml}");
@@ -280,7 +332,7 @@ mod tests {
 
     #[test]
     fn all_faults_are_told_at_once() {
-        let toml = "dates = ['x', '2020-01-01T00:00']\nzone = 'UTC'\ntoo_late_after = '0m'\nuntil = 'y'";
+        let toml = "dates = ['x', '2020-01-01T00:00']\nzone = 'UTC'\ntoo_late = '0m'\nuntil = 'y'";
         let codes: Vec<&str> = resolve(toml).expect_err("wrong").iter().map(ScheduleError::code).collect();
         assert_eq!(codes, ["not_recurring", "bad_period", "bad_time", "date_past"], "each");
     }
@@ -294,8 +346,20 @@ mod tests {
     }
 
     #[test]
+    fn dates_whose_launches_were_made_are_no_fault() {
+        let toml = "dates = ['2026-11-20T09:00', '2026-11-21T09:00', '2026-12-01T09:00']\nzone = 'UTC'";
+        let fields: ScheduleFields = toml::from_str(toml).expect(toml);
+        let settled = Some(Timestamp(now().0 - 51 * 3_600_000));
+        let wrong = fields.resolve_from(Ahead { now: now(), settled }).expect_err("the second was never made");
+        assert_eq!(wrong.len(), 1, "{wrong:?}");
+        let settled = Some(Timestamp(now().0 - 27 * 3_600_000));
+        let left = fields.resolve_from(Ahead { now: now(), settled }).expect("one is ahead");
+        assert_eq!(left.first(now()).map(|l| l.at.to_string()).as_deref(), Some("2026-12-01T09:00:00Z"), "the third");
+    }
+
+    #[test]
     fn what_is_written_reads_back_and_unknown_fields_are_refused() {
-        let toml = "every = 'every friday 17:00'\nzone = 'contact'\nuntil = 2027-01-01T00:00:00\ntoo_late_after = '2h'";
+        let toml = "every = 'every friday 17:00'\nzone = 'contact'\nuntil = 2027-01-01T00:00:00\ntoo_late = '2h'";
         let fields: ScheduleFields = toml::from_str(toml).expect("reads");
         let json = serde_json::to_string(&fields).expect("writes");
         assert_eq!(serde_json::from_str::<ScheduleFields>(&json).expect("reads"), fields, "{json}");
@@ -311,7 +375,7 @@ mod tests {
             late in proptest::option::of("[0-9]{0,12}[mhdw]"),
         ) {
             let at = at.map(TimeText);
-            let fields = ScheduleFields { at, every, zone, too_late_after: late, ..ScheduleFields::default() };
+            let fields = ScheduleFields { at, every, zone, too_late: late, ..ScheduleFields::default() };
             match fields.resolve(now()) {
                 Ok(schedule) => {
                     let starts = matches!(schedule.start, Start::Now)

@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
 
 use super::recurrence::Recurrence;
 use crate::clock::Timestamp;
@@ -54,7 +55,7 @@ pub struct Schedule {
 }
 
 /// One planned start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Launch {
     /// When it is planned; the first instant anywhere if it goes by each contact's own clocks.
     pub at: Timestamp,
@@ -140,9 +141,21 @@ impl Schedule {
         calendar
     }
 
-    /// Whether a launch that was planned for `planned` is not made any more.
-    pub fn is_too_late(&self, planned: Timestamp, now: Timestamp) -> bool {
-        self.too_late_after.is_some_and(|limit| is_too_late(planned, now, limit))
+    /// Whether a launch is not made any more: nobody's time of it is near enough.
+    pub fn is_too_late(&self, launch: &Launch, now: Timestamp) -> bool {
+        self.too_late_after.is_some_and(|limit| is_too_late(launch.last(), now, limit))
+    }
+
+    /// The first launch of a publication at `now`: one by each contact's clocks may have begun in the east.
+    pub fn first(&self, now: Timestamp) -> Option<Launch> {
+        match &self.start {
+            Start::Dates(launches) => launches.iter().find(|launch| launch.last() > now).copied(),
+            Start::Now | Start::Recurring { .. } => self.next_after(now),
+        }
+    }
+
+    pub fn recurs(&self) -> bool {
+        matches!(self.start, Start::Recurring { .. })
     }
 }
 
@@ -151,9 +164,10 @@ pub fn is_too_late(planned: Timestamp, now: Timestamp, limit: Duration) -> bool 
     now.saturating_since(planned) > limit
 }
 
-/// When a dated start takes effect: [`PUBLISH_GRACE`](limits::PUBLISH_GRACE) after the last publication at the earliest.
-pub fn effective_start(planned: Timestamp, published: Timestamp) -> Timestamp {
-    planned.max(published.plus(limits::PUBLISH_GRACE))
+/// When a dated start takes effect: `safety` ([`PUBLISH_GRACE`](limits::PUBLISH_GRACE), unless the server says otherwise)
+/// after the last publication at the earliest.
+pub fn effective_start(planned: Timestamp, published: Timestamp, safety: Duration) -> Timestamp {
+    planned.max(published.plus(safety))
 }
 
 /// The length of a period, a day as 24 hours.
@@ -249,19 +263,27 @@ mod tests {
         ] {
             assert_eq!(is_too_late(planned, utc(now), limit), expected, "{now}");
             let schedule = Schedule { start: Start::Now, too_late_after: Some(limit) };
-            assert_eq!(schedule.is_too_late(planned, utc(now)), expected, "{now}, asked of the schedule");
+            assert_eq!(schedule.is_too_late(&Launch::at(planned), utc(now)), expected, "{now}, asked of the schedule");
         }
         assert!(is_too_late(Timestamp(i64::MIN), Timestamp(i64::MAX), limit), "no overflow");
         let patient = Schedule { start: Start::Now, too_late_after: None };
-        assert!(!patient.is_too_late(planned, Timestamp(i64::MAX)), "without a limit never");
+        assert!(!patient.is_too_late(&Launch::at(planned), Timestamp(i64::MAX)), "without a limit never");
+        let nine = Launch::local("2026-11-06T09:00".parse().expect("a time"));
+        let schedule = Schedule { start: Start::Now, too_late_after: Some(limit) };
+        assert!(!schedule.is_too_late(&nine, utc("2026-11-06T23:00:00Z")), "still near enough in the west");
+        assert!(schedule.is_too_late(&nine, utc("2026-11-06T23:00:00.001Z")), "over everywhere");
     }
 
     #[test]
     fn a_dated_start_leaves_five_minutes_to_take_it_back() {
         let at = |time: &str| utc(&format!("2026-11-06T{time}:00Z"));
-        assert_eq!(effective_start(at("10:05"), at("10:01")), at("10:06"), "activated 10:01, planned 10:05");
-        assert_eq!(effective_start(at("10:06"), at("10:01")), at("10:06"), "just enough");
-        assert_eq!(effective_start(at("12:00"), at("10:01")), at("12:00"), "as planned");
+        assert_eq!(
+            effective_start(at("10:05"), at("10:01"), limits::PUBLISH_GRACE),
+            at("10:06"),
+            "activated 10:01, planned 10:05"
+        );
+        assert_eq!(effective_start(at("10:06"), at("10:01"), limits::PUBLISH_GRACE), at("10:06"), "just enough");
+        assert_eq!(effective_start(at("12:00"), at("10:01"), limits::PUBLISH_GRACE), at("12:00"), "as planned");
     }
 
     proptest! {

@@ -22,7 +22,7 @@ pub mod pattern;
 pub mod recurrence;
 pub mod words;
 
-pub use fields::ScheduleFields;
+pub use fields::{ScheduleFields, TimeText};
 pub use launches::{Calendar, Launch, LaunchZone, Schedule, Start, effective_start, is_too_late};
 pub use recurrence::Recurrence;
 
@@ -52,6 +52,14 @@ pub enum ScheduleError {
     Both { first: &'static str, second: &'static str },
     #[error("`{field}` is only for a schedule that recurs")]
     OnlyRecurring { field: &'static str },
+    #[error("`default_zone` is only for zone = \"contact\"")]
+    OnlyContact,
+    #[error("the campaign is scheduled, and has no schedule any more: unschedule it first, or set a date")]
+    Removed,
+    #[error("a cell's schedule is one date: `{field}` is for campaigns")]
+    NotOfCells { field: &'static str },
+    #[error("no launch is ahead: all dates are over")]
+    NothingAhead,
     #[error("{input:?} has no launch before {until}")]
     NothingBefore { input: String, until: Timestamp },
     #[error("{input:?} is no length of time: write 30m, 2h or 1d")]
@@ -83,7 +91,10 @@ impl ScheduleError {
             ScheduleError::TooManyDates { .. } => "too_many_dates",
             ScheduleError::Both { .. } => "schedule_twice",
             ScheduleError::OnlyRecurring { .. } => "not_recurring",
-            ScheduleError::NothingBefore { .. } => "no_launch",
+            ScheduleError::Removed => "schedule_removed",
+            ScheduleError::NotOfCells { .. } => "cell_schedule",
+            ScheduleError::OnlyContact => "not_by_contact",
+            ScheduleError::NothingBefore { .. } | ScheduleError::NothingAhead => "no_launch",
             ScheduleError::NotAPeriod { .. } => "bad_period",
             ScheduleError::TooLong { .. }
             | ScheduleError::CronFields { .. }
@@ -91,6 +102,32 @@ impl ScheduleError {
             | ScheduleError::Words { .. }
             | ScheduleError::Uneven { .. } => "bad_recurrence",
             ScheduleError::NeverFires { .. } => "never_fires",
+        }
+    }
+
+    /// What to do about it.
+    pub fn fix(&self) -> &'static str {
+        match self {
+            ScheduleError::UnknownZone { .. } | ScheduleError::NoZone { .. } => "set zone, such as \"Europe/Paris\"",
+            ScheduleError::ZoneTwice { .. } => "leave out zone, or the offset",
+            ScheduleError::NotATime { .. } => "write it as 2026-12-01T18:00",
+            ScheduleError::Past { .. } | ScheduleError::NothingBefore { .. } | ScheduleError::NothingAhead => {
+                "set a later date"
+            }
+            ScheduleError::NamedTwice { .. } => "name it once",
+            ScheduleError::TooManyDates { .. } => "name fewer dates, or use every",
+            ScheduleError::Both { .. } => "keep one of at, dates and every",
+            ScheduleError::OnlyRecurring { .. } | ScheduleError::OnlyContact | ScheduleError::NotOfCells { .. } => {
+                "remove the key"
+            }
+            ScheduleError::Removed => "set schedule.at, or unschedule the campaign",
+            ScheduleError::NotAPeriod { .. } => "write it as 30m, 2h or 1d",
+            ScheduleError::NeverFires { .. } => "choose days that exist",
+            ScheduleError::TooLong { .. }
+            | ScheduleError::CronFields { .. }
+            | ScheduleError::CronPart { .. }
+            | ScheduleError::Words { .. }
+            | ScheduleError::Uneven { .. } => "write `every friday 17:00`, or a cron line such as `0 17 * * fri`",
         }
     }
 }

@@ -17,6 +17,9 @@ const DAY_MINUTES: u16 = 24 * 60;
 /// Days after which a pattern must have matched: 29 February is eight years away around 2100.
 const DAYS_SEARCHED: usize = 9 * 366;
 
+/// Two days: a change of clocks moves nothing further than that.
+const NEAR_MS: i64 = 2 * 24 * 3_600 * 1_000;
+
 /// Times of day on matching days.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
@@ -112,6 +115,18 @@ impl Pattern {
 
     /// The first launch after `after`, by the clocks of the zone; `None` at the end of the calendar.
     pub fn next_after(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        self.next_between_changes(after, zone).or_else(|| self.next_day_by_day(after, zone))
+    }
+
+    /// [`Pattern::next_after`] if no clock is changed anywhere near: then the next time by the clock is the next launch.
+    fn next_between_changes(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let next = instant(self.next_local_after(local(after, zone))?, zone);
+        let from = jiff::Timestamp::from_millisecond(after.0.checked_sub(NEAR_MS)?).ok()?;
+        let change = zone.following(from).next().map(|change| change.timestamp().as_millisecond());
+        change.is_none_or(|change| change > next.0.saturating_add(NEAR_MS)).then_some(next)
+    }
+
+    fn next_day_by_day(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let from = local(after, zone).date();
         // Yesterday: a gap can move a launch beyond midnight, or the calendar can skip a whole day.
         let from = from.yesterday().unwrap_or(from);
@@ -130,7 +145,19 @@ impl Pattern {
     /// The first time by the clock after `after`, wherever its clock hangs; `None` at the end of the calendar.
     pub fn next_local_after(&self, after: DateTime) -> Option<DateTime> {
         let mut days = after.date().series(jiff::Span::new().days(1)).take(DAYS_SEARCHED);
-        days.find_map(|date| self.on(date).find(|at| *at > after))
+        days.find_map(|date| self.first_on(date, after))
+    }
+
+    /// The first time of a date that is later than `after`, which is not on a later date.
+    fn first_on(&self, date: Date, after: DateTime) -> Option<DateTime> {
+        if !self.matches(date) {
+            return None;
+        }
+        let minute = u16::try_from(i32::from(after.hour()) * 60 + i32::from(after.minute())).ok()?;
+        let passed = if date == after.date() { self.times.partition_point(|time| *time <= minute) } else { 0 };
+        let minute = *self.times.get(passed)?;
+        let (hour, minute) = (i8::try_from(minute / 60).ok()?, i8::try_from(minute % 60).ok()?);
+        Time::new(hour, minute, 0, 0).ok().map(|time| date.to_datetime(time))
     }
 }
 

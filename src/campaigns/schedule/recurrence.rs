@@ -37,7 +37,12 @@ impl FromStr for Recurrence {
             return Err(ScheduleError::TooLong { given: text.len() });
         }
         let text = text.trim();
-        let pattern = if words::begins(text) { words::parse(text)? } else { cron::parse(text)? };
+        let pattern = match text.chars().next() {
+            _ if words::begins(text) => words::parse(text)?,
+            // No cron line begins with a letter.
+            Some(c) if c.is_alphabetic() => words::parse(&format!("every {text}"))?,
+            _ => words::parse(&format!("every {text}")).or_else(|_| cron::parse(text))?,
+        };
         Ok(Recurrence { text: text.to_owned(), pattern })
     }
 }
@@ -73,6 +78,12 @@ mod tests {
             assert_eq!((read.text(), read.to_string().as_str()), (text, text), "as written");
             let json = serde_json::to_string(&read).expect("writes");
             assert_eq!(serde_json::from_str::<Recurrence>(&json).expect("reads"), read, "{json}");
+        }
+        for (short, long) in
+            [("friday 17:00", "every friday 17:00"), ("1st 08:00", "every 1st 08:00"), ("2 hours", "0 */2 * * *")]
+        {
+            let (short, long): (Recurrence, Recurrence) = (short.parse().expect(short), long.parse().expect(long));
+            assert_eq!(short.pattern(), long.pattern(), "the key says `every` already: {short}");
         }
         let refused = serde_json::from_str::<Recurrence>("\"0 0 30 2 *\"").expect_err("never fires");
         assert!(refused.to_string().contains("\"0 0 30 2 *\" never fires"), "{refused}");

@@ -28,12 +28,16 @@
 //! nothing = true               # or a message
 //! [cells.message]
 //! subject = "…"
+//! [cells.schedule]             # its contacts wait until then; at and zone alone
+//! at = "2026-12-01T18:00"
+//! zone = "contact"
 //! ```
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::schedule::ScheduleFields;
 use super::{MessageFields, MessageSpec, is_default, lines, word};
 use crate::flow::nodes::Metric;
 
@@ -127,6 +131,9 @@ pub struct CellSpec {
     pub nothing: Option<bool>,
     #[serde(skip_serializing_if = "is_default")]
     pub message: MessageSpec,
+    /// Its contacts wait until then.
+    #[serde(skip_serializing_if = "is_default")]
+    pub schedule: ScheduleFields,
 }
 
 /// The fields of a message with some replaced.

@@ -46,6 +46,7 @@ fn open(directory: &std::path::Path, settings: &SimulatedSettings) -> Arc<Engine
         aggregate_only: false,
         soft_bounces: crate::config::SoftRule::default(),
         caps: Vec::new(),
+        publish_grace: crate::limits::PUBLISH_GRACE,
         restored: false,
         rejected_rows_kept: Duration::from_secs(86_400),
         tracking_kept: Duration::from_secs(86_400),

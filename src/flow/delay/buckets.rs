@@ -1,22 +1,23 @@
-//! The rows that wait at a node, by the minute at which they are due.
+//! The rows that wait at a node, by the second at which they are due.
 //!
-//! A bucket is the set of rows that are due at one minute. Instants are rounded up, never down, so that nobody goes on too
-//! early: to the minute if the wait is two days at most, to 5 minutes up to 14 days, to 15 minutes beyond. Every zone of
-//! today is a multiple of 15 minutes from UTC, so that a round time of day stays what it is. Should there be more than
-//! [`WAIT_BUCKETS_MAX`](crate::limits::WAIT_BUCKETS_MAX) buckets all the same, those that are due last are rounded up to
-//! 30 minutes, then to an hour, and so on, until an eighth of the room is free.
+//! A bucket is the set of rows that are due at one second. Instants are rounded up, never down, so that nobody goes on too
+//! early: to the second if the wait is two minutes at most, to 10 seconds up to an hour, to the minute up to two days, to
+//! 5 minutes up to 14 days, to 15 minutes beyond. Every zone of today is a multiple of 15 minutes from UTC, so that a round
+//! time of day stays what it is. Should there be more than [`WAIT_BUCKETS_MAX`](crate::limits::WAIT_BUCKETS_MAX) buckets
+//! all the same, those that are due last are rounded up to 30 minutes, then to an hour, and so on, until an eighth of the
+//! room is free.
 //!
 //! Rows that leave before their time (the event came) are not searched for: they become *void*, and their bucket passes
 //! over them. So that the old timer of a row that enters anew cannot fire, such a row enters the next *generation*, which
 //! has buckets and void rows of its own; only when a row is void in every generation is it searched for.
 //!
-//! Who owns the state: the run keeps a [`Waits`] per node that waits.
+//! Who owns the state: the ledger of a run keeps a [`Waits`] per node that waits.
 //!
 //! Invariants:
 //! 1. A waiting row is in exactly one bucket in whose generation it is not void: it has one timer, the newest.
 //! 2. A row comes due once, at or after its instant, and less than the rounding later.
 //! 3. The entries of a generation are its live and its void rows, each once. Void rows are no more than live ones, or few.
-//! 4. What has been taken is gone: a clock that steps back fires nothing twice, one that steps forward skips nothing.
+//! 4. What has left is gone: a clock that steps back fires nothing twice, one that steps forward skips nothing.
 
 use std::collections::BTreeMap;
 
@@ -26,11 +27,13 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::limits;
 
-const DAY_MINUTES: i64 = 24 * 60;
-/// Longest wait in minutes, and what it is rounded to.
-const ROUNDING: [(i64, i64); 2] = [(2 * DAY_MINUTES, 1), (14 * DAY_MINUTES, 5)];
-/// Rounding of longer waits, minutes.
-const COARSE: i64 = 15;
+const DAY: i64 = 24 * 3_600;
+/// Longest wait, and what it is rounded to; seconds.
+const ROUNDING: [(i64, i64); 4] = [(120, 1), (3_600, 10), (2 * DAY, 60), (14 * DAY, 300)];
+/// Waits up to this keep their rounding when room must be made, seconds.
+const NEAR: i64 = 2 * DAY;
+/// Rounding of longer waits, seconds.
+const COARSE: i64 = 900;
 /// Void rows of a generation up to which they are not worth a search.
 const VOID_MIN: u64 = 1_000;
 
@@ -42,7 +45,7 @@ pub struct Waits {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Generation {
-    /// By the minute since 1970 at which they are due; void rows included.
+    /// By the second since 1970 at which they are due; void rows included.
     buckets: BTreeMap<i64, RoaringBitmap>,
     live: RoaringBitmap,
     void: RoaringBitmap,
@@ -86,55 +89,84 @@ impl Waits {
         self.generations.iter().map(size).sum()
     }
 
-    /// The first minute since 1970 at which there may be something to take; at that minute all may have left before.
+    /// The first second since 1970 at which somebody may be due; all who were due then may have left before.
     pub fn next_due(&self) -> Option<i64> {
         self.generations.iter().filter_map(|g| g.buckets.keys().next()).min().copied()
     }
 
-    /// How many rows are due at each minute since 1970, in order.
+    /// How many rows are due at each second since 1970, in order.
     pub fn schedule(&self) -> BTreeMap<i64, u64> {
-        let mut minutes = BTreeMap::new();
+        let mut seconds = BTreeMap::new();
         for generation in &self.generations {
-            for (minute, bucket) in &generation.buckets {
+            for (second, bucket) in &generation.buckets {
                 let live = bucket.intersection_len(&generation.live);
                 if live > 0 {
-                    *minutes.entry(*minute).or_insert(0) += live;
+                    *seconds.entry(*second).or_insert(0) += live;
                 }
             }
         }
-        minutes
+        seconds
     }
 
-    /// Lets rows wait until `due`; a row that waits already forgets its earlier timer. Answers the minute since 1970 at
-    /// which they can be taken.
+    /// Rows whose time has come; they wait until they leave.
+    pub fn due(&self, now: Timestamp) -> RoaringBitmap {
+        let last = second_down(now);
+        let mut due = RoaringBitmap::new();
+        for generation in &self.generations {
+            for bucket in generation.buckets.range(..=last).map(|(_, bucket)| bucket) {
+                due |= if generation.void.is_empty() { bucket.clone() } else { bucket - &generation.void };
+            }
+        }
+        due
+    }
+
+    /// Takes away rows, due or not. The first buckets are looked at, because who is due leaves bucket by bucket.
+    pub fn leave(&mut self, rows: &RoaringBitmap) {
+        for generation in &mut self.generations {
+            while let Some(first) = generation.buckets.first_entry() {
+                let live = first.get() & &generation.live;
+                if !live.is_subset(rows) {
+                    break;
+                }
+                generation.live -= live;
+                generation.void -= first.remove();
+            }
+            generation.tidy();
+        }
+        self.drop_empty();
+        self.remove(rows);
+    }
+
+    /// Lets rows wait until `due`; a row that waits already forgets its earlier timer. Answers the second since 1970 at
+    /// which they are due.
     pub fn enter(&mut self, rows: &RoaringBitmap, due: Timestamp, now: Timestamp) -> i64 {
-        let mut minute = rounded(due, now);
+        let mut second = rounded(due, now);
         if rows.is_empty() {
-            return minute;
+            return second;
         }
         self.remove(rows);
         if self.buckets() >= limits::WAIT_BUCKETS_MAX {
-            minute = self.make_room(minute, now);
+            second = self.make_room(second, now);
         }
         let mut left = rows.clone();
         for generation in &mut self.generations {
             let blocked = &left & &generation.void;
             left -= &blocked;
-            generation.put(minute, &left);
+            generation.put(second, &left);
             left = blocked;
         }
         if left.is_empty() {
-            return minute;
+            return second;
         }
         if self.generations.len() < limits::WAIT_GENERATIONS_MAX {
             let mut generation = Generation::default();
-            generation.put(minute, &left);
+            generation.put(second, &left);
             self.generations.push(generation);
         } else if let Some(first) = self.generations.first_mut() {
             first.purge(&left);
-            first.put(minute, &left);
+            first.put(second, &left);
         }
-        minute
+        second
     }
 
     /// Takes away rows before their time: they reached the event, unsubscribed or were erased. Answers those that waited.
@@ -153,13 +185,13 @@ impl Waits {
         gone
     }
 
-    /// Takes everything that is due, the earliest minute first.
+    /// Takes everything that is due, the earliest second first.
     pub fn take_due(&mut self, now: Timestamp) -> Vec<(i64, RoaringBitmap)> {
-        let last = now.minute_down();
+        let last = second_down(now);
         let mut due: BTreeMap<i64, RoaringBitmap> = BTreeMap::new();
         for generation in &mut self.generations {
             while let Some(first) = generation.buckets.first_entry().filter(|first| *first.key() <= last) {
-                let (minute, mut bucket) = first.remove_entry();
+                let (second, mut bucket) = first.remove_entry();
                 if !generation.void.is_empty() {
                     let passed = &bucket & &generation.void;
                     generation.void -= &passed;
@@ -167,7 +199,7 @@ impl Waits {
                 }
                 generation.live -= &bucket;
                 if !bucket.is_empty() {
-                    *due.entry(minute).or_default() |= bucket;
+                    *due.entry(second).or_default() |= bucket;
                 }
             }
             generation.tidy();
@@ -202,26 +234,26 @@ impl Waits {
         Ok(())
     }
 
-    /// Frees an eighth of the room for buckets; answers the minute that `minute` is now rounded to. What is overdue
-    /// becomes one bucket; what is due within two days keeps its minute, which is room for all generations.
-    fn make_room(&mut self, minute: i64, now: Timestamp) -> i64 {
-        let (passed, near) = (now.minute_down(), now.minute_up() + ROUNDING[0].0);
+    /// Frees an eighth of the room for buckets; answers the second that `second` is now rounded to. What is overdue
+    /// becomes one bucket; what is due within two days keeps its second, which is room for all generations.
+    fn make_room(&mut self, second: i64, now: Timestamp) -> i64 {
+        let (passed, near) = (second_down(now), second_up(now) + NEAR);
         let mut step = COARSE;
         loop {
-            let place = |minute: i64| match minute {
+            let place = |second: i64| match second {
                 m if m <= passed => m.max(passed),
                 m if m <= near => m,
                 m => round_up(m, step),
             };
             for generation in &mut self.generations {
                 let mut merged: BTreeMap<i64, RoaringBitmap> = BTreeMap::new();
-                for (minute, bucket) in std::mem::take(&mut generation.buckets) {
-                    *merged.entry(place(minute)).or_default() |= bucket;
+                for (second, bucket) in std::mem::take(&mut generation.buckets) {
+                    *merged.entry(place(second)).or_default() |= bucket;
                 }
                 generation.buckets = merged;
             }
-            if self.buckets() <= limits::WAIT_BUCKETS_MAX / 8 * 7 || step > DAY_MINUTES * 366 {
-                return place(minute);
+            if self.buckets() <= limits::WAIT_BUCKETS_MAX / 8 * 7 || step > DAY * 366 {
+                return place(second);
             }
             step *= 2;
         }
@@ -235,9 +267,9 @@ impl Waits {
 }
 
 impl Generation {
-    fn put(&mut self, minute: i64, rows: &RoaringBitmap) {
+    fn put(&mut self, second: i64, rows: &RoaringBitmap) {
         if !rows.is_empty() {
-            *self.buckets.entry(minute).or_default() |= rows;
+            *self.buckets.entry(second).or_default() |= rows;
             self.live |= rows;
         }
     }
@@ -264,16 +296,25 @@ impl Generation {
 
 fn rounded(due: Timestamp, now: Timestamp) -> i64 {
     if due <= now {
-        return due.minute_up().min(now.minute_down());
+        return second_up(due).min(second_down(now));
     }
-    let minute = due.minute_up();
-    let wait = minute.saturating_sub(now.minute_down());
-    round_up(minute, ROUNDING.iter().find(|(longest, _)| wait <= *longest).map_or(COARSE, |(_, step)| *step))
+    let second = second_up(due);
+    let wait = second.saturating_sub(second_down(now));
+    round_up(second, ROUNDING.iter().find(|(longest, _)| wait <= *longest).map_or(COARSE, |(_, step)| *step))
 }
 
-fn round_up(minute: i64, step: i64) -> i64 {
-    let over = minute.rem_euclid(step);
-    if over == 0 { minute } else { minute.saturating_add(step - over) }
+/// Whole seconds since 1970, rounded up.
+fn second_up(at: Timestamp) -> i64 {
+    second_down(at) + i64::from(at.0.rem_euclid(1_000) != 0)
+}
+
+fn second_down(at: Timestamp) -> i64 {
+    at.0.div_euclid(1_000)
+}
+
+fn round_up(second: i64, step: i64) -> i64 {
+    let over = second.rem_euclid(step);
+    if over == 0 { second } else { second.saturating_add(step - over) }
 }
 
 #[cfg(test)]
@@ -282,10 +323,10 @@ mod tests {
 
     use super::*;
 
-    const MINUTE: i64 = 60_000;
+    const SECOND: i64 = 1_000;
 
-    fn at(minute: i64) -> Timestamp {
-        Timestamp(minute * MINUTE)
+    fn at(second: i64) -> Timestamp {
+        Timestamp(second * SECOND)
     }
 
     fn set(rows: &[u32]) -> RoaringBitmap {
@@ -293,14 +334,14 @@ mod tests {
     }
 
     #[test]
-    fn rows_come_due_at_their_minute_and_once() {
+    fn rows_come_due_at_their_second_and_once() {
         let mut waits = Waits::default();
-        assert_eq!(waits.enter(&set(&[1, 2]), Timestamp(10 * MINUTE + 1), at(0)), 11, "rounded up to the minute");
-        assert_eq!(waits.enter(&set(&[3]), at(10), at(0)), 10, "a whole minute stays");
+        assert_eq!(waits.enter(&set(&[1, 2]), Timestamp(10 * SECOND + 1), at(0)), 11, "rounded up to the second");
+        assert_eq!(waits.enter(&set(&[3]), at(10), at(0)), 10, "a whole second stays");
         assert_eq!(waits.enter(&set(&[4]), at(11), at(0)), 11, "into the same bucket");
-        assert_eq!((waits.len(), waits.buckets(), waits.next_due()), (4, 2, Some(10)), "four rows at two minutes");
+        assert_eq!((waits.len(), waits.buckets(), waits.next_due()), (4, 2, Some(10)), "four rows at two seconds");
         assert_eq!(waits.schedule(), BTreeMap::from([(10, 1), (11, 3)]), "for people");
-        assert_eq!(waits.take_due(Timestamp(10 * MINUTE - 1)), [], "not yet");
+        assert_eq!(waits.take_due(Timestamp(10 * SECOND - 1)), [], "not yet");
         assert_eq!(waits.take_due(at(500)), [(10, set(&[3])), (11, set(&[1, 2, 4]))], "all that is overdue, in order");
         assert_eq!(waits.take_due(at(9)), [], "a clock that steps back fires nothing again");
         assert_eq!(waits, Waits::default(), "nothing is left");
@@ -309,8 +350,8 @@ mod tests {
     #[test]
     fn what_is_due_already_can_be_taken_at_once() {
         let mut waits = Waits::default();
-        let now = Timestamp(20 * MINUTE + 30_000);
-        assert_eq!(waits.enter(&set(&[1]), now, now), 20, "no waiting for the next minute");
+        let now = Timestamp(20 * SECOND + 500);
+        assert_eq!(waits.enter(&set(&[1]), now, now), 20, "no waiting for the next second");
         assert_eq!(waits.enter(&set(&[2]), at(3), now), 3, "overdue");
         assert_eq!(waits.take_due(now), [(3, set(&[2])), (20, set(&[1]))], "both");
     }
@@ -355,16 +396,19 @@ mod tests {
 
     #[test]
     fn longer_waits_are_rounded_to_what_keeps_a_round_time_of_day() {
-        for (wait, minute) in [
+        for (wait, second) in [
             (1, 1),
-            (2_879, 2_879),
-            (2_881, 2_885),
-            (20_160, 20_160),
-            (20_161, 20_175),
-            (31_215, 31_215), // 03:15 UTC, nine in the morning in Kathmandu.
-            (500_001, 500_010),
+            (119, 119),
+            (121, 130),
+            (3_600, 3_600),
+            (3_601, 3_660),
+            (2 * DAY - 1, 2 * DAY),
+            (2 * DAY + 1, 2 * DAY + 300),
+            (14 * DAY, 14 * DAY),
+            (14 * DAY + 1, 14 * DAY + 900),
+            (31_215 * 60, 31_215 * 60), // 03:15 UTC, nine in the morning in Kathmandu.
         ] {
-            assert_eq!(rounded(at(wait), at(0)), minute, "{wait} minutes");
+            assert_eq!(rounded(at(wait), at(0)), second, "{wait} seconds");
         }
         assert_eq!(rounded(Timestamp(i64::MAX), at(0)) % COARSE, 0, "never");
     }
@@ -375,9 +419,9 @@ mod tests {
         let max = i64::try_from(limits::WAIT_BUCKETS_MAX).expect("small");
         // Waits of more than a year fall into more quarters of an hour than there is room for.
         for i in 0..max + 5_000 {
-            let due = 30_000 + i * COARSE;
-            let minute = waits.enter(&RoaringBitmap::from_iter([u32::try_from(i).expect("small")]), at(due), at(0));
-            assert!((due..due + 2 * COARSE).contains(&minute), "{due} became {minute}");
+            let due = 30 * DAY + i * COARSE;
+            let second = waits.enter(&RoaringBitmap::from_iter([u32::try_from(i).expect("small")]), at(due), at(0));
+            assert!((due..due + 2 * COARSE).contains(&second), "{due} became {second}");
             assert!(waits.buckets() <= limits::WAIT_BUCKETS_MAX, "bounded");
         }
         assert_eq!((waits.len(), waits.verify()), (u64::try_from(max + 5_000).expect("small"), Ok(())), "all wait");
@@ -387,11 +431,11 @@ mod tests {
 
     #[test]
     fn the_bound_of_the_roundings_is_below_the_limit_of_buckets() {
-        let year = i64::from(limits::DELAY_DAYS_MAX) * DAY_MINUTES;
-        let mut minutes: Vec<i64> = (1..=year).map(|wait| rounded(at(wait), at(0))).collect();
-        minutes.dedup();
-        assert_eq!(minutes.len(), 40_128, "as the limit says");
-        assert!(minutes.len() < limits::WAIT_BUCKETS_MAX, "and there is room");
+        let year = i64::from(limits::DELAY_DAYS_MAX) * DAY;
+        let waits = (1..=3_600).chain((1..=year / 10).map(|tens| tens * 10));
+        let seconds: std::collections::BTreeSet<i64> = waits.map(|wait| rounded(at(wait), at(0))).collect();
+        assert_eq!(seconds.len(), 40_536, "as the limit says");
+        assert!(seconds.len() < limits::WAIT_BUCKETS_MAX, "and there is room");
     }
 
     #[derive(Clone, Debug)]
@@ -405,9 +449,9 @@ mod tests {
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let rows = || proptest::collection::vec(0u32..40, 1..12);
         let step = prop_oneof![
-            4 => (rows(), prop_oneof![0i64..50, 0i64..40_000]).prop_map(|(rows, wait)| Step::Enter(rows, wait)),
+            4 => (rows(), prop_oneof![0i64..50, 0i64..4_000, 0i64..2_000_000]).prop_map(|(rows, wait)| Step::Enter(rows, wait)),
             3 => rows().prop_map(Step::Remove),
-            3 => prop_oneof![0i64..30, 0i64..20_000].prop_map(Step::Pass),
+            3 => prop_oneof![0i64..30, 0i64..1_000_000].prop_map(Step::Pass),
             1 => Just(Step::Reload),
         ];
         proptest::collection::vec(step, 1..80)
@@ -421,22 +465,29 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Enter(rows, wait) => {
-                        let minute = waits.enter(&rows.iter().collect(), at(now + wait), at(now));
-                        prop_assert!((0..COARSE).contains(&(minute - now - wait)), "late by less than the rounding");
-                        table.extend(rows.iter().map(|row| (*row, minute)));
+                        let second = waits.enter(&rows.iter().collect(), at(now + wait), at(now));
+                        prop_assert!((0..COARSE).contains(&(second - now - wait)), "late by less than the rounding");
+                        table.extend(rows.iter().map(|row| (*row, second)));
                     }
                     Step::Remove(rows) => {
                         let gone = waits.remove(&rows.iter().collect());
                         let expected: RoaringBitmap = rows.iter().filter(|r| table.remove(*r).is_some()).collect();
                         prop_assert_eq!(gone, expected, "those that waited");
                     }
-                    Step::Pass(minutes) => {
-                        now += minutes;
+                    Step::Pass(seconds) => {
+                        now += seconds;
                         let mut expected: BTreeMap<i64, RoaringBitmap> = BTreeMap::new();
-                        for (row, minute) in table.extract_if(.., |_, minute| *minute <= now) {
-                            expected.entry(minute).or_default().insert(row);
+                        for (row, second) in table.extract_if(.., |_, second| *second <= now) {
+                            expected.entry(second).or_default().insert(row);
                         }
-                        prop_assert_eq!(waits.take_due(at(now)), expected.into_iter().collect::<Vec<_>>(), "due");
+                        let union = expected.values().fold(RoaringBitmap::new(), |all, rows| all | rows);
+                        prop_assert_eq!(&waits.due(at(now)), &union, "looked at");
+                        if seconds % 2 == 0 {
+                            prop_assert_eq!(waits.take_due(at(now)), expected.into_iter().collect::<Vec<_>>(), "due");
+                        } else {
+                            waits.leave(&union);
+                            prop_assert!(waits.due(at(now)).is_empty(), "all who were due have left");
+                        }
                     }
                     Step::Reload => {
                         let bytes = rmp_serde::to_vec(&waits).expect("writes");
@@ -448,7 +499,7 @@ mod tests {
                 prop_assert_eq!(waits.verify(), Ok(()));
                 prop_assert_eq!(waits.rows(), table.keys().collect::<RoaringBitmap>(), "who waits");
                 let mut counts = BTreeMap::new();
-                table.values().for_each(|minute| *counts.entry(*minute).or_insert(0) += 1);
+                table.values().for_each(|second| *counts.entry(*second).or_insert(0) += 1);
                 prop_assert_eq!(waits.schedule(), counts, "how many, when");
                 prop_assert!(waits.next_due() <= table.values().min().copied() || table.is_empty(), "no later");
                 prop_assert!(waits.generations.len() <= limits::WAIT_GENERATIONS_MAX, "bounded");

@@ -9,7 +9,7 @@ pub mod split;
 
 pub use ab_test::{AbTest, Arm, Metric, NotProven, SampleSize};
 pub use condition::{Condition, Test};
-pub use delay::{Delay, WaitEvent};
+pub use delay::{Delay, DelayZone, WaitEvent};
 pub use split::Split;
 
 use super::graph::Exit;

@@ -1,0 +1,82 @@
+//! What `[schedule]` adds to a flow: with `zone = "contact"` everybody waits behind the start for the time of the launch by
+//! the own clocks, and cells of a grid wait for dates of their own.
+//!
+//! Everything else of a schedule is no matter of the flow: it says when a run begins.
+
+use std::collections::BTreeSet;
+
+use jiff::civil::DateTime;
+
+use super::START;
+use crate::campaigns::instant;
+use crate::campaigns::schedule::ScheduleError;
+use crate::campaigns::schedule::ScheduleFields;
+use crate::campaigns::schedule::fields::Ahead;
+use crate::campaigns::spec::{CampaignSpec, Kind};
+use crate::campaigns::validate::Problem;
+use crate::flow::delay;
+use crate::flow::nodes::{Delay, DelayZone};
+use crate::flow::{Exit, GraphParts, NodeId, NodeKind};
+
+/// Where everybody waits for the launch's time by the own clocks.
+const LOCAL: NodeId = NodeId(4);
+
+/// Puts the wait for each contact's own time between the start and what follows it.
+pub(in crate::campaigns) fn add(spec: &CampaignSpec, parts: &mut GraphParts) {
+    if !spec.schedule.by_contact() {
+        return;
+    }
+    let Some(first) = parts.edges.iter_mut().find(|edge| edge.from == START && edge.exit == Exit::NEXT) else { return };
+    let behind = std::mem::replace(&mut first.to, LOCAL);
+    parts.node(LOCAL, "local time", NodeKind::Delay(Delay::Launch));
+    parts.edge(LOCAL, Exit::NEXT, behind);
+}
+
+/// The wait of a cell with a date of its own.
+pub(super) fn of_cell(schedule: &ScheduleFields) -> Option<Delay> {
+    let text = &schedule.at.as_ref()?.0;
+    match (instant::parse(text), text.parse::<DateTime>(), schedule.zone.as_deref()) {
+        (Ok(at), ..) => Some(Delay::Until(at.0)),
+        (_, Ok(date), Some(zone)) => {
+            Some(Delay::Clock { wait: delay::Delay::Date(date), zone: DelayZone::named(zone) })
+        }
+        // `problems` has refused it.
+        _ => None,
+    }
+}
+
+/// What is wrong with `[schedule]`, and with the schedules of cells.
+pub(in crate::campaigns) fn problems(spec: &CampaignSpec, ahead: Ahead, found: &mut Vec<Problem>) {
+    let problem =
+        |path: String, error: &ScheduleError| Problem::error(error.code(), path, error.to_string(), error.fix());
+    if spec.schedule != ScheduleFields::default() {
+        let wrong = spec.schedule.resolve_from(ahead).err().unwrap_or_default();
+        found.extend(wrong.iter().map(|error| problem("schedule".to_owned(), error)));
+    }
+    if spec.schedule.by_contact() && spec.kind() == Kind::AbSplit {
+        let message =
+            "the sample of a test is cut once, and with zone = \"contact\" nobody but the first zone would be in it";
+        let fix = "set a zone for all, such as \"Europe/Paris\"";
+        found.push(Problem::error("zone_of_a_test", "schedule.zone", message, fix));
+    }
+    for (at, cell) in spec.cells.iter().enumerate().filter(|(_, cell)| cell.schedule != ScheduleFields::default()) {
+        let path = format!("cells.{at}.schedule");
+        let fields = &cell.schedule;
+        let other = [
+            ("dates", !fields.dates.is_empty()),
+            ("every", fields.every.is_some()),
+            ("until", fields.until.is_some()),
+            ("default_zone", fields.default_zone.is_some()),
+            ("too_late", fields.too_late.is_some()),
+        ];
+        let other: BTreeSet<&'static str> = other.into_iter().filter_map(|(name, set)| set.then_some(name)).collect();
+        found.extend(other.iter().map(|field| problem(path.clone(), &ScheduleError::NotOfCells { field })));
+        let date = ScheduleFields { at: fields.at.clone(), zone: fields.zone.clone(), ..ScheduleFields::default() };
+        let wrong = date.resolve_from(ahead).err().unwrap_or_default();
+        found.extend(wrong.iter().map(|error| problem(path.clone(), error)));
+        if spec.schedule.every.is_some() || !spec.schedule.dates.is_empty() {
+            let message = "a date of a cell is over at the second launch, and the campaign has several";
+            found.push(Problem::error("cell_schedule", path, message, "remove the cell's schedule, or launch once"));
+        }
+    }
+}

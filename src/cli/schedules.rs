@@ -1,0 +1,119 @@
+//! `estafette calendar` and `campaign schedule`. Owns no state.
+
+use clap::Args;
+use reqwest::Method;
+use serde_json::{Map, Value as Json, json};
+
+use super::client::Client;
+use super::{Exit, output};
+
+/// Columns of the calendar.
+const LISTED: [&str; 8] =
+    ["campaign", "name", "state", "planned", "effective_start", "local_time", "outcome", "reason"];
+
+/// A schedule on the command line; what is not said stays.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct When {
+    /// A date and time such as 2026-12-01T18:00 (in --zone), or with an offset; several times for several launches.
+    #[arg(long, value_name = "TIME", conflicts_with = "every")]
+    pub at: Vec<String>,
+    /// A recurrence such as "friday 17:00", or a cron line.
+    #[arg(long, value_name = "WORDS")]
+    pub every: Option<String>,
+    /// The last moment of a recurrence.
+    #[arg(long, value_name = "TIME", requires = "every")]
+    pub until: Option<String>,
+    /// An IANA zone, or "contact" for each contact's own local time.
+    #[arg(long)]
+    pub zone: Option<String>,
+    /// A launch that is later than this is not made, such as 2h.
+    #[arg(long, value_name = "TIME")]
+    pub too_late: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct CalendarArgs {
+    /// An instant such as 2026-12-01T00:00:00Z; now by default.
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// Not included; 31 days after --from by default.
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+}
+
+pub(super) fn calendar(client: &Client, asked: &CalendarArgs, as_json: bool) -> anyhow::Result<Exit> {
+    let query: Vec<(&str, &str)> = [("from", &asked.from), ("to", &asked.to)]
+        .into_iter()
+        .filter_map(|(name, value)| value.as_deref().map(|value| (name, value)))
+        .collect();
+    let found = client.get("/v1/calendar", &query)?;
+    output::items(&found, &LISTED, as_json)?;
+    if !as_json && found["more"] == true {
+        output::line("there is more: ask for a shorter time")?;
+    }
+    Ok(Exit::Done)
+}
+
+/// The merge patch of `[schedule]`: a new way to say when replaces the one before.
+fn patch(when: &When) -> Json {
+    let mut fields = Map::new();
+    if !when.at.is_empty() || when.every.is_some() {
+        for name in ["at", "dates", "every", "until"] {
+            fields.insert(name.to_owned(), Json::Null);
+        }
+    }
+    match when.at.as_slice() {
+        [] => {}
+        [one] => drop(fields.insert("at".to_owned(), json!(one))),
+        several => drop(fields.insert("dates".to_owned(), json!(several))),
+    }
+    let given = [("every", &when.every), ("until", &when.until), ("zone", &when.zone), ("too_late", &when.too_late)];
+    for (name, value) in given {
+        if let Some(value) = value {
+            fields.insert(name.to_owned(), json!(value));
+        }
+    }
+    Json::Object(fields)
+}
+
+pub(super) fn change(client: &Client, path: &str, when: &When, as_json: bool) -> anyhow::Result<()> {
+    let made = client.send_text(Method::PATCH, path, "application/json", patch(when).to_string())?;
+    if as_json {
+        return output::json(&made);
+    }
+    if made["schedule"]["next"].is_null() {
+        return output::line("the schedule is saved; `campaign start` publishes it");
+    }
+    print_planned(&made["schedule"])
+}
+
+/// When it starts, as it was planned and as it will be.
+pub(super) fn print_planned(schedule: &Json) -> anyhow::Result<()> {
+    let next = &schedule["next"];
+    let (planned, effective) = (output::text(&next["planned"]), output::text(&next["effective_start"]));
+    output::line(&format!("scheduled: planned for {planned}, starts at {effective}"))?;
+    if let Some(local) = next["local_time"].as_str() {
+        output::line(&format!("each contact gets it at {local} by the own clocks"))?;
+    }
+    let others = schedule["upcoming"].as_array().map_or(&[][..], Vec::as_slice);
+    for launch in others.iter().skip(1) {
+        output::line(&format!("  then {}", output::text(&launch["effective_start"])))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_way_to_say_when_replaces_the_one_before() {
+        let none = || When { at: Vec::new(), every: None, until: None, zone: None, too_late: None };
+        let dates = When { at: vec!["2026-12-01T18:00".into(), "2026-12-08T18:00".into()], ..none() };
+        let expected =
+            json!({"at": null, "dates": ["2026-12-01T18:00", "2026-12-08T18:00"], "every": null, "until": null});
+        assert_eq!(patch(&dates), expected);
+        assert_eq!(patch(&When { zone: Some("UTC".into()), ..none() }), json!({"zone": "UTC"}), "the date stays");
+    }
+}
