@@ -436,6 +436,6 @@ fn the_examples_of_flows_do_what_they_say() {
     });
     assert_eq!(server.report("welcome-flow")["entered"], 10, "one of two with the same address left");
     let graph = server.cli(&["campaign", "graph", "welcome-flow"]).expect(0);
-    assert!(graph.contains("note: on not_opened: Five days") && graph.contains("9 contacts"), "{graph}");
+    assert!(graph.contains("Five days: the shop") && graph.contains("9 contacts"), "{graph}");
     server.cli(&["campaign", "stop", "welcome-flow"]).expect(0);
 }
