@@ -392,6 +392,8 @@ pub const WINNER_SEQUENCE_TUNED_FOR: f64 = 5_000.0;
 pub const COMPARED_MAX: usize = 20;
 /// Buckets of a run's timeline: two hours in tens of seconds, a month in hours; beyond it they get wider.
 pub const TIMELINE_BUCKETS_MAX: usize = 720;
+/// How late a message may go out for a moment that is being tested, or that won: beyond it the next one is waited for.
+pub const MOMENT_LATE_MAX: Duration = Duration::from_secs(3_600);
 /// Looks at a test that are kept: every planned one; of a test without an end, the last.
 pub const TEST_LOOKS_KEPT: usize = WINNER_LOOKS_MAX as usize;
 /// Parts of a test's window that are told apart: windows end at most a 64th of their length late.
@@ -399,7 +401,7 @@ pub const TEST_WINDOW_PARTS: i64 = 64;
 /// Parts of time whose rows a test remembers: four windows, so that an event that is told late still finds its contact.
 pub const TEST_WINDOW_BUCKETS_MAX: usize = 256;
 /// Days for which it is kept who was written to, opened and clicked: a quarter. A day costs at most 1.25 MB per 10 M contacts
-/// and kind of event.
+/// and kind of event, all days 115 MB.
 pub const HISTORY_DAYS_MAX: u32 = 92;
 /// Messages to one contact that a frequency cap can allow, and that are counted a day.
 pub const CAP_MESSAGES_MAX: u32 = 100;

@@ -17,6 +17,7 @@ use crate::ids::{DeliveryId, MessageId, RunId};
 use crate::ledger::engagement::people;
 use crate::ledger::flowing::{ArmFigures, Decided, Moved, Shared};
 use crate::ledger::{Fact, RowSet, Run, RunState};
+use crate::limits::SPLIT_BLOCK_ROWS;
 use crate::segments::skip::SkipReason;
 
 pub mod asks;
@@ -108,6 +109,11 @@ pub(super) fn moved(run: &Run, node: NodeId, exits: Vec<(Exit, RoaringBitmap)>, 
 
 fn test_task(run: &Run, node: NodeId, test: &AbTest, rows: &RoaringBitmap, now: Timestamp) -> Option<Task> {
     let memory = run.flow.tests.get(&node);
+    if test.continuing() && memory.is_none_or(|m| m.decided.is_none()) {
+        // Everybody who comes is tested on until there is a winner.
+        let shares = stream(run, node, test.arms.iter().map(|arm| (&arm.exit, arm.weight)))?;
+        return Some(Task::Share { run: run.id, node, rows: rows.clone(), shares });
+    }
     if memory.is_none_or(|m| m.cut_at.is_none()) {
         let sample = test.sample.of(rows.len());
         let weights: Vec<u32> = test.arms.iter().map(|arm| arm.weight).collect();
@@ -158,7 +164,7 @@ fn next_look(run: &Run, now: Timestamp) -> Option<Task> {
 fn split_task(run: &Run, node: NodeId, split: &Split, rows: &RoaringBitmap, now: Timestamp) -> Task {
     match split {
         Split::Weights(shares) => {
-            Task::Share { run: run.id, node, rows: rows.clone(), shares: by_weight(run, node, shares) }
+            Task::Share { run: run.id, node, rows: rows.clone(), shares: by_weight(run, node, shares, rows.len()) }
         }
         Split::AtMost(limits) => {
             let mut left = rows.len();
@@ -181,19 +187,28 @@ fn split_task(run: &Run, node: NodeId, split: &Split, rows: &RoaringBitmap, now:
     }
 }
 
-/// A set that comes whole is ranked; whoever comes over time takes the next slots of a stream.
-fn by_weight(run: &Run, node: NodeId, shares: &[(Exit, u32)]) -> Shares {
-    if run.graph.arrives_whole(node) {
+/// A set that comes whole is ranked, and so is a large one that comes first; whoever comes over time takes the next slots of
+/// a stream.
+fn by_weight(run: &Run, node: NodeId, shares: &[(Exit, u32)], arriving: u64) -> Shares {
+    let first = !run.flow.left.contains_key(&node);
+    let many = usize::try_from(arriving).is_ok_and(|arriving| arriving >= SPLIT_BLOCK_ROWS);
+    // Requests bring contacts one by one, whatever the graph says.
+    let requested = run.sequence.as_ref().is_some_and(|sequence| sequence.by_request);
+    if (!requested && run.graph.arrives_whole(node)) || (first && many) {
         return Shares::Weights(shares.to_vec());
     }
-    let weights: Vec<u32> = shares.iter().map(|(_, weight)| *weight).collect();
+    // Weights that make no stream are refused by the graph's rules; ranking says what is wrong.
+    let in_turn = stream(run, node, shares.iter().map(|(exit, weight)| (exit, *weight)));
+    in_turn.unwrap_or_else(|| Shares::Weights(shares.to_vec()))
+}
+
+/// Shares of those who come next, behind those who came before; `None` for weights that make no stream.
+fn stream<'e>(run: &Run, node: NodeId, shares: impl Iterator<Item = (&'e Exit, u32)>) -> Option<Shares> {
+    let (exits, weights): (Vec<Exit>, Vec<u32>) = shares.map(|(exit, weight)| (exit.clone(), weight)).unzip();
     let began = run.flow.streams.get(&node).cloned();
     let stream = began.and_then(|mut stream| stream.change(&weights).ok().map(|()| stream));
-    match stream.map_or_else(|| Stream::new(&weights), Ok) {
-        Ok(stream) => Shares::Stream(shares.iter().map(|(exit, _)| exit.clone()).collect(), stream),
-        // Weights that make no stream are refused by the graph's rules; ranking says what is wrong.
-        Err(_) => Shares::Weights(shares.to_vec()),
-    }
+    let stream = stream.map_or_else(|| Stream::new(&weights), Ok);
+    stream.ok().map(|stream| Shares::Stream(exits, stream))
 }
 
 /// Sorted at once where the run itself knows the answers.

@@ -6,9 +6,11 @@ use clap::{Args, Parser, Subcommand};
 
 use super::EXIT_CODES;
 use super::audiences::Audience;
+use super::demo::Demo;
 use super::flow::DryRunArgs;
 use super::history::{Message, ResendArgs};
-use super::local::{Config, ExampleBaseArgs, Metrics};
+use super::local::{ConfigCommand, ExampleBaseArgs, Metrics};
+use super::report::ReportArgs;
 use super::schedules::{CalendarArgs, When};
 use super::winner::Winner;
 
@@ -100,7 +102,7 @@ pub enum Command {
     Connector(Connector),
     /// Configuration files.
     #[command(subcommand)]
-    Config(Config),
+    Config(ConfigCommand),
     /// The catalogue of metrics; with --scrape the figures of a running server.
     Metrics(Metrics),
     /// Write the example base of the demo as CSV.
@@ -127,25 +129,6 @@ pub struct Serve {
     /// Log as JSON lines.
     #[arg(long)]
     pub log_json: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Demo {
-    /// Which campaign goes out.
-    #[arg(value_enum, default_value_t = super::demo::campaigns::DemoKind::AbSplit)]
-    pub kind: super::demo::campaigns::DemoKind,
-    /// End when the campaign is finished.
-    #[arg(long)]
-    pub once: bool,
-    /// Contacts of the example base.
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=5_000_000))]
-    pub contacts: u32,
-    /// Seed of the example base and its readers: the same seed gives the same base and the same taste.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Run the A/B split once for each of so many seeds, from --seed on, and say how often the better variant won.
-    #[arg(long, requires = "once", value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    pub seeds: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -492,17 +475,6 @@ pub enum Campaign {
         #[arg(long)]
         run: Option<u32>,
     },
-}
-
-#[derive(Debug, Args)]
-pub struct ReportArgs {
-    pub campaign: String,
-    /// Another run than the latest.
-    #[arg(long)]
-    pub run: Option<u32>,
-    /// text, or csv: one measure a line.
-    #[arg(long, default_value = "text", value_parser = ["text", "csv"])]
-    pub format: String,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,13 +2,24 @@
 
 use std::time::Duration;
 
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value as Json;
 
-use super::args::ReportArgs;
 use super::campaigns::run_path;
 use super::client::Client;
 use super::{Exit, flow, output, sequences};
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    pub campaign: String,
+    /// Another run than the latest.
+    #[arg(long)]
+    pub run: Option<u32>,
+    /// text, or csv: one measure a line.
+    #[arg(long, default_value = "text", value_parser = ["text", "csv"])]
+    pub format: String,
+}
 
 pub(super) fn run(client: &Client, options: &ReportArgs, json: bool) -> anyhow::Result<Exit> {
     let path = run_path(&options.campaign, options.run, "report");

@@ -12,7 +12,7 @@ use crate::campaigns::{CampaignSpec, Compiled};
 use crate::engine::{Engine, EngineError};
 use crate::flow::nodes::{Split, split};
 use crate::flow::{Exit, Graph, NodeId, NodeKind};
-use crate::ids::{RowSpace, RunId};
+use crate::ids::RowSpace;
 use crate::limits::GRID_OVERLAPS_MAX;
 
 /// Contacts in two segments of one level: they go to the first.
@@ -103,11 +103,11 @@ impl Sets<'_> {
 impl Engine {
     /// Sorts who can be sent to now into the grid of a campaign. Reads; changes nothing.
     pub fn look_at_grid(&self, spec: &CampaignSpec, compiled: &Compiled) -> Result<GridLook, EngineError> {
-        let mut rows = self.matched(compiled)?;
+        let audience = self.look(compiled, None)?;
+        let mut rows = audience.matched()?;
         if let Some(plan) = compiled.delivery(0) {
-            for (_, out) in self.ineligible(compiled, plan, &rows, RunId(0))? {
-                rows -= out;
-            }
+            let (used, skips) = self.used_attributes(compiled)?;
+            rows = audience.assess(plan, &rows, &used, skips)?.1.eligible;
         }
         let mut sets = Sets { engine: self, space: self.space_of(compiled)?, known: BTreeMap::new() };
         let mut look = GridLook::default();

@@ -39,6 +39,7 @@ use crate::limits;
 mod asks;
 mod cycles;
 mod notes;
+mod streams;
 
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -85,7 +86,8 @@ const RULES: &[Rule] = &[
 ];
 
 /// What stops nothing, and somebody should know.
-const WARNINGS: &[Rule] = &[asks::in_time, cycles::no_send_comes_round, notes::notes_hang_somewhere];
+const WARNINGS: &[Rule] =
+    &[asks::in_time, cycles::no_send_comes_round, notes::notes_hang_somewhere, streams::tests_fit_their_contacts];
 
 /// Every rule that the parts break, in the order of the table and of the node ids.
 pub fn problems(parts: &GraphParts) -> Vec<GraphProblem> {

@@ -246,7 +246,8 @@ impl Run {
     pub fn apply_scheduled(&mut self, fact: &Scheduled) -> Result<(), Violation> {
         let none = RoaringBitmap::new();
         let here = self.positions.at(fact.node).unwrap_or(&none);
-        let mut all = self.flow.scheduled(fact.node);
+        // Who is due may get another time: a moment was missed, and the next one is waited for.
+        let mut all = self.flow.scheduled(fact.node) - self.flow.due(fact.node, fact.at);
         for (_, rows) in &fact.due {
             if !all.is_disjoint(rows) || !rows.is_subset(here) {
                 return Err(Violation::BadFlow { run: self.id });

@@ -104,7 +104,13 @@ fn every_file_in_examples_does_what_it_says() {
     let mail = server.mails_to("loic@fr.example.test").remove(0);
     assert!(mail.contains("List-Unsubscribe-Post: List-Unsubscribe=One-Click"), "{mail}");
 
-    for (name, accepted) in [("ab-split", None), ("follow-up", None), ("multi-segment", Some(9))] {
+    for (name, accepted) in [
+        ("ab-split", None),
+        ("send-moment", None),
+        ("stream-test", None),
+        ("follow-up", None),
+        ("multi-segment", Some(9)),
+    ] {
         let spec = std::fs::read_to_string(file(&format!("examples/{name}.toml"))).unwrap();
         let spec = spec.replace("connector = \"inbox\"", "connector = \"relay\"");
         let check = server.post_text("/v1/campaigns/check", "application/toml", spec.clone()).expect(200);

@@ -8,16 +8,16 @@ use serde_json::json;
 use crate::api::adapter::{Adapter, errors, flows, reports, sequences};
 use crate::api::errors::Code;
 use crate::api::port::{
-    Action, ActionDone, AudienceView, Calendar, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort, CellView,
-    ChooseWinnerRequest, Compared, Comparison, DryRunRequest, DryRunView, GraphText, HeaderView, OverlapView, Page,
-    PageRequest, PortError, PortResult, Preview, PreviewRequest, ProblemView, Ref, Report, RunContact, RunRef,
-    RunSummary, SettleAs, SettleRequest, Settled, SpecCheck, SpecFormat, SpecText, TestReport, TestSendRequest,
-    TestSendResult, Time, TimelineReport,
+    Action, ActionDone, AudienceView, Calendar, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort,
+    ChooseWinnerRequest, Compared, Comparison, DryRunRequest, DryRunView, GraphText, HeaderView, Page, PageRequest,
+    PortError, PortResult, Preview, PreviewRequest, ProblemView, Ref, Report, RunContact, RunRef, RunSummary, SettleAs,
+    SettleRequest, Settled, SpecCheck, SpecFormat, SpecText, TestReport, TestSendRequest, TestSendResult, Time,
+    TimelineReport,
 };
+use crate::campaigns::sequence::switched;
 use crate::campaigns::{self, CampaignSpec, Compiled, Format, Kind, Severity, Trigger, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};
 use crate::engine::EngineError;
-use crate::engine::grid::{GridLook, Overlap};
 use crate::engine::names::find;
 use crate::engine::one_shot;
 use crate::engine::runs::{campaign_state, state_of};
@@ -181,30 +181,6 @@ impl Adapter {
         matched.is_empty().then(campaigns::validate::empty_audience)
     }
 
-    /// A grid as it would be now; none of another kind, and none that cannot be evaluated: that has problems of its own.
-    fn grid(&self, spec: &CampaignSpec) -> Option<GridLook> {
-        if spec.kind() != campaigns::spec::Kind::MultiSegment {
-            return None;
-        }
-        let compiled = campaigns::compile(spec).ok()?;
-        self.engine.look_at_grid(spec, &compiled).ok()
-    }
-
-    fn grid_warnings(&self, spec: &CampaignSpec) -> Vec<campaigns::Problem> {
-        let Some(look) = self.grid(spec) else { return Vec::new() };
-        let empty = look.cells.iter().filter(|(_, contacts)| *contacts == 0).map(|(cell, _)| {
-            let message = format!("nobody is in the cell {cell:?} now");
-            campaigns::Problem::warning("empty_cell", "cells", message, "fine, or change the segments")
-        });
-        let overlaps = look.overlaps.iter().map(|overlap| {
-            let Overlap { dimension, first, second, contacts } = overlap;
-            let message = format!("{dimension}: {contacts} contacts are in {first:?} and in {second:?}");
-            let fix = format!("they go to {first:?}, which is written first; change the order, or the segments");
-            campaigns::Problem::warning("overlap", "dimensions", message, fix)
-        });
-        empty.chain(overlaps).collect()
-    }
-
     /// The message of a campaign and the contact to show it for.
     fn rendered(&self, id: CampaignId, contact: Option<&str>) -> PortResult<(content::Preview, String, String)> {
         let (_, compiled) = self.engine.compiled(id, None)?;
@@ -352,12 +328,12 @@ impl CampaignsPort for Adapter {
         if self.engine.is_sequence(id) && self.engine.book.read().latest_run(id).is_some() {
             let copy = self.engine.copy_spec(id)?;
             let patched = campaigns::merge_patch(&copy, &patch.text, format(patch.format)).map_err(|e| invalid(&e))?;
-            self.engine.save_copy(id, &patched)?;
+            self.engine.save_copy(id, &switched(&copy, patched))?;
             return self.view(id);
         }
         let spec = self.spec(id)?;
         let patched = campaigns::merge_patch(&spec, &patch.text, format(patch.format)).map_err(|e| invalid(&e))?;
-        self.save(Some(id), &patched, None)
+        self.save(Some(id), &switched(&spec, patched), None)
     }
 
     fn act(&self, campaign: &Ref, action: Action) -> PortResult<ActionDone> {
@@ -461,13 +437,7 @@ impl CampaignsPort for Adapter {
         let channel = compiled.deliveries.first().map_or(crate::ids::Channel::Email, |plan| plan.channel);
         let connector = compiled.messages.first().map(|message| message.connector.clone());
         let mut view = reports::audience_view(channel, connector, &summary);
-        if let Some(look) = self.grid(&self.spec(id)?) {
-            view.without_cell = Some(look.nothing);
-            view.cells = look.cells.into_iter().map(|(cell, contacts)| CellView { cell, contacts }).collect();
-            let overlap =
-                |Overlap { dimension, first, second, contacts }| OverlapView { dimension, first, second, contacts };
-            view.overlaps = look.overlaps.into_iter().map(overlap).collect();
-        }
+        self.show_grid(&self.spec(id)?, &mut view);
         view.took_ms = began.elapsed().as_secs_f64() * 1_000.0;
         Ok(view)
     }

@@ -1,11 +1,51 @@
-//! A multi-segment campaign by cell, row and column.
+//! A multi-segment campaign by cell, row and column; before it is sent, and after.
 
 use std::collections::BTreeMap;
 
-use crate::api::port::{DeliveryReport, GridCell, GridCounts, GridReport, GridTotal, MessageReport};
+use crate::api::adapter::Adapter;
+use crate::api::port::{
+    AudienceView, CellView, DeliveryReport, GridCell, GridCounts, GridReport, GridTotal, MessageReport, OverlapView,
+};
 use crate::campaigns::kinds::grid::CELL_NAME;
-use crate::campaigns::{Compiled, MessagePlan};
+use crate::campaigns::{CampaignSpec, Compiled, Kind, MessagePlan, Problem, compile};
+use crate::engine::grid::{GridLook, Overlap};
 use crate::ids::MessageId;
+
+impl Adapter {
+    /// A grid as it would be now; none of another kind, and none that cannot be evaluated: that has problems of its own.
+    fn grid(&self, spec: &CampaignSpec) -> Option<GridLook> {
+        if spec.kind() != Kind::MultiSegment {
+            return None;
+        }
+        let compiled = compile(spec).ok()?;
+        self.engine.look_at_grid(spec, &compiled).ok()
+    }
+
+    pub(super) fn grid_warnings(&self, spec: &CampaignSpec) -> Vec<Problem> {
+        let Some(look) = self.grid(spec) else { return Vec::new() };
+        let empty = look.cells.iter().filter(|(_, contacts)| *contacts == 0).map(|(cell, _)| {
+            let message = format!("nobody is in the cell {cell:?} now");
+            Problem::warning("empty_cell", "cells", message, "fine, or change the segments")
+        });
+        let overlaps = look.overlaps.iter().map(|overlap| {
+            let Overlap { dimension, first, second, contacts } = overlap;
+            let message = format!("{dimension}: {contacts} contacts are in {first:?} and in {second:?}");
+            let fix = format!("they go to {first:?}, which is written first; change the order, or the segments");
+            Problem::warning("overlap", "dimensions", message, fix)
+        });
+        empty.chain(overlaps).collect()
+    }
+
+    /// The cells that a grid would have now.
+    pub(super) fn show_grid(&self, spec: &CampaignSpec, view: &mut AudienceView) {
+        let Some(look) = self.grid(spec) else { return };
+        view.without_cell = Some(look.nothing);
+        view.cells = look.cells.into_iter().map(|(cell, contacts)| CellView { cell, contacts }).collect();
+        let overlap =
+            |Overlap { dimension, first, second, contacts }| OverlapView { dimension, first, second, contacts };
+        view.overlaps = look.overlaps.into_iter().map(overlap).collect();
+    }
+}
 
 /// `None` for campaigns without a grid.
 pub(super) fn grid(compiled: &Compiled, deliveries: &[DeliveryReport]) -> Option<GridReport> {
@@ -56,7 +96,7 @@ fn add(sum: &mut GridCounts, more: &GridCounts) {
 mod tests {
     use super::*;
     use crate::api::port::EventCounts;
-    use crate::campaigns::{Format, compile, parse};
+    use crate::campaigns::{Format, parse};
 
     #[test]
     fn rows_and_columns_are_the_sums_of_their_cells() {

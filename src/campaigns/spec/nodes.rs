@@ -3,7 +3,7 @@
 //! ```toml
 //! [[nodes]]
 //! id = "welcome"                # any text of one line, its own within the campaign
-//! kind = "send"                 # start, send, split, condition, delay, end, exit, note
+//! kind = "send"                 # start, send, split, ab_test, condition, delay, end, exit, note
 //! name = "Welcome mail"         # for people; by default the id
 //! then = "wait"                 # where the only way out leads
 //! exits = { opened = "thanks" } # or, where there are several, each by its name

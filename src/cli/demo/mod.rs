@@ -12,11 +12,11 @@ use std::io::Write as _;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use clap::Args;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value as Json, json};
 
 use self::campaigns::DemoKind;
-use super::args::Demo;
 use super::client::{Client, part};
 use super::example_base::{ExampleBase, generate};
 use super::host::Host;
@@ -25,6 +25,25 @@ use super::{Exit, imports, output, report, sequences, start_log};
 use crate::api::keys::new_key;
 use crate::config::Config;
 use crate::metrics;
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Which campaign goes out.
+    #[arg(value_enum, default_value_t = DemoKind::AbSplit)]
+    pub kind: DemoKind,
+    /// End when the campaign is finished.
+    #[arg(long)]
+    pub once: bool,
+    /// Contacts of the example base.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=5_000_000))]
+    pub contacts: u32,
+    /// Seed of the example base and its readers: the same seed gives the same base and the same taste.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Run the A/B split once for each of so many seeds, from --seed on, and say how often the better variant won.
+    #[arg(long, requires = "once", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub seeds: Option<u32>,
+}
 
 const SEGMENT: &str = "age >= 18 and plan in (\"basic\", \"pro\") or tags has \"vip\"";
 

@@ -7,8 +7,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value as Json, json};
 
 use super::campaigns::DemoKind;
-use super::{ExampleBase, once};
-use crate::cli::args::Demo;
+use super::{Demo, ExampleBase, once};
 use crate::cli::host::Host;
 use crate::cli::{Exit, output};
 

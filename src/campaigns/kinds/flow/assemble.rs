@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{condition, delay, end, ids, note, send, split};
+use super::{ab_test, condition, delay, end, ids, note, send, split};
 use crate::campaigns::spec::{CampaignSpec, NodeSpec};
 use crate::campaigns::suggest::did_you_mean;
 use crate::campaigns::validate::{Problem, Severity};
@@ -13,7 +13,7 @@ use crate::flow::{Exit, GraphParts, NodeId, NodeKind};
 use crate::limits;
 
 /// The kinds of nodes that a spec may name.
-pub(super) const KINDS: [&str; 8] = ["start", "send", "split", "condition", "delay", "end", "exit", "note"];
+pub(super) const KINDS: [&str; 9] = ["start", "send", "split", "ab_test", "condition", "delay", "end", "exit", "note"];
 
 /// A send of the flow.
 pub(super) struct SendNode {
@@ -185,6 +185,7 @@ fn add(context: &mut Context<'_>, id: NodeId, made: &mut Assembled) {
         "start" => end::start(context),
         "send" => return send::add(context, id, made),
         "split" => split::kind(context, made),
+        "ab_test" => ab_test::kind(context),
         "condition" => condition::kind(context, made),
         "delay" => delay::kind(context),
         "end" => end::end(context),

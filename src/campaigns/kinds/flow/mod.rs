@@ -10,6 +10,7 @@
 //! Invariants: FW-1 the number of a node follows from its text alone; FW-2 what [`problems`] finds nothing wrong with
 //! compiles.
 
+mod ab_test;
 mod assemble;
 mod condition;
 mod delay;
