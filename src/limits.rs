@@ -401,7 +401,7 @@ pub const TEST_WINDOW_PARTS: i64 = 64;
 /// Parts of time whose rows a test remembers: four windows, so that an event that is told late still finds its contact.
 pub const TEST_WINDOW_BUCKETS_MAX: usize = 256;
 /// Days for which it is kept who was written to, opened and clicked: a quarter. A day costs at most 1.25 MB per 10 M contacts
-/// and kind of event.
+/// and kind of event, all days 115 MB.
 pub const HISTORY_DAYS_MAX: u32 = 92;
 /// Messages to one contact that a frequency cap can allow, and that are counted a day.
 pub const CAP_MESSAGES_MAX: u32 = 100;

@@ -26,8 +26,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::caps::Caps;
 use crate::ids::{BatchId, RunId};
 use crate::journal::Want;
-use crate::ledger::facts::{Returned, Suppressed};
-use crate::ledger::suppression::SuppressReason;
+use crate::ledger::facts::Returned;
 use crate::ledger::{Fact, Positions, RejectClass, RowSet, RunState};
 use crate::limits::{ACTOR_TICK, MAILBOX_MESSAGES};
 
@@ -213,37 +212,6 @@ impl CampaignActor {
             self.suppress_bounced(open.leg, &bounced);
         }
         self.close_if_ended(report.batch.id);
-    }
-
-    fn suppress_bounced(&self, leg: usize, bounced: &RoaringBitmap) {
-        let leg = &self.legs[leg];
-        if bounced.is_empty() {
-            return;
-        }
-        let outside = leg.context.addresses_outside(bounced).unwrap_or_else(|error| {
-            tracing::error!(run = %self.run, %error, "the addresses of hard bounces can't be read: they are not suppressed");
-            Vec::new()
-        });
-        let result = self.book.commit_by::<CommitError>(
-            |state| {
-                let Some(run) = state.runs.get(&self.run) else { return Ok(None) };
-                let rows = decide::to_suppress(state, run, bounced, leg.line.suppress_after_hard_bounces);
-                if rows.is_empty() {
-                    return Ok(None);
-                }
-                Ok(Some(Fact::Suppressed(Suppressed {
-                    channel: Some(leg.context.channel),
-                    reason: SuppressReason::HardBounce,
-                    addresses: outside.iter().filter(|(row, _)| rows.contains(*row)).map(|(_, hash)| *hash).collect(),
-                    rows: RowSet { space: leg.context.space, rows },
-                    at: self.book.now(),
-                })))
-            },
-            Want::idle(),
-        );
-        if let Err(error) = result {
-            tracing::warn!(run = %self.run, %error, "hard bounces were not suppressed");
-        }
     }
 
     /// What to do once a frame that ends rows is written (positions may go) and durable (credits come back).

@@ -17,6 +17,7 @@ use crate::ids::{DeliveryId, MessageId, RunId};
 use crate::ledger::engagement::people;
 use crate::ledger::flowing::{ArmFigures, Decided, Moved, Shared};
 use crate::ledger::{Fact, RowSet, Run, RunState};
+use crate::limits::SPLIT_BLOCK_ROWS;
 use crate::segments::skip::SkipReason;
 
 pub mod asks;
@@ -163,7 +164,7 @@ fn next_look(run: &Run, now: Timestamp) -> Option<Task> {
 fn split_task(run: &Run, node: NodeId, split: &Split, rows: &RoaringBitmap, now: Timestamp) -> Task {
     match split {
         Split::Weights(shares) => {
-            Task::Share { run: run.id, node, rows: rows.clone(), shares: by_weight(run, node, shares) }
+            Task::Share { run: run.id, node, rows: rows.clone(), shares: by_weight(run, node, shares, rows.len()) }
         }
         Split::AtMost(limits) => {
             let mut left = rows.len();
@@ -186,9 +187,14 @@ fn split_task(run: &Run, node: NodeId, split: &Split, rows: &RoaringBitmap, now:
     }
 }
 
-/// A set that comes whole is ranked; whoever comes over time takes the next slots of a stream.
-fn by_weight(run: &Run, node: NodeId, shares: &[(Exit, u32)]) -> Shares {
-    if run.graph.arrives_whole(node) {
+/// A set that comes whole is ranked, and so is a large one that comes first; whoever comes over time takes the next slots of
+/// a stream.
+fn by_weight(run: &Run, node: NodeId, shares: &[(Exit, u32)], arriving: u64) -> Shares {
+    let first = !run.flow.left.contains_key(&node);
+    let many = usize::try_from(arriving).is_ok_and(|arriving| arriving >= SPLIT_BLOCK_ROWS);
+    // Requests bring contacts one by one, whatever the graph says.
+    let requested = run.sequence.as_ref().is_some_and(|sequence| sequence.by_request);
+    if (!requested && run.graph.arrives_whole(node)) || (first && many) {
         return Shares::Weights(shares.to_vec());
     }
     // Weights that make no stream are refused by the graph's rules; ranking says what is wrong.

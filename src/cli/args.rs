@@ -9,7 +9,7 @@ use super::audiences::Audience;
 use super::demo::Demo;
 use super::flow::DryRunArgs;
 use super::history::{Message, ResendArgs};
-use super::local::{Config, ExampleBaseArgs, Metrics};
+use super::local::{ConfigCommand, ExampleBaseArgs, Metrics};
 use super::report::ReportArgs;
 use super::schedules::{CalendarArgs, When};
 use super::winner::Winner;
@@ -102,7 +102,7 @@ pub enum Command {
     Connector(Connector),
     /// Configuration files.
     #[command(subcommand)]
-    Config(Config),
+    Config(ConfigCommand),
     /// The catalogue of metrics; with --scrape the figures of a running server.
     Metrics(Metrics),
     /// Write the example base of the demo as CSV.

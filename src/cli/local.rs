@@ -15,7 +15,7 @@ use crate::config::{self, KEYS};
 use crate::metrics::{CATALOGUE, Source};
 
 #[derive(Debug, Subcommand)]
-pub enum Config {
+pub enum ConfigCommand {
     /// Say what is wrong with a file, with line and key.
     Check { file: PathBuf },
     /// Print the settings in force, defaults included.
@@ -31,19 +31,19 @@ pub struct Metrics {
     pub scrape: bool,
 }
 
-pub(super) fn config(command: &Config, as_json: bool) -> anyhow::Result<Exit> {
+pub(super) fn config(command: &ConfigCommand, as_json: bool) -> anyhow::Result<Exit> {
     match command {
-        Config::Check { file } => return check_config(file, as_json),
-        Config::Show { file } if as_json => {
+        ConfigCommand::Check { file } => return check_config(file, as_json),
+        ConfigCommand::Show { file } if as_json => {
             let shown = config::Config::load(file.as_deref())?.show();
             output::json(&toml::from_str(&shown).context("the settings in force")?)?;
         }
-        Config::Show { file } => output::raw(config::Config::load(file.as_deref())?.show().as_bytes())?,
-        Config::Keys if as_json => {
+        ConfigCommand::Show { file } => output::raw(config::Config::load(file.as_deref())?.show().as_bytes())?,
+        ConfigCommand::Keys if as_json => {
             let keys = KEYS.iter().map(|(key, default, text)| json!({"key": key, "default": default, "text": text}));
             output::json(&keys.collect())?;
         }
-        Config::Keys => {
+        ConfigCommand::Keys => {
             let header = ["key", "default", "meaning"].map(str::to_owned).to_vec();
             let rows = KEYS.iter().map(|(key, default, text)| vec![(*key).into(), (*default).into(), (*text).into()]);
             output::table(header, rows.collect())?;

@@ -5,6 +5,7 @@
 
 pub mod audience;
 pub mod base;
+pub mod calendar;
 pub mod check;
 pub mod dry_run;
 pub mod events;

@@ -206,6 +206,8 @@ impl Engine {
         let audience = self.look(compiled, None)?;
         let matched = audience.matched()?;
         let mut deliveries = Vec::new();
+        // Who else starts meanwhile takes this number; the group is as random with another's.
+        let mut group = hold_out::Group::new(RunId(self.book.read().next_run.max(1)), compiled.hold_out);
         let mut entrants = if compiled.all_walk { matched.clone() } else { RoaringBitmap::new() };
         for plan in &compiled.deliveries {
             let entering = if plan.on_arrival { RoaringBitmap::new() } else { matched.clone() };
@@ -213,23 +215,26 @@ impl Engine {
             let shows_all = compiled.all_walk && plan.index == 0;
             let counted = if shows_all { &matched } else { &entering };
             let (mut summary, mut eligibility) = audience.assess(plan, counted, &used, skips)?;
-            if let Some(size) = compiled.hold_out {
-                // Who else starts meanwhile takes this number; the group is as random with another's.
-                let run = RunId(self.book.read().next_run.max(1));
-                hold_out::cut(run, size, &mut summary, &mut eligibility)?;
+            if !plan.on_arrival || shows_all {
+                group.leave_out(&mut summary, &mut eligibility)?;
             }
-            if shows_all {
-                // The control group gets nothing of the flow, and so never walks.
-                let held = eligibility.skipped.iter().filter(|(reason, _)| *reason == SkipReason::HoldOut);
-                held.for_each(|(_, rows)| entrants -= rows);
-            }
+            // The control group gets nothing of the flow, and so never walks: it is in the ledger of the first send alone.
+            let held = hold_out::group_of(&eligibility).filter(|_| plan.on_arrival).cloned();
+            let (entering, skipped) = match held {
+                Some(held) => {
+                    entrants -= &held;
+                    (held.clone(), vec![(SkipReason::HoldOut, held)])
+                }
+                None if plan.on_arrival => (entering, Vec::new()),
+                None => (entering, eligibility.skipped),
+            };
             deliveries.push(DeliveryEntered {
                 channel: plan.channel,
                 topic: plan.topic.clone(),
                 connector: connector_of(compiled, plan.index).to_owned(),
                 mode: plan.mode,
                 audience: RowSet { space: audience.space(), rows: entering },
-                skipped: if plan.on_arrival { Vec::new() } else { eligibility.skipped },
+                skipped,
                 summary: Some(summary),
             });
         }

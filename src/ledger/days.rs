@@ -307,6 +307,24 @@ mod tests {
     }
 
     #[test]
+    fn a_day_costs_a_bit_a_contact_and_kind_at_most() {
+        const PEOPLE: u32 = 65_536;
+        let mut days = ContactDays::default();
+        for day in 0..HISTORY_DAYS_MAX {
+            let some = |one_in: u32, salt: u32| -> RoaringBitmap {
+                let picks = |row: &u32| (row ^ (day << 17) ^ salt).wrapping_mul(2_654_435_761) % one_in == 0;
+                (0..PEOPLE).filter(picks).collect()
+            };
+            days.received(Channel::Email, at(i64::from(day)), &some(3, 1));
+            days.engaged(Channel::Email, false, at(i64::from(day)), &some(17, 2));
+        }
+        let (kept, bytes) = days.size();
+        let most = kept * 2 * (PEOPLE as usize / 8 + 64);
+        assert_eq!(kept, HISTORY_DAYS_MAX as usize, "all days");
+        assert!(bytes <= most, "{bytes} bytes, at most {most}");
+    }
+
+    #[test]
     fn machines_leave_the_day_on_which_they_looked_like_people() {
         let mut days = ContactDays::default();
         days.engaged(Channel::Email, true, at(5), &rows([1, 2]));

@@ -12,6 +12,7 @@ mod bad_input;
 mod base;
 mod campaigns;
 mod cli;
+mod events;
 mod flows;
 mod graphs;
 mod harness;

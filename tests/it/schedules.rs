@@ -100,6 +100,34 @@ fn several_dates_make_a_run_each_with_the_audience_of_its_moment() {
 }
 
 #[test]
+fn launches_are_made_once_each_whenever_the_server_is_killed() {
+    const LAUNCHES: usize = 5;
+    let mut server = served();
+    server.people("p", 300, "x.test");
+    let dates: Vec<String> = (0..5).map(|i| in_seconds(3 + 2 * i)).collect();
+    scheduled(&server, "killed", &json!({ "dates": dates }));
+    // At other moments of the look than the last time, each time.
+    for pause in [3_050, 1_410, 2_130] {
+        std::thread::sleep(Duration::from_millis(pause));
+        server.kill();
+    }
+    let view = server.until("all are launched", || {
+        let view = view(&server, "killed");
+        (view["schedule"]["state"] == "done").then_some(view)
+    });
+    assert_eq!((&view["schedule"]["made"], &view["schedule"]["skipped"]), (&json!(5), &json!(0)), "{view}");
+    let planned = |run: &Json| {
+        let report = server.get(&format!("/v1/runs/{}/report", run["id"]));
+        assert_eq!(report["ledger"]["audience"], 300, "{report}");
+        instant(&report["launch"]["planned"])
+    };
+    let mut found: Vec<Timestamp> = runs(&server, "killed").iter().map(planned).collect();
+    found.sort_unstable();
+    let expected: Vec<Timestamp> = dates.iter().map(|date| date.parse().unwrap()).collect();
+    assert_eq!((found.len(), found), (LAUNCHES, expected), "one run a launch");
+}
+
+#[test]
 fn a_pause_holds_launches_and_a_resume_makes_what_is_not_too_late() {
     let server = served();
     server.people("p", 5, "x.test");

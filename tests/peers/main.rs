@@ -12,6 +12,7 @@
     reason = "helpers of tests fail the test, and say why"
 )]
 
+mod inbound;
 mod mime;
 mod postfix;
 mod promtool;

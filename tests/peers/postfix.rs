@@ -15,9 +15,9 @@ use crate::support::{
 
 const INSTALL: &str = "apt-get install postfix sasl2-bin libsasl2-modules openssl";
 
-struct Postfix {
-    dir: tempfile::TempDir,
-    port: u16,
+pub struct Postfix {
+    pub dir: tempfile::TempDir,
+    pub port: u16,
 }
 
 impl Drop for Postfix {
@@ -31,6 +31,11 @@ impl Drop for Postfix {
 
 impl Postfix {
     fn start() -> Postfix {
+        Postfix::start_with("")
+    }
+
+    /// Starts it with further lines of main.cf, which come after the others and so prevail.
+    pub fn start_with(more: &str) -> Postfix {
         let (dir, port) = (open_directory(), free_port());
         let root = dir.path();
         for name in ["conf", "conf/sasl", "queue", "data", "mail"] {
@@ -40,7 +45,7 @@ impl Postfix {
         certificate(root);
         run(Command::new("chown").arg("postfix").arg(root.join("data")), INSTALL);
         user(root, "estafette", "secret");
-        std::fs::write(root.join("conf/main.cf"), main_cf(root)).expect("written");
+        std::fs::write(root.join("conf/main.cf"), main_cf(root) + more).expect("written");
         std::fs::write(root.join("conf/master.cf"), master_cf(port)).expect("written");
         std::fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("permissions");
         let postfix = Postfix { dir, port };
@@ -60,7 +65,7 @@ impl Postfix {
     }
 
     /// Waits until so many mails are in the mailbox.
-    fn mailbox(&self, mails: usize) -> PathBuf {
+    pub fn mailbox(&self, mails: usize) -> PathBuf {
         let new = self.dir.path().join("mail/inbox/new");
         await_some("the delivered mail", || {
             let count = std::fs::read_dir(&new).map(Iterator::count).unwrap_or(0);
@@ -69,7 +74,7 @@ impl Postfix {
         new
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 }

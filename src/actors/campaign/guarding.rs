@@ -1,12 +1,18 @@
-//! The run's guard: looked at with everything else, because it follows from the state alone.
+//! What hard bounces and complaints lead to: suppressions, and the run's guard, which is looked at with everything else, because it
+//! follows from the state alone.
+
+use roaring::RoaringBitmap;
 
 use super::CampaignActor;
 use crate::actors::book::CommitError;
+use crate::actors::decide;
 use crate::actors::figures::{self, TakenBack};
 use crate::campaigns::GuardRule;
 use crate::journal::Want;
-use crate::ledger::Fact;
 use crate::ledger::events::guard::judge;
+use crate::ledger::facts::Suppressed;
+use crate::ledger::suppression::SuppressReason;
+use crate::ledger::{Fact, RowSet};
 
 impl CampaignActor {
     /// At which shares of bounces and complaints the run pauses by itself.
@@ -38,6 +44,38 @@ impl CampaignActor {
             }
             (Err(error), _) => tracing::error!(run = %self.run, %error, "a pause was not recorded; it is tried again"),
             (Ok(_), None) => {}
+        }
+    }
+
+    /// Suppresses rows whose hard bounces have reached the connector's rule.
+    pub(super) fn suppress_bounced(&self, leg: usize, bounced: &RoaringBitmap) {
+        let leg = &self.legs[leg];
+        if bounced.is_empty() {
+            return;
+        }
+        let outside = leg.context.addresses_outside(bounced).unwrap_or_else(|error| {
+            tracing::error!(run = %self.run, %error, "the addresses of hard bounces can't be read: they are not suppressed");
+            Vec::new()
+        });
+        let result = self.book.commit_by::<CommitError>(
+            |state| {
+                let Some(run) = state.runs.get(&self.run) else { return Ok(None) };
+                let rows = decide::to_suppress(state, run, bounced, leg.line.suppress_after_hard_bounces);
+                if rows.is_empty() {
+                    return Ok(None);
+                }
+                Ok(Some(Fact::Suppressed(Suppressed {
+                    channel: Some(leg.context.channel),
+                    reason: SuppressReason::HardBounce,
+                    addresses: outside.iter().filter(|(row, _)| rows.contains(*row)).map(|(_, hash)| *hash).collect(),
+                    rows: RowSet { space: leg.context.space, rows },
+                    at: self.book.now(),
+                })))
+            },
+            Want::idle(),
+        );
+        if let Err(error) = result {
+            tracing::warn!(run = %self.run, %error, "hard bounces were not suppressed");
         }
     }
 }

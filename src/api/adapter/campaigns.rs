@@ -14,6 +14,7 @@ use crate::api::port::{
     SettleRequest, Settled, SpecCheck, SpecFormat, SpecText, TestReport, TestSendRequest, TestSendResult, Time,
     TimelineReport,
 };
+use crate::campaigns::sequence::switched;
 use crate::campaigns::{self, CampaignSpec, Compiled, Format, Kind, Severity, Trigger, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};
 use crate::engine::EngineError;
@@ -321,12 +322,12 @@ impl CampaignsPort for Adapter {
         if self.engine.is_sequence(id) && self.engine.book.read().latest_run(id).is_some() {
             let copy = self.engine.copy_spec(id)?;
             let patched = campaigns::merge_patch(&copy, &patch.text, format(patch.format)).map_err(|e| invalid(&e))?;
-            self.engine.save_copy(id, &patched)?;
+            self.engine.save_copy(id, &switched(&copy, patched))?;
             return self.view(id);
         }
         let spec = self.spec(id)?;
         let patched = campaigns::merge_patch(&spec, &patch.text, format(patch.format)).map_err(|e| invalid(&e))?;
-        self.save(Some(id), &patched, None)
+        self.save(Some(id), &switched(&spec, patched), None)
     }
 
     fn act(&self, campaign: &Ref, action: Action) -> PortResult<ActionDone> {

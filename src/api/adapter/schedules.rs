@@ -11,8 +11,9 @@ use crate::api::port::{
 use crate::campaigns::schedule::{Launch, ScheduleError};
 use crate::campaigns::{self, Trigger};
 use crate::clock::Timestamp;
+use crate::engine::calendar::Entry;
 use crate::engine::runs::campaign_state;
-use crate::engine::scheduling::{Entry, Publication};
+use crate::engine::scheduling::Publication;
 use crate::engine::{Engine, EngineError};
 use crate::ids::{CampaignId, RunId};
 use crate::ledger::plans::{Decided, NextLaunch, Outcome, Plan, PlanState};
@@ -165,6 +166,10 @@ impl Adapter {
     /// Changes the schedule alone: a merge patch of the spec's `[schedule]`.
     pub(super) fn rescheduled(&self, campaign: &Ref, patch: &SpecText) -> PortResult<CampaignView> {
         let id = self.campaign_id(campaign)?;
+        if self.engine.is_sequence(id) {
+            let message = "a sequence has no schedule: change the date of a step in a working copy (edit, publish)";
+            return Err(PortError::new(Code::InvalidSchedule, message));
+        }
         let text = match patch.format {
             SpecFormat::Json => {
                 let fields: serde_json::Value = serde_json::from_str(&patch.text).map_err(|error| {

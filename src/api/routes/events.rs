@@ -108,6 +108,9 @@ fn read(place: u64, item: Json) -> Read {
         let message = format!("the properties have more than {EVENT_BYTES_MAX} bytes");
         return (place, id, Err(PortError::new(Code::EventInvalid, message)));
     }
+    if !item.is_object() {
+        return (place, None, Err(PortError::new(Code::EventInvalid, "an event is a JSON object")));
+    }
     let event = serde_json::from_value(item)
         .map_err(|error| PortError::new(Code::EventInvalid, format!("the event is not valid: {error}")));
     (place, id, event)

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{Built, delivery, message_of};
 use crate::campaigns::compile::{CompileError, DeliveryPlan, MessagePlan, SendPlan};
+use crate::campaigns::resend;
 use crate::campaigns::sequence::plan::{self, NEXT, Origin, Plan, SplitBy, Step, StepKind};
 use crate::campaigns::sequence::{alerts, timing};
 use crate::campaigns::spec::kinds::overlaid;
@@ -208,27 +209,7 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, names: &dyn Names, fou
     if let Some(measured) = names.measured_start() {
         found.extend(timing::small_gaps(&plan, measured));
     }
-    if spec.schedule != Default::default() {
-        let message = "a sequence has no schedule: each of its steps has a date";
-        found.push(Problem::error("wrong_kind", "schedule", message, "remove it, and set at of the first step"));
-    }
-    let own = spec.steps.iter().enumerate().map(|(place, step)| (format!("steps.{place}.message"), &step.message));
-    for (path, message) in own.clone().chain([("message".to_owned(), &spec.message)]) {
-        if !message.languages.is_empty() {
-            let fix = "add a split by segments of languages, and a send behind each branch";
-            found.push(Problem::error("no_languages", path, "a sequence sends each step in one language", fix));
-        }
-    }
-    for (path, message) in own.filter(|(_, message)| message.saved.is_some()) {
-        let text = format!("{:?} is named in a step", message.saved.as_deref().unwrap_or_default());
-        let fix = "name it in [message], of which the steps take what they do not say themselves";
-        found.push(Problem::error("saved_in_step", path, text, fix));
-    }
-    if spec.follow_up != Default::default() {
-        let message = "a follow-up waits, and a sequence has no waits";
-        let fix = "add a split by engagement with a date, and a send behind it";
-        found.push(Problem::error("wait_in_sequence", "follow_up", message, fix));
-    }
+    foreign(spec, found);
     if spec.starter == Some(Starter::Api) && spec.audience != AudienceSpec::default() {
         let message = "the campaign is started by requests: its audience is not looked at";
         found.push(Problem::warning(
@@ -252,6 +233,43 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, names: &dyn Names, fou
         if let (Some(attribute), Some(value)) = (&step.attribute, &step.value) {
             found.extend(names.attribute_problems(&format!("steps.{place}.attribute"), attribute, value));
         }
+    }
+}
+
+/// What other kinds of campaigns have, and a sequence has not.
+fn foreign(spec: &CampaignSpec, found: &mut Vec<Problem>) {
+    let audience = &spec.audience;
+    let others = [
+        ("resend", resend::wanted(spec), "a resend has one message"),
+        ("audience.upload", audience.upload.is_some(), "people of a one-shot file are kept for one message only"),
+        ("audience.hold_out", audience.hold_out.is_some(), "a control group is a branch of a split by weights"),
+    ];
+    for (path, given, why) in others {
+        if given {
+            let message = format!("{path} is not of sequences: {why}");
+            found.push(Problem::error("wrong_kind", path, message, "remove it"));
+        }
+    }
+    if spec.schedule != Default::default() {
+        let message = "a sequence has no schedule: each of its steps has a date";
+        found.push(Problem::error("wrong_kind", "schedule", message, "remove it, and set at of the first step"));
+    }
+    let own = spec.steps.iter().enumerate().map(|(place, step)| (format!("steps.{place}.message"), &step.message));
+    for (path, message) in own.clone().chain([("message".to_owned(), &spec.message)]) {
+        if !message.languages.is_empty() {
+            let fix = "add a split by segments of languages, and a send behind each branch";
+            found.push(Problem::error("no_languages", path, "a sequence sends each step in one language", fix));
+        }
+    }
+    for (path, message) in own.filter(|(_, message)| message.saved.is_some()) {
+        let text = format!("{:?} is named in a step", message.saved.as_deref().unwrap_or_default());
+        let fix = "name it in [message], of which the steps take what they do not say themselves";
+        found.push(Problem::error("saved_in_step", path, text, fix));
+    }
+    if spec.follow_up != Default::default() {
+        let message = "a follow-up waits, and a sequence has no waits";
+        let fix = "add a split by engagement with a date, and a send behind it";
+        found.push(Problem::error("wait_in_sequence", "follow_up", message, fix));
     }
 }
 

@@ -19,9 +19,20 @@ pub mod locks;
 pub mod plan;
 pub mod timing;
 
+use super::spec::{CampaignSpec, Starter};
 pub use locks::{Lock, Refusal};
 pub use plan::{Origin, Plan, SplitBy, Step, StepKind};
 pub use timing::{Planned, starts};
+
+/// A spec after a change: who switches to starting by requests, and says nothing of the steps, has the date of the first
+/// one cleared. It may be set again.
+pub fn switched(before: &CampaignSpec, mut after: CampaignSpec) -> CampaignSpec {
+    let switches = after.starter == Some(Starter::Api) && before.starter != Some(Starter::Api);
+    if switches && after.steps == before.steps {
+        after.steps.iter_mut().take(1).for_each(|first| first.at = None);
+    }
+    after
+}
 
 #[cfg(test)]
 mod tests;

@@ -202,6 +202,18 @@ fn only_steps_at_the_beginning_of_a_requested_campaign_go_without_a_date() {
 }
 
 #[test]
+fn switching_to_requests_clears_the_first_date_and_no_other() {
+    let before = spec(STEPS);
+    let mut after = before.clone();
+    after.starter = Some(crate::campaigns::spec::Starter::Api);
+    let cleared = switched(&before, after.clone());
+    assert_eq!((cleared.steps[0].at.is_none(), &cleared.steps[1..]), (true, &before.steps[1..]), "cleared");
+    let again = switched(&cleared, after.clone());
+    assert_eq!(again.steps[0].at, before.steps[0].at, "set again, it stays");
+    assert_eq!(codes(&cleared, NOW), [], "and may stay cleared");
+}
+
+#[test]
 fn activated_at_10_01_and_planned_for_10_05_it_starts_at_10_06() {
     let at = |time: &str| utc(&format!("2026-12-01T{time}:00Z"));
     let grace = Duration::from_secs(300);

@@ -1,5 +1,7 @@
 //! Events against the ledger: in any order, before and after the outcome, and what a run's guard makes of them.
 
+use proptest::prelude::*;
+
 use super::guard::judge;
 use super::*;
 use crate::campaigns::{self, Format};
@@ -289,4 +291,57 @@ fn complaints_pause_by_what_was_accepted() {
     assert_eq!((paused.cause, paused.counted, paused.out_of), (PauseCause::Complaints, 4, 1_000), "{paused:?}");
     assert!(paused.reason().contains("more than 0.3 %"), "{}", paused.reason());
     assert_eq!(judge(run(&state), &GuardRule { complaints: None, ..rule }, AT), None, "switched off");
+}
+
+const KINDS: [FeedbackKind; 6] = [
+    FeedbackKind::Delivered,
+    HARD,
+    SOFT,
+    FeedbackKind::Bounced(BounceClass::Policy),
+    FeedbackKind::Complained,
+    FeedbackKind::Converted(EventClass::Human),
+];
+
+proptest! {
+    #[test]
+    fn events_in_any_order_give_the_same_sets_and_a_ledger_that_balances(
+        outcomes in prop::collection::vec(0u8..4, 6),
+        events in prop::collection::vec((0usize..KINDS.len(), 0u32..6), 0..12),
+        settled_after in 0usize..13,
+        at_least_once: bool,
+    ) {
+        let mode = if at_least_once { Mode::AtLeastOnce } else { Mode::Strict };
+        let of = |outcome: u8| (0..6u32).filter(|row| outcomes[*row as usize] == outcome).collect::<RoaringBitmap>();
+        let mut run_of = state(mode, 6);
+        let rejected = vec![(RejectClass::HardBounce, of(2)), (RejectClass::Policy, of(3))];
+        for (index, (kind, row)) in events.iter().enumerate() {
+            if index == settled_after {
+                settle(&mut run_of, of(0), of(1), rejected.clone());
+            }
+            come_back(&mut run_of, &[(KINDS[*kind], rows([*row]))]);
+        }
+        if settled_after >= events.len() {
+            settle(&mut run_of, of(0), of(1), rejected);
+        }
+        let (delivery, feedback) = (&run(&run_of).deliveries[0], run(&run_of).feedback_on(0));
+        for (index, kind) in KINDS.into_iter().enumerate() {
+            let said: RoaringBitmap = events.iter().filter(|(k, _)| *k == index).map(|(_, row)| *row).collect();
+            let found = match kind {
+                FeedbackKind::Delivered => feedback.delivered.rows.clone(),
+                HARD => feedback.hard.rows.clone(),
+                FeedbackKind::Complained => feedback.complained.rows.clone(),
+                FeedbackKind::Converted(_) => feedback.converted.any(),
+                // A worse bounce may have taken the row over.
+                FeedbackKind::Bounced(_) => {
+                    prop_assert!(said.is_subset(&feedback.bounced()), "{:?}", kind);
+                    continue;
+                }
+            };
+            prop_assert_eq!(found, said, "{:?}", kind);
+        }
+        let settling = &(&feedback.bounced() | &feedback.delivered.rows) | &feedback.complained.rows;
+        prop_assert!(delivery.unknown.is_disjoint(&settling), "what came back is not unknown: {:?}", delivery.unknown);
+        prop_assert!(of(0).is_subset(&delivery.accepted), "accepted stays accepted");
+        prop_assert!(of(2).is_subset(&delivery.rejected.get(&RejectClass::HardBounce).cloned().unwrap_or_default()));
+    }
 }
