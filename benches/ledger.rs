@@ -38,7 +38,8 @@ fn started() -> State {
         skipped: Vec::new(),
         summary: None,
     };
-    let run = RunStarted { run: RunId(1), campaign: CampaignId(1), version: 1, graph, deliveries: vec![entered], at };
+    let (deliveries, entrants) = (vec![entered], RowSet::default());
+    let run = RunStarted { run: RunId(1), campaign: CampaignId(1), version: 1, graph, deliveries, at, entrants };
     let mut state = State::default();
     for fact in [Fact::CampaignSaved { campaign: CampaignId(1), spec: stored, at }, Fact::RunStarted(Box::new(run))] {
         state.apply(&fact, BOOT).expect("fits");

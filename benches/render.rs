@@ -86,6 +86,7 @@ fn render(c: &mut Criterion) {
         campaign_name: "spring".into(),
         return_path_domain: Some("bounces.example.test".into()),
         unsubscribe_mailbox: None,
+        ..CompileContext::default()
     };
     let message = Arc::new(compile(&example.message, &schema, &context).expect("compiles"));
     let bytes = record(&schema);

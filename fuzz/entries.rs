@@ -83,6 +83,7 @@ pub fn history() -> Vec<Fact> {
         graph,
         deliveries: vec![entered],
         at: Timestamp(3_000),
+        entrants: RowSet::default(),
     };
     let claimed = Claimed {
         batch: BatchId(1),

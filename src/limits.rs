@@ -245,6 +245,12 @@ pub const INBOX_CONNECTIONS_MAX: usize = 1_024;
 pub const SAMPLES_PER_CLASS: usize = 10;
 /// Running campaigns whose series are rendered at a scrape.
 pub const METRIC_CAMPAIGNS_MAX: usize = 200;
+/// Messages of one campaign whose series are rendered: as many as an A/B test has variants.
+pub const METRIC_MESSAGES_MAX: usize = WINNER_ARMS_MAX;
+/// Nodes of one campaign whose series are rendered.
+pub const METRIC_NODES_MAX: usize = 50;
+/// Messages, and nodes, of all campaigns whose series are rendered: some 40 000 lines at most.
+pub const METRIC_PARTS_MAX: usize = 2_000;
 /// How long the series of an ended campaign are still rendered, so that its last values are scraped.
 pub const METRIC_CAMPAIGNS_AFTER: Duration = Duration::from_secs(15 * 60);
 /// How often values of histograms are folded into their buckets when nobody scrapes.
@@ -261,8 +267,30 @@ pub const WAIT_SECONDS_MAX: u32 = 2 * 366 * 24 * 3_600;
 pub const FLOW_STEPS_PER_LOOK_MAX: usize = 1_000;
 /// How often the flows of running campaigns are looked at.
 pub const FLOW_TICK: Duration = Duration::from_millis(250);
+/// Notes on one flow: one per node, and headroom.
+pub const FLOW_NOTES_MAX: usize = 2_000;
+/// Bytes of one note: a page of text.
+pub const NOTE_BYTES_MAX: usize = 4_096;
+/// Messages that a condition on engagement may ask for: a daily mail for three months.
+pub const ENGAGED_MESSAGES_MAX: u32 = 100;
+/// Days that a condition on engagement may look back: two years.
+pub const ENGAGED_DAYS_MAX: u32 = 732;
+/// Moves that a dry run makes before it stops and says so: a cycle through a wait would go on for ever.
+pub const DRY_RUN_MOVES_MAX: usize = 20_000;
+/// Days that a dry run looks ahead: two years, as long as the longest wait.
+pub const DRY_RUN_DAYS_MAX: u32 = 732;
+/// Arrivals that a dry run lists per node; the last one holds all that follow.
+pub const DRY_RUN_ARRIVALS_MAX: usize = 50;
+/// Seconds that a send may wait for an open before it parts its contacts: 30 minutes at least.
+pub const SPLIT_ON_OPEN_SECONDS_MIN: u32 = 30 * 60;
+/// And 30 days at most.
+pub const SPLIT_ON_OPEN_SECONDS_MAX: u32 = 30 * 24 * 3_600;
 /// Cells of a grid: each is a send of its own.
 pub const GRID_CELLS_MAX: usize = 400;
+/// Pairs of segments with common contacts that a look at a grid names.
+pub const GRID_OVERLAPS_MAX: usize = 100;
+/// Levels of a dimension's tree of segments.
+pub const GRID_TREE_DEPTH_MAX: usize = 4;
 /// Dimensions of a grid.
 pub const GRID_DIMENSIONS_MAX: usize = 4;
 /// Exits of one split: an A/B test has up to 26 variants, a grid's dimension a few dozen; the rest is headroom.
@@ -290,6 +318,22 @@ pub const CALENDAR_LAUNCHES_MAX: usize = 1_000;
 /// A dated start is this long after the publication at the earliest, so that it can be taken back; unless the server's
 /// `schedule_safety_minutes` says otherwise.
 pub const PUBLISH_GRACE: Duration = Duration::from_secs(5 * 60);
+/// Steps of one sequence.
+pub const SEQUENCE_STEPS_MAX: usize = 100;
+/// Numbers that the steps of one sequence are given over all its versions; each makes a delivery.
+pub const SEQUENCE_NUMBER_MAX: u16 = 10_000;
+/// Branches of a split in a sequence: each needs node ids of its own.
+pub const SEQUENCE_BRANCHES_MAX: usize = 40;
+/// Bytes of the id of a step.
+pub const STEP_ID_BYTES_MAX: usize = 64;
+/// Publications of a run that are remembered; the report shows them.
+pub const PUBLICATIONS_KEPT_MAX: usize = 100;
+/// Contacts that one request may bring into a sequence.
+pub const ENTER_CONTACTS_MAX: usize = 10_000;
+/// Requests of a sequence by whose name a repeated one is told; the oldest go first.
+pub const ENTER_REQUESTS_KEPT_MAX: usize = 10_000;
+/// Contacts whose attribute is set in one write transaction: between two, imports get their turn.
+pub const SET_ATTRIBUTE_ROWS_MAX: usize = 10_000;
 /// Longest `schedule_safety_minutes`: a day.
 pub const PUBLISH_GRACE_MINUTES_MAX: u64 = 24 * 60;
 /// How late a launch may be made when its schedule does not say: a server that was down for longer starts nothing by itself.
@@ -344,8 +388,20 @@ pub const WINNER_ALPHA_MIN: f64 = 1e-6;
 pub const WINNER_RATIO_P: f64 = 0.0005;
 /// Contacts of both arms at which a confidence sequence is narrowest, unless told otherwise.
 pub const WINNER_SEQUENCE_TUNED_FOR: f64 = 5_000.0;
+/// Deliveries that one comparison puts side by side.
+pub const COMPARED_MAX: usize = 20;
+/// Buckets of a run's timeline: two hours in tens of seconds, a month in hours; beyond it they get wider.
+pub const TIMELINE_BUCKETS_MAX: usize = 720;
+/// How late a message may go out for a moment that is being tested, or that won: beyond it the next one is waited for.
+pub const MOMENT_LATE_MAX: Duration = Duration::from_secs(3_600);
+/// Looks at a test that are kept: every planned one; of a test without an end, the last.
+pub const TEST_LOOKS_KEPT: usize = WINNER_LOOKS_MAX as usize;
+/// Parts of a test's window that are told apart: windows end at most a 64th of their length late.
+pub const TEST_WINDOW_PARTS: i64 = 64;
+/// Parts of time whose rows a test remembers: four windows, so that an event that is told late still finds its contact.
+pub const TEST_WINDOW_BUCKETS_MAX: usize = 256;
 /// Days for which it is kept who was written to, opened and clicked: a quarter. A day costs at most 1.25 MB per 10 M contacts
-/// and kind of event.
+/// and kind of event, all days 115 MB.
 pub const HISTORY_DAYS_MAX: u32 = 92;
 /// Messages to one contact that a frequency cap can allow, and that are counted a day.
 pub const CAP_MESSAGES_MAX: u32 = 100;
@@ -400,6 +456,23 @@ pub const KEY_SECRET_BYTES_MAX: usize = 512;
 pub const UPLOADS_MAX: usize = 8;
 /// A stalled upload is given up after this.
 pub const UPLOAD_IDLE_MAX: Duration = Duration::from_secs(30);
+/// Bytes of a refused upload that are read and thrown away, so that its sender sees why.
+pub const REFUSED_UPLOAD_BYTES: usize = 64 * 1024 * 1024;
+
+// One-shot audiences: CSV files that are sent to and never become contacts.
+
+/// Bytes of a one-shot file, unless the configuration says otherwise: what senders know from elsewhere.
+pub const ONE_SHOT_BYTES_DEFAULT: u64 = 20_000_000;
+/// Bytes that the configuration may allow: with the shortest rows their store then takes some 8 GB, half of its map.
+pub const ONE_SHOT_BYTES_CEILING: u64 = 200_000_000;
+/// Address space of the store of one upload, bytes.
+pub const ONE_SHOT_MAP_BYTES: usize = 16 * 1024 * 1024 * 1024;
+/// Uploads that are kept at a time: each that is used holds two open files.
+pub const ONE_SHOT_UPLOADS_MAX: usize = 200;
+/// Days that an upload is kept after it was needed last, unless the configuration says otherwise.
+pub const ONE_SHOT_RETENTION_DAYS_DEFAULT: u64 = 30;
+/// How often uploads are looked for that are needed no longer.
+pub const ONE_SHOT_SWEEP_PERIOD: Duration = Duration::from_secs(3_600);
 /// How long an `Idempotency-Key` is remembered.
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Idempotency keys that are remembered; the oldest go first.

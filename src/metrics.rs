@@ -6,11 +6,12 @@
 //! each scrape too, because the recorder cannot forget a campaign.
 //!
 //! Invariants: ME-1 a series that is not in [`CATALOGUE`] does not exist; ME-2 names carry the prefix, base units, and
-//! `_total` exactly if they are counters; ME-3 no label has free text but the campaign's name, and that only for
-//! `limits::METRIC_CAMPAIGNS_MAX` campaigns; ME-4 every histogram has buckets.
+//! `_total` exactly if they are counters; ME-3 no label has free text but the campaign's name and the names of its variants,
+//! and those only for `limits::METRIC_CAMPAIGNS_MAX` campaigns and `limits::METRIC_PARTS_MAX` variants; ME-4 every histogram has buckets.
 //! It must not know who counts what.
 
 mod catalogue;
+mod counters;
 mod live;
 mod render;
 
@@ -18,6 +19,7 @@ use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub use catalogue::*;
+pub use counters::{MessageSeries, NodeSeries, TestSeries};
 pub use live::{Live, render_live};
 pub use render::{CampaignSeries, render_campaigns};
 

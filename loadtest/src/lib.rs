@@ -12,6 +12,7 @@ pub mod client;
 pub mod disk;
 pub mod email;
 pub mod fairness;
+pub mod flow;
 pub mod growth;
 pub mod import;
 pub mod kill;

@@ -8,6 +8,7 @@ use loadtest::client::{self, ClientOptions};
 use loadtest::disk::{self, DiskOptions};
 use loadtest::email::{self, EmailOptions};
 use loadtest::fairness::{self, FairnessOptions};
+use loadtest::flow::{self, FlowOptions};
 use loadtest::growth::{self, GrowthOptions};
 use loadtest::import::{self, ImportOptions};
 use loadtest::kill::{self, KillOptions};
@@ -34,6 +35,8 @@ enum Command {
     Email(EmailOptions),
     /// Cost and memory per contact from ten thousand to two million contacts, engine alone
     Growth(GrowthOptions),
+    /// A flow of twelve nodes beside a single campaign, engine alone, alternating
+    Flow(FlowOptions),
     /// Rows a second of the CSV import
     Import(ImportOptions),
     /// Clicks and opens a second through the tracking endpoints beside an empty actix-web handler, alternating
@@ -80,6 +83,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Email(options) => email::run(&options),
         Command::Growth(options) => growth::run(&options),
+        Command::Flow(options) => flow::run(&options),
         Command::Import(options) => import::run(&options),
         Command::Tracking(options) => tracking::run(&options),
         Command::EmptyHandler => tracking::serve_empty(),

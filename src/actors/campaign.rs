@@ -12,10 +12,11 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 use roaring::RoaringBitmap;
 
 use crate::actors::book::{Book, CommitError};
-use crate::actors::claim::{self, Way};
+use crate::actors::claim;
 use crate::actors::decide::{self, Classes, Next};
 use crate::actors::figures::{self, TakenBack};
 use crate::actors::lanes::{LiveBatch, PositionPool, SendContext};
+use crate::actors::legs::LegInbox;
 use crate::actors::line::{Ahead, Line};
 use crate::actors::{AbortOnPanic, ChannelWord, Join, Leave, Outcomes, RunCommand, RunEnded};
 use crate::campaigns::GuardRule;
@@ -27,9 +28,12 @@ use crate::ids::{BatchId, RunId};
 use crate::journal::Want;
 use crate::ledger::facts::Returned;
 use crate::ledger::{Fact, Positions, RejectClass, RowSet, RunState};
-use crate::limits::{ACTOR_TICK, CAP_ROUNDS_MAX, MAILBOX_MESSAGES};
+use crate::limits::{ACTOR_TICK, MAILBOX_MESSAGES};
 
+mod claiming;
 mod guarding;
+
+mod legs;
 
 /// One send of the run and the line that it goes over.
 pub struct Leg {
@@ -63,6 +67,8 @@ pub struct CampaignActor {
     legs: Vec<Leg>,
     open: HashMap<BatchId, Open>,
     ended: Recipient<RunEnded>,
+    /// Sends of a later version.
+    inbox: Arc<LegInbox>,
     draining: bool,
     auto_pause: GuardRule,
     _guard: AbortOnPanic,
@@ -77,6 +83,7 @@ impl CampaignActor {
             legs: Vec::new(),
             open: HashMap::new(),
             ended,
+            inbox: Arc::default(),
             draining: false,
             auto_pause: GuardRule::default(),
             _guard: AbortOnPanic,
@@ -137,71 +144,6 @@ impl CampaignActor {
         let Ok(delivery) = state.delivery(leg.context.delivery) else { return };
         let ready = delivery.ready_count(leg.context.send, self.book.now(), leg.classes.filter(class));
         leg.line.fair.lock().set_demand(leg.key(class), ready, leg.weight);
-    }
-
-    /// Claims what a grant is for. Rows that had enough messages are skipped first, and the claim is tried again.
-    fn claim_rows(&self, at: usize, grant: Grant) -> Result<Option<(BatchId, Arc<LiveBatch>)>, CommitError> {
-        for _ in 0..CAP_ROUNDS_MAX {
-            let mut met_cap = false;
-            let claimed = self.claim_once(at, grant, &mut met_cap)?;
-            if !met_cap {
-                return Ok(claimed);
-            }
-        }
-        self.legs[at].line.fair.lock().claimed(grant.id, 0);
-        Ok(None)
-    }
-
-    fn claim_once(
-        &self,
-        at: usize,
-        grant: Grant,
-        met_cap: &mut bool,
-    ) -> Result<Option<(BatchId, Arc<LiveBatch>)>, CommitError> {
-        let leg = &self.legs[at];
-        let (line, context) = (&leg.line, &leg.context);
-        let now = self.book.now();
-        let granted = line.clock.monotonic();
-        let mut made: Option<Arc<LiveBatch>> = None;
-        let (done, batch_cell) = (Arc::clone(line), Arc::new(parking_lot::Mutex::new(None::<Arc<LiveBatch>>)));
-        let on_durable = Arc::clone(&batch_cell);
-        let want = Want::durable(move |_| {
-            if let Some(batch) = on_durable.lock().take() {
-                figures::claimed(&done.name, batch.rows.len(), done.clock.monotonic().since(granted));
-                done.queue.push(batch);
-            }
-        });
-        let decided = self.book.commit_by::<CommitError>(
-            |state| {
-                let delivery = state.delivery(context.delivery)?;
-                let rows = claim::rows_of(&grant, delivery, &leg.classes, now);
-                let capped = claim::capped(state, &leg.caps, context.channel, &grant, &leg.classes, &rows, now);
-                if let Some((reason, rows)) = capped {
-                    *met_cap = true;
-                    let rows = RowSet { space: delivery.space, rows };
-                    return Ok(Some(Fact::Skipped { delivery: delivery.id, reason, rows, at: now }));
-                }
-                let Some(positions) = self.take_positions(line, grant, rows.len()) else { return Ok(None) };
-                let id = BatchId(state.next_batch);
-                let batch = self.live_batch(leg, id, grant.key, &rows, positions.clone());
-                *batch_cell.lock() = Some(Arc::clone(&batch));
-                made = Some(batch);
-                let domain = line.domain_of(grant.key.class);
-                let way = Way { connector: &line.name, domain, message: context.message };
-                Ok(Some(Fact::Claimed(claim::fact(id, delivery, way, rows, positions, now))))
-            },
-            want,
-        );
-        match (decided, made) {
-            (Ok(_), made) => Ok(made.map(|batch| (batch.id, batch))),
-            (Err(error), made) => {
-                if let Some(batch) = made {
-                    // The look at what is ahead counts it as left once the batch is gone.
-                    line.fair.lock().ended(grant.key, batch.rows.len());
-                }
-                Err(error)
-            }
-        }
     }
 
     /// Uses a grant for so many rows and takes their positions; `None` if the grant is void or there is nothing to claim.
@@ -317,6 +259,7 @@ impl CampaignActor {
     }
 
     fn look_again(&mut self, context: &mut Context<Self>) {
+        self.take_in(context);
         let now = self.legs.first().map(|leg| leg.line.clock.monotonic()).unwrap_or_default();
         self.withdraw(TakenBack::Timeout, |batch, _| claim::is_overdue(batch.unmarked(), batch.claimed_at, now));
         self.skip_late();
@@ -432,10 +375,7 @@ impl Actor for CampaignActor {
     fn started(&mut self, context: &mut Context<Self>) {
         context.set_mailbox_capacity(MAILBOX_MESSAGES);
         for leg in &self.legs {
-            let join = Join { run: self.run, grants: context.address().recipient() };
-            if leg.channel.try_send(join).is_err() {
-                tracing::error!(run = %self.run, connector = %leg.line.name, "the connector's actor did not take the run");
-            }
+            self.join(leg, context);
         }
         self.tell_demand();
         context.run_interval(ACTOR_TICK, |actor, context| actor.look_again(context));

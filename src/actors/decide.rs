@@ -282,6 +282,7 @@ mod tests {
             graph: compiled.graph,
             deliveries: vec![entered],
             at,
+            entrants: RowSet::default(),
         };
         apply(&mut state, &Fact::RunStarted(Box::new(started)));
         let claimed = Claimed {

@@ -7,17 +7,24 @@
 
 use roaring::RoaringBitmap;
 
-use crate::actors::{verdict, waiting};
+use crate::actors::{sequencing, verdict, waiting};
 use crate::clock::Timestamp;
-use crate::flow::nodes::{AbTest, Split, Test, ab_test, condition, split};
+use crate::flow::nodes::{AbTest, Split, ab_test, condition, split};
 pub use crate::flow::split::SplitError;
-use crate::flow::split::{SplitKey, quotas, rank};
+use crate::flow::split::{SplitKey, Stream, quotas, rank};
 use crate::flow::{Exit, Node, NodeId, NodeKind};
 use crate::ids::{DeliveryId, MessageId, RunId};
-use crate::ledger::flowing::{ArmFigures, Decided, Moved};
-use crate::ledger::tracking::EventClass;
+use crate::ledger::engagement::people;
+use crate::ledger::flowing::{ArmFigures, Decided, Moved, Shared};
 use crate::ledger::{Fact, RowSet, Run, RunState};
+use crate::limits::SPLIT_BLOCK_ROWS;
 use crate::segments::skip::SkipReason;
+
+pub mod asks;
+#[cfg(test)]
+mod tests;
+
+pub use asks::Ask;
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,10 +33,14 @@ pub enum Task {
     Record(Fact),
     /// Rows to be shared out, without asking anybody; may take long. See [`share_out`].
     Share { run: RunId, node: NodeId, rows: RoaringBitmap, shares: Shares },
-    /// Rows to be sorted by expressions, in this order; who matches none leaves by `rest`.
-    Sort { node: NodeId, rows: RoaringBitmap, by: Vec<(Exit, String)>, rest: Exit },
+    /// Rows to be sorted by questions, in this order; whom none fits leaves by `rest`.
+    Sort { node: NodeId, rows: RoaringBitmap, by: Vec<(Exit, Ask)>, rest: Exit },
     /// Rows arrived at a send whose delivery is entered on arrival: who of them may be sent to?
     Join { delivery: DeliveryId, node: NodeId, rows: RoaringBitmap },
+    /// The audience of a sequence is to be evaluated: its first step starts.
+    Cohort { run: RunId },
+    /// A field of these rows gets a value; then they go on.
+    SetAttribute { node: NodeId, rows: RoaringBitmap, attribute: String, value: serde_json::Value },
     /// Rows came to a delay by each contact's own clocks: in which zones are they? See [`waiting::by_clocks`].
     Clocks { run: RunId, node: NodeId, rows: RoaringBitmap },
     /// A test is to be looked at, with these figures. See [`verdict::look_at`].
@@ -38,8 +49,10 @@ pub enum Task {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shares {
-    /// All rows by weight.
+    /// All rows by weight: they are all that ever come.
     Weights(Vec<(Exit, u32)>),
+    /// All rows by weight, as the next entrants of a stream; the exits in the order of its weights.
+    Stream(Vec<Exit>, Stream),
     /// So many rows each; the others go by the last exit, or stay.
     Counts(Vec<(Exit, u64)>, Option<Exit>),
 }
@@ -48,6 +61,9 @@ pub enum Shares {
 pub fn next_task(run: &Run, now: Timestamp) -> Option<Task> {
     if run.state != RunState::Running {
         return None;
+    }
+    if let Some(task) = sequencing::next_task(run, now) {
+        return Some(task);
     }
     let resting = run.positions.iter().filter_map(|(id, rows)| run.graph.node(id).map(|node| (node, rows)));
     resting.filter_map(|(node, rows)| task_at(run, node, rows, now)).next().or_else(|| next_look(run, now))
@@ -64,9 +80,14 @@ fn task_at(run: &Run, node: &Node, rows: &RoaringBitmap, now: Timestamp) -> Opti
             (!rows.is_empty()).then_some(Task::Join { delivery, node: node.id, rows })
         }
         NodeKind::AbTest(test) => test_task(run, node.id, test, rows, now),
-        NodeKind::Split(split) => Some(split_task(run, node.id, split, rows)),
-        NodeKind::Condition(condition) => Some(condition_task(run, node.id, &condition.test, rows, now)),
+        NodeKind::Split(split) => Some(split_task(run, node.id, split, rows, now)),
+        NodeKind::Condition(condition) => {
+            let by = vec![(condition::TRUE, asks::of_test(run, node.id, &condition.test))];
+            Some(sort_task(run, node.id, rows, by, condition::FALSE, now))
+        }
         NodeKind::Delay(delay) => waiting::delay_task(run, node.id, delay, rows, now),
+        NodeKind::Step(_) => sequencing::gate_task(run, node.id, rows, now),
+        NodeKind::SetAttribute(set) => Some(sequencing::set_task(node.id, set, rows)),
     }
 }
 
@@ -88,6 +109,11 @@ pub(super) fn moved(run: &Run, node: NodeId, exits: Vec<(Exit, RoaringBitmap)>, 
 
 fn test_task(run: &Run, node: NodeId, test: &AbTest, rows: &RoaringBitmap, now: Timestamp) -> Option<Task> {
     let memory = run.flow.tests.get(&node);
+    if test.continuing() && memory.is_none_or(|m| m.decided.is_none()) {
+        // Everybody who comes is tested on until there is a winner.
+        let shares = stream(run, node, test.arms.iter().map(|arm| (&arm.exit, arm.weight)))?;
+        return Some(Task::Share { run: run.id, node, rows: rows.clone(), shares });
+    }
     if memory.is_none_or(|m| m.cut_at.is_none()) {
         let sample = test.sample.of(rows.len());
         let weights: Vec<u32> = test.arms.iter().map(|arm| arm.weight).collect();
@@ -122,11 +148,11 @@ fn next_look(run: &Run, now: Timestamp) -> Option<Task> {
         let Some(NodeKind::AbTest(test)) = run.graph.node(*node).map(|n| &n.kind) else { continue };
         let Some(cut_at) = memory.cut_at.filter(|_| memory.decided.is_none()) else { continue };
         let last = memory.looks.last().map_or(0, |look| look.look);
-        let due =
-            (last + 1..=test.looks).rev().find(|look| cut_at.0.saturating_add(test.look_after_ms(*look)) <= now.0);
-        if let Some(look) = due {
-            let arms = verdict::figures(run, *node, test);
-            return Some(Task::Look { run: run.id, node: *node, test: test.clone(), look, arms });
+        if let Some(look) = test.look_due(cut_at.0, last, now.0) {
+            let arms = verdict::figures(run, *node, test, now);
+            if test.is_deadline(look) || verdict::may_look(run, *node, test, &arms) {
+                return Some(Task::Look { run: run.id, node: *node, test: test.clone(), look, arms });
+            }
         }
         if let Some(decided) = memory.looks.last().and_then(|look| verdict::follows(test, look, now)) {
             return Some(Task::Record(Fact::Decided(decided)));
@@ -135,10 +161,10 @@ fn next_look(run: &Run, now: Timestamp) -> Option<Task> {
     None
 }
 
-fn split_task(run: &Run, node: NodeId, split: &Split, rows: &RoaringBitmap) -> Task {
+fn split_task(run: &Run, node: NodeId, split: &Split, rows: &RoaringBitmap, now: Timestamp) -> Task {
     match split {
         Split::Weights(shares) => {
-            Task::Share { run: run.id, node, rows: rows.clone(), shares: Shares::Weights(shares.clone()) }
+            Task::Share { run: run.id, node, rows: rows.clone(), shares: by_weight(run, node, shares, rows.len()) }
         }
         Split::AtMost(limits) => {
             let mut left = rows.len();
@@ -151,26 +177,46 @@ fn split_task(run: &Run, node: NodeId, split: &Split, rows: &RoaringBitmap) -> T
             Task::Share { run: run.id, node, rows: rows.clone(), shares }
         }
         Split::Segments(branches) => {
-            Task::Sort { node, rows: rows.clone(), by: branches.clone(), rest: split::REMAINING }
+            let by = branches.iter().map(|(exit, segment)| (exit.clone(), Ask::Expression(segment.clone())));
+            sort_task(run, node, rows, by.collect(), split::REMAINING, now)
+        }
+        Split::Interactions(branches) => {
+            let by = branches.iter().map(|(exit, test)| (exit.clone(), asks::of_test(run, node, test)));
+            sort_task(run, node, rows, by.collect(), split::REMAINING, now)
         }
     }
 }
 
-fn condition_task(run: &Run, node: NodeId, test: &Test, rows: &RoaringBitmap, now: Timestamp) -> Task {
-    let holds = match test {
-        Test::Matches(expression) => {
-            let by = vec![(condition::TRUE, expression.clone())];
-            return Task::Sort { node, rows: rows.clone(), by, rest: condition::FALSE };
-        }
-        Test::Delivered(send) => delivered(run, *send),
-        Test::Opened(send) => engaged(run, *send, false),
-        Test::Clicked(send) => engaged(run, *send, true),
-        Test::Unsubscribed => run.unsubscribed(),
-    };
-    let yes = rows & &holds;
-    let no = rows - &holds;
-    let exits = [(condition::TRUE, yes), (condition::FALSE, no)];
-    moved(run, node, exits.into_iter().filter(|(_, rows)| !rows.is_empty()).collect(), now)
+/// A set that comes whole is ranked, and so is a large one that comes first; whoever comes over time takes the next slots of
+/// a stream.
+fn by_weight(run: &Run, node: NodeId, shares: &[(Exit, u32)], arriving: u64) -> Shares {
+    let first = !run.flow.left.contains_key(&node);
+    let many = usize::try_from(arriving).is_ok_and(|arriving| arriving >= SPLIT_BLOCK_ROWS);
+    // Requests bring contacts one by one, whatever the graph says.
+    let requested = run.sequence.as_ref().is_some_and(|sequence| sequence.by_request);
+    if (!requested && run.graph.arrives_whole(node)) || (first && many) {
+        return Shares::Weights(shares.to_vec());
+    }
+    // Weights that make no stream are refused by the graph's rules; ranking says what is wrong.
+    let in_turn = stream(run, node, shares.iter().map(|(exit, weight)| (exit, *weight)));
+    in_turn.unwrap_or_else(|| Shares::Weights(shares.to_vec()))
+}
+
+/// Shares of those who come next, behind those who came before; `None` for weights that make no stream.
+fn stream<'e>(run: &Run, node: NodeId, shares: impl Iterator<Item = (&'e Exit, u32)>) -> Option<Shares> {
+    let (exits, weights): (Vec<Exit>, Vec<u32>) = shares.map(|(exit, weight)| (exit.clone(), weight)).unzip();
+    let began = run.flow.streams.get(&node).cloned();
+    let stream = began.and_then(|mut stream| stream.change(&weights).ok().map(|()| stream));
+    let stream = stream.map_or_else(|| Stream::new(&weights), Ok);
+    stream.ok().map(|stream| Shares::Stream(exits, stream))
+}
+
+/// Sorted at once where the run itself knows the answers.
+fn sort_task(run: &Run, node: NodeId, rows: &RoaringBitmap, by: Vec<(Exit, Ask)>, rest: Exit, now: Timestamp) -> Task {
+    match asks::sorted(rows, &by, &rest) {
+        Some(exits) => moved(run, node, exits, now),
+        None => Task::Sort { node, rows: rows.clone(), by, rest },
+    }
 }
 
 /// Message that a send node sends, and its delivery.
@@ -195,12 +241,10 @@ pub fn delivered(run: &Run, node: NodeId) -> RoaringBitmap {
 pub fn engaged(run: &Run, node: NodeId, clicked: bool) -> RoaringBitmap {
     let tracking = send_of(run, node).and_then(|(_, message)| run.messages.get(&message));
     let Some(tracking) = tracking else { return RoaringBitmap::new() };
-    let sets = if clicked { &tracking.clicked } else { &tracking.opened };
-    let people = sets.rows.iter().filter(|(class, _)| **class != EventClass::Machine);
-    people.fold(RoaringBitmap::new(), |all, (_, rows)| all | rows)
+    people(if clicked { &tracking.clicked } else { &tracking.opened })
 }
 
-/// The move that shares rows out; exact, and the same whenever it is computed for the same rows.
+/// The move that shares rows out: exact. It is computed once; what is journaled is the assignment.
 pub fn share_out(
     run: RunId,
     node: NodeId,
@@ -213,6 +257,12 @@ pub fn share_out(
         Shares::Weights(weights) => {
             let parts = rank::by_weights(&key, rows, &weights.iter().map(|(_, weight)| *weight).collect::<Vec<_>>())?;
             (weights.iter().map(|(exit, _)| Some(exit.clone())).collect(), parts)
+        }
+        Shares::Stream(exits, stream) => {
+            let mut stream = stream.clone();
+            let parts = stream.assign(&key, rows);
+            let exits = exits.iter().cloned().zip(parts).filter(|(_, rows)| !rows.is_empty()).collect();
+            return Ok(Fact::Shared(Box::new(Shared { moved: Moved { run, node, exits, at }, stream })));
         }
         Shares::Counts(counts, rest) => {
             let mut sizes: Vec<u64> = counts.iter().map(|(_, count)| *count).collect();

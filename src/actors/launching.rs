@@ -7,6 +7,7 @@
 //! 3. A launch that is too late by its schedule is skipped: what fell due in a pause or while the server was down is made
 //!    as soon as it can be, or not at all.
 //! 4. Runs of a campaign may overlap (a follow-up may take days), up to a limit; a launch beyond it waits for the end of one.
+//!    While a run is paused, by a person or by a guard-rail, nothing is launched behind it.
 //!
 //! A decision is a fact on the plan as it stands, so that a kill before it changes nothing and one after it cannot repeat it.
 //!
@@ -18,8 +19,8 @@ use crate::campaigns::schedule::fields::Ahead;
 use crate::campaigns::schedule::{Launch, Schedule, ScheduleError, ScheduleFields, effective_start};
 use crate::clock::Timestamp;
 use crate::ids::CampaignId;
-use crate::ledger::State;
 use crate::ledger::plans::{LaunchSkipped, NextLaunch, Plan, SkipCause};
+use crate::ledger::{RunState, State};
 use crate::limits::{LAUNCHES_PASSED_MAX, LIVE_RUNS_MAX};
 
 /// What is to be done with the launch that is next.
@@ -68,9 +69,10 @@ pub fn whole(fields: &ScheduleFields) -> Result<Schedule, Vec<ScheduleError>> {
     fields.resolve(Timestamp(i64::MIN))
 }
 
-/// Whether as many runs of a campaign are under way as may be.
+/// Whether a launch must wait for a run of the campaign: one is paused, or as many are under way as may be.
 pub fn is_busy(state: &State, campaign: CampaignId) -> bool {
-    state.runs.values().filter(|run| run.campaign == campaign && run.state.is_live()).count() >= LIVE_RUNS_MAX
+    let live = || state.runs.values().filter(|run| run.campaign == campaign && run.state.is_live());
+    live().any(|run| run.state == RunState::Paused) || live().count() >= LIVE_RUNS_MAX
 }
 
 /// The next step of a campaign; `busy`: see [`is_busy`].

@@ -2,51 +2,71 @@
 //!
 //! Figures are read from the same sets as every report. Must not know: actix, clocks, the journal.
 
-use crate::actors::flowing::{delivered, send_of};
+use std::collections::BTreeSet;
+
+use roaring::RoaringBitmap;
+
 use crate::clock::Timestamp;
-use crate::flow::nodes::{AbTest, Metric, NotProven};
-use crate::flow::winner::{self, Arm, Decision, Judgement, Looks, OnNotProven, Rules, Verdict, WinnerError};
+use crate::flow::nodes::{AbTest, NotProven};
+use crate::flow::winner::{
+    self, Arm, Decision, Interval, Judgement, Looks, OnNotProven, Rules, Verdict, Waiting, WinnerError,
+};
 use crate::flow::{Exit, NodeId};
 use crate::ids::RunId;
-use crate::ledger::flowing::{ArmFigures, Decided, Looked};
+use crate::ledger::flowing::{ArmFigures, Decided, Looked, TestMemory};
 use crate::ledger::tracking::EventClass;
+use crate::ledger::watch::{ArmSends, Watch};
 use crate::ledger::{Fact, Run};
+use crate::limits::WINNER_SEQUENCE_TUNED_FOR;
 
-/// Every arm of a test as it stands: contacts whose message was accepted, and those of them who did what counts. Only
-/// people's events count; suspects and machines are shown elsewhere and never decide.
-pub fn figures(run: &Run, node: NodeId, test: &AbTest) -> Vec<ArmFigures> {
-    test.arms.iter().map(|arm| arm_figures(run, node, &arm.exit, test.metric)).collect()
+/// Who decides when no person does.
+pub const ENGINE: &str = "engine";
+
+/// Every arm of a test as it stands at this moment: contacts whose message was accepted and whose window is over, and those
+/// of them who did what counts within it. Only people's events count; suspects and machines are shown and never decide.
+pub fn figures(run: &Run, node: NodeId, test: &AbTest, now: Timestamp) -> Vec<ArmFigures> {
+    let watch = run.flow.tests.get(&node).and_then(|memory| memory.watch.as_ref());
+    let Some(watch) = watch else { return test.arms.iter().map(|arm| ArmFigures::none(arm.exit.clone())).collect() };
+    let matured = watch.windows.matured(now);
+    watch.arms.iter().map(|arm| arm_figures(run, watch, arm, &matured)).collect()
 }
 
-fn arm_figures(run: &Run, node: NodeId, exit: &Exit, metric: Metric) -> ArmFigures {
-    let sends = run.graph.sends_of_branch(node, exit);
-    let mut accepted = roaring::RoaringBitmap::new();
-    let mut events = roaring::RoaringBitmap::new();
-    let mut unsubscribed = roaring::RoaringBitmap::new();
-    let mut complained = 0;
-    for send in sends {
-        let reached = delivered(run, send);
-        if let Some(feedback) = run.feedback_of(send) {
-            complained += feedback.complained.rows.intersection_len(&reached);
-            if let Some(rows) = feedback.converted_by_people().filter(|_| metric == Metric::Conversions) {
-                events |= rows & &reached;
-            }
-        }
-        if let Some(tracking) = send_of(run, send).and_then(|(_, message)| run.messages.get(&message)) {
-            let sets = match metric {
-                Metric::Opens => Some(&tracking.opened),
-                Metric::Clicks => Some(&tracking.clicked),
-                Metric::Conversions => None,
-            };
-            if let Some(rows) = sets.and_then(|sets| sets.rows.get(&EventClass::Human)) {
-                events |= rows & &reached;
-            }
-            unsubscribed |= &tracking.unsubscribed & &reached;
-        }
-        accepted |= reached;
+fn arm_figures(run: &Run, watch: &Watch, arm: &ArmSends, matured: &RoaringBitmap) -> ArmFigures {
+    let assigned = arm.assigned(&run.deliveries);
+    let accepted = arm.accepted(&run.deliveries) & watch.windows.seen();
+    let judged = &accepted & matured;
+    let of = |sets: &mut dyn Iterator<Item = &RoaringBitmap>| -> u64 {
+        sets.map(|set| set.intersection_len(&assigned)).sum()
+    };
+    let class = |class| watch.counted.rows.get(&class).map_or(0, |rows| rows.intersection_len(&judged));
+    let deliveries = || {
+        let indices: BTreeSet<u16> = arm.sends.iter().map(|(_, index, _)| *index).collect();
+        indices.into_iter().filter_map(|index| run.delivery(index))
+    };
+    ArmFigures {
+        arm: arm.exit.clone(),
+        contacts: assigned.len(),
+        accepted: accepted.len(),
+        matured: judged.len(),
+        events: class(EventClass::Human),
+        suspect: class(EventClass::Suspect),
+        machine: class(EventClass::Machine),
+        unsubscribed: watch.unsubscribed.intersection_len(&judged),
+        complained: watch.complained.intersection_len(&judged),
+        rejected: deliveries().map(|delivery| of(&mut delivery.rejected.values())).sum(),
+        skipped: deliveries().map(|delivery| of(&mut delivery.skipped.values())).sum(),
+        unknown: deliveries().map(|delivery| delivery.unknown.intersection_len(&assigned)).sum(),
     }
-    let (accepted, events, unsubscribed) = (accepted.len(), events.len(), unsubscribed.len());
-    ArmFigures { arm: exit.clone(), accepted, events, unsubscribed, complained }
+}
+
+/// Whether there is anything to look at before the deadline: in each arm somebody's window is over. Variants at moments of
+/// their own are compared only when all of each has gone out and every window is over: until then one has had more time.
+pub fn may_look(run: &Run, node: NodeId, test: &AbTest, arms: &[ArmFigures]) -> bool {
+    arms.iter().all(|arm| {
+        let settled = arm.accepted + arm.rejected + arm.skipped + arm.unknown;
+        let whole = || settled == run.flow.left_by(node, &arm.arm) && arm.matured == arm.accepted;
+        arm.matured > 0 && (!test.moments || whole())
+    })
 }
 
 /// What the figures say at a planned look, with its statistics.
@@ -56,7 +76,7 @@ pub fn judge(test: &AbTest, look: u16, arms: &[ArmFigures]) -> Result<Judgement,
         .iter()
         .map(|arm| Arm {
             name: arm.arm.name().to_owned(),
-            contacts: arm.accepted,
+            contacts: arm.matured,
             events: arm.events,
             complaints: arm.complained,
             unsubscribes: arm.unsubscribed,
@@ -64,7 +84,10 @@ pub fn judge(test: &AbTest, look: u16, arms: &[ArmFigures]) -> Result<Judgement,
         })
         .collect();
     let rules = Rules {
-        looks: Looks::Planned { look: u32::from(look.max(1)), looks: u32::from(test.looks) },
+        looks: match test.continuing() {
+            true => Looks::Open { tuned_for: WINNER_SEQUENCE_TUNED_FOR },
+            false => Looks::Planned { look: u32::from(look.max(1)), looks: u32::from(test.looks) },
+        },
         min_contacts: test.min_delivered,
         min_events: test.min_events,
         ..Rules::default()
@@ -95,7 +118,7 @@ pub fn follows(test: &AbTest, looked: &Looked, at: Timestamp) -> Option<Decided>
     }
     let judgement: Judgement = serde_json::from_str(&looked.statistics).ok()?;
     let decided = |winner: Option<Exit>, proven: bool, reason: String| {
-        let by = "engine".to_owned();
+        let by = ENGINE.to_owned();
         Some(Decided { run: looked.run, node: looked.node, winner, proven, by, reason, at })
     };
     match what_follows(test, looked, &judgement) {
@@ -114,7 +137,7 @@ pub fn follows(test: &AbTest, looked: &Looked, at: Timestamp) -> Option<Decided>
 /// would be read anew at every tick while the test goes on or a person is waited for.
 fn may_follow(test: &AbTest, looked: &Looked) -> bool {
     let is = |verdict: Verdict| looked.verdict == verdict.name();
-    let settled_by_setting = looked.look >= test.looks && !matches!(test.not_proven, NotProven::Wait);
+    let settled_by_setting = test.is_deadline(looked.look) && !matches!(test.not_proven, NotProven::Wait);
     is(Verdict::Proven) || (settled_by_setting && !is(Verdict::SampleBroken))
 }
 
@@ -126,7 +149,59 @@ pub fn what_follows(test: &AbTest, looked: &Looked, judgement: &Judgement) -> De
         NotProven::Nobody => OnNotProven::Nobody,
         NotProven::Arm(exit) => OnNotProven::Variant(exit.name().to_owned()),
     };
-    winner::decide(judgement, looked.look >= test.looks, &otherwise)
+    winner::decide(judgement, test.is_deadline(looked.look), &otherwise)
+}
+
+/// The leader against the arm that it is least clearly ahead of: what a judgement rests on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effect {
+    pub leader: String,
+    pub other: String,
+    /// Rate of the leader minus that of the other.
+    pub difference: f64,
+    /// Newcombe interval of the difference, as if looked at once and at this pair alone.
+    pub interval: Interval,
+    /// The same at the boundary in force: it pays for looks and pairs.
+    pub interval_at_boundary: Interval,
+    pub z: f64,
+    pub p: f64,
+    pub p_holm: f64,
+    pub boundary: f64,
+}
+
+/// `None` without a leader, or without another arm to compare it with.
+pub fn effect(judgement: &Judgement) -> Option<Effect> {
+    let leader = judgement.leader.as_deref()?;
+    let pairs = judgement.pairs.iter().filter(|pair| pair.first == leader || pair.second == leader);
+    let pair = pairs.max_by(|a, b| a.p_holm.total_cmp(&b.p_holm))?;
+    // A pair is second minus first.
+    let turned = pair.first == leader;
+    let sign = if turned { -1.0 } else { 1.0 };
+    let facing = |interval: Interval| match turned {
+        true => Interval { low: -interval.high, high: -interval.low },
+        false => interval,
+    };
+    Some(Effect {
+        leader: leader.to_owned(),
+        other: if turned { pair.second.clone() } else { pair.first.clone() },
+        difference: sign * pair.diff,
+        interval: facing(pair.diff_ci),
+        interval_at_boundary: facing(pair.interval_at_boundary),
+        z: sign * pair.z,
+        p: pair.sequence.map_or(pair.p, |sequence| sequence.p),
+        p_holm: pair.p_holm,
+        boundary: pair.boundary,
+    })
+}
+
+/// Why a person must choose now; `None` while nobody must.
+pub fn waits_for_person(test: &AbTest, memory: &TestMemory) -> Option<Waiting> {
+    let look = memory.looks.last().filter(|_| memory.decided.is_none())?;
+    let judgement: Judgement = serde_json::from_str(&look.statistics).ok()?;
+    match what_follows(test, look, &judgement) {
+        Decision::WaitForPerson(why) => Some(why),
+        _ => None,
+    }
 }
 
 /// One sentence with the numbers.
@@ -151,13 +226,17 @@ pub fn explain(judgement: &Judgement, looked: &Looked, test: &AbTest, chosen: Op
     });
     let (verdict, metric) = (judgement.verdict.name(), test.metric.name());
     let chosen = chosen.map_or(String::new(), |name| format!("{name} · "));
-    format!("{chosen}{verdict} at look {} of {}, by {metric}: {}{evidence}", looked.look, test.looks, parts.join(", "))
+    let look = match test.continuing() {
+        true => format!("look {}", looked.look),
+        false => format!("look {} of {}", looked.look, test.looks),
+    };
+    format!("{chosen}{verdict} at {look}, by {metric}: {}{evidence}", parts.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::nodes::{Arm as NodeArm, SampleSize};
+    use crate::flow::nodes::{Arm as NodeArm, Metric, SampleSize};
 
     fn test(looks: u16, not_proven: NotProven) -> AbTest {
         let arm = |name: &'static str| NodeArm { exit: Exit(name.into()), weight: 1 };
@@ -170,16 +249,19 @@ mod tests {
             not_proven,
             min_delivered: 500,
             min_events: 40,
+            window_seconds: 1_800,
+            goal: None,
+            moments: false,
+            look_every_seconds: 0,
         }
     }
 
     fn looked(test: &AbTest, look: u16, events: [u64; 2]) -> Looked {
         let arm = |name: &'static str, events| ArmFigures {
-            arm: Exit(name.into()),
             accepted: 1_000,
+            matured: 1_000,
             events,
-            unsubscribed: 0,
-            complained: 0,
+            ..ArmFigures::none(Exit(name.into()))
         };
         let arms = vec![arm("A", events[0]), arm("B", events[1])];
         match look_at(RunId(1), NodeId(1), test, look, arms, Timestamp(5)).expect("judged") {

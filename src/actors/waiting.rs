@@ -14,13 +14,14 @@ use roaring::RoaringBitmap;
 use crate::actors::flowing::{Task, engaged, moved};
 use crate::clock::Timestamp;
 use crate::flow::delay::civil::instant;
-use crate::flow::delay::{ZoneSet, by_zone, due};
+use crate::flow::delay::{Delay as Wait, ZoneSet, by_zone, due};
 use crate::flow::nodes::delay::{due_second, zone_named};
 use crate::flow::nodes::{Delay, WaitEvent, delay};
 use crate::flow::{Exit, NodeId, NodeKind};
 use crate::ledger::flowing::{Moved, Scheduled};
 use crate::ledger::plans::RunLaunch;
 use crate::ledger::{Fact, RowSet, Run};
+use crate::limits::MOMENT_LATE_MAX;
 use crate::segments::skip::SkipReason;
 
 /// The next task at a delay: who reached the event leaves, then who is due; who has no time yet gets one.
@@ -34,6 +35,12 @@ pub fn delay_task(run: &Run, node: NodeId, delay: &Delay, rows: &RoaringBitmap, 
         if !happened.is_empty() {
             return Some(moved(run, node, vec![(delay::HAPPENED, happened)], now));
         }
+    }
+    if let Some(missed) = missed(run, node, delay, now) {
+        return Some(match delay.due(now) {
+            Some(at) => Task::Record(scheduled(run, node, BTreeMap::from([(at, missed)]), now)),
+            None => Task::Clocks { run: run.id, node, rows: missed },
+        });
     }
     let ready = run.flow.due(node, now);
     if !ready.is_empty() {
@@ -50,6 +57,16 @@ pub fn delay_task(run: &Run, node: NodeId, delay: &Delay, rows: &RoaringBitmap, 
         (Delay::Launch, None) => Some(moved(run, node, vec![(Exit::NEXT, new)], now)),
         _ => Some(Task::Clocks { run: run.id, node, rows: new }),
     }
+}
+
+/// Rows whose moment passed so long ago that it is none any more: they wait for its next occurrence.
+fn missed(run: &Run, node: NodeId, delay: &Delay, now: Timestamp) -> Option<RoaringBitmap> {
+    if !matches!(delay, Delay::Clock { wait: Wait::Moment(_), .. }) {
+        return None;
+    }
+    let late = i64::try_from(MOMENT_LATE_MAX.as_millis()).unwrap_or(i64::MAX);
+    let rows = run.flow.due(node, Timestamp(now.0.saturating_sub(late)));
+    (!rows.is_empty()).then_some(rows)
 }
 
 /// The launch by each contact's own clocks that began the run.
@@ -166,7 +183,8 @@ zone = "contact"
             summary: None,
         };
         let graph = compiled.graph;
-        let started = RunStarted { run: RUN, campaign, version: 1, graph, deliveries: vec![entered], at };
+        let (deliveries, entrants) = (vec![entered], crate::ledger::RowSet::default());
+        let started = RunStarted { run: RUN, campaign, version: 1, graph, deliveries, at, entrants };
         let made =
             RunLaunch { launch, effective: launch.at, default_zone: Some("Asia/Kathmandu".to_owned()), too_late_ms };
         commit(&mut state, Fact::Launched(Box::new(Launched { started, made, next: None })));
@@ -215,6 +233,54 @@ zone = "contact"
         }
         assert!(state.runs[&RUN].flow.waits.is_empty(), "no timer is left");
         state.runs[&RUN].positions.verify(&state.runs[&RUN].graph).expect("everybody is at one node");
+    }
+
+    /// A test of two moments, cut at noon of a Friday: Saturday at ten, or Monday at nine, in Paris.
+    fn tested(at: Timestamp) -> State {
+        let moments = "[[variants]]\nname = \"A\"\nat = \"saturday 10:00\"\n[[variants]]\nname = \"B\"\n\
+                       at = \"monday 09:00\"\n[test]\nzone = \"Europe/Paris\"\nsample = \"100%\"\ndecide_after = \"20d\"\n";
+        let head = SPEC.split("[schedule]").next().expect("the rest");
+        let spec = parse(&format!("kind = \"ab_split\"\n{head}{moments}"), Format::Toml).expect("a spec");
+        let compiled = compile(&spec).expect("compiles");
+        let (campaign, mut state) = (CampaignId(1), State::default());
+        commit(&mut state, Fact::CampaignSaved { campaign, spec: spec.to_json(), at });
+        let entered = DeliveryEntered {
+            channel: Channel::Email,
+            topic: "news".to_owned(),
+            connector: "relay".to_owned(),
+            mode: Mode::Strict,
+            audience: RowSet::base((0..100).collect()),
+            skipped: Vec::new(),
+            summary: None,
+        };
+        let (graph, deliveries, entrants) = (compiled.graph, vec![entered], crate::ledger::RowSet::default());
+        let started = RunStarted { run: RUN, campaign, version: 1, graph, deliveries, at, entrants };
+        commit(&mut state, Fact::RunStarted(Box::new(started)));
+        let Some(Task::Share { node, rows, shares, .. }) = next_task(&state.runs[&RUN], at) else { panic!("no cut") };
+        let cut = crate::actors::flowing::share_out(RUN, node, &rows, &shares, at).expect("shares");
+        commit(&mut state, cut);
+        state
+    }
+
+    #[test]
+    fn a_moment_that_was_missed_for_long_is_waited_for_again() {
+        let at = utc("2026-11-06T12:00:00Z");
+        let (first, second) = (NodeId(10), NodeId(11));
+        let sent = |state: &State, node| state.runs[&RUN].positions.count(node);
+        let mut state = tested(at);
+        settle(&mut state, at);
+        settle(&mut state, utc("2026-11-07T08:59:59Z"));
+        assert_eq!((sent(&state, first), sent(&state, second)), (0, 0), "not yet ten in Paris");
+        // Half an hour late is ten; on Monday the machine sleeps until noon, and nine comes again a week later.
+        settle(&mut state, utc("2026-11-07T09:30:00Z"));
+        assert_eq!((sent(&state, first), sent(&state, second)), (50, 0), "Saturday");
+        settle(&mut state, utc("2026-11-09T11:00:00Z"));
+        assert_eq!(sent(&state, second), 0, "nine is long over");
+        settle(&mut state, utc("2026-11-16T07:59:59Z"));
+        assert_eq!(sent(&state, second), 0, "not yet");
+        settle(&mut state, utc("2026-11-16T08:00:00Z"));
+        assert_eq!(sent(&state, second), 50, "the next Monday at nine");
+        assert!(state.runs[&RUN].flow.waits.is_empty(), "no timer is left");
     }
 
     #[test]

@@ -68,6 +68,12 @@ error_table! {
     InvalidMessage, "invalid_message", 422, "The message is not whole, or not in one of its languages: details list the problems.";
     SuppressionNotFound, "suppression_not_found", 404, "No suppression has this id.";
     InvalidSuppression, "invalid_suppression", 422, "The suppression names no valid contact, address or channel.";
+    AudienceNotFound, "audience_not_found", 404, "No uploaded audience has this id or name.";
+    AudienceExists, "audience_exists", 409, "An uploaded audience with this name exists.";
+    AudienceInUse, "audience_in_use", 409, "An unfinished run is sent to this upload: details name it.";
+    AudienceGone, "audience_gone", 410, "The rows of this upload were deleted, by a person or because their retention has passed.";
+    AudiencesFull, "audiences_full", 409, "As many uploads are kept as there may be: delete one.";
+    InvalidAudience, "invalid_audience", 422, "The uploaded file is no audience: details give the reason.";
     // campaigns
     CampaignNotFound, "campaign_not_found", 404, "No campaign has this id or name.";
     CampaignExists, "campaign_exists", 409, "A campaign with this name exists.";
@@ -78,6 +84,15 @@ error_table! {
     CampaignLocked, "campaign_locked", 409, "The campaign has started and can no longer be edited.";
     InvalidSchedule, "invalid_schedule", 422, "The schedule cannot be published: details list each fault with its code.";
     NoChoice, "no_choice", 409, "There is no test to choose a winner for, or it is decided: the message says which.";
+    NotASequence, "not_a_sequence", 409, "The campaign is of another kind: only sequences are published, edited live, extended and entered.";
+    UsePublish, "use_publish", 409, "A sequence is not started: publish it.";
+    ConfirmationNeeded, "confirmation_needed", 409, "Nothing was published: details show planned and effective start of each step. Publish with confirm = true.";
+    NoWorkingCopy, "no_working_copy", 409, "There is nothing to publish or to change: open a working copy with edit, or extend.";
+    WorkingCopyClosed, "working_copy_closed", 409, "A step has started by the version that was published before: details name it. Open a new working copy.";
+    StepLocked, "step_locked", 409, "The version changes what is locked: details name each step and its lock.";
+    UseEdit, "use_edit", 409, "The campaign is under way: open a working copy with edit.";
+    UseExtend, "use_extend", 409, "The campaign is finished: open a working copy with extend.";
+    NoEntry, "no_entry", 409, "The campaign takes no contacts by requests, or no longer: the message says why.";
     RenderFailed, "render_failed", 422, "The message cannot be rendered for this contact: details say why.";
     InvalidSet, "invalid_set", 422, "There is no such set of contacts: details list the sets.";
     ResendRefused, "resend_refused", 409, "The run cannot be continued by a resend: it has not ended, or the message says what is missing.";

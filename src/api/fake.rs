@@ -100,6 +100,7 @@ fn campaign_view(name: &str, spec: Json) -> CampaignView {
             name: name.to_owned(),
             kind: "single".into(),
             state: "draft".into(),
+            active: false,
             version: 1,
             created_at: Time::default(),
             updated_at: Time::default(),
@@ -112,6 +113,7 @@ fn campaign_view(name: &str, spec: Json) -> CampaignView {
         problems: Vec::new(),
         warnings: Vec::new(),
         legal_moves: vec!["start".into()],
+        sequence: None,
         schedule: None,
     }
 }
@@ -264,6 +266,57 @@ impl ContactsPort for Fake {
     }
 }
 
+fn upload_detail(name: Option<String>, bytes: u64) -> UploadDetail {
+    UploadDetail {
+        upload: UploadView {
+            id: 1,
+            name: name.unwrap_or_default(),
+            channel: "email".into(),
+            uploaded_at: Time::default(),
+            uploaded_by: "admin".into(),
+            bytes,
+            encoding: "utf-8".into(),
+            delimiter: ",".into(),
+            total: 1,
+            valid: 1,
+            invalid: 0,
+            invalid_by: BTreeMap::new(),
+            left_out: BTreeMap::new(),
+            duplicates: 0,
+            addresses: BTreeMap::new(),
+            columns: Vec::new(),
+            needed_by: Vec::new(),
+        },
+        reach: BTreeMap::new(),
+        only_other_channels: 0,
+        suppressed: BTreeMap::new(),
+        unsubscribed: 0,
+    }
+}
+
+impl AudiencesPort for Fake {
+    fn upload(&self, upload: NewUpload, spooled: &std::path::Path) -> PortResult<UploadDetail> {
+        self.called(format!("upload {upload:?}"));
+        Ok(upload_detail(upload.name, std::fs::metadata(spooled).unwrap().len()))
+    }
+
+    fn uploads(&self, _: &PageRequest) -> PortResult<Page<UploadView>> {
+        Ok(Page { items: Vec::new(), next: None })
+    }
+
+    fn uploaded(&self, upload: &Ref) -> PortResult<UploadDetail> {
+        not_here(&upload.to_string(), Code::AudienceNotFound)
+    }
+
+    fn invalid_rows(&self, upload: &Ref) -> PortResult<Option<PathBuf>> {
+        not_here(&upload.to_string(), Code::AudienceNotFound)
+    }
+
+    fn delete_upload(&self, upload: &Ref) -> PortResult<()> {
+        not_here(&upload.to_string(), Code::AudienceNotFound)
+    }
+}
+
 impl CampaignsPort for Fake {
     fn create_campaign(&self, spec: SpecText) -> PortResult<CampaignView> {
         self.called(format!("create {:?} {}", spec.format, spec.text));
@@ -301,7 +354,9 @@ impl CampaignsPort for Fake {
             run: Some(1),
             state: "running".into(),
             ledger: Some(ledger()),
+            entered: 10,
             in_flight: 0,
+            cancelled: Vec::new(),
             schedule: None,
         })
     }
@@ -315,6 +370,15 @@ impl CampaignsPort for Fake {
         Ok(request.to.into_iter().map(result).collect())
     }
 
+    fn timeline(&self, _run: &RunRef, bucket_seconds: u32) -> PortResult<TimelineReport> {
+        Ok(TimelineReport { bucket_seconds, ..TimelineReport::default() })
+    }
+
+    fn compare(&self, deliveries: &[Compared]) -> PortResult<Comparison> {
+        self.called(format!("compare {deliveries:?}"));
+        Ok(Comparison::default())
+    }
+
     fn reschedule(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView> {
         self.called(format!("reschedule {campaign}"));
         Ok(campaign_view("spring", json!({ "schedule": patch.text })))
@@ -326,6 +390,19 @@ impl CampaignsPort for Fake {
 
     fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText> {
         Ok(GraphText { content_type: "text/plain", text: format!("{campaign} {format}") })
+    }
+
+    fn dry_run(&self, campaign: &Ref, request: DryRunRequest) -> PortResult<DryRunView> {
+        self.called(format!("dry-run {campaign} {:?}", request.rates.opened));
+        Ok(DryRunView {
+            campaign: 1,
+            at: Time::default(),
+            entered: 10,
+            rates: request.rates,
+            assumptions: Vec::new(),
+            nodes: vec![DryRunNode::default()],
+            stopped: None,
+        })
     }
 
     fn choose_winner(&self, campaign: &Ref, request: ChooseWinnerRequest) -> PortResult<TestReport> {
@@ -371,10 +448,15 @@ impl CampaignsPort for Fake {
             audience: None,
             samples: Vec::new(),
             unsubscribe_latency_ms_max: None,
+            entered: 10,
             nodes: Vec::new(),
             tests: Vec::new(),
+            steps: Vec::new(),
+            grid: None,
             launch: None,
+            schedule: None,
             linked_run: None,
+            upload: None,
             linked_set: None,
             resends: Vec::new(),
             hold_out: None,
@@ -389,6 +471,35 @@ impl CampaignsPort for Fake {
     fn settle(&self, _run: &RunRef, request: SettleRequest) -> PortResult<Settled> {
         let settled = request.contacts.len() as u64;
         Ok(Settled { settled, not_unknown: Vec::new(), state: "running".into(), ledger: ledger() })
+    }
+}
+
+impl SequencesPort for Fake {
+    fn publish(&self, campaign: &Ref, request: PublishRequest) -> PortResult<PublishDone> {
+        if !request.confirm {
+            return Err(PortError::new(Code::ConfirmationNeeded, "say confirm"));
+        }
+        self.called(format!("publish {campaign}"));
+        Ok(PublishDone::default())
+    }
+
+    fn edit(&self, campaign: &Ref) -> PortResult<SequenceView> {
+        self.called(format!("edit {campaign}"));
+        Ok(SequenceView::default())
+    }
+
+    fn extend(&self, campaign: &Ref) -> PortResult<SequenceView> {
+        self.called(format!("extend {campaign}"));
+        Ok(SequenceView::default())
+    }
+
+    fn enter(&self, campaign: &Ref, contacts: &[String], _name: &str) -> PortResult<EnterDone> {
+        self.called(format!("enter {campaign} {contacts:?}"));
+        Ok(EnterDone { entered: contacts.len() as u64, ..EnterDone::default() })
+    }
+
+    fn test_start(&self, _campaign: &Ref) -> PortResult<StartTestDone> {
+        Ok(StartTestDone::default())
     }
 }
 

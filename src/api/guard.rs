@@ -27,8 +27,11 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Uploads keep their own time and hash their own body.
 pub const UPLOAD_PATH: &str = "/v1/imports";
 
+/// The same for one-shot audiences.
+pub const AUDIENCES_PATH: &str = "/v1/audiences";
+
 fn is_upload(request: &ServiceRequest) -> bool {
-    request.method() == Method::POST && request.path() == UPLOAD_PATH
+    request.method() == Method::POST && matches!(request.path(), UPLOAD_PATH | AUDIENCES_PATH)
 }
 
 type Answer = Result<ServiceResponse<BoxBody>, actix_web::Error>;

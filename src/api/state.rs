@@ -23,6 +23,7 @@ pub struct ApiState {
     pub idempotency: Idempotency,
     pub uploads: Semaphore,
     pub upload_bytes_max: u64,
+    pub one_shot_bytes_max: u64,
     pub request_time_max: Duration,
 }
 
@@ -44,6 +45,7 @@ impl ApiState {
             idempotency: Idempotency::open(directory.join("idempotency"))?,
             uploads: Semaphore::new(limits::UPLOADS_MAX),
             upload_bytes_max: config.server.upload_bytes_max,
+            one_shot_bytes_max: config.data.one_shot_bytes_max,
             request_time_max: config.server.request_time_max,
         })
     }

@@ -4,17 +4,20 @@
 //! the spec, or of this code, does not touch a run that has begun.
 //!
 //! Invariants:
-//! 1. The index of a delivery or message is its place in the list, and each send node of the graph names both.
+//! 1. Deliveries and messages are in order of their indices, of which a sequence leaves some out; each send node of the
+//!    graph names both.
 //! 2. Every send node belongs to exactly one delivery, and is in its `sends`.
 //! 3. Node ids of a kind are the same for each version of a campaign.
 //!
 //! A new kind of campaign is one more function that makes graph, deliveries and messages.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::kinds::{self, Built};
+use super::one_shot;
 use super::spec::auto_pause::GuardRule;
 use super::spec::{CampaignSpec, Kind, MessageFields, Mode, SameAddress};
 use super::{languages, resend, restraint};
@@ -35,6 +38,8 @@ pub enum AudienceSource {
     List(String),
     /// A segment expression.
     Segment(String),
+    /// The id or name of an uploaded one-shot file.
+    Upload(String),
     /// A set of an ended run, without those whom a resend covers.
     Resend {
         run: u32,
@@ -94,6 +99,12 @@ pub struct MessagePlan {
     pub connector: String,
     pub topic: String,
     pub fields: MessageFields,
+    /// The upload whose columns are the variables; `None`: the attributes of contacts are.
+    #[serde(default)]
+    pub upload: Option<String>,
+    /// Of a grid's cell: what templates see as `cell`.
+    #[serde(default)]
+    pub cell: BTreeMap<String, String>,
 }
 
 /// Limits of the run as a whole.
@@ -114,6 +125,10 @@ pub struct Compiled {
     pub deliveries: Vec<DeliveryPlan>,
     pub messages: Vec<MessagePlan>,
     pub limits: RunLimits,
+    /// Everybody who matches walks the flow, and enters a delivery on arrival at its send; otherwise deliveries are entered
+    /// at the start, and only those who can be sent to walk.
+    #[serde(default)]
+    pub all_walk: bool,
     #[serde(default)]
     pub auto_pause: GuardRule,
     #[serde(default)]
@@ -125,11 +140,11 @@ pub struct Compiled {
 
 impl Compiled {
     pub fn delivery(&self, index: u16) -> Option<&DeliveryPlan> {
-        self.deliveries.get(usize::from(index))
+        self.deliveries.iter().find(|plan| plan.index == index)
     }
 
     pub fn message(&self, id: MessageId) -> Option<&MessagePlan> {
-        self.messages.get(usize::from(id.0))
+        self.messages.iter().find(|plan| plan.id == id)
     }
 }
 
@@ -138,8 +153,10 @@ impl Compiled {
 pub enum CompileError {
     #[error("{path} is missing")]
     Missing { path: &'static str },
-    #[error("the audience must be exactly one of segment, list, all and a set of another run")]
+    #[error("the audience must be exactly one of segment, list, all, upload and a set of another run")]
     Audience,
+    #[error("{path}: {message}")]
+    Nodes { path: String, message: String },
     #[error(transparent)]
     Graph(#[from] InvalidGraph),
 }
@@ -147,13 +164,18 @@ pub enum CompileError {
 /// Compiles a spec that [`super::problems`] has found whole.
 pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
     let name = required("name", spec.name.clone())?;
-    let audience = audience(spec)?;
+    let audience = match spec.kind() {
+        Kind::Sequence => audience(&CampaignSpec { audience: kinds::sequence::audience(spec), ..spec.clone() })?,
+        _ => audience(spec)?,
+    };
     let mut built = match spec.kind() {
         Kind::Single => single(spec)?,
         Kind::AbSplit => kinds::ab_split::build(spec)?,
         Kind::MultiSegment => kinds::multi_segment::build(spec)?,
+        Kind::Flow => kinds::flow::build(spec)?,
+        Kind::Sequence => kinds::sequence::build(spec)?,
     };
-    if kinds::follow_up::wanted(spec) {
+    if kinds::follow_up::wanted(spec) && spec.kind() != Kind::Flow {
         kinds::follow_up::add(spec, &mut built)?;
     }
     kinds::planned::add(spec, &mut built.parts);
@@ -171,6 +193,7 @@ pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
             messages_per_second: spec.limits.messages_per_second,
             weight: spec.limits.weight.unwrap_or(1).clamp(1, limits::CAMPAIGN_WEIGHT_MAX),
         },
+        all_walk: spec.kind() == Kind::Flow,
         auto_pause: spec.auto_pause.rule(),
         caps: restraint::caps(spec),
         hold_out: restraint::hold_out(spec),
@@ -202,8 +225,14 @@ pub(super) fn message(spec: &CampaignSpec, id: MessageId) -> Result<MessagePlan,
         name: String::new(),
         channel: required("message.channel", message.channel)?,
         connector: required("message.connector", message.connector.clone())?,
-        topic: required("message.topic", message.topic.clone())?,
+        topic: if one_shot::is_wanted(spec) {
+            message.topic.clone().unwrap_or_default()
+        } else {
+            required("message.topic", message.topic.clone())?
+        },
         fields: message.fields.clone(),
+        upload: spec.audience.upload.clone(),
+        cell: BTreeMap::new(),
     })
 }
 
@@ -211,14 +240,16 @@ fn audience(spec: &CampaignSpec) -> Result<AudiencePlan, CompileError> {
     let audience = &spec.audience;
     if resend::wanted(spec) {
         let none = audience.segment.is_none() && audience.list.is_none() && audience.all != Some(true);
+        let none = none && audience.upload.is_none();
         let (run, set) = resend::source(spec).filter(|_| none).ok_or(CompileError::Audience)?;
         let source = AudienceSource::Resend { run, set: set.to_owned() };
         return Ok(AudiencePlan { source, exclude: audience.exclude.clone() });
     }
-    let source = match (&audience.segment, &audience.list, audience.all == Some(true)) {
-        (Some(segment), None, false) => AudienceSource::Segment(segment.clone()),
-        (None, Some(list), false) => AudienceSource::List(list.clone()),
-        (None, None, true) => AudienceSource::All,
+    let source = match (&audience.segment, &audience.list, audience.all == Some(true), &audience.upload) {
+        (Some(segment), None, false, None) => AudienceSource::Segment(segment.clone()),
+        (None, Some(list), false, None) => AudienceSource::List(list.clone()),
+        (None, None, true, None) => AudienceSource::All,
+        (None, None, false, Some(upload)) => AudienceSource::Upload(upload.clone()),
         _ => return Err(CompileError::Audience),
     };
     Ok(AudiencePlan { source, exclude: audience.exclude.clone() })

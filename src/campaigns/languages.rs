@@ -16,7 +16,7 @@
 //! begins with (`de`), or else the default.
 //!
 //! A saved message is put into the spec when the campaign starts, with its version: what is saved later does not touch the
-//! run, nor does deleting it. Owns no state. Invariant: LA-1 each contact is in exactly one language.
+//! run, nor does deleting it. Messages of follow-ups, cells and steps refer to saved ones alike, in one language. Owns no state. Invariant: LA-1 each contact is in exactly one language.
 
 use std::collections::BTreeMap;
 
@@ -109,9 +109,30 @@ pub fn problems(message: &MessageSpec, path: &str, found: &mut Vec<Problem>) {
     }
 }
 
+/// Every table of a message in a spec, with its path; that of the campaign first.
+pub fn tables(spec: &CampaignSpec) -> Vec<(String, &MessageSpec)> {
+    let mut tables =
+        vec![("message".to_owned(), &spec.message), ("follow_up.message".to_owned(), &spec.follow_up.message)];
+    tables.extend(spec.cells.iter().enumerate().map(|(at, cell)| (format!("cells.{at}.message"), &cell.message)));
+    tables.extend(spec.steps.iter().enumerate().map(|(at, step)| (format!("steps.{at}.message"), &step.message)));
+    tables
+}
+
+/// The tables of [`tables`], to be changed.
+pub fn tables_mut(spec: &mut CampaignSpec) -> impl Iterator<Item = &mut MessageSpec> {
+    let cells = spec.cells.iter_mut().map(|cell| &mut cell.message);
+    let steps = spec.steps.iter_mut().map(|step| &mut step.message);
+    [&mut spec.message, &mut spec.follow_up.message].into_iter().chain(cells).chain(steps)
+}
+
 /// What a spec cannot have beside languages.
 pub(super) fn problems_of(spec: &CampaignSpec, found: &mut Vec<Problem>) {
     problems(&spec.message, "message", found);
+    for (path, _) in tables(spec).into_iter().skip(1).filter(|(_, table)| !table.languages.is_empty()) {
+        let text = "this message goes out in one language; only that of a single campaign can have several so far";
+        let fix = "name a saved message without languages, or write the content itself";
+        found.push(Problem::error("languages_of_single", path, text, fix));
+    }
     if spec.message.languages.is_empty() {
         return;
     }

@@ -3,7 +3,9 @@
 //! - [`spec`], [`mod@parse`]: the spec as written in TOML or JSON, and its canonical form.
 //! - [`validate`]: everything that is missing or wrong, at once.
 //! - [`kinds`]: what each kind compiles to, and the tables that only it has.
+//! - [`one_shot`]: audiences from an uploaded file.
 //! - [`mod@compile`]: a spec becomes a flow graph and the plans of its deliveries.
+//! - [`sequence`]: steps, dates, locks of sequences.
 //! - [`schedule`]: when a campaign starts, once or again and again.
 //! - [`languages`]: messages in several languages, and saved ones.
 //! - [`resend`]: campaigns to a set of an earlier run.
@@ -19,11 +21,13 @@ mod instant;
 pub mod kinds;
 pub mod languages;
 pub mod lifecycle;
+pub mod one_shot;
 pub mod parse;
 pub mod progress;
 pub mod resend;
 pub mod restraint;
 pub mod schedule;
+pub mod sequence;
 pub mod spec;
 mod suggest;
 pub mod validate;

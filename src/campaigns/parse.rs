@@ -3,10 +3,12 @@
 //! Errors name line and column, both from 1, columns in characters. The parsers bound the depth themselves (TOML 80,
 //! JSON 128); the size is bounded here.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::spec::{CampaignSpec, Table, plain};
 use super::suggest;
+use crate::clock::Timestamp;
 use crate::limits;
 
 /// Version of the stored form; a reader refuses what it does not know.
@@ -74,6 +76,39 @@ pub fn to_stored(spec: &CampaignSpec) -> String {
 /// [`to_stored`] with the name of the request that makes it, so that the same request can be told when it comes again.
 pub fn to_stored_for(spec: &CampaignSpec, request: &str) -> String {
     json!({ "version": STORED_VERSION, "spec": spec.to_value(), "request": request }).to_string()
+}
+
+/// Who said when that the people of an uploaded file agreed to be written to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// The name of the key that the word came with.
+    pub by: String,
+    pub at: Timestamp,
+}
+
+/// [`to_stored`] with the word for an upload, and the name of the request, if there is one.
+pub fn to_stored_confirmed(spec: &CampaignSpec, request: Option<&str>, confirmed: &Confirmed) -> String {
+    let mut stored = json!({ "version": STORED_VERSION, "spec": spec.to_value(), "confirmed": confirmed });
+    if let Some(request) = request {
+        stored["request"] = request.into();
+    }
+    stored.to_string()
+}
+
+/// The stored form of a spec that takes the place of `old`: its request and the word for its upload stay.
+pub fn to_stored_like(spec: &CampaignSpec, old: &str) -> String {
+    let request = request_of(old);
+    match (confirmed_of(old), &request) {
+        (Some(confirmed), request) => to_stored_confirmed(spec, request.as_deref(), &confirmed),
+        (None, Some(request)) => to_stored_for(spec, request),
+        (None, None) => to_stored(spec),
+    }
+}
+
+/// The word that a stored spec was saved with.
+pub fn confirmed_of(text: &str) -> Option<Confirmed> {
+    let mut value: Value = serde_json::from_str(text).ok()?;
+    serde_json::from_value(value["confirmed"].take()).ok()
 }
 
 /// The name of the request that made a stored spec, if it had one.
@@ -154,11 +189,15 @@ const PLACES: [(&str, &[&str]); 7] = [
             "follow_up",
             "dimensions",
             "cells",
+            "nodes",
+            "zone",
+            "starter",
+            "steps",
             "caps",
             "resend",
         ],
     ),
-    ("audience", &["segment", "list", "all", "exclude", "not_contacted", "hold_out"]),
+    ("audience", &["segment", "list", "all", "exclude", "not_contacted", "hold_out", "upload", "consent_confirmed"]),
     (
         "message",
         &[
@@ -177,7 +216,21 @@ const PLACES: [(&str, &[&str]); 7] = [
         ],
     ),
     ("limits", &["messages_per_second", "weight"]),
-    ("test", &["sample", "winner_by", "decide_after", "looks", "if_not_proven", "min_delivered", "min_events"]),
+    (
+        "test",
+        &[
+            "sample",
+            "winner_by",
+            "goal",
+            "zone",
+            "decide_after",
+            "window",
+            "looks",
+            "if_not_proven",
+            "min_delivered",
+            "min_events",
+        ],
+    ),
     ("follow_up", &["on", "after"]),
     ("schedule", &["at", "dates", "every", "until", "zone", "default_zone", "too_late"]),
 ];

@@ -15,7 +15,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::spec::kinds::basis_points;
-use super::spec::{CampaignSpec, SampleSpec};
+use super::spec::{CampaignSpec, Kind, SampleSpec};
 use super::validate::Problem;
 use crate::config::caps::{Cap, CapError, Caps, days};
 use crate::flow::nodes::SampleSize;
@@ -75,6 +75,11 @@ pub(super) fn problems(spec: &CampaignSpec, found: &mut Vec<Problem>) {
                 found.push(Problem::error("bad_hold_out", path, "nobody would be held out", fix));
             }
             Some(_) => {}
+        }
+        if spec.kind() == Kind::Sequence {
+            let message = "a sequence has no control group: its contacts enter with their steps";
+            let fix = "make a list of a part of the contacts, and exclude it";
+            found.push(Problem::error("hold_out_of_kind", path, message, fix));
         }
     }
     if spec.caps.len() > CAPS_MAX {

@@ -4,12 +4,12 @@
 //!
 //! ```toml
 //! name = "spring"
-//! kind = "single"                     # the default
+//! kind = "single"                     # the default; ab_split, multi_segment (see `kinds`), flow (see `nodes`)
 //! mode = "strict"                     # the default, or "at_least_once"
 //! same_address = "newest"             # the default, or "oldest", "allow"
 //! retry_deadline_hours = 72
 //! send_until = 2026-12-01T18:00:00+01:00
-//! [audience]                          # one of segment, list, all = true
+//! [audience]                          # one of segment, list, all = true, upload
 //! segment = 'country = "FR"'
 //! exclude = 'in list "staff"'
 //! not_contacted = "7d"               # these two: see `campaigns::restraint`, as for [[caps]]
@@ -46,13 +46,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 pub mod auto_pause;
+mod expressions;
 pub mod kinds;
 mod message;
+pub mod nodes;
+pub mod steps;
 
 pub use auto_pause::AutoPauseSpec;
 pub use kinds::{CellSpec, DimensionSpec, FollowUpOn, FollowUpSpec, SampleSpec, TestSpec, VariantSpec};
 use message::MESSAGE_KEYS;
 pub use message::MessageSpec;
+pub use nodes::NodeSpec;
+pub use steps::{Starter, StepSpec};
 
 use super::instant::{self, TOML_DATETIME};
 use super::resend::ResendSpec;
@@ -74,6 +79,10 @@ pub enum Kind {
     AbSplit,
     /// A grid of segments, a message per cell.
     MultiSegment,
+    /// A graph that is written by hand.
+    Flow,
+    /// Dated steps for one cohort.
+    Sequence,
 }
 
 impl Kind {
@@ -82,6 +91,8 @@ impl Kind {
             Kind::Single => "single",
             Kind::AbSplit => "ab_split",
             Kind::MultiSegment => "multi_segment",
+            Kind::Flow => "flow",
+            Kind::Sequence => "sequence",
         }
     }
 }
@@ -135,13 +146,22 @@ pub struct CampaignSpec {
     pub dimensions: Vec<DimensionSpec>,
     #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
     pub cells: Vec<CellSpec>,
+    /// Of the dates of a sequence.
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starter: Option<Starter>,
+    #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepSpec>,
+    #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeSpec>,
     #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
     pub caps: Vec<CapSpec>,
     #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]
     pub resend: ResendSpec,
 }
 
-/// Who gets it: exactly one of `segment`, `list` and `all`, minus `exclude`.
+/// Who gets it: exactly one of `segment`, `list`, `all` and `upload`, minus `exclude`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AudienceSpec {
@@ -156,6 +176,12 @@ pub struct AudienceSpec {
     /// A segment expression; who matches is left out.
     #[serde(deserialize_with = "lines", skip_serializing_if = "Option::is_none")]
     pub exclude: Option<String>,
+    /// The id or name of an uploaded one-shot file.
+    #[serde(deserialize_with = "id_or_word", skip_serializing_if = "Option::is_none")]
+    pub upload: Option<String>,
+    /// The sender's word that the people of an upload agreed; recorded with who and when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consent_confirmed: Option<bool>,
     /// Leaves out whom another campaign has written to within so many days, such as "7d".
     #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub not_contacted: Option<String>,
@@ -259,6 +285,24 @@ pub(super) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     }
 }
 
+/// A number, or text of one line.
+fn id_or_word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "an id or a name")]
+    enum Named {
+        Id(u32),
+        Name(String),
+    }
+    match Option::<Named>::deserialize(deserializer)? {
+        Some(Named::Id(id)) => Ok(Some(id.to_string())),
+        Some(Named::Name(name)) => match name.chars().find(|c| c.is_control()) {
+            Some(c) => Err(control_character(c)),
+            None => Ok(Some(name)),
+        },
+        None => Ok(None),
+    }
+}
+
 /// Text of several lines.
 fn lines<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
@@ -284,6 +328,9 @@ impl Serialize for VariantSpec {
         }
         if let Some(weight) = &self.weight {
             map.serialize_entry("weight", weight)?;
+        }
+        if let Some(at) = &self.at {
+            map.serialize_entry("at", at)?;
         }
         for (key, value) in &self.fields {
             map.serialize_entry(key, value)?;
@@ -313,6 +360,7 @@ impl<'de> Visitor<'de> for VariantVisitor {
             let again = match key.as_str() {
                 "name" => std::mem::replace(&mut variant.name, map.next_value::<Word>()?.0).is_some(),
                 "weight" => std::mem::replace(&mut variant.weight, map.next_value()?).is_some(),
+                "at" => std::mem::replace(&mut variant.at, map.next_value::<Moment>()?.0).is_some(),
                 key if MESSAGE_KEYS.contains(&key) => {
                     let message = "variants differ in content and sender; the {key} is that of [message]";
                     return Err(de::Error::custom(message.replace("{key}", key)));
@@ -325,6 +373,19 @@ impl<'de> Visitor<'de> for VariantVisitor {
         }
         variant.fields.retain(|_, value| !value.is_null());
         Ok(variant)
+    }
+}
+
+/// A moment: text, or one of TOML's own dates and times.
+struct Moment(Option<String>);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Moment, D::Error> {
+        match Field::deserialize(deserializer)?.0 {
+            Value::Null => Ok(Moment(None)),
+            Value::String(text) if text.chars().all(|c| !c.is_control()) => Ok(Moment(Some(text))),
+            _ => Err(de::Error::custom("a moment is text, such as \"saturday 10:00\"")),
+        }
     }
 }
 

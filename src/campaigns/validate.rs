@@ -13,6 +13,7 @@
 //! | `no_sender`, `bad_sender`, `no_subject`, `no_body` | the least that a message has (see [`basic_message_problems`]) |
 //! | those of schedules | see `schedule::ScheduleError` and `kinds::planned` |
 //! | `wrong_kind` and those of the kind's own tables | see `kinds` |
+//! | `unknown_upload`, `consent_not_confirmed` and others of uploaded files | see `one_shot` |
 //! | `bad_resend` | a set of a run that has ended |
 //! | `bad_not_contacted`, `bad_hold_out`, `bad_cap` | who is left out |
 //! | `empty_audience` | a warning: nobody matches it now |
@@ -24,9 +25,10 @@ use lettre::message::Mailbox;
 use serde::Serialize;
 
 use super::kinds;
+use super::one_shot::{self, UploadName};
 use super::schedule::fields::Ahead;
 use super::spec::kinds::overlaid;
-use super::spec::{CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, TestSpec, auto_pause};
+use super::spec::{CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, Starter, TestSpec, auto_pause};
 use super::suggest::did_you_mean;
 use crate::clock::Timestamp;
 use crate::ids::Channel;
@@ -49,6 +51,9 @@ pub struct Problem {
     pub severity: Severity,
     /// Where in the spec: keys joined by dots, `message.subject`.
     pub path: String,
+    /// The id of the node that it is about, in a flow that was written by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Where within the text at `path`, from 1; for expressions and templates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
@@ -67,7 +72,7 @@ impl Problem {
         fix: impl Into<String>,
     ) -> Problem {
         let (path, message, fix) = (path.into(), message.into(), fix.into());
-        Problem { code, severity: Severity::Error, path, line: None, column: None, message, fix }
+        Problem { code, severity: Severity::Error, path, node: None, line: None, column: None, message, fix }
     }
 
     pub fn warning(
@@ -77,6 +82,10 @@ impl Problem {
         fix: impl Into<String>,
     ) -> Problem {
         Problem { severity: Severity::Warning, ..Problem::error(code, path, message, fix) }
+    }
+
+    pub fn of_node(self, id: &str) -> Problem {
+        Problem { node: (!id.is_empty()).then(|| id.to_owned()), ..self }
     }
 
     pub fn at(self, line: u32, column: u32) -> Problem {
@@ -98,14 +107,34 @@ pub trait Names {
     /// Every configured connector with its channel.
     fn connectors(&self) -> Vec<(String, Channel)>;
     fn lists(&self) -> Vec<String>;
+    /// Every one-shot upload that is there.
+    fn uploads(&self) -> Vec<UploadName> {
+        Vec::new()
+    }
     /// Whether another campaign than the one at hand has this name.
     fn campaign_name_taken(&self, name: &str) -> bool;
     /// What is wrong with a segment expression: syntax, attributes, types, unknown lists and segments. `path` is where it
     /// stands in the spec, for the problems' own.
     fn expression_problems(&self, path: &str, expression: &str) -> Vec<Problem>;
+    /// Ids of the steps of the campaign at hand that have started.
+    fn started_steps(&self) -> std::collections::BTreeSet<String> {
+        std::collections::BTreeSet::new()
+    }
+    /// How long the start of the campaign at hand was measured to take.
+    fn measured_start(&self) -> Option<std::time::Duration> {
+        None
+    }
+    /// Whether an attribute is there, is a general field, and takes the value.
+    fn attribute_problems(&self, _path: &str, _attribute: &str, _value: &serde_json::Value) -> Vec<Problem> {
+        Vec::new()
+    }
     /// What is wrong with the content. The default knows no templates.
     fn message_problems(&self, channel: Channel, fields: &MessageFields) -> Vec<Problem> {
         basic_message_problems(channel, fields)
+    }
+    /// The tracked links of a message, as they stand in it; `None` if it does not compile, or nobody can say.
+    fn links(&self, _fields: &MessageFields) -> Option<Vec<String>> {
+        None
     }
 }
 
@@ -115,14 +144,41 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     name(spec.name.as_deref(), names, &mut found);
     times(spec, names, &mut found);
     kinds::planned::problems(spec, names.ahead(), &mut found);
-    audience(spec, names, &mut found);
-    super::resend::problems(spec, &mut found);
-    message(&spec.message, names, &mut found);
+    one_shot::problems(spec, names, &mut found);
+    if spec.kind() == Kind::Sequence {
+        sequence(spec, names, &mut found);
+    } else {
+        audience(spec, names, &mut found);
+        super::resend::problems(spec, &mut found);
+        let needs_topic = !one_shot::is_wanted(spec);
+        match spec.kind() {
+            // It is only what the sends have in common; each is looked at as a whole.
+            Kind::Flow => way(&spec.message, needs_topic, names, &mut found),
+            _ => message(&spec.message, needs_topic, names, &mut found),
+        }
+    }
     rates(&spec.limits, &mut found);
     auto_pause::problems(&spec.auto_pause, &mut found);
     super::restraint::problems(spec, &mut found);
     of_the_kind(spec, names, &mut found);
     found
+}
+
+/// Audience and messages of a sequence: list and segment may both be there, and each send is looked at as it is sent.
+fn sequence(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
+    if spec.starter != Some(Starter::Api) {
+        let mut both = spec.clone();
+        let segment = both.audience.segment.take_if(|_| both.audience.list.is_some());
+        audience(&both, names, found);
+        if let Some(segment) = segment {
+            expression_problems("audience.segment", &segment, names, found);
+        }
+    }
+    for (path, sent) in kinds::sequence::messages(spec) {
+        let mut wrong = Vec::new();
+        message(&sent, true, names, &mut wrong);
+        found.extend(wrong.into_iter().map(|p| Problem { path: p.path.replacen("message", &path, 1), ..p }));
+    }
 }
 
 /// Nobody matches the audience at this moment. It stops nothing: contacts may be imported before the start.
@@ -139,6 +195,9 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
         ("test", spec.test != TestSpec::default(), Kind::AbSplit),
         ("dimensions", !spec.dimensions.is_empty(), Kind::MultiSegment),
         ("cells", !spec.cells.is_empty(), Kind::MultiSegment),
+        ("nodes", !spec.nodes.is_empty(), Kind::Flow),
+        ("steps", !spec.steps.is_empty(), Kind::Sequence),
+        ("starter", spec.starter.is_some(), Kind::Sequence),
     ];
     for (table, given, owner) in tables.into_iter().filter(|(_, _, owner)| *owner != kind) {
         if given {
@@ -150,20 +209,23 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
     }
     match kind {
         Kind::Single => {}
-        Kind::AbSplit => kinds::ab_split::problems(spec, found),
+        Kind::Sequence => return kinds::sequence::problems(spec, names, found),
+        Kind::AbSplit => kinds::ab_split::problems(spec, names.now(), found),
         Kind::MultiSegment => {
             kinds::multi_segment::problems(spec, found);
-            for (at, dimension) in spec.dimensions.iter().enumerate() {
-                for (place, segment) in dimension.segments.iter().enumerate() {
-                    if let Some(text) = segment.segment.as_deref().filter(|text| !text.trim().is_empty()) {
-                        let path = format!("dimensions.{at}.segments.{place}.segment");
-                        found.extend(names.expression_problems(&path, text));
-                    }
-                }
+            for (path, text) in kinds::grid::expressions(spec) {
+                found.extend(names.expression_problems(&path, text));
             }
         }
+        Kind::Flow => kinds::flow::problems(spec, names, found),
     }
-    kinds::follow_up::problems(spec, found);
+    if kind == Kind::Flow && kinds::follow_up::wanted(spec) {
+        let message = "[follow_up] belongs to other kinds of campaigns; a flow says it with nodes";
+        let fix = "remove it, and give the send split_on_open";
+        found.push(Problem::error("wrong_kind", "follow_up", message, fix));
+    } else {
+        kinds::follow_up::problems(spec, found);
+    }
     super::languages::problems_of(spec, found);
     message_problems_of_parts(spec, names, found);
 }
@@ -171,22 +233,29 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
 /// Content of variants, cells and follow-up, laid over the message; what is wrong with the message itself was said.
 fn message_problems_of_parts(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
     let channel = spec.message.channel.unwrap_or(Channel::Email);
-    let base = names.message_problems(channel, &spec.message.fields);
+    let is_flow = spec.kind() == Kind::Flow;
+    let base = if is_flow { Vec::new() } else { names.message_problems(channel, &spec.message.fields) };
     let mut parts: Vec<(String, &MessageFields)> = Vec::new();
     let variants = spec.variants.iter().enumerate();
     parts.extend(variants.map(|(at, variant)| (format!("variants.{at}"), &variant.fields)));
     let cells = spec.cells.iter().enumerate().filter(|(_, cell)| cell.nothing != Some(true));
     parts.extend(cells.map(|(at, cell)| (format!("cells.{at}.message"), &cell.message.fields)));
-    if kinds::follow_up::wanted(spec) {
+    if is_flow {
+        parts.extend(kinds::flow::messages(spec).map(|(at, own)| (format!("nodes.{at}.message"), &own.fields)));
+    } else if kinds::follow_up::wanted(spec) {
         parts.push(("follow_up.message".to_owned(), &spec.follow_up.message.fields));
     }
+    let node_of = |path: &str| {
+        let at = path.strip_prefix("nodes.").and_then(|rest| rest.split('.').next()).and_then(|at| at.parse().ok());
+        at.and_then(|at: usize| spec.nodes.get(at)).and_then(|node| node.id.clone())
+    };
     let languages = spec.message.languages.iter();
     parts.extend(languages.map(|(tag, fields)| (format!("message.languages.{tag}"), fields)));
     for (path, fields) in parts {
         let problems = names.message_problems(channel, &overlaid(&spec.message.fields, fields));
         for problem in problems.into_iter().filter(|problem| !base.contains(problem)) {
             let path = problem.path.replacen("message", &path, 1);
-            found.push(Problem { path, ..problem });
+            found.push(Problem { node: node_of(&path), path, ..problem });
         }
     }
 }
@@ -225,9 +294,10 @@ fn times(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
 fn audience(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
     let audience = &spec.audience;
     let all = audience.all == Some(true);
-    let (segment, list) = (audience.segment.is_some(), audience.list.is_some());
+    let (segment, list, upload) = (audience.segment.is_some(), audience.list.is_some(), audience.upload.is_some());
+    let resend = super::resend::wanted(spec);
     let given: Vec<&str> =
-        [("segment", segment), ("list", list), ("all", all), ("[resend]", super::resend::wanted(spec))]
+        [("segment", segment), ("list", list), ("all", all), ("upload", upload), ("[resend]", resend)]
             .into_iter()
             .filter_map(|(key, given)| given.then_some(key))
             .collect();
@@ -268,13 +338,20 @@ fn expression_problems(path: &str, expression: &str, names: &dyn Names, found: &
     }
 }
 
-fn message(message: &MessageSpec, names: &dyn Names, found: &mut Vec<Problem>) {
+fn message(message: &MessageSpec, needs_topic: bool, names: &dyn Names, found: &mut Vec<Problem>) {
+    way(message, needs_topic, names, found);
+    found.extend(names.message_problems(message.channel.unwrap_or(Channel::Email), &message.fields));
+}
+
+/// How and under which consent a message goes out, without its content.
+fn way(message: &MessageSpec, needs_topic: bool, names: &dyn Names, found: &mut Vec<Problem>) {
     if message.channel.is_none() {
         let fix = format!("set message.channel to one of: {}", Channel::ALL.map(Channel::name).join(", "));
         found.push(Problem::error("no_channel", "message.channel", "the message has no channel", fix));
     }
     connector(message, names, found);
     match message.topic.as_deref() {
+        None | Some("") if !needs_topic => {}
         None | Some("") => {
             let fix = "set message.topic to what its contacts subscribed to, such as \"news\"";
             found.push(Problem::error("no_topic", "message.topic", "the message has no topic", fix));
@@ -290,7 +367,6 @@ fn message(message: &MessageSpec, names: &dyn Names, found: &mut Vec<Problem>) {
             }
         }
     }
-    found.extend(names.message_problems(message.channel.unwrap_or(Channel::Email), &message.fields));
 }
 
 fn connector(message: &MessageSpec, names: &dyn Names, found: &mut Vec<Problem>) {

@@ -5,8 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::EXIT_CODES;
+use super::audiences::Audience;
+use super::demo::Demo;
+use super::flow::DryRunArgs;
 use super::history::{Message, ResendArgs};
 use super::local::{ConfigCommand, ExampleBaseArgs, Metrics};
+use super::report::ReportArgs;
 use super::schedules::{CalendarArgs, When};
 use super::winner::Winner;
 
@@ -72,6 +76,9 @@ pub enum Command {
     /// Addresses and contacts that are never sent to.
     #[command(subcommand)]
     Suppression(Suppression),
+    /// CSV files that one campaign is sent to and that never become contacts.
+    #[command(subcommand)]
+    Audience(Audience),
     /// Campaigns: create, check, start, stop, and everything between.
     #[command(subcommand)]
     Campaign(Campaign),
@@ -122,22 +129,6 @@ pub struct Serve {
     /// Log as JSON lines.
     #[arg(long)]
     pub log_json: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Demo {
-    /// Which campaign goes out.
-    #[arg(value_enum, default_value_t = super::demo::campaigns::DemoKind::AbSplit)]
-    pub kind: super::demo::campaigns::DemoKind,
-    /// End when the campaign is finished.
-    #[arg(long)]
-    pub once: bool,
-    /// Contacts of the example base.
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=5_000_000))]
-    pub contacts: u32,
-    /// Seed of the example base: the same seed gives the same base.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
 }
 
 #[derive(Debug, Args)]
@@ -364,11 +355,14 @@ pub enum Campaign {
     Create {
         file: PathBuf,
     },
-    /// Change a draft by a merge patch (TOML, or JSON by the file's name).
+    /// Change a draft by a merge patch (TOML, or JSON by the file's name). Of a sequence that is under way, change its
+    /// working copy, which is opened; without a file, open it and show the steps with their locks.
     Edit {
         campaign: String,
-        file: PathBuf,
+        file: Option<PathBuf>,
     },
+    #[command(flatten)]
+    Sequence(super::sequences::SequenceCommand),
     /// Check a spec without saving it: lists everything that would stop a start. Exit code 6 if there is something.
     Check {
         file: PathBuf,
@@ -429,12 +423,18 @@ pub enum Campaign {
     },
     /// The report of the latest run.
     Report(ReportArgs),
+    /// What happened when: accepted, opened, clicked in each part of the run's time.
+    Timeline(super::figures::TimelineArgs),
+    /// Two or more deliveries side by side: rates, and how each differs from the first.
+    Compare(super::figures::CompareArgs),
     /// The flow of a campaign; once it has run, with the contacts at each node.
     Graph {
         campaign: String,
         #[arg(long, default_value = "text", value_parser = ["text", "mermaid", "json"])]
         format: String,
     },
+    /// How many contacts would be at which node at what time; sends nothing and changes nothing.
+    DryRun(DryRunArgs),
     /// Decide what the rest of an A/B test gets. Final.
     ChooseWinner {
         campaign: String,
@@ -475,14 +475,6 @@ pub enum Campaign {
         #[arg(long)]
         run: Option<u32>,
     },
-}
-
-#[derive(Debug, Args)]
-pub struct ReportArgs {
-    pub campaign: String,
-    /// Another run than the latest.
-    #[arg(long)]
-    pub run: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]

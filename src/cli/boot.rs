@@ -29,6 +29,10 @@ impl Host for Local {
         let (connectors, inbox) = connectors(&request.config)?;
         let engine = Engine::open(options(&request), connectors)
             .with_context(|| format!("the data directory {} was not opened", request.data.display()))?;
+        engine
+            .uploads
+            .keep_for(request.config.data.one_shot_kept)
+            .context("one-shot audiences can't be looked after")?;
         let (watched, drained) = (Arc::clone(&engine), Arc::clone(&engine));
         Ok(Opened {
             port: Arc::new(Adapter::new(engine)),

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::args::{Campaign, Connector};
 use super::client::{Client, part};
-use super::{Exit, output, report, schedules};
+use super::{Exit, figures, flow, output, report, schedules, sequences};
 
 /// Columns of the list of campaigns.
 const LISTED: [&str; 9] =
@@ -32,10 +32,8 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
             let made = send_spec(client, Method::POST, "/v1/campaigns", &file)?;
             print_saved(&made, as_json)?;
         }
-        Campaign::Edit { campaign, file } => {
-            let made = send_spec(client, Method::PATCH, &path(&campaign, ""), &file)?;
-            print_saved(&made, as_json)?;
-        }
+        Campaign::Edit { campaign, file } => sequences::edit(client, &campaign, file.as_deref(), as_json)?,
+        Campaign::Sequence(command) => return sequences::run(client, command, as_json),
         Campaign::Check { file } => return check(client, &file, as_json),
         Campaign::Audience { campaign } => {
             output::record(&client.post(&path(&campaign, "/audience"), &json!({}))?, as_json)?;
@@ -49,15 +47,7 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
             output::items(&sent, &["to", "outcome", "reply"], as_json)?;
             return Ok(if all_accepted(&sent) { Exit::Done } else { Exit::ProblemsFound });
         }
-        Campaign::Start { campaign, watch } => {
-            let started = client.post(&path(&campaign, "/start"), &json!({}))?;
-            print_started(&started, watch, as_json)?;
-            if watch && started["run"].is_null() {
-                output::line("it starts at its time: watch it then")?;
-            } else if watch {
-                report::watch(client, &campaign, as_json)?;
-            }
-        }
+        Campaign::Start { campaign, watch } => start(client, &campaign, watch, as_json)?,
         Campaign::Schedule { campaign, when } => {
             schedules::change(client, &path(&campaign, "/schedule"), &when, as_json)?
         }
@@ -67,8 +57,13 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::Stop { campaign } => return act(&campaign, "/stop"),
         Campaign::Watch { campaign } => report::watch(client, &campaign, as_json)?,
         Campaign::Report(options) => return report::run(client, &options, as_json),
+        Campaign::Timeline(options) => return figures::timeline(client, &options, as_json),
+        Campaign::Compare(options) => return figures::compare(client, &options, as_json),
         Campaign::Graph { campaign, format } => {
             print_graph(client, &path(&campaign, "/graph"), if as_json { "json" } else { &format })?;
+        }
+        Campaign::DryRun(options) => {
+            flow::dry_run(client, &path(&options.campaign, "/dry-run"), &options, as_json)?;
         }
         Campaign::ChooseWinner { campaign, variant, nobody: _, by } => {
             let test = client.post(&path(&campaign, "/choose-winner"), &json!({"variant": variant, "by": by}))?;
@@ -91,6 +86,17 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
     Ok(Exit::Done)
 }
 
+fn start(client: &Client, campaign: &str, watch: bool, as_json: bool) -> anyhow::Result<()> {
+    let started = client.post(&format!("/v1/campaigns/{}/start", part(campaign)), &json!({}))?;
+    print_started(&started, watch, as_json)?;
+    match watch {
+        true if started["run"].is_null() && as_json => output::json(&started),
+        true if started["run"].is_null() => output::line("it starts at its time: watch it then"),
+        true => report::watch(client, campaign, as_json),
+        false => Ok(()),
+    }
+}
+
 /// A test send that was deferred or rejected did not arrive, whatever may become of it.
 fn all_accepted(sent: &Json) -> bool {
     let items = sent["items"].as_array().map_or(&[][..], Vec::as_slice);
@@ -98,7 +104,8 @@ fn all_accepted(sent: &Json) -> bool {
 }
 
 fn print_started(started: &Json, watched: bool, as_json: bool) -> anyhow::Result<()> {
-    if !as_json && started.pointer("/ledger/audience").and_then(Json::as_u64) == Some(0) {
+    let nobody = started.pointer("/ledger/audience").and_then(Json::as_u64) == Some(0);
+    if !as_json && nobody && started["entered"].as_u64().unwrap_or(0) == 0 {
         output::line("note: the audience is empty: nobody matches it now, and nothing is sent")?;
     }
     if !as_json && started["state"] == "scheduled" {
@@ -126,7 +133,7 @@ pub(super) fn run_path(campaign: &str, run: Option<u32>, what: &str) -> String {
     }
 }
 
-fn send_spec(client: &Client, method: Method, path: &str, file: &Path) -> anyhow::Result<Json> {
+pub(super) fn send_spec(client: &Client, method: Method, path: &str, file: &Path) -> anyhow::Result<Json> {
     let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let is_json = file.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
     let media_type = if is_json { "application/json" } else { "application/toml" };
@@ -140,13 +147,18 @@ fn print_problems(found: &Json, name: &str) -> anyhow::Result<usize> {
             (Some(line), Some(column)) => format!("{}:{line}:{column}", output::text(&problem["path"])),
             _ => output::text(&problem["path"]),
         };
+        // People know nodes by their ids; the path is where a program looks.
+        let place = match problem["node"].as_str() {
+            Some(node) => format!("node {}, {place}", output::clean(node)),
+            None => place,
+        };
         let (code, message) = (output::text(&problem["code"]), output::text(&problem["message"]));
         output::line(&format!("  {place}: {message} [{code}]\n    → {}", output::text(&problem["fix"])))?;
     }
     Ok(problems.len())
 }
 
-fn print_saved(made: &Json, as_json: bool) -> anyhow::Result<()> {
+pub(super) fn print_saved(made: &Json, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return output::json(made);
     }

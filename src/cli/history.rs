@@ -167,6 +167,15 @@ pub(super) fn links(report: &Json) -> String {
             count(&held["eligible"]),
             count(&held["compared_with"]),
         ));
+        for event in held["behaviour"].as_array().into_iter().flatten() {
+            let percent = |key: &str| event[key].as_f64().unwrap_or(0.0);
+            lines.push(format!(
+                "    {}: {:.2} % of the group, {:.2} % of the others",
+                output::text(&event["event"]),
+                percent("held_out_percent"),
+                percent("sent_percent"),
+            ));
+        }
     }
     lines.join("\n")
 }

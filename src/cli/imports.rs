@@ -80,13 +80,22 @@ fn query(file: ImportFile) -> Vec<(&'static str, String)> {
 
 /// Uploads a file; shows how far it is on a terminal.
 pub(super) fn upload(client: &Client, path: &Path, query: Vec<(&'static str, String)>) -> anyhow::Result<Json> {
+    upload_to(client, "/v1/imports", path, query)
+}
+
+pub(super) fn upload_to(
+    client: &Client,
+    route: &str,
+    path: &Path,
+    query: Vec<(&'static str, String)>,
+) -> anyhow::Result<Json> {
     let file = File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
     let metadata = file.metadata().with_context(|| format!("{} cannot be read", path.display()))?;
     anyhow::ensure!(!metadata.is_dir(), "{} is a directory: name the CSV file in it", path.display());
     let bytes = metadata.len();
     let bar = bar(bytes, "upload");
     let body = Body::sized(bar.wrap_read(file), bytes);
-    let report = client.upload("/v1/imports", &query, body);
+    let report = client.upload(route, &query, body);
     bar.finish_and_clear();
     Ok(report?)
 }

@@ -11,7 +11,7 @@ use super::args::{Cli, Connection};
 use super::client::Client;
 use super::example_base::{ExampleBase, generate};
 use super::{Exit, output};
-use crate::config::{Config, KEYS};
+use crate::config::{self, KEYS};
 use crate::metrics::{CATALOGUE, Source};
 
 #[derive(Debug, Subcommand)]
@@ -35,10 +35,10 @@ pub(super) fn config(command: &ConfigCommand, as_json: bool) -> anyhow::Result<E
     match command {
         ConfigCommand::Check { file } => return check_config(file, as_json),
         ConfigCommand::Show { file } if as_json => {
-            let shown = Config::load(file.as_deref())?.show();
+            let shown = config::Config::load(file.as_deref())?.show();
             output::json(&toml::from_str(&shown).context("the settings in force")?)?;
         }
-        ConfigCommand::Show { file } => output::raw(Config::load(file.as_deref())?.show().as_bytes())?,
+        ConfigCommand::Show { file } => output::raw(config::Config::load(file.as_deref())?.show().as_bytes())?,
         ConfigCommand::Keys if as_json => {
             let keys = KEYS.iter().map(|(key, default, text)| json!({"key": key, "default": default, "text": text}));
             output::json(&keys.collect())?;
@@ -53,7 +53,7 @@ pub(super) fn config(command: &ConfigCommand, as_json: bool) -> anyhow::Result<E
 }
 
 fn check_config(file: &Path, as_json: bool) -> anyhow::Result<Exit> {
-    let (exit, problem) = match Config::load(Some(file)) {
+    let (exit, problem) = match config::Config::load(Some(file)) {
         Ok(_) => (Exit::Done, None),
         Err(error) => (Exit::ProblemsFound, Some(error.to_string())),
     };

@@ -5,6 +5,7 @@
 //! one, too; CL-3 the exit codes of [`Exit`] are an interface.
 
 mod args;
+mod audiences;
 mod boot;
 mod campaigns;
 mod check;
@@ -13,6 +14,8 @@ mod contacts;
 mod demo;
 mod events;
 mod example_base;
+mod figures;
+mod flow;
 mod history;
 mod host;
 mod imports;
@@ -21,6 +24,7 @@ mod local;
 mod output;
 mod report;
 mod schedules;
+mod sequences;
 mod serve;
 mod winner;
 
@@ -122,6 +126,9 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
         Command::List(command) => contacts::list(&client()?, command, json),
         Command::Segment(command) => contacts::segment(&client()?, command, json),
         Command::Suppression(command) => contacts::suppression(&client()?, command, json),
+        // The sample needs no server and no key.
+        Command::Audience(audiences::Audience::Sample { channel }) => audiences::print_sample(&channel),
+        Command::Audience(command) => audiences::run(&client()?, command, json),
         Command::Calendar(asked) => schedules::calendar(&client()?, &asked, json),
         Command::Campaign(command) => campaigns::run(&client()?, command, json),
         Command::Events(command) => events::run(&client()?, &command, json),

@@ -2,16 +2,32 @@
 
 use std::time::Duration;
 
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value as Json;
 
-use super::args::ReportArgs;
 use super::campaigns::run_path;
 use super::client::Client;
-use super::{Exit, output};
+use super::{Exit, flow, output, sequences};
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    pub campaign: String,
+    /// Another run than the latest.
+    #[arg(long)]
+    pub run: Option<u32>,
+    /// text, or csv: one measure a line.
+    #[arg(long, default_value = "text", value_parser = ["text", "csv"])]
+    pub format: String,
+}
 
 pub(super) fn run(client: &Client, options: &ReportArgs, json: bool) -> anyhow::Result<Exit> {
-    let report = client.get(&run_path(&options.campaign, options.run, "report"), &[])?;
+    let path = run_path(&options.campaign, options.run, "report");
+    if options.format == "csv" && !json {
+        client.download(&path, &[("format", "csv")], &mut std::io::stdout().lock())?;
+        return Ok(Exit::Done);
+    }
+    let report = client.get(&path, &[])?;
     if json {
         output::json(&report)?
     } else {
@@ -30,6 +46,12 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
     }
     if let Some(words) = audience(&report["audience"]) {
         output::line(&words)?;
+    }
+    for words in super::schedules::told(report) {
+        output::line(&words)?;
+    }
+    if report["upload"].is_object() {
+        output::line(&super::audiences::used(&report["upload"]))?;
     }
     let links = super::history::links(report);
     if !links.is_empty() {
@@ -53,6 +75,14 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
                 output::line(&format!("    {:>7}  {}", output::text(&link["unique"]), output::text(&link["url"])))?;
             }
         }
+    }
+    let nodes = flow::nodes(report);
+    if !nodes.is_empty() {
+        output::line(&nodes)?;
+    }
+    let steps = sequences::steps(&report["steps"]);
+    if !steps.is_empty() {
+        output::line(&steps)?;
     }
     let tests = tests(report);
     if !tests.is_empty() {
@@ -109,30 +139,62 @@ pub(super) fn messages(report: &Json) -> String {
 
 /// The tests of a run: arms, looks, what was decided and why. Empty without one.
 pub(super) fn tests(report: &Json) -> String {
+    report["tests"].as_array().into_iter().flatten().map(test).collect::<Vec<_>>().join("\n")
+}
+
+fn test(test: &Json) -> String {
+    let count = |value: &Json| output::grouped(value.as_u64().unwrap_or(0));
     let mut lines = Vec::new();
-    for test in report["tests"].as_array().into_iter().flatten() {
-        let count = |value: &Json| output::grouped(value.as_u64().unwrap_or(0));
-        for arm in test["arms"].as_array().into_iter().flatten() {
-            let name = output::clean(arm["name"].as_str().unwrap_or_default());
-            let (accepted, events) = (count(&arm["accepted"]), count(&arm["events"]));
-            let by = output::text(&test["winner_by"]);
-            lines.push(format!("  variant {name:<12}{accepted:>10} accepted{events:>10} with {by}"));
+    let window = test["window_seconds"].as_f64().filter(|seconds| *seconds > 0.0).map(output::duration);
+    let window = window.map_or(String::new(), |window| format!(" within {window} of each contact's send"));
+    lines.push(format!("  test by {}{window}", output::text(&test["winner_by"])));
+    for arm in test["arms"].as_array().into_iter().flatten() {
+        let name = output::clean(arm["name"].as_str().unwrap_or_default());
+        let rate = arm["rate"].as_f64().map_or("-".to_owned(), |rate| format!("{:.2} %", rate * 100.0));
+        let mut line = format!(
+            "  variant {name:<12}{:>10} accepted{:>10} matured{:>10} with events{rate:>10}",
+            count(&arm["accepted"]),
+            count(&arm["matured"]),
+            count(&arm["events"])
+        );
+        if let Some(share) = arm["machine_share"].as_f64().filter(|share| *share > 0.0) {
+            line.push_str(&format!("  (machines: {:.0} % of all, never counted)", share * 100.0));
         }
-        for look in test["looks"].as_array().into_iter().flatten() {
-            lines.push(format!("  look {}: {}", look["look"], output::text(&look["verdict"])));
-        }
-        let decision = &test["decision"];
-        if let Some(reason) = decision["reason"].as_str() {
-            let winner = decision["winner"].as_str().map_or("nobody".to_owned(), output::clean);
-            let by = output::text(&decision["by"]);
-            lines.push(format!("  winner: {winner}, decided by {by}: {}", output::clean(reason)));
-        } else if let Some(why) = test["waits_for_person"].as_str() {
-            lines.push(format!("  a person must choose (campaign choose-winner): {}", output::clean(why)));
-        } else {
-            lines.push(format!("  {} contacts wait for the winner", count(&test["waiting"])));
-        }
+        lines.push(line);
+    }
+    if test["interleaved"] == false {
+        lines.push("  the variants go out at moments of their own, not side by side".to_owned());
+    }
+    for look in test["looks"].as_array().into_iter().flatten() {
+        lines.push(format!("  look {}: {}{}", look["look"], output::text(&look["verdict"]), effect(&look["effect"])));
+    }
+    let decision = &test["decision"];
+    if let Some(reason) = decision["reason"].as_str() {
+        let winner = decision["winner"].as_str().map_or("nobody".to_owned(), output::clean);
+        let by = output::text(&decision["by"]);
+        let label = if decision["proven"] == true || decision["winner"].is_null() { "" } else { " (not proven)" };
+        lines.push(format!("  winner: {winner}{label}, decided by {by}: {}", output::clean(reason)));
+    } else if let Some(why) = test["waits_for_person"].as_str() {
+        lines.push(format!("  a person must choose (campaign choose-winner): {}", output::clean(why)));
+    } else {
+        lines.push(format!("  {} contacts wait for the winner", count(&test["waiting"])));
     }
     lines.join("\n")
+}
+
+/// What a look rests on, in numbers; nothing without a leader.
+fn effect(effect: &Json) -> String {
+    let Some(difference) = effect["difference"].as_f64() else { return String::new() };
+    let points = |value: &Json| format!("{:+.2}", value.as_f64().unwrap_or(0.0) * 100.0);
+    format!(
+        "; {} is {:+.2} points ahead of {} (from {} to {}), p = {:.4}",
+        output::text(&effect["leader"]),
+        difference * 100.0,
+        output::text(&effect["other"]),
+        points(&effect["interval"][0]),
+        points(&effect["interval"][1]),
+        effect["p_holm"].as_f64().unwrap_or(1.0)
+    )
 }
 
 /// The ledger as lines, reasons indented, and whether it balances.

@@ -8,8 +8,8 @@ use super::client::Client;
 use super::{Exit, output};
 
 /// Columns of the calendar.
-const LISTED: [&str; 8] =
-    ["campaign", "name", "state", "planned", "effective_start", "local_time", "outcome", "reason"];
+const LISTED: [&str; 9] =
+    ["campaign", "name", "step", "state", "planned", "effective_start", "local_time", "outcome", "reason"];
 
 /// A schedule on the command line; what is not said stays.
 #[derive(Debug, Args)]
@@ -103,6 +103,27 @@ pub(super) fn print_planned(schedule: &Json) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a report says of the launch of its run, and of the schedule.
+pub(super) fn told(report: &Json) -> Vec<String> {
+    let mut lines = Vec::new();
+    let launch = &report["launch"];
+    if launch.is_object() {
+        let (planned, effective) = (output::text(&launch["planned"]), output::text(&launch["effective_start"]));
+        let late = launch["late_seconds"].as_f64().unwrap_or(0.0);
+        lines.push(format!(
+            "launched by its schedule: planned {planned}, due {effective}, begun {late:.1} s after that"
+        ));
+    }
+    for done in report["schedule"]["history"].as_array().into_iter().flatten().filter(|d| d["outcome"] == "skipped") {
+        let (count, planned) = (&done["count"], output::text(&done["planned"]));
+        lines.push(format!("{count} launch(es) skipped, from {planned} on: {}", output::text(&done["message"])));
+    }
+    if let Some(next) = report["schedule"]["next"]["effective_start"].as_str() {
+        lines.push(format!("next launch {next}"));
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +136,27 @@ mod tests {
             json!({"at": null, "dates": ["2026-12-01T18:00", "2026-12-08T18:00"], "every": null, "until": null});
         assert_eq!(patch(&dates), expected);
         assert_eq!(patch(&When { zone: Some("UTC".into()), ..none() }), json!({"zone": "UTC"}), "the date stays");
+    }
+
+    #[test]
+    fn a_report_tells_what_was_skipped_and_what_is_next() {
+        let report = json!({
+            "launch": {"planned": "P", "effective_start": "E", "late_seconds": 0.25},
+            "schedule": {
+                "next": {"effective_start": "N"},
+                "history": [
+                    {"outcome": "made", "planned": "A", "count": 1},
+                    {"outcome": "skipped", "planned": "B", "count": 3, "message": "why"},
+                ],
+            },
+        });
+        let told = told(&report);
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(
+            told[0].contains("planned P, due E") && told[1].contains("3 launch(es) skipped, from B on: why"),
+            "{told:?}"
+        );
+        assert_eq!(told[2], "next launch N");
+        assert_eq!(super::told(&json!({})), Vec::<String>::new(), "nothing of a run without a schedule");
     }
 }

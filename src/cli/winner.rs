@@ -39,7 +39,7 @@ const JUDGE_HELP: &str = "Examples:
 
 Differences are second minus first: a positive one means that the second arm of the pair is better. --arm counts contacts
 (accepted, window over) and those of them with an event. Verdicts: proven; leading, not proven; no difference found (last
-look, no pair differs); not enough data; sample broken (sizes are not as split, p < 0.0005); none may win.";
+look, no pair differs); not enough data; sample broken (sizes are not as split, p < 0.0005).";
 
 const PLAN_HELP: &str = "Examples:
   estafette winner plan --base 0.20 --lift 0.02

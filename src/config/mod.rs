@@ -103,6 +103,10 @@ pub struct DataConfig {
     pub rejected_rows_kept: Duration,
     /// Tracked links of a run work this long after its end.
     pub tracking_kept: Duration,
+    /// Bytes of a file that is uploaded as a one-shot audience.
+    pub one_shot_bytes_max: u64,
+    /// Such an upload is deleted so long after it was needed last.
+    pub one_shot_kept: Duration,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -258,6 +262,13 @@ fn data(raw: &raw::Data, source: &Source<'_>) -> Result<DataConfig, ConfigError>
     Ok(DataConfig {
         rejected_rows_kept: days("data.rejected_rows_days", &raw.rejected_rows_days, 1)?,
         tracking_kept: days("data.tracking_days", &raw.tracking_days, limits::TRACKING_DAYS_MIN)?,
+        one_shot_bytes_max: source.within(
+            "data.one_shot_max_bytes",
+            &raw.one_shot_max_bytes,
+            1,
+            limits::ONE_SHOT_BYTES_CEILING,
+        )?,
+        one_shot_kept: days("data.one_shot_retention_days", &raw.one_shot_retention_days, 1)?,
     })
 }
 

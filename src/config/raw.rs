@@ -49,6 +49,12 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "365",
         "tracked links of a run work this long after its end (60 at least); opting out always",
     ),
+    ("data.one_shot_max_bytes", "20000000", "bytes of a CSV file that is uploaded as the audience of one campaign"),
+    (
+        "data.one_shot_retention_days",
+        "30",
+        "such a file's rows are deleted so long after the end of the last run over them; opting out works on",
+    ),
     ("tracking.aggregate_only", "false", "true: only totals are kept, nobody's opens and clicks"),
     (
         "tracking.machine_ranges",
@@ -196,11 +202,18 @@ impl Default for Server {
 pub(super) struct Data {
     pub(super) rejected_rows_days: Spanned<u64>,
     pub(super) tracking_days: Spanned<u64>,
+    pub(super) one_shot_max_bytes: Spanned<u64>,
+    pub(super) one_shot_retention_days: Spanned<u64>,
 }
 
 impl Default for Data {
     fn default() -> Data {
-        Data { rejected_rows_days: unplaced(30), tracking_days: unplaced(365) }
+        Data {
+            rejected_rows_days: unplaced(30),
+            tracking_days: unplaced(365),
+            one_shot_max_bytes: unplaced(limits::ONE_SHOT_BYTES_DEFAULT),
+            one_shot_retention_days: unplaced(limits::ONE_SHOT_RETENTION_DAYS_DEFAULT),
+        }
     }
 }
 

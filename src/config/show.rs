@@ -19,7 +19,8 @@ impl Config {
         let mut out = format!(
             "[server]\napi_listen = \"{}\"\npublic_listen = \"{}\"\ninbox_listen = \"{}\"\npublic_url = \"{}\"\n{metrics}\ntrusted_proxies = [{}]\n\
              request_seconds_max = {}\nupload_bytes_max = {}\ndrain_seconds_max = {}\nschedule_safety_minutes = {}\n\n\
-             [data]\nrejected_rows_days = {}\ntracking_days = {}\n\n\
+             [data]\nrejected_rows_days = {}\ntracking_days = {}\none_shot_max_bytes = {}\n\
+             one_shot_retention_days = {}\n\n\
              [tracking]\naggregate_only = {}\nmachine_ranges = [{}]\nprefetch_ranges = [{}]\n\n[bounces]\nsoft_max = {}\nsoft_days = {}\nsoft_within_days = {}\n\n\
              [lanes]\nlane_threads = {}\n",
             server.api_listen,
@@ -33,6 +34,8 @@ impl Config {
             server.publish_grace.as_secs() / 60,
             days(self.data.rejected_rows_kept),
             days(self.data.tracking_kept),
+            self.data.one_shot_bytes_max,
+            days(self.data.one_shot_kept),
             self.tracking.aggregate_only,
             list(&self.tracking.machine_ranges),
             list(&self.tracking.prefetch_ranges),

@@ -3,7 +3,7 @@
 //! In reading order: [`record`] and [`schema`] (what a contact is), [`addresses`], `phones` and [`input`] (what is let in),
 //! `container`, `index_keys`, `index_batch` (how sets of rows lie on disk), [`store`], [`writer`], [`reader`], `cache`,
 //! [`consent`] (the history; the live sets are folded elsewhere), [`consent_sets`] (that of imports), [`export`], and
-//! [`csv_import`].
+//! [`csv_import`], and [`one_shot`] (uploads that never become contacts).
 
 pub mod addresses;
 mod cache;
@@ -15,6 +15,7 @@ pub mod export;
 mod index_batch;
 mod index_keys;
 pub mod input;
+pub mod one_shot;
 mod phones;
 pub mod reader;
 pub mod record;

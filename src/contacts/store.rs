@@ -84,7 +84,8 @@ impl Store {
     pub fn open_space(directory: &Path, space: RowSpace, salt: Option<[u8; 32]>) -> Result<Store, ContactsError> {
         std::fs::create_dir_all(directory)
             .map_err(|source| ContactsError::Directory { path: directory.to_owned(), source })?;
-        let env = open_environment(directory)?;
+        let map = if space == RowSpace::BASE { limits::STORE_MAP_BYTES } else { limits::ONE_SHOT_MAP_BYTES };
+        let env = open_environment(directory, map)?;
         let dbs = create_databases(&env)?;
         let mut txn = env.write_txn().or_store("begin")?;
         let salt = prepare_meta(&dbs, &mut txn, salt)?;
@@ -162,9 +163,9 @@ impl Store {
     }
 }
 
-fn open_environment(directory: &Path) -> Result<Env<WithoutTls>, ContactsError> {
+fn open_environment(directory: &Path, map_bytes: usize) -> Result<Env<WithoutTls>, ContactsError> {
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    options.map_size(limits::STORE_MAP_BYTES).max_readers(limits::STORE_READERS_MAX).max_dbs(DATABASES);
+    options.map_size(map_bytes).max_readers(limits::STORE_READERS_MAX).max_dbs(DATABASES);
     // SAFETY: opening is unsafe because the map's file must change through LMDB alone. The file lies in the engine's data
     // directory, which the engine locks against a second process; nothing else in the engine opens it; LMDB's lock file is
     // in use (no NO_LOCK), and heed refuses to open one path twice in a process with other options.

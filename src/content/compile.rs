@@ -224,11 +224,27 @@ impl<'a> Compiler<'a> {
                 self.attributes.push(*id);
             }
         }
+        for (name, at) in &pieces.cell_names {
+            if !self.context.cell.contains_key(name) {
+                self.unknown_cell_name(field, template, (name, *at));
+            }
+        }
         for offset in &pieces.captures {
             let construct = template[*offset..].split_inclusive("%}").next().unwrap_or("").to_owned();
             let (line, _) = line_and_column(template, *offset);
             self.slow.push(SlowRegion { field: field.to_owned(), line, construct });
         }
+    }
+
+    fn unknown_cell_name(&mut self, field: &str, template: &str, (name, at): (&str, usize)) {
+        let known: Vec<&str> = self.context.cell.keys().map(String::as_str).collect();
+        let help = if known.is_empty() {
+            "only a campaign of the kind multi_segment has cells".to_owned()
+        } else {
+            format!("a cell has its name, and its place in each dimension: {}", known.join(", "))
+        };
+        let message = format!("a cell has no {name:?} here");
+        self.problems.at("unknown_name", (field, template, at), message, help);
     }
 
     fn urls(&self) -> Urls<'a> {
@@ -333,6 +349,8 @@ impl<'a> Compiler<'a> {
             return None;
         }
         self.env.add_global("campaign", Value::from_pairs([("name", self.context.campaign_name.as_str())]));
+        let cell = self.context.cell.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        self.env.add_global("cell", Value::from_pairs(cell));
         for (i, text) in self.program.captured_texts.iter().enumerate() {
             self.env.add_global(program::captured_name(i), Value::from_safe_string(text.clone()));
         }

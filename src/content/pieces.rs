@@ -60,9 +60,11 @@ pub(super) struct Pieces {
     /// Names of built-in addresses that occur other than printed alone.
     pub uses_unsubscribe_text: bool,
     pub uses_view_text: bool,
+    /// Names asked of the grid's cell, with their offsets.
+    pub cell_names: Vec<(String, usize)>,
 }
 
-pub(super) const KNOWN_NAMES: [&str; 4] = ["contact", "campaign", "unsubscribe_url", "view_url"];
+pub(super) const KNOWN_NAMES: [&str; 5] = ["contact", "campaign", "cell", "unsubscribe_url", "view_url"];
 
 pub(super) fn syntax() -> SyntaxConfig {
     let mut builder = SyntaxConfig::builder();
@@ -241,6 +243,7 @@ impl<'a> Cutter<'a> {
                     "a campaign has only \"campaign.name\"",
                     "write campaign.name",
                 ),
+                ("cell", Some((name, at))) => self.out.cell_names.push((name.to_owned(), at)),
                 ("unsubscribe_url", _) if lone.is_none() => self.out.uses_unsubscribe_text = true,
                 ("view_url", _) if lone.is_none() => self.out.uses_view_text = true,
                 _ => {}

@@ -129,6 +129,8 @@ pub struct CompileContext {
     /// Where the public listener is reached, without a slash at the end: `https://mail.example.test`.
     pub public_url: String,
     pub campaign_name: String,
+    /// What templates see as `cell`: the name of a grid's cell, and its place in each dimension. Empty without a grid.
+    pub cell: BTreeMap<String, String>,
     /// Domain that takes in bounces; without it, bounces go to the sender's own address.
     pub return_path_domain: Option<String>,
     /// Address that takes in unsubscribe mails, for the `mailto` form of `List-Unsubscribe`.

@@ -42,6 +42,7 @@ fn context() -> CompileContext {
         campaign_name: "Spring & more".into(),
         return_path_domain: Some("bounces.example.test".into()),
         unsubscribe_mailbox: Some("leave@example.test".into()),
+        ..CompileContext::default()
     }
 }
 

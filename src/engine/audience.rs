@@ -3,16 +3,17 @@
 //! Owns nothing. Invariant: AE-1 the book is read once, to copy what the campaign names, and not held while the audience
 //! is evaluated: a scan over millions of records delays nobody's claim.
 
+use std::sync::Arc;
+
 use roaring::RoaringBitmap;
 
 use crate::actors::book::Book;
-use crate::campaigns::SameAddress;
 use crate::campaigns::compile::{AudienceSource, Compiled, DeliveryPlan};
-use crate::clock::Timestamp;
-use crate::contacts::{AttributeSets, ContactsError, Store};
+use crate::contacts::{AttributeSets, Store};
 use crate::engine::glance::{CapsWanted, Glance, Wanted};
-use crate::engine::{EngineError, resend};
-use crate::ids::{AddressHash, AttributeId, Channel, ContactRow, RunId};
+use crate::engine::uploads::{TwinsByChannel, UploadsError};
+use crate::engine::{EngineError, one_shot, resend, same_address};
+use crate::ids::{AttributeId, Channel, RowSpace, RunId};
 use crate::ledger::State;
 use crate::segments::audience::{self, AudienceInput, AudienceSummary, Eligibility, LackingSet, SuppressedSet};
 use crate::segments::{Expression, World, parse};
@@ -36,6 +37,8 @@ pub struct Audience<'c> {
     segment: Option<Parsed<'c>>,
     exclude: Option<Parsed<'c>>,
     glance: Glance,
+    /// Of rows of an upload: every topic of each channel. Their sender's word stands in for their consent.
+    topics: Option<Vec<(Channel, String)>>,
     linked: Option<Linked>,
 }
 
@@ -60,17 +63,52 @@ impl<'c> Audience<'c> {
         compiled: &'c Compiled,
         run: Option<RunId>,
     ) -> Result<Audience<'c>, EngineError> {
+        if let AudienceSource::Upload(named) = &compiled.audience.source {
+            return Err(UploadsError::Unknown { named: named.clone() }.into());
+        }
+        Audience::copy(store, book, compiled, run, None)
+    }
+
+    /// The same over the rows of an upload, where opt-outs and suppressions of `twins` hold too.
+    pub fn look_among(
+        store: &Store,
+        book: &Book,
+        compiled: &'c Compiled,
+        run: Option<RunId>,
+        twins: TwinsByChannel,
+    ) -> Result<Audience<'c>, EngineError> {
+        let topics = {
+            let state = book.read();
+            state.consent.topics().map(|(channel, topic, _)| (channel, topic.to_owned())).collect()
+        };
+        let mut audience = Audience::copy(store, book, compiled, run, Some(topics))?;
+        audience.glance.map_contacts(twins);
+        Ok(audience)
+    }
+
+    fn copy(
+        store: &Store,
+        book: &Book,
+        compiled: &'c Compiled,
+        run: Option<RunId>,
+        topics: Option<Vec<(Channel, String)>>,
+    ) -> Result<Audience<'c>, EngineError> {
         let source = &compiled.audience.source;
         let segment = match source {
             AudienceSource::Segment(text) => Some(Parsed::new(text)?),
-            AudienceSource::List(_) | AudienceSource::All | AudienceSource::Resend { .. } => None,
+            AudienceSource::List(_)
+            | AudienceSource::All
+            | AudienceSource::Upload(_)
+            | AudienceSource::Resend { .. } => None,
         };
         let exclude = compiled.audience.exclude.as_deref().map(Parsed::new).transpose()?;
+        let named = compiled.deliveries.iter().map(|plan| (plan.channel, plan.topic.as_str()));
+        let all = topics.iter().flatten().map(|(channel, topic)| (*channel, topic.as_str()));
         let wanted = Wanted {
             expressions: segment.iter().chain(&exclude).map(|parsed| &parsed.expression).collect(),
             draft: None,
             lists: if let AudienceSource::List(name) = source { vec![name] } else { Vec::new() },
-            topics: compiled.deliveries.iter().map(|plan| (plan.channel, plan.topic.as_str())).collect(),
+            topics: named.chain(all).collect(),
             suppressed: compiled.deliveries.iter().map(|plan| plan.channel).collect(),
             own: Some(&compiled.name),
             caps: Some(CapsWanted {
@@ -87,7 +125,7 @@ impl<'c> Audience<'c> {
             }
             _ => None,
         };
-        Ok(Audience { source, segment, exclude, glance, linked })
+        Ok(Audience { source, segment, exclude, glance, topics, linked })
     }
 
     fn evaluate(&self, parsed: &Parsed<'_>) -> Result<RoaringBitmap, EngineError> {
@@ -96,8 +134,14 @@ impl<'c> Audience<'c> {
         Ok((*found.rows).clone())
     }
 
+    /// What the rows count in.
+    pub fn space(&self) -> RowSpace {
+        self.glance.reader.store().space()
+    }
+
     /// Whether what the audience was cut from is still what it was; to be asked in the step that starts the run.
     pub fn is_still(&self, state: &State) -> Result<(), EngineError> {
+        one_shot::must_be_there(state, self.space())?;
         match &self.linked {
             Some(linked) => Ok(resend::is_still(state, linked.run, linked.resends)?),
             None => Ok(()),
@@ -137,7 +181,7 @@ impl<'c> Audience<'c> {
         let active = reader.value(AttributeId::ACTIVE, "false").map(|inactive| &*universe - &*inactive)?;
         let reachable = reader.reachable(channel)?;
         let subscribed = self.glance.subscribed(channel, &plan.topic);
-        let unsubscribed = self.glance.unsubscribed(channel, &plan.topic);
+        let unsubscribed = self.unsubscribed(channel, &plan.topic);
         let mut elsewhere = RoaringBitmap::new();
         for other in Channel::ALL.into_iter().filter(|c| *c != channel && *c != Channel::Webhook) {
             elsewhere |= &*reader.reachable(other)?;
@@ -159,39 +203,22 @@ impl<'c> Audience<'c> {
             active: &active,
             reachable: &reachable,
             reachable_elsewhere: Some(&elsewhere),
-            subscribed: (!plan.topic.is_empty()).then_some(&*subscribed),
+            subscribed: (!plan.topic.is_empty() && self.topics.is_none()).then_some(&*subscribed),
             unsubscribed: &unsubscribed,
             suppressed: &suppressed,
             reached: &reached,
             lacking: &lacking,
         };
         let candidates = audience::candidates(&input);
-        let duplicates = self.duplicates(channel, &candidates, plan.same_address)?;
+        let duplicates = same_address::duplicates(reader, channel, &candidates, plan.same_address)?;
         Ok(audience::assess(&input, &duplicates))
     }
 
-    fn duplicates(
-        &self,
-        channel: Channel,
-        rows: &RoaringBitmap,
-        order: SameAddress,
-    ) -> Result<RoaringBitmap, EngineError> {
-        let reader = &self.glance.reader;
-        let shared = reader.shared(channel)?;
-        let key_of = |row: u32| -> Result<Option<AddressHash>, ContactsError> {
-            let record = reader.record(ContactRow(row))?;
-            let address = record.and_then(|r| r.address(channel));
-            Ok(address.map(|a| reader.store().address_hash(channel, a)))
-        };
-        let created_of = |row: u32| -> Result<Timestamp, ContactsError> {
-            let record = reader.record(ContactRow(row))?;
-            let created = record.and_then(|r| match r.get(AttributeId::CREATED) {
-                Some(crate::contacts::Value::Time(time)) => Some(time),
-                _ => None,
-            });
-            Ok(created.unwrap_or_default())
-        };
-        Ok(audience::duplicates(rows, &shared, key_of, order, created_of)?)
+    /// Who has opted out of a topic; of rows of an upload that are written to under no topic, out of any.
+    fn unsubscribed(&self, channel: Channel, topic: &str) -> Arc<RoaringBitmap> {
+        let all = self.topics.iter().flatten().filter(|(of, _)| *of == channel && topic.is_empty());
+        let own = self.glance.unsubscribed(channel, topic);
+        all.fold(own, |all, (channel, topic)| Arc::new(&*all | &*self.glance.unsubscribed(*channel, topic)))
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::contacts::Store;
 use crate::engine::recover::fold;
+use crate::ids::RowSpace;
 use crate::journal;
 use crate::ledger::State;
 
@@ -33,6 +34,7 @@ pub fn check(directory: &Path) -> Checked {
     let mut checked = Checked::default();
     if let Some(state) = folded(directory, &mut checked) {
         store(directory, &state, &mut checked);
+        uploads(directory, &state, &mut checked);
     }
     checked
 }
@@ -163,7 +165,7 @@ fn store(directory: &Path, state: &State, checked: &mut Checked) {
     };
     tables(&store, &path, checked);
     for run in state.runs.values() {
-        for delivery in &run.deliveries {
+        for delivery in run.deliveries.iter().filter(|delivery| delivery.space == RowSpace::BASE) {
             if delivery.audience.max().is_some_and(|row| u64::from(row) >= next_row) {
                 let problem = format!("names row {:?}, the store has given out {next_row}", delivery.audience.max());
                 checked.found(
@@ -171,6 +173,33 @@ fn store(directory: &Path, state: &State, checked: &mut Checked) {
                     problem,
                     "the contact store is older than the journal: restore both",
                 );
+            }
+        }
+    }
+}
+
+/// The rows of every upload that was not removed, against what the journal says of it.
+fn uploads(directory: &Path, state: &State, checked: &mut Checked) {
+    const FIX: &str =
+        "restore the last backup of the whole data directory, or delete the audience and upload the file again";
+    for (space, upload) in state.uploads.iter().filter(|(_, upload)| upload.removed_at.is_none()) {
+        let path = directory.join("audiences").join(space.0.to_string());
+        if !path.join("data.mdb").is_file() {
+            checked.found(path.display().to_string(), "holds no rows of the uploaded audience", FIX);
+            continue;
+        }
+        let opened = Store::open_space(&path, *space, None).and_then(|store| Ok((store.reader()?.contacts()?, store)));
+        match opened.and_then(|(rows, store)| Ok((rows, store.verify()?))) {
+            Err(error) => checked.found(path.display().to_string(), chain(&error), FIX),
+            Ok((rows, seen)) => {
+                if rows != upload.summary.valid {
+                    let problem = format!("holds {rows} rows, and the upload had {}", upload.summary.valid);
+                    checked.found(path.display().to_string(), problem, FIX);
+                }
+                for wrong in seen.wrong {
+                    checked.found(format!("{}, table {}", path.display(), wrong.table), wrong.problem, FIX);
+                }
+                checked.looked_at.push(format!("{space}: {rows} rows of uploaded audience {:?}", upload.name));
             }
         }
     }

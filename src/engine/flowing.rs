@@ -11,20 +11,22 @@ use jiff::tz::TimeZone;
 use roaring::RoaringBitmap;
 
 use crate::actors::book::CommitError;
-use crate::actors::flowing::{self, Task};
+use crate::actors::flowing::{self, Ask, Task, asks};
 use crate::actors::scheduler::SchedulerActor;
 use crate::actors::{RunCommand, verdict, waiting};
 use crate::contacts::AttributeSets;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, same_address};
 use crate::flow::delay::ZoneSet;
 use crate::flow::nodes::delay::known_zone;
 use crate::flow::winner::WinnerError;
 use crate::flow::{Exit, NodeId};
-use crate::ids::{AttributeId, DeliveryId, RunId};
+use crate::ids::{AttributeId, DeliveryId, RowSpace, RunId};
 use crate::journal::Want;
+use crate::ledger::engagement::engaged;
 use crate::ledger::flowing::{Decided, Joined, Moved};
 use crate::ledger::{Fact, RowSet, RunState};
 use crate::limits::FLOW_STEPS_PER_LOOK_MAX;
+use crate::segments::skip::SkipReason;
 
 /// Why a flow cannot go on by itself.
 #[derive(Debug, thiserror::Error)]
@@ -107,12 +109,16 @@ impl Engine {
             Task::Record(fact) => fact,
             Task::Share { run, node, rows, shares } => flowing::share_out(run, node, &rows, &shares, at)?,
             Task::Sort { node, rows, by, rest } => {
-                let exits = self.sort(rows, by, rest)?;
+                let exits = self.sort(run, rows, by, rest)?;
                 Fact::Moved(Moved { run, node, exits, at })
             }
             Task::Join { delivery, node, rows } => self.join(delivery, node, rows)?,
+            Task::Cohort { run } => self.cohort(run)?,
+            Task::SetAttribute { node, rows, attribute, value } => {
+                self.set_attribute(run, node, rows, &attribute, &value)?
+            }
             Task::Clocks { run, node, rows } => {
-                let zones = self.zones_of(&rows)?;
+                let zones = self.zones_of(self.space_of_run(run), &rows)?;
                 let state = self.book.read();
                 return Ok(state.runs.get(&run).and_then(|run| waiting::by_clocks(run, node, &rows, &zones, at)));
             }
@@ -121,8 +127,8 @@ impl Engine {
     }
 
     /// Which of some rows live by which clocks; those without a known zone are in no set. One set operation a zone.
-    fn zones_of(&self, rows: &RoaringBitmap) -> Result<Vec<ZoneSet>, EngineError> {
-        let reader = self.store.reader()?;
+    pub(super) fn zones_of(&self, space: RowSpace, rows: &RoaringBitmap) -> Result<Vec<ZoneSet>, EngineError> {
+        let reader = self.store_of(space)?.reader()?;
         let mut named: Vec<(String, TimeZone)> = Vec::new();
         reader.union_where(AttributeId::ZONE, "", &mut |name| {
             // Only names that are zones are kept, so that their number is bounded by the database's.
@@ -139,19 +145,20 @@ impl Engine {
         Ok(zones)
     }
 
-    /// Sorts rows by the first expression that each matches.
+    /// Sorts rows by the first question that fits each.
     fn sort(
         &self,
+        run: RunId,
         mut rows: RoaringBitmap,
-        by: Vec<(Exit, String)>,
+        by: Vec<(Exit, Ask)>,
         rest: Exit,
     ) -> Result<Vec<(Exit, RoaringBitmap)>, EngineError> {
         let mut exits = Vec::new();
-        for (exit, expression) in by {
-            let matching = &rows & &*self.matching(&expression)?;
-            if !matching.is_empty() {
-                rows -= &matching;
-                exits.push((exit, matching));
+        for (exit, ask) in by {
+            let fitting = self.answer(run, &ask, &rows)?;
+            if !fitting.is_empty() {
+                rows -= &fitting;
+                exits.push((exit, fitting));
             }
         }
         if !rows.is_empty() {
@@ -160,17 +167,47 @@ impl Engine {
         Ok(exits)
     }
 
+    /// Who of some rows of a run a question fits.
+    pub(super) fn answer(&self, run: RunId, ask: &Ask, rows: &RoaringBitmap) -> Result<RoaringBitmap, EngineError> {
+        match ask {
+            Ask::Rows(known) => Ok(rows & known),
+            Ask::Expression(expression) => Ok(rows & &*self.matching_in(self.space_of_run(run), expression)?),
+            Ask::Links { message, links } => {
+                let compiled =
+                    self.tracked_message(run, *message).ok_or(EngineError::NoMessage { message: *message })?;
+                let named = compiled.links().iter().filter(|link| links.contains(&link.url));
+                let indices: Vec<u16> = named.map(|link| link.index).collect();
+                let state = self.book.read();
+                let run = state.runs.get(&run).ok_or(EngineError::NoRun { run })?;
+                Ok(rows & asks::clicked_links(run, *message, &indices))
+            }
+            // Rows of an upload have no history.
+            Ask::Engaged(_) if self.space_of_run(run) != RowSpace::BASE => Ok(RoaringBitmap::new()),
+            Ask::Engaged(asked) => {
+                let state = self.book.read();
+                Ok(rows & engaged(&state, asked, self.book.now()))
+            }
+            Ask::Unique { unique, kept } => {
+                same_address::unique(&self.store_of(self.space_of_run(run))?, unique, rows, kept)
+            }
+        }
+    }
+
     /// Who of the arriving rows may be sent to.
     fn join(&self, id: DeliveryId, node: NodeId, rows: RoaringBitmap) -> Result<Fact, EngineError> {
-        let (campaign, version) = {
+        let (campaign, version, space) = {
             let state = self.book.read();
             let run = state.runs.get(&id.run).ok_or(EngineError::NoRun { run: id.run })?;
-            (run.campaign, run.version)
+            (run.campaign, run.version, run.space())
         };
         let (_, compiled) = self.compiled(campaign, Some(version))?;
         let plan = compiled.delivery(id.index).ok_or(EngineError::NoRun { run: id.run })?;
-        let skipped = self.ineligible(&compiled, plan, &rows, id.run)?;
-        Ok(Fact::Joined(Joined { delivery: id, node, rows: RowSet::base(rows), skipped, at: self.book.now() }))
+        let late = self.late_at(id.run, node, &rows);
+        let again = self.same_address_as_before(id, plan, &(&rows - &late))?;
+        let mut skipped = self.ineligible(&compiled, plan, &(&(&rows - &late) - &again), id.run)?;
+        let more = [(SkipReason::Late, late), (SkipReason::DuplicateAddress, again)];
+        skipped.extend(more.into_iter().filter(|(_, rows)| !rows.is_empty()));
+        Ok(Fact::Joined(Joined { delivery: id, node, rows: RowSet { space, rows }, skipped, at: self.book.now() }))
     }
 
     /// A flow that cannot go on waits for a person, with the reason where everybody looks.

@@ -3,7 +3,7 @@
 //! A scan over millions of records takes seconds, and nobody can claim while the book is being read. So everything of the
 //! state that the expressions and the segments inside them name is copied out at once, and the lock is given back.
 //!
-//! This is the only [`World`] of the contact base: what an expression means is the same for a preview, an audience and a
+//! This is the only [`World`] of the contact base, and of an upload's rows: what an expression means is the same for a preview, an audience and a
 //! start. Suppressed with a channel: everywhere or on it; without one: everywhere.
 
 mod past;
@@ -19,7 +19,8 @@ use crate::clock::Timestamp;
 use crate::config::caps::Caps;
 use crate::contacts::{AttributeSets, ContactsError, Reader, Schema, Store};
 use crate::engine::figures;
-use crate::ids::{AddressHash, Channel, RunId};
+use crate::engine::uploads::TwinsByChannel;
+use crate::ids::{AddressHash, Channel, RowSpace, RunId};
 use crate::ledger::State;
 use crate::ledger::caps::Reached;
 use crate::ledger::suppression::SuppressReason;
@@ -28,7 +29,7 @@ use crate::segments::error::Hint;
 use crate::segments::expression::{Expression, Kind};
 use crate::segments::history::Event;
 use crate::segments::skip::SkipReason;
-use crate::segments::{EvaluateError, Evaluation, Span, World, evaluate, evaluate_within, parse};
+use crate::segments::{EvaluateError, Evaluation, Scope, Span, World, evaluate, evaluate_within, parse};
 
 type Topic = (Channel, String);
 
@@ -80,6 +81,8 @@ pub struct Glance {
     suppressed: BTreeMap<Option<Channel>, Vec<Cause>>,
     past: past::Past,
     reached: BTreeMap<Channel, Reached>,
+    /// Over the rows of an upload: the contacts with their addresses.
+    twins: Option<TwinsByChannel>,
 }
 
 /// What the state says of suppression; its addresses become rows by the store, after the lock.
@@ -106,6 +109,7 @@ impl Glance {
             suppressed: BTreeMap::new(),
             past: past::Past::new(wanted.own),
             reached: BTreeMap::new(),
+            twins: None,
         };
         if let Some((name, draft)) = wanted.draft {
             glance.segments.insert(name.to_owned(), Arc::new(draft.clone()));
@@ -187,6 +191,29 @@ impl Glance {
         }
     }
 
+    /// Over the rows of an upload: what the state says of contacts holds for the rows with their addresses.
+    pub(super) fn map_contacts(&mut self, twins: TwinsByChannel) {
+        let rows_of = |channel: Option<Channel>, contacts: &RoaringBitmap| {
+            let meant = twins.iter().filter(|(of, _)| channel.is_none_or(|channel| channel == **of));
+            meant.fold(RoaringBitmap::new(), |all, (_, twins)| all | twins.of(contacts))
+        };
+        for sets in [&mut self.subscribed, &mut self.unsubscribed] {
+            for ((channel, _), rows) in sets.iter_mut() {
+                *rows = Arc::new(rows_of(Some(*channel), rows));
+            }
+        }
+        for rows in self.lists.values_mut() {
+            *rows = Arc::new(rows_of(None, rows));
+        }
+        for (scope, causes) in &mut self.suppressed {
+            // Entries by address were looked up among these very rows.
+            for cause in causes.iter_mut().filter(|cause| cause.skip == SkipReason::Suppressed) {
+                cause.rows = rows_of(*scope, &cause.rows);
+            }
+        }
+        self.twins = Some(twins);
+    }
+
     /// Who is suppressed for a channel, by cause; a contact may have several. Empty for a channel that was not wanted.
     pub fn suppressed_by_cause(&self, channel: Channel) -> &[Cause] {
         self.suppressed.get(&Some(channel)).map_or(&[], Vec::as_slice)
@@ -194,7 +221,12 @@ impl Glance {
 
     /// Who of some rows had enough messages on a channel; nobody, if that was not wanted.
     pub fn reached(&self, channel: Channel, among: &RoaringBitmap) -> Vec<(SkipReason, RoaringBitmap)> {
-        self.reached.get(&channel).map(|reached| reached.of(among)).unwrap_or_default()
+        let Some(reached) = self.reached.get(&channel) else { return Vec::new() };
+        let Some(twins) = &self.twins else { return reached.of(among) };
+        // What was sent to a contact with the address counts; other rows of uploads leave no trace to be counted.
+        let Some(twins) = twins.get(&channel) else { return Vec::new() };
+        let contacts = reached.of(&twins.contacts()).into_iter();
+        contacts.map(|(reason, contacts)| (reason, twins.of(&contacts) & among)).collect()
     }
 
     pub fn evaluate(&self, expression: &Expression) -> Result<Evaluation, EvaluateError> {
@@ -222,6 +254,10 @@ fn suppressed(state: &State, scope: Option<Channel>) -> Suppressed {
 }
 
 impl World for Glance {
+    fn scope(&self) -> Scope {
+        if self.reader.store().space() == RowSpace::BASE { Scope::Base } else { Scope::OneShot }
+    }
+
     fn sets(&self) -> &dyn AttributeSets {
         &self.reader
     }

@@ -5,6 +5,8 @@
 //! contacts are skipped in every delivery that is entered at the start and never walk the flow, so that they get no later
 //! message of the run either.
 
+use roaring::RoaringBitmap;
+
 use crate::engine::EngineError;
 use crate::flow::NodeId;
 use crate::flow::nodes::SampleSize;
@@ -16,38 +18,59 @@ use crate::segments::skip::SkipReason;
 /// No node has this id, so that no split of a run has this key.
 const NODE: NodeId = NodeId(u32::MAX);
 
-/// Moves `size` of the eligible to the control group.
-pub fn cut(
+/// The control group of a run that is being prepared: cut from the first delivery that is entered, and left out of all.
+pub struct Group {
     run: RunId,
-    size: SampleSize,
-    summary: &mut AudienceSummary,
-    eligibility: &mut Eligibility,
-) -> Result<(), EngineError> {
-    let held = count(size, summary);
-    if held == 0 {
-        return Ok(());
-    }
-    let sizes = [held, eligibility.eligible.len() - held];
-    let mut parts = rank::cut(&SplitKey::new(run, NODE), &eligibility.eligible, &sizes)?.into_iter();
-    let (group, rest) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    eligibility.eligible = rest;
-    let at = eligibility.skipped.partition_point(|(reason, _)| *reason < SkipReason::HoldOut);
-    eligibility.skipped.insert(at, (SkipReason::HoldOut, group));
-    Ok(())
+    size: Option<SampleSize>,
+    rows: Option<RoaringBitmap>,
 }
 
-/// Counts the control group in a summary; answers its size.
-pub fn count(size: SampleSize, summary: &mut AudienceSummary) -> u64 {
+impl Group {
+    pub fn new(run: RunId, size: Option<SampleSize>) -> Group {
+        Group { run, size, rows: None }
+    }
+
+    /// Moves the group from the eligible of a delivery to the skipped.
+    pub fn leave_out(
+        &mut self,
+        summary: &mut AudienceSummary,
+        eligibility: &mut Eligibility,
+    ) -> Result<(), EngineError> {
+        let Some(size) = self.size else { return Ok(()) };
+        let group = match self.rows.take() {
+            Some(rows) => rows,
+            None => {
+                let held = size.of(eligibility.eligible.len());
+                let sizes = [held, eligibility.eligible.len() - held];
+                let parts = rank::cut(&SplitKey::new(self.run, NODE), &eligibility.eligible, &sizes)?;
+                parts.into_iter().next().unwrap_or_default()
+            }
+        };
+        let held = &group & &eligibility.eligible;
+        self.rows = Some(group);
+        if !held.is_empty() {
+            (summary.hold_out, summary.final_count) = (held.len(), summary.final_count - held.len());
+            eligibility.eligible -= &held;
+            let at = eligibility.skipped.partition_point(|(reason, _)| *reason < SkipReason::HoldOut);
+            eligibility.skipped.insert(at, (SkipReason::HoldOut, held));
+        }
+        Ok(())
+    }
+}
+
+/// The group as it was left out of a delivery, if it was.
+pub fn group_of(eligibility: &Eligibility) -> Option<&RoaringBitmap> {
+    eligibility.skipped.iter().find(|(reason, _)| *reason == SkipReason::HoldOut).map(|(_, rows)| rows)
+}
+
+/// Counts the control group in a summary, for a look before the start.
+pub fn count(size: SampleSize, summary: &mut AudienceSummary) {
     let held = size.of(summary.final_count);
-    summary.hold_out = held;
-    summary.final_count -= held;
-    held
+    (summary.hold_out, summary.final_count) = (held, summary.final_count - held);
 }
 
 #[cfg(test)]
 mod tests {
-    use roaring::RoaringBitmap;
-
     use super::*;
 
     fn held_out(run: u32, eligible: u32, size: SampleSize) -> (AudienceSummary, Eligibility) {
@@ -55,7 +78,11 @@ mod tests {
         let mut summary =
             AudienceSummary { matched: eligible.len(), final_count: eligible.len(), ..AudienceSummary::default() };
         let mut eligibility = Eligibility { eligible, skipped: Vec::new() };
-        cut(RunId(run), size, &mut summary, &mut eligibility).expect("it is cut");
+        let mut group = Group::new(RunId(run), Some(size));
+        group.leave_out(&mut summary, &mut eligibility).expect("it is cut");
+        let mut again = Eligibility { eligible: eligibility.eligible.clone(), skipped: Vec::new() };
+        group.leave_out(&mut summary.clone(), &mut again).expect("it is left out");
+        assert_eq!(again.eligible, eligibility.eligible, "the same people in a second delivery");
         (summary, eligibility)
     }
 

@@ -121,13 +121,15 @@ impl Engine {
         Ok(())
     }
 
-    /// A spec with its saved message put in, as it is now; as it is, without one.
+    /// A spec with its saved messages put in, as they are now; as it is, without one.
     pub fn with_saved(&self, spec: &CampaignSpec) -> Result<CampaignSpec, EngineError> {
-        let Some(name) = spec.message.saved.as_deref().filter(|_| spec.message.saved_version.is_none()) else {
-            return Ok(spec.clone());
-        };
-        let (saved, message) = self.saved_message(name)?;
-        Ok(CampaignSpec { message: languages::resolved(&message, saved.version, &spec.message), ..spec.clone() })
+        let mut resolved = spec.clone();
+        for table in languages::tables_mut(&mut resolved) {
+            let Some(name) = table.saved.as_deref().filter(|_| table.saved_version.is_none()) else { continue };
+            let (saved, message) = self.saved_message(name)?;
+            *table = languages::resolved(&message, saved.version, table);
+        }
+        Ok(resolved)
     }
 
     /// Puts the saved message of a draft into its spec for good: what a start executes.
@@ -142,11 +144,7 @@ impl Engine {
         if pinned == spec {
             return Ok(());
         }
-        let request = campaigns::parse::request_of(&stored);
-        let text = match &request {
-            Some(request) => campaigns::parse::to_stored_for(&pinned, request),
-            None => campaigns::parse::to_stored(&pinned),
-        };
+        let text = campaigns::parse::to_stored_like(&pinned, &stored);
         self.book.commit_durable(&Fact::CampaignSaved { campaign: id, spec: text, at: self.book.now() })?;
         Ok(())
     }
@@ -158,7 +156,7 @@ fn users(state: &State, name: &str) -> Vec<String> {
     let named = |text: &str| {
         // Most specs name no saved message, and need not be read.
         let spec = text.contains("\"saved\"").then(|| campaigns::parse::from_stored(text).ok()).flatten();
-        spec.filter(|spec| spec.message.saved.as_deref() == Some(name))
+        spec.filter(|spec| languages::tables(spec).iter().any(|(_, table)| table.saved.as_deref() == Some(name)))
     };
     let live = state.campaigns.iter().filter(|(id, _)| {
         campaign_state(state, **id).is_some_and(|stands| !matches!(stands, Finished | Stopped | Archived))

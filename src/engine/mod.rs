@@ -5,26 +5,33 @@
 
 pub mod audience;
 pub mod base;
+pub mod calendar;
 pub mod check;
+pub mod dry_run;
 pub mod events;
 pub mod figures;
 pub mod flowing;
 pub mod glance;
+pub mod grid;
 pub mod history;
 pub mod hold_out;
 pub mod imports;
 pub mod lines;
 pub mod messages;
 pub mod names;
+pub mod one_shot;
 pub mod recover;
 pub mod resend;
 pub mod root_key;
 pub mod runs;
+pub mod same_address;
 pub mod scheduling;
+pub mod sequences;
 #[cfg(test)]
 pub(crate) mod testbase;
 pub mod testsend;
 pub mod tracking;
+pub mod uploads;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
@@ -53,7 +60,7 @@ use crate::config::SoftRule;
 use crate::config::caps::Cap;
 use crate::config::connectors::ConnectorSettings;
 use crate::contacts::{ContactsError, Store};
-use crate::content::{CompiledMessage, ContentProblem, TokenKeys};
+use crate::content::{CompileContext, CompiledMessage, ContentProblem, TokenKeys};
 use crate::ids::{CampaignId, MessageId, RunId};
 use crate::journal::JournalError;
 use crate::ledger::Violation;
@@ -81,6 +88,8 @@ pub enum EngineError {
     #[error(transparent)]
     Imports(#[from] imports::ImportsError),
     #[error(transparent)]
+    Uploads(#[from] uploads::UploadsError),
+    #[error(transparent)]
     RootKey(#[from] root_key::RootKeyError),
     #[error("the contacts can't be brought up to the journal")]
     Base(#[from] base::BaseError),
@@ -96,6 +105,8 @@ pub enum EngineError {
     NoCampaign { id: CampaignId },
     #[error("there is no run {run}")]
     NoRun { run: RunId },
+    #[error("{run} counts other rows than its campaign's audience has")]
+    OtherSpace { run: RunId },
     #[error("the campaign has no message {message}")]
     NoMessage { message: MessageId },
     #[error("a campaign that is {state} can't be edited", state = .state.name())]
@@ -104,6 +115,8 @@ pub enum EngineError {
     NotResendable { state: lifecycle::State },
     #[error("{run}: {reason}")]
     NoChoice { run: RunId, reason: NoChoice },
+    #[error(transparent)]
+    Sequence(#[from] sequences::SequenceError),
     #[error(transparent)]
     Move(#[from] IllegalMove),
     #[error(transparent)]
@@ -173,12 +186,14 @@ pub struct Engine {
     pub tracker: Recipient<TrackedEvent>,
     pub recovery: RecoverySummary,
     pub imports: imports::Imports,
+    pub uploads: uploads::Uploads,
     pub history: history::History,
     pub pulses: Arc<Pulses>,
     tracking: tracking::TrackingState,
     events: events::EventState,
     pool: Arc<PositionPool>,
     campaigns: DashMap<RunId, Recipient<RunCommand>>,
+    leg_inboxes: DashMap<RunId, Arc<crate::actors::legs::LegInbox>>,
     ended: Recipient<RunEnded>,
     campaign_arbiter: Arbiter,
     flow_arbiter: Arbiter,
@@ -221,6 +236,7 @@ impl Engine {
         let pulses = Arc::new(Pulses::default());
         let (tracker, ended) = services(&service_arbiter, &book, &options, clock, &pulses)?;
         let imports = imports::Imports::open(&options.directory, &store, &book)?;
+        let uploads = uploads::Uploads::open(&options.directory, &store, &book)?;
         let history = history::History::start(&store).map_err(directory)?;
         let notes = history.notes();
         book.gate_snapshots(move || notes.are_written(HISTORY_SNAPSHOT_WAIT));
@@ -240,12 +256,14 @@ impl Engine {
             tracker,
             recovery,
             imports,
+            uploads,
             history,
             pulses,
             tracking: tracking::TrackingState::default(),
             events: events::EventState::default(),
             pool,
             campaigns: DashMap::new(),
+            leg_inboxes: DashMap::new(),
             ended,
             campaign_arbiter,
             flow_arbiter: Arbiter::new(),
@@ -276,7 +294,9 @@ impl Engine {
 
     /// Compiles content for this engine's schema and public address.
     pub fn content(&self, campaign: &str, plan: &MessagePlan) -> Result<Arc<CompiledMessage>, EngineError> {
-        self.compile_fields(&plan.fields, &self.compile_context(campaign)).map(Arc::new)
+        let schema = self.schema_of(plan.upload.as_deref())?;
+        let context = CompileContext { cell: plan.cell.clone(), ..self.compile_context(campaign) };
+        self.compile_with(&plan.fields, &context, &schema).map(Arc::new)
     }
 
     /// Ends well: no new batch, answers of what is in flight awaited to a deadline, everything synced. Blocks. An import
@@ -285,6 +305,7 @@ impl Engine {
         let deadline = Instant::now() + longest;
         self.draining.store(true, Ordering::Release);
         self.imports.ask_to_stop();
+        self.uploads.stop();
         self.drain_campaigns(deadline);
         self.campaign_arbiter.stop();
         self.flow_arbiter.stop();

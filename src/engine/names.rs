@@ -1,11 +1,19 @@
 //! What a campaign's spec is checked against: connectors, lists, segments, other campaigns, templates.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::campaigns::kinds::grid;
+use crate::campaigns::one_shot::UploadName;
 use crate::campaigns::schedule::fields::Ahead;
 use crate::campaigns::{self, CampaignSpec, MessageFields, Names, Problem, problems};
 use crate::clock::Timestamp;
+use crate::contacts::Schema;
+use crate::contacts::record::RecordBuilder;
 use crate::content::{CompileContext, ContentProblem, MessageSource};
 use crate::engine::glance::{Glance, Wanted};
-use crate::engine::{Engine, EngineError, messages};
+use crate::engine::sequences::enter::general_field;
+use crate::engine::{Engine, EngineError, messages, one_shot};
 use crate::flow::nodes::{Delay, Metric, NotProven, Test};
 use crate::flow::{Node, NodeKind};
 use crate::ids::{CampaignId, Channel};
@@ -17,6 +25,10 @@ struct Checked<'e> {
     now: Timestamp,
     own: Option<CampaignId>,
     campaign: String,
+    /// The upload that the spec names.
+    upload: Option<String>,
+    /// Names that a grid's cells have, with examples of their values.
+    cell: BTreeMap<String, String>,
 }
 
 impl Names for Checked<'_> {
@@ -36,6 +48,10 @@ impl Names for Checked<'_> {
         self.engine.book.read().lists.keys().cloned().collect()
     }
 
+    fn uploads(&self) -> Vec<UploadName> {
+        one_shot::names(&self.engine.book.read())
+    }
+
     fn campaign_name_taken(&self, name: &str) -> bool {
         find(&self.engine.book.read(), name).is_some_and(|id| Some(id) != self.own)
     }
@@ -53,8 +69,14 @@ impl Names for Checked<'_> {
             Ok(parsed) => parsed,
             Err(error) => return vec![problem(&error)],
         };
-        if let Err(errors) = segments::check(&parsed, &self.engine.store.schema(), segments::Scope::Base) {
+        let scope = if self.upload.is_some() { segments::Scope::OneShot } else { segments::Scope::Base };
+        // An upload that is not there has a problem of its own.
+        let Ok(schema) = self.engine.schema_of(self.upload.as_deref()) else { return Vec::new() };
+        if let Err(errors) = segments::check(&parsed, &schema, scope) {
             return errors.iter().map(problem).collect();
+        }
+        if self.upload.is_some() {
+            return Vec::new();
         }
         if self.engine.options.aggregate_only {
             let faults = segments::needing_tracking(&parsed);
@@ -74,9 +96,44 @@ impl Names for Checked<'_> {
         }
     }
 
+    fn started_steps(&self) -> BTreeSet<String> {
+        self.own.map(|id| self.engine.started_steps(id)).unwrap_or_default()
+    }
+
+    fn measured_start(&self) -> Option<Duration> {
+        let state = self.engine.book.read();
+        let tested = state.sequences.get(&self.own?)?.tested?;
+        Some(Duration::from_millis(tested.milliseconds))
+    }
+
+    fn attribute_problems(&self, path: &str, attribute: &str, value: &serde_json::Value) -> Vec<Problem> {
+        let schema = self.engine.store.schema();
+        let general = ["language", "zone"].contains(&attribute);
+        match schema.by_name(attribute) {
+            None => {
+                let message = format!("no attribute is named {attribute:?}");
+                vec![Problem::error("unknown_attribute", path, message, "add the attribute, or name another")]
+            }
+            Some(known) if known.id.is_built_in() && !general => {
+                let message = format!("{attribute:?} is no general field: keys, addresses, consent and state stay");
+                let fix = "name an attribute of your own, language or zone";
+                vec![Problem::error("not_a_general_field", path, message, fix)]
+            }
+            Some(_) => {
+                let input = general_field(attribute, value);
+                let refused = input.apply(&schema, &mut RecordBuilder::new()).err();
+                let problem = |error: crate::contacts::input::InputError| {
+                    Problem::error("bad_value", path, error.to_string(), "set a value of the attribute's type")
+                };
+                refused.map(problem).into_iter().collect()
+            }
+        }
+    }
+
     fn message_problems(&self, _: Channel, fields: &MessageFields) -> Vec<Problem> {
-        let context = self.engine.compile_context(&self.campaign);
-        match self.engine.compile_fields(fields, &context) {
+        let context = CompileContext { cell: self.cell.clone(), ..self.engine.compile_context(&self.campaign) };
+        let Ok(schema) = self.engine.schema_of(self.upload.as_deref()) else { return Vec::new() };
+        match self.engine.compile_with(fields, &context, &schema) {
             Ok(_) => Vec::new(),
             Err(EngineError::Content(found)) => found.iter().map(content_problem).collect(),
             Err(error) => {
@@ -84,6 +141,12 @@ impl Names for Checked<'_> {
                 vec![Problem::error("invalid_message", "message", error.to_string(), help)]
             }
         }
+    }
+
+    fn links(&self, fields: &MessageFields) -> Option<Vec<String>> {
+        let schema = self.engine.schema_of(self.upload.as_deref()).ok()?;
+        let message = self.engine.compile_with(fields, &self.engine.compile_context(&self.campaign), &schema).ok()?;
+        Some(message.links().iter().map(|link| link.url.clone()).collect())
     }
 }
 
@@ -93,9 +156,13 @@ fn asks_who_engaged(node: &Node) -> bool {
         NodeKind::AbTest(test) => {
             matches!(test.metric, Metric::Opens | Metric::Clicks) && !matches!(test.not_proven, NotProven::Wait)
         }
-        NodeKind::Condition(condition) => matches!(condition.test, Test::Opened(_) | Test::Clicked(_)),
         NodeKind::Delay(delay) => matches!(delay, Delay::Event { .. }),
-        _ => false,
+        kind => {
+            let by_name = |test: &&Test| {
+                matches!(test, Test::Opened(_) | Test::Clicked(_) | Test::ClickedLinks { .. } | Test::Engaged(_))
+            };
+            kind.tests().iter().any(by_name)
+        }
     }
 }
 
@@ -130,7 +197,9 @@ impl Engine {
             Err(error) => (spec.clone(), Some(messages::not_found(&error))),
         };
         let spec = &spec;
-        let mut found = problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign });
+        let cell = grid::examples(spec);
+        let upload = spec.audience.upload.clone();
+        let mut found = problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign, cell, upload });
         if let Some(unknown) = unknown {
             // What it would say is not known, so that nothing is missing but it.
             found.retain(|problem| !problem.path.starts_with("message"));
@@ -167,18 +236,30 @@ impl Engine {
         CompileContext {
             public_url: self.options.public_url.clone(),
             campaign_name: campaign.to_owned(),
+            cell: BTreeMap::new(),
             return_path_domain: self.options.return_path_domain.clone(),
             unsubscribe_mailbox: self.options.unsubscribe_mailbox.clone(),
         }
     }
 
+    /// Compiles fields whose variables are the attributes of contacts.
     pub(crate) fn compile_fields(
         &self,
         fields: &MessageFields,
         context: &CompileContext,
     ) -> Result<crate::content::CompiledMessage, EngineError> {
+        self.compile_with(fields, context, &self.store.schema())
+    }
+
+    /// Compiles fields whose variables are those of a schema.
+    pub(crate) fn compile_with(
+        &self,
+        fields: &MessageFields,
+        context: &CompileContext,
+        schema: &Schema,
+    ) -> Result<crate::content::CompiledMessage, EngineError> {
         let source: MessageSource = serde_json::from_value(serde_json::Value::Object(fields.clone()))
             .map_err(|error| EngineError::MessageFields { reason: error.to_string() })?;
-        crate::content::compile(&source, &self.store.schema(), context).map_err(EngineError::Content)
+        crate::content::compile(&source, schema, context).map_err(EngineError::Content)
     }
 }

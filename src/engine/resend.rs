@@ -15,7 +15,7 @@ use crate::engine::names::find;
 use crate::engine::runs::run_state;
 use crate::engine::{Engine, EngineError};
 use crate::flow::NodeKind;
-use crate::ids::RunId;
+use crate::ids::{RowSpace, RunId};
 use crate::ledger::links::{ResendSet, covered, descendants};
 use crate::ledger::{Run, RunState, State};
 use crate::limits::{NAME_BYTES_MAX, RESEND_NAMES_MAX};
@@ -31,6 +31,11 @@ pub enum ResendError {
     NeedsTracking { set: String },
     #[error("the campaign has several messages, and nobody says which one is sent again: give a message")]
     WhichMessage,
+    #[error(
+        "run {run} was sent to an uploaded file: upload the contacts of the set, as `campaign contacts` exports them, for a campaign of its own",
+        run = .run.0
+    )]
+    OneShot { run: RunId },
     #[error("another resend of the same run started at the same time: look who is left, and try again")]
     Raced,
 }
@@ -49,6 +54,9 @@ pub struct Resend {
 pub fn rows(state: &State, run: RunId, set: &str) -> Result<(RoaringBitmap, usize), EngineError> {
     let found = state.runs.get(&run).ok_or(EngineError::NoRun { run })?;
     let parsed = ResendSet::parse(set).ok_or_else(|| ResendError::NoSet { set: set.to_owned() })?;
+    if found.space() != RowSpace::BASE {
+        return Err(ResendError::OneShot { run }.into());
+    }
     if !matches!(found.state, RunState::Finished | RunState::Stopped) {
         return Err(ResendError::NotEnded { run, state: run_state(found.state).name() }.into());
     }

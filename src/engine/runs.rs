@@ -15,17 +15,18 @@ use crate::campaigns::{self, Compiled, DeliveryPlan, SendPlan, Trigger, lifecycl
 use crate::channels::limits_table::{Scope, Start};
 use crate::clock::{Clock, Timestamp};
 use crate::config::connectors::RateLimits;
-use crate::contacts::AttributeSets;
+use crate::contacts::{AttributeSets, Store};
 use crate::content::CompiledMessage;
 use crate::engine::audience::Audience;
 use crate::engine::glance::{Glance, Wanted};
 use crate::engine::hold_out;
 use crate::engine::lines::Wired;
-use crate::engine::{Engine, EngineError};
-use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RowSpace, RunId};
+use crate::engine::sequences::SequenceError;
+use crate::engine::{Engine, EngineError, one_shot};
+use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RunId};
 use crate::ledger::facts::{DeliveryEntered, RunStarted};
 use crate::ledger::plans::PlanState;
-use crate::ledger::{Fact, RowSet, RunState, State};
+use crate::ledger::{Fact, RowSet, Run, RunState, State};
 use crate::limits::EMAIL_DOMAIN_CLASSES_MAX;
 use crate::segments::audience::AudienceSummary;
 use crate::segments::parse;
@@ -39,7 +40,7 @@ pub fn campaign_state(state: &State, id: CampaignId) -> Option<lifecycle::State>
     }
     let latest = state.latest_run(id);
     if let Some(run) = state.runs.values().rev().find(|run| run.campaign == id && run.state.is_live()) {
-        return Some(run_state(run.state));
+        return Some(state_of(run));
     }
     let plan = state.plans.get(&id);
     Some(match plan.map(|plan| (plan.state, plan.is_open())) {
@@ -47,8 +48,13 @@ pub fn campaign_state(state: &State, id: CampaignId) -> Option<lifecycle::State>
         Some((PlanState::Paused, true)) => lifecycle::State::Paused,
         Some((PlanState::Stopped, _)) => lifecycle::State::Stopped,
         // All launches are decided: it is what its last run is, or, if all were missed, a draft again.
-        _ => latest.map_or(lifecycle::State::Draft, |run| run_state(run.state)),
+        _ => latest.map_or(lifecycle::State::Draft, |run| state_of(run)),
     })
+}
+
+/// Where a run stands; one that is published and waits for its first step is scheduled.
+pub fn state_of(run: &Run) -> lifecycle::State {
+    if run.is_scheduled() { lifecycle::State::Scheduled } else { run_state(run.state) }
 }
 
 pub fn run_state(state: RunState) -> lifecycle::State {
@@ -104,9 +110,9 @@ impl Engine {
 
     /// The audience summary as a start at this moment would have it.
     pub fn audience(&self, compiled: &Compiled) -> Result<AudienceSummary, EngineError> {
-        let plan = compiled.delivery(0).ok_or(EngineError::NoMessage { message: MessageId(0) })?;
+        let plan = compiled.deliveries.first().ok_or(EngineError::NoMessage { message: MessageId(0) })?;
         let (used, skips) = self.used_attributes(compiled)?;
-        let audience = Audience::look(&self.store, &self.book, compiled)?;
+        let audience = self.look(compiled, None)?;
         let matched = audience.matched()?;
         let mut summary = audience.assess(plan, &matched, &used, skips)?.0;
         if let Some(size) = compiled.hold_out {
@@ -117,7 +123,7 @@ impl Engine {
 
     /// Rows that match a campaign's audience now.
     pub fn matched(&self, compiled: &Compiled) -> Result<RoaringBitmap, EngineError> {
-        Audience::look(&self.store, &self.book, compiled)?.matched()
+        self.look(compiled, None)?.matched()
     }
 
     /// Rows that match an expression now.
@@ -138,12 +144,12 @@ impl Engine {
         run: RunId,
     ) -> Result<Vec<(SkipReason, RoaringBitmap)>, EngineError> {
         let (used, skips) = self.used_attributes(compiled)?;
-        let audience = Audience::look_of(&self.store, &self.book, compiled, Some(run))?;
+        let audience = self.look(compiled, Some(run))?;
         Ok(audience.assess(plan, rows, &used, skips)?.1.skipped)
     }
 
     /// Attributes that the messages use; an audience can be looked at before there is content.
-    fn used_attributes(&self, compiled: &Compiled) -> Result<(Vec<AttributeId>, bool), EngineError> {
+    pub(super) fn used_attributes(&self, compiled: &Compiled) -> Result<(Vec<AttributeId>, bool), EngineError> {
         let mut used = Vec::new();
         let mut skips = false;
         for plan in &compiled.messages {
@@ -159,8 +165,12 @@ impl Engine {
 
     /// Starts a campaign now: evaluates its audience, enters its deliveries, begins to send.
     pub fn start(&self, id: CampaignId) -> Result<RunId, EngineError> {
+        if self.is_sequence(id) {
+            return Err(SequenceError::UsePublish.into());
+        }
         let stands = campaign_state(&self.book.read(), id).ok_or(EngineError::NoCampaign { id })?;
         lifecycle::next(stands, Trigger::Start)?;
+        self.pin_upload(id)?;
         self.pin_message(id)?;
         let (version, compiled) = self.compiled(id, None)?;
         let Prepared { mut begun, audience } = self.prepare(id, version, &compiled)?;
@@ -193,29 +203,44 @@ impl Engine {
             }
         }
         let (used, skips) = self.used_attributes(compiled)?;
-        let audience = Audience::look(&self.store, &self.book, compiled)?;
+        let audience = self.look(compiled, None)?;
         let matched = audience.matched()?;
         let mut deliveries = Vec::new();
+        // Who else starts meanwhile takes this number; the group is as random with another's.
+        let mut group = hold_out::Group::new(RunId(self.book.read().next_run.max(1)), compiled.hold_out);
+        let mut entrants = if compiled.all_walk { matched.clone() } else { RoaringBitmap::new() };
         for plan in &compiled.deliveries {
             let entering = if plan.on_arrival { RoaringBitmap::new() } else { matched.clone() };
-            let (mut summary, mut eligibility) = audience.assess(plan, &entering, &used, skips)?;
-            if let Some(size) = compiled.hold_out {
-                // Who else starts meanwhile takes this number; the group is as random with another's.
-                let run = RunId(self.book.read().next_run.max(1));
-                hold_out::cut(run, size, &mut summary, &mut eligibility)?;
+            // Where all walk, the first send is shown as it would be if everybody came to it now.
+            let shows_all = compiled.all_walk && plan.index == 0;
+            let counted = if shows_all { &matched } else { &entering };
+            let (mut summary, mut eligibility) = audience.assess(plan, counted, &used, skips)?;
+            if !plan.on_arrival || shows_all {
+                group.leave_out(&mut summary, &mut eligibility)?;
             }
+            // The control group gets nothing of the flow, and so never walks: it is in the ledger of the first send alone.
+            let held = hold_out::group_of(&eligibility).filter(|_| plan.on_arrival).cloned();
+            let (entering, skipped) = match held {
+                Some(held) => {
+                    entrants -= &held;
+                    (held.clone(), vec![(SkipReason::HoldOut, held)])
+                }
+                None if plan.on_arrival => (entering, Vec::new()),
+                None => (entering, eligibility.skipped),
+            };
             deliveries.push(DeliveryEntered {
                 channel: plan.channel,
                 topic: plan.topic.clone(),
                 connector: connector_of(compiled, plan.index).to_owned(),
                 mode: plan.mode,
-                audience: RowSet::base(entering),
-                skipped: eligibility.skipped,
+                audience: RowSet { space: audience.space(), rows: entering },
+                skipped,
                 summary: Some(summary),
             });
         }
         let (graph, at) = (compiled.graph.clone(), self.book.now());
-        let begun = RunStarted { run: RunId(0), campaign, version, graph, deliveries, at };
+        let entrants = RowSet { space: audience.space(), rows: entrants };
+        let begun = RunStarted { run: RunId(0), campaign, version, graph, deliveries, at, entrants };
         Ok(Prepared { begun, audience })
     }
 
@@ -243,11 +268,17 @@ impl Engine {
     }
 
     pub(super) fn spawn(&self, run: RunId, compiled: &Compiled) -> Result<(), EngineError> {
+        let space = self.space_of_run(run);
+        // Rows of one space must never be read as those of another: that would mail strangers.
+        if self.space_of(compiled)? != space {
+            return Err(EngineError::OtherSpace { run });
+        }
+        let store = self.store_of(space)?;
         let parts: Vec<LegParts<'_>> = compiled
             .deliveries
             .iter()
             .flat_map(|plan| plan.sends.iter().map(move |send| (plan, send)))
-            .map(|(plan, send)| self.leg_parts(run, compiled, plan, send))
+            .map(|(plan, send)| self.leg_parts(run, compiled, plan, send, &store))
             .collect::<Result<_, _>>()?;
         for part in &parts {
             let now = part.wired.line.clock.monotonic();
@@ -261,6 +292,7 @@ impl Engine {
         let (weight, auto_pause) = (compiled.limits.weight, compiled.auto_pause);
         let caps = Arc::new(compiled.caps.clone());
         let (book, pool, ended) = (Arc::clone(&self.book), Arc::clone(&self.pool), self.ended.clone());
+        let inbox = self.inbox_of(run);
         let legs: Vec<_> = parts
             .into_iter()
             .map(|p| {
@@ -272,13 +304,15 @@ impl Engine {
         let spawned = self.campaign_arbiter.spawn_fn(move || {
             let addr = CampaignActor::create(|context| {
                 let mut actor = CampaignActor::new(run, book, pool, ended);
+                actor.listen_to(inbox);
                 actor.set_auto_pause(auto_pause);
                 for (delivery, campaign, topic, send, compiled, classes, send_until, (line, channel, leave)) in legs {
                     let context = Arc::new(SendContext {
                         delivery,
                         send: send.node,
                         campaign,
-                        space: RowSpace::BASE,
+                        space,
+                        store: store.clone(),
                         message: send.message,
                         channel: crate::ids::Channel::Email,
                         topic,
@@ -300,12 +334,13 @@ impl Engine {
         Ok(())
     }
 
-    fn leg_parts<'e>(
+    pub(super) fn leg_parts<'e>(
         &'e self,
         run: RunId,
         compiled: &Compiled,
         plan: &DeliveryPlan,
         send: &SendPlan,
+        store: &Store,
     ) -> Result<LegParts<'e>, EngineError> {
         let name = compiled.message(send.message).map_or("", |message| message.connector.as_str());
         let wired = self.lines.get(name).ok_or_else(|| EngineError::NoConnector { name: name.to_owned() })?;
@@ -317,17 +352,9 @@ impl Engine {
             send_until: plan.send_until,
             send: *send,
             compiled: self.message(compiled, send.message)?,
-            classes: self.classes(wired)?,
+            classes: classes(wired, store)?,
             wired,
         })
-    }
-
-    /// Rows of the domains that have limits of their own on a connector.
-    fn classes(&self, wired: &Wired) -> Result<Classes, EngineError> {
-        let reader = self.store.reader()?;
-        let domains = wired.line.domains.iter().take(EMAIL_DOMAIN_CLASSES_MAX);
-        let rows = domains.map(|domain| reader.value(AttributeId::EMAIL_DOMAIN, domain).map(|rows| (*rows).clone()));
-        Ok(Classes(rows.collect::<Result<Vec<RoaringBitmap>, _>>()?))
     }
 
     /// Pauses, resumes or stops a run. The fact is durable when it returns; lanes end what they have marked.
@@ -338,7 +365,7 @@ impl Engine {
         let mut moved = RunState::Running;
         self.book.commit_durable_by::<EngineError>(|state| {
             let run = state.runs.get(&id).ok_or(EngineError::NoRun { run: id })?;
-            let next = lifecycle::next(run_state(run.state), trigger)?;
+            let next = lifecycle::next(state_of(run), trigger)?;
             moved = match next {
                 lifecycle::State::Running => RunState::Running,
                 lifecycle::State::Paused => RunState::Paused,
@@ -417,6 +444,9 @@ impl Engine {
                 if resend && decide::reopens(run).is_none() {
                     return Err(EngineError::NotResendable { state: run_state(run.state) });
                 }
+                if resend {
+                    one_shot::must_be_there(state, run.space())?;
+                }
                 let Some(delivery) = run.deliveries.get(index) else { return Ok(None) };
                 let found = decide::unknown_rows(delivery, rows);
                 settled += found.len();
@@ -428,6 +458,14 @@ impl Engine {
         self.tell(id, RunCommand::Refresh)?;
         Ok(settled)
     }
+}
+
+/// Rows of the domains that have limits of their own on a connector.
+fn classes(wired: &Wired, store: &Store) -> Result<Classes, EngineError> {
+    let reader = store.reader()?;
+    let domains = wired.line.domains.iter().take(EMAIL_DOMAIN_CLASSES_MAX);
+    let rows = domains.map(|domain| reader.value(AttributeId::EMAIL_DOMAIN, domain).map(|rows| (*rows).clone()));
+    Ok(Classes(rows.collect::<Result<Vec<RoaringBitmap>, _>>()?))
 }
 
 fn fact_if_any(fact: Fact) -> Option<Fact> {
@@ -443,18 +481,18 @@ pub(super) struct Prepared<'c> {
     pub audience: Audience<'c>,
 }
 
-struct LegParts<'e> {
-    delivery: DeliveryId,
-    campaign: CampaignId,
-    plan_topic: String,
-    send_until: Option<Timestamp>,
-    send: SendPlan,
-    compiled: Arc<CompiledMessage>,
-    classes: Classes,
-    wired: &'e Wired,
+pub(super) struct LegParts<'e> {
+    pub(super) delivery: DeliveryId,
+    pub(super) campaign: CampaignId,
+    pub(super) plan_topic: String,
+    pub(super) send_until: Option<Timestamp>,
+    pub(super) send: SendPlan,
+    pub(super) compiled: Arc<CompiledMessage>,
+    pub(super) classes: Classes,
+    pub(super) wired: &'e Wired,
 }
 
-fn connector_of(compiled: &Compiled, delivery: u16) -> &str {
+pub(super) fn connector_of(compiled: &Compiled, delivery: u16) -> &str {
     let message = compiled.delivery(delivery).and_then(|d| d.sends.first()).map(|send| send.message);
     message.and_then(|id| compiled.message(id)).map_or("", |plan| plan.connector.as_str())
 }

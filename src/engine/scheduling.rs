@@ -11,14 +11,13 @@ use std::time::Duration;
 use crate::actors::figures;
 use crate::actors::launching::{self, Step, planned};
 use crate::campaigns::schedule::fields::Ahead;
-use crate::campaigns::schedule::{Launch, Schedule, ScheduleError, ScheduleFields};
-use crate::campaigns::{self, CampaignSpec, Trigger, lifecycle};
-use crate::clock::Timestamp;
+use crate::campaigns::schedule::{Schedule, ScheduleError, ScheduleFields};
+use crate::campaigns::{CampaignSpec, Trigger, lifecycle, parse};
 use crate::engine::runs::{Prepared, campaign_state};
 use crate::engine::{Engine, EngineError};
 use crate::ids::{CampaignId, RunId};
 use crate::journal::Want;
-use crate::ledger::plans::{Launched, NextLaunch, Outcome, Plan, PlanMoved, PlanState, Published, RunLaunch};
+use crate::ledger::plans::{Launched, NextLaunch, Plan, PlanMoved, PlanState, Published, RunLaunch};
 use crate::ledger::{Fact, State};
 
 /// What a publication led to.
@@ -27,27 +26,6 @@ pub enum Publication {
     /// It had no schedule, and runs.
     Started(RunId),
     Planned(NextLaunch),
-}
-
-/// A launch in the calendar.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    pub campaign: CampaignId,
-    pub name: String,
-    pub launch: NextLaunch,
-    /// Of the campaign.
-    pub state: lifecycle::State,
-    /// What became of it; `None` while it is ahead.
-    pub outcome: Option<Outcome>,
-}
-
-/// Everything that is planned from one moment to another.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Agenda {
-    /// In the order of their effective starts.
-    pub entries: Vec<Entry>,
-    /// Whether there is more than is listed.
-    pub more: bool,
 }
 
 impl Engine {
@@ -64,6 +42,7 @@ impl Engine {
         }
         let stands = campaign_state(&self.book.read(), id).ok_or(EngineError::NoCampaign { id })?;
         lifecycle::next(stands, Trigger::Schedule)?;
+        self.pin_upload(id)?;
         self.pin_message(id)?;
         let (version, spec) = self.spec_of(id, None)?;
         self.publish_version(id, version, None, &spec.schedule).map(Publication::Planned)
@@ -110,7 +89,7 @@ impl Engine {
             return Err(EngineError::Schedule(vec![ScheduleError::Removed]));
         }
         let pinned = self.with_saved(spec)?;
-        let text = if pinned == *spec { text.to_owned() } else { campaigns::parse::to_stored(&pinned) };
+        let text = if pinned == *spec { text.to_owned() } else { parse::to_stored_like(&pinned, text) };
         self.publish_version(id, newest + 1, Some(&text), &spec.schedule).map(drop)
     }
 
@@ -236,7 +215,7 @@ impl Engine {
         }
     }
 
-    fn spec_of(&self, id: CampaignId, version: Option<u32>) -> Result<(u32, CampaignSpec), EngineError> {
+    pub(super) fn spec_of(&self, id: CampaignId, version: Option<u32>) -> Result<(u32, CampaignSpec), EngineError> {
         let (version, text) = {
             let state = self.book.read();
             let campaign = state.campaigns.get(&id).ok_or(EngineError::NoCampaign { id })?;
@@ -246,7 +225,7 @@ impl Engine {
             };
             found.ok_or(EngineError::NoCampaign { id })?
         };
-        Ok((version, campaigns::parse::from_stored(&text)?))
+        Ok((version, parse::from_stored(&text)?))
     }
 
     /// The launches of a campaign that are ahead, the first ones.
@@ -259,50 +238,12 @@ impl Engine {
     }
 
     /// The next launch of a plan, and those after it.
-    fn following(&self, plan: &Plan, fields: &ScheduleFields) -> impl Iterator<Item = NextLaunch> + use<> {
+    pub(super) fn following(&self, plan: &Plan, fields: &ScheduleFields) -> impl Iterator<Item = NextLaunch> + use<> {
         let (schedule, published, safety) = (launching::whole(fields).ok(), plan.published_at, self.safety());
         std::iter::successors(plan.next, move |before| {
             let next = schedule.as_ref()?.next_after(before.launch.at)?;
             Some(planned(next, published, safety))
         })
-    }
-
-    /// What is planned over all campaigns from one moment on and before another, and what became of what was.
-    pub fn calendar(&self, from: Timestamp, to: Timestamp, max: usize) -> Agenda {
-        let plans: Vec<(CampaignId, Plan, lifecycle::State)> = {
-            let state = self.book.read();
-            let found =
-                state.plans.iter().filter_map(|(id, plan)| Some((*id, plan.clone(), campaign_state(&state, *id)?)));
-            found.collect()
-        };
-        let mut agenda = Agenda::default();
-        for (campaign, plan, state) in plans {
-            let Ok((_, spec)) = self.spec_of(campaign, None) else { continue };
-            let entry = |launch, outcome| Entry {
-                campaign,
-                name: spec.name.clone().unwrap_or_default(),
-                launch,
-                state,
-                outcome,
-            };
-            let within = |at: Timestamp| from <= at && at < to;
-            for decided in plan.history.iter().filter(|decided| within(decided.planned)) {
-                let launch = Launch::at(decided.planned);
-                let launch = NextLaunch { launch, effective: decided.at };
-                agenda.entries.push(entry(launch, Some(decided.outcome)));
-            }
-            if !plan.is_open() {
-                continue;
-            }
-            let ahead = self.following(&plan, &spec.schedule).take_while(|next| next.launch.at < to);
-            let mut ahead = ahead.filter(|next| within(next.launch.at) || within(next.effective));
-            agenda.entries.extend(ahead.by_ref().take(max).map(|next| entry(next, None)));
-            agenda.more |= ahead.next().is_some();
-        }
-        agenda.entries.sort_by_key(|entry| (entry.launch.effective, entry.campaign));
-        agenda.more |= agenda.entries.len() > max;
-        agenda.entries.truncate(max);
-        agenda
     }
 }
 

@@ -12,7 +12,7 @@ use crate::clock::{Clock, Monotonic};
 use crate::contacts::addresses::normalise_email;
 use crate::content::{NOBODY, Recipient, Rendered, Renderer};
 use crate::engine::{Engine, EngineError};
-use crate::ids::{ContactRow, MessageId, RowSpace, RunId};
+use crate::ids::{ContactRow, MessageId, RunId};
 use crate::limits::{TEST_ADDRESSES_MAX, TEST_SEND_WAIT};
 
 /// Address, outcome in a word, the provider's reply.
@@ -60,16 +60,11 @@ impl Engine {
         to: &[String],
     ) -> Result<Vec<OutMessage>, EngineError> {
         let message = self.message(compiled, MessageId(0))?;
-        let reader = self.store.reader()?;
+        let space = self.space_of(compiled)?;
+        let reader = self.store_of(space)?.reader()?;
         let record = reader.record(row)?.ok_or(EngineError::NoMessage { message: MessageId(0) })?;
         let mut renderer = Renderer::new(message, self.tokens.clone());
-        let who = Recipient {
-            space: RowSpace::BASE,
-            run: RunId(0),
-            message: MessageId(0),
-            row: NOBODY,
-            sent_at: self.book.now(),
-        };
+        let who = Recipient { space, run: RunId(0), message: MessageId(0), row: NOBODY, sent_at: self.book.now() };
         let mut messages = Vec::with_capacity(to.len());
         for (number, address) in to.iter().enumerate() {
             let address = normalise_email(address)

@@ -64,7 +64,8 @@ impl Engine {
                 run.route_of(token.message).or(run.routes.first()).ok_or(EngineError::NoRun { run: token.run })?;
             (route.channel, route.topic.clone())
         };
-        let topics: Vec<String> = if everything {
+        let addresses = self.addresses_outside(token.space, channel, token.row)?;
+        let topics: Vec<String> = if everything && addresses.is_empty() {
             let state = self.book.read();
             let all = state.consent.topics().filter(|(c, name, _)| *c == channel && *name != topic);
             all.map(|(_, name, _)| name.to_owned()).collect()
@@ -74,7 +75,8 @@ impl Engine {
         let fact = |topic: String| {
             let rows = RowSet { space: token.space, rows: roaring::RoaringBitmap::from_iter([token.row.0]) };
             let (source, at) = (source.to_owned(), self.book.now());
-            Unsubscribed { run: token.run, message: token.message, rows, channel, topic, source, at }
+            let (run, message, addresses) = (token.run, token.message, addresses.clone());
+            Unsubscribed { run, message, rows, channel, topic, source, at, addresses }
         };
         let notes = self.history.notes();
         let change = notes.begin();
@@ -118,7 +120,7 @@ impl Engine {
     pub fn web_view(&self, token: TokenId) -> Result<String, EngineError> {
         let message =
             self.tracked_message(token.run, token.message).ok_or(EngineError::NoMessage { message: token.message })?;
-        let reader = self.store.reader()?;
+        let reader = self.store_of(token.space)?.reader()?;
         let record = reader.record(ContactRow(token.row.0))?.ok_or(EngineError::NoRun { run: token.run })?;
         let who = Recipient {
             space: token.space,

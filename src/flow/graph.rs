@@ -18,7 +18,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::nodes::{AbTest, Condition, Delay, Fault, Split, ab_test, condition, split};
+use super::nodes::{AbTest, Condition, Delay, Fault, Note, SetAttribute, Split, StepGate, Test, ab_test, condition};
 use super::validate::{self, GraphProblem};
 
 /// Names a node within its campaign, over all versions of it.
@@ -62,6 +62,8 @@ pub enum EndKind {
     Abandon,
     Failure,
     Neutral,
+    /// Contacts leave the flow without having come to any of its ends.
+    Exit,
 }
 
 impl EndKind {
@@ -71,6 +73,7 @@ impl EndKind {
             EndKind::Abandon => "abandon",
             EndKind::Failure => "failure",
             EndKind::Neutral => "neutral",
+            EndKind::Exit => "exit",
         }
     }
 }
@@ -99,6 +102,10 @@ pub enum NodeKind {
     Condition(Condition),
     /// Rows rest until their time, or until something happens.
     Delay(Delay),
+    /// Rows rest until the step of a sequence starts.
+    Step(StepGate),
+    /// A field of the contacts gets a value, at once.
+    SetAttribute(SetAttribute),
     /// Rows stay for good.
     End { kind: EndKind },
 }
@@ -112,6 +119,8 @@ impl NodeKind {
             NodeKind::Split(_) => "split",
             NodeKind::Condition(_) => "condition",
             NodeKind::Delay(_) => "delay",
+            NodeKind::Step(_) => "step",
+            NodeKind::SetAttribute(_) => "set_attribute",
             NodeKind::End { .. } => "end",
         }
     }
@@ -124,7 +133,7 @@ impl NodeKind {
     /// The ways out that must each have an edge.
     pub fn exits(&self) -> Vec<Exit> {
         match self {
-            NodeKind::Start | NodeKind::Send { .. } => vec![Exit::NEXT],
+            NodeKind::Start | NodeKind::Send { .. } | NodeKind::Step(_) | NodeKind::SetAttribute(_) => vec![Exit::NEXT],
             NodeKind::AbTest(test) => test.exits(),
             NodeKind::Split(split) => split.exits(),
             NodeKind::Condition(_) => vec![condition::TRUE],
@@ -138,10 +147,14 @@ impl NodeKind {
         match self {
             NodeKind::Send { parts_undelivered: true, .. } => vec![Exit::UNDELIVERED],
             NodeKind::AbTest(_) => vec![ab_test::REST],
-            NodeKind::Split(Split::Segments(_)) => vec![split::REMAINING],
+            NodeKind::Split(split) => split.optional_exits(),
             NodeKind::Condition(_) => vec![condition::FALSE],
             NodeKind::Delay(delay) => delay.optional_exits(),
-            NodeKind::Start | NodeKind::Send { .. } | NodeKind::Split(_) | NodeKind::End { .. } => Vec::new(),
+            NodeKind::Start
+            | NodeKind::Send { .. }
+            | NodeKind::Step(_)
+            | NodeKind::SetAttribute(_)
+            | NodeKind::End { .. } => Vec::new(),
         }
     }
 
@@ -152,22 +165,43 @@ impl NodeKind {
             NodeKind::Split(split) => split.faults(),
             NodeKind::Condition(condition) => condition.faults(),
             NodeKind::Delay(delay) => delay.faults(),
-            NodeKind::Start | NodeKind::Send { .. } | NodeKind::End { .. } => Vec::new(),
+            NodeKind::SetAttribute(set) => set.faults(),
+            NodeKind::Start | NodeKind::Send { .. } | NodeKind::Step(_) | NodeKind::End { .. } => Vec::new(),
         }
     }
 
-    /// The send whose message the node asks about; it must stand before it on the path.
-    pub fn asks_about(&self) -> Option<NodeId> {
+    /// What the node asks of each contact, once.
+    pub fn tests(&self) -> Vec<&Test> {
         match self {
-            NodeKind::Condition(condition) => condition.test.send(),
-            NodeKind::Delay(Delay::Event { event, .. }) => Some(event.send()),
-            _ => None,
+            NodeKind::Condition(condition) => vec![&condition.test],
+            NodeKind::Split(split) => split.tests().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The sends whose messages the node asks about; they must stand before it on the path.
+    pub fn asks_about(&self) -> Vec<NodeId> {
+        match self {
+            NodeKind::Delay(Delay::Event { event, .. }) => vec![event.send()],
+            _ => self.tests().into_iter().filter_map(Test::send).collect(),
         }
     }
 
     /// Makes no sense before a send or a delay on the path.
     pub fn needs_a_send(&self) -> bool {
-        matches!(self, NodeKind::Condition(condition) if condition.test.needs_a_send()) || self.asks_about().is_some()
+        self.tests().into_iter().any(Test::needs_a_send) || !self.asks_about().is_empty()
+    }
+
+    /// Whether contacts come to rest here until something outside the flow happens: an outcome, a time, a decision.
+    pub fn rests(&self) -> bool {
+        match self {
+            NodeKind::Send { .. } | NodeKind::Delay(_) | NodeKind::Step(_) | NodeKind::AbTest(_) => true,
+            NodeKind::Start
+            | NodeKind::Split(_)
+            | NodeKind::Condition(_)
+            | NodeKind::SetAttribute(_)
+            | NodeKind::End { .. } => false,
+        }
     }
 
     /// Whether rows begin here; nothing may lead into such a node.
@@ -186,11 +220,13 @@ impl NodeKind {
     pub fn waits(&self) -> bool {
         match self {
             NodeKind::Delay(delay) => delay.always_waits(),
+            NodeKind::Step(_) => true,
             NodeKind::Start
             | NodeKind::Send { .. }
             | NodeKind::AbTest(_)
             | NodeKind::Split(_)
             | NodeKind::Condition(_)
+            | NodeKind::SetAttribute(_)
             | NodeKind::End { .. } => false,
         }
     }
@@ -232,6 +268,11 @@ pub struct Edge {
 pub struct GraphParts {
     pub nodes: Vec<Node>,
     pub edges: Vec<Edge>,
+    /// Ids that people gave, for flows that were written by hand: journaled with the run, so that its nodes keep them.
+    #[serde(default)]
+    pub keys: BTreeMap<NodeId, String>,
+    #[serde(default)]
+    pub notes: Vec<Note>,
 }
 
 impl GraphParts {
@@ -242,6 +283,17 @@ impl GraphParts {
 
     pub fn edge(&mut self, from: NodeId, exit: Exit, to: NodeId) {
         self.edges.push(Edge { from, exit, to });
+    }
+
+    /// What people call a node: the id that they gave it, or its number and name.
+    pub fn called(&self, id: NodeId) -> String {
+        if let Some(key) = self.keys.get(&id) {
+            return format!("{key:?}");
+        }
+        match self.nodes.iter().find(|node| node.id == id) {
+            Some(node) => format!("{id} {:?}", node.name),
+            None => id.to_string(),
+        }
     }
 
     /// Gives each optional exit without an edge a neutral end of its own.
@@ -256,6 +308,9 @@ impl GraphParts {
         }
         for (from, name, exit, end) in ends {
             self.node(end, format!("{name}: {exit}"), NodeKind::End { kind: EndKind::Neutral });
+            if let Some(key) = self.keys.get(&from) {
+                self.keys.insert(end, format!("{key}.{exit}"));
+            }
             self.edge(from, exit, end);
         }
     }
@@ -268,6 +323,8 @@ pub struct Graph {
     nodes: BTreeMap<NodeId, Node>,
     edges: BTreeMap<(NodeId, Exit), NodeId>,
     start: NodeId,
+    keys: BTreeMap<NodeId, String>,
+    notes: Vec<Note>,
 }
 
 /// The rules that a graph breaks, all of them.
@@ -292,6 +349,8 @@ impl Graph {
                 nodes: parts.nodes.into_iter().map(|n| (n.id, n)).collect(),
                 edges: parts.edges.into_iter().map(|e| ((e.from, e.exit), e.to)).collect(),
                 start,
+                keys: parts.keys,
+                notes: parts.notes,
             }),
             _ => Err(InvalidGraph(problems)),
         }
@@ -311,6 +370,47 @@ impl Graph {
         self.nodes.values()
     }
 
+    /// The id that a person gave a node, or its number.
+    pub fn key(&self, id: NodeId) -> String {
+        self.keys.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    /// The node of an id that a person gave, or of a number such as `n10`.
+    pub fn find(&self, key: &str) -> Option<NodeId> {
+        self.nodes.keys().copied().find(|id| self.key(*id) == key)
+    }
+
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// Every node: in order of ids, or, where people gave the ids, as contacts come to them.
+    pub fn in_reading_order(&self) -> Vec<&Node> {
+        if self.keys.is_empty() {
+            return self.nodes().collect();
+        }
+        let mut seen = BTreeSet::from([self.start]);
+        let mut order = vec![self.start];
+        let mut at = 0;
+        while let Some(id) = order.get(at).copied() {
+            at += 1;
+            order.extend(self.exits_of(id).map(|(_, to)| to).filter(|to| seen.insert(*to)).collect::<Vec<_>>());
+        }
+        order.into_iter().filter_map(|id| self.node(id)).collect()
+    }
+
+    /// The ways out of a node and where they lead, in order of the exits' names.
+    pub fn exits_of(&self, id: NodeId) -> impl Iterator<Item = (&Exit, NodeId)> {
+        let from_here = self.edges.range((id, Exit(Cow::Borrowed("")))..).take_while(move |((from, _), _)| *from == id);
+        from_here.map(|((_, exit), to)| (exit, *to))
+    }
+
+    /// Whether all contacts of a node come to it at once: no way from the start to it has a node at which they rest.
+    pub fn arrives_whole(&self, id: NodeId) -> bool {
+        let resting = self.nodes.values().filter(|node| node.kind.rests());
+        !resting.flat_map(|node| self.exits_of(node.id)).any(|(_, to)| self.reachable(to).contains(&id))
+    }
+
     /// In order of node and exit.
     pub fn edges(&self) -> impl Iterator<Item = (NodeId, &Exit, NodeId)> {
         self.edges.iter().map(|((from, exit), to)| (*from, exit, *to))
@@ -326,10 +426,20 @@ impl Graph {
         let mut reached = BTreeSet::from([first]);
         let mut open = vec![first];
         while let Some(id) = open.pop() {
-            let next = self.edges.range((id, Exit(Cow::Borrowed("")))..).take_while(|((from, _), _)| *from == id);
-            open.extend(next.map(|(_, to)| *to).filter(|to| reached.insert(*to)).collect::<Vec<_>>());
+            open.extend(self.exits_of(id).map(|(_, to)| to).filter(|to| reached.insert(*to)).collect::<Vec<_>>());
         }
         reached
+    }
+
+    /// Every node from which `last` can be reached, without itself.
+    pub fn upstream(&self, last: NodeId) -> BTreeSet<NodeId> {
+        let mut found = BTreeSet::new();
+        let mut open = vec![last];
+        while let Some(id) = open.pop() {
+            let before = self.edges.iter().filter(|(_, to)| **to == id).map(|((from, _), _)| *from);
+            open.extend(before.filter(|from| *from != last && found.insert(*from)).collect::<Vec<_>>());
+        }
+        found
     }
 
     /// The send nodes of one branch: those that are reached by this exit of a node and by no other of its exits.
@@ -355,6 +465,8 @@ impl From<Graph> for GraphParts {
         GraphParts {
             nodes: graph.nodes.into_values().collect(),
             edges: graph.edges.into_iter().map(|((from, exit), to)| Edge { from, exit, to }).collect(),
+            keys: graph.keys,
+            notes: graph.notes,
         }
     }
 }

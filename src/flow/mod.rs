@@ -9,6 +9,7 @@
 //! - [`step`]: [`Positions`] and how sets move.
 //! - [`split`]: which of the rows at a node leave by which exit.
 //! - [`delay`]: when a row may go on, and the rows that wait for it.
+//! - [`mod@dry_run`]: how many contacts would be where, and when.
 //! - [`mod@render`]: a graph as text, Mermaid or JSON.
 //! - [`winner`]: which variant of a test is better, and what follows from it.
 //!
@@ -16,6 +17,7 @@
 //! What it must not know: campaigns, messages, ledgers, the clock (instants are handed in), actors.
 
 pub mod delay;
+pub mod dry_run;
 pub mod graph;
 pub mod nodes;
 pub mod render;
@@ -25,6 +27,6 @@ pub mod validate;
 pub mod winner;
 
 pub use graph::{Edge, EndKind, Exit, Graph, GraphParts, Node, NodeId, NodeKind};
-pub use render::{GraphFormat, render};
+pub use render::{GraphFormat, describe, render};
 pub use step::{Move, Positions, StepError, advance, enter};
 pub use validate::GraphProblem;

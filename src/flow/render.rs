@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::delay;
 use super::graph::{Graph, Node, NodeId, NodeKind};
-use super::nodes::{Delay, DelayZone, SampleSize, Split};
+use super::nodes::{Delay, DelayZone, Note, NoteOn, SampleSize, Test};
 use super::step::Positions;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +49,8 @@ pub fn render(graph: &Graph, format: GraphFormat, positions: Option<&Positions>)
     }
 }
 
-fn describe(node: &Node) -> String {
+/// What a node does, in a few words.
+pub fn describe(graph: &Graph, node: &Node) -> String {
     match &node.kind {
         NodeKind::Start => "start".to_owned(),
         NodeKind::Send { delivery, message, .. } => format!("send, delivery {delivery}, message {message}"),
@@ -60,18 +61,15 @@ fn describe(node: &Node) -> String {
             };
             format!("test of {sample}, by {}, after {} s", test.metric.name(), test.decide_after_seconds)
         }
-        NodeKind::Split(Split::Weights(_)) => "split by weights".to_owned(),
-        NodeKind::Split(Split::AtMost(_)) => "split by numbers".to_owned(),
-        NodeKind::Split(Split::Segments(_)) => "split by segments".to_owned(),
-        NodeKind::Condition(condition) => match condition.test.send() {
-            Some(send) => format!("condition, {} {send}", condition.test.name()),
-            None => format!("condition, {}", condition.test.name()),
-        },
+        NodeKind::Split(split) => split.name().to_owned(),
+        NodeKind::Condition(condition) => format!("condition, {}", asked(graph, &condition.test)),
         NodeKind::Delay(Delay::Seconds(seconds)) => format!("wait {seconds} s"),
         NodeKind::Delay(Delay::Until(at)) => format!("wait until {}", crate::clock::Timestamp(*at)),
         NodeKind::Delay(Delay::Event { event, seconds }) => {
-            format!("wait for {}, at most {seconds} s", event.send())
+            format!("wait for {}, at most {seconds} s", graph.key(event.send()))
         }
+        NodeKind::Step(gate) => format!("starts {}", crate::clock::Timestamp(gate.effective)),
+        NodeKind::SetAttribute(set) => format!("sets {} to {}", set.attribute, set.value()),
         NodeKind::Delay(Delay::Clock { wait, zone }) => format!("wait {}", by_clock(wait, zone)),
         NodeKind::Delay(Delay::Launch) => "wait until the launch's time, by each contact's clocks".to_owned(),
         NodeKind::End { kind } => format!("end, {}", kind.name()),
@@ -87,7 +85,27 @@ fn by_clock(wait: &delay::Delay, zone: &DelayZone) -> String {
         delay::Delay::Period(period) => format!("{period}, {by}"),
         delay::Delay::Weekdays { days, at } => format!("until {days} {at}, {by}"),
         delay::Delay::Date(date) => format!("until {date}, {by}"),
+        delay::Delay::Moment(moment) => match moment.first {
+            Some(first) => format!("until {first}, then {} {}, {by}", moment.days, moment.time),
+            None => format!("until {} {}, {by}", moment.days, moment.time),
+        },
     }
+}
+
+fn asked(graph: &Graph, test: &Test) -> String {
+    let mut words = test.name().to_owned();
+    for more in [test.send().map(|send| graph.key(send)), Some(test.detail()).filter(|detail| !detail.is_empty())] {
+        if let Some(more) = more {
+            put(&mut words, format_args!(" {}", printable(&more)));
+        }
+    }
+    words
+}
+
+/// Id and name; once, where people gave the id and no other name.
+fn label(graph: &Graph, node: &Node) -> String {
+    let key = graph.key(node.id);
+    if key == node.name { printable(&key) } else { format!("{} {}", printable(&key), printable(&node.name)) }
 }
 
 /// Each node once, where the start first leads to it; a later link to it says "see".
@@ -104,27 +122,46 @@ fn text(graph: &Graph, positions: Option<&Positions>) -> String {
         let indent = "  ".repeat(depth);
         let arrow = if by.is_empty() { String::new() } else { format!("{} → ", printable(&by)) };
         if !shown.insert(id) {
-            put(&mut out, format_args!("{indent}{arrow}see {id}\n"));
+            put(&mut out, format_args!("{indent}{arrow}see {}\n", printable(&graph.key(id))));
             continue;
         }
         let count = positions.map_or(String::new(), |p| format!(" · {} contacts", p.count(id)));
-        put(&mut out, format_args!("{indent}{arrow}{id} {} ({}){count}\n", printable(&node.name), describe(node)));
+        let (label, what) = (label(graph, node), describe(graph, node));
+        put(&mut out, format_args!("{indent}{arrow}{label} ({what}){count}\n"));
+        for note in graph.notes().iter().filter(|note| hangs_on(&note.on, id)) {
+            put(&mut out, format_args!("{indent}  note: {}\n", note_line(note)));
+        }
         let exits = next.get(&id).into_iter().flatten().rev();
         open.extend(exits.map(|(exit, to)| (*to, depth + 1, exit.clone())));
     }
+    for note in graph.notes().iter().filter(|note| note.on == NoteOn::Flow) {
+        put(&mut out, format_args!("note: {}\n", note_line(note)));
+    }
     out
+}
+
+fn hangs_on(on: &NoteOn, node: NodeId) -> bool {
+    matches!(on, NoteOn::Node(id) | NoteOn::Branch(id, _) if *id == node)
+}
+
+fn note_line(note: &Note) -> String {
+    let by: Vec<&str> = [&note.author, &note.date].into_iter().map(String::as_str).filter(|s| !s.is_empty()).collect();
+    let by = if by.is_empty() { String::new() } else { format!(" ({})", by.join(", ")) };
+    let branch = if let NoteOn::Branch(_, exit) = &note.on { format!("on {exit}: ") } else { String::new() };
+    printable(&format!("{branch}{}{by}", note.text))
 }
 
 fn mermaid(graph: &Graph, positions: Option<&Positions>) -> String {
     let mut out = String::from("flowchart TD\n");
     for node in graph.nodes() {
         let count = positions.map_or(String::new(), |p| format!("<br>{} contacts", p.count(node.id)));
-        let label = format!("{}<br>{}{count}", mermaid_text(&node.name), describe(node));
+        let label = format!("{}<br>{}{count}", mermaid_text(&node.name), mermaid_text(&describe(graph, node)));
         let (left, right) = match node.kind {
             NodeKind::Start => ("([", "])"),
             NodeKind::Send { .. } => ("[", "]"),
             NodeKind::AbTest(_) | NodeKind::Split(_) | NodeKind::Condition(_) => ("{", "}"),
-            NodeKind::Delay(_) => ("[/", "/]"),
+            NodeKind::Delay(_) | NodeKind::Step(_) => ("[/", "/]"),
+            NodeKind::SetAttribute(_) => ("[[", "]]"),
             NodeKind::End { .. } => ("((", "))"),
         };
         put(&mut out, format_args!("  {}{left}\"{label}\"{right}\n", node.id));
@@ -132,23 +169,35 @@ fn mermaid(graph: &Graph, positions: Option<&Positions>) -> String {
     for (from, exit, to) in graph.edges() {
         put(&mut out, format_args!("  {from} -->|\"{}\"| {to}\n", mermaid_text(exit.name())));
     }
+    for note in graph.notes() {
+        put(&mut out, format_args!("  {}>\"{}\"]\n", note.id, mermaid_text(&note_line(note))));
+        if let NoteOn::Node(on) | NoteOn::Branch(on, _) = &note.on
+            && graph.node(*on).is_some()
+        {
+            put(&mut out, format_args!("  {} -.- {on}\n", note.id));
+        }
+    }
     out
 }
 
 fn as_json(graph: &Graph, positions: Option<&Positions>) -> String {
     let nodes: Vec<_> = graph
-        .nodes()
+        .in_reading_order()
+        .into_iter()
         .map(|node| {
-            let mut value = json!({ "id": node.id.to_string(), "name": node.name, "kind": node.kind.name() });
+            let mut value = json!({ "id": graph.key(node.id), "name": node.name, "kind": node.kind.name() });
             match &node.kind {
                 NodeKind::Start => {}
                 NodeKind::Send { delivery, message, .. } => {
                     value["delivery"] = json!(delivery);
                     value["message"] = json!(message);
                 }
-                NodeKind::AbTest(_) | NodeKind::Split(_) | NodeKind::Condition(_) | NodeKind::Delay(_) => {
-                    value["parameters"] = json!(node.kind);
-                }
+                NodeKind::AbTest(_)
+                | NodeKind::Split(_)
+                | NodeKind::Condition(_)
+                | NodeKind::Delay(_)
+                | NodeKind::Step(_)
+                | NodeKind::SetAttribute(_) => value["parameters"] = json!(node.kind),
                 NodeKind::End { kind } => value["end"] = json!(kind.name()),
             }
             if let Some(positions) = positions {
@@ -159,9 +208,23 @@ fn as_json(graph: &Graph, positions: Option<&Positions>) -> String {
         .collect();
     let edges: Vec<_> = graph
         .edges()
-        .map(|(from, exit, to)| json!({ "from": from.to_string(), "exit": exit.name(), "to": to.to_string() }))
+        .map(|(from, exit, to)| json!({ "from": graph.key(from), "exit": exit.name(), "to": graph.key(to) }))
         .collect();
-    format!("{:#}\n", json!({ "nodes": nodes, "edges": edges }))
+    let mut whole = json!({ "nodes": nodes, "edges": edges });
+    if !graph.notes().is_empty() {
+        whole["notes"] = graph.notes().iter().map(|note| note_json(graph, note)).collect();
+    }
+    format!("{whole:#}\n")
+}
+
+fn note_json(graph: &Graph, note: &Note) -> serde_json::Value {
+    let mut value = json!({ "id": graph.key(note.id), "text": note.text, "author": note.author, "date": note.date });
+    match &note.on {
+        NoteOn::Flow => {}
+        NoteOn::Node(node) => value["on"] = json!(graph.key(*node)),
+        NoteOn::Branch(node, exit) => value["on"] = json!(format!("{}.{exit}", graph.key(*node))),
+    }
+    value
 }
 
 fn put(out: &mut String, arguments: std::fmt::Arguments<'_>) {

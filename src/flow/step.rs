@@ -143,6 +143,23 @@ pub fn advance(
     Ok(apply(positions, Some(node), hops, rows))
 }
 
+/// Takes rows from a node to another one, whatever links there are: a new version of the graph leads on from an end.
+pub fn relocate(
+    graph: &Graph,
+    positions: &mut Positions,
+    from: NodeId,
+    to: NodeId,
+    rows: &RoaringBitmap,
+) -> Result<Vec<Move>, StepError> {
+    let present = positions.at(from).map_or(0, |at| at.intersection_len(rows));
+    if present < rows.len() {
+        return Err(StepError::NotThere { node: from, asked: rows.len(), missing: rows.len() - present });
+    }
+    let hops = walk(graph, to)?;
+    positions.take(from, rows);
+    Ok(apply(positions, Some(from), hops, rows))
+}
+
 /// The nodes that rows arriving at `first` go through at once; the last is where they rest.
 fn walk(graph: &Graph, first: NodeId) -> Result<Vec<NodeId>, StepError> {
     let mut hops = vec![first];

@@ -18,8 +18,15 @@
 //! | `too_deep` | a path between two waits is bounded |
 //! | `reserved_id` | ids from 2^31 on are of implicit ends |
 //! | `asks_about_no_send`, `asks_before_the_send` | a condition on a message names a send that stands before it |
-//! | `nothing_sent_yet` | a condition on what came back has a send before it on some path |
+//! | `nothing_sent_yet` | a condition on what came back has a send or a delay before it on every path |
+//! | `link_into_note`, `link_from_note`, `too_many_notes` | notes are no part of the way |
 //! | the node's own | its parameters, see `nodes` |
+//! | *warnings* | |
+//! | `asked_at_once` | a message is asked about without a delay since it was sent |
+//! | `send_in_a_cycle` | a contact that comes to a send again gets nothing again |
+//! | `note_on_nothing` | a note hangs on a node or branch that is not there |
+//!
+//! Conditions have two exits and every node one entry by construction: several links may end in it, and branches merge.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -28,6 +35,11 @@ use serde::Serialize;
 
 use super::graph::{Exit, GraphParts, Node, NodeId, NodeKind};
 use crate::limits;
+
+mod asks;
+mod cycles;
+mod notes;
+mod streams;
 
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -64,11 +76,18 @@ const RULES: &[Rule] = &[
     exits_lead_somewhere,
     nothing_leads_into_a_trigger,
     all_is_reachable,
-    no_cycle_without_a_wait,
+    cycles::no_cycle_without_a_wait,
     ids_are_not_reserved,
     parameters_are_sound,
-    asks_about_what_was_sent,
+    asks::about_what_was_sent,
+    asks::after_something_was_sent,
+    notes::nothing_leads_to_a_note,
+    notes::notes_are_bounded,
 ];
+
+/// What stops nothing, and somebody should know.
+const WARNINGS: &[Rule] =
+    &[asks::in_time, cycles::no_send_comes_round, notes::notes_hang_somewhere, streams::tests_fit_their_contacts];
 
 /// Every rule that the parts break, in the order of the table and of the node ids.
 pub fn problems(parts: &GraphParts) -> Vec<GraphProblem> {
@@ -78,6 +97,18 @@ pub fn problems(parts: &GraphParts) -> Vec<GraphProblem> {
     if !found.is_empty() {
         return found;
     }
+    judge(parts, RULES, &mut found);
+    found
+}
+
+/// What is worth knowing about parts that break no rule.
+pub fn warnings(parts: &GraphParts) -> Vec<GraphProblem> {
+    let mut found = Vec::new();
+    judge(parts, WARNINGS, &mut found);
+    found
+}
+
+fn judge(parts: &GraphParts, rules: &[Rule], found: &mut Vec<GraphProblem>) {
     let by_id: BTreeMap<NodeId, &Node> = parts.nodes.iter().map(|n| (n.id, n)).collect();
     let mut next: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
     for edge in &parts.edges {
@@ -86,10 +117,37 @@ pub fn problems(parts: &GraphParts) -> Vec<GraphProblem> {
         }
     }
     let view = View { parts, by_id, next };
-    for rule in RULES {
-        rule(&view, &mut found);
+    for rule in rules {
+        rule(&view, found);
     }
-    found
+}
+
+impl View<'_> {
+    fn called(&self, id: NodeId) -> String {
+        self.parts.called(id)
+    }
+
+    fn is_note(&self, id: NodeId) -> bool {
+        self.parts.notes.iter().any(|note| note.id == id)
+    }
+
+    fn next(&self, id: NodeId) -> &[NodeId] {
+        self.next.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Nodes that are reached from behind `from`, going on only behind nodes that `through` admits.
+    fn behind(&self, from: NodeId, through: impl Fn(&Node) -> bool) -> BTreeSet<NodeId> {
+        let mut reached = BTreeSet::new();
+        let mut open = vec![from];
+        while let Some(at) = open.pop() {
+            for next in self.next(at) {
+                if reached.insert(*next) && self.by_id.get(next).is_some_and(|node| through(node)) {
+                    open.push(*next);
+                }
+            }
+        }
+        reached
+    }
 }
 
 fn within(found: &mut Vec<GraphProblem>, code: &'static str, what: &str, count: usize, max: usize) {
@@ -120,7 +178,7 @@ fn one_start(view: &View<'_>, found: &mut Vec<GraphProblem>) {
         found.push(GraphProblem { code: "no_start", node: None, message, fix: "add a start".to_owned() });
     }
     for other in starts {
-        let message = format!("{} {:?} is a second start", other.id, other.name);
+        let message = format!("{} is a second start", view.called(other.id));
         found.push(problem("several_starts", other.id, message, "keep one start"));
     }
 }
@@ -128,11 +186,9 @@ fn one_start(view: &View<'_>, found: &mut Vec<GraphProblem>) {
 fn edges_join_known_nodes(view: &View<'_>, found: &mut Vec<GraphProblem>) {
     for edge in &view.parts.edges {
         for (end, unknown) in [("from", edge.from), ("to", edge.to)] {
-            if !view.by_id.contains_key(&unknown) {
-                let message = format!(
-                    "the link {} -{}-> {} leads {end} a node that does not exist",
-                    edge.from, edge.exit, edge.to
-                );
+            if !view.by_id.contains_key(&unknown) && !view.is_note(unknown) {
+                let (from, to) = (view.called(edge.from), view.called(edge.to));
+                let message = format!("the link {from} -{}-> {to} leads {end} a node that does not exist", edge.exit);
                 found.push(problem("unknown_node", unknown, message, "link nodes of this flow, or remove the link"));
             }
         }
@@ -149,12 +205,12 @@ fn exits_are_known_and_used_once(view: &View<'_>, found: &mut Vec<GraphProblem>)
         exits.extend(node.kind.optional_exits());
         if !exits.contains(&edge.exit) {
             let kind = node.kind.name();
-            let message = format!("{} {:?} is a {kind} and has no exit {:?}", node.id, node.name, edge.exit.name());
+            let message = format!("{} is a {kind} and has no exit {:?}", view.called(node.id), edge.exit.name());
             let names: Vec<&str> = exits.iter().map(Exit::name).collect();
             let fix = if names.is_empty() { "remove the link".to_owned() } else { format!("use {}", names.join(", ")) };
             found.push(problem("unknown_exit", node.id, message, fix));
         } else if !used.insert((edge.from, &edge.exit)) {
-            let message = format!("exit {:?} of {} {:?} leads to two places", edge.exit.name(), node.id, node.name);
+            let message = format!("exit {:?} of {} leads to two places", edge.exit.name(), view.called(node.id));
             found.push(problem("exit_used_twice", node.id, message, "keep one link, or put a split there"));
         }
     }
@@ -165,7 +221,7 @@ fn exits_lead_somewhere(view: &View<'_>, found: &mut Vec<GraphProblem>) {
     for node in view.by_id.values() {
         for exit in node.kind.exits() {
             if !linked.contains(&(node.id, &exit)) {
-                let message = format!("exit {:?} of {} {:?} leads nowhere", exit.name(), node.id, node.name);
+                let message = format!("exit {:?} of {} leads nowhere", exit.name(), view.called(node.id));
                 found.push(problem("dangling_exit", node.id, message, "link it to a node, or to an end"));
             }
         }
@@ -175,7 +231,8 @@ fn exits_lead_somewhere(view: &View<'_>, found: &mut Vec<GraphProblem>) {
 fn nothing_leads_into_a_trigger(view: &View<'_>, found: &mut Vec<GraphProblem>) {
     for edge in &view.parts.edges {
         if let Some(node) = view.by_id.get(&edge.to).filter(|n| n.kind.is_trigger()) {
-            let message = format!("{} leads into {} {:?}, where rows begin", edge.from, node.id, node.name);
+            let (from, into) = (view.called(edge.from), view.called(node.id));
+            let message = format!("{from} leads into {into}, where rows begin");
             found.push(problem("link_into_trigger", node.id, message, "link to the node after it"));
         }
     }
@@ -191,54 +248,8 @@ fn all_is_reachable(view: &View<'_>, found: &mut Vec<GraphProblem>) {
         open.extend(view.next.get(&id).into_iter().flatten().copied().filter(|to| reached.insert(*to)));
     }
     for node in view.by_id.values().filter(|n| !reached.contains(&n.id)) {
-        let message = format!("no way leads from the start to {} {:?}", node.id, node.name);
+        let message = format!("no way leads from the start to {}", view.called(node.id));
         found.push(problem("unreachable", node.id, message, "link it, or remove it"));
-    }
-}
-
-/// Takes nodes away in topological order (Kahn 1962), without the links out of waits; what is left lies on or behind a
-/// cycle, and of that the nodes that can reach themselves are named.
-fn no_cycle_without_a_wait(view: &View<'_>, found: &mut Vec<GraphProblem>) {
-    let at_once = |id: NodeId| -> &[NodeId] {
-        match view.by_id.get(&id) {
-            Some(node) if !node.kind.waits() => view.next.get(&id).map_or(&[], Vec::as_slice),
-            _ => &[],
-        }
-    };
-    let mut incoming: BTreeMap<NodeId, usize> = view.by_id.keys().map(|id| (*id, 0)).collect();
-    for to in view.by_id.keys().flat_map(|id| at_once(*id)) {
-        if let Some(count) = incoming.get_mut(to) {
-            *count += 1;
-        }
-    }
-    let mut depth: BTreeMap<NodeId, usize> = BTreeMap::new();
-    let mut open: Vec<NodeId> = incoming.iter().filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
-    while let Some(id) = open.pop() {
-        incoming.remove(&id);
-        let here = depth.get(&id).copied().unwrap_or(1);
-        for to in at_once(id) {
-            let there = depth.entry(*to).or_insert(1);
-            *there = (*there).max(here + 1);
-            if let Some(count) = incoming.get_mut(to) {
-                *count -= 1;
-                if *count == 0 {
-                    open.push(*to);
-                }
-            }
-        }
-        if here == limits::FLOW_DEPTH_MAX + 1 {
-            let message = format!(
-                "{id} is the {here}th node in a row without a wait, and {} is the most",
-                limits::FLOW_DEPTH_MAX
-            );
-            found.push(problem("too_deep", id, message, "put a wait before it, or shorten the path"));
-        }
-    }
-    let left: BTreeSet<NodeId> = incoming.keys().copied().collect();
-    for id in left.iter().filter(|id| reaches_itself(**id, &left, &at_once)) {
-        let name = view.by_id.get(id).map_or("", |n| &n.name);
-        let message = format!("{id} {name:?} lies on a cycle without a wait");
-        found.push(problem("cycle_without_wait", *id, message, "put a wait on the cycle, or end it"));
     }
 }
 
@@ -246,7 +257,7 @@ fn no_cycle_without_a_wait(view: &View<'_>, found: &mut Vec<GraphProblem>) {
 fn ids_are_not_reserved(view: &View<'_>, found: &mut Vec<GraphProblem>) {
     for node in view.by_id.values().filter(|n| n.id.is_implicit()) {
         if !matches!(node.kind, NodeKind::End { .. }) {
-            let message = format!("{} {:?} has an id that is kept for implicit ends", node.id, node.name);
+            let message = format!("{} has an id that is kept for implicit ends", view.called(node.id));
             found.push(problem("reserved_id", node.id, message, "use an id below 2147483648"));
         }
     }
@@ -255,64 +266,10 @@ fn ids_are_not_reserved(view: &View<'_>, found: &mut Vec<GraphProblem>) {
 fn parameters_are_sound(view: &View<'_>, found: &mut Vec<GraphProblem>) {
     for node in view.by_id.values() {
         for fault in node.kind.faults() {
-            let message = format!("{} {:?}: {}", node.id, node.name, fault.message);
+            let message = format!("{}: {}", view.called(node.id), fault.message);
             found.push(problem(fault.code, node.id, message, fault.fix));
         }
     }
-}
-
-fn asks_about_what_was_sent(view: &View<'_>, found: &mut Vec<GraphProblem>) {
-    let sends: BTreeSet<NodeId> = view.by_id.values().filter(|n| n.kind.name() == "send").map(|n| n.id).collect();
-    for node in view.by_id.values().filter(|n| n.kind.needs_a_send()) {
-        let before: BTreeSet<NodeId> = sends.iter().copied().filter(|send| reaches(view, *send, node.id)).collect();
-        match node.kind.asks_about() {
-            Some(send) if !sends.contains(&send) => {
-                let message = format!("{} {:?} asks about {send}, which is no send", node.id, node.name);
-                found.push(problem("asks_about_no_send", node.id, message, "name a send of this flow"));
-            }
-            Some(send) if !before.contains(&send) => {
-                let message = format!("{} {:?} asks about {send}, which comes after it", node.id, node.name);
-                found.push(problem("asks_before_the_send", node.id, message, "put it behind the send"));
-            }
-            None if before.is_empty() => {
-                let message = format!("{} {:?} asks what came back, and nothing is sent before it", node.id, node.name);
-                found.push(problem("nothing_sent_yet", node.id, message, "put it behind a send"));
-            }
-            _ => {}
-        }
-    }
-}
-
-fn reaches(view: &View<'_>, from: NodeId, to: NodeId) -> bool {
-    let mut seen = BTreeSet::new();
-    let mut open = vec![from];
-    while let Some(at) = open.pop() {
-        for next in view.next.get(&at).into_iter().flatten() {
-            if *next == to {
-                return true;
-            }
-            if seen.insert(*next) {
-                open.push(*next);
-            }
-        }
-    }
-    false
-}
-
-fn reaches_itself<'a>(id: NodeId, within: &BTreeSet<NodeId>, next: &impl Fn(NodeId) -> &'a [NodeId]) -> bool {
-    let mut seen = BTreeSet::new();
-    let mut open = vec![id];
-    while let Some(at) = open.pop() {
-        for to in next(at).iter().filter(|to| within.contains(to)) {
-            if *to == id {
-                return true;
-            }
-            if seen.insert(*to) {
-                open.push(*to);
-            }
-        }
-    }
-    false
 }
 
 #[cfg(test)]
@@ -321,6 +278,8 @@ mod tests {
 
     use super::super::graph::tests::single;
     use super::super::graph::{Edge, EndKind, Graph};
+    use super::super::nodes::condition::{FALSE, TRUE};
+    use super::super::nodes::{Condition, Delay, Note, NoteOn, Split, Test};
     use super::*;
 
     fn codes(parts: &GraphParts) -> Vec<(&'static str, Option<u32>)> {
@@ -389,6 +348,116 @@ mod tests {
             assert_eq!(codes(&parts), *expected, "{name}");
             assert_eq!(Graph::new(parts).is_ok(), expected.is_empty(), "{name}: a graph exists only if it is valid");
         }
+    }
+
+    fn node(id: u32, kind: NodeKind) -> Node {
+        Node { id: NodeId(id), name: format!("node {id}"), kind }
+    }
+
+    fn asks(id: u32, test: Test) -> Node {
+        node(id, NodeKind::Condition(Condition { test }))
+    }
+
+    fn exit(from: u32, exit: Exit, to: u32) -> Edge {
+        Edge { from: NodeId(from), exit, to: NodeId(to) }
+    }
+
+    /// start 0 → send 1 → delay 3 → condition 4 → end 2, both ways.
+    fn asking(test: Test) -> GraphParts {
+        let mut parts = single();
+        parts.nodes.push(node(3, NodeKind::Delay(Delay::Seconds(60))));
+        parts.nodes.push(asks(4, test));
+        parts.edges = vec![edge(0, 1), edge(1, 3), edge(3, 4), exit(4, TRUE, 2), exit(4, FALSE, 2)];
+        parts
+    }
+
+    #[test]
+    fn what_came_back_is_asked_behind_a_send_or_a_delay_on_every_way() {
+        let opened = || asking(Test::Opened(NodeId(1)));
+        let mut around = opened();
+        // Some contacts come to the question without having been sent anything.
+        around.nodes.push(node(5, NodeKind::Split(Split::Weights(vec![(TRUE, 1), (FALSE, 1)]))));
+        around.edges[0] = edge(0, 5);
+        around.edges.extend([exit(5, TRUE, 1), exit(5, FALSE, 4)]);
+        let mut before = opened();
+        before.edges = vec![edge(0, 4), edge(1, 3), edge(3, 2), exit(4, TRUE, 1), exit(4, FALSE, 2)];
+        let cases: [(&str, GraphParts, Codes); 7] = [
+            ("behind the send", opened(), &[]),
+            ("of no send", asking(Test::Opened(NodeId(3))), &[("asks_about_no_send", Some(4))]),
+            ("of nobody", asking(Test::Delivered(NodeId(9))), &[("asks_about_no_send", Some(4))]),
+            ("one way around", around, &[("nothing_sent_yet", Some(4))]),
+            ("before", before, &[("asks_before_the_send", Some(4)), ("nothing_sent_yet", Some(4))]),
+            ("complaints", asking(Test::Complained), &[]),
+            ("the base, anywhere", asking(Test::Matches("age > 3".into())), &[]),
+        ];
+        for (name, parts, expected) in cases {
+            assert_eq!(codes(&parts), expected, "{name}");
+        }
+        let mut base_first = asking(Test::Matches("age > 3".into()));
+        base_first.edges = vec![edge(0, 4), exit(4, TRUE, 1), edge(1, 3), edge(3, 2)];
+        assert_eq!(codes(&base_first), [], "the base may be asked before anything is sent");
+    }
+
+    #[test]
+    fn questions_may_follow_one_another() {
+        let mut parts = asking(Test::Opened(NodeId(1)));
+        parts.nodes.push(asks(5, Test::Clicked(NodeId(1))));
+        parts.edges[3] = exit(4, TRUE, 5);
+        parts.edges.push(exit(5, TRUE, 2));
+        assert_eq!(codes(&parts), [], "a send before both");
+        let split = Split::Interactions(vec![(TRUE, Test::Clicked(NodeId(1))), (FALSE, Test::Complained)]);
+        let mut parts = asking(Test::Opened(NodeId(1)));
+        parts.nodes[4] = node(4, NodeKind::Split(split));
+        assert_eq!(codes(&parts), [], "an engagement split asks the same");
+    }
+
+    fn warned(parts: &GraphParts) -> Vec<(&'static str, Option<u32>)> {
+        warnings(parts).into_iter().map(|p| (p.code, p.node.map(|n| n.0))).collect()
+    }
+
+    #[test]
+    fn each_warning_has_its_code_and_stops_nothing() {
+        for test in [Test::Delivered(NodeId(1)), Test::Opened(NodeId(1)), Test::Clicked(NodeId(1))] {
+            let mut at_once = asking(test.clone());
+            assert_eq!(warned(&at_once), [], "a delay stands between: {test:?}");
+            at_once.nodes.remove(3);
+            at_once.edges = vec![edge(0, 1), edge(1, 4), exit(4, TRUE, 2)];
+            assert_eq!(warned(&at_once), [("asked_at_once", Some(4))], "{test:?}");
+            assert!(Graph::new(at_once).is_ok(), "it may be started all the same: {test:?}");
+        }
+        let mut round = asking(Test::Opened(NodeId(1)));
+        round.edges[4] = exit(4, FALSE, 1);
+        assert_eq!(warned(&round), [("send_in_a_cycle", Some(1))], "once is all they get");
+        assert_eq!(codes(&round), [], "a cycle with a delay");
+    }
+
+    fn note(id: u32, on: NoteOn) -> Note {
+        Note { id: NodeId(id), text: "why".into(), author: "Ann".into(), date: "2026-11-22".into(), on }
+    }
+
+    #[test]
+    fn notes_are_no_part_of_the_way() {
+        let mut parts = single();
+        parts.notes = vec![note(7, NoteOn::Node(NodeId(1))), note(8, NoteOn::Branch(NodeId(1), Exit::NEXT))];
+        parts.notes.push(note(9, NoteOn::Flow));
+        assert_eq!((codes(&parts), warned(&parts)), (vec![], vec![]), "they break no rule");
+        let kept = Graph::new(parts.clone()).expect("valid");
+        assert_eq!(kept.notes().len(), 3, "and are kept");
+        parts.notes.push(note(10, NoteOn::Node(NodeId(99))));
+        parts.notes.push(note(11, NoteOn::Branch(NodeId(1), Exit("other".into()))));
+        assert_eq!(warned(&parts), [("note_on_nothing", Some(10)), ("note_on_nothing", Some(11))], "warned of");
+        parts.edges[1].to = NodeId(7);
+        parts.edges.push(Edge { from: NodeId(8), exit: Exit::NEXT, to: NodeId(2) });
+        assert_eq!(
+            codes(&parts),
+            [("unreachable", Some(2)), ("link_into_note", Some(7)), ("link_from_note", Some(8))],
+            "no link leads to one or from one"
+        );
+        let mut long = single();
+        long.notes = vec![Note { text: "x".repeat(limits::NOTE_BYTES_MAX + 1), ..note(7, NoteOn::Flow) }];
+        assert_eq!(codes(&long), [("long_note", Some(7))], "bounded");
+        long.notes = vec![note(7, NoteOn::Flow); limits::FLOW_NOTES_MAX + 1];
+        assert_eq!(codes(&long), [("too_many_notes", None)], "in number too");
     }
 
     #[test]

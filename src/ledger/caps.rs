@@ -144,6 +144,7 @@ mod tests {
                 graph: graph.clone(),
                 deliveries: vec![delivery],
                 at: Timestamp(0),
+                entrants: crate::ledger::RowSet::default(),
             };
             apply(&Fact::RunStarted(Box::new(started)));
         }

@@ -189,13 +189,13 @@ impl ContactDays {
         channels.flat_map(move |(_, kept)| kept.range(first..=today.max(first))).map(|(_, day)| day)
     }
 
-    /// Sets whose union are the rows with an event on any of the last `days` days. Bounces and opt-outs are not kept by day.
+    /// Sets whose union are the rows with an event on any of the last `days` days. Only events that have days are kept by day.
     pub fn sets(&self, event: Event, channel: Option<Channel>, now: Timestamp, days: u32) -> Vec<Arc<RoaringBitmap>> {
         let of = |day: &Day| match event {
             Event::Received => day.received.0.first().map(|rows| Arc::clone(&rows.0)),
             Event::Opened => Some(Arc::clone(&day.opened.0)),
             Event::Clicked => Some(Arc::clone(&day.clicked.0)),
-            Event::Bounced | Event::Unsubscribed => None,
+            _ => None,
         };
         self.days(channel, now, days).filter_map(of).filter(|rows| !rows.is_empty()).collect()
     }
@@ -304,6 +304,24 @@ mod tests {
         let found = days.sets(Event::Received, None, last, HISTORY_DAYS_MAX);
         assert_eq!(found.len(), HISTORY_DAYS_MAX as usize - 1, "and the newest of them");
         assert_eq!(union(&found), rows([1]), "not what a wrong clock put into the future");
+    }
+
+    #[test]
+    fn a_day_costs_a_bit_a_contact_and_kind_at_most() {
+        const PEOPLE: u32 = 65_536;
+        let mut days = ContactDays::default();
+        for day in 0..HISTORY_DAYS_MAX {
+            let some = |one_in: u32, salt: u32| -> RoaringBitmap {
+                let picks = |row: &u32| (row ^ (day << 17) ^ salt).wrapping_mul(2_654_435_761) % one_in == 0;
+                (0..PEOPLE).filter(picks).collect()
+            };
+            days.received(Channel::Email, at(i64::from(day)), &some(3, 1));
+            days.engaged(Channel::Email, false, at(i64::from(day)), &some(17, 2));
+        }
+        let (kept, bytes) = days.size();
+        let most = kept * 2 * (PEOPLE as usize / 8 + 64);
+        assert_eq!(kept, HISTORY_DAYS_MAX as usize, "all days");
+        assert!(bytes <= most, "{bytes} bytes, at most {most}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! partition `claimed`; DV-6 with several sends, `assigned` sets are disjoint and `waiting = pending ∩ assigned`.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use crate::ids::{BatchId, DeliveryId, RowSpace};
 use crate::ledger::Violation;
 use crate::ledger::batch::{BootId, OpenBatch};
 pub use crate::ledger::class_filter::ClassFilter;
+pub use crate::ledger::counts::Counts;
 use crate::ledger::facts::{Claimed, Returned, Settled};
 use crate::ledger::outcome::RejectClass;
 use crate::limits::{RETRY_WAIT_MAX, UNKNOWN_ATTEMPTS_MAX};
@@ -58,40 +60,6 @@ pub struct SendRows {
     pub assigned: RoaringBitmap,
     /// Of those, the pending ones (DV-6).
     pub waiting: RoaringBitmap,
-}
-
-/// The ledger of a delivery as numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    pub audience: u64,
-    pub pending: u64,
-    pub pending_held: u64,
-    pub claimed: u64,
-    pub deferred: u64,
-    pub accepted: u64,
-    pub rejected: u64,
-    pub skipped: u64,
-    pub unknown: u64,
-}
-
-impl Counts {
-    pub fn is_balanced(&self) -> bool {
-        let sum =
-            self.pending + self.claimed + self.deferred + self.accepted + self.rejected + self.skipped + self.unknown;
-        self.audience == sum
-    }
-
-    pub fn add(&mut self, other: &Counts) {
-        self.audience += other.audience;
-        self.pending += other.pending;
-        self.pending_held += other.pending_held;
-        self.claimed += other.claimed;
-        self.deferred += other.deferred;
-        self.accepted += other.accepted;
-        self.rejected += other.rejected;
-        self.skipped += other.skipped;
-        self.unknown += other.unknown;
-    }
 }
 
 impl Delivery {
@@ -146,9 +114,12 @@ impl Delivery {
         let arriving = &known & &self.pending;
         self.held -= &arriving;
         if !alone {
+            // Who comes to another send of the delivery keeps the message of the first.
+            let elsewhere = self.sends.iter().filter(|(other, _)| **other != node);
+            let new = elsewhere.fold(known.clone(), |new, (_, send)| new - &send.assigned);
             let send = self.sends.entry(node).or_default();
-            send.assigned |= &known;
-            send.waiting |= &arriving;
+            send.waiting |= &arriving & &new;
+            send.assigned |= new;
         }
         known - arriving
     }
@@ -195,7 +166,13 @@ impl Delivery {
 
     /// Rows of a send node, whatever became of them.
     pub fn assigned(&self, node: NodeId) -> &RoaringBitmap {
-        self.sends.get(&node).map_or(&self.audience, |send| &send.assigned)
+        static NOBODY: LazyLock<RoaringBitmap> = LazyLock::new(RoaringBitmap::new);
+        match self.sends.get(&node) {
+            Some(send) => &send.assigned,
+            None if self.sends.is_empty() => &self.audience,
+            // Others of the delivery have rows of their own, and nobody came here.
+            None => &NOBODY,
+        }
     }
 
     pub fn counts(&self) -> Counts {

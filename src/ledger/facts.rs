@@ -12,13 +12,15 @@ use crate::ids::{AddressHash, BatchId, CampaignId, Channel, DeliveryId, ImportId
 use crate::ledger::consent::ConsentStatus;
 use crate::ledger::delivery::Mode;
 use crate::ledger::events::{AutoPaused, EventsReceived};
-use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled};
+use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled, Shared};
 use crate::ledger::outcome::RejectClass;
 use crate::ledger::plans::{LaunchSkipped, Launched, PlanMoved, Published};
 use crate::ledger::rows::{Positions, RowSet};
 use crate::ledger::run::RunState;
+use crate::ledger::sequence::{CopySaved, Entered, SequencePublished, StartTested, StepStarted};
 use crate::ledger::suppression::SuppressReason;
 use crate::ledger::tracking::Tracked;
+use crate::ledger::uploads::{AudienceRemoved, AudienceUploaded};
 use crate::segments::audience::AudienceSummary;
 use crate::segments::skip::SkipReason;
 
@@ -104,6 +106,12 @@ pub enum Fact {
     Joined(Joined),
     Looked(Looked),
     Decided(Decided),
+    Shared(Box<Shared>),
+    SequencePublished(Box<SequencePublished>),
+    StepStarted(StepStarted),
+    CopySaved(CopySaved),
+    Entered(Entered),
+    StartTested(StartTested),
     /// A message was saved under a name, a new one or the next version.
     MessageSaved {
         name: String,
@@ -125,6 +133,8 @@ pub enum Fact {
         messages: u32,
         at: Timestamp,
     },
+    AudienceUploaded(Box<AudienceUploaded>),
+    AudienceRemoved(AudienceRemoved),
     EventsReceived(Box<EventsReceived>),
     AutoPaused(AutoPaused),
 }
@@ -161,11 +171,19 @@ impl Fact {
             Fact::Joined(_) => 34,
             Fact::Looked(_) => 35,
             Fact::Decided(_) => 36,
+            Fact::Shared(_) => 42,
+            Fact::SequencePublished(_) => 45,
+            Fact::StepStarted(_) => 46,
+            Fact::CopySaved(_) => 47,
+            Fact::Entered(_) => 48,
+            Fact::StartTested(_) => 49,
             Fact::Published(_) => 37,
             Fact::Launched(_) => 38,
             Fact::LaunchSkipped(_) => 39,
             Fact::PlanMoved(_) => 40,
             Fact::TestSent { .. } => 24,
+            Fact::AudienceUploaded(_) => 61,
+            Fact::AudienceRemoved(_) => 62,
             Fact::EventsReceived(_) => 51,
             Fact::AutoPaused(_) => 52,
             Fact::MessageSaved { .. } => 56,
@@ -237,6 +255,9 @@ pub struct RunStarted {
     pub graph: Graph,
     pub deliveries: Vec<DeliveryEntered>,
     pub at: Timestamp,
+    /// Rows that enter the flow beside those of the deliveries, whose own deliveries they enter on arrival at a send.
+    #[serde(default)]
+    pub entrants: RowSet,
 }
 
 /// A delivery entered whole at the start of its run.
@@ -341,4 +362,7 @@ pub struct Unsubscribed {
     pub topic: String,
     pub source: String,
     pub at: Timestamp,
+    /// The addresses of rows outside the contact base: there is no contact whose consent could say it.
+    #[serde(default)]
+    pub addresses: Vec<AddressHash>,
 }

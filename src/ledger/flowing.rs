@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::flow::delay::Waits;
+use crate::flow::split::Stream;
 use crate::flow::{Exit, NodeId};
 use crate::ids::{DeliveryId, RunId};
 use crate::ledger::rows::RowSet;
+use crate::ledger::watch::Watch;
 use crate::segments::skip::SkipReason;
 
 /// Rows left a node, each set by its exit; one frame, whatever the number of exits.
@@ -22,6 +24,13 @@ pub struct Moved {
     pub node: NodeId,
     pub exits: Vec<(Exit, RoaringBitmap)>,
     pub at: Timestamp,
+}
+
+/// A stream of rows was shared out: the move is the assignment, and the stream is where the split has got to after it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shared {
+    pub moved: Moved,
+    pub stream: Stream,
 }
 
 /// Rows at a delay got the second (since the epoch) at which they leave it.
@@ -53,6 +62,44 @@ pub struct ArmFigures {
     pub events: u64,
     pub unsubscribed: u64,
     pub complained: u64,
+    /// Of the accepted, contacts whose window is over: those who are judged. Events, opt-outs and complaints are theirs.
+    #[serde(default)]
+    pub matured: u64,
+    /// Contacts of the sample that got, or will get, this arm.
+    #[serde(default)]
+    pub contacts: u64,
+    /// Of the matured, contacts with such an event by a machine, or perhaps one, and none by a person.
+    #[serde(default)]
+    pub machine: u64,
+    #[serde(default)]
+    pub suspect: u64,
+    /// Contacts of the arm whose message was refused, could not be made, or has no known outcome.
+    #[serde(default)]
+    pub rejected: u64,
+    #[serde(default)]
+    pub skipped: u64,
+    #[serde(default)]
+    pub unknown: u64,
+}
+
+impl ArmFigures {
+    /// An arm of which nothing is known yet.
+    pub fn none(arm: Exit) -> ArmFigures {
+        ArmFigures {
+            arm,
+            accepted: 0,
+            events: 0,
+            unsubscribed: 0,
+            complained: 0,
+            matured: 0,
+            contacts: 0,
+            machine: 0,
+            suspect: 0,
+            rejected: 0,
+            skipped: 0,
+            unknown: 0,
+        }
+    }
 }
 
 /// A test was looked at as planned.
@@ -86,11 +133,14 @@ pub struct Decided {
     pub at: Timestamp,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TestMemory {
     pub cut_at: Option<Timestamp>,
     pub looks: Vec<Looked>,
     pub decided: Option<Decided>,
+    /// Its counters, from the cut to the decision.
+    #[serde(default)]
+    pub watch: Option<Watch>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -102,6 +152,12 @@ pub struct FlowMemory {
     pub arrived: BTreeMap<NodeId, u64>,
     /// Contacts that ever left a node by an exit.
     pub left: BTreeMap<NodeId, BTreeMap<Exit, u64>>,
+    /// Where the split of a stream has got to.
+    #[serde(default)]
+    pub streams: BTreeMap<NodeId, Stream>,
+    /// Contacts that went on as the only one of their address.
+    #[serde(default)]
+    pub kept: BTreeMap<NodeId, RoaringBitmap>,
 }
 
 impl FlowMemory {

@@ -262,6 +262,7 @@ mod tests {
             graph,
             deliveries: Vec::new(),
             at: Timestamp(at),
+            entrants: crate::ledger::RowSet::default(),
         };
         let made = RunLaunch {
             launch: Launch::at(Timestamp(at)),

@@ -5,6 +5,7 @@
 use roaring::RoaringBitmap;
 
 use crate::ids::{Channel, DeliveryId, RowSpace};
+use crate::ledger::events::FeedbackPart;
 use crate::ledger::facts::Settled;
 use crate::ledger::state::State;
 use crate::ledger::tracking::{EventClass, Tracked, TrackedKind};
@@ -24,8 +25,28 @@ impl State {
         if fact.unknown.is_empty() {
             return;
         }
-        let left = self.delivery(fact.delivery).map(|delivery| &fact.unknown & &delivery.unknown);
-        self.days.unconfirmed(channel, fact.at, &left.unwrap_or_default());
+        let Ok(delivery) = self.delivery(fact.delivery) else { return };
+        // Of some it was known already what became of them.
+        let (left, arrived) = (&fact.unknown & &delivery.unknown, &fact.unknown & &delivery.accepted);
+        self.days.unconfirmed(channel, fact.at, &left);
+        self.days.received(channel, fact.at, &arrived);
+    }
+
+    /// Rows of a part that are unknown until it is taken in.
+    pub(super) fn unknown_of(&self, part: &FeedbackPart) -> RoaringBitmap {
+        self.delivery(part.delivery).map(|delivery| &part.rows & &delivery.unknown).unwrap_or_default()
+    }
+
+    /// What came back has settled some of the rows that were unknown.
+    pub(super) fn remember_feedback(&mut self, part: &FeedbackPart, unknown: &RoaringBitmap) {
+        if unknown.is_empty() {
+            return;
+        }
+        let Ok(delivery) = self.delivery(part.delivery) else { return };
+        let arrived = unknown & &delivery.accepted;
+        let refused = &(unknown - &delivery.unknown) - &arrived;
+        self.remember_settled_unknown(part.delivery, &arrived, true);
+        self.remember_settled_unknown(part.delivery, &refused, false);
     }
 
     pub(super) fn remember_settled_unknown(&mut self, delivery: DeliveryId, rows: &RoaringBitmap, received: bool) {

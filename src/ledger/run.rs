@@ -6,16 +6,20 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::flow::nodes::{Condition, Test, condition};
 use crate::flow::{self, Exit, Graph, Move, NodeId, NodeKind};
 use crate::ids::{CampaignId, Channel, DeliveryId, MessageId, RunId};
 use crate::ledger::Violation;
 use crate::ledger::delivery::{Counts, Delivery};
 use crate::ledger::events::{Feedback, RunGuard};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
-use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled};
+use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled, Shared};
 use crate::ledger::plans::RunLaunch;
+use crate::ledger::sequence::SequenceRun;
+use crate::ledger::timeline::Timeline;
 use crate::ledger::tracking::MessageTracking;
-use crate::limits::SAMPLES_PER_CLASS;
+use crate::ledger::watch::Watch;
+use crate::limits::{SAMPLES_PER_CLASS, TEST_LOOKS_KEPT};
 use crate::segments::audience::AudienceSummary;
 
 /// Where a run stands. `campaigns::lifecycle` has the table of legal moves.
@@ -76,6 +80,12 @@ pub struct Run {
     pub ended_at: Option<Timestamp>,
     #[serde(default)]
     pub flow: FlowMemory,
+    /// Of a sequence only.
+    #[serde(default)]
+    pub sequence: Option<Box<SequenceRun>>,
+    /// What happened when.
+    #[serde(default)]
+    pub timeline: Timeline,
     /// What came back, by send.
     #[serde(default)]
     pub feedback: BTreeMap<NodeId, Feedback>,
@@ -101,7 +111,7 @@ impl Run {
                 audience: summary.clone(),
             });
         }
-        let mut run_rows = RoaringBitmap::new();
+        let mut run_rows = fact.entrants.rows.clone();
         for delivery in &mut deliveries {
             delivery.hold_all();
             run_rows |= &delivery.pending;
@@ -121,6 +131,8 @@ impl Run {
             started_at: fact.at,
             ended_at: None,
             flow: FlowMemory::default(),
+            sequence: None,
+            timeline: Timeline::default(),
             feedback: BTreeMap::new(),
             guard: RunGuard::default(),
             launch: None,
@@ -133,7 +145,7 @@ impl Run {
     }
 
     /// Takes note of hops that were made: rows that came to a send may be claimed, and those that are final already go on.
-    fn arrived(&mut self, hops: Vec<Move>) -> Result<(), Violation> {
+    pub(super) fn arrived(&mut self, hops: Vec<Move>) -> Result<(), Violation> {
         for hop in hops {
             *self.flow.arrived.entry(hop.to).or_default() += hop.rows.len();
             let Some(NodeKind::Send { delivery, .. }) = self.graph.node(hop.to).map(|node| &node.kind) else {
@@ -202,19 +214,40 @@ impl Run {
             }
             all |= rows;
         }
-        if matches!(self.graph.node(fact.node).map(|n| &n.kind), Some(NodeKind::AbTest(_))) {
-            self.flow.tests.entry(fact.node).or_default().cut_at.get_or_insert(fact.at);
+        if let Some(NodeKind::AbTest(test)) = self.graph.node(fact.node).map(|n| &n.kind) {
+            let memory = self.flow.tests.entry(fact.node).or_default();
+            if memory.cut_at.is_none() {
+                memory.cut_at = Some(fact.at);
+                memory.watch = Some(Watch::new(&self.graph, fact.node, test));
+            }
         }
+        if let Some(NodeKind::Condition(Condition { test: Test::Unique(_) })) =
+            self.graph.node(fact.node).map(|n| &n.kind)
+        {
+            let kept = self.flow.kept.entry(fact.node).or_default();
+            for (_, rows) in fact.exits.iter().filter(|(exit, _)| *exit == condition::TRUE) {
+                *kept |= rows;
+            }
+        }
+        self.note_late(fact);
         for (exit, rows) in &fact.exits {
             self.hop(fact.node, exit, rows)?;
         }
         Ok(())
     }
 
+    /// The assignment is what was journaled; the stream goes on behind it.
+    pub fn apply_shared(&mut self, fact: &Shared) -> Result<(), Violation> {
+        self.apply_moved(&fact.moved)?;
+        self.flow.streams.insert(fact.moved.node, fact.stream.clone());
+        Ok(())
+    }
+
     pub fn apply_scheduled(&mut self, fact: &Scheduled) -> Result<(), Violation> {
         let none = RoaringBitmap::new();
         let here = self.positions.at(fact.node).unwrap_or(&none);
-        let mut all = self.flow.scheduled(fact.node);
+        // Who is due may get another time: a moment was missed, and the next one is waited for.
+        let mut all = self.flow.scheduled(fact.node) - self.flow.due(fact.node, fact.at);
         for (_, rows) in &fact.due {
             if !all.is_disjoint(rows) || !rows.is_subset(here) {
                 return Err(Violation::BadFlow { run: self.id });
@@ -243,6 +276,9 @@ impl Run {
             return Err(Violation::BadFlow { run: self.id });
         }
         test.looks.push(fact.clone());
+        if test.looks.len() > TEST_LOOKS_KEPT {
+            test.looks.remove(0);
+        }
         Ok(())
     }
 
@@ -283,7 +319,8 @@ impl Run {
 
     /// Every delivery is finished, and no row of the run can still arrive at one.
     pub fn is_finished(&self) -> bool {
-        self.deliveries.iter().all(Delivery::is_finished) && self.positions.all_ended(&self.graph)
+        let over = self.deliveries.iter().all(Delivery::is_finished) && self.positions.all_ended(&self.graph);
+        over && !self.expects_contacts()
     }
 
     /// A finished run that has pending rows again runs again: in the same fact, or a crash could leave them for ever.

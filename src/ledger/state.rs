@@ -20,7 +20,9 @@ use crate::ledger::handed::HandedOver;
 use crate::ledger::links::Link;
 use crate::ledger::plans::{Launched, Plan, Published};
 use crate::ledger::run::{Run, RunState};
-use crate::ledger::suppression::{Entry, Suppression};
+use crate::ledger::sequence::SequenceMemory;
+use crate::ledger::suppression::{Entry, SuppressReason, Suppression};
+use crate::ledger::uploads::UploadInfo;
 use crate::ledger::{RejectClass, Violation};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -46,6 +48,14 @@ pub struct State {
     pub erased: RoaringBitmap,
     #[serde(default)]
     pub handed_over: HandedOver,
+    /// One-shot audiences; those that were removed too, while a run over them is known.
+    #[serde(default)]
+    pub uploads: BTreeMap<RowSpace, UploadInfo>,
+    #[serde(default)]
+    pub next_space: u32,
+    /// Working copies and measured starts of sequences.
+    #[serde(default)]
+    pub sequences: BTreeMap<CampaignId, SequenceMemory>,
     #[serde(default)]
     pub events: EventMemory,
     #[serde(default)]
@@ -157,16 +167,20 @@ impl State {
             Fact::RunMoved { run, to, reason, at } => self.apply_run_moved(*run, *to, reason, *at),
             Fact::Tracked(tracked) => {
                 let run = self.runs.get_mut(&tracked.run).ok_or(Violation::NoRun { run: tracked.run })?;
-                run.messages.entry(tracked.message).or_default().add(tracked);
+                run.count_tracked(tracked);
                 self.remember_tracked(tracked);
                 Ok(())
             }
             Fact::Unsubscribed(fact) => self.apply_unsubscribed(fact),
             Fact::Moved(fact) => self.run_mut(fact.run)?.apply_moved(fact),
+            Fact::Shared(fact) => self.run_mut(fact.moved.run)?.apply_shared(fact),
             Fact::Scheduled(fact) => self.run_mut(fact.run)?.apply_scheduled(fact),
             Fact::Joined(fact) => self.run_mut(fact.delivery.run)?.apply_joined(fact),
             Fact::Looked(fact) => self.run_mut(fact.run)?.apply_looked(fact),
             Fact::Decided(fact) => self.run_mut(fact.run)?.apply_decided(fact),
+            Fact::SequencePublished(fact) => self.apply_sequence_published(fact),
+            Fact::StepStarted(fact) => self.apply_step_started(fact),
+            Fact::Entered(fact) => self.run_mut(fact.run)?.apply_entered(fact),
             Fact::Published(fact) => self.apply_published(fact),
             Fact::Launched(fact) => self.apply_launched(fact),
             Fact::LaunchSkipped(fact) => self.plan_mut(fact.campaign)?.skip(fact),
@@ -233,14 +247,21 @@ impl State {
             }
             Fact::CampaignDeleted { campaign } => {
                 self.campaigns.remove(campaign);
+                self.sequences.remove(campaign);
                 self.plans.remove(campaign);
             }
+            Fact::AudienceUploaded(fact) => self.apply_uploaded(fact),
+            Fact::AudienceRemoved(fact) => self.apply_upload_removed(fact),
+            Fact::CopySaved(fact) => self.apply_copy_saved(fact),
+            Fact::StartTested(fact) => self.apply_start_tested(fact),
             _ => {}
         }
     }
 
     fn apply_suppressed(&mut self, fact: &Suppressed) {
-        self.suppression.add_rows(fact.channel, fact.reason, &(&fact.rows.rows - &self.erased), fact.at);
+        if fact.rows.space == RowSpace::BASE {
+            self.suppression.add_rows(fact.channel, fact.reason, &(&fact.rows.rows - &self.erased), fact.at);
+        }
         for address in &fact.addresses {
             self.suppression.add_address(fact.channel, *address, Entry { reason: fact.reason, at: fact.at });
         }
@@ -251,7 +272,19 @@ impl State {
             self.run_mut(part.delivery.run)?.fits(part)?;
         }
         for part in &fact.feedback {
-            self.run_mut(part.delivery.run)?.take_feedback(part);
+            let unknown = self.unknown_of(part);
+            let run = self.run_mut(part.delivery.run)?;
+            let known = |run: &Run| run.feedback_of(part.send).map_or(0, |feedback| feedback.contacts(part.kind));
+            let before = known(run);
+            run.take_feedback(part);
+            let new = known(run).saturating_sub(before);
+            run.count_feedback(part, new, fact.at);
+            self.remember_feedback(part, &unknown);
+        }
+        for part in &fact.watched {
+            if let Some(run) = self.runs.get_mut(&part.delivery.run) {
+                run.count_reported(part);
+            }
         }
         self.events.take(fact, &self.erased);
         fact.suppressed.iter().for_each(|suppressed| self.apply_suppressed(suppressed));
@@ -304,13 +337,14 @@ impl State {
         self.erased |= rows;
         self.consent.erase(rows);
         self.suppression.erase(rows);
-        self.events.erase(rows);
         self.days.erase(rows);
+        self.events.erase(rows);
         for list in self.lists.values_mut() {
             list.rows -= rows;
         }
         // Replies of relays quote addresses.
-        for samples in self.runs.values_mut().flat_map(|run| run.samples.values_mut()) {
+        let of_base = self.runs.values_mut().filter(|run| run.space() == RowSpace::BASE);
+        for samples in of_base.flat_map(|run| run.samples.values_mut()) {
             samples.retain(|sample| !rows.contains(sample.row));
         }
     }
@@ -389,11 +423,13 @@ impl State {
         let skipped: u64 = fact.skipped.iter().map(|(_, rows)| rows.len()).sum();
         leaving -= &delivery.pending;
         leaving -= &delivery.deferred;
-        self.leave_sends(fact.delivery, &leaving)?;
-        self.remember_settled(fact);
+        // Before the rows go on: who hears of an outcome later may already be somewhere else.
         if let Some(run) = self.runs.get_mut(&fact.delivery.run) {
+            run.count_settled(fact);
             run.keep_samples(&fact.samples);
         }
+        self.leave_sends(fact.delivery, &leaving)?;
+        self.remember_settled(fact);
         if let Some((connector, domain)) = way {
             self.handed_over.add(&connector, domain.as_deref(), total - skipped, fact.at);
         }
@@ -417,10 +453,16 @@ impl State {
     }
 
     fn apply_unsubscribed(&mut self, fact: &Unsubscribed) -> Result<(), Violation> {
-        let rows = &fact.rows.rows - &self.erased;
-        self.consent.set(fact.channel, &fact.topic, ConsentStatus::Unsubscribed, &rows);
+        if fact.rows.space == RowSpace::BASE {
+            let rows = &fact.rows.rows - &self.erased;
+            self.consent.set(fact.channel, &fact.topic, ConsentStatus::Unsubscribed, &rows);
+        }
+        let entry = Entry { reason: SuppressReason::Unsubscribed, at: fact.at };
+        for address in &fact.addresses {
+            self.suppression.add_address(Some(fact.channel), *address, entry);
+        }
         let run = self.runs.get_mut(&fact.run).ok_or(Violation::NoRun { run: fact.run })?;
-        run.messages.entry(fact.message).or_default().unsubscribed |= &fact.rows.rows;
+        run.count_unsubscribed(fact.message, &fact.rows.rows, fact.at);
         Ok(())
     }
 

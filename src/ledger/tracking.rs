@@ -91,9 +91,14 @@ impl EventSets {
     }
 
     fn take(&mut self, fact: &Tracked) {
-        match fact.was {
-            Some(was) => self.reclassify(was, fact.class, &fact.rows, fact.total),
-            None => self.add(fact.class, &fact.rows, fact.total),
+        self.take_rows(fact.class, fact.was, &fact.rows, fact.total);
+    }
+
+    /// Events of a class; with `was`, earlier ones of that class that turn out to be of this one.
+    pub(super) fn take_rows(&mut self, class: EventClass, was: Option<EventClass>, rows: &RoaringBitmap, total: u64) {
+        match was {
+            Some(was) => self.reclassify(was, class, rows, total),
+            None => self.add(class, rows, total),
         }
     }
 
@@ -126,10 +131,32 @@ pub struct MessageTracking {
     pub clicked: EventSets,
     pub links: BTreeMap<u16, EventSets>,
     pub unsubscribed: RoaringBitmap,
+    /// Who opened or clicked on which day (since the epoch, UTC), whatever the class.
+    #[serde(default)]
+    pub days: BTreeMap<i64, DayRows>,
+}
+
+/// Who did what on one day.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DayRows {
+    pub opened: RoaringBitmap,
+    pub clicked: RoaringBitmap,
+}
+
+/// The day of an instant, since the epoch, UTC.
+pub fn day_of(at: Timestamp) -> i64 {
+    at.0.div_euclid(24 * 3_600_000)
 }
 
 impl MessageTracking {
     pub fn add(&mut self, fact: &Tracked) {
+        if !fact.rows.is_empty() && fact.was.is_none() {
+            let day = self.days.entry(day_of(fact.at)).or_default();
+            match fact.kind {
+                TrackedKind::Opened => day.opened |= &fact.rows,
+                TrackedKind::Clicked { .. } => day.clicked |= &fact.rows,
+            }
+        }
         match fact.kind {
             TrackedKind::Opened => self.opened.take(fact),
             TrackedKind::Clicked { link } => {

@@ -209,4 +209,30 @@ catalogue! {
         "Contacts that opened, clicked, unsubscribed; people only.");
     CAMPAIGN_EVENTS = campaign("estafette_campaign_events", &["campaign", "event", "class"],
         "Opens and clicks of the latest run by class: human, suspect, machine.");
+    CAMPAIGN_MESSAGE_CONTACTS = campaign("estafette_campaign_message_contacts",
+        &["campaign", "message", "variant", "set"], "Contacts of a message: assigned to it, and accepted.");
+    CAMPAIGN_MESSAGE_UNIQUE_CONTACTS = campaign("estafette_campaign_message_unique_contacts",
+        &["campaign", "message", "variant", "event", "class"],
+        "Contacts by what they did with a message, each by its best class: human, suspect, machine.");
+    CAMPAIGN_MESSAGE_EVENTS = campaign("estafette_campaign_message_events",
+        &["campaign", "message", "variant", "event", "class"],
+        "Opens and clicks of a message, repeated ones included.");
+    CAMPAIGN_TEST_CONTACTS = campaign("estafette_campaign_test_contacts", &["campaign", "node", "variant", "set"],
+        "The counters that decide a test: contacts of the sample accepted, matured, with events within their window.");
+    CAMPAIGN_TEST_STATE = campaign("estafette_campaign_test_state", &["campaign", "node", "state"],
+        "1 with the state of the test: testing, waits_for_person, decided.");
+    CAMPAIGN_TEST_LOOK = campaign("estafette_campaign_test_look", &["campaign", "node"],
+        "Planned looks that were made.");
+    CAMPAIGN_TEST_P = campaign("estafette_campaign_test_p", &["campaign", "node"],
+        "At the last look: p of the leader against the variant it is least clearly ahead of, adjusted over all pairs.");
+    CAMPAIGN_TEST_EFFECT = campaign("estafette_campaign_test_effect_ratio", &["campaign", "node"],
+        "At the last look: rate of the leader minus that of the variant it is least clearly ahead of.");
+    CAMPAIGN_TEST_WINNER = campaign("estafette_campaign_test_winner", &["campaign", "node", "variant"],
+        "1 with the variant that the rest gets.");
+    CAMPAIGN_NODE_CONTACTS = campaign("estafette_campaign_node_contacts", &["campaign", "node"],
+        "Contacts at a node of the flow.");
+    CAMPAIGN_NODE_MOVED_CONTACTS = campaign("estafette_campaign_node_moved_contacts", &["campaign", "node"],
+        "Contacts that left a node of the flow.");
+    CAMPAIGN_WAITING_CONTACTS = campaign("estafette_campaign_waiting_contacts", &["campaign"],
+        "Contacts that wait in the flow for a time, an event or a winner.");
 }

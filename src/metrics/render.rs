@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+use super::counters::render_parts;
 use super::{
     CAMPAIGN_AUDIENCE_CONTACTS, CAMPAIGN_CONTACTS, CAMPAIGN_ETA_SECONDS, CAMPAIGN_EVENTS, CAMPAIGN_MESSAGES_PER_SECOND,
-    CAMPAIGN_REJECTED_CONTACTS, CAMPAIGN_SKIPPED_CONTACTS, CAMPAIGN_STALLED, CAMPAIGN_UNIQUE_CONTACTS, Metric,
+    CAMPAIGN_REJECTED_CONTACTS, CAMPAIGN_SKIPPED_CONTACTS, CAMPAIGN_STALLED, CAMPAIGN_UNIQUE_CONTACTS, MessageSeries,
+    Metric, NodeSeries, TestSeries,
 };
 use crate::limits;
 
@@ -35,6 +37,11 @@ pub struct CampaignSeries {
     pub unsubscribed: u64,
     /// Opens and clicks by (event, class): `("open", "human")`.
     pub events: BTreeMap<(&'static str, &'static str), u64>,
+    pub messages: Vec<MessageSeries>,
+    pub tests: Vec<TestSeries>,
+    pub nodes: Vec<NodeSeries>,
+    /// Contacts that wait for a time, an event or a winner.
+    pub waiting: u64,
 }
 
 type Sample<'a> = (Vec<&'a str>, f64);
@@ -79,6 +86,7 @@ pub fn render_campaigns(campaigns: &[CampaignSeries]) -> String {
             .into()
     });
     group(&CAMPAIGN_EVENTS, &|c| c.events.iter().map(|((e, k), n)| (vec![*e, *k], *n as f64)).collect());
+    render_parts(&mut out, &shown);
     out
 }
 

@@ -12,14 +12,29 @@ pub enum Event {
     Opened,
     /// Clicked by a person, as far as can be told.
     Clicked,
+    /// Accepted, and not bounced since.
+    Delivered,
     /// Refused, at once or later, for reasons of the address.
     Bounced,
     /// Opted out by a link of the campaign.
     Unsubscribed,
+    /// Complained to the provider.
+    Complained,
+    /// Did what the campaign was for, by an event that names its message.
+    Converted,
 }
 
 impl Event {
-    pub const ALL: [Event; 5] = [Event::Received, Event::Opened, Event::Clicked, Event::Bounced, Event::Unsubscribed];
+    pub const ALL: [Event; 8] = [
+        Event::Received,
+        Event::Opened,
+        Event::Clicked,
+        Event::Delivered,
+        Event::Bounced,
+        Event::Unsubscribed,
+        Event::Complained,
+        Event::Converted,
+    ];
 
     /// The word of the language.
     pub fn word(self) -> &'static str {
@@ -27,8 +42,11 @@ impl Event {
             Event::Received => "received",
             Event::Opened => "opened",
             Event::Clicked => "clicked",
+            Event::Delivered => "delivered",
             Event::Bounced => "bounced",
             Event::Unsubscribed => "unsubscribed",
+            Event::Complained => "complained",
+            Event::Converted => "converted",
         }
     }
 

@@ -32,7 +32,7 @@
 //!            | "is" [ "not" ] "empty"
 //!            | relative                                      of a date
 //! relative   = "in" [ "next" | "last" ] days
-//! event      = "received" | "opened" | "clicked" | "bounced" | "unsubscribed"
+//! event      = "received" | "opened" | "clicked" | "delivered" | "bounced" | "unsubscribed" | "complained" | "converted"
 //! days       = digits ( "d" | "w" )
 //! zone       = "in" "zone" text | "in" "contact" "zone"
 //! value      = text | [ "-" ] number | "true" | "false" | moment
@@ -62,9 +62,10 @@
 //! - **An anniversary** is celebrated from one year after its date on; that of 29 February on 28 February in years without one.
 //!   Dates are read in the server's zone; whose today it is, the comparison's zone says.
 //! - **What campaigns did** is asked by name, over all runs of the campaign: `opened("spring") and not clicked("spring")`. *received*
-//!   is what a provider accepted; what was never answered is not; opens and clicks of machines do not count. Of any campaign it is
-//!   asked by UTC day, `received any campaign in last 7d`: today and the six days before; *bounced* and *unsubscribed* are kept by
-//!   campaign only. A campaign that does not exist is refused, when the expression is saved and when it is evaluated.
+//!   is what a provider accepted; what was never answered is not; *delivered* is what did not bounce since; opens, clicks and
+//!   conversions of machines do not count. Of any campaign it is
+//!   asked by UTC day, `received any campaign in last 7d`: today and the six days before; the events behind *clicked* are
+//!   kept by campaign only. A campaign that does not exist is refused, when the expression is saved and when it is evaluated.
 //! - **`in segment`** writes the other segment out; one that contains itself is refused.
 //! - An evaluation sees the contacts as they are at that moment: who starts to match is in the next answer.
 //!

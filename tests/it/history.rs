@@ -214,6 +214,19 @@ fn a_control_group_gets_nothing_and_is_reported() {
     assert!(held.iter().all(|key| server.mails_to(&format!("{key}@x.test")).is_empty()), "they got nothing");
     server.restart();
     assert_eq!(server.keys("spring", "skipped:hold_out"), held, "the same people after a restart");
+    let sent = server.keys("spring", "accepted");
+    let bought: Vec<Json> = [&held[0], &sent[0], &sent[1]]
+        .into_iter()
+        .map(|key| json!({"id": format!("e-{key}"), "type": "bought", "contact": key}))
+        .collect();
+    server.post("/v1/events", &json!(bought)).expect(200);
+    let report = server.report("spring");
+    let compared = &report["hold_out"]["behaviour"][0];
+    assert_eq!(
+        (&compared["event"], &compared["held_out"], &compared["sent"]),
+        (&json!("bought"), &json!(1), &json!(2))
+    );
+    assert_eq!(compared["held_out_percent"], 5.0, "one of twenty: {report}");
     assert_eq!(report["hold_out"]["contacts"], 20, "{report}");
     assert_eq!(report["hold_out"]["compared_with"], 180, "{report}");
 }

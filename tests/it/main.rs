@@ -14,14 +14,18 @@ mod campaigns;
 mod cli;
 mod events;
 mod flows;
+mod graphs;
 mod harness;
 mod history;
 mod imports;
 mod metrics;
 mod oddities;
+mod oneshot;
 mod outages;
 mod people;
 mod schedules;
+mod sequences;
 mod served;
 #[path = "../shared/sink.rs"]
 mod sink;
+mod winners;

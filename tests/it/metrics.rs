@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::web;
+use estafette::actors::tracker::TrackedEvent;
 use estafette::api::adapter::Adapter;
 use estafette::api::keys::KeyHash;
 use estafette::api::port::{
@@ -21,7 +22,9 @@ use estafette::clock::SystemClock;
 use estafette::config::Config;
 use estafette::config::connectors::ConnectorSettings;
 use estafette::content::TokenId;
-use estafette::ids::{MessageId, RowSpace, RunId};
+use estafette::flow::NodeId;
+use estafette::ids::{ContactRow, MessageId, RowSpace, RunId};
+use estafette::ledger::tracking::{EventClass, TrackedKind};
 use estafette::metrics::{CATALOGUE, Kind, Source};
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -44,6 +47,10 @@ latency_max_millis = 2
 name = "slow"
 kind = "simulated"
 messages_per_second = 2
+
+[[connectors]]
+name = "quiet"
+kind = "simulated"
 "#;
 
 fn config() -> Config {
@@ -175,6 +182,36 @@ fn start(engine: &TestEngine, name: &str, connector: &str, segment: &str) {
     engine.adapter.act(&Ref::Name(name.to_owned()), Action::Start).unwrap();
 }
 
+/// A test of two subjects on all contacts of a segment, decided by one click of a person: by its leader, at the deadline.
+fn split(engine: &TestEngine, segment: &str) {
+    let spec = format!(
+        "name = \"split\"\nkind = \"ab_split\"\n[audience]\nsegment = '{segment}'\n[message]\nchannel = \"email\"\n\
+         connector = \"quiet\"\ntopic = \"news\"\nfrom = \"News <news@example.test>\"\nsubject = \"One\"\n\
+         html = '<p><a href=\"https://shop.example.test/a\">a</a></p>'\n[[variants]]\nname = \"A\"\n[[variants]]\n\
+         name = \"B\"\nsubject = \"Two\"\n[test]\nsample = \"50%\"\ndecide_after = \"6s\"\nwindow = \"3s\"\n"
+    );
+    let view =
+        engine.adapter.create_campaign(SpecText { format: SpecFormat::Toml, text: spec, request: None }).unwrap();
+    assert_eq!(view.problems, [], "it can start");
+    let run = RunId(engine.adapter.act(&Ref::Id(view.summary.id), Action::Start).unwrap().run.unwrap());
+    let row = await_some("an accepted contact of A", || {
+        let state = engine.engine().book.read();
+        let delivery = &state.runs[&run].deliveries[0];
+        (&delivery.accepted & delivery.assigned(NodeId(10))).min()
+    });
+    let click = TrackedEvent {
+        run,
+        message: MessageId(0),
+        row: ContactRow(row),
+        kind: TrackedKind::Clicked { link: 0 },
+        class: EventClass::Human,
+        was: None,
+        done: None,
+    };
+    engine.engine().record(click).expect("taken").blocking_recv().expect("recorded");
+    await_some("the decision", || report(engine, "split").tests[0].decision.clone());
+}
+
 fn report(engine: &TestEngine, name: &str) -> Report {
     engine.adapter.report(&RunRef::LatestOf(Ref::Name(name.to_owned()))).unwrap()
 }
@@ -279,6 +316,7 @@ fn every_series_of_the_catalogue_is_fed_and_the_ledger_is_the_reports() {
     assert!(running.sum("estafette_connections", "slow") > 0.0, "over connections");
     assert_eq!(running.sum("estafette_limit_messages_per_second", "slow"), 2.0, "the limit in force");
 
+    split(&engine, "country = \"DE\"");
     engine.adapter.act(&Ref::Name("slow".into()), Action::Pause).unwrap();
     let slow = await_some("the pause", || Some(report(&engine, "slow")).filter(|report| report.ledger.claimed == 0));
     engine.engine().book.snapshot().unwrap();

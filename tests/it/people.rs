@@ -104,7 +104,13 @@ fn every_file_in_examples_does_what_it_says() {
     let mail = server.mails_to("loic@fr.example.test").remove(0);
     assert!(mail.contains("List-Unsubscribe-Post: List-Unsubscribe=One-Click"), "{mail}");
 
-    for (name, accepted) in [("ab-split", None), ("follow-up", None), ("multi-segment", Some(9))] {
+    for (name, accepted) in [
+        ("ab-split", None),
+        ("send-moment", None),
+        ("stream-test", None),
+        ("follow-up", None),
+        ("multi-segment", Some(9)),
+    ] {
         let spec = std::fs::read_to_string(file(&format!("examples/{name}.toml"))).unwrap();
         let spec = spec.replace("connector = \"inbox\"", "connector = \"relay\"");
         let check = server.post_text("/v1/campaigns/check", "application/toml", spec.clone()).expect(200);
@@ -119,6 +125,17 @@ fn every_file_in_examples_does_what_it_says() {
             assert_eq!((sent, &ledger["balanced"]), (accepted, &json!(true)), "{name}: {ledger}");
         }
     }
+
+    let sequence = std::fs::read_to_string(file("examples/sequence.toml")).unwrap();
+    let sequence = sequence.replace("connector = \"inbox\"", "connector = \"relay\"");
+    server.post_text("/v1/campaigns", "application/toml", sequence.clone()).expect(201);
+    let shown = server.cli(&["campaign", "publish", "sequence"]).expect(6);
+    assert!(shown.contains("hello") && shown.contains("2035-12-01T08:00:00"), "nine in Paris: {shown}");
+    let done = server.cli(&["campaign", "publish", "sequence", "--yes", "--json"]).json(0);
+    assert_eq!((&done["state"], &done["active"]), (&json!("scheduled"), &json!(true)), "{done}");
+    let edited = server.cli(&["campaign", "edit", "sequence"]).expect(0);
+    assert!(edited.contains("a working copy is open") && edited.contains("unreached"), "{edited}");
+    server.act("sequence", "stop").expect(200);
 
     let reference: toml::Table =
         std::fs::read_to_string(file("examples/reference-message.toml")).unwrap().parse().unwrap();

@@ -7,6 +7,14 @@ use jiff::{Timestamp, ToSpan};
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
+use estafette::api::port::{CampaignView, CampaignsPort, Ref, SpecFormat, SpecText};
+use estafette::campaigns::schedule::Launch;
+use estafette::clock::Timestamp as At;
+use estafette::ids::CampaignId;
+use estafette::ledger::Fact;
+use estafette::ledger::plans::{NextLaunch, Published};
+
+use crate::harness::TestEngine;
 use crate::served::{Served, file};
 
 const NULL: &str = "[[connectors]]\nname = \"null\"\nkind = \"null\"\n";
@@ -89,6 +97,34 @@ fn several_dates_make_a_run_each_with_the_audience_of_its_moment() {
     sizes.sort_unstable();
     assert_eq!(sizes, [10, 11], "evaluated anew: {runs:?}");
     assert_eq!(view(&server, "twice")["state"], "finished", "nothing is ahead");
+}
+
+#[test]
+fn launches_are_made_once_each_whenever_the_server_is_killed() {
+    const LAUNCHES: usize = 5;
+    let mut server = served();
+    server.people("p", 300, "x.test");
+    let dates: Vec<String> = (0..5).map(|i| in_seconds(3 + 2 * i)).collect();
+    scheduled(&server, "killed", &json!({ "dates": dates }));
+    // At other moments of the look than the last time, each time.
+    for pause in [3_050, 1_410, 2_130] {
+        std::thread::sleep(Duration::from_millis(pause));
+        server.kill();
+    }
+    let view = server.until("all are launched", || {
+        let view = view(&server, "killed");
+        (view["schedule"]["state"] == "done").then_some(view)
+    });
+    assert_eq!((&view["schedule"]["made"], &view["schedule"]["skipped"]), (&json!(5), &json!(0)), "{view}");
+    let planned = |run: &Json| {
+        let report = server.get(&format!("/v1/runs/{}/report", run["id"]));
+        assert_eq!(report["ledger"]["audience"], 300, "{report}");
+        instant(&report["launch"]["planned"])
+    };
+    let mut found: Vec<Timestamp> = runs(&server, "killed").iter().map(planned).collect();
+    found.sort_unstable();
+    let expected: Vec<Timestamp> = dates.iter().map(|date| date.parse().unwrap()).collect();
+    assert_eq!((found.len(), found), (LAUNCHES, expected), "one run a launch");
 }
 
 #[test]
@@ -254,4 +290,56 @@ fn the_example_files_are_scheduled() {
     let local = view(&server, "scheduled")["schedule"]["next"].clone();
     assert_eq!(local["local_time"], "2096-02-29T09:00:00", "{local}");
     assert_eq!(local["planned"], "2096-02-28T19:00:00Z", "nine, 14 hours east: {local}");
+}
+
+const HOUR: i64 = 3_600_000;
+
+/// A campaign as an engine finds it that published it long before `planned`, and was down since.
+fn published(engine: &TestEngine, name: &str, planned: At) -> CampaignId {
+    let at = Timestamp::from_millisecond(planned.0).unwrap();
+    let text = format!(
+        "name = \"{name}\"\n[audience]\nall = true\n[message]\nchannel = \"email\"\nconnector = \"gone\"\ntopic = \"t\"\n\
+         from = \"a@b.test\"\nsubject = \"S\"\ntext = \"T\"\n[schedule]\nat = \"{at}\"\n"
+    );
+    let view = engine.adapter.create_campaign(SpecText { format: SpecFormat::Toml, text, request: None }).unwrap();
+    let campaign = CampaignId(view.summary.id);
+    let next = NextLaunch { launch: Launch::at(planned), effective: planned };
+    let fact = Published { campaign, version: 1, spec: None, next, at: At(planned.0 - 24 * HOUR) };
+    engine.engine().book.commit_durable(&Fact::Published(fact)).unwrap();
+    campaign
+}
+
+fn until(engine: &TestEngine, campaign: CampaignId, what: &str, done: impl Fn(&CampaignView) -> bool) -> CampaignView {
+    let since = std::time::Instant::now();
+    loop {
+        let view = engine.adapter.campaign(&Ref::Id(campaign.0)).unwrap();
+        if done(&view) {
+            return view;
+        }
+        assert!(since.elapsed() < Duration::from_secs(60), "in vain: {what}: {view:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_launch_that_was_missed_for_too_long_is_skipped_and_one_that_cannot_be_made_waits_for_a_person() {
+    let engine = TestEngine::without_connectors();
+    let now = engine.engine().book.now();
+    let missed = published(&engine, "missed", At(now.0 - 25 * HOUR));
+    let view = until(&engine, missed, "skipped", |view| view.schedule.as_ref().is_some_and(|s| s.skipped == 1));
+    let schedule = view.schedule.unwrap();
+    assert_eq!((view.summary.state.as_str(), schedule.made, schedule.next), ("draft", 0, None), "never launched");
+    let told = &schedule.history[0];
+    assert_eq!((told.outcome.as_str(), told.reason.as_deref()), ("skipped", Some("too_late")), "{told:?}");
+
+    let broken = published(&engine, "broken", At(now.0 - HOUR));
+    let view = until(&engine, broken, "held", |view| view.summary.state == "paused");
+    let reason = view.schedule.unwrap().reason.unwrap();
+    assert!(reason.contains("could not be launched") && reason.contains("gone"), "{reason}");
+
+    let ahead = published(&engine, "ahead", At(now.0 + HOUR));
+    let engine = engine.killed();
+    let view = engine.adapter.campaign(&Ref::Id(ahead.0)).unwrap();
+    assert_eq!(view.summary.state, "paused", "a restored directory launches nothing by itself");
+    assert!(view.schedule.unwrap().reason.is_some_and(|reason| reason.contains("restored")), "and says why");
 }

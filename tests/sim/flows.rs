@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use roaring::RoaringBitmap;
 
 use estafette::actors::decide::{Classes, rows_to_claim};
-use estafette::actors::flowing::{self, Task};
+use estafette::actors::flowing::{self, Ask, Task, asks};
 use estafette::actors::{launching, verdict, waiting};
 use estafette::campaigns::schedule::ScheduleFields;
 use estafette::campaigns::{Compiled, Format, compile, parse};
@@ -17,8 +17,10 @@ use estafette::channels::limits_table::ClassId;
 use estafette::clock::Timestamp;
 use estafette::flow::NodeKind;
 use estafette::flow::delay::ZoneSet;
+use estafette::flow::nodes::Split;
 use estafette::ids::{BatchId, CampaignId, Channel, DeliveryId, MessageId, RunId};
 use estafette::ledger::batch::BootId;
+use estafette::ledger::engagement::engaged;
 use estafette::ledger::events::guard::{self, GuardRule};
 use estafette::ledger::events::{BounceClass, EventsReceived, FeedbackKind, FeedbackPart};
 use estafette::ledger::facts::{Claimed, DeliveryEntered, Returned, RunStarted, Settled};
@@ -28,12 +30,15 @@ use estafette::ledger::tracking::{EventClass, Tracked, TrackedKind};
 use estafette::ledger::{Fact, Mode, Positions, RejectClass, RowSet, Run, RunState, State, snapshot};
 use estafette::segments::skip::SkipReason;
 
+use crate::graphs;
 use crate::rng::Rng;
 use crate::seeds::for_each_seed;
 
 const RUN: RunId = RunId(1);
 const BOOT: BootId = BootId([7; 16]);
 const ROWS: u32 = 240;
+/// Rows with the same remainder have one address.
+const ADDRESSES: u32 = 180;
 
 const HEAD: &str = r#"
 name = "sim"
@@ -75,7 +80,8 @@ message = { subject = "rest" }
 "#;
 
 fn spec(rng: &mut Rng) -> String {
-    let mut text = match rng.below(4) {
+    let mut text = match rng.below(6) {
+        4 | 5 => return graphs::spec(rng),
         0 => HEAD.to_owned(),
         1 => format!("kind = \"multi_segment\"\n{HEAD}{GRID}"),
         _ => {
@@ -105,6 +111,12 @@ fn matches(expression: &str, row: u32) -> bool {
     expression.strip_prefix('m').and_then(|m| m.parse::<u32>().ok()).is_some_and(|m| row.is_multiple_of(m))
 }
 
+/// Which of several rows with one address is kept; nobody who was kept before is taken back.
+fn unique(rows: &RoaringBitmap, kept: &RoaringBitmap) -> RoaringBitmap {
+    let mut addresses: BTreeSet<u32> = kept.iter().map(|row| row % ADDRESSES).collect();
+    rows.iter().filter(|row| addresses.insert(row % ADDRESSES)).collect()
+}
+
 struct World {
     compiled: Compiled,
     state: State,
@@ -121,8 +133,9 @@ struct World {
 
 impl World {
     fn new(rng: &mut Rng) -> World {
-        let spec = parse(&spec(rng), Format::Toml).expect("a spec");
-        let compiled = compile(&spec).expect("compiles");
+        let text = spec(rng);
+        let spec = parse(&text, Format::Toml).unwrap_or_else(|error| panic!("{error} in {text}"));
+        let compiled = compile(&spec).unwrap_or_else(|error| panic!("{error} in {text}"));
         let mut world = World {
             compiled,
             state: State::default(),
@@ -150,8 +163,9 @@ impl World {
             }
         });
         let deliveries = deliveries.collect();
+        let entrants = RowSet::base(if world.compiled.all_walk { rows.clone() } else { RoaringBitmap::new() });
         let graph = world.compiled.graph.clone();
-        let started = RunStarted { run: RUN, campaign: CampaignId(1), version: 1, graph, deliveries, at };
+        let started = RunStarted { run: RUN, campaign: CampaignId(1), version: 1, graph, deliveries, at, entrants };
         if spec.schedule.is_planned() {
             world.launch(&spec.schedule, started);
         } else {
@@ -195,8 +209,8 @@ impl World {
             Task::Sort { node, rows, by, rest } => {
                 let mut left = rows;
                 let mut exits = Vec::new();
-                for (exit, expression) in by {
-                    let matching: RoaringBitmap = left.iter().filter(|row| matches(&expression, *row)).collect();
+                for (exit, ask) in by {
+                    let matching = self.answer(&ask, &left);
                     left -= &matching;
                     exits.push((exit, matching));
                 }
@@ -221,9 +235,21 @@ impl World {
             Task::Look { run, node, test, look, arms } => {
                 verdict::look_at(run, node, &test, look, arms, at).expect("judged")
             }
+            Task::Cohort { .. } | Task::SetAttribute { .. } => unreachable!("sequences have a world of their own"),
         };
         self.commit(fact);
         true
+    }
+
+    /// What the base, or the state as a whole, answers.
+    fn answer(&self, ask: &Ask, rows: &RoaringBitmap) -> RoaringBitmap {
+        match ask {
+            Ask::Rows(known) => rows & known,
+            Ask::Expression(expression) => rows.iter().filter(|row| matches(expression, *row)).collect(),
+            Ask::Links { message, .. } => rows & asks::clicked_links(self.run(), *message, &[0]),
+            Ask::Engaged(asked) => rows & engaged(&self.state, asked, self.now),
+            Ask::Unique { kept, .. } => unique(rows, kept),
+        }
     }
 
     fn claim(&mut self, rng: &mut Rng) {
@@ -388,6 +414,16 @@ impl World {
             delivery.check().expect("balanced");
         }
         run.positions.verify(&run.graph).expect("everybody is at one node");
+        let entered = run.flow.arrived.get(&run.graph.start()).copied().unwrap_or(0);
+        assert_eq!(run.positions.total(), entered, "and nobody is at none");
+        for (node, split) in run.graph.nodes().filter_map(|n| match &n.kind {
+            NodeKind::Split(Split::AtMost(limits)) => Some((n.id, limits)),
+            _ => None,
+        }) {
+            for (exit, limit) in split {
+                assert!(run.flow.left_by(node, exit) <= *limit, "{node} let more than {limit} go by {exit}");
+            }
+        }
         for (node, waits) in &run.flow.waits {
             let here = run.positions.at(*node).cloned().unwrap_or_default();
             waits.verify().expect("one timer each");

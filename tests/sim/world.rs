@@ -102,6 +102,7 @@ impl World {
             graph: compiled.graph,
             deliveries: vec![entered],
             at: now,
+            entrants: RowSet::default(),
         })));
         world.sync();
         world
@@ -255,6 +256,7 @@ impl World {
             topic,
             source,
             at: now,
+            addresses: Vec::new(),
         }));
         self.sync();
         // A row that is on the wire already can't be called back: only what was not released is promised.

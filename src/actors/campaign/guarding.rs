@@ -53,6 +53,10 @@ impl CampaignActor {
         if bounced.is_empty() {
             return;
         }
+        let outside = leg.context.addresses_outside(bounced).unwrap_or_else(|error| {
+            tracing::error!(run = %self.run, %error, "the addresses of hard bounces can't be read: they are not suppressed");
+            Vec::new()
+        });
         let result = self.book.commit_by::<CommitError>(
             |state| {
                 let Some(run) = state.runs.get(&self.run) else { return Ok(None) };
@@ -63,8 +67,8 @@ impl CampaignActor {
                 Ok(Some(Fact::Suppressed(Suppressed {
                     channel: Some(leg.context.channel),
                     reason: SuppressReason::HardBounce,
+                    addresses: outside.iter().filter(|(row, _)| rows.contains(*row)).map(|(_, hash)| *hash).collect(),
                     rows: RowSet { space: leg.context.space, rows },
-                    addresses: Vec::new(),
                     at: self.book.now(),
                 })))
             },

@@ -10,9 +10,11 @@ use crate::actors::lanes::positions::PositionPool;
 use crate::actors::{Outcomes, RowOutcome};
 use crate::channels::limits_table::{ClassId, Scopes};
 use crate::clock::Monotonic;
+use crate::contacts::one_shot::hashes::hash_of;
+use crate::contacts::{ContactsError, Store};
 use crate::content::CompiledMessage;
 use crate::flow::NodeId;
-use crate::ids::{BatchId, CampaignId, Channel, DeliveryId, MessageId, RowSpace};
+use crate::ids::{AddressHash, BatchId, CampaignId, Channel, DeliveryId, MessageId, RowSpace};
 use crate::journal::MarkState;
 use crate::ledger::Positions;
 
@@ -23,12 +25,28 @@ pub struct SendContext {
     pub send: NodeId,
     pub campaign: CampaignId,
     pub space: RowSpace,
+    /// Where the records of the rows are.
+    pub store: Store,
     pub message: MessageId,
     pub channel: Channel,
     pub topic: String,
     pub compiled: Arc<CompiledMessage>,
     /// Where outcomes go: one long-lived handle, used with `try_send` only.
     pub settler: Recipient<Outcomes>,
+}
+
+impl SendContext {
+    /// Rows outside the contact base with their addresses, by which what forbids a send is told of them; none for contacts.
+    pub fn addresses_outside(&self, rows: &RoaringBitmap) -> Result<Vec<(u32, AddressHash)>, ContactsError> {
+        let mut found = Vec::new();
+        if self.space != RowSpace::BASE {
+            self.store.reader()?.records(rows.iter(), |row, record| {
+                found.extend(hash_of(&self.store, self.channel, record).map(|hash| (row, hash)));
+                true
+            })?;
+        }
+        Ok(found)
+    }
 }
 
 /// Rows that are claimed and durable. Holders are the campaign's table of open batches, the queue, and every lane that has

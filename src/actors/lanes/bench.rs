@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::actors::figures;
-use crate::actors::lanes::batch::LiveBatch;
+use crate::actors::lanes::batch::{LiveBatch, SendContext};
 use crate::actors::lanes::queue::Admission;
 use crate::actors::lanes::release::{self, Opted};
 use crate::actors::line::Line;
@@ -17,9 +17,10 @@ use crate::actors::{LaneReport, Nudge, Outcomes, RowOutcome};
 use crate::channels::limits_table::{ClassId, Refusal};
 use crate::channels::{LaneEvent, OutMessage};
 use crate::clock::{Clock, Monotonic};
-use crate::contacts::Record;
+use crate::contacts::one_shot::hashes::hash_of;
+use crate::contacts::{ContactsError, Reader, Record};
 use crate::content::{self, CompiledMessage, Recipient as MailRecipient, Rendered, Renderer};
-use crate::ids::BatchId;
+use crate::ids::{AddressHash, BatchId, ContactRow, RowSpace};
 use crate::limits::{BATCH_CONTACTS_MAX, BATCHES_AHEAD, LANE_CHUNK_ROWS, OUTCOMES_PER_REPORT};
 use crate::segments::skip::SkipReason;
 
@@ -29,6 +30,15 @@ pub struct Stocked {
     pub index: usize,
     record: Vec<u8>,
     epoch: u64,
+}
+
+/// The address of a row of an upload, and the contacts that have it.
+type Known = (Option<AddressHash>, Vec<ContactRow>);
+
+fn twins_of(base: &Reader, context: &SendContext, record: Option<Record<'_>>) -> Result<Known, ContactsError> {
+    let hash = record.and_then(|record| hash_of(base.store(), context.channel, record));
+    let twins = hash.map_or_else(|| Ok(Vec::new()), |hash| base.rows_of_address(hash))?;
+    Ok((hash, twins))
 }
 
 /// Outcomes of one batch that wait to be sent off.
@@ -141,11 +151,38 @@ impl Bench {
         }
         let context = &row.batch.context;
         let record = Record::parse(&row.record).ok();
+        if context.space != RowSpace::BASE {
+            return self.opted_out_by_address(context, record);
+        }
         let address = record.and_then(|r| r.address(context.channel));
         let hash = address.map(|a| self.line.store.address_hash(context.channel, a));
         let state = self.line.book.read();
         let opted = Opted { state: &state, channel: context.channel, topic: &context.topic };
         release::refusal(&opted, row.batch.rows[row.index], record.as_ref(), hash)
+    }
+
+    /// A row of an upload has no consent of its own: its address and the contacts that have it decide.
+    fn opted_out_by_address(&self, context: &SendContext, record: Option<Record<'_>>) -> Option<SkipReason> {
+        let (hash, twins) = match self.line.store.reader().and_then(|base| twins_of(&base, context, record)) {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::error!(%error, connector = %self.line.name, "whether an address has opted out can't be read");
+                return Some(SkipReason::RenderFailed);
+            }
+        };
+        let state = self.line.book.read();
+        let opted = Opted { state: &state, channel: context.channel, topic: &context.topic };
+        release::refusal_of_upload(&opted, record.as_ref(), hash, &twins)
+    }
+
+    /// [`twins_of`] for the rows of a chunk; none for rows of the contact base.
+    fn twins(&self, context: &SendContext, records: &[Option<Vec<u8>>]) -> Result<Vec<Known>, ContactsError> {
+        if context.space == RowSpace::BASE {
+            return Ok(Vec::new());
+        }
+        let base = self.line.store.reader()?;
+        let parsed = records.iter().map(|bytes| bytes.as_deref().and_then(|b| Record::parse(b).ok()));
+        parsed.map(|record| twins_of(&base, context, record)).collect()
     }
 
     /// Reads the next chunk; `Err` names the time at which a class may open.
@@ -191,7 +228,7 @@ impl Bench {
         let rows = &batch.rows[from..to];
         let mut records: Vec<Option<Vec<u8>>> = vec![None; rows.len()];
         let spare = &mut self.spare;
-        let read = self.line.store.reader().and_then(|reader| {
+        let read = context.store.reader().and_then(|reader| {
             reader.records(rows.iter().copied(), |row, record| {
                 if let Ok(at) = rows.binary_search(&row) {
                     let mut buffer = spare.pop().unwrap_or_default();
@@ -202,11 +239,14 @@ impl Bench {
                 true
             })
         });
-        if let Err(error) = read {
-            // They stay unmarked; their campaign takes them back when the claim is too old.
-            tracing::error!(%error, connector = %self.line.name, "reading contacts failed: the rows are not sent now");
-            return;
-        }
+        let twins = match read.and_then(|()| self.twins(&context, &records)) {
+            Ok(twins) => twins,
+            Err(error) => {
+                // They stay unmarked; their campaign takes them back when the claim is too old.
+                tracing::error!(%error, connector = %self.line.name, "reading contacts failed: the rows are not sent now");
+                return;
+            }
+        };
         let mut refused = Vec::new();
         let state = self.line.book.read();
         let opted = Opted { state: &state, channel: context.channel, topic: &context.topic };
@@ -216,7 +256,11 @@ impl Bench {
             let record = bytes.as_deref().and_then(|b| Record::parse(b).ok());
             let address = record.filter(|_| hashed).and_then(|r| r.address(context.channel));
             let hash = address.map(|a| self.line.store.address_hash(context.channel, a));
-            match release::refusal(&opted, batch.rows[index], record.as_ref(), hash) {
+            let refusal = match twins.get(offset) {
+                Some((hash, twins)) => release::refusal_of_upload(&opted, record.as_ref(), *hash, twins),
+                None => release::refusal(&opted, batch.rows[index], record.as_ref(), hash),
+            };
+            match refusal {
                 Some(reason) => refused.push((index, reason)),
                 None => {
                     let record = bytes.unwrap_or_default();

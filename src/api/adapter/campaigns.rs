@@ -5,19 +5,24 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::api::adapter::{Adapter, errors, reports};
+use crate::api::adapter::{Adapter, errors, flows, reports, sequences};
 use crate::api::errors::Code;
 use crate::api::port::{
     Action, ActionDone, AudienceView, Calendar, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort,
-    ChooseWinnerRequest, GraphText, HeaderView, Page, PageRequest, PortError, PortResult, Preview, PreviewRequest,
-    ProblemView, Ref, Report, RunContact, RunRef, RunSummary, SettleAs, SettleRequest, Settled, SpecCheck, SpecFormat,
-    SpecText, TestReport, TestSendRequest, TestSendResult, Time,
+    ChooseWinnerRequest, Compared, Comparison, DryRunRequest, DryRunView, GraphText, HeaderView, Page, PageRequest,
+    PortError, PortResult, Preview, PreviewRequest, ProblemView, Ref, Report, RunContact, RunRef, RunSummary, SettleAs,
+    SettleRequest, Settled, SpecCheck, SpecFormat, SpecText, TestReport, TestSendRequest, TestSendResult, Time,
+    TimelineReport,
 };
-use crate::campaigns::{self, CampaignSpec, Compiled, Format, Severity, parse};
+use crate::campaigns::sequence::switched;
+use crate::campaigns::{self, CampaignSpec, Compiled, Format, Kind, Severity, Trigger, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};
+use crate::engine::EngineError;
 use crate::engine::names::find;
-use crate::engine::runs::{campaign_state, run_state};
-use crate::ids::{AttributeId, CampaignId, ContactRow, MessageId, RowSpace, RunId};
+use crate::engine::one_shot;
+use crate::engine::runs::{campaign_state, state_of};
+use crate::engine::sequences::SequenceError;
+use crate::ids::{AttributeId, CampaignId, ContactRow, MessageId, RunId};
 use crate::ledger::{RunState, State};
 use crate::limits::ACT_WAIT;
 
@@ -33,10 +38,11 @@ pub(super) fn invalid(error: &campaigns::SpecError) -> PortError {
     PortError::new(Code::InvalidSpec, error.to_string()).with(details)
 }
 
-fn problem_view(problem: &campaigns::Problem) -> ProblemView {
+pub(super) fn problem_view(problem: &campaigns::Problem) -> ProblemView {
     ProblemView {
         code: problem.code.to_owned(),
         path: problem.path.clone(),
+        node: problem.node.clone(),
         line: problem.line,
         column: problem.column,
         message: problem.message.clone(),
@@ -64,10 +70,8 @@ impl Adapter {
             }
             RunRef::LatestOf(campaign) => {
                 let id = self.campaign_id(campaign)?;
-                let state = self.engine.book.read();
-                let none =
-                    || PortError::new(Code::RunNotFound, format!("campaign {campaign} has not been started yet"));
-                state.latest_run(id).map(|run| run.id).ok_or_else(none)
+                let latest = self.engine.book.read().latest_run(id).map(|run| run.id);
+                latest.ok_or_else(|| self.no_run_yet(campaign, id))
             }
         }
     }
@@ -86,17 +90,22 @@ impl Adapter {
     }
 
     fn view_of(&self, id: CampaignId, spec: &CampaignSpec, problems: &[campaigns::Problem]) -> CampaignView {
+        let sequence = (spec.kind() == Kind::Sequence).then(|| self.sequence_view(id, spec));
         let schedule = self.schedule_view(id);
         let state = self.engine.book.read();
         let summary = summary(&state, id, spec);
         let stands = campaign_state(&state, id).unwrap_or(campaigns::State::Draft);
+        // A sequence is published and stopped.
+        let is_other = |t: &Trigger| sequence.is_none() || !matches!(t, Trigger::Start | Trigger::Unschedule);
+        let moves = stands.legal().filter(|t| t.is_offered() && is_other(t));
         CampaignView {
             summary,
             spec: spec.to_value(),
             problems: problems.iter().filter(|p| p.blocks()).map(problem_view).collect(),
             warnings: problems.iter().filter(|p| !p.blocks()).map(problem_view).collect(),
             schedule,
-            legal_moves: stands.legal().filter(|t| t.is_offered()).map(|t| t.name().to_owned()).collect(),
+            legal_moves: moves.map(|t| t.name().to_owned()).collect(),
+            sequence,
         }
     }
 
@@ -139,7 +148,8 @@ impl Adapter {
             let message = format!("{}: {}; {}", found.path, found.message, found.fix);
             return Err(PortError::new(Code::InvalidSpec, message).with(details));
         }
-        let stored = request.map_or_else(|| parse::to_stored(spec), |request| parse::to_stored_for(spec, request));
+        let spec = &one_shot::pinned(&self.engine.book.read(), spec);
+        let stored = self.stored(id, spec, request);
         let id = match id {
             None => self.engine.save_campaign(None, &stored)?,
             Some(id) => {
@@ -175,7 +185,8 @@ impl Adapter {
     fn rendered(&self, id: CampaignId, contact: Option<&str>) -> PortResult<(content::Preview, String, String)> {
         let (_, compiled) = self.engine.compiled(id, None)?;
         let row = self.contact_of(&compiled, contact)?;
-        let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
+        let space = self.engine.space_of(&compiled)?;
+        let reader = self.engine.store_of(space)?.reader().map_err(crate::engine::EngineError::from)?;
         let record = reader.record(row).map_err(crate::engine::EngineError::from)?;
         let Some(record) = record else {
             return Err(PortError::new(Code::ContactNotFound, "the contact was erased meanwhile"));
@@ -184,13 +195,8 @@ impl Adapter {
         let message = campaigns::languages::message_for(&spec.message, record.text(AttributeId::LANGUAGE));
         let message = self.engine.message(&compiled, message)?;
         let mut renderer = Renderer::new(Arc::clone(&message), self.engine.tokens.clone());
-        let who = Recipient {
-            space: RowSpace::BASE,
-            run: RunId(0),
-            message: MessageId(0),
-            row: NOBODY,
-            sent_at: self.engine.book.now(),
-        };
+        let who =
+            Recipient { space, run: RunId(0), message: MessageId(0), row: NOBODY, sent_at: self.engine.book.now() };
         let preview = content::preview(&mut renderer, &record, &who).map_err(|skip| {
             let details = json!({"reason": skip.reason, "contact": record.key()});
             PortError::new(Code::RenderFailed, skip.sample).with(details)
@@ -201,7 +207,8 @@ impl Adapter {
 
     fn contact_of(&self, compiled: &Compiled, key: Option<&str>) -> PortResult<ContactRow> {
         if let Some(key) = key {
-            let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
+            let store = self.engine.store_of(self.engine.space_of(compiled)?)?;
+            let reader = store.reader().map_err(crate::engine::EngineError::from)?;
             let row = reader.row_of_key(key).map_err(crate::engine::EngineError::from)?;
             return row.ok_or_else(|| PortError::new(Code::ContactNotFound, format!("no contact has the key {key:?}")));
         }
@@ -223,6 +230,15 @@ impl Adapter {
     }
 }
 
+/// Adds what is not there yet.
+fn add_new(list: &mut Vec<String>, more: impl Iterator<Item = String>) {
+    for text in more {
+        if !list.contains(&text) {
+            list.push(text);
+        }
+    }
+}
+
 /// A draft may lack what a message must have; unknown keys are refused all the same.
 fn with_required(fields: &campaigns::MessageFields) -> serde_json::Value {
     let mut fields = fields.clone();
@@ -240,6 +256,7 @@ fn summary(state: &State, id: CampaignId, spec: &CampaignSpec) -> CampaignSummar
         name: spec.name.clone().unwrap_or_default(),
         kind: spec.kind().name().to_owned(),
         state: campaign_state(state, id).map_or("draft", |s| s.name()).to_owned(),
+        active: campaign_state(state, id).is_some_and(sequences::is_active),
         version: campaign.and_then(|c| c.newest()).map_or(0, |(version, _)| version),
         created_at: campaign.map(|c| c.created_at).unwrap_or_default().into(),
         updated_at: campaign.map(|c| c.saved_at).unwrap_or_default().into(),
@@ -269,6 +286,8 @@ impl CampaignsPort for Adapter {
         let parsed = self.engine.with_saved(&parsed).unwrap_or(parsed);
         let nobody = errors.is_empty().then(|| self.empty_audience(&parsed)).flatten();
         warnings.extend(&nobody);
+        let grid = if errors.is_empty() && nobody.is_none() { self.grid_warnings(&parsed) } else { Vec::new() };
+        warnings.extend(&grid);
         let mut check = SpecCheck {
             ready: errors.is_empty(),
             problems: errors.into_iter().map(problem_view).collect(),
@@ -276,13 +295,16 @@ impl CampaignsPort for Adapter {
             ..SpecCheck::default()
         };
         let context = self.engine.compile_context(parsed.name.as_deref().unwrap_or_default());
-        if let Ok(message) = self.engine.compile_fields(&parsed.message.fields, &context) {
-            check.tracked_links = message.links().iter().map(|link| link.url.clone()).collect();
-            check.untracked_links =
-                message.untracked().iter().map(|link| format!("{} ({})", link.url, link.reason)).collect();
-            let schema = self.engine.store.schema();
+        let context = content::CompileContext { cell: campaigns::kinds::grid::examples(&parsed), ..context };
+        for fields in campaigns::kinds::flow::contents(&parsed) {
+            let schema = self.engine.schema_of(parsed.audience.upload.as_deref());
+            let made = schema.and_then(|schema| Ok((self.engine.compile_with(&fields, &context, &schema)?, schema)));
+            let Ok((message, schema)) = made else { continue };
+            add_new(&mut check.tracked_links, message.links().iter().map(|link| link.url.clone()));
+            let untracked = message.untracked().iter().map(|link| format!("{} ({})", link.url, link.reason));
+            add_new(&mut check.untracked_links, untracked);
             let names = message.used_attributes().iter().filter_map(|id| schema.by_id(*id));
-            check.used_attributes = names.map(|attribute| attribute.name.clone()).collect();
+            add_new(&mut check.used_attributes, names.map(|attribute| attribute.name.clone()));
         }
         Ok(check)
     }
@@ -303,13 +325,23 @@ impl CampaignsPort for Adapter {
 
     fn patch_campaign(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView> {
         let id = self.campaign_id(campaign)?;
+        if self.engine.is_sequence(id) && self.engine.book.read().latest_run(id).is_some() {
+            let copy = self.engine.copy_spec(id)?;
+            let patched = campaigns::merge_patch(&copy, &patch.text, format(patch.format)).map_err(|e| invalid(&e))?;
+            self.engine.save_copy(id, &switched(&copy, patched))?;
+            return self.view(id);
+        }
         let spec = self.spec(id)?;
         let patched = campaigns::merge_patch(&spec, &patch.text, format(patch.format)).map_err(|e| invalid(&e))?;
-        self.save(Some(id), &patched, None)
+        self.save(Some(id), &switched(&spec, patched), None)
     }
 
     fn act(&self, campaign: &Ref, action: Action) -> PortResult<ActionDone> {
         let id = self.campaign_id(campaign)?;
+        if action == Action::Start && self.engine.is_sequence(id) {
+            return Err(EngineError::from(SequenceError::UsePublish).into());
+        }
+        let cancelled = if action == Action::Stop { self.to_be_cancelled(id) } else { Vec::new() };
         let run = match action {
             Action::Start => self.begin(id)?,
             Action::Unschedule | Action::Pause | Action::Resume | Action::Stop => self.command_all(id, action)?,
@@ -334,7 +366,9 @@ impl CampaignsPort for Adapter {
             run: run.map(|run| run.0),
             state: campaign_state(&state, id).map_or("draft", |s| s.name()).to_owned(),
             ledger,
+            entered: run.and_then(|run| state.runs.get(&run)).map_or(0, flows::entered),
             in_flight: claimed(&state),
+            cancelled,
             schedule,
         })
     }
@@ -375,8 +409,20 @@ impl CampaignsPort for Adapter {
             .collect())
     }
 
+    fn timeline(&self, run: &RunRef, bucket_seconds: u32) -> PortResult<TimelineReport> {
+        self.over_time(run, bucket_seconds)
+    }
+
+    fn compare(&self, deliveries: &[Compared]) -> PortResult<Comparison> {
+        self.side_by_side(deliveries)
+    }
+
     fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText> {
         self.graph_text(campaign, format)
+    }
+
+    fn dry_run(&self, campaign: &Ref, request: DryRunRequest) -> PortResult<DryRunView> {
+        self.forecast(campaign, &request)
     }
 
     fn choose_winner(&self, campaign: &Ref, request: ChooseWinnerRequest) -> PortResult<TestReport> {
@@ -388,9 +434,10 @@ impl CampaignsPort for Adapter {
         let began = Instant::now();
         let (_, compiled) = self.engine.compiled(id, None)?;
         let summary = self.engine.audience(&compiled)?;
-        let channel = compiled.delivery(0).map_or(crate::ids::Channel::Email, |plan| plan.channel);
+        let channel = compiled.deliveries.first().map_or(crate::ids::Channel::Email, |plan| plan.channel);
         let connector = compiled.messages.first().map(|message| message.connector.clone());
         let mut view = reports::audience_view(channel, connector, &summary);
+        self.show_grid(&self.spec(id)?, &mut view);
         view.took_ms = began.elapsed().as_secs_f64() * 1_000.0;
         Ok(view)
     }
@@ -403,7 +450,7 @@ impl CampaignsPort for Adapter {
             id: run.id.0,
             campaign: id.0,
             number,
-            state: run_state(run.state).name().to_owned(),
+            state: state_of(run).name().to_owned(),
             started_at: run.started_at.into(),
             finished_at: run.ended_at.map(Into::into),
             ledger: reports::run_ledger(run),
@@ -429,7 +476,8 @@ impl CampaignsPort for Adapter {
         let id = self.run_id(run)?;
         let mut rows = Vec::new();
         let mut not_unknown = Vec::new();
-        let reader = self.engine.store.reader().map_err(crate::engine::EngineError::from)?;
+        let store = self.engine.store_of(self.engine.space_of_run(id))?;
+        let reader = store.reader().map_err(crate::engine::EngineError::from)?;
         for key in &request.contacts {
             let row = reader.row_of_key(key).map_err(crate::engine::EngineError::from)?;
             let state = self.engine.book.read();
@@ -449,7 +497,7 @@ impl CampaignsPort for Adapter {
         Ok(Settled {
             settled,
             not_unknown,
-            state: run.map_or("", |run| run_state(run.state).name()).to_owned(),
+            state: run.map_or("", |run| state_of(run).name()).to_owned(),
             ledger: run.map(reports::run_ledger).unwrap_or_default(),
         })
     }

@@ -20,6 +20,7 @@ impl From<EngineError> for PortError {
             EngineError::NoRun { .. } => PortError::new(Code::RunNotFound, message),
             EngineError::NoConnector { .. } => PortError::new(Code::ConnectorNotFound, message),
             EngineError::NoList { .. } => PortError::new(Code::ListNotFound, message),
+            EngineError::Uploads(refused) => refused.into(),
             EngineError::NotEditable { .. } => PortError::new(Code::CampaignLocked, message),
             EngineError::NotResendable { .. } => PortError::new(
                 Code::InvalidSettle,
@@ -34,6 +35,7 @@ impl From<EngineError> for PortError {
                     _ => PortError::new(Code::ResendRefused, message),
                 }
             }
+            EngineError::Sequence(error) => super::sequences::refused(error),
             EngineError::Move(refused) => illegal(&refused),
             EngineError::Schedule(faults) => schedules::unpublished(&faults),
             EngineError::Spec(spec) => {
@@ -93,7 +95,14 @@ pub fn segment(text: &str, error: &SegmentError) -> PortError {
 pub fn incomplete(problems: &[Problem]) -> PortError {
     let list: Vec<_> = problems
         .iter()
-        .map(|p| json!({"code": p.code, "path": p.path, "line": p.line, "column": p.column, "message": p.message, "fix": p.fix}))
+        .map(|p| {
+            let mut value = json!({"code": p.code, "path": p.path, "line": p.line, "column": p.column,
+                "message": p.message, "fix": p.fix});
+            if let Some(node) = &p.node {
+                value["node"] = json!(node);
+            }
+            value
+        })
         .collect();
     let first = problems.first().map_or(String::new(), |p| format!(": {}: {}", p.path, p.message));
     let message = format!("the campaign can't start, {} problem(s){first}", problems.len());

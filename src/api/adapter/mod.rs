@@ -2,17 +2,24 @@
 //!
 //! Owns no state but the handle. Every engine error becomes a row of the table of public errors here ([`errors`]).
 
+mod audiences;
 pub mod campaigns;
 pub mod contacts;
+mod dry_run;
 pub mod errors;
 mod events;
 mod feedback;
+mod figures;
 mod flows;
+mod grid;
 mod history;
 pub mod operations;
 pub mod reports;
 mod schedules;
+mod sequences;
+mod series;
 pub mod tracking;
+mod verdicts;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::api::adapter::{Adapter, reports};
+use crate::api::adapter::{Adapter, reports, series};
 use crate::api::errors::Code;
 use crate::api::port::{ConnectorTest, ConnectorView, Health, HealthState, OperationsPort, PortError, PortResult};
 use crate::campaigns::parse;
@@ -12,7 +12,7 @@ use crate::channels::circuit::{Circuit, CircuitState, OpenReason};
 use crate::channels::limits_table::Scope;
 use crate::clock::Timestamp;
 use crate::engine::lines::Wired;
-use crate::engine::runs::run_state;
+use crate::engine::runs::state_of;
 use crate::journal::Status;
 use crate::ledger::tracking::EventClass;
 use crate::ledger::{Run, State};
@@ -172,7 +172,7 @@ impl Adapter {
         CampaignSeries {
             id: run.campaign.0,
             name,
-            state: run_state(run.state).name(),
+            state: state_of(run).name(),
             pending: counts.pending,
             claimed: counts.claimed,
             deferred: counts.deferred,
@@ -188,6 +188,10 @@ impl Adapter {
             clicked_unique: clicked,
             unsubscribed,
             events,
+            messages: series::messages(run),
+            tests: series::tests(run, self.engine.book.now()),
+            nodes: series::nodes(run),
+            waiting: series::waiting(run),
         }
     }
 }

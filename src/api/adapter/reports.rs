@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use serde_json::json;
 
 use crate::actors::decide::mode_name;
-use crate::api::adapter::{feedback, flows, history, schedules};
+use crate::api::adapter::{audiences, feedback, flows, grid, history, schedules, sequences, verdicts};
 use crate::api::errors::Code;
 use crate::api::port::{
     AudienceView, DeliveryReport, EventCounts, Ledger, LinkCounts, MessageReport, Page, PageRequest, PortError,
@@ -20,7 +20,8 @@ use crate::channels::circuit::{CircuitState, OpenReason};
 use crate::channels::fair::Held;
 use crate::channels::limits_table::Scope;
 use crate::clock::Clock;
-use crate::engine::runs::run_state;
+use crate::engine::runs::state_of;
+use crate::engine::sequences::look;
 use crate::engine::{Engine, EngineError};
 use crate::ids::{AttributeId, Channel, ContactRow, RunId};
 use crate::ledger::tracking::{EventClass, EventSets};
@@ -76,7 +77,7 @@ pub fn progress_of(engine: &Engine, run: &Run) -> Progress {
         lanes_ready += line.figures.open_connections.load(std::sync::atomic::Ordering::Relaxed);
     }
     progress(&ProgressInput {
-        state: run_state(run.state),
+        state: state_of(run),
         now: engine.book.now(),
         monotonic: now,
         counts: Counts {
@@ -116,14 +117,18 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         let run = state.runs.get(&id).ok_or_else(|| no_run(id))?;
         (run.campaign, run.version)
     };
+    let schedule = schedules::schedule_view(engine, campaign);
     let compiled = engine.compiled(campaign, Some(version)).map(|(_, compiled)| compiled).ok();
+    // Rows of an upload that was removed have no names any more.
+    let store = engine.store_of(engine.space_of_run(id)).ok();
     let state = engine.book.read();
     let run = state.runs.get(&id).ok_or_else(|| no_run(id))?;
     let spec =
         state.campaigns.get(&campaign).and_then(|c| c.newest()).and_then(|(_, text)| parse::from_stored(text).ok());
+    let spec_in_force = look::spec_of(&state, campaign, run.version);
     let progress = progress_of(engine, run);
-    let reader = engine.store.reader().map_err(EngineError::from)?;
-    let key_of = |row: u32| reader.record(ContactRow(row)).ok().flatten().map(|record| record.key().to_owned());
+    let reader = store.map(|store| store.reader()).transpose().map_err(EngineError::from)?;
+    let key_of = |row: u32| Some(reader.as_ref()?.record(ContactRow(row)).ok()??.key().to_owned());
     let samples = run.samples.iter().flat_map(|(class, kept)| {
         let view = |s: &crate::ledger::facts::Sample| SampleView {
             class: class.clone(),
@@ -132,16 +137,18 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         };
         kept.iter().map(view).collect::<Vec<_>>()
     });
+    let deliveries = deliveries(engine, run, compiled.as_ref());
     Ok(Report {
         campaign: campaign.0,
         name: spec.and_then(|s| s.name).unwrap_or_default(),
         run: id.0,
-        state: run_state(run.state).name().to_owned(),
+        state: state_of(run).name().to_owned(),
         mode: run.deliveries.first().map_or("strict", |d| mode_name(d.mode)).to_owned(),
         started_at: run.started_at.into(),
         finished_at: run.ended_at.map(Into::into),
         ledger: run_ledger(run),
-        deliveries: deliveries(engine, run, compiled.as_ref()),
+        grid: compiled.as_ref().and_then(|compiled| grid::grid(compiled, &deliveries)),
+        deliveries,
         rate_per_second: progress.rate,
         eta_seconds: progress.eta.map(|eta| eta.as_secs_f64()),
         stall: progress.stall.or(progress.slowed_by).map(|reason| StallView {
@@ -155,13 +162,17 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         }),
         samples: samples.collect(),
         unsubscribe_latency_ms_max: engine.unsubscribe_latency_max().map(|max| max.as_secs_f64() * 1_000.0),
+        entered: flows::entered(run),
         nodes: flows::nodes(run),
-        tests: flows::tests(run),
+        tests: verdicts::tests(run, engine.book.now()),
+        steps: sequences::steps_of(run, spec_in_force.as_ref(), engine.book.now()),
         launch: schedules::run_launch(run),
+        schedule,
         linked_run: state.links.get(&id).map(|link| link.of.0),
         linked_set: state.links.get(&id).map(|link| link.set.clone()),
         resends: history::resends(&state, id),
-        hold_out: history::hold_out(run),
+        hold_out: history::hold_out(&state, run),
+        upload: audiences::of_run(&state, run),
     })
 }
 
@@ -174,7 +185,10 @@ fn no_run(id: RunId) -> PortError {
 }
 
 fn deliveries(engine: &Engine, run: &Run, compiled: Option<&Compiled>) -> Vec<DeliveryReport> {
+    // Steps of a sequence that send nothing have a delivery that nobody enters.
     let each = run.deliveries.iter().zip(&run.routes).enumerate();
+    let is_send = |index: usize| run.graph.sends_of(u16::try_from(index).unwrap_or(u16::MAX)).next().is_some();
+    let each = each.filter(|(index, (delivery, _))| is_send(*index) || !delivery.audience.is_empty());
     each.map(|(index, (delivery, route))| {
         let index = u16::try_from(index).unwrap_or(u16::MAX);
         let sends = compiled.and_then(|c| c.delivery(index)).map(|plan| plan.sends.clone()).unwrap_or_default();
@@ -249,6 +263,9 @@ pub(super) fn audience_view(channel: Channel, connector: Option<String>, summary
         lacking_attribute: summary.lacking_attribute.iter().cloned().collect(),
         final_count: summary.final_count,
         took_ms: 0.0,
+        cells: Vec::new(),
+        without_cell: None,
+        overlaps: Vec::new(),
     }
 }
 
@@ -305,7 +322,8 @@ pub(super) fn contacts(engine: &Engine, id: RunId, set: &str, page: &PageRequest
             Some((number(delivery)?, number(row)?))
         }
     };
-    let reader = engine.store.reader().map_err(EngineError::from)?;
+    let store = engine.store_of(engine.space_of_run(id)).ok();
+    let reader = store.map(|store| store.reader()).transpose().map_err(EngineError::from)?;
     let state = engine.book.read();
     let run = state.runs.get(&id).ok_or_else(|| no_run(id))?;
     let (opened, clicked, unsubscribed) = (run.engaged(false), run.engaged(true), run.unsubscribed());
@@ -323,7 +341,10 @@ pub(super) fn contacts(engine: &Engine, id: RunId, set: &str, page: &PageRequest
             if items.len() == page.limit {
                 return Ok(Page { items, next: last });
             }
-            let record = reader.record(ContactRow(row)).map_err(EngineError::from)?;
+            let record = match &reader {
+                Some(reader) => reader.record(ContactRow(row)).map_err(EngineError::from)?,
+                None => None,
+            };
             let (name, reason) = place(delivery, row);
             items.push(RunContact {
                 contact: record.map(|r| r.key().to_owned()).unwrap_or_default(),

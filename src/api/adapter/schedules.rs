@@ -11,9 +11,10 @@ use crate::api::port::{
 use crate::campaigns::schedule::{Launch, ScheduleError};
 use crate::campaigns::{self, Trigger};
 use crate::clock::Timestamp;
-use crate::engine::EngineError;
+use crate::engine::calendar::Entry;
 use crate::engine::runs::campaign_state;
-use crate::engine::scheduling::{Entry, Publication};
+use crate::engine::scheduling::Publication;
+use crate::engine::{Engine, EngineError};
 use crate::ids::{CampaignId, RunId};
 use crate::ledger::plans::{Decided, NextLaunch, Outcome, Plan, PlanState};
 use crate::ledger::{Run, RunState};
@@ -84,21 +85,38 @@ pub(super) fn unpublished(faults: &[ScheduleError]) -> PortError {
     PortError::new(Code::InvalidSchedule, message).with(json!({"problems": list}))
 }
 
+/// What is planned of a campaign and what became of it, if it was published with a schedule.
+pub(super) fn schedule_view(engine: &Engine, id: CampaignId) -> Option<ScheduleView> {
+    let plan = engine.book.read().plans.get(&id).cloned()?;
+    let upcoming = engine.upcoming(id, limits::UPCOMING_SHOWN);
+    Some(ScheduleView {
+        state: state_of(&plan).to_owned(),
+        reason: Some(plan.reason.clone()).filter(|reason| !reason.is_empty()),
+        version: plan.version,
+        published_at: plan.published_at.into(),
+        next: plan.next.as_ref().map(launch_view),
+        upcoming: upcoming.iter().map(launch_view).collect(),
+        made: plan.made,
+        skipped: plan.skipped,
+        history: plan.history.iter().rev().map(done).collect(),
+    })
+}
+
 impl Adapter {
     pub(super) fn schedule_view(&self, id: CampaignId) -> Option<ScheduleView> {
-        let plan = self.engine.book.read().plans.get(&id).cloned()?;
-        let upcoming = self.engine.upcoming(id, limits::UPCOMING_SHOWN);
-        Some(ScheduleView {
-            state: state_of(&plan).to_owned(),
-            reason: Some(plan.reason.clone()).filter(|reason| !reason.is_empty()),
-            version: plan.version,
-            published_at: plan.published_at.into(),
-            next: plan.next.as_ref().map(launch_view),
-            upcoming: upcoming.iter().map(launch_view).collect(),
-            made: plan.made,
-            skipped: plan.skipped,
-            history: plan.history.iter().rev().map(done).collect(),
-        })
+        schedule_view(&self.engine, id)
+    }
+
+    /// Why a campaign has no run, in words.
+    pub(super) fn no_run_yet(&self, campaign: &Ref, id: CampaignId) -> PortError {
+        let next = self.engine.book.read().plans.get(&id).and_then(|plan| plan.next);
+        let message = match next {
+            Some(next) => {
+                format!("campaign {campaign} has not been launched yet: it is scheduled for {}", next.effective)
+            }
+            None => format!("campaign {campaign} has not been started yet"),
+        };
+        PortError::new(Code::RunNotFound, message)
     }
 
     /// Publishes a complete campaign: it runs, or is planned. Answers the run, if there is one.
@@ -148,6 +166,10 @@ impl Adapter {
     /// Changes the schedule alone: a merge patch of the spec's `[schedule]`.
     pub(super) fn rescheduled(&self, campaign: &Ref, patch: &SpecText) -> PortResult<CampaignView> {
         let id = self.campaign_id(campaign)?;
+        if self.engine.is_sequence(id) {
+            let message = "a sequence has no schedule: change the date of a step in a working copy (edit, publish)";
+            return Err(PortError::new(Code::InvalidSchedule, message));
+        }
         let text = match patch.format {
             SpecFormat::Json => {
                 let fields: serde_json::Value = serde_json::from_str(&patch.text).map_err(|error| {
@@ -182,6 +204,7 @@ fn entry_view(entry: &Entry) -> CalendarEntry {
     CalendarEntry {
         campaign: entry.campaign.0,
         name: entry.name.clone(),
+        step: entry.step.clone(),
         state: entry.state.name().to_owned(),
         planned: entry.launch.launch.at.into(),
         effective_start: entry.launch.effective.into(),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use utoipa::ToSchema;
 
-use super::{Ledger, ScheduleView, Time};
+use super::{CancelledStep, Ledger, ScheduleView, SequenceView, Time};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -31,6 +31,9 @@ pub struct ProblemView {
     /// Where in the spec.
     #[schema(example = "message.subject")]
     pub path: String,
+    /// The id of the node that it is about, in a flow that was written by hand.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub node: Option<String>,
     pub line: Option<u32>,
     pub column: Option<u32>,
     pub message: String,
@@ -65,6 +68,9 @@ pub struct CampaignSummary {
     pub kind: String,
     /// `draft`, `scheduled`, `running`, `paused`, `stopping`, `stopped`, `finished`, `archived`.
     pub state: String,
+    /// Scheduled or running.
+    #[serde(default)]
+    pub active: bool,
     pub version: u32,
     pub created_at: Time,
     pub updated_at: Time,
@@ -92,6 +98,9 @@ pub struct CampaignView {
     #[serde(default)]
     pub warnings: Vec<ProblemView>,
     pub legal_moves: Vec<String>,
+    /// Of a sequence: its steps with their starts and locks, and the working copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<SequenceView>,
     /// What is planned and what became of it, once it was published with a schedule.
     #[serde(default)]
     pub schedule: Option<ScheduleView>,
@@ -126,8 +135,14 @@ pub struct ActionDone {
     /// The state after it.
     pub state: String,
     pub ledger: Option<Ledger>,
+    /// Contacts that entered the flow; in a journey they enter the ledger when they come to a send.
+    #[serde(default)]
+    pub entered: u64,
     /// Messages that were marked and not answered at that moment; their outcome follows.
     pub in_flight: u64,
+    /// Of a stopped sequence: steps that will not start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cancelled: Vec<CancelledStep>,
     /// What is planned, once it was published with a schedule.
     #[serde(default)]
     pub schedule: Option<ScheduleView>,
@@ -198,6 +213,32 @@ pub struct AudienceView {
     #[serde(rename = "final")]
     pub final_count: u64,
     pub took_ms: f64,
+    /// Of a grid: the contacts that each cell would get now, empty cells included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cells: Vec<CellView>,
+    /// Of a grid: contacts who get nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_cell: Option<u64>,
+    /// Of a grid: contacts in two segments of a dimension, who go to the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overlaps: Vec<OverlapView>,
+}
+
+/// A cell of a grid, before it is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CellView {
+    pub cell: String,
+    pub contacts: u64,
+}
+
+/// Contacts in two segments of a dimension.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OverlapView {
+    pub dimension: String,
+    /// The segment that they go to.
+    pub first: String,
+    pub second: String,
+    pub contacts: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -71,6 +71,21 @@ pub struct HoldOutReport {
     pub compared_with: u64,
     /// The set to list the group by.
     pub set: String,
+    /// What both did since the day of the start, whoever made them: events of the sender's own, conversions.
+    #[serde(default)]
+    pub behaviour: Vec<ComparedBehaviour>,
+}
+
+/// One type of event in the control group and in those it is compared with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ComparedBehaviour {
+    pub event: String,
+    /// Contacts of the group who did it.
+    pub held_out: u64,
+    pub held_out_percent: f64,
+    /// Contacts whose message was accepted who did it.
+    pub sent: u64,
+    pub sent_percent: f64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -11,14 +11,17 @@
 //!
 //! It must not know actix, HTTP, actors or the store.
 
+mod audiences;
 mod campaigns;
 mod contacts;
 mod events;
+mod figures;
 mod flows;
 mod history;
 mod operations;
 mod report;
 mod schedules;
+mod sequences;
 mod tracking;
 
 use std::fmt;
@@ -28,14 +31,17 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+pub use audiences::*;
 pub use campaigns::*;
 pub use contacts::*;
 pub use events::*;
+pub use figures::*;
 pub use flows::*;
 pub use history::*;
 pub use operations::*;
 pub use report::*;
 pub use schedules::*;
+pub use sequences::*;
 pub use tracking::*;
 
 use crate::api::errors::Code;
@@ -246,8 +252,14 @@ pub trait CampaignsPort: Send + Sync {
     fn report(&self, run: &RunRef) -> PortResult<Report>;
     /// Contacts of one set (`accepted`, `skipped:no_address`, `rejected:hard_bounce`, `opened`, …), by row.
     fn run_contacts(&self, run: &RunRef, set: &str, page: &PageRequest) -> PortResult<Page<RunContact>>;
+    /// A run over time, in parts of at least so many seconds; 0: as fine as it is remembered.
+    fn timeline(&self, run: &RunRef, bucket_seconds: u32) -> PortResult<TimelineReport>;
+    /// Two or more deliveries side by side.
+    fn compare(&self, deliveries: &[Compared]) -> PortResult<Comparison>;
     /// The flow as `text`, `mermaid` or `json`.
     fn graph(&self, campaign: &Ref, format: &str) -> PortResult<GraphText>;
+    /// How many contacts would be at which node at what time; sends nothing and changes nothing.
+    fn dry_run(&self, campaign: &Ref, request: DryRunRequest) -> PortResult<DryRunView>;
     /// A person's choice of what the rest of a test gets; final.
     fn choose_winner(&self, campaign: &Ref, request: ChooseWinnerRequest) -> PortResult<TestReport>;
     /// Settles unknowns: by an operator only, by promise 2.
@@ -304,12 +316,29 @@ pub trait HistoryPort: Send + Sync {
 
 /// All of it.
 pub trait EnginePort:
-    ContactsPort + CampaignsPort + EventsPort + TrackingPort + OperationsPort + HistoryPort + 'static
+    ContactsPort
+    + AudiencesPort
+    + CampaignsPort
+    + EventsPort
+    + SequencesPort
+    + TrackingPort
+    + OperationsPort
+    + HistoryPort
+    + 'static
 {
 }
 
-impl<T: ContactsPort + CampaignsPort + EventsPort + TrackingPort + OperationsPort + HistoryPort + 'static> EnginePort
-    for T
+impl<
+    T: ContactsPort
+        + AudiencesPort
+        + CampaignsPort
+        + EventsPort
+        + SequencesPort
+        + TrackingPort
+        + OperationsPort
+        + HistoryPort
+        + 'static,
+> EnginePort for T
 {
 }
 

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AudienceView, HoldOutReport, NodeReport, ResendView, RunLaunchView, TestReport, Time};
+use super::{
+    AudienceView, HoldOutReport, NodeReport, ResendView, RunLaunchView, ScheduleView, StepView, TestReport, Time,
+};
 use crate::ledger::Counts;
 
 /// Promise 2 in numbers.
@@ -153,6 +155,44 @@ pub struct DeliveryReport {
     pub feedback: FeedbackCounts,
 }
 
+/// What some cells of a grid brought together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GridCounts {
+    pub contacts: u64,
+    pub accepted: u64,
+    /// Contacts, people only.
+    pub opened: u64,
+    pub clicked: u64,
+    pub unsubscribed: u64,
+}
+
+/// One cell of a grid. Cells that share a message have figures of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GridCell {
+    /// Its value in each dimension.
+    pub place: BTreeMap<String, String>,
+    pub message: u16,
+    #[serde(flatten)]
+    pub counts: GridCounts,
+}
+
+/// All cells of one value of a dimension: a row or a column of the grid.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GridTotal {
+    pub dimension: String,
+    pub value: String,
+    #[serde(flatten)]
+    pub counts: GridCounts,
+}
+
+/// A multi-segment campaign by cell, row and column.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GridReport {
+    pub dimensions: Vec<String>,
+    pub cells: Vec<GridCell>,
+    pub totals: Vec<GridTotal>,
+}
+
 /// Why a running campaign is not sending at the speed it could.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StallView {
@@ -168,6 +208,18 @@ pub struct SampleView {
     pub class: String,
     pub contact: Option<String>,
     pub text: String,
+}
+
+/// The one-shot upload that a run was sent to, and who gave the word for its people.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UploadUse {
+    pub id: u32,
+    pub name: String,
+    /// The name of the key with which `consent_confirmed` came.
+    pub consent_confirmed_by: Option<String>,
+    pub consent_confirmed_at: Option<Time>,
+    /// Its rows were removed then; the counts of the run stay.
+    pub removed_at: Option<Time>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -192,17 +244,32 @@ pub struct Report {
     pub samples: Vec<SampleView>,
     /// Longest time from an unsubscribe request to its effect in this process, milliseconds.
     pub unsubscribe_latency_ms_max: Option<f64>,
+    /// Contacts that entered the flow.
+    #[serde(default)]
+    pub entered: u64,
     /// Nodes of the flow, with their contacts.
     #[serde(default)]
     pub nodes: Vec<NodeReport>,
     /// Tests of the flow, with their verdicts.
     #[serde(default)]
     pub tests: Vec<TestReport>,
+    /// Steps of a sequence, with planned, effective and actual start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepView>,
+    /// By cell, row and column, of a multi-segment campaign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid: Option<GridReport>,
     /// The launch of a schedule that began the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launch: Option<RunLaunchView>,
+    /// The campaign's schedule: what is ahead, and which launches were made or skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleView>,
     /// Another run that this one continues, if it is linked to one.
     pub linked_run: Option<u32>,
+    /// The one-shot upload that it was sent to.
+    #[serde(default)]
+    pub upload: Option<UploadUse>,
     /// The set of that run to which this one goes.
     #[serde(default)]
     pub linked_set: Option<String>,

@@ -75,6 +75,9 @@ pub struct RunLaunchView {
 pub struct CalendarEntry {
     pub campaign: u32,
     pub name: String,
+    /// The step of a sequence; its date is changed in a working copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
     /// Of the campaign.
     pub state: String,
     pub planned: Time,

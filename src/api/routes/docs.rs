@@ -14,7 +14,8 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseB
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    campaigns, contacts, events, history, imports, lists, operations, runs, schedules, segments, suppressions,
+    audiences, campaigns, contacts, events, figures, flows, history, imports, lists, operations, runs, schedules,
+    segments, sequences, suppressions,
 };
 use crate::api::errors::{Code, ErrorBody};
 
@@ -32,14 +33,18 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         lists::index, lists::create, lists::read, lists::remove, lists::change, lists::contacts,
         segments::index, segments::create, segments::preview, segments::read, segments::update, segments::remove,
         suppressions::index, suppressions::add, suppressions::remove,
+        audiences::create, audiences::index, audiences::sample_file, audiences::read, audiences::invalid, audiences::remove,
         events::receive, events::types,
         campaigns::index, campaigns::create, campaigns::check, campaigns::read, campaigns::change,
         campaigns::start, campaigns::pause, campaigns::resume, campaigns::stop,
         campaigns::preview, campaigns::test_send, campaigns::audience,
+        flows::graph, flows::dry_run, flows::choose_winner,
+        sequences::publish, sequences::edit, sequences::extend, sequences::enter, sequences::test_start,
         history::resend, history::index, history::read, history::save, history::remove,
         schedules::calendar, schedules::reschedule, schedules::unschedule,
         runs::runs, runs::latest_report, runs::latest_contacts, runs::latest_settle,
         runs::report, runs::contacts, runs::settle,
+        figures::latest_timeline, figures::timeline, figures::compare,
         operations::connectors, operations::test_connector, operations::health, operations::ready, operations::scrape,
     ),
     components(schemas(ErrorBody)),

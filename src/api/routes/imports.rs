@@ -110,9 +110,9 @@ fn pairs(name: &str, text: Option<&str>) -> ApiResult<BTreeMap<String, String>> 
 }
 
 /// A spooled upload; its file is deleted unless it was taken over.
-struct Spool {
-    path: PathBuf,
-    taken: bool,
+pub(super) struct Spool {
+    pub(super) path: PathBuf,
+    pub(super) taken: bool,
 }
 
 impl Drop for Spool {
@@ -134,7 +134,7 @@ async fn create(
     state: State,
     request: HttpRequest,
     query: web::Query<ImportQuery>,
-    payload: web::Payload,
+    mut payload: web::Payload,
 ) -> ApiResult<HttpResponse> {
     let mut options = query.into_inner().options()?;
     let key = idempotency_key(request.headers())?;
@@ -144,7 +144,9 @@ async fn create(
     };
     let port = engine(&state);
     let mut spool = Spool { path: blocking(move || port.spool_path()).await?, taken: false };
-    let file_hash = receive(&request, payload, &spool.path, state.upload_bytes_max).await?;
+    let bytes_max = state.upload_bytes_max;
+    let allowed = Allowed { bytes_max, setting: "server.upload_bytes_max", empty: Code::InvalidImport };
+    let file_hash = receive(&request, &mut payload, &spool.path, &allowed).await?;
     let hash = blake3::hash(format!("{file_hash}?{}", request.query_string()).as_bytes());
     options.request = key.as_deref().map(|key| request_name(&format!("POST {UPLOAD_PATH}"), key, hash.as_bytes()));
     let flight = match key {
@@ -170,16 +172,53 @@ async fn create(
     Ok(response.content_type("application/json").body(body))
 }
 
+/// What an upload may be.
+pub(super) struct Allowed {
+    pub(super) bytes_max: u64,
+    /// Where that is set.
+    pub(super) setting: &'static str,
+    /// What an empty file is refused as.
+    pub(super) empty: Code,
+}
+
 /// Writes the body to `path`, durably, and answers its hash.
-async fn receive(
+pub(super) async fn receive(
     request: &HttpRequest,
-    mut payload: web::Payload,
+    payload: &mut web::Payload,
     path: &Path,
-    bytes_max: u64,
+    allowed: &Allowed,
+) -> ApiResult<blake3::Hash> {
+    let received = write_down(request, payload, path, allowed).await;
+    if received.as_ref().is_err_and(|error| error.0.code == Code::BodyTooLarge) {
+        throw_away(payload).await;
+    }
+    received
+}
+
+/// Takes some more of a body that is refused: whoever is still writing it would not see the answer, only a cut connection.
+async fn throw_away(payload: &mut web::Payload) {
+    let mut left = limits::REFUSED_UPLOAD_BYTES;
+    let reading = async {
+        while let Some(Ok(chunk)) = payload.next().await {
+            left = left.saturating_sub(chunk.len());
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(limits::UPLOAD_IDLE_MAX, reading).await.ok();
+}
+
+async fn write_down(
+    request: &HttpRequest,
+    payload: &mut web::Payload,
+    path: &Path,
+    allowed: &Allowed,
 ) -> ApiResult<blake3::Hash> {
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let &Allowed { bytes_max, setting, empty } = allowed;
     let too_large = || {
-        let message = format!("the upload has more than {bytes_max} bytes (server.upload_bytes_max)");
+        let message = format!("the upload has more than {bytes_max} bytes ({setting})");
         ApiError::new(Code::BodyTooLarge, message)
     };
     if announced.is_some_and(|n| n > bytes_max) {
@@ -206,7 +245,7 @@ async fn receive(
     }
     if received == 0 {
         let message = "the file is empty: send the CSV file as the body, header line first";
-        return Err(ApiError::new(Code::InvalidImport, message));
+        return Err(ApiError::new(empty, message));
     }
     file.flush().await.map_err(|error| spool_failed(&error))?;
     file.sync_all().await.map_err(|error| spool_failed(&error))?;

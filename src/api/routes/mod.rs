@@ -2,18 +2,22 @@
 //!
 //! Own no state.
 
+pub mod audiences;
 pub mod campaigns;
 pub mod contacts;
 pub mod docs;
 pub mod events;
+pub mod figures;
 pub mod flows;
 pub mod history;
 pub mod imports;
 pub mod lists;
 pub mod operations;
+mod report_csv;
 pub mod runs;
 pub mod schedules;
 pub mod segments;
+pub mod sequences;
 pub mod suppressions;
 pub mod table;
 
@@ -38,11 +42,14 @@ pub fn configure(config: &mut web::ServiceConfig) {
     lists::configure(config);
     segments::configure(config);
     suppressions::configure(config);
+    audiences::configure(config);
     campaigns::configure(config);
     events::configure(config);
     flows::configure(config);
+    sequences::configure(config);
     history::configure(config);
     runs::configure(config);
+    figures::configure(config);
     schedules::configure(config);
     operations::configure(config);
     docs::configure(config);

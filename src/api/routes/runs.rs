@@ -4,8 +4,9 @@ use actix_web::{HttpResponse, get, post, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::figures::json_or_csv;
 use super::table::{Format, stream_csv, stream_ndjson};
-use super::{State, engine};
+use super::{State, engine, report_csv};
 use crate::api::errors::Code;
 use crate::api::port::{PageRequest, Ref, Report, RunContact, RunRef, RunSummary, SettleRequest, Settled};
 use crate::api::reply::{ApiError, ApiResult, Listed, PageQuery, blocking, page_request};
@@ -48,23 +49,38 @@ async fn runs(
     Ok(web::Json(Listed::from_page(&list, page)))
 }
 
-async fn report_of(state: State, run: RunRef) -> ApiResult<web::Json<Report>> {
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ReportQuery {
+    /// `json` (default), or `csv`: one measure a line.
+    #[param(inline)]
+    pub format: Option<Format>,
+}
+
+async fn report_of(state: State, run: RunRef, query: &ReportQuery) -> ApiResult<HttpResponse> {
     let port = engine(&state);
-    Ok(web::Json(blocking(move || port.report(&run)).await?))
+    if json_or_csv(query.format)? {
+        let page = stream_csv("report", &report_csv::HEADER, move |_, _| {
+            port.report(&run).map(|found| (report_csv::rows(&found), None))
+        });
+        return page.await;
+    }
+    Ok(HttpResponse::Ok().json(blocking(move || port.report(&run)).await?))
 }
 
 /// The report of the latest run: ledger, deliveries, progress, tracking; live while it runs.
-#[utoipa::path(tag = "runs", responses((status = 200, body = Report)))]
+#[utoipa::path(tag = "runs", params(ReportQuery), responses((status = 200, body = Report)))]
 #[get("/v1/campaigns/{id}/report")]
-async fn latest_report(state: State, id: web::Path<String>) -> ApiResult<web::Json<Report>> {
-    report_of(state, latest(&id)).await
+async fn latest_report(state: State, id: web::Path<String>, query: web::Query<ReportQuery>) -> ApiResult<HttpResponse> {
+    report_of(state, latest(&id), &query).await
 }
 
 /// The report of a run.
-#[utoipa::path(tag = "runs", responses((status = 200, body = Report)))]
+#[utoipa::path(tag = "runs", params(ReportQuery), responses((status = 200, body = Report)))]
 #[get("/v1/runs/{id}/report")]
-async fn report(state: State, id: web::Path<u32>) -> ApiResult<web::Json<Report>> {
-    report_of(state, RunRef::Run(*id)).await
+async fn report(state: State, id: web::Path<u32>, query: web::Query<ReportQuery>) -> ApiResult<HttpResponse> {
+    report_of(state, RunRef::Run(*id), &query).await
 }
 
 async fn contacts_of(state: State, run: RunRef, name: String, query: SetQuery) -> ApiResult<HttpResponse> {

@@ -1,10 +1,12 @@
 //! A/B split: start → test → a send per variant → end. One delivery: nobody gets two versions.
 
+use super::moments;
 use super::{Built, END, START, delivery, message_with};
 use crate::campaigns::compile::{CompileError, SendPlan};
 use crate::campaigns::spec::kinds::{basis_points, seconds};
 use crate::campaigns::spec::{CampaignSpec, SampleSpec};
 use crate::campaigns::validate::Problem;
+use crate::clock::Timestamp;
 use crate::flow::nodes::{AbTest, Arm, NotProven, SampleSize};
 use crate::flow::{EndKind, Exit, GraphParts, NodeId, NodeKind};
 use crate::limits;
@@ -12,6 +14,8 @@ use crate::limits;
 const TEST: NodeId = NodeId(1);
 /// The send of variant i has this id plus i.
 const FIRST_SEND: u32 = 10;
+/// The wait for the moment of variant i has this id plus i.
+const FIRST_WAIT: u32 = 40;
 const DECIDE_AFTER_DEFAULT: &str = "4h";
 const SAMPLE_DEFAULT_BASIS: u32 = 2_000;
 
@@ -36,17 +40,30 @@ fn test_of(spec: &CampaignSpec) -> AbTest {
         Some(name) => NotProven::Arm(Exit(name.to_owned().into())),
     };
     let arms = spec.variants.iter().enumerate();
+    let decide_after_seconds = seconds(test.decide_after.as_deref().unwrap_or(DECIDE_AFTER_DEFAULT)).unwrap_or(0);
+    let window = test.window.as_deref().and_then(seconds);
+    let moments = moments::tested(spec);
+    let decide_after_seconds = match &test.decide_after {
+        None if moments => moments::deadline_seconds(spec),
+        _ => decide_after_seconds,
+    };
+    // Who was sent to in the first half of the test is judged by a whole window.
+    let window_default = if moments { moments::WINDOW_DEFAULT } else { decide_after_seconds / 2 };
     AbTest {
         arms: arms
             .map(|(at, variant)| Arm { exit: Exit(name_of(spec, at).into()), weight: variant.weight.unwrap_or(1) })
             .collect(),
         sample,
         metric: test.winner_by.unwrap_or_default(),
-        decide_after_seconds: seconds(test.decide_after.as_deref().unwrap_or(DECIDE_AFTER_DEFAULT)).unwrap_or(0),
+        decide_after_seconds,
         looks: test.looks.unwrap_or(1),
         not_proven,
         min_delivered: test.min_delivered.unwrap_or(limits::WINNER_DELIVERED_MIN),
         min_events: test.min_events.unwrap_or(limits::WINNER_EVENTS_MIN),
+        window_seconds: window.unwrap_or(window_default),
+        goal: test.goal.clone(),
+        moments,
+        look_every_seconds: 0,
     }
 }
 
@@ -63,7 +80,17 @@ pub(in crate::campaigns) fn build(spec: &CampaignSpec) -> Result<Built, CompileE
         let id = u16::try_from(at).unwrap_or(u16::MAX);
         let message = message_with(spec, id, &name, &variant.fields)?;
         let node = parts.node(NodeId(FIRST_SEND + u32::from(id)), name.clone(), NodeKind::send(0, id));
-        parts.edge(TEST, Exit(name.into()), node);
+        let first = match moments::delay(spec, at) {
+            None => node,
+            Some(delay) => {
+                let wait = NodeId(FIRST_WAIT + u32::from(id));
+                let moment = variant.at.as_deref().unwrap_or_default();
+                parts.node(wait, format!("{name}: {moment}"), NodeKind::Delay(delay));
+                parts.edge(wait, Exit::NEXT, node);
+                wait
+            }
+        };
+        parts.edge(TEST, Exit(name.into()), first);
         sends.push(SendPlan { node, message: message.id });
         messages.push(message);
     }
@@ -75,8 +102,9 @@ pub(in crate::campaigns) fn build(spec: &CampaignSpec) -> Result<Built, CompileE
 }
 
 /// What is wrong with `[[variants]]` and `[test]`.
-pub(in crate::campaigns) fn problems(spec: &CampaignSpec, found: &mut Vec<Problem>) {
+pub(in crate::campaigns) fn problems(spec: &CampaignSpec, now: Timestamp, found: &mut Vec<Problem>) {
     let test = &spec.test;
+    moments::problems(spec, now, found);
     if let Some(SampleSpec::Share(text)) = &test.sample
         && basis_points(text).is_none()
     {
@@ -92,7 +120,11 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, found: &mut Vec<Proble
         let message = format!("{text:?} is no length of time");
         found.push(Problem::error("bad_length", "test.decide_after", message, "write it as \"30m\", \"4h\" or \"2d\""));
     }
-    if found.iter().any(|p| p.path.starts_with("test.")) {
+    if let Some(text) = test.window.as_deref().filter(|text| seconds(text).is_none_or(|seconds| seconds == 0)) {
+        let message = format!("{text:?} is no length of time");
+        found.push(Problem::error("bad_length", "test.window", message, "write it as \"30m\", \"4h\" or \"2d\""));
+    }
+    if found.iter().any(|p| p.blocks() && p.path.starts_with("test.")) {
         return;
     }
     for fault in test_of(spec).faults() {
@@ -103,12 +135,8 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, found: &mut Vec<Proble
         };
         found.push(Problem::error(fault.code, path, fault.message, fault.fix));
     }
-    if test.winner_by == Some(crate::flow::nodes::Metric::Conversions) {
-        let message = "conversions are not counted yet";
-        found.push(Problem::error("no_conversions", "test.winner_by", message, "use opens or clicks"));
-    }
     for (at, variant) in spec.variants.iter().enumerate() {
-        if variant.fields.is_empty() && spec.variants.len() > 1 {
+        if variant.fields.is_empty() && variant.at.is_none() && spec.variants.len() > 1 {
             let message = format!("variant {:?} is the message as it is", name_of(spec, at));
             let fix = "fine for one variant; give the others a subject, a body or a sender of their own";
             found.push(Problem::warning("same_message", format!("variants.{at}"), message, fix));

@@ -3,9 +3,13 @@
 //! Node ids are fixed by their place in the spec, so that each version of a campaign gives a node the same id.
 
 pub mod ab_split;
+pub mod flow;
 pub mod follow_up;
+pub mod grid;
+mod moments;
 pub mod multi_segment;
 pub mod planned;
+pub mod sequence;
 
 use super::compile::{CompileError, DeliveryPlan, MessagePlan, retry_deadline};
 use super::spec::{CampaignSpec, MessageFields, MessageSpec};

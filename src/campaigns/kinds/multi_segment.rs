@@ -4,11 +4,11 @@
 //! own holds its contacts until then. A contact in two segments of a dimension
 //! goes to the first as written; who is in none goes to `others`, if the dimension has it, or gets nothing.
 
-use std::collections::BTreeMap;
-
+use super::grid::{self, ALL, CELL_NAME, Leaf, OTHERS, Place, values};
 use super::{Built, END, START, delivery, message_of, planned};
-use crate::campaigns::compile::{CompileError, SendPlan};
-use crate::campaigns::spec::{CampaignSpec, CellSpec, DimensionSpec};
+use crate::campaigns::compile::{CompileError, MessagePlan, SendPlan};
+use crate::campaigns::spec::kinds::DimensionSegment;
+use crate::campaigns::spec::{CampaignSpec, DimensionSpec, MessageSpec};
 use crate::campaigns::validate::Problem;
 use crate::flow::nodes::{Split, split};
 use crate::flow::{EndKind, Exit, GraphParts, NodeId, NodeKind};
@@ -22,50 +22,41 @@ const FIRST_SEND: u32 = 10_000;
 const FIRST_WAIT: u32 = 20_000;
 /// Where those go who get nothing.
 const NOTHING: NodeId = NodeId(3);
-/// The value of those who are in no segment of a dimension.
-pub const OTHERS: &str = "others";
-
-/// Values of a dimension, in order.
-fn values(dimension: &DimensionSpec) -> Vec<String> {
-    let mut values: Vec<String> = dimension.segments.iter().filter_map(|segment| segment.name.clone()).collect();
-    if dimension.others == Some(true) {
-        values.push(OTHERS.to_owned());
-    }
-    values
-}
-
-/// The first cell of the spec that means this place of the grid.
-fn cell_at<'s>(spec: &'s CampaignSpec, place: &BTreeMap<String, String>) -> Option<&'s CellSpec> {
-    spec.cells.iter().find(|cell| cell.at.iter().all(|(dimension, value)| place.get(dimension) == Some(value)))
-}
-
 struct Grid<'s> {
     spec: &'s CampaignSpec,
     parts: GraphParts,
     next_split: u32,
-    cells: Vec<(String, NodeId, &'s CellSpec)>,
+    cells: Vec<Cell<'s>>,
+}
+
+/// A place of the grid that gets a message.
+struct Cell<'s> {
+    name: String,
+    place: Place,
+    node: NodeId,
+    message: &'s MessageSpec,
 }
 
 impl<'s> Grid<'s> {
     /// What stands behind a partial place: another split, a send, or the end of those who get nothing.
-    fn grow(&mut self, place: &BTreeMap<String, String>, path: &[String]) -> NodeId {
+    fn grow(&mut self, place: &Place, path: &[String]) -> NodeId {
         let spec = self.spec;
         let Some(dimension) = spec.dimensions.get(path.len()) else { return self.cell(place, path) };
         let id = NodeId(FIRST_SPLIT + self.next_split);
         self.next_split += 1;
         let name = dimension.name.clone().unwrap_or_default();
-        let branches = dimension
-            .segments
-            .iter()
-            .filter_map(|segment| Some((Exit(segment.name.clone()?.into()), segment.segment.clone()?)));
+        let leaves = grid::leaves(dimension);
+        let exit = |leaf: &Leaf| Exit(leaf.label().into());
+        let branches = leaves.iter().filter_map(|leaf| Some((exit(leaf), leaf.expression.clone()?))).collect();
         let title = if path.is_empty() { name.clone() } else { format!("{} · {name}", path.join(" · ")) };
-        self.parts.node(id, title, NodeKind::Split(Split::Segments(branches.collect())));
-        for value in values(dimension) {
+        self.parts.node(id, title, NodeKind::Split(Split::Segments(branches)));
+        for leaf in leaves {
+            let exit = if leaf.expression.is_none() { split::REMAINING } else { exit(&leaf) };
             let (mut place, mut path) = (place.clone(), path.to_vec());
-            place.insert(name.clone(), value.clone());
-            path.push(value.clone());
-            let to = self.grow(&place, &path);
-            let exit = if value == OTHERS { split::REMAINING } else { Exit(value.into()) };
+            path.push(leaf.label());
+            let nothing = leaf.nothing;
+            place.insert(name.clone(), leaf);
+            let to = if nothing { NOTHING } else { self.grow(&place, &path) };
             self.parts.edge(id, exit, to);
         }
         if dimension.others != Some(true) {
@@ -74,21 +65,22 @@ impl<'s> Grid<'s> {
         id
     }
 
-    fn cell(&mut self, place: &BTreeMap<String, String>, path: &[String]) -> NodeId {
-        let Some(cell) = cell_at(self.spec, place).filter(|cell| cell.nothing != Some(true)) else { return NOTHING };
+    fn cell(&mut self, place: &Place, path: &[String]) -> NodeId {
+        let cell = grid::cell_at(self.spec, place).filter(|cell| cell.nothing != Some(true));
+        let Some(cell) = cell else { return NOTHING };
         let at = u32::try_from(self.cells.len()).unwrap_or(u32::MAX - FIRST_SEND);
-        let id = NodeId(FIRST_SEND + at);
+        let node = NodeId(FIRST_SEND + at);
         let name = path.join(" · ");
         let first = match planned::of_cell(&cell.schedule) {
-            None => id,
+            None => node,
             Some(delay) => {
                 let wait = NodeId(FIRST_WAIT + at);
                 self.parts.node(wait, format!("{name}: wait"), NodeKind::Delay(delay));
-                self.parts.edge(wait, Exit::NEXT, id);
+                self.parts.edge(wait, Exit::NEXT, node);
                 wait
             }
         };
-        self.cells.push((name, id, cell));
+        self.cells.push(Cell { name, place: place.clone(), node, message: &cell.message });
         first
     }
 }
@@ -99,13 +91,14 @@ pub(in crate::campaigns) fn build(spec: &CampaignSpec) -> Result<Built, CompileE
     parts.node(END, "end", NodeKind::End { kind: EndKind::Neutral });
     parts.node(NOTHING, "nothing", NodeKind::End { kind: EndKind::Neutral });
     let mut grid = Grid { spec, parts, next_split: 0, cells: Vec::new() };
-    let first = grid.grow(&BTreeMap::new(), &[]);
+    let first = grid.grow(&Place::new(), &[]);
     let (mut parts, cells) = (grid.parts, grid.cells);
     parts.edge(START, Exit::NEXT, first);
     let (mut messages, mut sends) = (Vec::new(), Vec::new());
-    for (at, (name, node, cell)) in cells.into_iter().enumerate() {
+    for (at, Cell { name, place, node, message }) in cells.into_iter().enumerate() {
         let id = u16::try_from(at).unwrap_or(u16::MAX);
-        let message = message_of(spec, id, &name, &cell.message)?;
+        let cell = grid::variables(&name, &place);
+        let message = MessagePlan { cell, ..message_of(spec, id, &name, message)? };
         parts.node(node, name, NodeKind::send(0, id));
         sends.push(SendPlan { node, message: message.id });
         messages.push(message);
@@ -136,7 +129,8 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, found: &mut Vec<Proble
     for (at, dimension) in spec.dimensions.iter().enumerate() {
         dimension_problems(at, dimension, found);
     }
-    let cells = spec.dimensions.iter().map(|dimension| values(dimension).len()).product::<usize>();
+    let sizes = spec.dimensions.iter().map(|dimension| grid::leaves(dimension).len());
+    let cells = sizes.fold(1usize, usize::saturating_mul);
     if cells > limits::GRID_CELLS_MAX {
         let message = format!("the grid has {cells} cells, and {} is the most", limits::GRID_CELLS_MAX);
         found.push(Problem::error("too_many_cells", "dimensions", message, "use fewer segments or dimensions"));
@@ -146,14 +140,30 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, found: &mut Vec<Proble
 
 fn dimension_problems(at: usize, dimension: &DimensionSpec, found: &mut Vec<Problem>) {
     let path = format!("dimensions.{at}");
-    if dimension.name.as_deref().is_none_or(|name| name.trim().is_empty()) {
-        found.push(Problem::error("unnamed_dimension", &path, "a dimension has no name", "set its name"));
+    match dimension.name.as_deref().map(str::trim) {
+        None | Some("") => {
+            found.push(Problem::error("unnamed_dimension", &path, "a dimension has no name", "set its name"));
+        }
+        Some(CELL_NAME) => {
+            let message = "\"name\" is what templates call the cell itself";
+            found.push(Problem::error("reserved_name", &path, message, "choose another name"));
+        }
+        Some(_) => {}
     }
     if dimension.segments.is_empty() {
         let fix = "add [[dimensions.segments]]";
         found.push(Problem::error("empty_dimension", &path, "a dimension has no segment", fix));
     }
-    for (place, segment) in dimension.segments.iter().enumerate() {
+    segment_problems(&path, &dimension.segments, 1, found);
+}
+
+fn segment_problems(path: &str, segments: &[DimensionSegment], depth: usize, found: &mut Vec<Problem>) {
+    if depth > limits::GRID_TREE_DEPTH_MAX {
+        let message = format!("segments lie {depth} deep, and {} is the most", limits::GRID_TREE_DEPTH_MAX);
+        found.push(Problem::error("too_deep", path, message, "use another dimension"));
+        return;
+    }
+    for (place, segment) in segments.iter().enumerate() {
         let path = format!("{path}.segments.{place}");
         match segment.name.as_deref() {
             None | Some("") => {
@@ -163,8 +173,16 @@ fn dimension_problems(at: usize, dimension: &DimensionSpec, found: &mut Vec<Prob
                 let fix = "choose another name, or set others = true";
                 found.push(Problem::error("reserved_name", &path, "\"others\" means those in no segment", fix));
             }
+            Some(ALL) => {
+                let message = "\"all\" means every value of the dimension";
+                found.push(Problem::error("reserved_name", &path, message, "choose another name"));
+            }
+            Some(name) if name.contains(grid::WITHIN) => {
+                let message = format!("{name:?} holds {:?}, which stands between the levels of a value", grid::WITHIN);
+                found.push(Problem::error("reserved_name", &path, message, "choose another name"));
+            }
             Some(name) => {
-                let twice = dimension.segments[..place].iter().any(|other| other.name.as_deref() == Some(name));
+                let twice = segments[..place].iter().any(|other| other.name.as_deref() == Some(name));
                 if twice {
                     let message = format!("two segments of a dimension are named {name:?}");
                     found.push(Problem::error("segment_twice", &path, message, "choose another name"));
@@ -175,6 +193,7 @@ fn dimension_problems(at: usize, dimension: &DimensionSpec, found: &mut Vec<Prob
             let path = format!("{path}.segment");
             found.push(Problem::error("bad_segment", path, "the segment has no expression", "write one"));
         }
+        segment_problems(&path, &segment.segments, depth + 1, found);
     }
 }
 
@@ -191,7 +210,7 @@ fn cell_problems(spec: &CampaignSpec, found: &mut Vec<Problem>) {
                     let message = format!("no dimension is named {name:?}");
                     found.push(Problem::error("unknown_dimension", path, message, "name a dimension of the grid"));
                 }
-                Some(dimension) if !values(dimension).contains(value) => {
+                Some(dimension) if value != ALL && !values(dimension).contains(value) => {
                     let message = format!("{name} has no value {value:?}");
                     let fix = format!("use one of: {}", values(dimension).join(", "));
                     found.push(Problem::error("unknown_value", path, message, fix));
@@ -199,10 +218,7 @@ fn cell_problems(spec: &CampaignSpec, found: &mut Vec<Problem>) {
                 Some(_) => {}
             }
         }
-        let hidden = spec.cells[..at]
-            .iter()
-            .any(|earlier| earlier.at.iter().all(|(dimension, value)| cell.at.get(dimension) == Some(value)));
-        if hidden {
+        if spec.cells[..at].iter().any(|earlier| grid::hides(earlier, cell)) {
             let message = "an earlier cell takes everybody whom this one means";
             let fix = "put the narrower cell first, or remove this one";
             found.push(Problem::warning("hidden_cell", format!("cells.{at}"), message, fix));

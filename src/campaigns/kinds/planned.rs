@@ -21,13 +21,24 @@ use crate::flow::{Exit, GraphParts, NodeId, NodeKind};
 /// Where everybody waits for the launch's time by the own clocks.
 const LOCAL: NodeId = NodeId(4);
 
+/// Whether contacts may begin one after the other: the sample of a test is cut from all at once, and a flow says itself
+/// where it waits.
+fn waits_at_the_start(kind: Kind) -> bool {
+    matches!(kind, Kind::Single | Kind::MultiSegment)
+}
+
 /// Puts the wait for each contact's own time between the start and what follows it.
 pub(in crate::campaigns) fn add(spec: &CampaignSpec, parts: &mut GraphParts) {
     if !spec.schedule.by_contact() {
         return;
     }
-    let Some(first) = parts.edges.iter_mut().find(|edge| edge.from == START && edge.exit == Exit::NEXT) else { return };
+    let start = parts.nodes.iter().find(|node| node.kind.is_trigger()).map_or(START, |node| node.id);
+    let Some(first) = parts.edges.iter_mut().find(|edge| edge.from == start && edge.exit == Exit::NEXT) else { return };
     let behind = std::mem::replace(&mut first.to, LOCAL);
+    // Where people gave the ids, this node has one too.
+    if let Some(key) = parts.keys.get(&start).map(|key| format!("{key}.local_time")) {
+        parts.keys.insert(LOCAL, key);
+    }
     parts.node(LOCAL, "local time", NodeKind::Delay(Delay::Launch));
     parts.edge(LOCAL, Exit::NEXT, behind);
 }
@@ -53,11 +64,12 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, ahead: Ahead, found: &
         let wrong = spec.schedule.resolve_from(ahead).err().unwrap_or_default();
         found.extend(wrong.iter().map(|error| problem("schedule".to_owned(), error)));
     }
-    if spec.schedule.by_contact() && spec.kind() == Kind::AbSplit {
+    let kind = spec.kind();
+    if spec.schedule.by_contact() && !waits_at_the_start(kind) {
         let message =
-            "the sample of a test is cut once, and with zone = \"contact\" nobody but the first zone would be in it";
-        let fix = "set a zone for all, such as \"Europe/Paris\"";
-        found.push(Problem::error("zone_of_a_test", "schedule.zone", message, fix));
+            format!("a campaign of the kind {} has no local time: all of its contacts begin together", kind.name());
+        let fix = "set a zone for all, such as \"Europe/Paris\"; a flow can have a delay with zone = \"contact\"";
+        found.push(Problem::error("no_local_time", "schedule.zone", message, fix));
     }
     for (at, cell) in spec.cells.iter().enumerate().filter(|(_, cell)| cell.schedule != ScheduleFields::default()) {
         let path = format!("cells.{at}.schedule");

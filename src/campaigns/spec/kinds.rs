@@ -4,10 +4,14 @@
 //! [[variants]]                 # kind = "ab_split": what differs from [message]; names default to A, B, …
 //! name = "A"
 //! subject = "…"
+//! at = "saturday 10:00"        # all variants or none: what is tested is the moment; or 09:00, weekend 10:00, a date and time
 //! [test]
 //! sample = "20%"               # or a number of contacts, all variants together
-//! winner_by = "clicks"         # opens, clicks (default)
+//! winner_by = "clicks"         # opens, clicks (default), conversions
+//! goal = "purchase"            # the conversion that counts; without it any
 //! decide_after = "4h"          # after the sample was cut: the deadline
+//! window = "2h"                # events count for so long after each contact's own send; default: half of decide_after
+//! zone = "Europe/Paris"        # of the moments; or "contact", for each contact's own
 //! looks = 4                    # evenly spaced, the last at the deadline
 //! if_not_proven = "leader"     # leader (default), wait, nobody, or the name of a variant
 //!
@@ -23,8 +27,9 @@
 //! [[dimensions.segments]]
 //! name = "north"
 //! segment = 'city in ("Lille")'
+//! # [[dimensions.segments.segments]] divides it further: the values are then "north / …", and "north" means all of them
 //! [[cells]]
-//! where = { region = "north" } # a dimension that is not named means all of it
+//! where = { region = "north" } # a dimension that is not named, or is "all", means all of it
 //! nothing = true               # or a message
 //! [cells.message]
 //! subject = "…"
@@ -47,6 +52,8 @@ pub struct VariantSpec {
     pub name: Option<String>,
     /// Share of the sample beside the other variants.
     pub weight: Option<u32>,
+    /// The moment at which it goes out; `09:00`, `saturday 10:00`, `2026-12-05T10:00`.
+    pub at: Option<String>,
     /// Fields of the message that differ.
     pub fields: MessageFields,
 }
@@ -72,6 +79,13 @@ pub struct TestSpec {
     pub looks: Option<u16>,
     #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub if_not_proven: Option<String>,
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub goal: Option<String>,
+    /// Whose clocks the moments of the variants go by.
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_delivered: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,6 +133,12 @@ pub struct DimensionSegment {
     pub name: Option<String>,
     #[serde(deserialize_with = "lines", skip_serializing_if = "Option::is_none")]
     pub segment: Option<String>,
+    /// Sub-segments: of those in this segment, who is in which. A contact in two goes to the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<DimensionSegment>,
+    /// With sub-segments: whether those in none of them are a value of their own; otherwise they get nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub others: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

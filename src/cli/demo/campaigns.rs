@@ -42,8 +42,9 @@ subject = "Your {{ contact.points }} points, {{ contact.first_name | default('fr
 [test]
 sample = "30%"
 winner_by = "clicks"
-decide_after = "15s"
-looks = 3
+decide_after = "24s"
+window = "8s"
+looks = 6
 "#;
 
 /// The truth that the test of the demo has to find: B is better.
@@ -87,6 +88,48 @@ message = { subject = "The new collection, before anybody else" }
 message = { subject = "News from {{ contact.city }}" }
 "#;
 
+/// Seconds after which the steps of the sequence start.
+const HELLO_AFTER: i64 = 4;
+const SPLIT_AFTER: i64 = 20;
+
+/// A greeting, a split by who clicked it, and a mail for each side. The dates are near, so that somebody can watch.
+fn sequence(now: jiff::Timestamp) -> String {
+    let at = |seconds: i64| {
+        let at = now.saturating_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(now);
+        at.to_zoned(jiff::tz::TimeZone::UTC).datetime().to_string()
+    };
+    let (hello, split, last) = (at(HELLO_AFTER), at(SPLIT_AFTER), at(SPLIT_AFTER + 2));
+    format!(
+        r#"
+[[steps]]
+id = "hello"
+kind = "send"
+at = "{hello}"
+[[steps]]
+id = "who"
+kind = "split"
+by = "engagement"
+at = "{split}"
+branches = [{{ name = "clicked", on = "clicked" }}]
+[[steps]]
+id = "thanks"
+kind = "send"
+after = "who.clicked"
+at = "{last}"
+message = {{ subject = "Thank you for having a look" }}
+[[steps]]
+id = "reminder"
+kind = "send"
+after = "who.remaining"
+at = "{last}"
+message = {{ subject = "Have you seen your offer?" }}
+"#
+    )
+}
+
+/// How the readers of the sequence take its first mail.
+pub(super) const SEQUENCE_TASTES: [Taste; 1] = [Taste { subject: "Hello ", opens: 0.40, clicks: 0.15 }];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum DemoKind {
     /// Two subjects on a sample; readers open and click; the rest gets the winner.
@@ -95,6 +138,8 @@ pub enum DemoKind {
     MultiSegment,
     /// One message to all.
     Single,
+    /// Dated steps: a greeting, a split by who clicked, a mail for each side.
+    Sequence,
 }
 
 impl DemoKind {
@@ -103,6 +148,9 @@ impl DemoKind {
             DemoKind::Single => HEAD.to_owned(),
             DemoKind::AbSplit => format!("kind = \"ab_split\"\n{HEAD}{AB_SPLIT}"),
             DemoKind::MultiSegment => format!("kind = \"multi_segment\"\n{HEAD}{MULTI_SEGMENT}"),
+            DemoKind::Sequence => {
+                format!("kind = \"sequence\"\nzone = \"UTC\"\n{HEAD}{}", sequence(jiff::Timestamp::now()))
+            }
         }
     }
 
@@ -110,6 +158,7 @@ impl DemoKind {
         match self {
             DemoKind::Single => "Send: personalised HTML and text with tracked links, by SMTP to the embedded inbox",
             DemoKind::AbSplit => "Test: two subjects on 30 % of the audience, by SMTP to the embedded inbox",
+            DemoKind::Sequence => "Publish: four dated steps, by SMTP to the embedded inbox",
             DemoKind::MultiSegment => "Send: a message per cell of the grid, by SMTP to the embedded inbox",
         }
     }

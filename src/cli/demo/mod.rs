@@ -1,33 +1,56 @@
 //! `estafette demo`: a server in this process, an example base, a campaign by SMTP to the embedded inbox.
 //!
-//! - [`campaigns`]: what is sent; [`readers`]: who opens and clicks.
+//! - [`campaigns`]: what is sent; [`readers`]: who opens and clicks; [`truth`]: how often the better variant wins.
 //!
 //! Owns a temporary data directory, which is deleted at the end. The stages talk to the server over HTTP as any client does.
 
 pub mod campaigns;
 mod readers;
+mod truth;
 
 use std::io::Write as _;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use clap::Args;
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value as Json, json};
 
 use self::campaigns::DemoKind;
-use super::args::Demo;
 use super::client::{Client, part};
 use super::example_base::{ExampleBase, generate};
 use super::host::Host;
 use super::serve::Running;
-use super::{Exit, imports, output, report, start_log};
+use super::{Exit, imports, output, report, sequences, start_log};
 use crate::api::keys::new_key;
 use crate::config::Config;
 use crate::metrics;
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Which campaign goes out.
+    #[arg(value_enum, default_value_t = DemoKind::AbSplit)]
+    pub kind: DemoKind,
+    /// End when the campaign is finished.
+    #[arg(long)]
+    pub once: bool,
+    /// Contacts of the example base.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=5_000_000))]
+    pub contacts: u32,
+    /// Seed of the example base and its readers: the same seed gives the same base and the same taste.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Run the A/B split once for each of so many seeds, from --seed on, and say how often the better variant won.
+    #[arg(long, requires = "once", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub seeds: Option<u32>,
+}
 
 const SEGMENT: &str = "age >= 18 and plan in (\"basic\", \"pro\") or tags has \"vip\"";
 
 const CONFIG: &str = r#"
 [server]
+# dated starts of the demo need no time to be taken back
+schedule_safety_minutes = 0
 api_listen = "127.0.0.1:0"
 public_listen = "127.0.0.1:0"
 inbox_listen = "127.0.0.1:0"
@@ -42,15 +65,34 @@ mails_max = 50000
 
 pub(super) fn demo(host: &dyn Host, options: &Demo, as_json: bool) -> anyhow::Result<Exit> {
     start_log("warn", false);
+    let recorder = metrics::install().context("metrics")?;
+    if let Some(seeds) = options.seeds {
+        return truth::demo(host, options, seeds, &recorder, as_json);
+    }
+    let base = ExampleBase { contacts: options.contacts, seed: options.seed };
+    let Some(report) = once(host, options.kind, base, &recorder, !options.once, as_json)? else {
+        return Ok(Exit::Done);
+    };
+    Ok(if report["ledger"]["balanced"] == true { Exit::Done } else { Exit::ProblemsFound })
+}
+
+/// One campaign on a base of its own, from the import to the report; `None` if somebody ended it before.
+fn once(
+    host: &dyn Host,
+    kind: DemoKind,
+    base: ExampleBase,
+    recorder: &PrometheusHandle,
+    stay: bool,
+    as_json: bool,
+) -> anyhow::Result<Option<Json>> {
     let directory = tempfile::Builder::new().prefix("estafette-demo-").tempdir().context("a temporary directory")?;
     let config = Config::parse(CONFIG, std::path::Path::new("(demo)"))?;
-    let recorder = metrics::install().context("metrics")?;
     let key = new_key()?;
-    let base = ExampleBase { contacts: options.contacts, seed: options.seed };
     actix_web::rt::System::new().block_on(async {
-        let running = Running::start(host, config, &directory.path().join("data"), false, Some(&key), recorder)?;
+        let data = directory.path().join("data");
+        let running = Running::start(host, config, &data, false, Some(&key), recorder.clone())?;
         let (url, file) = (running.api_url.clone(), directory.path().join("people.csv"));
-        let (kind, inbox) = (options.kind, running.inbox_url.clone().unwrap_or_default());
+        let inbox = running.inbox_url.clone().unwrap_or_default();
         let stages = tokio::task::spawn_blocking({
             let key = key.clone();
             move || stages(&Client::new(&url, Some(&key))?, kind, base, &file, &inbox)
@@ -61,16 +103,16 @@ pub(super) fn demo(host: &dyn Host, options: &Demo, as_json: bool) -> anyhow::Re
             stopped = tokio::signal::ctrl_c() => { stopped?; None }
         };
         let result = match finished {
-            None => Ok(Exit::Done),
+            None => Ok(None),
             Some(Err(error)) => Err(error),
             Some(Ok(report)) => {
                 if as_json {
                     output::json(&report)?;
                 }
-                if !options.once {
+                if stay {
                     stay_open(&running, &key).await?;
                 }
-                Ok(if report["ledger"]["balanced"] == true { Exit::Done } else { Exit::ProblemsFound })
+                Ok(Some(report))
             }
         };
         running.stop().await?;
@@ -186,7 +228,12 @@ fn audience(client: &Client) -> anyhow::Result<()> {
 fn send(client: &Client, kind: DemoKind, seed: u64, inbox: &str) -> anyhow::Result<Json> {
     stage(4, kind.says());
     let started = Instant::now();
-    client.post("/v1/campaigns/demo/start", &json!({}))?;
+    match kind {
+        DemoKind::Sequence => steps(client, seed, inbox)?,
+        _ => {
+            client.post("/v1/campaigns/demo/start", &json!({}))?;
+        }
+    }
     if kind == DemoKind::AbSplit {
         test(client, seed, inbox)?;
     }
@@ -194,19 +241,53 @@ fn send(client: &Client, kind: DemoKind, seed: u64, inbox: &str) -> anyhow::Resu
     let accepted = finished["ledger"]["accepted"].as_u64().unwrap_or(0);
     let seconds = started.elapsed().as_secs_f64();
     let pace = match kind {
-        DemoKind::AbSplit => String::new(),
+        DemoKind::AbSplit | DemoKind::Sequence => String::new(),
         DemoKind::Single | DemoKind::MultiSegment => {
             format!(": {}/s", output::grouped((accepted as f64 / seconds.max(0.001)) as u64))
         }
     };
     output::note(&format!("   {} messages in {seconds:.1} s{pace}", output::grouped(accepted)));
-    stage(if kind == DemoKind::AbSplit { 6 } else { 5 }, "Ledger: what happened, contact by contact");
+    stage(
+        if matches!(kind, DemoKind::AbSplit | DemoKind::Sequence) { 6 } else { 5 },
+        "Ledger: what happened, contact by contact",
+    );
+    let steps = sequences::steps(&finished["steps"]);
+    if !steps.is_empty() {
+        output::note(&steps);
+    }
     let messages = report::messages(&finished);
     if !messages.is_empty() {
         output::note(&messages);
     }
     output::note(&report::ledger(&finished["ledger"]));
     Ok(finished)
+}
+
+/// The sequence is published; its first mail is read, and the split sees who clicked.
+fn steps(client: &Client, seed: u64, inbox: &str) -> anyhow::Result<()> {
+    let tested = client.post("/v1/campaigns/demo/test-start", &json!({}))?;
+    let seconds = tested["seconds"].as_f64().unwrap_or(0.0);
+    output::note(&format!("   the start takes {seconds:.3} s: steps are further apart than that"));
+    let published = client.post("/v1/campaigns/demo/publish", &json!({"confirm": true}))?;
+    output::note(&sequences::starts(&published));
+    loop {
+        let report = client.get("/v1/campaigns/demo/report", &[])?;
+        let (reached, busy) = (&report["steps"][0]["reached"], &report["ledger"]);
+        let sent = reached.as_u64() > Some(0) && busy["pending"] == 0 && busy["claimed"] == 0;
+        if sent || report::is_over(&report) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    stage(5, "Readers: they open and click over the real tracking endpoints, with a taste that is known");
+    let done = readers::read_all(inbox, &campaigns::SEQUENCE_TASTES, seed)?;
+    output::note(&format!(
+        "   {} mails read, {} opened, {} clicked; the split at its hour sorts them",
+        output::grouped(done.read as u64),
+        output::grouped(done.opened as u64),
+        output::grouped(done.clicked as u64)
+    ));
+    Ok(())
 }
 
 /// The sample is read by readers whose taste is known; the engine must find out.

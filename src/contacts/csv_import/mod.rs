@@ -12,13 +12,13 @@
 //! Must not know: HTTP, consent, lists, campaigns.
 
 mod commit;
-mod decode;
-mod detect;
+pub(super) mod decode;
+pub(super) mod detect;
 pub mod job;
 pub mod plan;
-mod records;
-mod rejected;
-mod rows;
+pub(super) mod records;
+pub(super) mod rejected;
+pub(super) mod rows;
 pub mod status;
 
 use std::collections::BTreeMap;

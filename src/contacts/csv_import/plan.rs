@@ -110,7 +110,10 @@ impl Plan {
     }
 }
 
-fn detect_format<F: Read + Seek>(spec: &ImportSpec, file: &mut F) -> Result<TextFormat, ImportError> {
+pub(in crate::contacts) fn detect_format<F: Read + Seek>(
+    spec: &ImportSpec,
+    file: &mut F,
+) -> Result<TextFormat, ImportError> {
     file.seek(SeekFrom::Start(0)).map_err(ImportError::Read)?;
     let Some(encoding) = spec.encoding else {
         return detect::detect_encoding(file).map_err(ImportError::Read);
@@ -120,7 +123,11 @@ fn detect_format<F: Read + Seek>(spec: &ImportSpec, file: &mut F) -> Result<Text
     Ok(TextFormat { encoding, bom: detect::bom_bytes(encoding, &head), mixed: false })
 }
 
-fn delimiter<F: Read + Seek>(spec: &ImportSpec, format: TextFormat, file: &mut F) -> Result<u8, ImportError> {
+pub(in crate::contacts) fn delimiter<F: Read + Seek>(
+    spec: &ImportSpec,
+    format: TextFormat,
+    file: &mut F,
+) -> Result<u8, ImportError> {
     if let Some(delimiter) = spec.delimiter {
         return match u8::try_from(delimiter) {
             Ok(byte) if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r' | 0) => Ok(byte),
@@ -133,7 +140,10 @@ fn delimiter<F: Read + Seek>(spec: &ImportSpec, format: TextFormat, file: &mut F
     Ok(detect::detect_delimiter(&head))
 }
 
-fn header<R: Read>(records: &mut Records<R>, format: TextFormat) -> Result<Vec<String>, ImportError> {
+pub(in crate::contacts) fn header<R: Read>(
+    records: &mut Records<R>,
+    format: TextFormat,
+) -> Result<Vec<String>, ImportError> {
     match records.next().map_err(ImportError::Read)? {
         Found::End => return Err(ImportError::Empty),
         Found::Fault(fault) => return Err(ImportError::BadHeader { fault }),
@@ -152,7 +162,7 @@ fn header<R: Read>(records: &mut Records<R>, format: TextFormat) -> Result<Vec<S
 }
 
 /// A header as an attribute name: lower case, everything else than letters and digits becomes `_`.
-fn attribute_name(header: &str) -> String {
+pub(in crate::contacts) fn attribute_name(header: &str) -> String {
     let mut out = String::with_capacity(header.len());
     for c in header.trim().chars() {
         match c {

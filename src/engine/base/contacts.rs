@@ -10,7 +10,7 @@ use crate::contacts::{
 use crate::engine::Engine;
 use crate::engine::base::BaseError;
 use crate::engine::history;
-use crate::ids::{AddressHash, Channel, ContactRow};
+use crate::ids::{AddressHash, Channel, ContactRow, RowSpace};
 use crate::journal::Want;
 use crate::ledger::facts::{ConsentChanged, Suppressed, Unsubscribed};
 use crate::ledger::suppression::SuppressReason;
@@ -43,7 +43,9 @@ impl Consented {
         let Unsubscribed { channel, topic, rows, source, at, .. } = fact;
         let status = ConsentStatus::Unsubscribed;
         let entry = ConsentEntry { channel: *channel, topic: topic.clone(), status, source: source.clone(), at: *at };
-        Consented { rows: rows.rows.clone(), entry }
+        // Only contacts have histories.
+        let rows = if rows.space == RowSpace::BASE { rows.rows.clone() } else { RoaringBitmap::new() };
+        Consented { rows, entry }
     }
 
     /// What a replayed fact says of consent, if it does.

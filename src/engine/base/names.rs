@@ -1,8 +1,7 @@
 //! Names of lists and segments, and who refers to one.
 
-use serde::Deserialize;
-
 use crate::campaigns::lifecycle;
+use crate::campaigns::parse::from_stored;
 use crate::engine::Engine;
 use crate::engine::base::BaseError;
 use crate::engine::runs::campaign_state;
@@ -52,40 +51,6 @@ impl Thing<'_> {
     }
 }
 
-/// A stored spec.
-#[derive(Deserialize)]
-struct Stored {
-    spec: Referring,
-}
-
-/// The parts of a spec that can refer to a list or a segment.
-#[derive(Deserialize)]
-struct Referring {
-    name: Option<String>,
-    #[serde(default)]
-    audience: ReferringAudience,
-    #[serde(default)]
-    dimensions: Vec<ReferringDimension>,
-}
-
-#[derive(Deserialize)]
-struct ReferringDimension {
-    #[serde(default)]
-    segments: Vec<ReferringSegment>,
-}
-
-#[derive(Deserialize)]
-struct ReferringSegment {
-    segment: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-struct ReferringAudience {
-    segment: Option<String>,
-    list: Option<String>,
-    exclude: Option<String>,
-}
-
 impl Engine {
     /// Segments and unfinished campaigns that refer to a thing, in words.
     pub(super) fn users_of(&self, thing: Thing<'_>) -> Vec<String> {
@@ -105,13 +70,9 @@ impl Engine {
             }
         }
         for spec in specs {
-            let Ok(Stored { spec }) = serde_json::from_str::<Stored>(&spec) else { continue };
-            let audience = spec.audience;
-            let of_dimensions = spec.dimensions.iter().flat_map(|dimension| &dimension.segments);
-            let mut texts: Vec<&Option<String>> = of_dimensions.map(|segment| &segment.segment).collect();
-            texts.extend([&audience.segment, &audience.exclude]);
-            let named = matches!((thing, &audience.list), (Thing::List(name), Some(list)) if name == list);
-            if named || texts.into_iter().flatten().any(|text| thing.is_in_text(text)) {
+            let Ok(spec) = from_stored(&spec) else { continue };
+            let named = matches!((thing, &spec.audience.list), (Thing::List(name), Some(list)) if name == list);
+            if named || spec.expressions().iter().any(|text| thing.is_in_text(text)) {
                 users.push(format!("campaign {:?}", spec.name.unwrap_or_default()));
             }
         }

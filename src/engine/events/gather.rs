@@ -13,6 +13,8 @@ use crate::ids::{AddressHash, Channel, DeliveryId, RowSpace};
 use crate::ledger::events::{Behaved, BounceClass, EventsReceived, FeedbackKind, FeedbackPart, day_of};
 use crate::ledger::facts::Suppressed;
 use crate::ledger::suppression::SuppressReason;
+use crate::ledger::tracking::EventClass;
+use crate::ledger::watch::{COMPLAINED, CONVERTED, Reported};
 use crate::ledger::{RowSet, State};
 
 /// After how many hard bounces a connector suppresses, by its name; 0: never.
@@ -49,6 +51,8 @@ struct Gathered<'s> {
     /// By type and day; the k-th set holds the contacts with more than k.
     behaved: BTreeMap<(String, i32), Vec<RoaringBitmap>>,
     new_types: BTreeSet<String>,
+    /// By send, type, class and second.
+    watched: BTreeMap<(DeliveryId, NodeId, String, EventClass, i64), RoaringBitmap>,
     soft: BTreeMap<(Channel, i32), Vec<RoaringBitmap>>,
     healed: BTreeMap<(Channel, i32), RoaringBitmap>,
     suppressed: BTreeMap<(Channel, SuppressReason), (RoaringBitmap, BTreeSet<AddressHash>)>,
@@ -64,6 +68,7 @@ impl<'s> Gathered<'s> {
             feedback: BTreeMap::new(),
             behaved: BTreeMap::new(),
             new_types: BTreeSet::new(),
+            watched: BTreeMap::new(),
             soft: BTreeMap::new(),
             healed: BTreeMap::new(),
             suppressed: BTreeMap::new(),
@@ -115,8 +120,28 @@ impl<'s> Gathered<'s> {
             rows.insert(target.row);
             *total += 1;
         }
+        if let Some(place) = target.place.filter(|place| self.is_tested(place.delivery)) {
+            let watched = match &event.kind {
+                EventKind::Converted(class) => Some((CONVERTED, *class)),
+                EventKind::Custom(name) => Some((name.as_str(), EventClass::Human)),
+                EventKind::Complained => Some((COMPLAINED, EventClass::Human)),
+                EventKind::Delivered | EventKind::Bounced(_) => None,
+            };
+            if let Some((name, class)) = watched {
+                let second = target.at.0.div_euclid(1_000);
+                let key = (place.delivery, place.send, name.to_owned(), class, second);
+                self.watched.entry(key).or_default().insert(target.row);
+            }
+        }
         if target.space != RowSpace::BASE {
-            // A contact of an uploaded file: nothing of it enters the base.
+            // A row of an uploaded file: nothing of it enters the base, and its address is what is suppressed.
+            match event.kind {
+                EventKind::Bounced(BounceClass::Hard) if self.is_beyond(target) => {
+                    self.suppress(target, SuppressReason::HardBounce);
+                }
+                EventKind::Complained => self.suppress(target, SuppressReason::Complaint),
+                _ => {}
+            }
             return;
         }
         let day = day_of(target.at);
@@ -138,9 +163,17 @@ impl<'s> Gathered<'s> {
         }
     }
 
+    /// Whether the run has a test that still counts.
+    fn is_tested(&self, delivery: DeliveryId) -> bool {
+        let run = self.state.runs.get(&delivery.run);
+        run.is_some_and(|run| run.flow.tests.values().any(|test| test.decided.is_none()))
+    }
+
     fn suppress(&mut self, target: &Target, reason: SuppressReason) {
         let (rows, addresses) = self.suppressed.entry((target.channel, reason)).or_default();
-        rows.insert(target.row);
+        if target.space == RowSpace::BASE {
+            rows.insert(target.row);
+        }
         addresses.extend(target.address);
     }
 
@@ -170,6 +203,14 @@ impl<'s> Gathered<'s> {
             rows,
             total,
         });
+        let watched = self.watched.into_iter().map(|((delivery, send, name, class, second), rows)| Reported {
+            delivery,
+            send,
+            name,
+            class,
+            at: Timestamp(second * 1_000),
+            rows,
+        });
         let behaved = self.behaved.into_iter().flat_map(|((name, day), sets)| {
             sets.into_iter().map(move |rows| Behaved { name: name.clone(), day, rows })
         });
@@ -189,6 +230,7 @@ impl<'s> Gathered<'s> {
             healed: self.healed.into_iter().map(|((channel, day), rows)| (channel, day, rows)).collect(),
             suppressed: suppressed.collect(),
             at,
+            watched: watched.collect(),
         }
     }
 }

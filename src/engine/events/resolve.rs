@@ -8,6 +8,7 @@ use crate::content::{RETURN_PATH_PREFIX, TokenId, TokenKeys};
 use crate::engine::{Engine, EngineError, names};
 use crate::flow::NodeId;
 use crate::ids::{AddressHash, CampaignId, Channel, ContactRow, DeliveryId, RowSpace};
+use crate::ledger::events::BounceClass;
 use crate::ledger::{Run, State};
 use crate::limits::{EVENT_AGE_MAX, EVENT_AHEAD_MAX};
 
@@ -70,7 +71,14 @@ impl Engine {
         };
         for (event, target) in events.iter().zip(&mut resolved) {
             let Ok(target) = target else { continue };
-            if event.kind == EventKind::Complained && target.space == RowSpace::BASE {
+            let hard = event.kind == EventKind::Bounced(BounceClass::Hard);
+            if target.space != RowSpace::BASE && (hard || event.kind == EventKind::Complained) {
+                let known = self.uploads.hash(target.space, target.channel, ContactRow(target.row));
+                target.address = known.unwrap_or_else(|error| {
+                    tracing::error!(%error, "the address of an event can't be read: it is not suppressed");
+                    None
+                });
+            } else if event.kind == EventKind::Complained {
                 let record = reader.record(ContactRow(target.row))?;
                 let address = record.and_then(|record| record.address(target.channel));
                 target.address = address.map(|address| self.store.address_hash(target.channel, address));

@@ -84,18 +84,29 @@ fn rows(state: &State, campaign: CampaignId, event: Event) -> RoaringBitmap {
     of_base.fold(RoaringBitmap::new(), |all, run| all | of_run(run, event))
 }
 
+fn accepted(run: &Run) -> RoaringBitmap {
+    run.deliveries.iter().map(|delivery| &delivery.accepted).union()
+}
+
 /// Rows of one run with an event.
 pub fn of_run(run: &Run, event: Event) -> RoaringBitmap {
     let deliveries = || run.deliveries.iter();
+    let feedback = || run.feedback.values();
     match event {
-        Event::Received => deliveries().map(|delivery| &delivery.accepted).union(),
+        Event::Received => accepted(run),
+        Event::Delivered => {
+            accepted(run) - of_run(run, Event::Bounced) - feedback().map(|f| f.policy.rows.clone()).union()
+        }
+        Event::Complained => feedback().map(|f| f.complained.rows.clone()).union(),
+        Event::Converted => feedback().filter_map(|f| f.converted_by_people().cloned()).union(),
         Event::Opened => run.engaged(false),
         Event::Clicked => run.engaged(true),
         Event::Unsubscribed => run.unsubscribed(),
         Event::Bounced => {
             let classes = [RejectClass::HardBounce, RejectClass::SoftBounce];
             let at_once = |class| deliveries().filter_map(move |delivery| delivery.rejected.get(class));
-            classes.iter().flat_map(at_once).union()
+            let later = feedback().map(|f| &f.hard.rows | &f.soft.rows).union();
+            classes.iter().flat_map(at_once).union() | later
         }
     }
 }

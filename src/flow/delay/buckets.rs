@@ -438,6 +438,20 @@ mod tests {
         assert!(seconds.len() < limits::WAIT_BUCKETS_MAX, "and there is room");
     }
 
+    #[test]
+    fn a_waiting_contact_costs_less_than_four_bytes() {
+        let (count, arrivals) = (400_000u32, 60);
+        let mut waits = Waits::default();
+        for arrival in 0..arrivals {
+            // Scattered over the base, as those are who pass a send within an hour.
+            let mixed = |row: u32| row.wrapping_mul(2_654_435_761) >> 7;
+            let rows: RoaringBitmap = (0..count).filter(|row| mixed(*row) % arrivals == arrival).collect();
+            waits.enter(&rows, at(i64::from(arrival) * 60 + 5 * DAY), at(i64::from(arrival) * 60));
+        }
+        let bytes = waits.serialized_bytes() as u64;
+        assert!(bytes < 4 * waits.len(), "{bytes} bytes for {} contacts", waits.len());
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Enter(Vec<u32>, i64),

@@ -13,6 +13,7 @@ use jiff::{Span, ToSpan};
 use serde::{Deserialize, Serialize};
 
 use super::DelayError;
+use super::Moment;
 use super::civil::{instant, local};
 use super::period::{Period, PeriodUnit};
 use super::weekdays::DaySet;
@@ -33,6 +34,8 @@ pub enum Delay {
     },
     /// A date; whoever enters later goes on at once.
     Date(DateTime),
+    /// A date, or the next of certain days; whoever enters later goes on at the next of them.
+    Moment(Moment),
 }
 
 impl Delay {
@@ -40,7 +43,7 @@ impl Delay {
     pub fn check(&self, now: Timestamp, zone: &TimeZone) -> Result<(), DelayError> {
         match self {
             Delay::Date(date) if instant(*date, zone) <= now => Err(DelayError::DatePassed { date: *date, now }),
-            Delay::Period(_) | Delay::Weekdays { .. } | Delay::Date(_) => Ok(()),
+            Delay::Period(_) | Delay::Weekdays { .. } | Delay::Date(_) | Delay::Moment(_) => Ok(()),
         }
     }
 
@@ -48,7 +51,7 @@ impl Delay {
     pub fn depends_on_zone(&self) -> bool {
         match self {
             Delay::Period(period) => matches!(period.unit(), PeriodUnit::Days | PeriodUnit::Weeks),
-            Delay::Weekdays { .. } | Delay::Date(_) => true,
+            Delay::Weekdays { .. } | Delay::Date(_) | Delay::Moment(_) => true,
         }
     }
 }
@@ -59,6 +62,7 @@ pub fn due(entered: Timestamp, zone: &TimeZone, delay: &Delay) -> Timestamp {
         Delay::Period(period) => after(entered, zone, *period),
         Delay::Weekdays { days, at } => next_weekday(entered, zone, *days, *at),
         Delay::Date(date) => instant(*date, zone),
+        Delay::Moment(moment) => moment.due(entered, zone),
     };
     due.max(entered)
 }
@@ -78,7 +82,7 @@ fn after(entered: Timestamp, zone: &TimeZone, period: Period) -> Timestamp {
     }
 }
 
-fn next_weekday(entered: Timestamp, zone: &TimeZone, days: DaySet, at: Time) -> Timestamp {
+pub(super) fn next_weekday(entered: Timestamp, zone: &TimeZone, days: DaySet, at: Time) -> Timestamp {
     let today = local(entered, zone).date();
     // Eight days have each weekday, and today's twice.
     today

@@ -3,6 +3,7 @@
 //! - [`period`]: a length of time as a person writes it, `30m` or `5d`.
 //! - [`weekdays`]: a set of days of the week.
 //! - [`mod@due`]: a [`Delay`] and the entry of a row make an instant.
+//! - [`moment`]: a time on certain days, for the first time on a date.
 //! - [`zones`]: the same for sets of rows, each contact in its own zone.
 //! - [`civil`]: times of day to instants, with the rule for changes of clocks.
 //! - [`buckets`]: the rows that wait, by the minute at which they are due.
@@ -14,12 +15,14 @@
 pub mod buckets;
 pub mod civil;
 pub mod due;
+pub mod moment;
 pub mod period;
 pub mod weekdays;
 pub mod zones;
 
 pub use buckets::Waits;
 pub use due::{Delay, due};
+pub use moment::Moment;
 pub use period::{Period, PeriodUnit};
 pub use weekdays::DaySet;
 pub use zones::{ZoneSet, by_zone};

@@ -5,12 +5,18 @@
 pub mod ab_test;
 pub mod condition;
 pub mod delay;
+pub mod note;
+pub mod set_attribute;
 pub mod split;
+pub mod step;
 
 pub use ab_test::{AbTest, Arm, Metric, NotProven, SampleSize};
 pub use condition::{Condition, Test};
 pub use delay::{Delay, DelayZone, WaitEvent};
+pub use note::{Note, NoteOn};
+pub use set_attribute::SetAttribute;
 pub use split::Split;
+pub use step::StepGate;
 
 use super::graph::Exit;
 

@@ -48,10 +48,10 @@ impl Verdict {
         match self {
             Verdict::Proven => "proven",
             Verdict::LeadingNotProven => "leading, not proven",
-            Verdict::NoDifferenceFound => "no difference found",
             Verdict::NotEnoughData => "not enough data",
             Verdict::SampleBroken => "sample broken",
-            Verdict::NoneMayWin => "none may win",
+            // No arm is left to be better than another: the reason tells of the guard-rails.
+            Verdict::NoDifferenceFound | Verdict::NoneMayWin => "no difference found",
         }
     }
 }

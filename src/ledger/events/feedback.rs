@@ -112,6 +112,16 @@ impl Feedback {
         }
     }
 
+    /// Contacts of a kind: of bounces, of any class.
+    pub(crate) fn contacts(&self, kind: FeedbackKind) -> u64 {
+        match kind {
+            FeedbackKind::Delivered => self.delivered.rows.len(),
+            FeedbackKind::Bounced(_) => self.bounced().len(),
+            FeedbackKind::Complained => self.complained.rows.len(),
+            FeedbackKind::Converted(class) => self.converted.unique(class),
+        }
+    }
+
     /// Rows whose message came back.
     pub fn bounced(&self) -> RoaringBitmap {
         &(&self.hard.rows | &self.soft.rows) | &self.policy.rows

@@ -31,6 +31,7 @@ pub use ids::EventIds;
 use crate::clock::Timestamp;
 use crate::ids::Channel;
 use crate::ledger::facts::Suppressed;
+use crate::ledger::watch::Reported;
 
 /// Days since the epoch.
 pub fn day_of(at: Timestamp) -> i32 {
@@ -53,6 +54,9 @@ pub struct EventsReceived {
     /// Who is not sent to from now on.
     pub suppressed: Vec<Suppressed>,
     pub at: Timestamp,
+    /// What a test that is not decided may count: by its own time, for windows.
+    #[serde(default)]
+    pub watched: Vec<Reported>,
 }
 
 impl EventsReceived {

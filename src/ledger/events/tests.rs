@@ -45,8 +45,15 @@ fn state(mode: Mode, contacts: u32) -> State {
         skipped: Vec::new(),
         summary: None,
     };
-    let started =
-        RunStarted { run: RUN, campaign: CampaignId(1), version: 1, graph, deliveries: vec![entered], at: AT };
+    let started = RunStarted {
+        run: RUN,
+        campaign: CampaignId(1),
+        version: 1,
+        graph,
+        deliveries: vec![entered],
+        at: AT,
+        entrants: RowSet::default(),
+    };
     apply(&mut state, &Fact::RunStarted(Box::new(started)));
     let claimed = Claimed {
         batch: BatchId(1),

@@ -54,7 +54,7 @@ pub(super) struct Person {
     suppressed: bool,
     suppressed_on_email: bool,
     /// What the campaign "spring" did.
-    spring: [bool; 5],
+    spring: [bool; 8],
     /// Days ago on which something of any campaign happened, by kind; on SMS instead of e-mail if it is even.
     days: Vec<(usize, u32)>,
 }
@@ -104,7 +104,7 @@ fn person() -> impl Strategy<Value = Person> {
     };
     let built_in =
         (option::of(one_of(&ZONES)), option::of(any::<bool>()), option::of(one_of(&["a@x.test", "b@y.test"])));
-    let history = (any::<[bool; 5]>(), vec((0usize..3, 0u32..12), 0..4));
+    let history = (any::<[bool; 8]>(), vec((0usize..3, 0u32..12), 0..4));
     let state = (any::<bool>(), option::of(any::<bool>()), any::<bool>(), any::<bool>(), history);
     (fields("a"), fields("b"), built_in, state).prop_map(|(a, b, (zone, active, email), state)| {
         let mut person = Person {

@@ -1,0 +1,204 @@
+//! Sequences through the port.
+
+use serde_json::json;
+
+use crate::api::adapter::{Adapter, campaigns::problem_view};
+use crate::api::errors::Code;
+use crate::api::port::{
+    CancelledStep, EnterDone, PlannedStep, PortError, PortResult, PublishDone, PublishRequest, Ref, SequenceView,
+    SequencesPort, StartTestDone, StepView, WorkingCopyView,
+};
+use crate::campaigns::sequence::{Lock, plan};
+use crate::campaigns::{CampaignSpec, Problem, lifecycle, parse};
+use crate::engine::runs::campaign_state;
+use crate::engine::sequences::look::{self, StepNow};
+use crate::engine::sequences::{Published, SequenceError};
+use crate::ids::CampaignId;
+use crate::ledger::Run;
+
+/// Whether a state is what people call active: it will send, or sends.
+pub(super) fn is_active(state: lifecycle::State) -> bool {
+    matches!(state, lifecycle::State::Scheduled | lifecycle::State::Running)
+}
+
+pub(super) fn refused(error: SequenceError) -> PortError {
+    let message = error.to_string();
+    let code = match &error {
+        SequenceError::NotASequence => Code::NotASequence,
+        SequenceError::UsePublish => Code::UsePublish,
+        SequenceError::Unconfirmed(_) => Code::ConfirmationNeeded,
+        SequenceError::Problems(problems) => return super::errors::incomplete(problems),
+        SequenceError::NoCopy => Code::NoWorkingCopy,
+        SequenceError::UseEdit => Code::UseEdit,
+        SequenceError::UseExtend => Code::UseExtend,
+        SequenceError::CopyClosed { .. } => Code::WorkingCopyClosed,
+        SequenceError::Locked(_) => Code::StepLocked,
+        SequenceError::NoEntry(_) => Code::NoEntry,
+        SequenceError::OtherContacts { .. } => Code::IdempotencyMismatch,
+        SequenceError::TooManyContacts { .. } | SequenceError::LongName { .. } | SequenceError::NoContacts => {
+            Code::InvalidParameter
+        }
+    };
+    let details = match error {
+        SequenceError::Unconfirmed(shown) => {
+            json!({"version": shown.version, "steps": planned(&shown), "warnings": warnings(&shown.warnings)})
+        }
+        SequenceError::CopyClosed { step } => json!({"step": step}),
+        SequenceError::Locked(refusals) => {
+            let each = refusals.iter().map(|r| json!({"step": r.step, "lock": r.lock.name(), "message": r.message}));
+            json!({"steps": each.collect::<Vec<_>>()})
+        }
+        _ => serde_json::Value::Null,
+    };
+    PortError::new(code, message).with(details)
+}
+
+fn warnings(problems: &[Problem]) -> Vec<crate::api::port::ProblemView> {
+    problems.iter().map(problem_view).collect()
+}
+
+fn planned(published: &Published) -> Vec<PlannedStep> {
+    let each = published.steps.iter().map(|step| PlannedStep {
+        id: step.id.clone(),
+        planned: step.planned.map(Into::into),
+        effective: step.effective.map(Into::into),
+    });
+    each.collect()
+}
+
+fn step_view(step: StepNow) -> StepView {
+    StepView {
+        id: step.id,
+        kind: step.kind.to_owned(),
+        after: step.after,
+        lock: step.lock.name().to_owned(),
+        planned: step.planned.map(Into::into),
+        effective: step.effective.map(Into::into),
+        started: step.started.map(Into::into),
+        waiting: step.waiting,
+        reached: step.reached,
+        ahead: step.ahead,
+    }
+}
+
+/// The steps of a run, for its report; none if it is no sequence.
+pub(super) fn steps_of(run: &Run, spec: Option<&CampaignSpec>, now: crate::clock::Timestamp) -> Vec<StepView> {
+    let Some(spec) = spec.filter(|_| run.sequence.is_some()) else { return Vec::new() };
+    look::steps(run, spec, now).into_iter().map(step_view).collect()
+}
+
+/// Steps of a draft: nobody has come to them.
+fn steps_of_draft(spec: &CampaignSpec) -> Vec<StepView> {
+    let (plan, _) = plan::read(spec);
+    let each = plan.steps.iter().map(|step| StepView {
+        id: step.id.clone(),
+        kind: step.kind.name().to_owned(),
+        after: step.origins.iter().map(|origin| plan.origin_name(origin)).collect(),
+        lock: Lock::Unreached.name().to_owned(),
+        planned: step.planned.map(Into::into),
+        ..StepView::default()
+    });
+    each.collect()
+}
+
+impl Adapter {
+    /// What a sequence has besides the rest of a campaign.
+    pub(super) fn sequence_view(&self, id: CampaignId, spec: &CampaignSpec) -> SequenceView {
+        let now = self.engine.book.now();
+        let (mut view, copy) = {
+            let state = self.engine.book.read();
+            let memory = state.sequences.get(&id);
+            let mut view = SequenceView {
+                start_seconds: memory.and_then(|m| m.tested).map(|tested| tested.milliseconds as f64 / 1_000.0),
+                ..SequenceView::default()
+            };
+            let run = state.latest_run(id);
+            match run.and_then(|run| Some((run, run.sequence.as_ref()?, look::spec_of(&state, id, run.version)?))) {
+                Some((run, sequence, published)) => {
+                    view.version = Some(run.version);
+                    view.published_at = Some(sequence.published_at().into());
+                    view.cohort_at = sequence.cohort_at.map(Into::into);
+                    view.steps = steps_of(run, Some(&published), now);
+                }
+                None => view.steps = steps_of_draft(spec),
+            }
+            (view, memory.and_then(|m| m.copy.clone()))
+        };
+        view.working_copy = copy.and_then(|copy| {
+            let spec = parse::from_stored(&copy.spec).ok()?;
+            let alerts = self.engine.problems(&spec, Some(id));
+            Some(WorkingCopyView {
+                spec: spec.to_value(),
+                open: copy.closed_by.is_none(),
+                opened_at: copy.opened_at.into(),
+                saved_at: copy.saved_at.into(),
+                extends: copy.extends,
+                closed_by: copy.closed_by.map(|(step, _)| step),
+                alerts: alerts.iter().filter(|p| p.blocks()).map(problem_view).collect(),
+            })
+        });
+        view
+    }
+
+    /// What a stop at this moment keeps from starting.
+    pub(super) fn to_be_cancelled(&self, id: CampaignId) -> Vec<CancelledStep> {
+        let now = self.engine.book.now();
+        let state = self.engine.book.read();
+        let live = state.latest_run(id).filter(|run| run.sequence.is_some() && run.state.is_live());
+        let Some(run) = live else { return Vec::new() };
+        let Some(spec) = look::spec_of(&state, run.campaign, run.version) else { return Vec::new() };
+        let to_come = look::steps(run, &spec, now).into_iter().filter(StepNow::is_to_come);
+        let each = to_come.map(|step| CancelledStep {
+            id: step.id,
+            planned: step.planned.map(Into::into),
+            waiting: step.waiting,
+            contacts: step.ahead,
+        });
+        each.collect()
+    }
+
+    fn opened(&self, campaign: &Ref, extends: bool) -> PortResult<SequenceView> {
+        let id = self.campaign_id(campaign)?;
+        self.engine.open_copy(id, extends)?;
+        Ok(self.sequence_view(id, &self.spec(id)?))
+    }
+}
+
+impl SequencesPort for Adapter {
+    fn publish(&self, campaign: &Ref, request: PublishRequest) -> PortResult<PublishDone> {
+        let id = self.campaign_id(campaign)?;
+        let (run, published) = self.engine.publish_sequence(id, request.confirm)?;
+        let stands = campaign_state(&self.engine.book.read(), id).unwrap_or(lifecycle::State::Draft);
+        Ok(PublishDone {
+            campaign: id.0,
+            run: run.0,
+            version: published.version,
+            state: stands.name().to_owned(),
+            active: is_active(stands),
+            published_at: published.at.into(),
+            steps: planned(&published),
+            warnings: warnings(&published.warnings),
+        })
+    }
+
+    fn edit(&self, campaign: &Ref) -> PortResult<SequenceView> {
+        self.opened(campaign, false)
+    }
+
+    fn extend(&self, campaign: &Ref) -> PortResult<SequenceView> {
+        self.opened(campaign, true)
+    }
+
+    fn enter(&self, campaign: &Ref, contacts: &[String], name: &str) -> PortResult<EnterDone> {
+        let id = self.campaign_id(campaign)?;
+        let done = self.engine.enter(id, contacts, name)?;
+        let crate::engine::sequences::enter::EnterDone { run, entered, already, unknown, repeated } = done;
+        Ok(EnterDone { run, entered, already, unknown, repeated })
+    }
+
+    fn test_start(&self, campaign: &Ref) -> PortResult<StartTestDone> {
+        let id = self.campaign_id(campaign)?;
+        let tested = self.engine.test_start(id)?;
+        Ok(StartTestDone { contacts: tested.contacts, seconds: tested.milliseconds as f64 / 1_000.0 })
+    }
+}

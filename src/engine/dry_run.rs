@@ -1,0 +1,99 @@
+//! A dry run of a campaign over the contact base as it is now: nothing is sent, nothing is written.
+
+use roaring::RoaringBitmap;
+
+use crate::campaigns::Compiled;
+use crate::clock::Timestamp;
+use crate::engine::audience::Audience;
+use crate::engine::{Engine, EngineError, same_address};
+use crate::flow::delay::ZoneSet;
+use crate::flow::dry_run::{DryRun, Rates, Today, dry_run};
+use crate::flow::nodes::condition::{Engaged, Unique};
+use crate::flow::split::SplitError;
+use crate::ids::{AttributeId, RowSpace};
+use crate::ledger::engagement;
+use crate::segments::skip::SkipReason;
+
+/// Why there is no dry run.
+#[derive(Debug, thiserror::Error)]
+pub enum DryRunError {
+    #[error(transparent)]
+    Engine(Box<EngineError>),
+    #[error("the contacts can't be shared out")]
+    Split(#[from] SplitError),
+}
+
+impl From<EngineError> for DryRunError {
+    fn from(error: EngineError) -> DryRunError {
+        DryRunError::Engine(Box::new(error))
+    }
+}
+
+struct Base<'e> {
+    engine: &'e Engine,
+    compiled: &'e Compiled,
+    audience: Audience<'e>,
+    used: Vec<AttributeId>,
+    skips: bool,
+    at: Timestamp,
+    space: RowSpace,
+}
+
+impl Base<'_> {
+    fn skipped(&self, delivery: u16, rows: &RoaringBitmap) -> Result<Vec<(SkipReason, RoaringBitmap)>, EngineError> {
+        match self.compiled.delivery(delivery) {
+            Some(plan) => Ok(self.audience.assess(plan, rows, &self.used, self.skips)?.1.skipped),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+impl Today for Base<'_> {
+    type Error = DryRunError;
+
+    fn matching(&self, expression: &str) -> Result<RoaringBitmap, DryRunError> {
+        Ok((*self.engine.matching_in(self.space, expression)?).clone())
+    }
+
+    fn sendable(&self, delivery: u16, rows: &RoaringBitmap) -> Result<RoaringBitmap, DryRunError> {
+        let skipped = self.skipped(delivery, rows)?;
+        Ok(skipped.iter().fold(rows.clone(), |left, (_, out)| left - out))
+    }
+
+    fn engaged(&self, asked: &Engaged) -> Result<RoaringBitmap, DryRunError> {
+        if self.space != RowSpace::BASE {
+            return Ok(RoaringBitmap::new());
+        }
+        Ok(engagement::engaged(&self.engine.book.read(), asked, self.at))
+    }
+
+    fn zones(&self, rows: &RoaringBitmap) -> Result<Vec<ZoneSet>, DryRunError> {
+        Ok(self.engine.zones_of(self.space, rows)?)
+    }
+
+    fn unique(
+        &self,
+        unique: &Unique,
+        rows: &RoaringBitmap,
+        kept: &RoaringBitmap,
+    ) -> Result<RoaringBitmap, DryRunError> {
+        Ok(same_address::unique(&self.engine.store_of(self.space)?, unique, rows, kept)?)
+    }
+}
+
+impl Engine {
+    /// Where the contacts of a campaign would be, and when, were it started at `at`. Answers how many would enter.
+    pub fn dry_run(&self, compiled: &Compiled, rates: &Rates, at: Timestamp) -> Result<(u64, DryRun), DryRunError> {
+        let (used, skips) = self.used_attributes(compiled)?;
+        let audience = self.look(compiled, None)?;
+        let mut entering = audience.matched()?;
+        let space = audience.space();
+        let base = Base { engine: self, compiled, audience, used, skips, at, space };
+        if !compiled.all_walk {
+            entering = base.sendable(0, &entering)?;
+        }
+        let entered = entering.len();
+        let found = dry_run(&compiled.graph, entering, at.0, &base, rates, compiled.limits.messages_per_second)?;
+        Ok((entered, found))
+    }
+}

@@ -1,0 +1,67 @@
+//! Sequences: published, edited while they run, extended, entered by requests, stopped step by step.
+//!
+//! - [`publish`]: a version comes into force, after a person has seen its starts; working copies.
+//! - [`enter`]: requests that bring contacts, the cohort, attributes that are set, and how long the start takes.
+//! - [`look`]: what a sequence looks like at this moment: steps, locks, starts.
+//!
+//! A sequence has its run from its first publication on: contacts come in at the start of its first step, so that a change
+//! before it, during it and after its end is one and the same thing. Every change is a fact first.
+//!
+//! Invariants: EQ-1 whatever decides about a change is decided under the book's lock, with the fact that makes it; EQ-2 what
+//! is derived (who is sent what) is derived from the version in force.
+
+pub mod enter;
+pub mod look;
+pub mod publish;
+
+use crate::actors::sequencing::NoEntry;
+use crate::campaigns::Problem;
+use crate::campaigns::sequence::{Planned, Refusal};
+use crate::clock::Timestamp;
+
+/// What a publication puts into force, shown before and after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    pub at: Timestamp,
+    pub version: u32,
+    pub steps: Vec<Planned>,
+    /// Worth knowing, and no obstacle.
+    pub warnings: Vec<Problem>,
+}
+
+/// Why something cannot be done with a sequence; each says what can.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SequenceError {
+    #[error("the campaign is no sequence (kind = \"sequence\"): start it")]
+    NotASequence,
+    #[error("a sequence is not started, it is published: use publish")]
+    UsePublish,
+    #[error("nothing is published before it is confirmed: look at the starts, and publish with confirm = true (--yes)")]
+    Unconfirmed(Box<Published>),
+    #[error("{} problems stand in the way of the publication", .0.len())]
+    Problems(Vec<Problem>),
+    #[error("there is nothing to publish: open a working copy with edit first")]
+    NoCopy,
+    #[error("the campaign is under way, and is not extended: use edit, which can add steps behind its last ones, too")]
+    UseEdit,
+    #[error("the campaign is finished: use extend, which adds steps behind its last ones")]
+    UseExtend,
+    #[error("step {step:?} has started, by the version that was published: the working copy is closed; open a new one")]
+    CopyClosed { step: String },
+    #[error("the version changes what is locked: {}", join(.0))]
+    Locked(Vec<Refusal>),
+    #[error(transparent)]
+    NoEntry(#[from] NoEntry),
+    #[error("{given} contacts in one request, and {max} is the most")]
+    TooManyContacts { given: usize, max: usize },
+    #[error("a request of the name {request:?} brought other contacts: use a new name")]
+    OtherContacts { request: String },
+    #[error("the name of a request has {max} bytes at most")]
+    LongName { max: usize },
+    #[error("a request names 1 contact at least")]
+    NoContacts,
+}
+
+fn join(refusals: &[Refusal]) -> String {
+    refusals.iter().map(|refusal| refusal.message.as_str()).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,451 @@
+//! Sequences in virtual time: publications, edits, extensions, requests, claims, outcomes, clocks that jump, and kills between
+//! any two facts.
+//!
+//! What is real: the facts and their fold, what a sequence does next, which versions are refused and what they compile to.
+//! What is simulated: the base, the provider, the disk (a list of frames).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use estafette::actors::decide::{Classes, rows_to_claim};
+use estafette::actors::flowing::{self, Task};
+use estafette::actors::sequencing::{is_drained, may_enter};
+use estafette::campaigns::sequence::{Lock, alerts, plan};
+use estafette::campaigns::spec::steps::StepSpec;
+use estafette::campaigns::{CampaignSpec, Format, parse};
+use estafette::channels::limits_table::ClassId;
+use estafette::clock::Timestamp;
+use estafette::engine::sequences::look;
+use estafette::engine::sequences::publish::publication;
+use estafette::flow::{Exit, NodeKind};
+use estafette::ids::{BatchId, CampaignId, DeliveryId, MessageId, RunId};
+use estafette::ledger::batch::BootId;
+use estafette::ledger::facts::{Claimed, Returned, Settled};
+use estafette::ledger::flowing::{Joined, Moved};
+use estafette::ledger::sequence::{CopySaved, Entered};
+use estafette::ledger::{Fact, Positions, RejectClass, RowSet, Run, RunState, State, snapshot};
+use estafette::segments::skip::SkipReason;
+use roaring::RoaringBitmap;
+
+use crate::rng::Rng;
+use crate::seeds::for_each_seed;
+
+const CAMPAIGN: CampaignId = CampaignId(1);
+const RUN: RunId = RunId(1);
+const BOOT: BootId = BootId([7; 16]);
+const ROWS: u32 = 120;
+const GRACE: std::time::Duration = std::time::Duration::from_secs(300);
+
+const HEAD: &str = r#"
+name = "sim"
+kind = "sequence"
+zone = "UTC"
+[audience]
+all = true
+[message]
+channel = "email"
+connector = "relay"
+topic = "news"
+from = "a@b.test"
+subject = "S"
+text = "T"
+"#;
+
+fn text_of(at: Timestamp) -> String {
+    at.to_string()
+}
+
+/// A step of a random kind behind the ones before, dated `at`; answers where the next may stand.
+fn step(rng: &mut Rng, number: usize, after: &str, at: Option<Timestamp>) -> (String, Vec<String>) {
+    let id = format!("s{number}");
+    let at = at.map_or(String::new(), |at| format!("at = {:?}\n", text_of(at)));
+    let after = if after.is_empty() { String::new() } else { format!("after = {after:?}\n") };
+    let head = format!("[[steps]]\nid = \"{id}\"\n{after}{at}");
+    match rng.below(6) {
+        0 => {
+            let by = [
+                "by = \"weights\"\nbranches = [{ name = \"a\", weight = 1 }, { name = \"b\", weight = 2 }]\n",
+                "by = \"at_most\"\nbranches = [{ name = \"a\", at_most = 20 }]\n",
+                "by = \"segments\"\nbranches = [{ name = \"a\", segment = 'm3' }]\n",
+            ];
+            let which = rng.below(3) as usize;
+            let other = if which == 0 { "b" } else { "remaining" };
+            (format!("{head}kind = \"split\"\n{}", by[which]), vec![format!("{id}.a"), format!("{id}.{other}")])
+        }
+        1 => (format!("{head}kind = \"set_attribute\"\nattribute = \"x\"\nvalue = 1\n"), vec![id]),
+        _ => {
+            let late = if rng.chance(0.3) { "late = \"skip\"\n" } else { "" };
+            (format!("{head}kind = \"send\"\n{late}message = {{ subject = \"{id}\" }}\n"), vec![id])
+        }
+    }
+}
+
+struct World {
+    state: State,
+    frames: Vec<Vec<u8>>,
+    now: Timestamp,
+    taken: BTreeMap<BatchId, RoaringBitmap>,
+    mailed: BTreeMap<(u16, u32), usize>,
+    /// Contacts of the cohort, once it is fixed.
+    cohort: Option<u64>,
+    steps: usize,
+    requests: u32,
+    published: u32,
+}
+
+impl World {
+    fn new(rng: &mut Rng) -> World {
+        let now = Timestamp(1_795_000_000_000);
+        let by_request = rng.chance(0.3);
+        let mut text = HEAD.to_owned();
+        if by_request {
+            text = text.replace("zone = ", "starter = \"api\"\nzone = ").replace("[audience]\nall = true\n", "");
+        }
+        let mut open = vec![String::new()];
+        let mut at = now.0 + 1_000;
+        let count = rng.between(1, 5) as usize;
+        let mut undated = by_request;
+        for number in 0..count {
+            let pick = rng.below(open.len() as u64) as usize;
+            let after = open.remove(pick);
+            undated &= rng.chance(0.6);
+            at += i64::try_from(rng.below(3) * 3_600_000).expect("small");
+            let (written, exits) = step(rng, number, &after, (!undated).then_some(Timestamp(at)));
+            text.push_str(&written);
+            open.extend(exits);
+        }
+        let spec = parse(&text, Format::Toml).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let mut world = World {
+            state: State::default(),
+            frames: Vec::new(),
+            now,
+            taken: BTreeMap::new(),
+            mailed: BTreeMap::new(),
+            cohort: None,
+            steps: count,
+            requests: 0,
+            published: 0,
+        };
+        world.commit(Fact::CampaignSaved { campaign: CAMPAIGN, spec: parse::to_stored(&spec), at: now });
+        world.publish();
+        world
+    }
+
+    fn commit(&mut self, fact: Fact) {
+        self.state.apply(&fact, BOOT).unwrap_or_else(|error| panic!("{error}: {fact:?}"));
+        self.frames.push(fact.encode().expect("encodes"));
+    }
+
+    fn run(&self) -> &Run {
+        &self.state.runs[&RUN]
+    }
+
+    fn spec(&self) -> CampaignSpec {
+        look::spec_of(&self.state, CAMPAIGN, self.run().version).expect("the version in force")
+    }
+
+    /// Publishes what there is, unless dates or locks forbid it. Answers whether it was.
+    fn publish(&mut self) -> bool {
+        let Ok((fact, spec, _)) = publication(&self.state, CAMPAIGN, self.now, GRACE) else { return false };
+        let started: BTreeSet<String> = match self.state.runs.get(&RUN) {
+            Some(run) => {
+                let locks = look::locks(run, &self.spec(), self.now).into_iter();
+                locks.filter(|(_, lock)| *lock == Lock::Executed).map(|(id, _)| id).collect()
+            }
+            None => BTreeSet::new(),
+        };
+        let (plan, wrong) = plan::read(&spec);
+        if !wrong.is_empty() || !alerts::alerts(&plan, self.now, &started).is_empty() {
+            return false;
+        }
+        let before = self.state.runs.get(&RUN).cloned();
+        self.commit(Fact::SequencePublished(Box::new(fact)));
+        self.published += 1;
+        if let Some(before) = before {
+            let after = self.run();
+            assert_eq!(before.positions.total(), after.positions.total(), "nobody came or went");
+            for (gate, at) in &before.sequence.as_ref().expect("a sequence").started {
+                assert_eq!(before.graph.node(*gate), after.graph.node(*gate), "{gate} started at {at}");
+            }
+            for (old, new) in before.deliveries.iter().zip(&after.deliveries) {
+                assert!(old.audience.is_empty() || old == new, "a delivery that was entered never changes");
+            }
+        }
+        true
+    }
+
+    /// A person edits what runs, or extends what is finished: a random change, allowed or not.
+    fn edit(&mut self, rng: &mut Rng) {
+        let extends = self.run().state == RunState::Finished;
+        if !extends && !matches!(self.run().state, RunState::Running | RunState::Paused) {
+            return;
+        }
+        let (mut spec, at) = (self.spec(), self.now);
+        let open = |spec: &CampaignSpec| parse::to_stored(spec);
+        self.commit(Fact::CopySaved(CopySaved { campaign: CAMPAIGN, spec: open(&spec), opens: true, extends, at }));
+        if rng.chance(0.2) {
+            // Meanwhile it goes on.
+            self.now.0 += i64::try_from(rng.between(1, 7_200_000)).expect("small");
+            while self.step(rng) {}
+        }
+        let pick = rng.below(spec.steps.len() as u64) as usize;
+        let later = Timestamp(self.now.0 + i64::try_from(rng.between(1_000, 7_200_000)).expect("small"));
+        match rng.below(5) {
+            0 => drop(spec.steps.remove(pick)),
+            1 => drop(spec.message.fields.insert("subject".into(), format!("v{}", self.published).into())),
+            2 => drop(spec.steps[pick].message.fields.insert("subject".into(), format!("v{}", self.published).into())),
+            3 => spec.steps[pick].at = Some(estafette::campaigns::schedule::fields::TimeText(text_of(later))),
+            _ => {
+                let (plan, _) = plan::read(&spec);
+                let free: Vec<(String, Option<Timestamp>)> = plan
+                    .steps
+                    .iter()
+                    .flat_map(|step| {
+                        let origins =
+                            step.exits.iter().map(|exit| plan::Origin::Exit { step: step.place, exit: exit.clone() });
+                        let free = origins.filter(|origin| plan.target(origin).is_none());
+                        free.map(|origin| (plan.origin_name(&origin), step.planned)).collect::<Vec<_>>()
+                    })
+                    .collect();
+                let (after, planned) = rng.pick(&free).cloned().unwrap_or_default();
+                let date = planned.map_or(later, |planned| planned.max(later));
+                let (text, _) = step(rng, self.steps, &after, Some(date));
+                self.steps += 1;
+                let added = parse(&text, Format::Toml).expect("a step").steps;
+                spec.steps.extend(added.into_iter().map(|step| StepSpec { number: None, ..step }));
+            }
+        }
+        let closed = self.state.sequences[&CAMPAIGN].copy.as_ref().is_none_or(|copy| copy.closed_by.is_some());
+        if !closed {
+            let at = self.now;
+            self.commit(Fact::CopySaved(CopySaved {
+                campaign: CAMPAIGN,
+                spec: open(&spec),
+                opens: false,
+                extends,
+                at,
+            }));
+        }
+        self.publish();
+    }
+
+    fn enter(&mut self, rng: &mut Rng) {
+        if may_enter(self.run(), self.now).is_err() {
+            return;
+        }
+        let wanted: RoaringBitmap = (0..rng.between(1, 20)).map(|_| rng.below(u64::from(ROWS)) as u32).collect();
+        let inside = self.run().positions.iter().fold(RoaringBitmap::new(), |all, (_, rows)| all | (rows & &wanted));
+        self.requests += 1;
+        let request = Some((format!("r{}", self.requests), 0));
+        let (rows, version, at) = (RowSet::base(&wanted - &inside), self.run().version, self.now);
+        self.commit(Fact::Entered(Entered { run: RUN, version, rows, request, already: inside.len(), at }));
+    }
+
+    fn step(&mut self, rng: &mut Rng) -> bool {
+        let Some(task) = flowing::next_task(self.run(), self.now) else { return false };
+        let at = self.now;
+        let fact = match task {
+            Task::Record(fact) => fact,
+            Task::Share { run, node, rows, shares } => {
+                flowing::share_out(run, node, &rows, &shares, at).expect("shares")
+            }
+            Task::Sort { node, rows, by, rest } => {
+                let matching: RoaringBitmap = rows.iter().filter(|row| row.is_multiple_of(3)).collect();
+                let left = &rows - &matching;
+                let exits =
+                    [(by[0].0.clone(), matching), (rest, left)].into_iter().filter(|(_, rows)| !rows.is_empty());
+                Fact::Moved(Moved { run: RUN, node, exits: exits.collect(), at })
+            }
+            Task::Join { delivery, node, rows } => {
+                let late = self
+                    .run()
+                    .sequence
+                    .as_ref()
+                    .and_then(|s| s.late.get(&node))
+                    .map_or_else(RoaringBitmap::new, |l| l & &rows);
+                let out: RoaringBitmap = (&rows - &late).iter().filter(|_| rng.chance(0.1)).collect();
+                let skipped = [(SkipReason::Late, late), (SkipReason::Unsubscribed, out)];
+                let skipped = skipped.into_iter().filter(|(_, rows)| !rows.is_empty()).collect();
+                Fact::Joined(Joined { delivery, node, rows: RowSet::base(rows), skipped, at })
+            }
+            Task::Clocks { node, .. } => panic!("{node}: a sequence has no delay by clocks"),
+            Task::Cohort { run } => {
+                let rows: RoaringBitmap = (0..rng.below(u64::from(ROWS)) as u32).collect();
+                self.cohort = Some(rows.len());
+                let version = self.run().version;
+                Fact::Entered(Entered { run, version, rows: RowSet::base(rows), request: None, already: 0, at })
+            }
+            Task::SetAttribute { node, rows, .. } => {
+                Fact::Moved(Moved { run: RUN, node, exits: vec![(Exit::NEXT, rows)], at })
+            }
+            Task::Look { .. } => unreachable!("a sequence has no tests"),
+        };
+        if let Fact::StepStarted(started) = &fact {
+            assert!(is_drained(self.run(), started.node), "nobody before {} is pending or claimed", started.step);
+            match self.run().graph.node(started.node).map(|n| &n.kind) {
+                Some(NodeKind::Step(gate)) => assert!(gate.effective <= at.0, "never early"),
+                other => panic!("{other:?}"),
+            }
+        }
+        self.commit(fact);
+        true
+    }
+
+    fn claim(&mut self, rng: &mut Rng) {
+        if self.run().state != RunState::Running {
+            return;
+        }
+        let sends = self.run().graph.nodes().filter_map(|n| match n.kind {
+            NodeKind::Send { delivery, message, .. } => Some((n.id, delivery, message)),
+            _ => None,
+        });
+        let sends: Vec<_> = sends.collect();
+        let Some((node, index, message)) = rng.pick(&sends).copied() else { return };
+        let delivery = DeliveryId { run: RUN, index };
+        let Some(sets) = self.run().delivery(index) else { return };
+        let rows = rows_to_claim(sets, node, &Classes::default(), ClassId(0), rng.between(1, 40) as usize, self.now);
+        if rows.is_empty() {
+            return;
+        }
+        let batch = BatchId(self.state.next_batch);
+        let positions = Positions::from_sorted(0..rows.len() as u32);
+        let (connector, at, message) = ("relay".to_owned(), self.now, MessageId(message));
+        self.commit(Fact::Claimed(Claimed { batch, delivery, connector, message, rows, positions, at, domain: None }));
+    }
+
+    fn hand_over(&mut self, rng: &mut Rng) {
+        let open: Vec<_> = self.state.open_batches().collect();
+        let Some((delivery, batch)) = rng.pick(&open).copied() else { return };
+        let rows = self.state.delivery(delivery).expect("there").batches[&batch].open.clone();
+        let on_wire = self.taken.entry(batch).or_default().clone();
+        let mut settled = Settled::new(batch, delivery, self.now);
+        let mut returned = RoaringBitmap::new();
+        for row in rows {
+            if on_wire.contains(row) {
+                settled.accepted.insert(row);
+                continue;
+            }
+            match rng.below(10) {
+                0..=6 => {
+                    *self.mailed.entry((delivery.index, row)).or_default() += 1;
+                    self.taken.entry(batch).or_default().insert(row);
+                }
+                7 => drop(returned.insert(row)),
+                8 => settled.rejected.push((RejectClass::HardBounce, RoaringBitmap::from_iter([row]))),
+                _ => settled.deferred.push((self.now.0 / 1_000 + 600, RoaringBitmap::from_iter([row]))),
+            }
+        }
+        if settled.all_rows().1 > 0 {
+            self.commit(Fact::Settled(settled));
+        }
+        if !returned.is_empty() {
+            self.commit(Fact::Returned(Returned { batch, delivery, rows: returned, at: self.now }));
+        }
+    }
+
+    fn kill(&mut self) {
+        let mut again = State::default();
+        for frame in &self.frames {
+            again.apply(&Fact::decode(frame).expect("decodes"), BOOT).expect("fits");
+        }
+        let (one, other) = (snapshot::encode(&again).expect("bytes"), snapshot::encode(&self.state).expect("bytes"));
+        assert!(one == other, "the fold of the facts is the state, byte for byte");
+        self.state = snapshot::decode(&one).expect("a snapshot reads back");
+        for (delivery, batch) in self.state.open_batches().collect::<Vec<_>>() {
+            let open = self.state.delivery(delivery).expect("there").batches[&batch].open.clone();
+            let wire = self.taken.remove(&batch).unwrap_or_default() & &open;
+            let back = &open - &wire;
+            if !wire.is_empty() {
+                let mut settled = Settled::new(batch, delivery, self.now);
+                settled.unknown = wire;
+                self.commit(Fact::Settled(settled));
+            }
+            if !back.is_empty() {
+                self.commit(Fact::Returned(Returned { batch, delivery, rows: back, at: self.now }));
+            }
+        }
+    }
+
+    fn move_to(&mut self, to: RunState) {
+        self.commit(Fact::RunMoved { run: RUN, to, reason: String::new(), at: self.now });
+    }
+
+    fn check(&self) {
+        let run = self.run();
+        for delivery in &run.deliveries {
+            delivery.check().expect("balanced");
+        }
+        run.positions.verify(&run.graph).expect("everybody is at one node");
+        if let Some(cohort) = self.cohort {
+            assert_eq!(run.positions.total(), cohort, "the cohort is what it was at its start");
+        }
+        for ((index, row), sent) in &self.mailed {
+            assert_eq!(*sent, 1, "row {row} of delivery {index}");
+        }
+    }
+
+    /// Everything that happens by itself, to the end; `false` if it waits for requests that never come.
+    fn to_the_end(&mut self, rng: &mut Rng) -> bool {
+        if self.run().state == RunState::Paused {
+            self.move_to(RunState::Running);
+        }
+        for _ in 0..3_000 {
+            while self.step(rng) {
+                self.check();
+            }
+            self.claim(rng);
+            self.hand_over(rng);
+            if self.run().is_finished() {
+                if self.run().state != RunState::Finished {
+                    self.move_to(RunState::Finished);
+                }
+                self.check();
+                return true;
+            }
+            if self.run().expects_contacts() && self.run().first_start().is_none() {
+                return false;
+            }
+            self.now.0 += 600_000;
+        }
+        panic!("it does not end: {:?} {:?}", self.run().counts(), self.run().positions);
+    }
+}
+
+/// Answers how many versions were published.
+fn one(rng: &mut Rng) -> u32 {
+    let mut world = World::new(rng);
+    assert_eq!(world.published, 1, "the draft is sound");
+    for _ in 0..rng.between(20, 160) {
+        match rng.below(20) {
+            0..=6 => drop(world.step(rng)),
+            7..=9 => world.claim(rng),
+            10..=12 => world.hand_over(rng),
+            13 => world.kill(),
+            14 => world.now.0 += i64::try_from(rng.between(1, 3_600_000)).expect("small"),
+            // The clock is set back.
+            15 if rng.chance(0.2) => world.now.0 -= i64::try_from(rng.between(1, 600_000)).expect("small"),
+            16 => world.edit(rng),
+            17 => world.enter(rng),
+            _ => match world.run().state {
+                RunState::Running if rng.chance(0.2) => world.move_to(RunState::Paused),
+                RunState::Running if world.run().is_finished() => world.move_to(RunState::Finished),
+                RunState::Paused => world.move_to(RunState::Running),
+                _ => {}
+            },
+        }
+        world.check();
+    }
+    for _ in 0..3 {
+        if world.to_the_end(rng) {
+            world.kill();
+            world.edit(rng);
+        }
+    }
+    world.published
+}
+
+#[test]
+fn sequences_keep_their_cohort_and_mail_nobody_twice_whatever_is_edited_or_dies() {
+    let mut published = 0;
+    let ran = for_each_seed("sequences", 1_500, |_, rng| published += u64::from(one(rng)));
+    assert!(published > ran, "some edits were published: {published} of {ran} runs");
+}
