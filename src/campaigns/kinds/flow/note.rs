@@ -11,6 +11,9 @@ use serde::Deserialize;
 
 use super::assemble::{Assembled, Context};
 use super::ids;
+use super::send::wait_of;
+use crate::campaigns::spec::NodeSpec;
+use crate::flow::nodes::delay::{HAPPENED, TIMED_OUT};
 use crate::flow::nodes::{Note, NoteOn};
 use crate::flow::{Exit, NodeId};
 
@@ -28,7 +31,17 @@ pub(super) fn add(context: &mut Context<'_>, id: NodeId, made: &mut Assembled) {
     let on = match keys.on.as_deref().map(|on| on.split_once('.').unwrap_or((on, ""))) {
         None => NoteOn::Flow,
         Some((node, "")) => NoteOn::Node(ids::of_text(node)),
-        Some((node, exit)) => NoteOn::Branch(ids::of_text(node), Exit(exit.to_owned().into())),
+        Some((node, exit)) => branch(context, node, exit),
     };
     made.parts.notes.push(Note { id, text: keys.text, author: keys.author, date: keys.date, on });
+}
+
+/// A branch of a node. Those of a send that waits for an open are of its wait.
+fn branch(context: &Context<'_>, node: &str, exit: &str) -> NoteOn {
+    let waits = |other: &&NodeSpec| other.id.as_deref() == Some(node) && other.fields.contains_key("split_on_open");
+    match (context.spec.nodes.iter().find(waits), exit) {
+        (Some(send), "opened") => NoteOn::Branch(wait_of(send), HAPPENED),
+        (Some(send), "not_opened") => NoteOn::Branch(wait_of(send), TIMED_OUT),
+        _ => NoteOn::Branch(ids::of_text(node), Exit(exit.to_owned().into())),
+    }
 }
