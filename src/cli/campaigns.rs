@@ -35,9 +35,7 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::Edit { campaign, file } => sequences::edit(client, &campaign, file.as_deref(), as_json)?,
         Campaign::Sequence(command) => return sequences::run(client, command, as_json),
         Campaign::Check { file } => return check(client, &file, as_json),
-        Campaign::Audience { campaign } => {
-            output::record(&client.post(&path(&campaign, "/audience"), &json!({}))?, as_json)?;
-        }
+        Campaign::Audience { campaign } => audience(client, &path(&campaign, "/audience"), as_json)?,
         Campaign::Preview { campaign, contact, part: only } => {
             let found = client.post(&path(&campaign, "/preview"), &json!({"contact": contact}))?;
             print_preview(&found, only.as_deref(), as_json)?;
@@ -84,6 +82,10 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         }
     }
     Ok(Exit::Done)
+}
+
+fn audience(client: &Client, path: &str, as_json: bool) -> anyhow::Result<()> {
+    output::record(&client.post(path, &json!({}))?, as_json)
 }
 
 fn start(client: &Client, campaign: &str, watch: bool, as_json: bool) -> anyhow::Result<()> {

@@ -42,7 +42,7 @@ pub(super) fn timeline(client: &Client, options: &TimelineArgs, as_json: bool) -
     let mut query: Vec<(&str, &str)> = options.bucket.iter().map(|bucket| ("bucket", bucket.as_str())).collect();
     if options.format == "csv" && !as_json {
         query.push(("format", "csv"));
-        client.download(&path, &query, &mut std::io::stdout().lock())?;
+        client.download(&path, &query, &mut output::file())?;
         return Ok(Exit::Done);
     }
     let found = client.get(&path, &query)?;
@@ -63,7 +63,7 @@ pub(super) fn compare(client: &Client, options: &CompareArgs, as_json: bool) -> 
     let runs = runs.join(",");
     if options.format == "csv" && !as_json {
         let query = [("runs", runs.as_str()), ("format", "csv")];
-        client.download("/v1/compare", &query, &mut std::io::stdout().lock())?;
+        client.download("/v1/compare", &query, &mut output::file())?;
         return Ok(Exit::Done);
     }
     let found = client.get("/v1/compare", &[("runs", &runs)])?;

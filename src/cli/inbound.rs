@@ -24,8 +24,8 @@ pub struct InboundArgs {
     /// The address that the report was sent to, as the MTA knows it; otherwise it is looked for in the headers.
     #[arg(long, value_name = "ADDRESS")]
     pub recipient: Option<String>,
-    /// File that holds the key of the API, for programs whose environment and arguments others can see.
-    #[arg(long, value_name = "FILE", conflicts_with = "api_key")]
+    /// File that holds the key of the API, for programs whose environment and arguments others can see; it goes before --api-key.
+    #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
 }
 

@@ -24,7 +24,7 @@ pub struct ReportArgs {
 pub(super) fn run(client: &Client, options: &ReportArgs, json: bool) -> anyhow::Result<Exit> {
     let path = run_path(&options.campaign, options.run, "report");
     if options.format == "csv" && !json {
-        client.download(&path, &[("format", "csv")], &mut std::io::stdout().lock())?;
+        client.download(&path, &[("format", "csv")], &mut output::file())?;
         return Ok(Exit::Done);
     }
     let report = client.get(&path, &[])?;

@@ -48,7 +48,7 @@ pub fn campaign_state(state: &State, id: CampaignId) -> Option<lifecycle::State>
         Some((PlanState::Paused, true)) => lifecycle::State::Paused,
         Some((PlanState::Stopped, _)) => lifecycle::State::Stopped,
         // All launches are decided: it is what its last run is, or, if all were missed, a draft again.
-        _ => latest.map_or(lifecycle::State::Draft, |run| state_of(run)),
+        _ => latest.map_or(lifecycle::State::Draft, state_of),
     })
 }
 

@@ -169,8 +169,8 @@ fn opt_outs_on_the_way_reach_the_rows_that_wait() {
     );
     let server = Served::start(&relay);
     server.import("key=id&subscribe=email:news&list=all", "id,email\nlast,p0059@x.test\n");
-    let mut csv = String::from("email,code\n");
-    (0..60).for_each(|i| csv.push_str(&format!("p{i:04}@x.test,{i}\n")));
+    let mut csv = String::from("email,first_name,code\n");
+    (0..60).for_each(|i| csv.push_str(&format!("p{i:04}@x.test,P,{i}\n")));
     upload(&server, "name=slow", csv).expect(201);
     create(&server, &spec("c", "slow", &json!({})));
     server.act("c", "start").expect(200);
@@ -377,9 +377,9 @@ fn kills_over_an_upload_mail_nobody_twice_and_forget_nobody() {
     let mut server = Served::start(&relay);
     const ROWS: usize = 9_000;
     const KILLS: u64 = 5;
-    let mut csv = String::from("email,code\n");
+    let mut csv = String::from("email,first_name,code\n");
     // Every address twice: once is enough.
-    (0..2 * ROWS).for_each(|i| csv.push_str(&format!("k{:05}@x.test,{i}\n", i % ROWS)));
+    (0..2 * ROWS).for_each(|i| csv.push_str(&format!("k{:05}@x.test,K,{i}\n", i % ROWS)));
     upload(&server, "name=many", csv).expect(201);
     create(&server, &spec("c", "many", &json!({})));
     server.act("c", "start").expect(200);

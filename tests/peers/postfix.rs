@@ -34,7 +34,7 @@ impl Postfix {
         Postfix::start_with("")
     }
 
-    /// Starts it with further lines of main.cf, which come after the others and so prevail.
+    /// Starts it with lines of main.cf in place of those of the same name.
     pub fn start_with(more: &str) -> Postfix {
         let (dir, port) = (open_directory(), free_port());
         let root = dir.path();
@@ -45,7 +45,7 @@ impl Postfix {
         certificate(root);
         run(Command::new("chown").arg("postfix").arg(root.join("data")), INSTALL);
         user(root, "estafette", "secret");
-        std::fs::write(root.join("conf/main.cf"), main_cf(root) + more).expect("written");
+        std::fs::write(root.join("conf/main.cf"), replaced(&main_cf(root), more)).expect("written");
         std::fs::write(root.join("conf/master.cf"), master_cf(port)).expect("written");
         std::fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("permissions");
         let postfix = Postfix { dir, port };
@@ -145,6 +145,15 @@ fn main_cf(root: &Path) -> String {
         writeln!(text, "{key} = {value}").expect("memory");
     }
     text
+}
+
+/// `text` with the parameters that `more` sets as that does. None may stand twice: each daemon would warn of it at its start,
+/// the one that writes the log, too, and that waits for itself then.
+fn replaced(text: &str, more: &str) -> String {
+    let name = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+    let set: Vec<String> = more.lines().map(name).collect();
+    let kept: String = text.lines().filter(|line| !set.contains(&name(line))).map(|line| format!("{line}\n")).collect();
+    kept + more
 }
 
 fn master_cf(port: u16) -> String {

@@ -21,6 +21,8 @@ use estafette::flow::nodes::Split;
 use estafette::ids::{BatchId, CampaignId, Channel, DeliveryId, MessageId, RunId};
 use estafette::ledger::batch::BootId;
 use estafette::ledger::engagement::engaged;
+use estafette::ledger::events::guard::{self, GuardRule};
+use estafette::ledger::events::{BounceClass, EventsReceived, FeedbackKind, FeedbackPart};
 use estafette::ledger::facts::{Claimed, DeliveryEntered, Returned, RunStarted, Settled};
 use estafette::ledger::flowing::{Joined, Moved};
 use estafette::ledger::plans::{Launched, NextLaunch, Published, RunLaunch};
@@ -345,6 +347,38 @@ impl World {
         self.commit(Fact::Tracked(Tracked { run: RUN, message, kind, class, rows, total: 1, was: None, at: self.now }));
     }
 
+    /// The provider says what became of a mail that it took, perhaps before we have heard that it did; too much of that pauses
+    /// the run.
+    fn reported(&mut self, rng: &mut Rng) {
+        let mailed: Vec<(u16, u32)> = self.mailed.keys().copied().collect();
+        let Some((index, row)) = rng.pick(&mailed).copied() else { return };
+        let sets = self.run().delivery(index).expect("there");
+        // Who is sent to again by an operator has nothing on the wire.
+        if !sets.may_have_left(row) {
+            let skipped = sets.skipped.values().any(|rows| rows.contains(row));
+            assert!(sets.pending.contains(row) || skipped, "a mail that was taken may have left: row {row}");
+            return;
+        }
+        let send = self.run().sends_with(index).find(|send| sets.assigned(*send).contains(row)).expect("its send");
+        let kind = match rng.below(6) {
+            0 => FeedbackKind::Bounced(BounceClass::Hard),
+            1 => FeedbackKind::Bounced(BounceClass::Soft),
+            2 => FeedbackKind::Complained,
+            3 => FeedbackKind::Converted(EventClass::Human),
+            _ => FeedbackKind::Delivered,
+        };
+        let (delivery, rows) = (DeliveryId { run: RUN, index }, RoaringBitmap::from_iter([row]));
+        let feedback = vec![FeedbackPart { delivery, send, kind, rows, total: 1 }];
+        let at = self.now;
+        self.commit(Fact::EventsReceived(Box::new(EventsReceived { feedback, at, ..EventsReceived::default() })));
+        let rule = GuardRule { minimum: 30, ..GuardRule::default() };
+        if let Some(paused) = guard::judge(self.run(), &rule, at) {
+            self.commit(Fact::AutoPaused(paused));
+            self.move_to(RunState::Running);
+            assert_eq!(guard::judge(self.run(), &rule, at), None, "a resume does not pause again on the same events");
+        }
+    }
+
     fn person(&mut self, rng: &mut Rng) {
         let winner = *rng.pick(&[Some("A"), Some("B"), None]).expect("one");
         if let Ok(decided) = flowing::by_person(self.run(), winner, "ann", self.now) {
@@ -411,7 +445,8 @@ fn one(rng: &mut Rng) -> bool {
             0..=7 => drop(world.step(rng)),
             8..=11 => world.claim(rng),
             12..=15 => world.hand_over(rng),
-            16..=18 => world.comes_back(rng),
+            16..=17 => world.comes_back(rng),
+            18 => world.reported(rng),
             19 => world.kill(),
             20 => world.now.0 += i64::try_from(rng.between(1, 3_600_000)).expect("small"),
             21 => world.operator(rng),

@@ -175,12 +175,6 @@ impl Adapter {
         if blocking.is_empty() { Ok(()) } else { Err(errors::incomplete(&blocking)) }
     }
 
-    /// A warning if nobody matches the audience now. What cannot be evaluated has problems of its own.
-    fn empty_audience(&self, spec: &CampaignSpec) -> Option<campaigns::Problem> {
-        let matched = self.engine.matched(&campaigns::compile(spec).ok()?).ok()?;
-        matched.is_empty().then(campaigns::validate::empty_audience)
-    }
-
     /// The message of a campaign and the contact to show it for.
     fn rendered(&self, id: CampaignId, contact: Option<&str>) -> PortResult<(content::Preview, String, String)> {
         let (_, compiled) = self.engine.compiled(id, None)?;

@@ -1,4 +1,4 @@
-//! A multi-segment campaign by cell, row and column; before it is sent, and after.
+//! What is foreseen before a start: an audience of nobody, a grid's cells; and a grid that was sent by cell, row and column.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,17 @@ use crate::api::port::{
     AudienceView, CellView, DeliveryReport, GridCell, GridCounts, GridReport, GridTotal, MessageReport, OverlapView,
 };
 use crate::campaigns::kinds::grid::CELL_NAME;
-use crate::campaigns::{CampaignSpec, Compiled, Kind, MessagePlan, Problem, compile};
+use crate::campaigns::{CampaignSpec, Compiled, Kind, MessagePlan, Problem, compile, validate};
 use crate::engine::grid::{GridLook, Overlap};
 use crate::ids::MessageId;
 
 impl Adapter {
+    /// A warning if nobody matches the audience now. What cannot be evaluated has problems of its own.
+    pub(super) fn empty_audience(&self, spec: &CampaignSpec) -> Option<Problem> {
+        let matched = self.engine.matched(&compile(spec).ok()?).ok()?;
+        matched.is_empty().then(validate::empty_audience)
+    }
+
     /// A grid as it would be now; none of another kind, and none that cannot be evaluated: that has problems of its own.
     fn grid(&self, spec: &CampaignSpec) -> Option<GridLook> {
         if spec.kind() != Kind::MultiSegment {

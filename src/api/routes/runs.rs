@@ -125,7 +125,7 @@ fn cells(c: RunContact) -> Vec<String> {
     ]
 }
 
-const SETS: [&str; 10] = [
+const SETS: [&str; 14] = [
     "accepted",
     "rejected",
     "skipped",
@@ -136,18 +136,23 @@ const SETS: [&str; 10] = [
     "opened",
     "clicked",
     "unsubscribed",
+    "delivered",
+    "bounced",
+    "complained",
+    "converted",
 ];
 
 /// Refuses what is not the name of a set; reasons and classes are the engine's to know.
 fn checked_set(set: String) -> ApiResult<String> {
     let known = match set.split_once(':') {
         None => SETS.contains(&set.as_str()),
-        Some((kind, rest)) => matches!(kind, "skipped" | "rejected") && !rest.is_empty(),
+        Some((kind, rest)) => matches!(kind, "skipped" | "rejected" | "bounced") && !rest.is_empty(),
     };
     if known {
         return Ok(set);
     }
-    let message = format!("there is no set {set:?}: use {}, skipped:REASON or rejected:CLASS", SETS.join(", "));
+    let message =
+        format!("there is no set {set:?}: use {}, skipped:REASON, rejected:CLASS or bounced:CLASS", SETS.join(", "));
     Err(ApiError::new(Code::InvalidSet, message))
 }
 

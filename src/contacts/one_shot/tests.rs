@@ -142,7 +142,13 @@ fn what_decides_makes_a_row_invalid_and_what_does_not_is_left_out() {
             "the row has 3 columns where the header has 4"
         ]
     );
-    assert_eq!(taken.invalid().lines().count(), 4, "each with its line: {}", taken.invalid());
+    let lines: Vec<String> =
+        taken.invalid().lines().filter_map(|l| l.split_once(',')).map(|l| l.0.to_owned()).collect();
+    assert_eq!(
+        lines.iter().filter(|l| l.parse::<u64>().is_ok()).collect::<Vec<_>>(),
+        ["5", "6", "7"],
+        "each with its line"
+    );
     let phones_only = email("phone\n612345678\n+33612345678\n");
     assert_eq!((phones_only.summary().valid, phones_only.summary().invalid), (1, 1), "the only address decides");
 }
@@ -166,7 +172,7 @@ fn any_encoding_reads_and_quotes_that_stay_open_cost_their_line() {
         assert_eq!(taken.summary().encoding, encoding);
         assert_eq!(taken.text(0, "ville").as_deref(), Some("Besançon"), "{encoding}");
     }
-    let taken = email("email,name\na@x.test,\"A\nb@x.test,B\nc@x.test,\"C\"\n");
+    let taken = email("email,name\na@x.test,\"A\nb@x.test,B\nc@x.test,C\n");
     assert_eq!((taken.summary().valid, taken.summary().invalid), (2, 1), "{:?}", taken.summary().invalid_by);
 }
 

@@ -223,17 +223,19 @@ impl Engine {
     /// crash in between.
     pub fn suppress_soft_bounces(&self) -> Result<(), EngineError> {
         let rule = self.options.soft_bounces;
-        if self.book.read().events.soft.noted() == self.events.soft_noted.load(Ordering::Acquire) {
+        // Read first: what is noted during the look is looked at the next time.
+        let (noted, channels): (u64, Vec<Channel>) = {
+            let state = self.book.read();
+            (state.events.soft.noted(), state.events.soft.channels().collect())
+        };
+        if noted == self.events.soft_noted.load(Ordering::Acquire) {
             return Ok(());
         }
         let at = self.book.now();
-        let channels: Vec<Channel> = self.book.read().events.soft.channels().collect();
-        let mut noted = 0;
         for channel in channels {
             let mut suppressed = 0;
             self.book.commit_by::<CommitError>(
                 |state| {
-                    noted = state.events.soft.noted();
                     let due = state.events.soft.due(channel, rule, day_of(at));
                     let is_new =
                         |row: &u32| !state.suppression.row_entry(Some(channel), SuppressReason::SoftBounces, *row);
