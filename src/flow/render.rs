@@ -94,10 +94,9 @@ fn by_clock(wait: &delay::Delay, zone: &DelayZone) -> String {
 
 fn asked(graph: &Graph, test: &Test) -> String {
     let mut words = test.name().to_owned();
-    for more in [test.send().map(|send| graph.key(send)), Some(test.detail()).filter(|detail| !detail.is_empty())] {
-        if let Some(more) = more {
-            put(&mut words, format_args!(" {}", printable(&more)));
-        }
+    let details = [test.send().map(|send| graph.key(send)), Some(test.detail()).filter(|detail| !detail.is_empty())];
+    for more in details.into_iter().flatten() {
+        put(&mut words, format_args!(" {}", printable(&more)));
     }
     words
 }

@@ -218,7 +218,8 @@ mod tests {
         ) {
             let caps = Caps { caps: vec![Cap { channel: Channel::Email, max, days }], not_contacted_days: None };
             let mut state = running(3);
-            let (mut day, mut open, mut got): (i64, Option<(u64, u32, RoaringBitmap, u8)>, Vec<(i64, u32)>) = (0, None, Vec::new());
+            type Open = Option<(u64, u32, RoaringBitmap, u8)>;
+            let (mut day, mut open, mut got): (i64, Open, Vec<(i64, u32)>) = (0, None, Vec::new());
             for (batch, (run, who, how, later)) in (1u64..).zip(steps) {
                 let at = Timestamp(day * DAY);
                 let wanted: RoaringBitmap = who.into_iter().collect();

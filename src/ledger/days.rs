@@ -312,7 +312,7 @@ mod tests {
         let mut days = ContactDays::default();
         for day in 0..HISTORY_DAYS_MAX {
             let some = |one_in: u32, salt: u32| -> RoaringBitmap {
-                let picks = |row: &u32| (row ^ (day << 17) ^ salt).wrapping_mul(2_654_435_761) % one_in == 0;
+                let picks = |row: &u32| (row ^ (day << 17) ^ salt).wrapping_mul(2_654_435_761).is_multiple_of(one_in);
                 (0..PEOPLE).filter(picks).collect()
             };
             days.received(Channel::Email, at(i64::from(day)), &some(3, 1));

@@ -125,7 +125,7 @@ fn of_tests(out: &mut String, cut: &[Cut<'_>]) {
         let arms = c.campaign.tests.iter().flat_map(|test| test.arms.iter().map(move |arm| (test, arm)));
         arms.flat_map(|(test, (variant, counts))| of_arm(test, variant, counts)).collect()
     });
-    let each = |c: &Cut<'_>, sample: &dyn Fn(&TestSeries) -> Option<(Vec<String>, f64)>| -> Vec<Sample> {
+    let each = |c: &Cut<'_>, sample: &dyn Fn(&TestSeries) -> Option<Sample>| -> Vec<Sample> {
         let samples = c.campaign.tests.iter().filter_map(|test| {
             let (labels, value) = sample(test)?;
             Some((std::iter::once(test.node.clone()).chain(labels).collect(), value))

@@ -217,7 +217,8 @@ pub fn comparison_rows(comparison: &Comparison) -> Vec<Vec<String>> {
     row("accepted", &|d| d.accepted.to_string());
     row("rejected", &|d| d.rejected.to_string());
     row("skipped", &|d| d.skipped.to_string());
-    let shares: [(&str, fn(&ComparedReport) -> Share); 6] = [
+    type Of = fn(&ComparedReport) -> Share;
+    let shares: [(&str, Of); 6] = [
         ("opened", |d| d.opened),
         ("clicked", |d| d.clicked),
         ("converted", |d| d.converted),

@@ -223,7 +223,7 @@ mod tests {
         // Six days from Sunday to Saturday, and a clock put back; a day of window; an hour to send.
         assert_eq!(test.decide_after_seconds, 6 * DAY_SECONDS + 3_600 + DAY_SECONDS + 3_600, "it follows");
         let text = render(&compiled.graph, GraphFormat::Text, None);
-        assert_eq!(text.matches("(wait").count(), 2, "a wait per arm:\n{text}");
+        assert_eq!(text.matches("(wait until").count(), 2, "a wait per arm:\n{text}");
         let waits = compiled.graph.nodes().filter(|node| matches!(node.kind, NodeKind::Delay(_)));
         assert!(
             waits.into_iter().all(|node| compiled

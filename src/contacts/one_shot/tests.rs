@@ -21,7 +21,7 @@ impl Taken {
     }
 
     fn reason(&self) -> &'static str {
-        let error = self.result.as_ref().err().expect("refused");
+        let error = self.result.as_ref().map(|_| ()).expect_err("refused");
         assert!(error.is_of_the_file(), "{error}");
         error.reason()
     }

@@ -53,7 +53,7 @@ pub(super) fn kind(context: &mut Context<'_>) -> Option<NodeKind> {
         ],
         false => &[("look_every", keys.look_every.is_some())],
     };
-    for (key, _) in alien.iter().filter(|(_, given)| *given) {
+    if let Some((key, _)) = alien.iter().find(|(_, given)| *given) {
         let (has, fix) = match keys.continuing {
             true => ("a continuing test has no", "remove it; look_every and window are what it has"),
             false => ("a test of one set has no", "remove it, or set continuing = true"),
