@@ -384,7 +384,7 @@ impl World {
     }
 
     /// Everything that happens by itself, to the end; `false` if it waits for requests that never come.
-    fn to_the_end(&mut self, rng: &mut Rng) -> bool {
+    fn run_to_the_end(&mut self, rng: &mut Rng) -> bool {
         if self.run().state == RunState::Paused {
             self.move_to(RunState::Running);
         }
@@ -435,7 +435,7 @@ fn one(rng: &mut Rng) -> u32 {
         world.check();
     }
     for _ in 0..3 {
-        if world.to_the_end(rng) {
+        if world.run_to_the_end(rng) {
             world.kill();
             world.edit(rng);
         }
