@@ -49,7 +49,7 @@ pub struct AutoPauseSpec {
 }
 
 impl AutoPauseSpec {
-    /// The rule of a spec in which [`problems`] found nothing; what can't be read is the default.
+    /// The rule of a spec in which `problems` found nothing; what can't be read is the default.
     pub fn rule(&self) -> GuardRule {
         let default = GuardRule::default();
         if self.enabled == Some(false) {

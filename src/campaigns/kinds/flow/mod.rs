@@ -1,13 +1,13 @@
 //! A flow that is written by hand: `[[nodes]]` become a graph, a delivery and a message per send.
 //!
 //! - [`ids`]: texts that people gave nodes, as numbers that every version of the campaign gives them again.
-//! - [`assemble`](fn@assemble): nodes and links, whatever is wrong with them.
+//! - `assemble`: nodes and links, whatever is wrong with them.
 //! - a file per kind of node: its keys, what it refuses of them, the node that they make.
 //!
 //! The whole audience enters the flow at the start; each send is a delivery of its own, entered on arrival: its own consent
 //! check, ledger and scope of "one message per contact". Sends that name the same `delivery` share one.
 //!
-//! Invariants: FW-1 the number of a node follows from its text alone; FW-2 what [`problems`] finds nothing wrong with
+//! Invariants: FW-1 the number of a node follows from its text alone; FW-2 what `problems` finds nothing wrong with
 //! compiles.
 
 mod ab_test;
