@@ -142,20 +142,20 @@ fn test_task(run: &Run, node: NodeId, test: &AbTest, rows: &RoaringBitmap, now: 
     }
 }
 
-/// A planned look that is due, or the decision that follows from the last one.
+/// The decision that follows from the last look, or the next planned one that is due: what is proven needs no other look.
 fn next_look(run: &Run, now: Timestamp) -> Option<Task> {
     for (node, memory) in &run.flow.tests {
         let Some(NodeKind::AbTest(test)) = run.graph.node(*node).map(|n| &n.kind) else { continue };
         let Some(cut_at) = memory.cut_at.filter(|_| memory.decided.is_none()) else { continue };
         let last = memory.looks.last().map_or(0, |look| look.look);
+        if let Some(decided) = memory.looks.last().and_then(|look| verdict::follows(test, look, now)) {
+            return Some(Task::Record(Fact::Decided(decided)));
+        }
         if let Some(look) = test.look_due(cut_at.0, last, now.0) {
             let arms = verdict::figures(run, *node, test, now);
             if test.is_deadline(look) || verdict::may_look(run, *node, test, &arms) {
                 return Some(Task::Look { run: run.id, node: *node, test: test.clone(), look, arms });
             }
-        }
-        if let Some(decided) = memory.looks.last().and_then(|look| verdict::follows(test, look, now)) {
-            return Some(Task::Record(Fact::Decided(decided)));
         }
     }
     None

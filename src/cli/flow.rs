@@ -1,6 +1,6 @@
 //! Flows for people: the nodes of a report, and dry runs. Owns no state.
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Map, Value as Json, json};
 
@@ -57,6 +57,8 @@ pub(super) fn dry_run(client: &Client, path: &str, options: &DryRunArgs, as_json
     }
     let mut body = json!({ "rates": rates });
     if let Some(at) = &options.at {
+        let is_time = serde_json::from_value::<crate::clock::Timestamp>(json!(at)).is_ok();
+        ensure!(is_time, "--at {at:?} is no instant; write it as 2026-12-01T09:00:00Z");
         body["at"] = json!(at);
     }
     let found = client.post(path, &body)?;

@@ -13,7 +13,7 @@ use crate::python::INSTALL;
 use crate::support::{PATIENCE, await_some, open_directory, python, run};
 
 /// Takes mail for everybody in, and only then finds that two of the domains have no such user: so it must report.
-const RELAY: &str = "smtpd_tls_security_level = none\nsmtpd_sasl_auth_enable = no\nmynetworks = 127.0.0.0/8\n\
+const RELAY: &str = "smtpd_tls_security_level = none\nsmtpd_reject_unlisted_recipient = no\nsmtpd_sasl_auth_enable = no\nmynetworks = 127.0.0.0/8\n\
     smtpd_relay_restrictions = permit_mynetworks, reject\nsmtpd_recipient_restrictions = permit_mynetworks, reject\n\
     virtual_mailbox_domains = example.test, bounces.example.test\n\
     transport_maps = inline:{ { gone.test = error:5.1.1 no such user }, { full.test = error:5.2.2 mailbox full }, \
