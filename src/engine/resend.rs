@@ -176,7 +176,9 @@ mod tests {
     fn who_failed_in_the_follow_up_alone_is_not_sent_the_first_message_again() {
         let root = tempfile::tempdir().expect("a folder");
         let base = TestEngine::open(root.path());
-        ["a", "b"].map(|key| base.contact(key));
+        for key in ["a", "b"] {
+            base.contact(key);
+        }
         // Nobody has a zone: the follow-up skips everybody, and the first message nobody.
         let message = serde_json::json!({"subject": "Again, {{ contact.zone }}", "missing": "skip"});
         let follow_up = serde_json::json!({"on": "not_opened", "after": "1s", "message": message});

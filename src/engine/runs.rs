@@ -23,7 +23,7 @@ use crate::engine::hold_out;
 use crate::engine::lines::Wired;
 use crate::engine::sequences::SequenceError;
 use crate::engine::{Engine, EngineError, one_shot};
-use crate::ids::{CampaignId, ContactRow, DeliveryId, MessageId, RunId};
+use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RunId};
 use crate::ledger::facts::{DeliveryEntered, RunStarted};
 use crate::ledger::plans::PlanState;
 use crate::ledger::{Fact, RowSet, Run, RunState, State};
