@@ -456,7 +456,7 @@ pub enum Campaign {
     /// Contacts of a set, as CSV (default), NDJSON (--json), on standard output.
     Contacts {
         campaign: String,
-        /// A set of the ledger, opened, clicked, unsubscribed, delivered, bounced, complained, converted; rejected:CLASS and the like.
+        /// A set of the ledger, opened, clicked, not_opened, not_clicked, unsubscribed, delivered, bounced, complained, converted; rejected:CLASS and the like.
         #[arg(long)]
         set: String,
         #[arg(long)]

@@ -3,6 +3,7 @@
 //! Owns no state. Invariant: CO-1 a message that compiles has rendered once for a contact that has every attribute, within
 //! fuel and size.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use minijinja::{Environment, Value};
@@ -15,7 +16,7 @@ use crate::content::locale::Language;
 use crate::content::pieces::{self, BuiltIn, Lone, PieceKind, Pieces};
 use crate::content::probe;
 use crate::content::problem::{ContentProblem, Problems, line_and_column};
-use crate::content::program::{self, Part, PartKind, Program, Urls};
+use crate::content::program::{self, Op, Part, PartKind, Program, Urls};
 use crate::content::skeleton::{self, Skeleton};
 use crate::content::source::{CompileContext, Footer, MessageSource, Missing, Track};
 use crate::content::{env, guard, headers, html_text, markup};
@@ -65,6 +66,24 @@ impl CompiledMessage {
     /// Attributes that the message uses anywhere; a contact that lacks one is counted in the audience summary.
     pub fn used_attributes(&self) -> &[AttributeId] {
         &self.attributes
+    }
+
+    /// Attributes without which the message is never rendered: those that it prints bare, outside of every block, if it
+    /// skips who lacks a printed one. What lies in blocks and filters (`default(..)`) the renderer alone can tell.
+    pub fn required_attributes(&self) -> Vec<AttributeId> {
+        if self.missing != Missing::Skip {
+            return Vec::new();
+        }
+        let headers = self.header_lines.iter().filter_map(|line| match line {
+            HeaderLine::Static(_) => None,
+            HeaderLine::Unstructured { part, .. } | HeaderLine::From { part } => Some(part),
+        });
+        let ops = headers.chain([&self.text]).chain(&self.html).flat_map(|part| &part.ops);
+        let printed = ops.filter_map(|op| match op {
+            Op::Attribute(id) => Some(*id),
+            _ => None,
+        });
+        printed.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The campaign's table of destinations: position = index of the link.

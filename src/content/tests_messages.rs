@@ -12,7 +12,15 @@ fn missing_attributes_are_empty_or_skip_the_contact() {
     source.missing = Missing::Skip;
     let skipped = render(&compiled(&source), &nobody.record(&schema())).expect_err("skips");
     assert_eq!(skipped.reason, SkipReason::MissingAttribute, "{skipped:?}");
+    let required = |source: &MessageSource| {
+        let message = compiled(source);
+        let names =
+            message.required_attributes().into_iter().filter_map(|id| schema().by_id(id).map(|a| a.name.clone()));
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(required(&source), ["city"], "printed bare; a filter may do without a value");
     source.html = Some("{% if true %}{{ contact.city }}{% endif %}".into());
+    assert!(required(&source).is_empty(), "a block need not be rendered");
     let skipped = render(&compiled(&source), &nobody.record(&schema())).expect_err("skips in blocks too");
     assert_eq!(skipped.reason, SkipReason::MissingAttribute, "{skipped:?}");
 }

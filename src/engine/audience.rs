@@ -3,6 +3,7 @@
 //! Owns nothing. Invariant: AE-1 the book is read once, to copy what the campaign names, and not held while the audience
 //! is evaluated: a scan over millions of records delays nobody's claim.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -12,8 +13,8 @@ use crate::campaigns::compile::{AudienceSource, Compiled, DeliveryPlan};
 use crate::contacts::{AttributeSets, Store};
 use crate::engine::glance::{CapsWanted, Glance, Wanted};
 use crate::engine::uploads::{TwinsByChannel, UploadsError};
-use crate::engine::{EngineError, one_shot, resend, same_address};
-use crate::ids::{AttributeId, Channel, RowSpace, RunId};
+use crate::engine::{Engine, EngineError, one_shot, resend, same_address};
+use crate::ids::{AttributeId, Channel, MessageId, RowSpace, RunId};
 use crate::ledger::State;
 use crate::segments::audience::{self, AudienceInput, AudienceSummary, Eligibility, LackingSet, SuppressedSet};
 use crate::segments::{Expression, World, parse};
@@ -168,13 +169,14 @@ impl<'c> Audience<'c> {
         Ok(rows)
     }
 
-    /// The audience summary and the partition of the matched rows for one delivery.
+    /// The audience summary and the partition of the matched rows for one delivery. Who lacks an attribute in `required` is
+    /// skipped; who lacks one in `used` is only counted.
     pub fn assess(
         &self,
         plan: &DeliveryPlan,
         matched: &RoaringBitmap,
         used: &[AttributeId],
-        skips_missing: bool,
+        required: &[AttributeId],
     ) -> Result<(AudienceSummary, Eligibility), EngineError> {
         let (reader, channel) = (&self.glance.reader, plan.channel);
         let universe = reader.universe()?;
@@ -189,13 +191,13 @@ impl<'c> Audience<'c> {
         let causes = self.glance.suppressed_by_cause(channel).iter();
         let suppressed: Vec<SuppressedSet<'_>> =
             causes.map(|c| SuppressedSet { cause: c.name, reason: c.skip, rows: &c.rows }).collect();
-        let mut lacking_rows: Vec<(String, RoaringBitmap)> = Vec::new();
+        let mut lacking_rows: Vec<(String, RoaringBitmap, bool)> = Vec::new();
         for id in used {
             let name = self.glance.schema().by_id(*id).map_or_else(|| id.to_string(), |a| a.name.clone());
-            lacking_rows.push((name, matched - &*reader.present(*id)?));
+            lacking_rows.push((name, matched - &*reader.present(*id)?, required.contains(id)));
         }
         let lacking: Vec<LackingSet<'_>> =
-            lacking_rows.iter().map(|(attribute, rows)| LackingSet { attribute, rows, skip: skips_missing }).collect();
+            lacking_rows.iter().map(|(attribute, rows, skip)| LackingSet { attribute, rows, skip: *skip }).collect();
         let reached = self.glance.reached(channel, matched);
         let input = AudienceInput {
             matched,
@@ -219,6 +221,34 @@ impl<'c> Audience<'c> {
         let all = self.topics.iter().flatten().filter(|(of, _)| *of == channel && topic.is_empty());
         let own = self.glance.unsubscribed(channel, topic);
         all.fold(own, |all, (channel, topic)| Arc::new(&*all | &*self.glance.unsubscribed(*channel, topic)))
+    }
+}
+
+impl Engine {
+    /// Attributes that the messages of a delivery use, and those that every one of them needs: who lacks one of these gets
+    /// nothing of the delivery, whichever message it would be. An audience can be looked at before there is content.
+    pub(super) fn used_attributes(
+        &self,
+        compiled: &Compiled,
+        plan: &DeliveryPlan,
+    ) -> (Vec<AttributeId>, Vec<AttributeId>) {
+        let (mut used, mut required) = (Vec::new(), None::<Vec<AttributeId>>);
+        let messages: BTreeSet<MessageId> = plan.sends.iter().map(|send| send.message).collect();
+        for id in messages {
+            let Ok(message) = self.message(compiled, id) else {
+                required = Some(Vec::new());
+                continue;
+            };
+            used.extend_from_slice(message.used_attributes());
+            let own = message.required_attributes();
+            required = Some(match required {
+                None => own,
+                Some(all) => all.into_iter().filter(|id| own.contains(id)).collect(),
+            });
+        }
+        used.sort_unstable();
+        used.dedup();
+        (used, required.unwrap_or_default())
     }
 }
 
@@ -264,7 +294,7 @@ text = "Hello"
         base.suppress(None, &[rows[0]], Vec::new());
         let matched = audience.matched().expect("it evaluates");
         assert_eq!(matched.iter().collect::<Vec<_>>(), [rows[0].0, rows[2].0], "as it was at the look");
-        let (summary, eligible) = audience.assess(&compiled.deliveries[0], &matched, &[], false).expect("assessed");
+        let (summary, eligible) = audience.assess(&compiled.deliveries[0], &matched, &[], &[]).expect("assessed");
         assert_eq!((summary.matched, summary.final_count, eligible.eligible.len()), (2, 2, 2), "the summary too");
         let later = Audience::look(&base.store, &base.book, &compiled).expect("a look");
         assert_eq!(later.matched().expect("it evaluates").iter().collect::<Vec<_>>(), [rows[2].0], "and as it is now");

@@ -1,5 +1,7 @@
 //! A dry run of a campaign over the contact base as it is now: nothing is sent, nothing is written.
 
+use std::collections::BTreeMap;
+
 use roaring::RoaringBitmap;
 
 use crate::campaigns::Compiled;
@@ -33,17 +35,17 @@ struct Base<'e> {
     engine: &'e Engine,
     compiled: &'e Compiled,
     audience: Audience<'e>,
-    used: Vec<AttributeId>,
-    skips: bool,
+    /// By delivery: attributes that its messages use, and those that they all need.
+    attributes: BTreeMap<u16, (Vec<AttributeId>, Vec<AttributeId>)>,
     at: Timestamp,
     space: RowSpace,
 }
 
 impl Base<'_> {
     fn skipped(&self, delivery: u16, rows: &RoaringBitmap) -> Result<Vec<(SkipReason, RoaringBitmap)>, EngineError> {
-        match self.compiled.delivery(delivery) {
-            Some(plan) => Ok(self.audience.assess(plan, rows, &self.used, self.skips)?.1.skipped),
-            None => Ok(Vec::new()),
+        match (self.compiled.delivery(delivery), self.attributes.get(&delivery)) {
+            (Some(plan), Some((used, required))) => Ok(self.audience.assess(plan, rows, used, required)?.1.skipped),
+            _ => Ok(Vec::new()),
         }
     }
 }
@@ -84,11 +86,12 @@ impl Today for Base<'_> {
 impl Engine {
     /// Where the contacts of a campaign would be, and when, were it started at `at`. Answers how many would enter.
     pub fn dry_run(&self, compiled: &Compiled, rates: &Rates, at: Timestamp) -> Result<(u64, DryRun), DryRunError> {
-        let (used, skips) = self.used_attributes(compiled)?;
+        let attributes = compiled.deliveries.iter().map(|plan| (plan.index, self.used_attributes(compiled, plan)));
+        let attributes = attributes.collect();
         let audience = self.look(compiled, None)?;
         let mut entering = audience.matched()?;
         let space = audience.space();
-        let base = Base { engine: self, compiled, audience, used, skips, at, space };
+        let base = Base { engine: self, compiled, audience, attributes, at, space };
         if !compiled.all_walk {
             entering = base.sendable(0, &entering)?;
         }

@@ -106,8 +106,8 @@ impl Engine {
         let audience = self.look(compiled, None)?;
         let mut rows = audience.matched()?;
         if let Some(plan) = compiled.delivery(0) {
-            let (used, skips) = self.used_attributes(compiled)?;
-            rows = audience.assess(plan, &rows, &used, skips)?.1.eligible;
+            let (used, required) = self.used_attributes(compiled, plan);
+            rows = audience.assess(plan, &rows, &used, &required)?.1.eligible;
         }
         let mut sets = Sets { engine: self, space: self.space_of(compiled)?, known: BTreeMap::new() };
         let mut look = GridLook::default();

@@ -16,7 +16,7 @@ use crate::engine::runs::run_state;
 use crate::engine::{Engine, EngineError};
 use crate::flow::NodeKind;
 use crate::ids::{RowSpace, RunId};
-use crate::ledger::links::{ResendSet, covered, descendants};
+use crate::ledger::links::{ResendSet, covered, descendants, first_deliveries};
 use crate::ledger::{Run, RunState, State};
 use crate::limits::{NAME_BYTES_MAX, RESEND_NAMES_MAX};
 
@@ -36,6 +36,11 @@ pub enum ResendError {
         run = .run.0
     )]
     OneShot { run: RunId },
+    #[error(
+        "{set:?} of run {run} holds nobody of the first message, and a resend sends that one: failures of the follow-up can be resent only by a campaign of their own",
+        run = .run.0
+    )]
+    FollowUpOnly { run: RunId, set: String },
     #[error("another resend of the same run started at the same time: look who is left, and try again")]
     Raced,
 }
@@ -50,7 +55,7 @@ pub struct Resend {
     pub message: Option<Value>,
 }
 
-/// The rows of a set of an ended run, without those whom a resend covers; and how many resends there were.
+/// The rows of a set of an ended run, of its first message and not of its follow-up, without those whom a resend covers; and how many resends there were.
 pub fn rows(state: &State, run: RunId, set: &str) -> Result<(RoaringBitmap, usize), EngineError> {
     let found = state.runs.get(&run).ok_or(EngineError::NoRun { run })?;
     let parsed = ResendSet::parse(set).ok_or_else(|| ResendError::NoSet { set: set.to_owned() })?;
@@ -60,7 +65,12 @@ pub fn rows(state: &State, run: RunId, set: &str) -> Result<(RoaringBitmap, usiz
     if !matches!(found.state, RunState::Finished | RunState::Stopped) {
         return Err(ResendError::NotEnded { run, state: run_state(found.state).name() }.into());
     }
-    Ok((parsed.rows(found) - covered(state, run), descendants(state, run).len()))
+    let (firsts, follow_up) = first_deliveries(state, found);
+    let in_set = parsed.rows(found, firsts);
+    if in_set.is_empty() && !parsed.rows(found, follow_up).is_empty() {
+        return Err(ResendError::FollowUpOnly { run, set: set.to_owned() }.into());
+    }
+    Ok((in_set - covered(state, run), descendants(state, run).len()))
 }
 
 /// Whether no other resend of the run has started since there were `seen`.
@@ -154,4 +164,33 @@ fn free_name(state: &State, base: &str) -> String {
     };
     let free = (1..RESEND_NAMES_MAX).map(named).find(|name| find(state, name).is_none());
     free.unwrap_or_else(|| named(RESEND_NAMES_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testbase::TestEngine;
+    use crate::segments::skip::SkipReason;
+
+    #[test]
+    fn who_failed_in_the_follow_up_alone_is_not_sent_the_first_message_again() {
+        let root = tempfile::tempdir().expect("a folder");
+        let base = TestEngine::open(root.path());
+        for key in ["a", "b"] {
+            base.contact(key);
+        }
+        // Nobody has a zone: the follow-up skips everybody, and the first message nobody.
+        let message = serde_json::json!({"subject": "Again, {{ contact.zone }}", "missing": "skip"});
+        let follow_up = serde_json::json!({"on": "not_opened", "after": "1s", "message": message});
+        let run = base.start(serde_json::json!({ "follow_up": follow_up }));
+        base.until_finished(run);
+        let state = base.engine.book.read();
+        let [first, second] = state.runs[&run].deliveries.as_slice() else { panic!("two deliveries") };
+        assert_eq!(first.accepted.len(), 2, "what another message needs skips nobody of this one: {:?}", first.skipped);
+        assert_eq!(second.skipped[&SkipReason::MissingAttribute].len(), 2, "of the follow-up");
+        let refused = rows(&state, run, "skipped").expect_err("only the follow-up failed").to_string();
+        assert!(refused.contains("only by a campaign of their own"), "{refused}");
+        assert!(rows(&state, run, "rejected").expect("nobody failed anywhere").0.is_empty(), "an empty set stays one");
+        assert_eq!(rows(&state, run, "not_opened").expect("a set").0.len(), 2, "of the first message");
+    }
 }

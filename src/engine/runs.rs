@@ -111,10 +111,10 @@ impl Engine {
     /// The audience summary as a start at this moment would have it.
     pub fn audience(&self, compiled: &Compiled) -> Result<AudienceSummary, EngineError> {
         let plan = compiled.deliveries.first().ok_or(EngineError::NoMessage { message: MessageId(0) })?;
-        let (used, skips) = self.used_attributes(compiled)?;
+        let (used, required) = self.used_attributes(compiled, plan);
         let audience = self.look(compiled, None)?;
         let matched = audience.matched()?;
-        let mut summary = audience.assess(plan, &matched, &used, skips)?.0;
+        let mut summary = audience.assess(plan, &matched, &used, &required)?.0;
         if let Some(size) = compiled.hold_out {
             hold_out::count(size, &mut summary);
         }
@@ -143,24 +143,9 @@ impl Engine {
         rows: &RoaringBitmap,
         run: RunId,
     ) -> Result<Vec<(SkipReason, RoaringBitmap)>, EngineError> {
-        let (used, skips) = self.used_attributes(compiled)?;
+        let (used, required) = self.used_attributes(compiled, plan);
         let audience = self.look(compiled, Some(run))?;
-        Ok(audience.assess(plan, rows, &used, skips)?.1.skipped)
-    }
-
-    /// Attributes that the messages use; an audience can be looked at before there is content.
-    pub(super) fn used_attributes(&self, compiled: &Compiled) -> Result<(Vec<AttributeId>, bool), EngineError> {
-        let mut used = Vec::new();
-        let mut skips = false;
-        for plan in &compiled.messages {
-            if let Ok(message) = self.content(&compiled.name, plan) {
-                used.extend_from_slice(message.used_attributes());
-                skips |= plan.fields.get("missing").and_then(|m| m.as_str()) == Some("skip");
-            }
-        }
-        used.sort_unstable();
-        used.dedup();
-        Ok((used, skips))
+        Ok(audience.assess(plan, rows, &used, &required)?.1.skipped)
     }
 
     /// Starts a campaign now: evaluates its audience, enters its deliveries, begins to send.
@@ -202,7 +187,6 @@ impl Engine {
                 return Err(EngineError::NoConnector { name: plan.connector.clone() });
             }
         }
-        let (used, skips) = self.used_attributes(compiled)?;
         let audience = self.look(compiled, None)?;
         let matched = audience.matched()?;
         let mut deliveries = Vec::new();
@@ -214,7 +198,8 @@ impl Engine {
             // Where all walk, the first send is shown as it would be if everybody came to it now.
             let shows_all = compiled.all_walk && plan.index == 0;
             let counted = if shows_all { &matched } else { &entering };
-            let (mut summary, mut eligibility) = audience.assess(plan, counted, &used, skips)?;
+            let (used, required) = self.used_attributes(compiled, plan);
+            let (mut summary, mut eligibility) = audience.assess(plan, counted, &used, &required)?;
             if !plan.on_arrival || shows_all {
                 group.leave_out(&mut summary, &mut eligibility)?;
             }

@@ -11,8 +11,10 @@ use std::collections::BTreeSet;
 use roaring::{MultiOps, RoaringBitmap};
 use serde::{Deserialize, Serialize};
 
+use crate::campaigns::spec::{FollowUpSpec, Kind};
 use crate::campaigns::{parse, resend};
 use crate::ids::{RowSpace, RunId};
+use crate::ledger::delivery::Delivery;
 use crate::ledger::outcome::RejectClass;
 use crate::ledger::run::Run;
 use crate::ledger::state::State;
@@ -71,9 +73,9 @@ impl ResendSet {
         matches!(self, ResendSet::Engaged { .. })
     }
 
-    /// Contacts of the base in this set of a run, in any of its deliveries.
-    pub fn rows(self, run: &Run) -> RoaringBitmap {
-        let deliveries = || run.deliveries.iter().filter(|delivery| delivery.space == RowSpace::BASE);
+    /// Contacts of the base in this set of some deliveries of a run: [`first_deliveries`], or another part of them.
+    pub fn rows(self, run: &Run, of: &[Delivery]) -> RoaringBitmap {
+        let deliveries = || of.iter().filter(|delivery| delivery.space == RowSpace::BASE);
         match self {
             ResendSet::Rejected(Some(class)) => deliveries().filter_map(|d| d.rejected.get(&class)).union(),
             ResendSet::Rejected(None) => deliveries().flat_map(|d| d.rejected.values()).union(),
@@ -100,6 +102,18 @@ impl State {
             self.links.insert(run.id, Link { of: RunId(of), set: set.to_owned() });
         }
     }
+}
+
+/// The deliveries of a run whose message a resend sends again, and that of the follow-up: who failed only there has the
+/// first message already.
+pub fn first_deliveries<'r>(state: &State, run: &'r Run) -> (&'r [Delivery], &'r [Delivery]) {
+    let text = state.campaigns.get(&run.campaign).and_then(|campaign| campaign.versions.get(&run.version));
+    // Most specs have no such table, and need not be read.
+    let spec = text.filter(|text| text.contains("\"follow_up\"")).and_then(|text| parse::from_stored(text).ok());
+    // The compiler hangs the follow-up behind everything else; a flow has none.
+    let follows = spec.is_some_and(|spec| spec.kind() != Kind::Flow && spec.follow_up != FollowUpSpec::default());
+    let firsts = if follows { run.deliveries.len().saturating_sub(1).max(1) } else { run.deliveries.len() };
+    run.deliveries.split_at(firsts.min(run.deliveries.len()))
 }
 
 /// Runs that are resends of `run`, or of one of those, in order of their ids.

@@ -246,6 +246,9 @@ fn a_resend_goes_to_a_set_once_and_both_reports_say_so() {
     follow(&server, &["p000001", "p000004"], "/o/");
     server.until("opens are known", || (server.keys("spring", "opened").len() == 2).then_some(()));
 
+    assert_eq!(server.keys("spring", "not_opened"), ["p000000", "p000002", "p000003", "p000005"], "can be exported");
+    assert_eq!(server.keys("spring", "not_clicked").len(), 6, "nobody clicked");
+
     let body = json!({"set": "not_opened", "message": {"subject": "Did you see it?"}});
     let done = server.post("/v1/campaigns/spring/resend", &body).expect(201);
     assert_eq!(

@@ -284,6 +284,8 @@ fn rows_of(run: &Run, delivery: &Delivery, set: &str) -> Option<RoaringBitmap> {
         "skipped" => union(&mut delivery.skipped.values()),
         "opened" => run.engaged(false) & &delivery.audience,
         "clicked" => run.engaged(true) & &delivery.audience,
+        "not_opened" => &delivery.accepted - run.engaged(false),
+        "not_clicked" => &delivery.accepted - run.engaged(true),
         "unsubscribed" => run.unsubscribed() & &delivery.audience,
         set if feedback::SETS.contains(&set) => feedback::rows(&run.feedback_on(delivery.id.index), set)?,
         other => {
@@ -302,7 +304,7 @@ fn invalid_set(set: &str) -> PortError {
     let mut sets: Vec<String> =
         ["audience", "pending", "claimed", "deferred", "accepted", "rejected", "skipped", "unknown"]
             .into_iter()
-            .chain(["opened", "clicked", "unsubscribed"])
+            .chain(["opened", "clicked", "not_opened", "not_clicked", "unsubscribed"])
             .chain(feedback::SETS)
             .map(str::to_owned)
             .collect();
@@ -313,6 +315,10 @@ fn invalid_set(set: &str) -> PortError {
 
 /// One page of a set; the position is `delivery:row`.
 pub(super) fn contacts(engine: &Engine, id: RunId, set: &str, page: &PageRequest) -> PortResult<Page<RunContact>> {
+    if engine.options.aggregate_only && matches!(set, "not_opened" | "not_clicked") {
+        let message = format!("{set:?} is not known: this server keeps totals only, and nobody's opens and clicks");
+        return Err(PortError::new(Code::InvalidSet, message));
+    }
     let after = match &page.after {
         None => None,
         Some(text) => {

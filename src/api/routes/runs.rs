@@ -21,7 +21,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
 #[into_params(parameter_in = Query)]
 pub struct SetQuery {
     /// `accepted`, `rejected`, `skipped`, `unknown`, `pending`, `claimed`, `deferred`, `opened`, `clicked`,
-    /// `unsubscribed`, `skipped:REASON` or `rejected:CLASS`.
+    /// `not_opened` (accepted and not opened), `not_clicked`, `unsubscribed`, `skipped:REASON` or `rejected:CLASS`.
     pub set: String,
     /// `json` (default, paged), or `csv` or `ndjson` (the whole set).
     #[param(inline)]
@@ -125,7 +125,7 @@ fn cells(c: RunContact) -> Vec<String> {
     ]
 }
 
-const SETS: [&str; 14] = [
+const SETS: [&str; 16] = [
     "accepted",
     "rejected",
     "skipped",
@@ -135,6 +135,8 @@ const SETS: [&str; 14] = [
     "deferred",
     "opened",
     "clicked",
+    "not_opened",
+    "not_clicked",
     "unsubscribed",
     "delivered",
     "bounced",

@@ -128,6 +128,12 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, found: &mut Vec<Proble
     }
     for (at, dimension) in spec.dimensions.iter().enumerate() {
         dimension_problems(at, dimension, found);
+        let name = |dimension: &DimensionSpec| dimension.name.as_deref().unwrap_or_default().trim().to_owned();
+        let own = name(dimension);
+        if !own.is_empty() && spec.dimensions[..at].iter().any(|other| name(other) == own) {
+            let message = format!("two dimensions are named {own:?}");
+            found.push(Problem::error("duplicate_name", format!("dimensions.{at}"), message, "choose another name"));
+        }
     }
     let sizes = spec.dimensions.iter().map(|dimension| grid::leaves(dimension).len());
     let cells = sizes.fold(1usize, usize::saturating_mul);
@@ -185,7 +191,7 @@ fn segment_problems(path: &str, segments: &[DimensionSegment], depth: usize, fou
                 let twice = segments[..place].iter().any(|other| other.name.as_deref() == Some(name));
                 if twice {
                     let message = format!("two segments of a dimension are named {name:?}");
-                    found.push(Problem::error("segment_twice", &path, message, "choose another name"));
+                    found.push(Problem::error("duplicate_name", &path, message, "choose another name"));
                 }
             }
         }
@@ -223,5 +229,30 @@ fn cell_problems(spec: &CampaignSpec, found: &mut Vec<Problem>) {
             let fix = "put the narrower cell first, or remove this one";
             found.push(Problem::warning("hidden_cell", format!("cells.{at}"), message, fix));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaigns::{Format, parse};
+
+    #[test]
+    fn names_of_dimensions_and_of_their_segments_are_unique() {
+        let dimension = |name: &str, segment: &str| {
+            format!(
+                "[[dimensions]]\nname = \"{name}\"\n[[dimensions.segments]]\nname = \"x\"\nsegment = 'key = \"a\"'\n{segment}"
+            )
+        };
+        let codes = |text: String| {
+            let spec = parse(&format!("kind = \"multi_segment\"\n{text}"), Format::Toml).expect("it parses");
+            let mut found = Vec::new();
+            problems(&spec, &mut found);
+            found.iter().map(|problem| problem.code).filter(|code| *code != "no_cell").collect::<Vec<_>>()
+        };
+        assert_eq!(codes(dimension("age", "") + &dimension(" age", "")), ["duplicate_name"], "two dimensions");
+        let twice = "[[dimensions.segments]]\nname = \"x\"\nsegment = 'key = \"b\"'\n";
+        assert_eq!(codes(dimension("age", twice)), ["duplicate_name"], "two segments of one dimension");
+        assert!(codes(dimension("age", "") + &dimension("land", "")).is_empty(), "two names");
     }
 }

@@ -178,8 +178,8 @@ impl Engine {
             let audience = Audience::look(&self.store, &self.book, &compiled)?;
             let matched = audience.matched()?;
             if let Some(first) = compiled.deliveries.first() {
-                let (used, skips) = self.used_attributes(&compiled)?;
-                audience.assess(first, &matched, &used, skips)?;
+                let (used, required) = self.used_attributes(&compiled, first);
+                audience.assess(first, &matched, &used, &required)?;
             }
             matched
         };
