@@ -168,3 +168,32 @@ impl Engine {
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::base::ConsentWish;
+    use crate::engine::testbase::TestEngine;
+
+    #[test]
+    fn an_opt_out_holds_for_whoever_has_the_address_and_counts_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let test = TestEngine::open(folder.path());
+        let (first, other) = (test.contact("c0"), test.contact("c1"));
+        let input = serde_json::from_value(serde_json::json!({"key": "twin", "email": "c0@x.test"})).expect("an input");
+        let (channel, topic, status) = (Channel::Email, "news".to_owned(), ConsentStatus::Subscribed);
+        let news = ConsentWish { channel, topic, status };
+        let twin = test.engine.put_contact(&input, &[news], "test").expect("a contact").row;
+        let run = test.start(serde_json::json!({}));
+        test.until_finished(run);
+        let token = TokenId { space: RowSpace::BASE, run, message: MessageId(0), row: first };
+        let done = test.engine.unsubscribe(token, false, "one-click").expect("taken");
+        done.blocking_recv().expect("durable");
+        let state = test.engine.book.read();
+        let status = |row: ContactRow| state.consent.status(Channel::Email, "news", row.0);
+        assert_eq!(status(first), ConsentStatus::Unsubscribed, "whose link it was");
+        assert_eq!(status(twin), ConsentStatus::Unsubscribed, "who has the address");
+        assert_eq!(status(other), ConsentStatus::Subscribed, "nobody else");
+        assert_eq!(state.runs[&run].unsubscribed(), RoaringBitmap::from_iter([first.0]), "one contact opted out");
+    }
+}
