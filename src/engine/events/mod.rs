@@ -21,11 +21,12 @@ use roaring::RoaringBitmap;
 
 use crate::actors::book::CommitError;
 use crate::clock::Timestamp;
+use crate::config::SoftRule;
 use crate::config::connectors::ConnectorSettings;
 use crate::engine::{Engine, EngineError};
 use crate::ids::Channel;
 use crate::journal::Want;
-use crate::ledger::events::{BounceClass, SoftRule, day_of};
+use crate::ledger::events::{BounceClass, day_of};
 use crate::ledger::facts::Suppressed;
 use crate::ledger::suppression::SuppressReason;
 use crate::ledger::tracking::EventClass;
