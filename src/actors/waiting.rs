@@ -172,7 +172,7 @@ zone = "contact"
         commit(&mut state, Fact::CampaignSaved { campaign, spec: spec.to_json(), at });
         let launch = Launch::local("2026-11-06T09:00".parse().expect("a time"));
         let next = NextLaunch { launch, effective: launch.at };
-        commit(&mut state, Fact::Published(Published { campaign, version: 1, spec: None, next, at }));
+        commit(&mut state, Fact::Published(Published { campaign, version: 1, spec: None, next, at, draft: None }));
         let entered = DeliveryEntered {
             channel: Channel::Email,
             topic: "news".to_owned(),

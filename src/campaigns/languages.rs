@@ -13,7 +13,8 @@
 //!
 //! A campaign in several languages is one delivery: its contacts are sorted by their attribute `language`, as sets, and each
 //! language is a send with a message of its own. A contact gets its very tag (`de-AT`), or else the longest of which its own
-//! begins with (`de`), or else the default.
+//! begins with (`de`), or else the default. The default takes part in this with its own tag: who has `pt-BR`, the default, does
+//! not get `pt`.
 //!
 //! A saved message is put into the spec when the campaign starts, with its version: what is saved later does not touch the
 //! run, nor does deleting it. Messages of follow-ups, cells and steps refer to saved ones alike, in one language. Owns no state. Invariant: LA-1 each contact is in exactly one language.
@@ -48,9 +49,15 @@ pub fn versions(message: &MessageSpec) -> Vec<(String, MessageFields)> {
     std::iter::once((default, first)).chain(others).collect()
 }
 
-/// Who gets the message in a language.
-fn speaks(tag: &str) -> String {
-    format!("language = \"{tag}\" or language starts with \"{tag}-\"")
+/// Who gets the message in a language: not who is nearer to the default.
+fn speaks(tag: &str, default: &str) -> String {
+    let of = |tag: &str| format!("language = \"{tag}\" or language starts with \"{tag}-\"");
+    if is_of(default, tag) { format!("({}) and not ({})", of(tag), of(default)) } else { of(tag) }
+}
+
+/// Whether a language is this one or a kind of it.
+fn is_of(language: &str, tag: &str) -> bool {
+    language == tag || language.strip_prefix(tag).is_some_and(|rest| rest.starts_with('-'))
 }
 
 /// The single kind in several languages: start → by language → a send each → end.
@@ -58,7 +65,8 @@ pub(super) fn build(spec: &CampaignSpec, base: &MessagePlan) -> Result<Built, Co
     let mut parts = GraphParts::default();
     parts.node(kinds::START, "start", NodeKind::Start);
     let versions = versions(&spec.message);
-    let others = versions.iter().skip(1).map(|(tag, _)| (Exit(tag.clone().into()), speaks(tag)));
+    let default = versions.first().map_or("", |(tag, _)| tag.as_str());
+    let others = versions.iter().skip(1).map(|(tag, _)| (Exit(tag.clone().into()), speaks(tag, default)));
     parts.node(SORT, "language", NodeKind::Split(Split::Segments(others.collect())));
     parts.node(kinds::END, "end", NodeKind::End { kind: EndKind::Neutral });
     parts.edge(kinds::START, Exit::NEXT, SORT);
@@ -80,9 +88,9 @@ pub(super) fn build(spec: &CampaignSpec, base: &MessagePlan) -> Result<Built, Co
 /// Which of the messages a contact with this language gets.
 pub fn message_for(message: &MessageSpec, language: Option<&str>) -> MessageId {
     let versions = versions(message);
-    let speaks = |tag: &str| {
-        language.is_some_and(|own| own == tag || own.strip_prefix(tag).is_some_and(|rest| rest.starts_with('-')))
-    };
+    let default = versions.first().map_or("", |(tag, _)| tag.as_str());
+    let speaks =
+        |tag: &str| language.is_some_and(|own| is_of(own, tag) && !(is_of(default, tag) && is_of(own, default)));
     let found = versions.iter().skip(1).position(|(tag, _)| speaks(tag)).map_or(0, |at| at + 1);
     MessageId(u16::try_from(found).unwrap_or(0))
 }
@@ -187,6 +195,22 @@ mod tests {
         {
             assert_eq!(message_for(&spec.message, language), MessageId(subject), "{language:?}");
         }
+    }
+
+    #[test]
+    fn the_default_takes_part_with_its_own_tag() {
+        let spec = SPEC.replace("\"en\"", "\"pt-BR\"").replace("languages.de]", "languages.pt]");
+        let spec = parse(&spec, Format::Toml).expect("spec");
+        let compiled = compile(&spec).expect("compiles");
+        let names: Vec<&str> = compiled.messages.iter().map(|m| m.name.as_str()).collect();
+        assert_eq!(names, ["pt-BR", "de-AT", "fr", "pt"]);
+        for (language, message) in [("pt-BR", 0), ("pt-BR-x-a", 0), ("pt", 3), ("pt-PT", 3), ("fr", 2), ("it", 0)] {
+            assert_eq!(message_for(&spec.message, Some(language)), MessageId(message), "{language}");
+        }
+        let wanted = "(language = \"pt\" or language starts with \"pt-\") and not \
+            (language = \"pt-BR\" or language starts with \"pt-BR-\")";
+        assert_eq!(speaks("pt", "pt-BR"), wanted, "who goes by the shorter tag");
+        crate::segments::parse(wanted).expect("a segment");
     }
 
     #[test]

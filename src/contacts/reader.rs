@@ -116,6 +116,18 @@ impl Reader {
         self.cached(SetName::Shared(channel as u8), &[channel as u8], &prefix)
     }
 
+    /// Each of `rows` with every other contact that has its address. Costs what the shared addresses among them cost.
+    pub fn twins(&self, channel: Channel, rows: &RoaringBitmap) -> Result<Vec<(u32, u32)>, ContactsError> {
+        let mut pairs = Vec::new();
+        for row in rows & &*self.shared(channel)? {
+            let record = self.record(ContactRow(row))?;
+            let Some(address) = record.and_then(|record| record.address(channel)) else { continue };
+            let same = self.rows_of_address(self.store.address_hash(channel, address))?;
+            pairs.extend(same.into_iter().filter(|other| other.0 != row).map(|other| (row, other.0)));
+        }
+        Ok(pairs)
+    }
+
     /// The consent history, oldest first: what was noted of the contact, and what imports gave.
     pub fn consent_history(&self, row: ContactRow) -> Result<Vec<ConsentEntry>, ContactsError> {
         let mut all = self.noted_consents(row)?;

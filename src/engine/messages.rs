@@ -8,7 +8,8 @@ use crate::campaigns::{self, CampaignSpec, Problem, languages};
 use crate::engine::runs::campaign_state;
 use crate::engine::{Engine, EngineError};
 use crate::ids::CampaignId;
-use crate::ledger::state::SavedMessage;
+use crate::journal::Want;
+use crate::ledger::state::{Campaign, SavedMessage};
 use crate::ledger::{Fact, State};
 use crate::limits::{NAME_BYTES_MAX, SAVED_MESSAGES_MAX};
 use crate::segments::error::Hint;
@@ -123,31 +124,62 @@ impl Engine {
 
     /// A spec with its saved messages put in, as they are now; as it is, without one.
     pub fn with_saved(&self, spec: &CampaignSpec) -> Result<CampaignSpec, EngineError> {
-        let mut resolved = spec.clone();
-        for table in languages::tables_mut(&mut resolved) {
-            let Some(name) = table.saved.as_deref().filter(|_| table.saved_version.is_none()) else { continue };
-            let (saved, message) = self.saved_message(name)?;
-            *table = languages::resolved(&message, saved.version, table);
-        }
-        Ok(resolved)
+        with_saved_of(&self.book.read(), spec)
     }
 
-    /// Puts the saved message of a draft into its spec for good: what a start executes.
-    pub(super) fn pin_message(&self, id: CampaignId) -> Result<(), EngineError> {
-        let stored = {
-            let state = self.book.read();
-            let campaign = state.campaigns.get(&id).ok_or(EngineError::NoCampaign { id })?;
-            campaign.newest().map(|(_, text)| text.to_owned()).ok_or(EngineError::NoCampaign { id })?
-        };
-        let spec = campaigns::parse::from_stored(&stored)?;
-        let pinned = self.with_saved(&spec)?;
+    /// The newest version of a campaign as a start or a publication executes it. Changes nothing: what is refused, or taken
+    /// back, leaves a draft that still goes by the name of its message.
+    pub(super) fn pinned(&self, id: CampaignId) -> Result<Pinned, EngineError> {
+        let state = self.book.read();
+        let campaign = state.campaigns.get(&id).ok_or(EngineError::NoCampaign { id })?;
+        let (newest, stored) = campaign.newest().ok_or(EngineError::NoCampaign { id })?;
+        let spec = campaigns::parse::from_stored(stored)?;
+        let pinned = with_saved_of(&state, &spec)?;
         if pinned == spec {
-            return Ok(());
+            return Ok(Pinned { version: newest, spec, texts: None });
         }
-        let text = campaigns::parse::to_stored_like(&pinned, &stored);
-        self.book.commit_durable(&Fact::CampaignSaved { campaign: id, spec: text, at: self.book.now() })?;
+        let text = campaigns::parse::to_stored_like(&pinned, stored);
+        Ok(Pinned { version: newest + 1, spec: pinned, texts: Some((text, stored.to_owned())) })
+    }
+
+    /// Makes a pinned version the campaign's newest, unless it was changed meanwhile: then there is no such version to run.
+    pub(super) fn save_pinned(
+        &self,
+        id: CampaignId,
+        pinned: &Pinned,
+        allowed: impl FnOnce(&State) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let Some((text, draft)) = &pinned.texts else { return Ok(()) };
+        self.book.commit_by::<EngineError>(
+            |state| {
+                allowed(state)?;
+                let newest = state.campaigns.get(&id).and_then(Campaign::newest);
+                let is_same = newest == Some((pinned.version - 1, draft.as_str()));
+                Ok(is_same.then(|| Fact::CampaignSaved { campaign: id, spec: text.clone(), at: self.book.now() }))
+            },
+            Want::idle(),
+        )?;
         Ok(())
     }
+}
+
+/// A version of a campaign with its saved messages put in.
+pub(super) struct Pinned {
+    pub version: u32,
+    pub spec: CampaignSpec,
+    /// Where it is no version of the campaign yet: its text, and that of the draft.
+    pub texts: Option<(String, String)>,
+}
+
+/// A spec with its saved messages put in, as a state has them.
+pub(super) fn with_saved_of(state: &State, spec: &CampaignSpec) -> Result<CampaignSpec, EngineError> {
+    let mut resolved = spec.clone();
+    for table in languages::tables_mut(&mut resolved) {
+        let Some(name) = table.saved.as_deref().filter(|_| table.saved_version.is_none()) else { continue };
+        let saved = state.messages.get(name).ok_or_else(|| unknown(state, name))?;
+        *table = languages::resolved(&read(name, saved)?, saved.version, table);
+    }
+    Ok(resolved)
 }
 
 /// Campaigns that may still start with a message, or are at work with it, in words.

@@ -11,7 +11,7 @@ use crate::actors::RunCommand;
 use crate::actors::campaign::{CampaignActor, Leg};
 use crate::actors::decide::{self, Classes};
 use crate::actors::lanes::SendContext;
-use crate::campaigns::{self, Compiled, DeliveryPlan, SendPlan, Trigger, lifecycle};
+use crate::campaigns::{self, CampaignSpec, Compiled, DeliveryPlan, SendPlan, Trigger, lifecycle};
 use crate::channels::limits_table::{Scope, Start};
 use crate::clock::{Clock, Timestamp};
 use crate::config::connectors::RateLimits;
@@ -97,9 +97,14 @@ impl Engine {
             found.ok_or(EngineError::NoCampaign { id })?
         };
         let spec = self.with_saved(&campaigns::parse::from_stored(&text)?)?;
-        let mut compiled = campaigns::compile(&spec)?;
+        Ok((version, self.compile_spec(&spec)?))
+    }
+
+    /// Compiles a spec with its saved messages put in, and with what the configuration adds.
+    fn compile_spec(&self, spec: &CampaignSpec) -> Result<Compiled, EngineError> {
+        let mut compiled = campaigns::compile(spec)?;
         compiled.caps.caps.extend_from_slice(&self.options.caps);
-        Ok((version, compiled))
+        Ok(compiled)
     }
 
     /// Compiles the content of one message of a campaign.
@@ -156,10 +161,15 @@ impl Engine {
         let stands = campaign_state(&self.book.read(), id).ok_or(EngineError::NoCampaign { id })?;
         lifecycle::next(stands, Trigger::Start)?;
         self.pin_upload(id)?;
-        self.pin_message(id)?;
-        let (version, compiled) = self.compiled(id, None)?;
-        let Prepared { mut begun, audience } = self.prepare(id, version, &compiled)?;
+        let pinned = self.pinned(id)?;
+        let compiled = self.compile_spec(&pinned.spec)?;
+        let Prepared { mut begun, audience } = self.prepare(id, pinned.version, &compiled)?;
         let mut started = RunId(0);
+        self.save_pinned(id, &pinned, |state| {
+            let stands = campaign_state(state, id).ok_or(EngineError::NoCampaign { id })?;
+            lifecycle::next(stands, Trigger::Start)?;
+            audience.is_still(state)
+        })?;
         self.book.commit_durable_by::<EngineError>(|state| {
             let stands = campaign_state(state, id).ok_or(EngineError::NoCampaign { id })?;
             lifecycle::next(stands, Trigger::Start)?;

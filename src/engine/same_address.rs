@@ -108,6 +108,8 @@ mod tests {
         let later = set(&[b, c, d]);
         let found = unique(&base.store, &newest, &later, &set(&[a])).expect("found");
         assert_eq!(found, set(&[d]), "who went on before is never taken back");
+        let twins = base.store.reader().expect("a reader").twins(Channel::Email, &set(&[b, d])).expect("found");
+        assert_eq!(twins, [(b.0, a.0), (b.0, c.0)], "whoever else reads the mailbox");
         let by_phone = Unique { by: SameBy::Phone, ..newest };
         assert_eq!(unique(&base.store, &by_phone, &all, &none).expect("found"), all, "nobody has a phone");
     }

@@ -13,6 +13,7 @@ use crate::actors::launching::{self, Step, planned};
 use crate::campaigns::schedule::fields::Ahead;
 use crate::campaigns::schedule::{Schedule, ScheduleError, ScheduleFields};
 use crate::campaigns::{CampaignSpec, Trigger, lifecycle, parse};
+use crate::engine::messages::Pinned;
 use crate::engine::runs::{Prepared, campaign_state};
 use crate::engine::{Engine, EngineError};
 use crate::ids::{CampaignId, RunId};
@@ -43,34 +44,36 @@ impl Engine {
         let stands = campaign_state(&self.book.read(), id).ok_or(EngineError::NoCampaign { id })?;
         lifecycle::next(stands, Trigger::Schedule)?;
         self.pin_upload(id)?;
-        self.pin_message(id)?;
-        let (version, spec) = self.spec_of(id, None)?;
-        self.publish_version(id, version, None, &spec.schedule).map(Publication::Planned)
+        let Pinned { version, spec, texts } = self.pinned(id)?;
+        let texts = texts.as_ref().map(|(text, draft)| (text.as_str(), Some(draft.as_str())));
+        self.publish_version(id, version, texts, &spec.schedule).map(Publication::Planned)
     }
 
     /// Publishes a version of a campaign with a schedule: its next launch is planned, [`Engine::safety`] from now at the
-    /// earliest, and each launch begins a run of this version. `text` is the stored spec, if the version is new. Replaces
+    /// earliest, and each launch begins a run of this version. `texts` is the stored spec, if the version is new, with
+    /// the draft that it is again when it is taken back, if that is another. Replaces
     /// what was published before; launches that were made or skipped stay so.
     pub fn publish_version(
         &self,
         id: CampaignId,
         version: u32,
-        text: Option<&str>,
+        texts: Option<(&str, Option<&str>)>,
         schedule: &ScheduleFields,
     ) -> Result<NextLaunch, EngineError> {
         let mut next = None;
         self.book.commit_durable_by::<EngineError>(|state| {
             let stands = campaign_state(state, id).ok_or(EngineError::NoCampaign { id })?;
             let open = state.plans.get(&id).filter(|plan| plan.is_open());
-            if open.is_none() || text.is_none() {
+            if open.is_none() || texts.is_none() {
                 lifecycle::next(stands, Trigger::Schedule)?;
             }
             let now = self.book.now();
             let launch = launching::first(schedule, open, now).map_err(EngineError::Schedule)?;
             let planned = planned(launch, now, self.safety());
             next = Some(planned);
-            let spec = text.map(str::to_owned);
-            Ok(Some(Fact::Published(Published { campaign: id, version, spec, next: planned, at: now })))
+            let spec = texts.map(|(text, _)| text.to_owned());
+            let draft = texts.and_then(|(_, draft)| draft).map(str::to_owned);
+            Ok(Some(Fact::Published(Published { campaign: id, version, spec, next: planned, at: now, draft })))
         })?;
         next.ok_or(EngineError::NoCampaign { id })
     }
@@ -89,8 +92,9 @@ impl Engine {
             return Err(EngineError::Schedule(vec![ScheduleError::Removed]));
         }
         let pinned = self.with_saved(spec)?;
-        let text = if pinned == *spec { text.to_owned() } else { parse::to_stored_like(&pinned, text) };
-        self.publish_version(id, newest + 1, Some(&text), &spec.schedule).map(drop)
+        let stored = (pinned != *spec).then(|| parse::to_stored_like(&pinned, text));
+        let texts = stored.as_ref().map_or((text, None), |stored| (stored.as_str(), Some(text)));
+        self.publish_version(id, newest + 1, Some(texts), &spec.schedule).map(drop)
     }
 
     /// Whether a launch of the campaign is ahead, paused or not.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use roaring::RoaringBitmap;
 use tokio::sync::oneshot;
 
 use crate::actors::figures;
@@ -12,9 +13,10 @@ use crate::actors::tracker::TrackedEvent;
 use crate::content::{CompiledMessage, Recipient, Renderer, TokenId, preview};
 use crate::engine::base::Consented;
 use crate::engine::{Engine, EngineError};
-use crate::ids::{ContactRow, MessageId, RunId};
+use crate::ids::{Channel, ContactRow, MessageId, RowSpace, RunId};
 use crate::journal::Want;
-use crate::ledger::facts::Unsubscribed;
+use crate::ledger::consent::ConsentStatus;
+use crate::ledger::facts::{ConsentChanged, Unsubscribed};
 use crate::ledger::{Fact, RowSet};
 use crate::limits::TRACKED_MESSAGES_MAX;
 
@@ -73,18 +75,31 @@ impl Engine {
             Vec::new()
         };
         let fact = |topic: String| {
-            let rows = RowSet { space: token.space, rows: roaring::RoaringBitmap::from_iter([token.row.0]) };
+            let rows = RowSet { space: token.space, rows: RoaringBitmap::from_iter([token.row.0]) };
             let (source, at) = (source.to_owned(), self.book.now());
             let (run, message, addresses) = (token.run, token.message, addresses.clone());
             Unsubscribed { run, message, rows, channel, topic, source, at, addresses }
         };
+        let twins = self.twins_of(token, channel);
+        // Of their own kind: the figures of the run count the contact whose link was used, and nobody else.
+        let of_twins = |topic: &str| {
+            let (rows, status, topic) = (RowSet::base(twins.clone()), ConsentStatus::Unsubscribed, topic.to_owned());
+            ConsentChanged { channel, topic, status, rows, source: source.to_owned(), at: self.book.now() }
+        };
         let notes = self.history.notes();
         let change = notes.begin();
-        let mut said = Vec::with_capacity(topics.len() + 1);
+        let mut said = Vec::with_capacity(2 * topics.len() + 2);
+        let mut before = Vec::with_capacity(2 * topics.len() + 1);
+        for topic in topics.iter().chain([&topic]).filter(|_| !twins.is_empty()) {
+            let fact = of_twins(topic);
+            before.push((Consented::of_change(&fact), Fact::ConsentChanged(fact)));
+        }
         for other in topics {
             let fact = fact(other);
-            let consented = Consented::of_opt_out(&fact);
-            if let Err(error) = self.book.commit(&Fact::Unsubscribed(fact), Want::idle()) {
+            before.push((Consented::of_opt_out(&fact), Fact::Unsubscribed(fact)));
+        }
+        for (consented, fact) in before {
+            if let Err(error) = self.book.commit(&fact, Want::idle()) {
                 notes.note(change, said);
                 return Err(error.into());
             }
@@ -103,6 +118,20 @@ impl Engine {
             return Err(error.into());
         }
         Ok(wait)
+    }
+
+    /// Other contacts of the base with the address that the link's contact has: an opt-out holds for whoever reads the mailbox.
+    /// If they can't be read, the contact's own opt-out must not fail for it.
+    fn twins_of(&self, token: TokenId, channel: Channel) -> RoaringBitmap {
+        if token.space != RowSpace::BASE {
+            return RoaringBitmap::new();
+        }
+        let rows = RoaringBitmap::from_iter([token.row.0]);
+        let twins = self.store.reader().and_then(|reader| reader.twins(channel, &rows)).unwrap_or_else(|error| {
+            tracing::error!(%error, "who else has the address of an opt-out can't be read: only the contact is opted out");
+            Vec::new()
+        });
+        twins.into_iter().map(|(_, twin)| twin).collect()
     }
 
     pub fn note_unsubscribe(&self, took: Duration) {
@@ -138,4 +167,33 @@ impl Engine {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::base::ConsentWish;
+    use crate::engine::testbase::TestEngine;
+
+    #[test]
+    fn an_opt_out_holds_for_whoever_has_the_address_and_counts_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let test = TestEngine::open(folder.path());
+        let (first, other) = (test.contact("c0"), test.contact("c1"));
+        let input = serde_json::from_value(serde_json::json!({"key": "twin", "email": "c0@x.test"})).expect("an input");
+        let (channel, topic, status) = (Channel::Email, "news".to_owned(), ConsentStatus::Subscribed);
+        let news = ConsentWish { channel, topic, status };
+        let twin = test.engine.put_contact(&input, &[news], "test").expect("a contact").row;
+        let run = test.start(serde_json::json!({}));
+        test.until_finished(run);
+        let token = TokenId { space: RowSpace::BASE, run, message: MessageId(0), row: first };
+        let done = test.engine.unsubscribe(token, false, "one-click").expect("taken");
+        done.blocking_recv().expect("durable");
+        let state = test.engine.book.read();
+        let status = |row: ContactRow| state.consent.status(Channel::Email, "news", row.0);
+        assert_eq!(status(first), ConsentStatus::Unsubscribed, "whose link it was");
+        assert_eq!(status(twin), ConsentStatus::Unsubscribed, "who has the address");
+        assert_eq!(status(other), ConsentStatus::Subscribed, "nobody else");
+        assert_eq!(state.runs[&run].unsubscribed(), RoaringBitmap::from_iter([first.0]), "one contact opted out");
+    }
 }

@@ -85,6 +85,9 @@ pub struct Published {
     pub spec: Option<String>,
     pub next: NextLaunch,
     pub at: Timestamp,
+    /// The spec as it was written, where `spec` has saved messages put in.
+    #[serde(default)]
+    pub draft: Option<String>,
 }
 
 /// The next launch is made: its run begins, as one step.
@@ -160,6 +163,9 @@ pub struct Plan {
     pub skipped: u64,
     /// The newest decisions, the oldest first.
     pub history: VecDeque<Decided>,
+    /// What the campaign's draft is again when the publication is taken back, if that is not the version itself.
+    #[serde(default)]
+    pub draft: Option<String>,
 }
 
 impl Plan {
@@ -181,6 +187,7 @@ impl Plan {
         self.version = fact.version;
         self.published_at = fact.at;
         self.next = Some(fact.next);
+        self.draft.clone_from(&fact.draft);
     }
 
     /// Whether the facts decides the launch that is next (PL-2).
@@ -224,12 +231,16 @@ impl Plan {
         Ok(())
     }
 
-    pub(super) fn move_to(&mut self, fact: &PlanMoved) {
+    /// Answers the draft that the campaign has again.
+    pub(super) fn move_to(&mut self, fact: &PlanMoved) -> Option<String> {
         self.state = fact.to;
         self.reason.clone_from(&fact.reason);
         if matches!(fact.to, PlanState::Withdrawn | PlanState::Stopped) {
             self.next = None;
+            let draft = self.draft.take();
+            return draft.filter(|_| fact.to == PlanState::Withdrawn);
         }
+        None
     }
 }
 
@@ -250,7 +261,7 @@ mod tests {
 
     fn published(at: i64, spec: Option<&str>, version: u32) -> Fact {
         let spec = spec.map(str::to_owned);
-        Fact::Published(Published { campaign: CAMPAIGN, version, spec, next: next(at), at: Timestamp(0) })
+        Fact::Published(Published { campaign: CAMPAIGN, version, spec, next: next(at), at: Timestamp(0), draft: None })
     }
 
     fn launched(run: u32, version: u32, at: i64, after: Option<i64>) -> Fact {
@@ -349,6 +360,13 @@ mod tests {
         assert_eq!(state.plans[&CAMPAIGN].next, None, "nothing is ahead");
         apply(&mut state, &published(200, None, 2)).expect("published again");
         assert!(state.plans[&CAMPAIGN].is_scheduled(), "and no longer paused");
+        let Fact::Published(pinned) = published(250, Some("{3, pinned}"), 3) else { panic!("a publication") };
+        let pinned = Published { draft: Some("{3}".into()), ..pinned };
+        apply(&mut state, &Fact::Published(pinned)).expect("published with a saved message");
+        assert_eq!(state.campaigns[&CAMPAIGN].newest(), Some((3, "{3, pinned}")), "what is launched");
+        apply(&mut state, &Fact::PlanMoved(paused(PlanState::Withdrawn))).expect("withdrawn");
+        assert_eq!(state.campaigns[&CAMPAIGN].newest(), Some((4, "{3}")), "the draft as it was written");
+        assert_eq!(state.plans[&CAMPAIGN].draft, None, "once");
     }
 
     #[test]

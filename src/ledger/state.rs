@@ -185,7 +185,9 @@ impl State {
             Fact::Launched(fact) => self.apply_launched(fact),
             Fact::LaunchSkipped(fact) => self.plan_mut(fact.campaign)?.skip(fact),
             Fact::PlanMoved(fact) => {
-                self.plan_mut(fact.campaign)?.move_to(fact);
+                if let Some(draft) = self.plan_mut(fact.campaign)?.move_to(fact) {
+                    self.apply_campaign_saved(fact.campaign, &draft, fact.at);
+                }
                 Ok(())
             }
             Fact::TestSent { connector, domain, messages, at } => {

@@ -304,7 +304,7 @@ fn published(engine: &TestEngine, name: &str, planned: At) -> CampaignId {
     let view = engine.adapter.create_campaign(SpecText { format: SpecFormat::Toml, text, request: None }).unwrap();
     let campaign = CampaignId(view.summary.id);
     let next = NextLaunch { launch: Launch::at(planned), effective: planned };
-    let fact = Published { campaign, version: 1, spec: None, next, at: At(planned.0 - 24 * HOUR) };
+    let fact = Published { campaign, version: 1, spec: None, next, at: At(planned.0 - 24 * HOUR), draft: None };
     engine.engine().book.commit_durable(&Fact::Published(fact)).unwrap();
     campaign
 }

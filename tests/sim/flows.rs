@@ -180,7 +180,7 @@ impl World {
         let launch = schedule.next_after(Timestamp(i64::MIN)).expect("a date");
         let next = NextLaunch { launch, effective: launch.at };
         let (campaign, at) = (started.campaign, started.at);
-        self.commit(Fact::Published(Published { campaign, version: 1, spec: None, next, at }));
+        self.commit(Fact::Published(Published { campaign, version: 1, spec: None, next, at, draft: None }));
         let too_late_ms = fields.too_late.as_ref().map(|_| 30 * 60_000);
         let made = RunLaunch { launch, effective: launch.at, default_zone: None, too_late_ms };
         self.commit(Fact::Launched(Box::new(Launched { started, made, next: None })));

@@ -137,7 +137,7 @@ impl World {
         let spec = (!self.published.is_empty()).then(|| "{}".to_owned());
         self.published.push(fields);
         let version = u32::try_from(self.published.len()).expect("small");
-        self.commit(Fact::Published(Published { campaign: CAMPAIGN, version, spec, next, at: now }));
+        self.commit(Fact::Published(Published { campaign: CAMPAIGN, version, spec, next, at: now, draft: None }));
     }
 
     /// One look at the plan, which a kill may cut short before the fact or after it. Answers whether there was anything.

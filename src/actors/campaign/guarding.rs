@@ -57,13 +57,21 @@ impl CampaignActor {
             tracing::error!(run = %self.run, %error, "the addresses of hard bounces can't be read: they are not suppressed");
             Vec::new()
         });
+        // Whoever else has a dead address: it is as dead for them.
+        let twins = leg.context.twins(bounced).unwrap_or_else(|error| {
+            tracing::error!(run = %self.run, %error, "who else has the addresses of hard bounces can't be read");
+            Vec::new()
+        });
         let result = self.book.commit_by::<CommitError>(
             |state| {
                 let Some(run) = state.runs.get(&self.run) else { return Ok(None) };
-                let rows = decide::to_suppress(state, run, bounced, leg.line.suppress_after_hard_bounces);
+                let mut rows = decide::to_suppress(state, run, bounced, leg.line.suppress_after_hard_bounces);
                 if rows.is_empty() {
                     return Ok(None);
                 }
+                let same: RoaringBitmap =
+                    twins.iter().filter(|(row, _)| rows.contains(*row)).map(|(_, twin)| *twin).collect();
+                rows |= same;
                 Ok(Some(Fact::Suppressed(Suppressed {
                     channel: Some(leg.context.channel),
                     reason: SuppressReason::HardBounce,

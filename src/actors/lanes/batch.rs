@@ -47,6 +47,14 @@ impl SendContext {
         }
         Ok(found)
     }
+
+    /// Each of these contacts with every other one that has its address; none for rows outside the contact base.
+    pub fn twins(&self, rows: &RoaringBitmap) -> Result<Vec<(u32, u32)>, ContactsError> {
+        if self.space != RowSpace::BASE {
+            return Ok(Vec::new());
+        }
+        self.store.reader()?.twins(self.channel, rows)
+    }
 }
 
 /// Rows that are claimed and durable. Holders are the campaign's table of open batches, the queue, and every lane that has

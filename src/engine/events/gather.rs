@@ -173,6 +173,7 @@ impl<'s> Gathered<'s> {
         let (rows, addresses) = self.suppressed.entry((target.channel, reason)).or_default();
         if target.space == RowSpace::BASE {
             rows.insert(target.row);
+            rows.extend(target.twins.iter().copied());
         }
         addresses.extend(target.address);
     }

@@ -21,6 +21,7 @@ use roaring::RoaringBitmap;
 
 use crate::actors::book::CommitError;
 use crate::clock::Timestamp;
+use crate::config::SoftRule;
 use crate::config::connectors::ConnectorSettings;
 use crate::engine::{Engine, EngineError};
 use crate::ids::Channel;
@@ -29,7 +30,7 @@ use crate::ledger::events::{BounceClass, day_of};
 use crate::ledger::facts::Suppressed;
 use crate::ledger::suppression::SuppressReason;
 use crate::ledger::tracking::EventClass;
-use crate::ledger::{Fact, RowSet};
+use crate::ledger::{Fact, RowSet, State};
 use crate::limits::EVENTS_PER_FACT;
 use crate::metrics;
 
@@ -173,6 +174,12 @@ fn count(events: &[Event], taken: &[Taken]) {
     }
 }
 
+/// Whom the rule on soft bounces names, and who is not suppressed for it yet.
+fn new_soft(state: &State, channel: Channel, rule: SoftRule, day: i32) -> RoaringBitmap {
+    let is_new = |row: &u32| !state.suppression.row_entry(Some(channel), SuppressReason::SoftBounces, *row);
+    state.events.soft.due(channel, rule, day).iter().filter(is_new).collect()
+}
+
 impl Engine {
     /// Takes events; answers one word for each, in their order. Durable and in force when it returns, duplicates too: the
     /// first of them may have been another request's, a moment ago. Blocks.
@@ -234,12 +241,20 @@ impl Engine {
         let at = self.book.now();
         for channel in channels {
             let mut suppressed = 0;
+            // Contacts with the address of one that bounced too often: found before the book is held.
+            let due = new_soft(&self.book.read(), channel, rule, day_of(at));
+            if due.is_empty() {
+                continue;
+            }
+            let twins = self.store.reader()?.twins(channel, &due)?;
             self.book.commit_by::<CommitError>(
                 |state| {
-                    let due = state.events.soft.due(channel, rule, day_of(at));
                     let is_new =
                         |row: &u32| !state.suppression.row_entry(Some(channel), SuppressReason::SoftBounces, *row);
-                    let rows: RoaringBitmap = due.iter().filter(is_new).collect();
+                    let mut rows: RoaringBitmap = new_soft(state, channel, rule, day_of(at)) & &due;
+                    let same = twins.iter().filter(|(row, _)| rows.contains(*row)).map(|(_, twin)| *twin);
+                    let same: RoaringBitmap = same.filter(is_new).collect();
+                    rows |= same;
                     suppressed = rows.len();
                     let fact = Suppressed {
                         channel: Some(channel),

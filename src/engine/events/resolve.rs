@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use roaring::RoaringBitmap;
+
 use super::{Event, EventFault, EventKind};
 use crate::clock::Timestamp;
 use crate::content::{RETURN_PATH_PREFIX, TokenId, TokenKeys};
@@ -48,6 +50,8 @@ pub(super) struct Target {
     pub at: Timestamp,
     /// The contact's address on the channel, where an event suppresses it.
     pub address: Option<AddressHash>,
+    /// Other contacts with the same address, where a hard bounce says that nobody reads it.
+    pub twins: Vec<u32>,
 }
 
 pub(super) type Resolved = Vec<Result<Target, EventFault>>;
@@ -78,6 +82,9 @@ impl Engine {
                     tracing::error!(%error, "the address of an event can't be read: it is not suppressed");
                     None
                 });
+            } else if hard {
+                let twins = reader.twins(target.channel, &RoaringBitmap::from_iter([target.row]))?;
+                target.twins = twins.into_iter().map(|(_, twin)| twin).collect();
             } else if event.kind == EventKind::Complained {
                 let record = reader.record(ContactRow(target.row))?;
                 let address = record.and_then(|record| record.address(target.channel));
@@ -163,13 +170,14 @@ fn of_contact(
         return Ok(at_place(run, place, RowSpace::BASE, row.0));
     }
     let channel = event.channel.unwrap_or(Channel::Email);
-    Ok(Target { space: RowSpace::BASE, row: row.0, channel, place: None, at: Timestamp::default(), address: None })
+    let (space, at) = (RowSpace::BASE, Timestamp::default());
+    Ok(Target { space, row: row.0, channel, place: None, at, address: None, twins: Vec::new() })
 }
 
 fn at_place(run: &Run, place: Place, space: RowSpace, row: u32) -> Target {
     let route = run.routes.get(usize::from(place.delivery.index));
     let channel = route.map_or(Channel::Email, |route| route.channel);
-    Target { space, row, channel, place: Some(place), at: Timestamp::default(), address: None }
+    Target { space, row, channel, place: Some(place), at: Timestamp::default(), address: None, twins: Vec::new() }
 }
 
 /// The newest send of this message that may have reached the row.

@@ -192,6 +192,30 @@ fn complaints_suppress_contact_and_address_on_the_channel() {
 }
 
 #[test]
+fn a_dead_address_is_dead_for_every_contact_that_has_it() {
+    let bench = Bench::new(3);
+    let twin = |key: &str, email: &str| {
+        let input = serde_json::from_value(serde_json::json!({"key": key, "email": email})).expect("an input");
+        bench.test.engine.put_contact(&input, &[], "test").expect("a contact").row.0
+    };
+    let (hard, soft) = (twin("d0", "c0@x.test"), twin("d1", "c1@x.test"));
+    assert_eq!(bench.one(of_contact("1", HARD, "c0")), Taken::Accepted);
+    assert!(bench.is_suppressed(SuppressReason::HardBounce, bench.row("c0")), "who bounced");
+    assert!(bench.is_suppressed(SuppressReason::HardBounce, hard), "and who has the address");
+    let now = bench.test.engine.clock.now();
+    let at = |days: i64| Some(Timestamp(now.0 - days * DAY));
+    let events: Vec<Event> = [20, 20, 10, 10, 0]
+        .into_iter()
+        .enumerate()
+        .map(|(n, days)| Event { at: at(days), ..of_contact(&format!("s{n}"), SOFT, "c1") })
+        .collect();
+    bench.take(&events);
+    assert!(bench.is_suppressed(SuppressReason::SoftBounces, bench.row("c1")), "who bounced too often");
+    assert!(bench.is_suppressed(SuppressReason::SoftBounces, soft), "and who has the address");
+    assert!(!bench.is_suppressed(SuppressReason::SoftBounces, bench.row("c2")), "and nobody else");
+}
+
+#[test]
 fn soft_bounces_suppress_over_days_and_a_person_can_take_it_back() {
     let bench = Bench::new(3);
     let now = bench.test.engine.clock.now();

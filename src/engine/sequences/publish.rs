@@ -13,6 +13,7 @@ use crate::campaigns::{self, CampaignSpec, Compiled, Kind, Mode, lifecycle, pars
 use crate::channels::limits_table::{Scope, Start};
 use crate::clock::{Clock, Timestamp};
 use crate::config::connectors::RateLimits;
+use crate::engine::messages::with_saved_of;
 use crate::engine::runs::{campaign_state, connector_of};
 use crate::engine::sequences::{Published, SequenceError, look};
 use crate::engine::{Engine, EngineError};
@@ -42,7 +43,7 @@ fn wanted(state: &State, id: CampaignId, now: Timestamp) -> Result<Wanted, Engin
     let campaign = state.campaigns.get(&id).ok_or(EngineError::NoCampaign { id })?;
     let (newest, text) = campaign.newest().ok_or(EngineError::NoCampaign { id })?;
     let Some(run) = state.latest_run(id) else {
-        let spec = locks::keep_numbers(&spec_of_kind(text)?, None, 0);
+        let spec = locks::keep_numbers(&with_saved_of(state, &spec_of_kind(text)?)?, None, 0);
         lifecycle::next(stands, lifecycle::Trigger::Start)?;
         return Ok(Wanted { spec, version: newest + 1, run: None });
     };
@@ -162,9 +163,6 @@ impl Engine {
     /// [`SequenceError::Unconfirmed`] with the starts as they would be.
     pub fn publish_sequence(&self, id: CampaignId, confirm: bool) -> Result<(RunId, Published), EngineError> {
         let grace = self.options.publish_grace;
-        if self.book.read().latest_run(id).is_none() && self.is_sequence(id) {
-            self.pin_message(id)?;
-        }
         let (fact, spec, compiled) = publication(&self.book.read(), id, self.book.now(), grace)?;
         let (wrong, warnings): (Vec<_>, Vec<_>) =
             self.problems(&spec, Some(id)).into_iter().partition(campaigns::Problem::blocks);
