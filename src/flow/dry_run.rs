@@ -483,3 +483,6 @@ impl Count {
 fn key(node: &Node) -> SplitKey {
     SplitKey::new(RunId(0), node.id)
 }
+
+#[cfg(test)]
+mod tests;
