@@ -217,6 +217,15 @@ pub const SMTP_TIMEOUT_MAX: Duration = Duration::from_secs(1_800);
 pub const GRANT_UNUSED_MAX: Duration = Duration::from_secs(1);
 /// Rows that a fair share is rounded up to: smaller batches cost more in journal frames than they gain in latency.
 pub const GRANT_SHARE_MIN: usize = 100;
+/// Least rows of a turn while several sends of a delivery wait: fewer would be a journal frame per handful of messages,
+/// more would let a small arm of a test go out whole before the next one begins.
+pub const GRANT_TURN_MIN: u64 = 8;
+/// A turn is this part of what its send waits with: arms stay within about 1.6 % of each other, and a large arm still goes
+/// in whole batches.
+pub const GRANT_TURN_PARTS: u64 = 64;
+/// A send that waits with less than another of its delivery has its turns rarer in proportion, up to this factor, so that
+/// a trickle beside a large backlog still flows.
+pub const GRANT_TURN_RARER_MAX: u64 = 16;
 /// Messages of one BDAT window: what is unknown per connection if it breaks after the write.
 pub const BDAT_WINDOW_MESSAGES: usize = 4;
 /// Bytes of a message above which its body is written before the mark and only the final dot after it: what breaks off

@@ -11,6 +11,8 @@
 //! - FQ-3 between two grants of a waiting run any other run is granted at most its weight's share plus one batch.
 //! - FQ-4 a grant that is not used within `GRANT_UNUSED_MAX` is void, and everything it held is free again.
 //! - FQ-5 what is refused is passed over, never waited for: a demand that cannot be granted delays no other.
+//! - FQ-6 while several sends of a delivery wait, each grant is one turn: a small part of what its send waits with; sends
+//!   that wait with as much as each other are never further apart than a turn.
 //!
 //! Must not know bitmaps, the journal, lanes, or the limits' pacing (only their long-run rate).
 
@@ -22,7 +24,10 @@ use super::limits_table::{ClassId, Scope, scopes_of};
 use crate::clock::Monotonic;
 use crate::flow::NodeId;
 use crate::ids::{DeliveryId, RunId};
-use crate::limits::{BATCH_CONTACTS_MAX, BATCHES_AHEAD, CLAIM_AHEAD, GRANT_UNUSED_MAX};
+use crate::limits::{
+    BATCH_CONTACTS_MAX, BATCHES_AHEAD, CLAIM_AHEAD, GRANT_TURN_MIN, GRANT_TURN_PARTS, GRANT_TURN_RARER_MAX,
+    GRANT_UNUSED_MAX,
+};
 
 /// A queue of waiting rows: one send's rows of one destination class. The sends of a run take turns, so that the arms of a
 /// test are interleaved.
@@ -64,8 +69,22 @@ pub enum Held {
 struct Demand {
     /// Rows that wait and are not granted.
     waiting: u64,
-    /// Order within the run: rows granted so far.
+    /// Order within the run: rows granted so far, each counted as [`Turn::counts`] says.
     tag: u64,
+}
+
+/// How far one demand may go before the next of its run.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    /// Most rows of a grant.
+    rows: u64,
+    /// So many rows of the tag are `per` rows granted.
+    counts: u64,
+    per: u64,
+}
+
+impl Turn {
+    const BATCH: Turn = Turn { rows: BATCH_ROWS, counts: 1, per: 1 };
 }
 
 #[derive(Clone, Debug)]
@@ -298,8 +317,9 @@ impl FairQueue {
                 Ok(room) => {
                     let weight = self.runs.get(&key.delivery.run).map_or(1, |r| u64::from(r.weight));
                     let share = (room.shared * weight / weights.max(1)).max(room.share_min);
-                    let rows = room.rows.min(share).min(waiting).min(BATCH_ROWS) as usize;
-                    self.book(key, rows, start);
+                    let turn = self.turn(key, waiting);
+                    let rows = room.rows.min(share).min(waiting).min(turn.rows) as usize;
+                    self.book(key, rows, start, turn);
                     let id = GrantId(self.next_grant);
                     self.next_grant += 1;
                     self.grants.insert(id, Open { key, rows, expires: now.plus(GRANT_UNUSED_MAX) });
@@ -331,14 +351,32 @@ impl FairQueue {
         order
     }
 
-    fn book(&mut self, key: DemandKey, rows: usize, start: u64) {
+    /// A batch where one send waits; where several of a delivery do, a slice, so that the arms of a test go out side by
+    /// side and not one after the other, in proportion to what they wait with.
+    fn turn(&self, key: DemandKey, waiting: u64) -> Turn {
+        let Some(run) = self.runs.get(&key.delivery.run) else { return Turn::BATCH };
+        let index = key.delivery.index;
+        let siblings = || run.demands.iter().filter(move |((of, _, _), demand)| *of == index && demand.waiting > 0);
+        if siblings().all(|((_, send, _), _)| *send == key.send) {
+            return Turn::BATCH;
+        }
+        let beside = siblings().filter(|((_, _, class), _)| *class == key.class);
+        let largest = beside.map(|(_, demand)| demand.waiting).max().unwrap_or(waiting);
+        Turn {
+            rows: (waiting / GRANT_TURN_PARTS).clamp(GRANT_TURN_MIN, BATCH_ROWS),
+            counts: largest.min(waiting.saturating_mul(GRANT_TURN_RARER_MAX)),
+            per: waiting.max(1),
+        }
+    }
+
+    fn book(&mut self, key: DemandKey, rows: usize, start: u64, turn: Turn) {
         let n = rows as u64;
         self.virtual_time = self.virtual_time.max(start);
         if let Some(run) = self.runs.get_mut(&key.delivery.run) {
             run.tag = start.saturating_add(n * TAG_UNIT / u64::from(run.weight));
             if let Some(demand) = run.demands.get_mut(&(key.delivery.index, key.send, key.class)) {
                 demand.waiting -= n;
-                demand.tag = demand.tag.saturating_add(n);
+                demand.tag = demand.tag.saturating_add(n.saturating_mul(turn.counts) / turn.per);
             }
         }
         for scope in scopes_of(key.class, key.delivery.run) {

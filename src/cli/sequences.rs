@@ -126,7 +126,10 @@ pub(super) fn starts(shown: &Json) -> String {
     let mut lines = vec![format!("  {:<20}{:<28}{:<28}", "step", "planned", "effective")];
     for step in shown["steps"].as_array().into_iter().flatten() {
         let time = |name: &str| step[name].as_str().map_or("at once, by request".to_owned(), output::clean);
-        lines.push(format!("  {:<20}{:<28}{:<28}", output::text(&step["id"]), time("planned"), time("effective")));
+        let executed = if step["executed"] == true { "executed" } else { "" };
+        let line =
+            format!("  {:<20}{:<28}{:<28}{executed}", output::text(&step["id"]), time("planned"), time("effective"));
+        lines.push(line.trim_end().to_owned());
     }
     for warning in shown["warnings"].as_array().into_iter().flatten() {
         lines.push(format!("  note: {}", output::text(&warning["message"])));

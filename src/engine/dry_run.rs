@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use jiff::tz::TimeZone;
 use roaring::RoaringBitmap;
 
+use crate::actors::launching;
 use crate::campaigns::Compiled;
+use crate::campaigns::schedule::ScheduleFields;
 use crate::clock::Timestamp;
 use crate::engine::audience::Audience;
 use crate::engine::{Engine, EngineError, same_address};
 use crate::flow::delay::ZoneSet;
-use crate::flow::dry_run::{DryRun, Rates, Today, dry_run};
+use crate::flow::dry_run::{Assumed, DryRun, LocalLaunch, Today, dry_run};
 use crate::flow::nodes::condition::{Engaged, Unique};
+use crate::flow::nodes::delay::zone_named;
 use crate::flow::split::SplitError;
 use crate::ids::{AttributeId, RowSpace};
 use crate::ledger::engagement;
@@ -83,9 +87,19 @@ impl Today for Base<'_> {
     }
 }
 
+/// The first launch by each contact's own clocks that a schedule has ahead at `at`; none if it has none, or starts at one
+/// instant for all.
+pub fn local_launch(fields: &ScheduleFields, at: Timestamp) -> Option<LocalLaunch> {
+    let schedule = launching::whole(fields).ok()?;
+    let local = schedule.first(at)?.local?;
+    let default_zone = fields.default_zone.as_deref().map_or(TimeZone::UTC, zone_named);
+    let too_late_ms = schedule.too_late_after.and_then(|limit| u64::try_from(limit.as_millis()).ok());
+    Some(LocalLaunch { local, default_zone, too_late_ms })
+}
+
 impl Engine {
     /// Where the contacts of a campaign would be, and when, were it started at `at`. Answers how many would enter.
-    pub fn dry_run(&self, compiled: &Compiled, rates: &Rates, at: Timestamp) -> Result<(u64, DryRun), DryRunError> {
+    pub fn dry_run(&self, compiled: &Compiled, assumed: &Assumed, at: Timestamp) -> Result<(u64, DryRun), DryRunError> {
         let attributes = compiled.deliveries.iter().map(|plan| (plan.index, self.used_attributes(compiled, plan)));
         let attributes = attributes.collect();
         let audience = self.look(compiled, None)?;
@@ -96,7 +110,7 @@ impl Engine {
             entering = base.sendable(0, &entering)?;
         }
         let entered = entering.len();
-        let found = dry_run(&compiled.graph, entering, at.0, &base, rates, compiled.limits.messages_per_second)?;
+        let found = dry_run(&compiled.graph, entering, at.0, &base, assumed)?;
         Ok((entered, found))
     }
 }

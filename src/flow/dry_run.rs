@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use roaring::RoaringBitmap;
 
+use super::delay::civil::instant;
 use super::delay::{ZoneSet, by_zone, due};
 use super::graph::{Exit, Graph, Node, NodeId, NodeKind};
 use super::nodes::condition::{self, Engaged, Test, Unique};
@@ -22,6 +23,10 @@ use super::split::{SplitError, SplitKey, quotas, rank, sets};
 use crate::clock::Timestamp;
 use crate::ids::RunId;
 use crate::limits;
+
+mod assumed;
+
+pub use assumed::{Assumed, LocalLaunch, Rates};
 
 const DAY_MS: i64 = 24 * 3_600_000;
 /// Rates are millionths.
@@ -39,29 +44,6 @@ pub trait Today {
     fn zones(&self, rows: &RoaringBitmap) -> Result<Vec<ZoneSet>, Self::Error>;
     fn unique(&self, unique: &Unique, rows: &RoaringBitmap, kept: &RoaringBitmap)
     -> Result<RoaringBitmap, Self::Error>;
-}
-
-/// Assumed shares of those who are asked, in millionths; `None`: unknown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rates {
-    pub delivered: Option<u32>,
-    pub opened: Option<u32>,
-    pub clicked: Option<u32>,
-    pub unsubscribed: Option<u32>,
-    pub complained: Option<u32>,
-}
-
-impl Rates {
-    fn of(&self, test: &Test) -> Option<u32> {
-        match test {
-            Test::Delivered(_) => self.delivered,
-            Test::Opened(_) => self.opened,
-            Test::Clicked(_) | Test::ClickedLinks { .. } => self.clicked,
-            Test::Unsubscribed | Test::UnsubscribedFrom(_) => self.unsubscribed,
-            Test::Complained => self.complained,
-            Test::Matches(_) | Test::Engaged(_) | Test::Unique(_) => None,
-        }
-    }
 }
 
 /// Contacts that are certain to be counted, and those that may be; with the rates that were assumed.
@@ -116,8 +98,7 @@ impl Seen {
 struct Walk<'w, T> {
     graph: &'w Graph,
     today: &'w T,
-    rates: &'w Rates,
-    per_second: Option<u32>,
+    assumed: &'w Assumed,
     /// Contacts under way: by time and place in reading order, those who are certain and those who may be.
     open: BTreeMap<(i64, usize), [RoaringBitmap; 2]>,
     order: BTreeMap<NodeId, usize>,
@@ -128,26 +109,26 @@ struct Walk<'w, T> {
     sent: BTreeMap<u16, RoaringBitmap>,
     taken: BTreeMap<(NodeId, Exit), u64>,
     kept: BTreeMap<NodeId, RoaringBitmap>,
+    /// When the first contacts came to a continuing test.
+    tested_from: BTreeMap<NodeId, i64>,
     found: DryRun,
     until: i64,
 }
 
-/// Walks `rows` through the graph from `now_ms`. `per_second`: messages that the campaign sends in a second.
+/// Walks `rows` through the graph from `now_ms`.
 pub fn dry_run<T: Today>(
     graph: &Graph,
     rows: RoaringBitmap,
     now_ms: i64,
     today: &T,
-    rates: &Rates,
-    per_second: Option<u32>,
+    assumed: &Assumed,
 ) -> Result<DryRun, T::Error> {
     let places: Vec<NodeId> = graph.in_reading_order().into_iter().map(|node| node.id).collect();
     let order = places.iter().enumerate().map(|(at, id)| (*id, at)).collect();
     let mut walk = Walk {
         graph,
         today,
-        rates,
-        per_second: per_second.filter(|rate| *rate > 0),
+        assumed,
         open: BTreeMap::new(),
         order,
         places,
@@ -156,6 +137,7 @@ pub fn dry_run<T: Today>(
         sent: BTreeMap::new(),
         taken: BTreeMap::new(),
         kept: BTreeMap::new(),
+        tested_from: BTreeMap::new(),
         found: DryRun::default(),
         until: now_ms.saturating_add(i64::from(limits::DRY_RUN_DAYS_MAX) * DAY_MS),
     };
@@ -221,9 +203,9 @@ impl<T: Today> Walk<'_, T> {
     fn step(&mut self, node: &Node, at: i64, rows: RoaringBitmap, certain: bool) -> Result<(), T::Error> {
         match &node.kind {
             NodeKind::End { .. } => {}
-            // Steps of a sequence have dates of their own, of which the graph knows nothing.
-            NodeKind::Start | NodeKind::SetAttribute(_) | NodeKind::Step(_) => {
-                self.leave(node, &Exit::NEXT, at, rows, certain);
+            NodeKind::Start | NodeKind::SetAttribute(_) => self.leave(node, &Exit::NEXT, at, rows, certain),
+            NodeKind::Step(gate) => {
+                self.leave(node, &Exit::NEXT, at.max(gate.planned).max(gate.effective), rows, certain);
             }
             NodeKind::Send { delivery, parts_undelivered, .. } => {
                 self.send(node, *delivery, *parts_undelivered, at, rows, certain)?;
@@ -252,7 +234,7 @@ impl<T: Today> Walk<'_, T> {
         let new = &rows - &before;
         let sent = self.today.sendable(delivery, &new)?;
         self.messages.entry(node.id).or_default().add(&sent, certain);
-        let took = self.per_second.map_or(0, |rate| {
+        let took = self.assumed.per_second.filter(|rate| *rate > 0).map_or(0, |rate| {
             i64::try_from(sent.len()).unwrap_or(i64::MAX / 1_000).saturating_mul(1_000) / i64::from(rate)
         });
         if certain {
@@ -276,8 +258,11 @@ impl<T: Today> Walk<'_, T> {
         rows: RoaringBitmap,
         certain: bool,
     ) -> Result<(), T::Error> {
-        let sample = test.sample.of(rows.len());
         let weights: Vec<u32> = test.arms.iter().map(|arm| arm.weight).collect();
+        if test.continuing() {
+            return self.continuing(node, test, &weights, at, rows, certain);
+        }
+        let sample = test.sample.of(rows.len());
         let mut sizes = quotas(sample, &weights)?;
         sizes.push(rows.len().saturating_sub(sample));
         let mut parts = rank::cut(&key(node), &rows, &sizes)?;
@@ -288,6 +273,29 @@ impl<T: Today> Walk<'_, T> {
         let decided = at.saturating_add(i64::from(test.decide_after_seconds) * 1_000);
         for exit in test.exits().into_iter().chain([ab_test::REST]) {
             self.leave(node, &exit, decided, rest.clone(), false);
+        }
+        Ok(())
+    }
+
+    /// Everybody goes through the arms; who comes after the first look may get any of them, if that found a winner.
+    fn continuing(
+        &mut self,
+        node: &Node,
+        test: &AbTest,
+        weights: &[u32],
+        at: i64,
+        rows: RoaringBitmap,
+        certain: bool,
+    ) -> Result<(), T::Error> {
+        let from = *self.tested_from.entry(node.id).or_insert(at);
+        if at >= from.saturating_add(i64::from(test.look_every_seconds) * 1_000) {
+            for arm in &test.arms {
+                self.leave(node, &arm.exit, at, rows.clone(), false);
+            }
+            return Ok(());
+        }
+        for (arm, part) in test.arms.iter().zip(rank::by_weights(&key(node), &rows, weights)?) {
+            self.leave(node, &arm.exit, at, part, certain);
         }
         Ok(())
     }
@@ -386,11 +394,11 @@ impl<T: Today> Walk<'_, T> {
                 }
                 fitting
             }
-            _ => return self.assumed(node, self.rates.of(test), rows).map_err(T::Error::from),
+            _ => return self.by_rate(node, self.assumed.rates.of(test), rows).map_err(T::Error::from),
         }))
     }
 
-    fn assumed(
+    fn by_rate(
         &self,
         node: &Node,
         rate: Option<u32>,
@@ -411,17 +419,20 @@ impl<T: Today> Walk<'_, T> {
         certain: bool,
     ) -> Result<(), T::Error> {
         let Delay::Event { event, .. } = delay else {
+            let launch = self.assumed.launch.as_ref().filter(|_| matches!(delay, Delay::Launch));
             for (due, rows) in self.times(delay, at, rows)? {
-                self.leave(node, &delay.due_exit(), due.0.max(at), rows, certain);
+                let late = launch.is_some_and(|launch| launch.is_late(due, Timestamp(at)));
+                let exit = if late { delay::LATE } else { delay.due_exit() };
+                self.leave(node, &exit, due.0.max(at), rows, certain);
             }
             return Ok(());
         };
         let due = delay.due(Timestamp(at)).map_or(at, |due| due.0);
         let rate = match event {
-            WaitEvent::Opened(_) => self.rates.opened,
-            WaitEvent::Clicked(_) => self.rates.clicked,
+            WaitEvent::Opened(_) => self.assumed.rates.opened,
+            WaitEvent::Clicked(_) => self.assumed.rates.clicked,
         };
-        match self.assumed(node, rate, &rows)? {
+        match self.by_rate(node, rate, &rows)? {
             Some(reacting) => {
                 let sorted = sets::condition(&rows, &reacting);
                 self.leave(node, &delay::HAPPENED, at, sorted.yes, certain);
@@ -445,14 +456,18 @@ impl<T: Today> Walk<'_, T> {
         rows: RoaringBitmap,
     ) -> Result<BTreeMap<Timestamp, RoaringBitmap>, T::Error> {
         let now = Timestamp(at);
-        match (delay.due(now), delay) {
-            (Some(due), _) => Ok(BTreeMap::from([(due, rows)])),
-            (None, Delay::Clock { wait, .. }) => {
+        match (delay.due(now), delay, &self.assumed.launch) {
+            (Some(due), _, _) => Ok(BTreeMap::from([(due, rows)])),
+            (None, Delay::Clock { wait, .. }, _) => {
                 let zones = self.today.zones(&rows)?;
                 Ok(by_zone(&rows, &zones, &TimeZone::UTC, |zone| due(now, zone, wait)))
             }
-            // A dry run is not launched by each contact's own clocks: everybody passes.
-            (None, _) => Ok(BTreeMap::from([(now, rows)])),
+            (None, Delay::Launch, Some(launch)) => {
+                let zones = self.today.zones(&rows)?;
+                Ok(by_zone(&rows, &zones, &launch.default_zone, |zone| instant(launch.local, zone)))
+            }
+            // Started at one instant for all: everybody passes.
+            (None, _, _) => Ok(BTreeMap::from([(now, rows)])),
         }
     }
 }
@@ -468,3 +483,6 @@ impl Count {
 fn key(node: &Node) -> SplitKey {
     SplitKey::new(RunId(0), node.id)
 }
+
+#[cfg(test)]
+mod tests;

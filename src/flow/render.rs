@@ -54,6 +54,11 @@ pub fn describe(graph: &Graph, node: &Node) -> String {
     match &node.kind {
         NodeKind::Start => "start".to_owned(),
         NodeKind::Send { delivery, message, .. } => format!("send, delivery {delivery}, message {message}"),
+        NodeKind::AbTest(test) if test.continuing() => format!(
+            "continuing test of all who come, by {}, looked at every {} s",
+            test.metric.name(),
+            test.look_every_seconds
+        ),
         NodeKind::AbTest(test) => {
             let sample = match test.sample {
                 SampleSize::Share(basis) => format!("{}.{:02} %", basis / 100, basis % 100),

@@ -7,8 +7,9 @@ use crate::api::port::{
 };
 use crate::campaigns;
 use crate::clock::Timestamp;
-use crate::engine::dry_run::DryRunError;
-use crate::flow::dry_run::{Count, DryRun, Rates, Stopped};
+use crate::engine::dry_run::{DryRunError, local_launch};
+use crate::flow::dry_run::{Assumed, Count, DryRun, LocalLaunch, Rates, Stopped};
+use crate::flow::nodes::Delay;
 use crate::flow::{Graph, NodeKind, describe};
 use crate::limits;
 
@@ -81,18 +82,36 @@ fn assumptions(asked: &AssumedRates, per_second: Option<u32>) -> Vec<String> {
     words
 }
 
+/// What a flow that waits for a local time takes for granted besides.
+fn clocks(graph: &Graph, launch: Option<&LocalLaunch>) -> Option<String> {
+    let by_clocks = graph.nodes().any(|node| matches!(node.kind, NodeKind::Delay(Delay::Launch)));
+    by_clocks.then(|| match launch {
+        Some(launch) => format!(
+            "it is launched for {} by each contact's own clocks, {} for those without a zone",
+            launch.local,
+            launch.default_zone.iana_name().unwrap_or("UTC")
+        ),
+        None => "its schedule has no launch ahead: started by hand, nobody waits for the own clocks".to_owned(),
+    })
+}
+
 impl Adapter {
     pub(super) fn forecast(&self, campaign: &Ref, request: &DryRunRequest) -> PortResult<DryRunView> {
         let id = self.campaign_id(campaign)?;
         let rates = rates(&request.rates)?;
-        let problems = self.engine.problems(&self.spec(id)?, Some(id));
+        let spec = self.spec(id)?;
+        let problems = self.engine.problems(&spec, Some(id));
         let blocking: Vec<campaigns::Problem> = problems.into_iter().filter(campaigns::Problem::blocks).collect();
         if !blocking.is_empty() {
             return Err(super::errors::incomplete(&blocking));
         }
         let (_, compiled) = self.engine.compiled(id, None)?;
         let at = request.at.map_or_else(|| self.engine.book.now(), |at| at.0);
-        let (entered, found) = self.engine.dry_run(&compiled, &rates, at).map_err(|error| match error {
+        let per_second = compiled.limits.messages_per_second;
+        let assumed = Assumed { rates, per_second, launch: local_launch(&spec.schedule, at) };
+        let mut assumptions = assumptions(&request.rates, per_second);
+        assumptions.extend(clocks(&compiled.graph, assumed.launch.as_ref()));
+        let (entered, found) = self.engine.dry_run(&compiled, &assumed, at).map_err(|error| match error {
             DryRunError::Engine(error) => PortError::from(*error),
             DryRunError::Split(error) => PortError::new(Code::Internal, format!("a split can't be made: {error}")),
         })?;
@@ -101,7 +120,7 @@ impl Adapter {
             at: at.into(),
             entered,
             rates: request.rates,
-            assumptions: assumptions(&request.rates, compiled.limits.messages_per_second),
+            assumptions,
             nodes: nodes(&compiled.graph, &found),
             stopped: found.stopped.map(|why| match why {
                 Stopped::Moves => format!("after {} moves: a cycle goes on", limits::DRY_RUN_MOVES_MAX),

@@ -62,6 +62,7 @@ fn planned(published: &Published) -> Vec<PlannedStep> {
         id: step.id.clone(),
         planned: step.planned.map(Into::into),
         effective: step.effective.map(Into::into),
+        executed: step.executed,
     });
     each.collect()
 }

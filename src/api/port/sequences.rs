@@ -76,6 +76,9 @@ pub struct PlannedStep {
     /// `null`: at once, by request.
     pub planned: Option<Time>,
     pub effective: Option<Time>,
+    /// It has started, or its hour has come: this publication does not move it.
+    #[serde(default)]
+    pub executed: bool,
 }
 
 /// A publication.

@@ -16,6 +16,8 @@ pub struct Planned {
     /// `None`: at once, by request.
     pub planned: Option<Timestamp>,
     pub effective: Option<Timestamp>,
+    /// It has started, or its hour has come: it stays as it was published.
+    pub executed: bool,
 }
 
 /// When a dated step takes effect: so long after the last publication at the earliest.
@@ -30,6 +32,7 @@ pub fn starts(plan: &Plan, published: Timestamp, grace: Duration) -> Vec<Planned
         number: step.number,
         planned: step.planned,
         effective: step.planned.map(|at| effective(at, published, grace)),
+        executed: false,
     });
     each.collect()
 }

@@ -169,6 +169,62 @@ fn demands_behind_another_runs_limit_share_it_by_weight() {
     assert!((0.70..0.80).contains(&share), "three to one, got {first} and {second}");
 }
 
+fn arm(run: u32, send: u32) -> DemandKey {
+    DemandKey { send: NodeId(send), ..key(run, 0) }
+}
+
+/// The most that two sends of a run are apart at any time, in rows, with the first one counted `times` over.
+fn furthest_apart(grants: &[Grant], [first, second]: [DemandKey; 2], times: u64) -> u64 {
+    let (mut one, mut other, mut apart) = (0, 0, 0);
+    for grant in grants {
+        one += if grant.key == first { grant.rows as u64 * times } else { 0 };
+        other += if grant.key == second { grant.rows as u64 } else { 0 };
+        apart = apart.max(one.abs_diff(other));
+    }
+    apart
+}
+
+#[test]
+fn the_arms_of_a_test_take_turns() {
+    let mut queue = FairQueue::new(CREDITS);
+    let arms = [arm(1, 1), arm(1, 2)];
+    arms.iter().for_each(|key| queue.set_demand(*key, 80, 1));
+    let granted = grants(&mut queue, at(0));
+    let turns: Vec<(DemandKey, usize)> = granted.iter().map(|g| (g.key, g.rows)).collect();
+    let expected: Vec<(DemandKey, usize)> = (0..10).flat_map(|_| arms.map(|key| (key, 8))).collect();
+    assert_eq!(turns, expected, "eight of one, eight of the other, to the end");
+    assert_eq!(furthest_apart(&granted, arms, 1), GRANT_TURN_MIN, "never further apart than a turn");
+
+    let mut queue = FairQueue::new(CREDITS);
+    queue.set_demand(arms[0], 80, 1);
+    assert_eq!(grants(&mut queue, at(0)).len(), 1, "a send that waits alone gets all in one grant");
+
+    let mut queue = FairQueue::new(CREDITS);
+    queue.set_demand(arms[0], 80, 1);
+    queue.set_demand(arms[1], 160, 1);
+    let granted = grants(&mut queue, at(0));
+    assert_eq!(granted.iter().map(|g| g.rows).sum::<usize>(), 240, "all of both");
+    let apart = furthest_apart(&granted, arms, 2);
+    assert!(apart <= 4 * GRANT_TURN_MIN, "an arm of twice the size goes out twice as fast: {apart} apart");
+}
+
+#[test]
+fn a_campaign_with_many_arms_gets_no_more_than_its_weight() {
+    let mut queue = FairQueue::new(CREDITS);
+    let mut lanes = Lanes::default();
+    (1..=10).for_each(|send| queue.set_demand(arm(1, send), 20_000, 1));
+    queue.set_demand(key(2, 0), 200_000, 1);
+    let (mut many, mut one) = (0, 0);
+    for step in 0..100 {
+        for grant in lanes.claim(&mut queue, at(step)) {
+            if grant.key.delivery.run == RunId(1) { many += grant.rows } else { one += grant.rows }
+        }
+        lanes.send(&mut queue, 1_000, |_| true);
+    }
+    assert!(many + one >= 100_000, "the lanes are fed: {many} and {one}");
+    assert!(many.abs_diff(one) <= 2 * BATCH_CONTACTS_MAX, "half each, got {many} and {one}");
+}
+
 proptest! {
     /// A campaign of a million cannot delay one of a hundred by more than a few batches, whenever it comes and however
     /// many large ones there are.

@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::engine::Engine;
 use crate::engine::calendar::Entry;
 use crate::engine::runs::state_of;
-use crate::flow::{NodeId, NodeKind};
+use crate::flow::{Graph, NodeId, NodeKind};
 use crate::ids::CampaignId;
 use crate::ledger::plans::{NextLaunch, Outcome};
 use crate::ledger::{Run, RunState, State};
@@ -44,8 +44,9 @@ impl StepNow {
     }
 }
 
-fn effective_of(run: &Run, gate: NodeId) -> Option<Timestamp> {
-    match run.graph.node(gate).map(|n| &n.kind) {
+/// When a gate opens by the graph; none for a step without a date.
+pub fn effective_of(graph: &Graph, gate: NodeId) -> Option<Timestamp> {
+    match graph.node(gate).map(|n| &n.kind) {
         Some(NodeKind::Step(gate)) => Some(Timestamp(gate.effective)),
         _ => None,
     }
@@ -54,7 +55,7 @@ fn effective_of(run: &Run, gate: NodeId) -> Option<Timestamp> {
 /// Whether the hour of a step that has not started is past, and somebody is to come to it: it starts as soon as it can.
 pub fn is_overdue(run: &Run, step: &Step, now: Timestamp) -> bool {
     let gate = gate_of(step.number);
-    let past = effective_of(run, gate).is_some_and(|at| at <= now);
+    let past = effective_of(&run.graph, gate).is_some_and(|at| at <= now);
     let awaited = run.expects_contacts() || !ahead_of(run, gate).is_empty();
     past && awaited && !has_started(run, step)
 }
@@ -64,12 +65,16 @@ fn has_started(run: &Run, step: &Step) -> bool {
     open || run.flow.arrived.get(&action_of(step.number)).is_some_and(|count| *count > 0)
 }
 
+/// Whether a step of a run has started, or its hour has come: no later version moves it.
+pub fn is_executed(run: &Run, step: &Step, now: Timestamp) -> bool {
+    has_started(run, step) || effective_of(&run.graph, gate_of(step.number)).is_some_and(|at| at <= now)
+}
+
 /// What may still be changed of a step of the version in force: nothing from its effective start on, whoever comes to it,
 /// and nothing once the run is over.
 pub fn lock_of(run: &Run, step: &Step, now: Timestamp) -> Lock {
     let over = matches!(run.state, RunState::Finished | RunState::Stopped | RunState::Stopping);
-    let hour_has_come = effective_of(run, gate_of(step.number)).is_some_and(|at| at <= now);
-    if over || hour_has_come || has_started(run, step) {
+    if over || is_executed(run, step, now) {
         Lock::Executed
     } else if run.positions.count(gate_of(step.number)) > 0 {
         Lock::Current
@@ -99,7 +104,7 @@ fn step_now(run: &Run, plan: &Plan, step: &Step, now: Timestamp) -> StepNow {
         after: step.origins.iter().map(|origin| plan.origin_name(origin)).collect(),
         lock: lock_of(run, step, now),
         planned: step.planned,
-        effective: effective_of(run, gate),
+        effective: effective_of(&run.graph, gate),
         started: run.sequence.as_ref().and_then(|s| s.started.get(&gate)).copied(),
         waiting: run.positions.count(gate),
         reached: run.flow.arrived.get(&action).copied().unwrap_or(0),

@@ -7,9 +7,10 @@ use roaring::RoaringBitmap;
 
 use crate::actors::RunCommand;
 use crate::actors::legs::{LegInbox, NewLeg};
-use crate::campaigns::sequence::{Lock, locks, plan, timing};
+use crate::campaigns::kinds::sequence::gate_of;
+use crate::campaigns::sequence::{Lock, Plan, Planned, Step, locks, plan, timing};
 use crate::campaigns::spec::Starter;
-use crate::campaigns::{self, CampaignSpec, Compiled, Kind, Mode, lifecycle, parse};
+use crate::campaigns::{self, CampaignSpec, Compiled, Kind, Mode, Problem, lifecycle, parse};
 use crate::channels::limits_table::{Scope, Start};
 use crate::clock::{Clock, Timestamp};
 use crate::config::connectors::RateLimits;
@@ -158,14 +159,32 @@ pub fn publication(
     Ok((fact, spec, compiled))
 }
 
+/// When the steps of a publication start, by the gates that it sets: those that are executed keep theirs.
+fn starts(plan: &Plan, fact: &SequencePublished, before: Option<&Run>) -> Vec<Planned> {
+    let each = plan.steps.iter().map(|step| Planned {
+        id: step.id.clone(),
+        number: step.number,
+        planned: step.planned,
+        effective: look::effective_of(&fact.graph, gate_of(step.number)),
+        executed: before.is_some_and(|run| look::is_executed(run, step, fact.at)),
+    });
+    each.collect()
+}
+
+/// The warnings without those of dates that nothing moves any more.
+fn still_to_come(plan: &Plan, warnings: &[Problem], is_executed: impl Fn(&Step) -> bool) -> Vec<Problem> {
+    let over: Vec<String> =
+        plan.steps.iter().filter(|step| is_executed(step)).map(|step| format!("steps.{}.at", step.place)).collect();
+    warnings.iter().filter(|warning| !over.contains(&warning.path)).cloned().collect()
+}
+
 impl Engine {
     /// Puts the draft or the working copy into force. Without `confirm` nothing is changed, and the answer is the refusal
     /// [`SequenceError::Unconfirmed`] with the starts as they would be.
     pub fn publish_sequence(&self, id: CampaignId, confirm: bool) -> Result<(RunId, Published), EngineError> {
         let grace = self.options.publish_grace;
         let (fact, spec, compiled) = publication(&self.book.read(), id, self.book.now(), grace)?;
-        let (wrong, warnings): (Vec<_>, Vec<_>) =
-            self.problems(&spec, Some(id)).into_iter().partition(campaigns::Problem::blocks);
+        let (wrong, warnings): (Vec<_>, Vec<_>) = self.problems(&spec, Some(id)).into_iter().partition(Problem::blocks);
         if !wrong.is_empty() {
             return Err(SequenceError::Problems(wrong).into());
         }
@@ -176,22 +195,24 @@ impl Engine {
             }
         }
         let (steps, _) = plan::read(&spec);
-        let shown = |fact: &SequencePublished| Published {
+        let shown = |state: &State, fact: &SequencePublished| Published {
             at: fact.at,
             version: fact.version,
-            steps: timing::starts(&steps, fact.at, grace),
-            warnings: warnings.clone(),
+            steps: starts(&steps, fact, state.runs.get(&fact.run)),
+            warnings: still_to_come(&steps, &warnings, |step| {
+                state.runs.get(&fact.run).is_some_and(|run| look::is_executed(run, step, fact.at))
+            }),
         };
         if !confirm {
-            return Err(SequenceError::Unconfirmed(Box::new(shown(&fact))).into());
+            return Err(SequenceError::Unconfirmed(Box::new(shown(&self.book.read(), &fact))).into());
         }
-        let (mut run, mut published) = (fact.run, shown(&fact));
+        let (mut run, mut published) = (fact.run, shown(&self.book.read(), &fact));
         self.book.commit_durable_by::<EngineError>(|state| {
             let (again, saved, _) = publication(state, id, self.book.now(), grace)?;
-            (run, published) = (again.run, shown(&again));
+            (run, published) = (again.run, shown(state, &again));
             // Somebody changed it since it was looked at: it is to be looked at anew.
             if saved != spec {
-                return Err(SequenceError::Unconfirmed(Box::new(shown(&again))).into());
+                return Err(SequenceError::Unconfirmed(Box::new(shown(state, &again))).into());
             }
             Ok(Some(Fact::SequencePublished(Box::new(again))))
         })?;
