@@ -25,7 +25,7 @@ pub(super) fn refused(error: SequenceError) -> PortError {
     let message = error.to_string();
     let code = match &error {
         SequenceError::NotASequence => Code::NotASequence,
-        SequenceError::UsePublish => Code::UsePublish,
+        SequenceError::UsePublish | SequenceError::StillDraft => Code::UsePublish,
         SequenceError::Unconfirmed(_) => Code::ConfirmationNeeded,
         SequenceError::Problems(problems) => return super::errors::incomplete(problems),
         SequenceError::NoCopy => Code::NoWorkingCopy,
