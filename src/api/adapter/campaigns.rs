@@ -17,7 +17,6 @@ use crate::api::port::{
 use crate::campaigns::sequence::switched;
 use crate::campaigns::{self, CampaignSpec, Compiled, Format, Kind, Severity, Trigger, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};
-use crate::engine::EngineError;
 use crate::engine::names::find;
 use crate::engine::one_shot;
 use crate::engine::runs::{campaign_state, state_of};
