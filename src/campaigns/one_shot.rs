@@ -71,16 +71,26 @@ pub(super) fn problems(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<P
     let uploads = names.uploads();
     let Some(known) = uploads.iter().find(|known| known.is_called(upload)) else {
         let near = did_you_mean(upload, uploads.iter().map(|known| known.name.as_str()));
-        let message = format!("no upload has the id or name {upload:?}{near}");
-        let fix = "upload the file: estafette audience upload FILE --name NAME";
+        // A saved spec names its upload by id.
+        let message = match upload.parse::<u32>() {
+            Ok(id) => format!("there is no upload {id}: it was removed, or never was"),
+            Err(_) => format!("no upload has the id or name {upload:?}{near}"),
+        };
+        let fix =
+            "upload the file with estafette audience upload FILE --name NAME, and set audience.upload to that name";
         found.push(Problem::error("unknown_upload", "audience.upload", message, fix));
         return;
     };
     if let Some(channel) = spec.message.channel.filter(|channel| !known.channels.contains(channel)) {
         let has: Vec<&str> = known.channels.iter().map(|c| c.name()).collect();
-        let message =
-            format!("upload {:?} has no addresses for {channel}; it has them for {}", known.name, has.join(", "));
-        let fix = "set message.channel to one of these, or upload a file with such a column";
+        let (message, fix) = if has.is_empty() {
+            let message = format!("no row of the upload {:?} has a valid address", known.name);
+            (message, "see why in estafette audience invalid NAME, mend the file, and upload it again")
+        } else {
+            let has = has.join(", ");
+            let message = format!("upload {:?} has no addresses for {channel}; it has them for {has}", known.name);
+            (message, "set message.channel to one of these, or upload a file with such a column")
+        };
         found.push(Problem::error("upload_wrong_channel", "audience.upload", message, fix));
     }
 }

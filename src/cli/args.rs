@@ -322,7 +322,7 @@ pub enum Suppression {
         contact: Option<String>,
         #[arg(long, conflicts_with = "contact", requires = "channel")]
         address: Option<String>,
-        /// All channels by default.
+        /// Of a contact: all channels by default. Required with --address.
         #[arg(long)]
         channel: Option<String>,
         /// manual (default), hard_bounce, soft_bounces, complaint, unsubscribed, erased, imported.

@@ -53,14 +53,23 @@ pub(super) fn config(command: &ConfigCommand, as_json: bool) -> anyhow::Result<E
 }
 
 fn check_config(file: &Path, as_json: bool) -> anyhow::Result<Exit> {
+    let mut inboxes = 0;
     let (exit, problem) = match config::Config::load(Some(file)) {
-        Ok(_) => (Exit::Done, None),
+        Ok(config) => {
+            inboxes = config.connectors.iter().filter(|connector| connector.kind() == "inbox").count();
+            (Exit::Done, None)
+        }
         Err(error) => (Exit::ProblemsFound, Some(error.to_string())),
     };
     match (as_json, problem) {
         (true, problem) => output::json(&json!({"valid": problem.is_none(), "problem": problem}))?,
         (false, None) => output::line(&format!("{} is valid", file.display()))?,
         (false, Some(problem)) => output::line(&problem)?,
+    }
+    if inboxes > 1 {
+        output::note(&format!(
+            "{inboxes} connectors are of kind \"inbox\", and the page shows the mails of the first alone"
+        ));
     }
     Ok(exit)
 }

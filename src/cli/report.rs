@@ -76,6 +76,10 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
             }
         }
     }
+    let grid = grid(&report["grid"]);
+    if !grid.is_empty() {
+        output::line(&grid)?;
+    }
     let nodes = flow::nodes(report);
     if !nodes.is_empty() {
         output::line(&nodes)?;
@@ -135,6 +139,20 @@ pub(super) fn messages(report: &Json) -> String {
         ));
     }
     lines.join("\n")
+}
+
+/// Rows and columns of a grid, a line each; empty without one.
+fn grid(grid: &Json) -> String {
+    let Some(totals) = grid["totals"].as_array().filter(|totals| !totals.is_empty()) else { return String::new() };
+    let count = |value: &Json| output::grouped(value.as_u64().unwrap_or(0));
+    let head = format!("  {:<32}{:>10}{:>10}{:>10}{:>10}", "grid", "contacts", "accepted", "opened", "clicked");
+    let line = |total: &Json| {
+        let name = format!("{} = {}", output::text(&total["dimension"]), output::text(&total["value"]));
+        let [contacts, accepted, opened, clicked] =
+            ["contacts", "accepted", "opened", "clicked"].map(|what| count(&total[what]));
+        format!("  {name:<32}{contacts:>10}{accepted:>10}{opened:>10}{clicked:>10}")
+    };
+    std::iter::once(head).chain(totals.iter().map(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// The tests of a run: arms, looks, what was decided and why. Empty without one.
@@ -307,6 +325,16 @@ mod tests {
         let text = audience(&known).unwrap();
         assert_eq!(text, "at the start: 1 200 matched, 1 100 with an address, 1 000 to be sent to\n  5 lack name");
         assert_eq!(audience(&Json::Null), None, "runs of before have none");
+    }
+
+    #[test]
+    fn a_grid_is_shown_by_row_and_column() {
+        let totals = json!([{"dimension": "country", "value": "FR", "contacts": 1200, "accepted": 1100, "opened": 30, "clicked": 4}]);
+        let text = grid(&json!({"totals": totals}));
+        let shown: Vec<&str> = text.lines().nth(1).unwrap_or_default().split("  ").filter(|s| !s.is_empty()).collect();
+        let shown: Vec<&str> = shown.into_iter().map(str::trim).collect();
+        assert_eq!(shown, ["country = FR", "1 200", "1 100", "30", "4"], "{text}");
+        assert_eq!(grid(&Json::Null), "", "other kinds have none");
     }
 
     #[test]

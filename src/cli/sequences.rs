@@ -21,7 +21,8 @@ pub enum SequenceCommand {
         #[arg(long, short)]
         yes: bool,
     },
-    /// Add steps behind the last ones of a finished sequence: opens a working copy, and changes it by the file.
+    /// Add steps behind the last ones of a finished sequence: opens a working copy, and changes it by the file, which holds
+    /// all steps, the earlier ones as they were, too.
     Extend { campaign: String, file: Option<PathBuf> },
     /// Bring contacts into a sequence that is started by requests. Exit code 6 if a key has no contact.
     Enter(EnterArgs),

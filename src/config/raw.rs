@@ -74,7 +74,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("caps.per", "required", "days in UTC, today included, as \"7d\" or \"2w\", up to 92d"),
     ("lanes.lane_threads", "number of cores", "threads that render and send"),
     ("connectors.name", "required", "1 to 64 letters, digits, '-' or '_'; what campaigns name"),
-    ("connectors.kind", "required", "\"smtp\", \"inbox\" (embedded, in memory), \"null\" or \"simulated\""),
+    (
+        "connectors.kind",
+        "required",
+        "\"smtp\", \"inbox\" (embedded, in memory; of several, the page shows the first), \"null\" or \"simulated\"",
+    ),
     ("connectors.connections_max", "10; null 4, inbox 16", "connections at a time"),
     ("connectors.messages_per_second", "none", "messages in any second; begins exhausted at a start"),
     ("connectors.messages_per_minute", "none", "messages in any minute"),

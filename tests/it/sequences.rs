@@ -103,6 +103,8 @@ fn a_sequence_is_published_and_goes_its_steps_for_the_cohort_of_its_start() {
     assert_eq!(made["problems"], json!([]), "{made}");
     assert_eq!(made["sequence"]["steps"][0]["lock"], "unreached");
     server.post("/v1/campaigns/winter/start", &json!({})).refused("use_publish", "publish");
+    server.act("winter", "pause").refused("illegal_move", "publish");
+    server.post("/v1/campaigns/winter/edit", &json!({})).refused("use_publish", "PATCH");
     let shown = server.post("/v1/campaigns/winter/publish", &json!({})).refused("confirmation_needed", "confirm");
     assert_eq!(shown["details"]["steps"].as_array().map(Vec::len), Some(5), "{shown}");
     assert_eq!(server.get("/v1/campaigns/winter")["state"], "draft", "nothing was published");

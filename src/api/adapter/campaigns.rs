@@ -17,11 +17,9 @@ use crate::api::port::{
 use crate::campaigns::sequence::switched;
 use crate::campaigns::{self, CampaignSpec, Compiled, Format, Kind, Severity, Trigger, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};
-use crate::engine::EngineError;
 use crate::engine::names::find;
 use crate::engine::one_shot;
 use crate::engine::runs::{campaign_state, state_of};
-use crate::engine::sequences::SequenceError;
 use crate::ids::{AttributeId, CampaignId, ContactRow, MessageId, RunId};
 use crate::ledger::{RunState, State};
 use crate::limits::ACT_WAIT;
@@ -332,9 +330,7 @@ impl CampaignsPort for Adapter {
 
     fn act(&self, campaign: &Ref, action: Action) -> PortResult<ActionDone> {
         let id = self.campaign_id(campaign)?;
-        if action == Action::Start && self.engine.is_sequence(id) {
-            return Err(EngineError::from(SequenceError::UsePublish).into());
-        }
+        self.refuse_of_sequence(id, action)?;
         let cancelled = if action == Action::Stop { self.to_be_cancelled(id) } else { Vec::new() };
         let run = match action {
             Action::Start => self.begin(id)?,

@@ -23,7 +23,12 @@ fn invalid(message: String) -> PortError {
 
 fn kind(event: &NewEvent) -> PortResult<EventKind> {
     let class = event.class.as_deref();
-    let classes = |names: &str| invalid(format!("class is {class:?}, and must be one of {names}"));
+    let classes = |names: &str| {
+        invalid(match class {
+            None => format!("class is missing, and must be one of {names}"),
+            Some(class) => format!("class is {class:?}, and must be one of {names}"),
+        })
+    };
     let kind = match event.kind.as_str() {
         "bounced" => {
             let class = class.and_then(BounceClass::from_name).ok_or_else(|| classes("hard, soft, policy"))?;

@@ -5,8 +5,8 @@ use serde_json::json;
 use crate::api::adapter::{Adapter, campaigns::problem_view};
 use crate::api::errors::Code;
 use crate::api::port::{
-    CancelledStep, EnterDone, PlannedStep, PortError, PortResult, PublishDone, PublishRequest, Ref, SequenceView,
-    SequencesPort, StartTestDone, StepView, WorkingCopyView,
+    Action, CancelledStep, EnterDone, PlannedStep, PortError, PortResult, PublishDone, PublishRequest, Ref,
+    SequenceView, SequencesPort, StartTestDone, StepView, WorkingCopyView,
 };
 use crate::campaigns::sequence::{Lock, plan};
 use crate::campaigns::{CampaignSpec, Problem, lifecycle, parse};
@@ -25,7 +25,7 @@ pub(super) fn refused(error: SequenceError) -> PortError {
     let message = error.to_string();
     let code = match &error {
         SequenceError::NotASequence => Code::NotASequence,
-        SequenceError::UsePublish => Code::UsePublish,
+        SequenceError::UsePublish | SequenceError::StillDraft => Code::UsePublish,
         SequenceError::Unconfirmed(_) => Code::ConfirmationNeeded,
         SequenceError::Problems(problems) => return super::errors::incomplete(problems),
         SequenceError::NoCopy => Code::NoWorkingCopy,
@@ -51,6 +51,24 @@ pub(super) fn refused(error: SequenceError) -> PortError {
         _ => serde_json::Value::Null,
     };
     PortError::new(code, message).with(details)
+}
+
+impl Adapter {
+    /// Refuses to start a sequence, which is published, and every action on a draft of one.
+    pub(super) fn refuse_of_sequence(&self, id: CampaignId, action: Action) -> PortResult<()> {
+        if !self.engine.is_sequence(id) {
+            return Ok(());
+        }
+        if action == Action::Start {
+            return Err(refused(SequenceError::UsePublish));
+        }
+        if campaign_state(&self.engine.book.read(), id) == Some(lifecycle::State::Draft) {
+            let message = format!("cannot {} a sequence that is draft; legal now: publish", action.name());
+            let details = json!({"state": "draft", "legal_moves": ["publish"]});
+            return Err(PortError::new(Code::IllegalMove, message).with(details));
+        }
+        Ok(())
+    }
 }
 
 fn warnings(problems: &[Problem]) -> Vec<crate::api::port::ProblemView> {

@@ -1,12 +1,12 @@
 //! A report as a table: one measure a line, so that a spreadsheet or a program can pivot it. Owns no state.
 
 use crate::api::port::{
-    ComparedReport, Comparison, DeliveryReport, EventCounts, Ledger, MessageReport, NodeReport, Report, Share,
-    TestReport, TimeBucket, TimelineReport,
+    ComparedReport, Comparison, DeliveryReport, EventCounts, GridCounts, GridReport, Ledger, MessageReport, NodeReport,
+    Report, Share, TestReport, TimeBucket, TimelineReport,
 };
 
-/// `section` is run, ledger, message, link, node, end or test; `item` is the number of the message (and link), the node; a
-/// ledger without a delivery is the run's.
+/// `section` is run, ledger, message, link, grid, cell, node, end or test; `item` is the number of the message (and link), the
+/// node, the dimension of a grid (`name` is its value: a row or a column); a ledger without a delivery is the run's.
 pub const HEADER: [&str; 6] = ["section", "delivery", "item", "name", "measure", "value"];
 
 pub const TIMELINE_HEADER: [&str; 11] = [
@@ -62,6 +62,9 @@ pub fn rows(report: &Report) -> Vec<Vec<String>> {
     ledger(&mut rows, "", &report.ledger);
     for delivery in &report.deliveries {
         of_delivery(&mut rows, delivery);
+    }
+    if let Some(grid) = &report.grid {
+        of_grid(&mut rows, grid);
     }
     report.nodes.iter().for_each(|node| of_node(&mut rows, node));
     report.tests.iter().for_each(|test| of_test(&mut rows, test));
@@ -124,6 +127,25 @@ fn of_message(rows: &mut Vec<Vec<String>>, delivery: &str, message: &MessageRepo
         let item = format!("{}:{}", message.message, link.index);
         lines(rows, "link", delivery, item, &link.url).events("clicked", &link.counts);
     }
+}
+
+fn of_grid(rows: &mut Vec<Vec<String>>, grid: &GridReport) {
+    for total in &grid.totals {
+        grid_counts(lines(rows, "grid", "", &total.dimension, &total.value), &total.counts);
+    }
+    for cell in &grid.cells {
+        let place: Vec<String> = cell.place.iter().map(|(dimension, value)| format!("{dimension}={value}")).collect();
+        grid_counts(lines(rows, "cell", "", cell.message, &place.join(" ")), &cell.counts);
+    }
+}
+
+fn grid_counts(mut lines: Lines<'_>, counts: &GridCounts) {
+    let GridCounts { contacts, accepted, opened, clicked, unsubscribed } = counts;
+    lines.add("contacts", contacts);
+    lines.add("accepted", accepted);
+    lines.add("opened", opened);
+    lines.add("clicked", clicked);
+    lines.add("unsubscribed", unsubscribed);
 }
 
 fn of_node(rows: &mut Vec<Vec<String>>, node: &NodeReport) {
@@ -236,7 +258,7 @@ pub fn comparison_rows(comparison: &Comparison) -> Vec<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::port::{ArmReport, EffectReport};
+    use crate::api::port::{ArmReport, EffectReport, GridCell, GridTotal};
 
     #[test]
     fn every_line_has_the_columns_of_the_header() {
@@ -250,9 +272,16 @@ mod tests {
         of_delivery(&mut found, &DeliveryReport { messages: vec![message], ..DeliveryReport::default() });
         of_node(&mut found, &end);
         of_test(&mut found, &test);
+        let counts = GridCounts { contacts: 7, clicked: 2, ..GridCounts::default() };
+        let total = GridTotal { dimension: "country".into(), value: "FR".into(), counts };
+        let place = [("age".to_owned(), "old".to_owned()), ("country".to_owned(), "FR".to_owned())].into();
+        let cell = GridCell { place, message: 3, counts: total.counts.clone() };
+        of_grid(&mut found, &GridReport { cells: vec![cell], totals: vec![total], ..GridReport::default() });
         assert!(found.iter().all(|row| row.len() == HEADER.len()), "{found:?}");
         let has = |row: [&str; 6]| assert!(found.iter().any(|found| *found == row), "{row:?} of {found:?}");
         has(["message", "0", "0", "B", "clicked_machine", "2"]);
+        has(["grid", "", "country", "FR", "contacts", "7"]);
+        has(["cell", "", "3", "age=old country=FR", "clicked", "2"]);
         has(["end", "", "n2", "", "rate", "0.5"]);
         has(["test", "", "n1", "B", "rate", "0.25"]);
         has(["test", "", "n1", "", "p", "0.01"]);

@@ -107,8 +107,12 @@ impl ScheduleFields {
             kept(period, &mut wrong).map(length)
         });
         let start = match (&self.every, zone_is_read) {
-            // What is wrong with the dates of an unknown zone cannot be said.
-            (_, false) => None,
+            // A recurrence is read without its zone; what is wrong with the dates of an unknown zone cannot be said.
+            (Some(every), false) => {
+                kept(every.parse::<Recurrence>(), &mut wrong);
+                None
+            }
+            (None, false) => None,
             (Some(every), true) => self.recurring(every, zone, now, &mut wrong),
             (None, true) => self.dates(zone.as_ref(), ahead, &mut wrong),
         };
@@ -335,6 +339,9 @@ mod tests {
         let toml = "dates = ['x', '2020-01-01T00:00']\nzone = 'UTC'\ntoo_late = '0m'\nuntil = 'y'";
         let codes: Vec<&str> = resolve(toml).expect_err("wrong").iter().map(ScheduleError::code).collect();
         assert_eq!(codes, ["not_recurring", "bad_period", "bad_time", "date_past"], "each");
+        let toml = "every = 'blursday 17:00'\nzone = 'Mars/Base'";
+        let codes: Vec<&str> = resolve(toml).expect_err("wrong").iter().map(ScheduleError::code).collect();
+        assert_eq!(codes, ["unknown_zone", "bad_recurrence"], "both");
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub fn alerts(plan: &Plan, now: Timestamp, started: &BTreeSet<String>) -> Vec<Pr
     let mut found = Vec::new();
     for step in &plan.steps {
         match step.planned {
+            // What is wrong with its date, or with the zone, was said where it was read.
+            None if step.dated => {}
             None => undated(plan, step, &mut found),
             Some(planned) => {
                 order(plan, step, planned, &mut found);

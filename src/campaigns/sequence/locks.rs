@@ -57,7 +57,7 @@ pub fn refusals(old: &CampaignSpec, new: &CampaignSpec, begun: bool, lock_of: &d
             message: format!("step {:?} is {}: it cannot be {what}", step.id, lock.name()),
         };
         let Some(again) = new_plan.by_id(&step.id) else {
-            found.push(refuse("removed"));
+            found.push(refuse("removed, and a version holds all steps, the earlier ones as they were, too"));
             continue;
         };
         if origins(&old_plan, step) != origins(&new_plan, again) {

@@ -90,6 +90,8 @@ pub struct Step {
     pub origins: Vec<Origin>,
     /// `None`: starts by request.
     pub planned: Option<Timestamp>,
+    /// Whether it has a date, be it one that cannot be read (yet).
+    pub dated: bool,
     /// By name, in order.
     pub exits: Vec<String>,
 }
@@ -175,7 +177,16 @@ pub fn read(spec: &CampaignSpec) -> (Plan, Vec<Problem>) {
         let origins = origins(&plan, place, step, &mut found);
         let planned = date(place, &id, step, zone.as_ref(), &mut found);
         let exits = exits_of(kind, step);
-        plan.steps.push(Step { place, id, number: numbers[place], kind, origins, planned, exits });
+        plan.steps.push(Step {
+            place,
+            id,
+            number: numbers[place],
+            kind,
+            origins,
+            planned,
+            dated: step.at.is_some(),
+            exits,
+        });
         keys_of(place, step, kind, &mut found);
     }
     for (place, step) in spec.steps.iter().enumerate() {

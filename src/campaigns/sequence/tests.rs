@@ -162,6 +162,7 @@ fn each_fault_alone_has_its_code_and_its_path() {
         let spec = parse(&whole.replacen(right, wrong, 1), Format::Toml).expect(wrong);
         let found = codes(&spec, NOW);
         assert!(found.contains(&(code, path.to_owned())), "{wrong:?}: {found:?}");
+        assert!(found.iter().all(|(code, _)| *code != "step_not_dated"), "each has a date: {wrong:?}: {found:?}");
     }
 }
 

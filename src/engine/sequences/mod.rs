@@ -32,10 +32,14 @@ pub struct Published {
 /// Why something cannot be done with a sequence; each says what can.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SequenceError {
-    #[error("the campaign is no sequence (kind = \"sequence\"): start it")]
+    #[error(
+        "the campaign is no sequence (kind = \"sequence\"): publish, edit, extend, enter and test-start are for sequences"
+    )]
     NotASequence,
     #[error("a sequence is not started, it is published: use publish")]
     UsePublish,
+    #[error("the sequence is a draft: change it with campaign edit NAME FILE (PATCH), then publish it")]
+    StillDraft,
     #[error("nothing is published before it is confirmed: look at the starts, and publish with confirm = true (--yes)")]
     Unconfirmed(Box<Published>),
     #[error("{} problems stand in the way of the publication", .0.len())]

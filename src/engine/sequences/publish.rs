@@ -54,7 +54,8 @@ fn wanted(state: &State, id: CampaignId, now: Timestamp) -> Result<Wanted, Engin
     if !matches!(stands, Finished | Paused | Running | Scheduled) {
         return Err(EngineError::NotEditable { state: stands });
     }
-    let copy = state.sequences.get(&id).and_then(|memory| memory.copy.as_ref()).ok_or(SequenceError::NoCopy)?;
+    let copy = state.sequences.get(&id).and_then(|memory| memory.copy.as_ref());
+    let copy = copy.ok_or(if stands == Finished { SequenceError::UseExtend } else { SequenceError::NoCopy })?;
     let taken = u16::try_from(run.deliveries.len()).unwrap_or(u16::MAX);
     let spec = locks::keep_numbers(&spec_of_kind(&copy.spec)?, Some(&published), taken);
     // A step whose hour has come runs as it was published, even while it waits for the one before.
@@ -286,6 +287,7 @@ impl Engine {
                 (Finished, true) | (Running | Paused | Scheduled, false) => {}
                 (Finished, false) => return Err(SequenceError::UseExtend.into()),
                 (Running | Paused | Scheduled, true) => return Err(SequenceError::UseEdit.into()),
+                (lifecycle::State::Draft, _) => return Err(SequenceError::StillDraft.into()),
                 _ => return Err(EngineError::NotEditable { state: stands }),
             }
             let copy = state.sequences.get(&id).and_then(|memory| memory.copy.as_ref());
