@@ -136,7 +136,7 @@ fn suppressions_are_added_exported_and_imported_back() {
 fn a_campaign_from_its_check_to_its_report() {
     let server = with_contacts();
     let spring = std::fs::read_to_string(path("examples/spring.toml")).unwrap();
-    let spring = server.write("spring.toml", &spring.replace("connector = \"inbox\"", "connector = \"relay\""));
+    let spring = server.write("spring.toml", spring.replace("connector = \"inbox\"", "connector = \"relay\""));
     let checked = server.cli(&["campaign", "check", &spring]).expect(0);
     assert!(checked.starts_with("ready to start") && checked.contains("tracked: https://shop"), "{checked}");
     let bad = server.write("bad.toml", "name = \"bad\"\n[message]\nsubject = \"\"\n");
