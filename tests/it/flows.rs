@@ -18,7 +18,8 @@ use roaring::RoaringBitmap;
 
 use crate::harness::{TestEngine, import_options};
 
-fn null() -> Vec<(ConnectorSettings, Connector)> {
+/// One connector that accepts everything.
+pub fn null() -> Vec<(ConnectorSettings, Connector)> {
     let settings = NullSettings {
         name: "null".to_owned(),
         connections_max: 2,

@@ -5,9 +5,6 @@ use std::time::{Duration, Instant};
 use estafette::actors::tracker::TrackedEvent;
 use estafette::api::port::{Action, CampaignsPort, ImportOptions, Ref, Report, RunRef, SpecFormat, SpecText};
 use estafette::campaigns::kinds::flow::ids;
-use estafette::channels::connector::Connector;
-use estafette::channels::null::NullConnector;
-use estafette::config::connectors::{ConnectorSettings, NullSettings, RateLimits, RetrySettings};
 use estafette::flow::{Exit, NodeKind};
 use estafette::ids::{ContactRow, MessageId, RunId};
 use estafette::ledger::facts::Unsubscribed;
@@ -16,20 +13,9 @@ use estafette::ledger::{Fact, RowSet, Run};
 use roaring::RoaringBitmap;
 use serde_json::{Value as Json, json};
 
+use crate::flows::null;
 use crate::harness::{TestEngine, import_options};
 use crate::served::{Served, file};
-
-fn null() -> Vec<(ConnectorSettings, Connector)> {
-    let settings = NullSettings {
-        name: "null".to_owned(),
-        connections_max: 2,
-        rate: RateLimits::default(),
-        domains: Vec::new(),
-        retry: RetrySettings::default(),
-        credits_batches: 8,
-    };
-    vec![(ConnectorSettings::Null(settings.clone()), Connector::Null(NullConnector::new(settings)))]
-}
 
 const PEOPLE: u32 = 1_200;
 
