@@ -389,7 +389,7 @@ pub const WINNER_BOUNDARIES_KEPT: usize = 1_024;
 pub const WINNER_SHARE: std::ops::RangeInclusive<f64> = 1e-9..=1e16;
 /// Contacts of one arm: as many as a double counts one by one.
 pub const WINNER_CONTACTS_MAX: u64 = 1 << 53;
-/// Accepted and matured contacts an arm needs before anything is claimed, unless told otherwise.
+/// Delivered (accepted and not bounced) and matured contacts an arm needs before anything is claimed, unless told otherwise.
 pub const WINNER_DELIVERED_MIN: u64 = 500;
 /// Unique human events an arm needs before anything is claimed, unless told otherwise: normal approximations hold by then.
 pub const WINNER_EVENTS_MIN: u64 = 40;
@@ -453,6 +453,20 @@ pub const EVENT_BYTES_MAX: usize = 16 * 1024;
 pub const EVENT_TYPES_MAX: usize = 200;
 /// Days by which a type's contacts are kept apart: a year, and a leap day.
 pub const BEHAVIOUR_DAYS_MAX: usize = 366;
+/// Sets of contacts by property of an event and its value that are kept, over all types: some megabytes where most contacts have each.
+pub const PROPERTY_SETS_MAX: usize = 2_000;
+/// Properties of one event that are looked at.
+pub const EVENT_PROPERTIES_MAX: usize = 20;
+/// Bytes of a property's name, and of a value that is kept.
+pub const PROPERTY_BYTES_MAX: usize = 64;
+/// Currencies in which the conversions of one send are summed up.
+pub const CURRENCIES_MAX: usize = 16;
+/// Types of the sender's own events that are counted on one send.
+pub const SEND_EVENT_TYPES_MAX: usize = 50;
+/// The largest value of a conversion, either way; 9 000 of them fit the sum.
+pub const CONVERSION_VALUE_MAX: f64 = 1e11;
+/// Events of one type that an expression may ask for, and that are counted of a contact a day.
+pub const BEHAVIOUR_TIMES_MAX: u32 = 100;
 /// Bits of the count of a contact's events of one type: it stops at 65 535.
 pub const BEHAVIOUR_COUNT_BITS: usize = 16;
 /// Days for which soft bounces are remembered, and the longest window of a rule on them.

@@ -186,6 +186,7 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::Launched(_) => "launched",
         Fact::LaunchSkipped(_) => "launch_skipped",
         Fact::PlanMoved(_) => "plan_moved",
+        Fact::SoftBouncesJudged(_) => "soft_bounces_judged",
     }
 }
 

@@ -14,7 +14,7 @@ use crate::ledger::batch::BootId;
 use crate::ledger::consent::{Consent, ConsentStatus};
 use crate::ledger::days::ContactDays;
 use crate::ledger::delivery::Delivery;
-use crate::ledger::events::{EventMemory, EventsReceived, day_of};
+use crate::ledger::events::{EventMemory, EventsReceived, SoftBouncesJudged, day_of};
 use crate::ledger::facts::{Fact, ImportChunk, RunStarted, Settled, Suppressed, Unsubscribed};
 use crate::ledger::handed::HandedOver;
 use crate::ledger::links::Link;
@@ -214,6 +214,7 @@ impl State {
                 self.consent.set(c.channel, &c.topic, c.status, &rows);
             }
             Fact::Suppressed(s) => self.apply_suppressed(s),
+            Fact::SoftBouncesJudged(judged) => self.apply_soft_bounces(judged),
             Fact::Unsuppressed(u) => {
                 self.suppression.remove(u.channel, u.reason, &u.rows.rows, &u.addresses);
                 self.events.soft.forget(u.channel, &u.rows.rows);
@@ -269,6 +270,14 @@ impl State {
         }
     }
 
+    fn apply_soft_bounces(&mut self, fact: &SoftBouncesJudged) {
+        let entry = Entry { reason: SuppressReason::SoftBounces, at: fact.at };
+        for address in &fact.addresses {
+            self.suppression.add_address(Some(fact.channel), *address, entry);
+        }
+        self.events.soft.forget(Some(fact.channel), &fact.rows);
+    }
+
     fn apply_events(&mut self, fact: &EventsReceived) -> Result<(), Violation> {
         for part in &fact.feedback {
             self.run_mut(part.delivery.run)?.fits(part)?;
@@ -282,6 +291,16 @@ impl State {
             let new = known(run).saturating_sub(before);
             run.count_feedback(part, new, fact.at);
             self.remember_feedback(part, &unknown);
+        }
+        for part in &fact.custom {
+            if let Some(run) = self.runs.get_mut(&part.delivery.run) {
+                run.take_custom(part);
+            }
+        }
+        for part in &fact.worth {
+            if let Some(run) = self.runs.get_mut(&part.delivery.run) {
+                run.take_worth(part);
+            }
         }
         for part in &fact.watched {
             if let Some(run) = self.runs.get_mut(&part.delivery.run) {

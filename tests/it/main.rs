@@ -8,8 +8,10 @@
     reason = "a test that fails here should say so where it stands"
 )]
 
+mod addresses;
 mod bad_input;
 mod base;
+mod behaviour;
 mod campaigns;
 mod cli;
 mod events;

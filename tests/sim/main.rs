@@ -5,6 +5,7 @@
 //! - [`world`], [`delivery`]: a process around the real core, and one delivery through all that can happen to it.
 //! - [`winner`]: split tests whose truth is known. [`windows`]: their counters against each contact's own times.
 //! - [`flows`]: every kind of campaign, its moves, tests and waits.
+//! - [`timers`]: since when each contact rests at each delay.
 //! - [`sequences`]: dated steps, edited while they run.
 //! - [`schedules`]: launches of published schedules under steps of the clock.
 //! - [`seeds`]: runs a scenario over many seeds and says how to replay the one that failed.
@@ -19,6 +20,7 @@ mod rng;
 mod schedules;
 mod seeds;
 mod sequences;
+mod timers;
 mod windows;
 mod winner;
 mod world;

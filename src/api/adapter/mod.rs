@@ -14,6 +14,7 @@ mod flows;
 mod grid;
 mod history;
 pub mod operations;
+mod properties;
 pub mod reports;
 mod schedules;
 mod sequences;

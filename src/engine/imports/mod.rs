@@ -14,6 +14,7 @@
 //! Must not know: HTTP, and what a row means.
 
 mod ending;
+mod opted;
 mod ticket;
 mod work;
 
