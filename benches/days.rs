@@ -134,7 +134,7 @@ fn world(rows: u32) -> MemoryWorld {
     let birthday = schema.by_name("birthday").unwrap().id;
     let mut world = MemoryWorld::new(schema, NOW);
     world.set_universe((0..rows).collect());
-    let known = (0..rows).filter(|row| spread(*row, 1) % 10 > 0);
+    let known = (0..rows).filter(|row| !spread(*row, 1).is_multiple_of(10));
     world.set_digits(birthday, known.map(|row| (row, time_digits(born(row)))));
     for day in 0..DAYS as u32 {
         world.days.insert((Event::Received, Channel::Email, day), Arc::new(those(rows, 100 + u64::from(day), SHARE)));

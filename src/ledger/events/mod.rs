@@ -125,7 +125,7 @@ impl EventMemory {
 
 /// Adds one to the count of each row; counts are kept as a stack of sets, `levels[k]` the rows with more than k, at most
 /// `deepest` of them.
-fn count_again(levels: &mut Vec<RoaringBitmap>, rows: &RoaringBitmap, deepest: usize) {
+pub(in crate::ledger) fn count_again(levels: &mut Vec<RoaringBitmap>, rows: &RoaringBitmap, deepest: usize) {
     let mut carry = rows.clone();
     for level in levels.iter_mut() {
         let next = &carry & &*level;
