@@ -86,8 +86,21 @@ impl Campaign {
             Script::Sequence(sequence) => sequence.publish_draft(api, &id)?,
             _ => api.act(&id, "start")?,
         }
-        let runs = BTreeMap::new();
-        Ok(Campaign { name, kind, id, group, finished: false, runs, script, acknowledged: 0 })
+        Ok(Campaign { script, ..Campaign::of(kind, &name, &id, group) })
+    }
+
+    /// One that is there.
+    pub fn of(kind: Kind, name: &str, id: &str, group: Group) -> Campaign {
+        Campaign {
+            name: name.to_owned(),
+            kind,
+            id: id.to_owned(),
+            group,
+            finished: false,
+            runs: BTreeMap::new(),
+            script: Script::None,
+            acknowledged: 0,
+        }
     }
 
     /// A mail of it was recorded.
