@@ -21,6 +21,8 @@ pub mod pulse;
 pub mod recently;
 pub mod scheduler;
 pub mod sequencing;
+pub mod stall;
+pub mod told;
 pub mod tracker;
 pub mod verdict;
 pub mod waiting;

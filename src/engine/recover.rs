@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::actors::book::Book;
 use crate::clock::{Clock, Timestamp};
 use crate::contacts::{ContactsError, Store};
+use crate::engine::backup::manifest::{self, Manifest};
 use crate::engine::base::Consented;
 use crate::engine::{EngineError, history};
 use crate::journal::{Journal, MarkState, Marks, OpenReport, Options, Replayed, VisitError};
@@ -43,6 +44,7 @@ pub struct Settled {
 /// have come between them, and a snapshot never does ([`history`]).
 pub fn open(directory: &Path, options: &Options, clock: Arc<dyn Clock>) -> Result<(Recovered, Store), EngineError> {
     let began = Instant::now();
+    let backup = Manifest::read(directory).map_err(Box::new)?;
     let mut state = State::default();
     let mut histories = Histories { folder: directory.join("contacts"), store: None, group: Vec::new(), failed: None };
     let mut note = |fact: &Fact| histories.take(fact);
@@ -56,10 +58,17 @@ pub fn open(directory: &Path, options: &Options, clock: Arc<dyn Clock>) -> Resul
     for fact in &facts {
         book.commit(fact, crate::journal::Want::idle())?;
     }
-    if restored {
+    // A backup is held though nobody says so: a start that took it over may have been killed before it said that.
+    if restored || backup.is_some() {
         hold_running(&book)?;
     }
+    if let Some(backup) = &backup {
+        doubt(&book, backup)?;
+    }
     book.journal().flush()?;
+    if backup.is_some() {
+        manifest::taken_over(directory).map_err(Box::new)?;
+    }
     opened.marks.zero();
     let seconds = began.elapsed().as_secs_f64();
     Ok((Recovered { book, marks: opened.marks, report: opened.report, settled, seconds }, store))
@@ -135,6 +144,22 @@ fn forget_boots(state: &mut State) {
             batch.boot = BootId::default();
         }
     }
+}
+
+/// A backup ends at a moment, and the server that it is of may have gone on: what it could have sent since is unknown.
+fn doubt(book: &Book, backup: &Manifest) -> Result<(), EngineError> {
+    let now = book.now();
+    book.commit_by::<EngineError>(
+        |state| Ok(state.restored_from(&backup.id, backup.made_at(), backup.last_seq, now).map(Fact::Restored)),
+        crate::journal::Want::idle(),
+    )?;
+    let doubts = book.read().doubts(now);
+    for doubted in doubts {
+        let (delivery, rows) = (doubted.delivery, doubted.rows.rows.len());
+        tracing::warn!(run = %delivery.run, %delivery, rows, "it may have been sent since the backup: unknown until a person settles it");
+        book.commit(&Fact::Doubted(doubted), crate::journal::Want::idle())?;
+    }
+    Ok(())
 }
 
 fn crash_facts(state: &State, marks: &Marks, now: Timestamp) -> Vec<Fact> {

@@ -42,6 +42,11 @@ impl Stored {
     pub(super) fn state(&self) -> &[u8] {
         &self.bytes[HEADER..]
     }
+
+    /// The whole file.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// The newest of `folder`. A damaged one is refused, never passed over: the segments before it are gone.

@@ -30,6 +30,7 @@ pub mod outcome;
 pub mod plans;
 pub mod recover;
 mod remember;
+pub mod restored;
 pub mod rows;
 pub mod run;
 pub mod sequence;
