@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use actix_web::web;
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::Serve;
@@ -39,12 +40,21 @@ pub(super) fn serve(host: &dyn Host, options: &Serve) -> anyhow::Result<Exit> {
     actix_web::rt::System::new().block_on(async {
         let mut running = Running::start(host, config, &options.data, options.restored, given.as_deref(), recorder)?;
         running.announce();
+        tell_systemd(&[NotifyState::Ready, NotifyState::Status("serving")]);
         let why = running.until_stopped().await?;
+        tell_systemd(&[NotifyState::Stopping, NotifyState::Status("draining: answers on the wire are awaited")]);
         tracing::info!(signal = why, "draining: no new batch, answers on the wire are awaited");
         running.stop().await?;
         tracing::info!("stopped");
         Ok(Exit::Done)
     })
+}
+
+/// Tells the service manager, if one listens, where the process stands.
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "the service manager is not told");
+    }
 }
 
 /// The recorder keeps every value of a histogram until somebody scrapes, or this folds it into its buckets.

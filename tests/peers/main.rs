@@ -14,6 +14,7 @@
 
 mod inbound;
 mod mime;
+mod packaging;
 mod postfix;
 mod promtool;
 mod python;
