@@ -52,7 +52,7 @@ def now():
             "EstafetteCampaignPastItsWindow."),
             Query(by("", of("eta_seconds"), "max")), width=4, nothing="cannot be said"),
         number("Audience", "short", say(
-            "Contacts of the run.", "a surprising number: `estafette campaign show` prints how the audience came about."),
+            "Contacts of the run.", "a surprising number: `estafette campaign audience NAME` says who is in it and why others are not."),
             Query(by("", of("audience_contacts"))), width=4, decimals=0),
         number("Ledger minus audience", "none", say(
             "The seven sets of the ledger less the audience: always 0.",
@@ -118,7 +118,7 @@ def variants():
     return [
         number("Test", "none", say(
             "The state of each test of the campaign: it runs, waits for a person, or is decided.",
-            "waits_for_person: look at the figures and decide with `estafette campaign decide`."),
+            "waits_for_person: look at the figures and decide with `estafette campaign choose-winner`."),
             Query(by("node, state", of("test_state"), "max"), "{{state}}"), label=True, width=4, nothing="no test"),
         number("Winner", "none", say(
             "The variant that the rest gets.",
@@ -128,7 +128,7 @@ def variants():
         number("p at the last look", "none", say(
             "How easily chance alone would make the leader look this good, adjusted for all pairs; below the level of the "
             "spec it is proven.", "a p that hovers: the sample is too small, or there is no difference. "
-            "`estafette winner sample-size` says what is needed."),
+            "`estafette winner plan` says what is needed."),
             Query(by("node", of("test_p"), "min"), "node {{node}}"), width=4, decimals=4, nothing="no look yet",
             thresholds=steps((None, GREEN), (0.05, GREY))),
         number("Lead", "percentunit", say(

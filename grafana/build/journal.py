@@ -118,7 +118,7 @@ def contacts():
     return [
         lines("Imported rows", "cps", say(
             "Rows a second: accepted, merged into a contact, rejected.",
-            "rejected: `estafette import show ID` has each row with its reason."),
+            "rejected: `estafette import rejected ID` has each row with its reason."),
             Query(by("result", rate("import_rows_total")), "{{result}}"), stacked=True),
         lines("Imports under way", "short", say(
             "Imports that have not ended.", "one that stays: `estafette import list`; a paused upload is ended at the "

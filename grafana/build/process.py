@@ -90,7 +90,7 @@ def api():
 def schedules():
     return [
         lines("Launches ahead", "short", say(
-            "Campaigns with a launch ahead.", "`estafette campaign calendar` lists them."),
+            "Campaigns with a launch ahead.", "`estafette calendar` lists them."),
             Query(by("", series("scheduled_campaigns")), "campaigns"), steps_drawn=True, width=8),
         lines("Lateness", "s", say(
             "How long the launch that waits longest is past its time.",

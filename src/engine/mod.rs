@@ -20,6 +20,7 @@ pub mod lines;
 pub mod messages;
 pub mod names;
 pub mod one_shot;
+pub mod process;
 pub mod recover;
 pub mod resend;
 pub mod root_key;
