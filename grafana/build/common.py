@@ -201,6 +201,8 @@ def heat(title, description, name, *matchers, width=12, height=8, unit="s"):
     color = color.scale(heatmap_model.HeatmapColorScale.EXPONENTIAL).exponent(0.5).reverse(False).fill("dark-orange")
     panel = heatmap.Panel().calculate(False).color(color).cell_gap(1).show_value(common_model.VisibilityMode.NEVER)
     panel = panel.filter_values(heatmap.FilterValueRange().le(1e-9))
+    linear = common.ScaleDistributionConfig().type(common_model.ScaleDistribution.LINEAR)
+    panel = panel.scale_distribution(linear)
     panel = panel.y_axis(heatmap.YAxisConfig().unit(unit))
     panel = panel.rows_frame(heatmap.RowsHeatmapOptions().layout(common_model.HeatmapCellLayout.AUTO))
     panel = panel.show_legend().mode(common_model.TooltipDisplayMode.SINGLE).show_y_histogram()
