@@ -116,15 +116,6 @@ def words(**by_value):
     return [model.ValueMap(options=options)]
 
 
-def names(**by_name):
-    """The colours of names, for panels that show words: `names(running=GREEN)`."""
-    options = {
-        name: model.ValueMappingResult(text=name.replace("_", " "), color=color, index=index)
-        for index, (name, color) in enumerate(by_name.items())
-    }
-    return [model.ValueMap(options=options)]
-
-
 def number(title, unit, description, query, *, thresholds=None, mappings=None, width=4, height=4, nothing=None,
            label=False, decimals=None, link=None, graph=False):
     """One number (or, with `label`, the name of the series) of now, coloured by thresholds."""

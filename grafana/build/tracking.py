@@ -1,8 +1,7 @@
 """The public listener: opens, clicks, opt-outs; and what comes back by other ways."""
 
 from .common import (
-    GREEN, RED, TRACKING, YELLOW, Query, board, by, heat, increase, lines, number, numbered, quantile, rate, row, say, series,
-    steps,
+    GREEN, RED, TRACKING, YELLOW, Query, board, by, heat, increase, lines, number, numbered, quantile, rate, row, say, steps,
 )
 
 PUBLIC = 'listener="public"'
