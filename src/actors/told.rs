@@ -40,7 +40,9 @@ impl Told {
         match fact {
             Fact::RunStarted(started) => started_run(campaign, started, seq),
             Fact::Launched(launched) => started_run(campaign, &launched.started, seq),
-            Fact::RunMoved { run, to, reason, .. } => info!(%campaign, %run, to = to.name(), reason, seq, "the run moved"),
+            Fact::RunMoved { run, to, reason, .. } => {
+                info!(%campaign, %run, to = to.name(), reason, seq, "the run moved")
+            }
             Fact::Decided(decided) => {
                 let winner = decided.winner.as_ref().map_or_else(|| "nobody".to_owned(), |exit| exit.to_string());
                 info!(%campaign, run = %decided.run, node = decided.node.0, winner, seq, "a test is decided");
@@ -53,7 +55,9 @@ impl Told {
                 let (rows, run) = (doubted.rows.rows.len(), doubted.delivery.run);
                 info!(%campaign, %run, rows, seq, "what may have been sent since the backup is unknown");
             }
-            Fact::PlanMoved(moved) => info!(%campaign, to = moved.to.name(), reason = moved.reason, seq, "the schedule moved"),
+            Fact::PlanMoved(moved) => {
+                info!(%campaign, to = moved.to.name(), reason = moved.reason, seq, "the schedule moved")
+            }
             Fact::Claimed(claimed) => {
                 let (run, batch, connector) = (claimed.delivery.run, claimed.batch, &claimed.connector);
                 debug!(%campaign, %run, %batch, connector, rows = claimed.rows.len(), seq, "a batch is claimed");

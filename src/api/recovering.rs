@@ -82,10 +82,8 @@ struct Since(Instant);
 async fn answer(request: HttpRequest, since: web::Data<Since>) -> HttpResponse {
     let recovers = "the engine recovers from its journal";
     let check = HealthCheck::bad("process", CheckState::Failed, "recovering", recovers);
-    let health = Health {
-        uptime_seconds: since.0.elapsed().as_secs_f64(),
-        ..Health::of(HealthState::Starting, vec![check])
-    };
+    let health =
+        Health { uptime_seconds: since.0.elapsed().as_secs_f64(), ..Health::of(HealthState::Starting, vec![check]) };
     if request.path() == "/health" && matches!(*request.method(), Method::GET | Method::HEAD) {
         return HttpResponse::Ok().json(health);
     }

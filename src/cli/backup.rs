@@ -43,7 +43,12 @@ pub struct Restore {
     pub data: PathBuf,
 }
 
-pub(super) fn backup(host: &dyn Host, connection: &Connection, options: &Backup, as_json: bool) -> anyhow::Result<Exit> {
+pub(super) fn backup(
+    host: &dyn Host,
+    connection: &Connection,
+    options: &Backup,
+    as_json: bool,
+) -> anyhow::Result<Exit> {
     let Some(data) = &options.data else {
         let client = Client::new(&connection.url, connection.api_key.as_deref())?;
         return online(&client, options, as_json);
@@ -95,7 +100,11 @@ fn print_made(folder: &Path, manifest: &Manifest, as_json: bool) -> anyhow::Resu
             "last_seq": manifest.last_seq, "bytes": manifest.bytes(), "files": manifest.files.len()}));
     }
     let (files, bytes) = (manifest.files.len(), output::grouped(manifest.bytes()));
-    output::line(&format!("backup {}: {files} files, {bytes} bytes, up to frame {}", folder.display(), manifest.last_seq))
+    output::line(&format!(
+        "backup {}: {files} files, {bytes} bytes, up to frame {}",
+        folder.display(),
+        manifest.last_seq
+    ))
 }
 
 pub(super) fn restore(host: &dyn Host, options: &Restore, as_json: bool) -> anyhow::Result<Exit> {

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::args::{Cli, Connection, LogAddress};
 use super::client::Client;
-use super::log::hidden::Hider;
 use super::example_base::{ExampleBase, generate};
+use super::log::hidden::Hider;
 use super::{Exit, output};
 use crate::config::{self, KEYS};
 use crate::metrics::{CATALOGUE, Source};

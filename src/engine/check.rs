@@ -73,7 +73,9 @@ fn backup(directory: &Path, checked: &mut Checked) {
 
 fn layout_of(directory: &Path, checked: &mut Checked) {
     match layout::look(directory) {
-        Ok(Some(found)) => checked.looked_at.push(format!("layout {}, written by estafette {}", found.layout, found.by)),
+        Ok(Some(found)) => {
+            checked.looked_at.push(format!("layout {}, written by estafette {}", found.layout, found.by))
+        }
         Ok(None) => {}
         Err(error) => checked.found(directory.display().to_string(), chain(&error), "as the message says"),
     }

@@ -127,6 +127,9 @@ mod tests {
         assert_eq!(state.next_run, 7 + RESTORED_RUNS_GAP);
         assert_eq!(state.next_space, 2 + RESTORED_SPACES_GAP);
         assert_eq!(state.restored_from("b1", Timestamp(5), 99, Timestamp(10)), None, "a start that is repeated");
-        assert!(state.restored_from("b2", Timestamp(6), 120, Timestamp(20)).is_some(), "another backup is another matter");
+        assert!(
+            state.restored_from("b2", Timestamp(6), 120, Timestamp(20)).is_some(),
+            "another backup is another matter"
+        );
     }
 }

@@ -72,7 +72,11 @@ fn a_backup_under_load_is_restored_and_nobody_is_mailed_twice() {
     server.restart();
     let report = server.report("c");
     let ledger = &report["ledger"];
-    assert_eq!((&report["state"], &ledger["pending"], &ledger["claimed"]), (&json!("paused"), &json!(0), &json!(0)), "{report}");
+    assert_eq!(
+        (&report["state"], &ledger["pending"], &ledger["claimed"]),
+        (&json!("paused"), &json!(0), &json!(0)),
+        "{report}"
+    );
     let (accepted, unknown) = (ledger["accepted"].as_u64().unwrap(), ledger["unknown"].as_u64().unwrap());
     assert_eq!(accepted + unknown, PEOPLE, "whoever may have been sent to since is unknown: {ledger}");
     assert!(accepted <= at_backup && accepted > 100, "as of the backup: {ledger}");
@@ -113,9 +117,11 @@ fn an_import_amid_a_backup_is_whole_after_the_restore() {
     const ROWS: usize = 120_000;
     let folder = tempfile::tempdir().unwrap();
     let mut server = Served::start("[[connectors]]\nname = \"null\"\nkind = \"null\"\n");
-    let csv: String =
-        std::iter::once("id,email\n".to_owned()).chain((0..ROWS).map(|i| format!("r{i:06},r{i:06}@y.test\n"))).collect();
-    let id = server.post_text("/v1/imports?key=id&subscribe=email:news&list=all", "text/csv", csv).expect(202)["id"].clone();
+    let csv: String = std::iter::once("id,email\n".to_owned())
+        .chain((0..ROWS).map(|i| format!("r{i:06},r{i:06}@y.test\n")))
+        .collect();
+    let id =
+        server.post_text("/v1/imports?key=id&subscribe=email:news&list=all", "text/csv", csv).expect(202)["id"].clone();
     server.until("the import works", || {
         let report = server.get(&format!("/v1/imports/{id}"));
         (report["bytes_done"].as_u64() > Some(0)).then_some(())
@@ -191,7 +197,8 @@ fn a_directory_of_another_layout_is_refused_or_upgraded_and_never_guessed() {
     server.people("p", 5, "x.test");
     server.end();
     let version = server.plan.data.join("version");
-    let (data, config) = (server.plan.data.to_str().unwrap().to_owned(), server.plan.config.to_str().unwrap().to_owned());
+    let (data, config) =
+        (server.plan.data.to_str().unwrap().to_owned(), server.plan.config.to_str().unwrap().to_owned());
     let written = fs::read_to_string(&version).unwrap();
     assert!(written.contains("layout 1") && written.contains(env!("CARGO_PKG_VERSION")), "{written}");
     let serve = || estafette(&["serve", "--data", &data, "--config", &config]);
@@ -203,7 +210,8 @@ fn a_directory_of_another_layout_is_refused_or_upgraded_and_never_guessed() {
         assert_eq!(fs::read_to_string(&version).unwrap(), text, "nothing was changed");
         let found = estafette(&["check", "--data", &data]).expect(6);
         assert!(found.contains(says), "{found}");
-        let backup = estafette(&["backup", server.folder.path().join("b").to_str().unwrap(), "--data", &data]).failed(1);
+        let backup =
+            estafette(&["backup", server.folder.path().join("b").to_str().unwrap(), "--data", &data]).failed(1);
         assert!(backup.contains(says), "{backup}");
     }
     // From before there was the file.

@@ -12,7 +12,9 @@ use serde_json::{Value as Json, json};
 use crate::served::{Answer, Served, estafette};
 
 fn relay(port: u16) -> String {
-    format!("[[connectors]]\nname = \"relay\"\nkind = \"smtp\"\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\nconnections_max = 1\n")
+    format!(
+        "[[connectors]]\nname = \"relay\"\nkind = \"smtp\"\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\nconnections_max = 1\n"
+    )
 }
 
 /// A relay that quotes the recipient: the first few are throttled, all others accepted.
@@ -48,7 +50,9 @@ fn converse(stream: TcpStream, messages: &mut u32) -> std::io::Result<()> {
                 *messages += 1;
                 let address = recipient.split(['<', '>']).nth(1).unwrap_or_default();
                 match *messages {
-                    1..=3 => format!("450 4.7.28 unusual rate of unsolicited mail to {address}, from <news@example.test>"),
+                    1..=3 => {
+                        format!("450 4.7.28 unusual rate of unsolicited mail to {address}, from <news@example.test>")
+                    }
                     _ => "250 taken".to_owned(),
                 }
             }
@@ -76,7 +80,11 @@ fn the_log_tells_campaign_run_and_batch_and_no_address() {
     });
     server.act("c", "stop").expect(200);
     for domain in ["@x.test", "@example.test", "x.test>"] {
-        assert!(!log.contains(domain), "an address is in the log: {}", log.lines().find(|l| l.contains(domain)).unwrap());
+        assert!(
+            !log.contains(domain),
+            "an address is in the log: {}",
+            log.lines().find(|l| l.contains(domain)).unwrap()
+        );
     }
     let data = server.plan.data.to_str().unwrap();
     let words: BTreeSet<String> = (0..40)
@@ -86,7 +94,8 @@ fn the_log_tells_campaign_run_and_batch_and_no_address() {
     assert_eq!(words.len(), 40, "each has a word of its own");
     assert!(words.iter().any(|word| log.contains(word.as_str())), "and can be found by it");
 
-    let lines: Vec<Json> = log.lines().filter(|l| l.starts_with('{')).map(|l| serde_json::from_str(l).expect(l)).collect();
+    let lines: Vec<Json> =
+        log.lines().filter(|l| l.starts_with('{')).map(|l| serde_json::from_str(l).expect(l)).collect();
     let said = |message: &str| {
         let found = lines.iter().find(|line| line["message"] == message);
         found.unwrap_or_else(|| panic!("{message:?} is not in {log}")).clone()
@@ -111,7 +120,10 @@ fn a_log_for_people_is_quiet_and_without_addresses() {
     server.end();
     let log = fs::read_to_string(&server.plan.log).unwrap();
     assert!(log.contains("the run starts") && log.contains("finished"), "{log}");
-    assert!(!log.contains("@x.test") && !log.contains("Actix runtime found") && !log.contains("starting service"), "{log}");
+    assert!(
+        !log.contains("@x.test") && !log.contains("Actix runtime found") && !log.contains("starting service"),
+        "{log}"
+    );
 }
 
 fn ready(server: &Served, query: &str) -> Answer {
@@ -130,7 +142,11 @@ fn a_connector_that_fails_is_told_and_counts_for_readiness_where_asked() {
     let server = Served::start(&format!("{}[[connectors]]\nname = \"null\"\nkind = \"null\"\n", relay(closed)));
     for query in ["", "?connectors=any", "?connectors=all"] {
         let body = ready(&server, query).expect(200);
-        assert_eq!((&body["state"], &body["ready"], &body["problems"]), (&json!("ready"), &json!(true), &json!([])), "{body}");
+        assert_eq!(
+            (&body["state"], &body["ready"], &body["problems"]),
+            (&json!("ready"), &json!(true), &json!([])),
+            "{body}"
+        );
     }
     let disk = check_of(&server.get("/health"), "disk");
     assert!(disk["free_bytes"].as_u64() > disk["floor_bytes"].as_u64(), "{disk}");

@@ -53,7 +53,8 @@ fn the_image_runs_without_root_is_checked_and_has_time_to_drain() {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
     let stages = lines.iter().filter(|line| line.starts_with("FROM ")).count();
     assert_eq!(stages, 2, "built in one, run in another");
-    let at = |start: &str| lines.iter().position(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no {start}"));
+    let at =
+        |start: &str| lines.iter().position(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no {start}"));
     assert!(at("USER 10001") < at("ENTRYPOINT"), "not as root");
     assert!(at("HEALTHCHECK") > 0 && text.contains("/health") && text.contains("--stop-timeout"));
     for copied in lines.iter().filter_map(|line| line.strip_prefix("COPY --chmod=644 ")) {

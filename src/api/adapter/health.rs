@@ -44,7 +44,10 @@ fn journal(engine: &Engine) -> HealthCheck {
         ),
         Status::Ok if stalled >= JOURNAL_STALL => bad(
             "stalled",
-            format!("the journal has made nothing durable for {} s though something waits: the disk hangs", stalled.as_secs()),
+            format!(
+                "the journal has made nothing durable for {} s though something waits: the disk hangs",
+                stalled.as_secs()
+            ),
         ),
         Status::Ok => HealthCheck::ok("journal", "it is written and synced"),
     }
@@ -52,7 +55,8 @@ fn journal(engine: &Engine) -> HealthCheck {
 
 fn disk(engine: &Engine) -> HealthCheck {
     // A file system that can't say is judged by the journal alone.
-    let free = rustix::fs::statvfs(&engine.options.directory).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+    let free =
+        rustix::fs::statvfs(&engine.options.directory).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
     let check = if free.is_some_and(|free| free < DISK_FLOOR_BYTES) {
         let message = "the disk under the data directory is nearly full: campaigns wait for space";
         HealthCheck::bad("disk", CheckState::Failed, "below_floor", message)

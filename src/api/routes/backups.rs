@@ -67,7 +67,8 @@ mod tests {
         for (asked, name) in good {
             assert_eq!(place(Some(root), asked).unwrap(), root.join(name), "{asked}");
         }
-        let bad = ["", "/etc/cron.d/x", "../x", "a/../../x", "/var/backups/estafette", "/var/backups/estafettes/x", "./x"];
+        let bad =
+            ["", "/etc/cron.d/x", "../x", "a/../../x", "/var/backups/estafette", "/var/backups/estafettes/x", "./x"];
         for asked in bad {
             let refused = place(Some(root), asked).unwrap_err();
             assert_eq!(refused.0.code, Code::InvalidBackup, "{asked}: {refused}");

@@ -14,8 +14,8 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseB
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    audiences, backups, campaigns, contacts, events, figures, flows, history, imports, lists, operations, runs, schedules,
-    segments, sequences, suppressions,
+    audiences, backups, campaigns, contacts, events, figures, flows, history, imports, lists, operations, runs,
+    schedules, segments, sequences, suppressions,
 };
 use crate::api::errors::{Code, ErrorBody};
 

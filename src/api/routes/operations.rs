@@ -39,7 +39,11 @@ async fn test_connector(state: State, name: web::Path<String>) -> ApiResult<web:
 async fn health(state: State) -> ApiResult<web::Json<Health>> {
     let port = engine(&state);
     let found = blocking(move || Ok(port.health())).await?;
-    if found.state == HealthState::Failed { Err(not_ready(&found, "the journal has failed")) } else { Ok(web::Json(found)) }
+    if found.state == HealthState::Failed {
+        Err(not_ready(&found, "the journal has failed"))
+    } else {
+        Ok(web::Json(found))
+    }
 }
 
 /// What is asked of a server that is to be ready.

@@ -171,8 +171,17 @@ mod tests {
     #[test]
     fn addresses_are_hidden_wherever_they_stand() {
         let addresses = [
-            "anna@x.test", "o'brien@x.test", "a.b+tag@mail.x.test", "ANNA@X.TEST", "josé@müller.test", "用户@例え.test", "x@[192.0.2.1]",
-            "SRS0=ab=cd=x.test=anna@y.test", "\"john doe\"@x.test", "+491701234567", "+491701234567@sms.test",
+            "anna@x.test",
+            "o'brien@x.test",
+            "a.b+tag@mail.x.test",
+            "ANNA@X.TEST",
+            "josé@müller.test",
+            "用户@例え.test",
+            "x@[192.0.2.1]",
+            "SRS0=ab=cd=x.test=anna@y.test",
+            "\"john doe\"@x.test",
+            "+491701234567",
+            "+491701234567@sms.test",
         ];
         let frames: [fn(&str) -> String; 8] = [
             |a| format!("550 5.1.1 <{a}>: Recipient address rejected: no such user"),
@@ -190,7 +199,10 @@ mod tests {
                 let shown = hidden(&line);
                 let word = HIDER.word(address);
                 assert!(!shown.contains(address) && !shown.contains('@'), "{line} is shown as {shown}");
-                assert!(shown.contains(&word) || address.starts_with('"'), "{line} is shown as {shown}, without {word}");
+                assert!(
+                    shown.contains(&word) || address.starts_with('"'),
+                    "{line} is shown as {shown}, without {word}"
+                );
             }
         }
     }
@@ -200,7 +212,11 @@ mod tests {
         assert_eq!(hidden("Anna@X.test"), HIDER.word("anna@x.test"));
         assert_eq!(hidden("anna%40x.test"), HIDER.word("anna@x.test"), "in a URL");
         assert_ne!(Hider([8; 32]).word("anna@x.test"), HIDER.word("anna@x.test"), "elsewhere it is another one");
-        assert_eq!(hide_by(None, "to anna@x.test and +491701234567"), "to <address> and <phone>", "before there is a key");
+        assert_eq!(
+            hide_by(None, "to anna@x.test and +491701234567"),
+            "to <address> and <phone>",
+            "before there is a key"
+        );
     }
 
     #[test]
@@ -208,17 +224,31 @@ mod tests {
         for text in ["a\nanna@x.test\tb", "a \"john doe\"@x.test b", "\\anna@x.test", "\"anna@x.test\""] {
             let line = serde_json::json!({ "message": text }).to_string();
             let shown = hidden(&line);
-            let parsed: serde_json::Value = serde_json::from_str(&shown).unwrap_or_else(|error| panic!("{error}: {shown}"));
+            let parsed: serde_json::Value =
+                serde_json::from_str(&shown).unwrap_or_else(|error| panic!("{error}: {shown}"));
             assert!(!parsed["message"].as_str().unwrap().contains('@'), "{shown}");
         }
         let word = HIDER.word("anna@x.test");
-        assert!(hidden(&serde_json::json!("a\nanna@x.test").to_string()).contains(&word), "the escape is no part of it");
+        assert!(
+            hidden(&serde_json::json!("a\nanna@x.test").to_string()).contains(&word),
+            "the escape is no part of it"
+        );
     }
 
     #[test]
     fn what_is_no_address_stays() {
         for line in [
-            "plain", "3 @ 12:00", "@decorated", "a @ b", "1e+10", "2026-01-01T00:00:00+00:00", "C++ 11", "x@", "100%4", "user+tag", "1+1234567x2",
+            "plain",
+            "3 @ 12:00",
+            "@decorated",
+            "a @ b",
+            "1e+10",
+            "2026-01-01T00:00:00+00:00",
+            "C++ 11",
+            "x@",
+            "100%4",
+            "user+tag",
+            "1+1234567x2",
         ] {
             assert_eq!(hidden(line), line);
         }

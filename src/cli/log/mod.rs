@@ -37,7 +37,8 @@ const QUIET: &str = "actix_server=warn,actix_web=warn,actix_http=warn";
 
 /// Starts the log; `ESTAFETTE_LOG` says what is in it, as `debug` or `info,estafette=debug`, instead of `default`.
 pub(super) fn start(default: &str, format: LogFormat) {
-    let filter = EnvFilter::try_from_env("ESTAFETTE_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{default},{QUIET}")));
+    let filter =
+        EnvFilter::try_from_env("ESTAFETTE_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{default},{QUIET}")));
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Lines);
     let started = match format {
@@ -201,6 +202,9 @@ mod tests {
         for (name, value) in wanted.as_object().unwrap() {
             assert_eq!(&line[name], value, "{name} in {line}");
         }
-        assert!(line["at"].as_str().unwrap().ends_with('Z') && line["target"].as_str().unwrap().contains("log"), "{line}");
+        assert!(
+            line["at"].as_str().unwrap().ends_with('Z') && line["target"].as_str().unwrap().contains("log"),
+            "{line}"
+        );
     }
 }

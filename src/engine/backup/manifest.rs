@@ -176,7 +176,9 @@ pub fn differences(folder: &Path, manifest: &Manifest) -> Vec<(String, String)> 
             Ok((_, bytes)) if bytes != entry.bytes => {
                 wrong.push((entry.path.clone(), format!("has {bytes} bytes and not {}", entry.bytes)));
             }
-            Ok(_) => wrong.push((entry.path.clone(), "does not read as it was written: its checksum differs".to_owned())),
+            Ok(_) => {
+                wrong.push((entry.path.clone(), "does not read as it was written: its checksum differs".to_owned()))
+            }
             Err(error) => wrong.push((entry.path.clone(), format!("can't be read: {error}"))),
         }
     }

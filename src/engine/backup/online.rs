@@ -62,15 +62,11 @@ fn copy(engine: &Engine, to: &Path, progress: &Progress) -> Result<Manifest, Bac
     Manifest::new(frozen.at, true, frozen.cut.seq)
 }
 
-fn freeze(
-    engine: &Engine,
-    journal: &Held<'_>,
-    tickets: &HeldImports<'_>,
-    to: &Path,
-) -> Result<Frozen, BackupError> {
+fn freeze(engine: &Engine, journal: &Held<'_>, tickets: &HeldImports<'_>, to: &Path) -> Result<Frozen, BackupError> {
     files::make_folder(to)?;
     tickets.copy_tickets(to).map_err(|source| BackupError::io("copy the tickets of imports to", to, source))?;
-    let spools = tickets.open_spools().map_err(|source| BackupError::io("open the uploads of imports for", to, source))?;
+    let spools =
+        tickets.open_spools().map_err(|source| BackupError::io("open the uploads of imports for", to, source))?;
     let cut = journal.cut()?;
     Ok(Frozen { cut, at: engine.book.now(), spools })
 }
