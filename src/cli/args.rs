@@ -60,6 +60,8 @@ pub enum Command {
     Demo(Demo),
     /// Verify a data directory that no server has open, or a backup.
     Check(Check),
+    /// Whether the server is ready: journal, disk, connectors, with reasons. Exit code 6 if it is not.
+    Health(super::health::Health),
     /// Copy the data directory, consistently, while the server runs or while none does.
     Backup(super::backup::Backup),
     /// Make a data directory from a backup.

@@ -17,6 +17,7 @@ mod events;
 mod example_base;
 mod figures;
 mod flow;
+mod health;
 mod history;
 mod host;
 mod imports;
@@ -122,6 +123,7 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
         Command::Check(options) => check::run(host, &options, json),
         Command::Backup(options) => backup::backup(host, &cli.connection, &options, json),
         Command::Restore(options) => backup::restore(host, &options, json),
+        Command::Health(options) => health::health(&cli.connection, &options, json),
         Command::Import(options) => imports::run(&client()?, options, json),
         Command::Contact(command) => contacts::contact(&client()?, command, json),
         Command::Attribute(command) => contacts::attribute(&client()?, command, json),

@@ -15,6 +15,7 @@
 pub mod batch;
 pub mod caps;
 pub mod class_filter;
+mod compact;
 pub mod consent;
 mod counting;
 pub mod counts;

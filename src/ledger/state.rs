@@ -418,6 +418,9 @@ impl State {
         run.state = to;
         run.reason = reason.to_owned();
         run.ended_at = if to.is_live() { None } else { Some(at) };
+        if !to.is_live() {
+            run.compact();
+        }
         Ok(())
     }
 

@@ -164,7 +164,12 @@ fn a_connector_that_fails_is_told_and_counts_for_readiness_where_asked() {
     let check = check_of(&body, "connector");
     assert_eq!((&check["subject"], &check["state"]), (&json!("relay"), &json!("degraded")), "{body}");
     assert!(check["reason"].is_string() && check["waiting"].as_u64() > Some(0), "{check}");
-    ready(&server, "?connectors=some").refused("invalid_parameter", "connectors");
+    let told = server.cli_with_key("", &["health", "--connectors", "all"]).expect(6);
+    assert!(told.contains("degraded connector relay") && told.contains("not ready"), "{told}");
+    let told = server.cli_with_key("", &["health"]).expect(0);
+    assert!(told.contains("ready (degraded)"), "{told}");
+    assert_eq!(server.cli(&["health", "--alive", "--json"]).json(0)["ready"], true);
+    ready(&server, "?connectors=some").refused("invalid_parameter", "any");
     server.act("c", "stop").expect(200);
 }
 

@@ -15,6 +15,8 @@ fn packaged(name: &str) -> PathBuf {
 fn unit(folder: &Path) -> PathBuf {
     let text = std::fs::read_to_string(packaged("estafette.service")).expect("the unit");
     assert!(text.contains("ExecStart=/usr/bin/estafette serve"), "where it is installed");
+    let hides_boot_id = text.lines().any(|line| line.trim() == "ProcSubset=pid");
+    assert!(!hides_boot_id, "without the kernel's boot id every kill would count as a power loss");
     let path = folder.join("estafette.service");
     std::fs::write(&path, text.replace("/usr/bin/estafette", env!("CARGO_BIN_EXE_estafette"))).expect("a copy");
     path
@@ -56,7 +58,7 @@ fn the_image_runs_without_root_is_checked_and_has_time_to_drain() {
     let at =
         |start: &str| lines.iter().position(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no {start}"));
     assert!(at("USER 10001") < at("ENTRYPOINT"), "not as root");
-    assert!(at("HEALTHCHECK") > 0 && text.contains("/health") && text.contains("--stop-timeout"));
+    assert!(at("HEALTHCHECK") > 0 && text.contains("\"health\", \"--alive\"") && text.contains("--stop-timeout"));
     for copied in lines.iter().filter_map(|line| line.strip_prefix("COPY --chmod=644 ")) {
         let file = copied.split(' ').next().unwrap_or_default();
         assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(file).is_file(), "{file} is in the repository");
