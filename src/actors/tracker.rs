@@ -65,10 +65,10 @@ impl TrackerActor {
                 unnamed += 1;
                 continue;
             }
-            match facts.iter_mut().find(|(set, _)| !set.contains(*row)) {
-                Some((set, total)) => {
-                    set.insert(*row);
-                    *total += 1;
+            match facts.iter().position(|(set, _)| !set.contains(*row)) {
+                Some(at) => {
+                    facts[at].0.insert(*row);
+                    facts[at].1 += 1;
                 }
                 // What a client repeats a hundred times in a moment is not told apart any further.
                 None if facts.len() > REPEATS_MAX => unnamed += 1,

@@ -9,6 +9,7 @@
 )]
 
 mod addresses;
+mod backups;
 mod bad_input;
 mod base;
 mod behaviour;
@@ -23,6 +24,7 @@ mod imports;
 mod metrics;
 mod oddities;
 mod oneshot;
+mod operations;
 mod outages;
 mod people;
 mod schedules;

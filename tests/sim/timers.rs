@@ -10,14 +10,15 @@ use roaring::RoaringBitmap;
 use estafette::clock::Timestamp;
 use estafette::flow::nodes::Delay;
 use estafette::flow::{NodeId, NodeKind};
-use estafette::ledger::Run;
+use estafette::ids::RunId;
 use estafette::ledger::flowing::Moved;
+use estafette::ledger::{Run, State};
 
 #[derive(Default)]
 pub(crate) struct Timers {
-    /// By delay: since when each row rests there, and how often it has come.
-    resting: BTreeMap<(NodeId, u32), Timestamp>,
-    stays: BTreeMap<(NodeId, u32), u32>,
+    /// By run and delay: since when each row rests there, and how often it has come.
+    resting: BTreeMap<(RunId, NodeId, u32), Timestamp>,
+    stays: BTreeMap<(RunId, NodeId, u32), u32>,
 }
 
 fn length_ms(delay: &Delay) -> Option<i64> {
@@ -34,9 +35,10 @@ impl Timers {
         let Some(length) = length_ms(delay) else { return };
         for (_, rows) in moved.exits.iter().filter(|(exit, _)| *exit == delay.due_exit()) {
             for row in rows {
-                let since = self.resting.get(&(moved.node, row)).expect("only who rests there leaves");
+                let place = (run.id, moved.node, row);
+                let since = self.resting.get(&place).expect("only who rests there leaves");
                 let rested = moved.at.0 - since.0;
-                let stay = self.stays[&(moved.node, row)];
+                let stay = self.stays[&place];
                 assert!(
                     rested >= length,
                     "row {row} left {} after {rested} of {length} ms, in stay {stay}",
@@ -46,18 +48,28 @@ impl Timers {
         }
     }
 
+    /// Everything is told anew: frames were lost.
+    pub(crate) fn restart(&mut self) {
+        *self = Timers::default();
+    }
+
     /// After anything happened.
-    pub(crate) fn look(&mut self, run: &Run, now: Timestamp) {
+    pub(crate) fn look(&mut self, state: &State, now: Timestamp) {
+        state.runs.values().filter(|run| run.state.is_live()).for_each(|run| self.look_at(run, now));
+    }
+
+    fn look_at(&mut self, run: &Run, now: Timestamp) {
         for node in run.graph.nodes().filter(|node| matches!(node.kind, NodeKind::Delay(_))) {
             let here = run.positions.at(node.id).cloned().unwrap_or_default();
-            let known = self.resting.range((node.id, 0)..=(node.id, u32::MAX)).map(|((_, row), _)| *row);
+            let known =
+                self.resting.range((run.id, node.id, 0)..=(run.id, node.id, u32::MAX)).map(|((.., row), _)| *row);
             let known: RoaringBitmap = known.collect();
             for row in &known - &here {
-                self.resting.remove(&(node.id, row));
+                self.resting.remove(&(run.id, node.id, row));
             }
             for row in &here - &known {
-                self.resting.insert((node.id, row), now);
-                *self.stays.entry((node.id, row)).or_default() += 1;
+                self.resting.insert((run.id, node.id, row), now);
+                *self.stays.entry((run.id, node.id, row)).or_default() += 1;
             }
         }
     }
