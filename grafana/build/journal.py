@@ -27,9 +27,9 @@ def now():
             "make space; they go on by themselves. Runbook: EstafetteDiskFull."),
             Query(by("", series("disk_full"), "max")), width=3, mappings=words(_0=("enough", GREEN), _1=("full", RED))),
         number("fsync", "s", say(
-            "The slowest 1 of 100 fsyncs of now.",
+            "99 of 100 fsyncs of the chosen time were faster.",
             "above 100 ms the disk is the bottleneck of claims and opt-outs. Runbook: EstafetteFsyncSlow."),
-            Query(quantile(0.99, "journal_fsync_seconds", "")), width=3, nothing="idle",
+            Query(quantile(0.99, "journal_fsync_seconds", "", window="$__range")), width=3, nothing="idle",
             thresholds=steps((None, GREEN), (0.02, YELLOW), (0.1, RED))),
         number("Last recovery", "s", say(
             "Time that recovery took at this start.",
