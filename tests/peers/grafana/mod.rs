@@ -80,7 +80,12 @@ impl Prometheus {
         let http = Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
         let started = Prometheus { base: format!("http://{address}"), http, _folder: there, _process: process };
         await_some("Prometheus", || {
-            started.http.get(format!("{}/-/ready", started.base)).send().ok().filter(|answer| answer.status().is_success())
+            started
+                .http
+                .get(format!("{}/-/ready", started.base))
+                .send()
+                .ok()
+                .filter(|answer| answer.status().is_success())
         });
         started
     }
