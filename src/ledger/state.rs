@@ -14,7 +14,7 @@ use crate::ledger::batch::BootId;
 use crate::ledger::consent::{Consent, ConsentStatus};
 use crate::ledger::days::ContactDays;
 use crate::ledger::delivery::Delivery;
-use crate::ledger::events::{EventMemory, EventsReceived, SoftBouncesJudged, day_of};
+use crate::ledger::events::{EventMemory, EventsReceived, day_of};
 use crate::ledger::facts::{Fact, ImportChunk, RunStarted, Settled, Suppressed, Unsubscribed};
 use crate::ledger::handed::HandedOver;
 use crate::ledger::links::Link;
@@ -276,14 +276,6 @@ impl State {
         }
     }
 
-    fn apply_soft_bounces(&mut self, fact: &SoftBouncesJudged) {
-        let entry = Entry { reason: SuppressReason::SoftBounces, at: fact.at };
-        for address in &fact.addresses {
-            self.suppression.add_address(Some(fact.channel), *address, entry);
-        }
-        self.events.soft.forget(Some(fact.channel), &fact.rows);
-    }
-
     fn apply_events(&mut self, fact: &EventsReceived) -> Result<(), Violation> {
         for part in &fact.feedback {
             self.run_mut(part.delivery.run)?.fits(part)?;
@@ -298,16 +290,7 @@ impl State {
             run.count_feedback(part, new, fact.at);
             self.remember_feedback(part, &unknown);
         }
-        for part in &fact.custom {
-            if let Some(run) = self.runs.get_mut(&part.delivery.run) {
-                run.take_custom(part);
-            }
-        }
-        for part in &fact.worth {
-            if let Some(run) = self.runs.get_mut(&part.delivery.run) {
-                run.take_worth(part);
-            }
-        }
+        self.take_noted(fact);
         for part in &fact.watched {
             if let Some(run) = self.runs.get_mut(&part.delivery.run) {
                 run.count_reported(part);
@@ -435,6 +418,7 @@ impl State {
         let run = self.runs.get_mut(&id).ok_or(Violation::NoRun { run: id })?;
         run.note_resume(to);
         run.state = to;
+        run.doubted &= to == RunState::Paused;
         run.reason = reason.to_owned();
         run.ended_at = if to.is_live() { None } else { Some(at) };
         if !to.is_live() {

@@ -26,6 +26,20 @@ fn finished(server: &Served, name: &str) -> Json {
     server.await_state(name, "finished")
 }
 
+fn wrong_expressions_are_refused(server: &Served) {
+    for (wrong, code) in [
+        ("did \"purchase\" at least 0 times", "segment_bad_count"),
+        ("did \"purchase\" at least 2 times in last 120d", "segment_bad_days"),
+        ("did \"purchase\" at least 2", "segment_syntax"),
+        ("did \"purchase\" with plan", "segment_syntax"),
+        ("engaged with at least 101 messages in last 30d", "segment_bad_count"),
+    ] {
+        let refused = server.post("/v1/segments/preview", &json!({"expression": wrong}));
+        assert!(refused.status == 422 || refused.status == 400, "{wrong}: {}", refused.text);
+        assert!(refused.text.contains(code), "{wrong}: {code} in {}", refused.text);
+    }
+}
+
 #[test]
 fn expressions_ask_what_contacts_did_how_often_when_and_with_what() {
     let mut server = Served::start(INBOX);
@@ -65,17 +79,7 @@ fn expressions_ask_what_contacts_did_how_often_when_and_with_what() {
             server.kill();
         }
     }
-    for (wrong, code) in [
-        ("did \"purchase\" at least 0 times", "segment_bad_count"),
-        ("did \"purchase\" at least 2 times in last 120d", "segment_bad_days"),
-        ("did \"purchase\" at least 2", "segment_syntax"),
-        ("did \"purchase\" with plan", "segment_syntax"),
-        ("engaged with at least 101 messages in last 30d", "segment_bad_count"),
-    ] {
-        let refused = server.post("/v1/segments/preview", &json!({"expression": wrong}));
-        assert!(refused.status == 422 || refused.status == 400, "{wrong}: {}", refused.text);
-        assert!(refused.text.contains(code), "{wrong}: {code} in {}", refused.text);
-    }
+    wrong_expressions_are_refused(&server);
     let types = server.cli(&["events", "types", "--json"]).json(0);
     let purchase = types["items"].as_array().unwrap().iter().find(|t| t["type"] == "purchase").expect("known").clone();
     assert_eq!(purchase["properties"], json!({"items": 1, "paid": 1, "plan": 2}), "what is kept: {purchase}");

@@ -15,6 +15,8 @@ use super::count_again;
 use crate::clock::Timestamp;
 pub use crate::config::SoftRule;
 use crate::ids::{AddressHash, Channel};
+use crate::ledger::State;
+use crate::ledger::suppression::{Entry, SuppressReason};
 use crate::limits::{SOFT_BOUNCE_DAYS_MAX, SOFT_BOUNCES_MAX, SOFT_BOUNCES_PER_DAY_MAX};
 
 type Days = BTreeMap<i32, Vec<RoaringBitmap>>;
@@ -27,6 +29,16 @@ pub struct SoftBouncesJudged {
     pub rows: RoaringBitmap,
     pub addresses: Vec<AddressHash>,
     pub at: Timestamp,
+}
+
+impl State {
+    pub(in crate::ledger) fn apply_soft_bounces(&mut self, fact: &SoftBouncesJudged) {
+        let entry = Entry { reason: SuppressReason::SoftBounces, at: fact.at };
+        for address in &fact.addresses {
+            self.suppression.add_address(Some(fact.channel), *address, entry);
+        }
+        self.events.soft.forget(Some(fact.channel), &fact.rows);
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

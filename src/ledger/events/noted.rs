@@ -14,11 +14,11 @@ use std::collections::BTreeMap;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
-use super::Feedback;
 use super::feedback::Seen;
+use super::{EventsReceived, Feedback};
 use crate::flow::NodeId;
 use crate::ids::DeliveryId;
-use crate::ledger::Run;
+use crate::ledger::State;
 use crate::limits::{CURRENCIES_MAX, PROPERTY_SETS_MAX};
 
 /// Parts of a unit in which amounts are counted.
@@ -73,13 +73,19 @@ impl Feedback {
     }
 }
 
-impl Run {
-    pub(crate) fn take_custom(&mut self, part: &CustomPart) {
-        self.feedback.entry(part.send).or_default().take_custom(part);
-    }
-
-    pub(crate) fn take_worth(&mut self, part: &WorthPart) {
-        self.feedback.entry(part.send).or_default().take_worth(&part.currency, part.amount);
+impl State {
+    /// What belongs to sends; parts of a run that is gone mean nothing.
+    pub(in crate::ledger) fn take_noted(&mut self, fact: &EventsReceived) {
+        for part in &fact.custom {
+            if let Some(run) = self.runs.get_mut(&part.delivery.run) {
+                run.feedback.entry(part.send).or_default().take_custom(part);
+            }
+        }
+        for part in &fact.worth {
+            if let Some(run) = self.runs.get_mut(&part.delivery.run) {
+                run.feedback.entry(part.send).or_default().take_worth(&part.currency, part.amount);
+            }
+        }
     }
 }
 
