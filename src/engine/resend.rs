@@ -1,8 +1,9 @@
 //! Linked resends: a campaign of its own, made from a run's, to a set of that run, and started.
 //!
 //! Owns nothing. Invariants: RE-1 two resends that lead back to one run never go to the same contact, unless one continues the
-//! other, or the earlier one was rejected or skipped there: who is covered is looked at for the audience, and that no resend came between is checked in the step that
-//! starts the run; RE-2 only a run that has ended is continued, so that its sets do not move but by what comes back.
+//! other, or the earlier one was rejected or skipped there: who is covered is looked at for the audience, and that no resend
+//! came between is checked in the step that starts the run; RE-2 only a run that has ended is continued, so that its sets do
+//! not move but by what comes back.
 
 use roaring::RoaringBitmap;
 use serde_json::Value;
