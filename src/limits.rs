@@ -76,6 +76,17 @@ pub const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
 pub const SNAPSHOT_AFTER_BYTES: u64 = 128 * 1024 * 1024;
 /// Free bytes under the data directory below which nothing new is claimed: enough to settle all that is claimed.
 pub const DISK_FLOOR_BYTES: u64 = 16 * 1024 * 1024;
+/// Numbers of runs that a restored directory leaves out: the old server may have given them since the backup, and mails name
+/// them. More than it starts between two backups.
+pub const RESTORED_RUNS_GAP: u32 = 10_000;
+/// The same of uploaded audiences.
+pub const RESTORED_SPACES_GAP: u32 = 10_000;
+/// A journal that has made nothing durable for so long, though something waits, stands still: the disk hangs.
+pub const JOURNAL_STALL: Duration = Duration::from_secs(10);
+/// Backups whose end a server remembers.
+pub const BACKUPS_KEPT: usize = 20;
+/// Bytes that a backup copies and hashes at a time.
+pub const BACKUP_CHUNK_BYTES: usize = 1024 * 1024;
 /// How often the committer looks at the journal.
 pub const COMMITTER_TICK: Duration = Duration::from_millis(500);
 /// How long it is remembered when a row was accepted, to tell a scanner's click from a reader's.
@@ -256,14 +267,18 @@ pub const INBOX_CONNECTIONS_MAX: usize = 1_024;
 
 /// Samples of reply texts and render errors kept per run and class.
 pub const SAMPLES_PER_CLASS: usize = 10;
-/// Running campaigns whose series are rendered at a scrape.
+/// Campaigns whose series are rendered at a scrape, those that are not over first.
 pub const METRIC_CAMPAIGNS_MAX: usize = 200;
+/// Samples of all campaigns of a scrape: with those of the engine and a few connectors it has fewer than 5 000.
+pub const METRIC_CAMPAIGN_SAMPLES_MAX: usize = 4_000;
 /// Messages of one campaign whose series are rendered: as many as an A/B test has variants.
 pub const METRIC_MESSAGES_MAX: usize = WINNER_ARMS_MAX;
 /// Nodes of one campaign whose series are rendered.
 pub const METRIC_NODES_MAX: usize = 50;
-/// Messages, and nodes, of all campaigns whose series are rendered: some 40 000 lines at most.
-pub const METRIC_PARTS_MAX: usize = 2_000;
+/// Files of the data directory that a scrape looks at.
+pub const STORAGE_FILES_MAX: usize = 10_000;
+/// Links of one message whose series are rendered.
+pub const METRIC_LINKS_MAX: usize = 20;
 /// How long the series of an ended campaign are still rendered, so that its last values are scraped.
 pub const METRIC_CAMPAIGNS_AFTER: Duration = Duration::from_secs(15 * 60);
 /// How often values of histograms are folded into their buckets when nobody scrapes.

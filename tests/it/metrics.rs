@@ -172,7 +172,7 @@ impl Scrape {
 
 fn start(engine: &TestEngine, name: &str, connector: &str, segment: &str) {
     let spec = format!(
-        "name = \"{name}\"\nkind = \"single\"\n[audience]\nsegment = '{segment}'\n[message]\nchannel = \"email\"\n\
+        "name = \"{name}\"\nkind = \"single\"\nsend_until = 2099-01-01T00:00:00Z\n[audience]\nsegment = '{segment}'\n[message]\nchannel = \"email\"\n\
          connector = \"{connector}\"\ntopic = \"news\"\nfrom = \"News <news@example.test>\"\nsubject = \"Hello\"\n\
          html = '<p><a href=\"https://shop.example.test/a\">a</a> <a href=\"https://shop.example.test/b\">b</a></p>'\n"
     );
@@ -332,6 +332,10 @@ fn every_series_of_the_catalogue_is_fed_and_the_ledger_is_the_reports() {
         assert_eq!(ledger_gauges(&ended, name), ledger_sets(&report.ledger), "{name}: gauges are the ledger");
     }
     assert!(ended.has("estafette_campaign_stalled", "reason=\"paused\""), "a paused campaign says so");
+    assert!(ended.has("estafette_campaign_state", "\"slow\",state=\"paused\""), "and is in that state");
+    assert!(ended.has("estafette_campaign_state", "\"fast\",state=\"finished\""), "the other is done");
+    assert!(!ended.has("estafette_campaign_window_left_seconds", "\"fast\""), "what is over has no window");
+    assert!(ended.has("estafette_campaign_link_contacts", "\"fast\""), "its links were clicked");
 
     let seen: BTreeSet<&str> = [&running, &judged, &ended].into_iter().flat_map(Scrape::names).collect();
     let missing: Vec<_> = CATALOGUE.iter().map(|m| m.name).filter(|name| !seen.contains(name)).collect();
@@ -392,6 +396,18 @@ fn plausible(scrape: &Scrape, ledger: &Ledger) {
         ("estafette_build", env!("CARGO_PKG_VERSION")),
         ("estafette_resident_memory_bytes", "anonymous"),
         ("estafette_cpu_seconds_total", ""),
+        ("estafette_uptime_seconds", ""),
+        ("estafette_open_files", ""),
+        ("estafette_open_files_limit", ""),
+        ("estafette_threads", ""),
+        ("estafette_disk_size_bytes", ""),
+        ("estafette_storage_bytes", "journal"),
+        ("estafette_storage_bytes", "contacts"),
+        ("estafette_journal_waiting_limit", ""),
+        ("estafette_connections_max", "\"slow\""),
+        ("estafette_refusals_total", "\"fast\",reply=\"5xx\",about=\"address\""),
+        ("estafette_runs", "paused"),
+        ("estafette_campaign_window_left_seconds", "\"slow\""),
     ] {
         assert!(scrape.sum(name, label) > 0.0, "{name} {label} is {}", scrape.sum(name, label));
     }
