@@ -105,6 +105,8 @@ pub struct HttpCounts {
     pub reset_before: u64,
     pub reset_after: u64,
     pub goaways: u64,
+    /// Most requests that one connection had open at once.
+    pub in_flight_peak: u64,
 }
 
 /// The answer to `report`, and the last line.
