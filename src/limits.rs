@@ -4,10 +4,12 @@
 //! sender may change are defaults of `config`; these are the ceilings and the fixed sizes.
 
 mod http;
+mod operations;
 
 use std::time::Duration;
 
 pub use http::*;
+pub use operations::*;
 
 // --- claims, batches, credits ---------------------------------------------------------------------------------
 
@@ -76,17 +78,6 @@ pub const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
 pub const SNAPSHOT_AFTER_BYTES: u64 = 128 * 1024 * 1024;
 /// Free bytes under the data directory below which nothing new is claimed: enough to settle all that is claimed.
 pub const DISK_FLOOR_BYTES: u64 = 16 * 1024 * 1024;
-/// Numbers of runs that a restored directory leaves out: the old server may have given them since the backup, and mails name
-/// them. More than it starts between two backups.
-pub const RESTORED_RUNS_GAP: u32 = 10_000;
-/// The same of uploaded audiences.
-pub const RESTORED_SPACES_GAP: u32 = 10_000;
-/// A journal that has made nothing durable for so long, though something waits, stands still: the disk hangs.
-pub const JOURNAL_STALL: Duration = Duration::from_secs(10);
-/// Backups whose end a server remembers.
-pub const BACKUPS_KEPT: usize = 20;
-/// Bytes that a backup copies and hashes at a time.
-pub const BACKUP_CHUNK_BYTES: usize = 1024 * 1024;
 /// How often the committer looks at the journal.
 pub const COMMITTER_TICK: Duration = Duration::from_millis(500);
 /// How long it is remembered when a row was accepted, to tell a scanner's click from a reader's.
