@@ -20,6 +20,7 @@ pub mod message;
 pub mod options;
 pub mod peer;
 pub mod proc;
+pub mod profile;
 pub mod report;
 pub mod rng;
 pub mod scene;

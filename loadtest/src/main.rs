@@ -12,6 +12,7 @@ use loadtest::flow::{self, FlowOptions};
 use loadtest::growth::{self, GrowthOptions};
 use loadtest::import::{self, ImportOptions};
 use loadtest::kill::{self, KillOptions};
+use loadtest::profile::{self, ProfileOptions};
 use loadtest::sink::process::SinkProcess;
 use loadtest::sink::{self, SinkOptions};
 use loadtest::text::{bar, mebibytes, note, say};
@@ -33,6 +34,8 @@ struct Cli {
 enum Command {
     /// Rate and CPU of an e-mail campaign beside smtp-source's to the same sink, alternating
     Email(EmailOptions),
+    /// Where the CPU time of a message goes, thread by thread and stage by stage
+    Profile(ProfileOptions),
     /// Cost and memory per contact from ten thousand to two million contacts, engine alone
     Growth(GrowthOptions),
     /// A flow of twelve nodes beside a single campaign, engine alone, alternating
@@ -82,6 +85,7 @@ struct DataOptions {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Email(options) => email::run(&options),
+        Command::Profile(options) => profile::run(&options),
         Command::Growth(options) => growth::run(&options),
         Command::Flow(options) => flow::run(&options),
         Command::Import(options) => import::run(&options),
