@@ -87,6 +87,7 @@ pub fn run(options: &ProfileOptions) -> anyhow::Result<()> {
         connections: options.connections,
         relay_extra: format!("chunking = {}\n", options.chunking),
         null: true,
+        ..Connectors::default()
     };
     let scene = Scene::start(&engine, options.run.folder.as_deref(), &connectors)?;
     scene.declare(Columns::Full)?;
