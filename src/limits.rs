@@ -4,10 +4,12 @@
 //! sender may change are defaults of `config`; these are the ceilings and the fixed sizes.
 
 mod http;
+mod operations;
 
 use std::time::Duration;
 
 pub use http::*;
+pub use operations::*;
 
 // --- claims, batches, credits ---------------------------------------------------------------------------------
 
@@ -28,10 +30,17 @@ pub const DATA_HOLD_MAX: Duration = Duration::from_secs(2);
 pub const UNKNOWN_ATTEMPTS_MAX: u32 = 3;
 /// Rows that a lane takes from a batch at a time: one read transaction serves them.
 pub const LANE_CHUNK_ROWS: usize = 20;
-/// Outcomes of one batch that a lane thread gathers before it reports them.
-pub const OUTCOMES_PER_REPORT: usize = 250;
-/// How long outcomes wait for company, and how often an idle thread looks.
-pub const OUTCOME_FLUSH: Duration = Duration::from_millis(5);
+/// Bytes of messages that a lane thread renders ahead for a connector: a chunk of ordinary mails. Larger ones are rendered when
+/// a lane pulls them.
+pub const RENDER_AHEAD_BYTES: usize = 512 * 1024;
+/// Messages up to this lie in a lane as what is their own, and are put together when they are written; for each part of one
+/// that the peer takes at a time, again.
+pub const SHARED_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Outcomes of one batch that a lane thread gathers before it reports them: a batch.
+pub const OUTCOMES_PER_REPORT: usize = 1_000;
+/// How long outcomes wait for company, and how often an idle thread looks. They are in the mark file meanwhile; each report
+/// costs a fact and four threads' attention.
+pub const OUTCOME_FLUSH: Duration = Duration::from_millis(20);
 /// How often a lane thread without outcomes looks for them.
 pub const OUTCOME_FLUSH_IDLE: Duration = Duration::from_millis(50);
 /// Longest sleep of a waiting lane: a neighbour may have put a row back without a notice.
@@ -76,17 +85,6 @@ pub const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
 pub const SNAPSHOT_AFTER_BYTES: u64 = 128 * 1024 * 1024;
 /// Free bytes under the data directory below which nothing new is claimed: enough to settle all that is claimed.
 pub const DISK_FLOOR_BYTES: u64 = 16 * 1024 * 1024;
-/// Numbers of runs that a restored directory leaves out: the old server may have given them since the backup, and mails name
-/// them. More than it starts between two backups.
-pub const RESTORED_RUNS_GAP: u32 = 10_000;
-/// The same of uploaded audiences.
-pub const RESTORED_SPACES_GAP: u32 = 10_000;
-/// A journal that has made nothing durable for so long, though something waits, stands still: the disk hangs.
-pub const JOURNAL_STALL: Duration = Duration::from_secs(10);
-/// Backups whose end a server remembers.
-pub const BACKUPS_KEPT: usize = 20;
-/// Bytes that a backup copies and hashes at a time.
-pub const BACKUP_CHUNK_BYTES: usize = 1024 * 1024;
 /// How often the committer looks at the journal.
 pub const COMMITTER_TICK: Duration = Duration::from_millis(500);
 /// How long it is remembered when a row was accepted, to tell a scanner's click from a reader's.

@@ -1,7 +1,8 @@
 //! What is logged of facts: the life of runs and batches, each line with `campaign`, `run` and, if it has one, `batch`.
 //!
-//! Owns no state. One place for all, where facts are committed, so that no path is forgotten. What happens once in a run is
-//! *info*; what happens once in a batch is *debug*. Must not know addresses or contents: rows are counted, never listed.
+//! Owns no state. One place for all, where facts are committed, so that no path is forgotten. What happens once in a
+//! run is *info*; what happens once in a batch is *debug*. Must not know addresses or contents: rows are counted,
+//! never listed.
 
 use tracing::{Level, debug, enabled, info};
 

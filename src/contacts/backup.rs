@@ -1,15 +1,15 @@
 //! Copies of a store for a backup: one moment of it, compacted, while readers and writers go on.
 //!
-//! Owns no state. Invariants: BU-1 the copy is one committed state of the store, whole: LMDB copies by a read transaction; BU-2
-//! when [`Store::copy_then`] has called `begun`, the moment of the copy is fixed: whoever held the writer until then
-//! knows which. Must not know what a backup holds beside it.
+//! Owns no state. Invariants: BU-1 the copy is one committed state of the store, whole: LMDB copies by a read
+//! transaction; BU-2 when [`Store::copy_then`] has called `begun`, the moment of the copy is fixed: whoever held the
+//! writer until then knows which. Must not know what a backup holds beside it.
 //!
-//! LMDB's compacting copy begins its read transaction before it writes its first byte, and never waits for a writer (its
-//! plain copy does). So the length of the copy's file tells that the transaction is there.
+//! LMDB's compacting copy begins its read transaction before it writes its first byte, and never waits for a writer
+//! (its plain copy does). So the length of the copy's file tells that the transaction is there.
 //!
-//! A compacted copy begins its transaction numbers anew, and the `versions` of the sets, which are such numbers, would then lie
-//! ahead: a set that is cached under version 40 from before the copy could be taken for the one that transaction 40
-//! writes after it. `settle_versions` forgets those at the opening, where the cache is empty.
+//! A compacted copy begins its transaction numbers anew, and the `versions` of the sets, which are such numbers,
+//! would then lie ahead: a set that is cached under version 40 from before the copy could be taken for the one that
+//! transaction 40 writes after it. `settle_versions` forgets those at the opening, where the cache is empty.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -32,8 +32,8 @@ impl Store {
         self.copy_then(to, || ())
     }
 
-    /// [`Store::copy_to`]; `begun` is called on this thread as soon as the moment is fixed, while the copy goes on. Nobody may
-    /// hold the writer on another thread for the sake of this call; the caller may.
+    /// [`Store::copy_to`]; `begun` is called on this thread as soon as the moment is fixed, while the copy goes on.
+    /// Nobody may hold the writer on another thread for the sake of this call; the caller may.
     pub fn copy_then(&self, to: &Path, begun: impl FnOnce()) -> Result<(), ContactsError> {
         let failed = |source| ContactsError::Store { what: "make the file of a copy", source: heed::Error::Io(source) };
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(failed)?;

@@ -1,9 +1,10 @@
 //! `version`: which layout a data directory has, and the rule of upgrades.
 //!
-//! Owns the file. The layout is what lies where, and what it means; journal, snapshot and store have format numbers of their own
-//! beside it and refuse what they don't read. Invariants: LY-1 a directory of a newer layout is refused, untouched; LY-2 one of
-//! an older layout is migrated step by step, under its lock, or refused with the way out; LY-3 nothing is guessed: a file that
-//! can't be read is refused; LY-4 a step can be repeated, because the file gets its new number when the step is durable.
+//! Owns the file. The layout is what lies where, and what it means; journal, snapshot and store have format numbers
+//! of their own beside it and refuse what they don't read. Invariants: LY-1 a directory of a newer layout is refused,
+//! untouched; LY-2 one of an older layout is migrated step by step, under its lock, or refused with the way out; LY-3
+//! nothing is guessed: a file that can't be read is refused; LY-4 a step can be repeated, because the file gets its
+//! new number when the step is durable.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -1,11 +1,12 @@
 //! The journal's part of a backup: the newest snapshot and the segments after it, cut behind one frame.
 //!
-//! Owns no state but a lock. Must not know why somebody copies. Invariants: JN-B1 while a [`Held`] lives no snapshot is
-//! written, so that no segment goes while it is copied; JN-B2 the copy holds every frame up to its cut, each of them
-//! validated while it was copied, and none after it, though the segment grows meanwhile; JN-B3 the segment that was open at the
-//! cut is always copied, a snapshot alone never is: a restored start poisons every segment that it finds, and with
-//! them the claims that the snapshot holds; JN-B4 neither identity nor marks nor sync slot are copied: what they say is
-//! of one directory and one moment. The copy is therefore refused without `--restored`, like any other.
+//! Owns no state but a lock. Must not know why somebody copies. Invariants: JN-B1 while a [`Held`] lives no snapshot
+//! is written, so that no segment goes while it is copied; JN-B2 the copy holds every frame up to its cut, each of
+//! them validated while it was copied, and none after it, though the segment grows meanwhile; JN-B3 the segment that
+//! was open at the cut is always copied, a snapshot alone never is: a restored start poisons every segment that it
+//! finds, and with them the claims that the snapshot holds; JN-B4 neither identity nor marks nor sync slot are
+//! copied: what they say is of one directory and one moment. The copy is therefore refused without `--restored`, like
+//! any other.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;

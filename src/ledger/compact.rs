@@ -1,7 +1,7 @@
 //! Runs that have ended take little memory: their sets are stored as runs of rows where that is shorter.
 //!
-//! Nothing is forgotten by it. The sets of a campaign to a list that was imported at once are a few bytes then, whatever its
-//! size; sets of people who opened or clicked take what their rows take.
+//! Nothing is forgotten by it. The sets of a campaign to a list that was imported at once are a few bytes then,
+//! whatever its size; sets of people who opened or clicked take what their rows take.
 
 use roaring::RoaringBitmap;
 
@@ -10,7 +10,8 @@ use crate::ledger::delivery::Delivery;
 use crate::ledger::tracking::EventSets;
 
 impl Run {
-    /// To be called when the run has ended. What comes later (a click, a settled unknown) may be stored at length again.
+    /// To be called when the run has ended. What comes later (a click, a settled unknown) may be stored at length
+    /// again.
     pub(super) fn compact(&mut self) {
         self.positions.each_set(&mut shorten);
         self.deliveries.iter_mut().for_each(compact_delivery);

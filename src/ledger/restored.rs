@@ -1,13 +1,13 @@
 //! What a restored backup makes of the state: it ends at a moment after which the old server may have gone on.
 //!
-//! Invariants: RS-1 a row that a live run could have sent after the backup was made is *unknown* before anything can be
-//! granted: in strict mode nothing is handed over again after an unknown hand-over but by a person's word; RS-2 numbers that
-//! the old server may have given since are not given again, so that a link in a mail that the state knows nothing of never
-//! names another run or upload.
+//! Invariants: RS-1 a row that a live run could have sent after the backup was made is *unknown* before anything can
+//! be granted: in strict mode nothing is handed over again after an unknown hand-over but by a person's word; RS-2
+//! numbers that the old server may have given since are not given again, so that a link in a mail that the state
+//! knows nothing of never names another run or upload.
 //!
-//! Not doubted are rows that had not come to their send when the backup was made (*held*, or not yet in a delivery), and
-//! deliveries in at-least-once mode, whose sender has chosen to send again what is unknown. Their runs wait for a person all
-//! the same.
+//! Not doubted are rows that had not come to their send when the backup was made (*held*, or not yet in a delivery),
+//! and deliveries in at-least-once mode, whose sender has chosen to send again what is unknown. Their runs wait for a
+//! person all the same.
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,9 @@ impl State {
     pub(super) fn apply_doubted(&mut self, fact: &Doubted) -> Result<(), Violation> {
         let rows = &fact.rows.rows;
         self.delivery_mut(fact.delivery)?.doubt(rows)?;
+        if let Some(run) = self.runs.get_mut(&fact.delivery.run) {
+            run.doubted = true;
+        }
         self.leave_sends(fact.delivery, rows)?;
         if let Some(channel) = self.channel_of(fact.delivery) {
             self.days.unconfirmed(channel, fact.at, rows);

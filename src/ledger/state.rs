@@ -416,6 +416,7 @@ impl State {
         let run = self.runs.get_mut(&id).ok_or(Violation::NoRun { run: id })?;
         run.note_resume(to);
         run.state = to;
+        run.doubted &= to == RunState::Paused;
         run.reason = reason.to_owned();
         run.ended_at = if to.is_live() { None } else { Some(at) };
         if !to.is_live() {

@@ -1,6 +1,7 @@
 //! How the process is: process, journal, disk, connectors, each with its reason. Owns no state.
 //!
-//! What fails makes the server not ready: it could not keep what it is told. What is degraded needs a person, and requests are served.
+//! What fails makes the server not ready: it could not keep what it is told. What is degraded needs a person, and
+//! requests are served.
 
 use crate::api::port::{CheckState, Health, HealthCheck, HealthState};
 use crate::channels::circuit::{CircuitState, OpenReason};

@@ -66,8 +66,8 @@ pub struct HealthCheck {
     pub check: String,
     pub subject: Option<String>,
     pub state: CheckState,
-    /// For programs: `recovering`, `shutting_down` (process); `failed`, `no_space`, `stalled` (journal); `below_floor` (disk);
-    /// `unreachable`, `sender_refused`, `being_tried` (connector). None when it is well.
+    /// For programs: `recovering`, `shutting_down` (process); `failed`, `no_space`, `stalled` (journal);
+    /// `below_floor` (disk); `unreachable`, `sender_refused`, `being_tried` (connector). None when it is well.
     pub reason: Option<String>,
     /// For people.
     pub message: String,
@@ -100,8 +100,8 @@ impl HealthCheck {
     }
 }
 
-/// Whether connectors count for readiness. By default they don't: a server whose providers are down still takes opt-outs, clicks
-/// and the commands of people.
+/// Whether connectors count for readiness. By default they don't: a server whose providers are down still takes
+/// opt-outs, clicks and the commands of people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectorsCount {

@@ -32,8 +32,8 @@ async fn test_connector(state: State, name: web::Path<String>) -> ApiResult<web:
     Ok(web::Json(blocking(move || port.test_connector(&name)).await?))
 }
 
-/// How the process is, with reasons; 200 as long as it answers and its journal has not failed, so that it is good for a liveness
-/// probe. Needs no key.
+/// How the process is, with reasons; 200 as long as it answers and its journal has not failed, so that it is good for
+/// a liveness probe. Needs no key.
 #[utoipa::path(tag = "operations", responses((status = 200, body = Health)), security(()))]
 #[get("/health")]
 async fn health(state: State) -> ApiResult<web::Json<Health>> {
@@ -56,8 +56,8 @@ struct ReadyQuery {
     connectors: ConnectorsCount,
 }
 
-/// 200 while requests are served and what they change is made durable: recovery is done, no shutdown has begun, the journal is
-/// written and synced, the disk has room. Else 503 with the reasons in `details`. Needs no key.
+/// 200 while requests are served and what they change is made durable: recovery is done, no shutdown has begun, the
+/// journal is written and synced, the disk has room. Else 503 with the reasons in `details`. Needs no key.
 #[utoipa::path(tag = "operations", params(ReadyQuery), responses((status = 200, body = Health)), security(()))]
 #[get("/ready")]
 async fn ready(state: State, query: web::Query<ReadyQuery>) -> ApiResult<web::Json<Health>> {

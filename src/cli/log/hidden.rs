@@ -1,9 +1,9 @@
 //! Addresses in a line of the log, replaced by keyed hashes: `<address:5f0c…>`, `<phone:91ab…>`.
 //!
-//! Owns the process's key. Invariants: HI-1 what looks like an e-mail address or an international phone number is replaced, also
-//! percent-encoded, quoted, or beyond ASCII; rather too much than too little; HI-2 one address is one word in all logs of a
-//! data directory, and without its secret the word says nothing (BLAKE3 keyed with a key that is derived from `tokens.key`);
-//! HI-3 before there is a key the word is `<address>`.
+//! Owns the process's key. Invariants: HI-1 what looks like an e-mail address or an international phone number is
+//! replaced, also percent-encoded, quoted, or beyond ASCII; rather too much than too little; HI-2 one address is one
+//! word in all logs of a data directory, and without its secret the word says nothing (BLAKE3 keyed with a key that
+//! is derived from `tokens.key`); HI-3 before there is a key the word is `<address>`.
 
 use std::borrow::Cow;
 use std::path::Path;

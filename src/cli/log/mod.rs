@@ -1,10 +1,10 @@
 //! The log: on standard error, a line an event, as text for people or as JSON for programs.
 //!
-//! Owns the process's subscriber, panic hook and the key of [`hidden`]. Invariants: LO-1 no line holds an address in clear, whoever
-//! wrote the text in it (a relay that quotes a recipient, a fault that names a contact): every line is looked through
-//! before it is written; LO-2 a JSON line is one flat object: `at`, `level`, `target`, `message`, the fields of the event and of the
-//! spans around it, `campaign`, `run`, `batch` and `connector` always under these names; LO-3 a panic is a line like any
-//! other.
+//! Owns the process's subscriber, panic hook and the key of [`hidden`]. Invariants: LO-1 no line holds an address in
+//! clear, whoever wrote the text in it (a relay that quotes a recipient, a fault that names a contact): every line is
+//! looked through before it is written; LO-2 a JSON line is one flat object: `at`, `level`, `target`, `message`, the
+//! fields of the event and of the spans around it, `campaign`, `run`, `batch` and `connector` always under these
+//! names; LO-3 a panic is a line like any other.
 
 pub(super) mod hidden;
 
@@ -51,8 +51,8 @@ pub(super) fn start(default: &str, format: LogFormat) {
     }
 }
 
-/// Hides addresses under the key of this data directory from here on, so that one address is the same word in all of its logs.
-/// Without a key yet they are hidden without a word that tells them apart.
+/// Hides addresses under the key of this data directory from here on, so that one address is the same word in all of
+/// its logs. Without a key yet they are hidden without a word that tells them apart.
 pub(super) fn hide_by(data: &Path) {
     if let Some(hider) = Hider::of(data) {
         hidden::set(hider);

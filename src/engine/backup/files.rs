@@ -1,7 +1,8 @@
 //! Files and folders of a backup: what is copied, how, and when it counts.
 //!
-//! Owns no state. Invariants: BF-1 a target appears under its name when all that lies in it is durable; BF-2 a copied file is
-//! its owner's alone, whatever it was copied from; BF-3 zeros are not written: a segment's unused part stays a hole.
+//! Owns no state. Invariants: BF-1 a target appears under its name when all that lies in it is durable; BF-2 a copied
+//! file is its owner's alone, whatever it was copied from; BF-3 zeros are not written: a segment's unused part stays
+//! a hole.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -70,7 +71,8 @@ impl Draft {
         Ok(Draft { folder, target: target.to_owned() })
     }
 
-    /// Makes durable what was copied of `data`, says in the manifest what it is, and gives it its name; or gives its space back.
+    /// Makes durable what was copied of `data`, says in the manifest what it is, and gives it its name; or gives its
+    /// space back.
     pub(super) fn complete(
         self,
         copied: Result<Manifest, BackupError>,
@@ -175,7 +177,8 @@ pub(super) fn copy_if_there(from: &Path, to: &Path, progress: &Progress) -> Resu
     }
 }
 
-/// Copies the files that lie in a folder, but for those of LMDB and of folders in it; a folder that is not there is empty.
+/// Copies the files that lie in a folder, but for those of LMDB and of folders in it; a folder that is not there is
+/// empty.
 pub(super) fn copy_plain(from: &Path, to: &Path, progress: &Progress) -> Result<(), BackupError> {
     let entries = match fs::read_dir(from) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -1,8 +1,8 @@
 //! `backup.json`: what a backup holds, from when, and how each file must read.
 //!
-//! Owns the file. Invariants: MF-1 it is written last: a folder that has one is whole; MF-2 in a data directory it says that
-//! the directory is a backup which no start has taken over yet ([`taken_over`] renames it), so that a restored start that
-//! was killed is one again.
+//! Owns the file. Invariants: MF-1 it is written last: a folder that has one is whole; MF-2 in a data directory it
+//! says that the directory is a backup which no start has taken over yet ([`taken_over`] renames it), so that a
+//! restored start that was killed is one again.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

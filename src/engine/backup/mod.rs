@@ -1,32 +1,34 @@
-//! Backups: a consistent copy of a data directory, made while a server runs on it or while none does, and restored elsewhere.
+//! Backups: a consistent copy of a data directory, made while a server runs on it or while none does, and restored
+//! elsewhere.
 //!
-//! Owns the list of the backups that this process has made or makes, and the thread that makes one; a backup itself belongs to
-//! whoever asked for it. Must not know HTTP.
+//! Owns the list of the backups that this process has made or makes, and the thread that makes one; a backup itself
+//! belongs to whoever asked for it. Must not know HTTP.
 //!
 //! # What is consistent, and why
 //!
-//! A data directory is a journal, stores beside it, and files. The engine recovers from a power loss at *any* moment, so a
-//! copy is good if it is what a power loss at **one** moment would have left, everything that was told as durable included.
-//! What has to be of one moment, and how it is made so:
+//! A data directory is a journal, stores beside it, and files. The engine recovers from a power loss at *any* moment,
+//! so a copy is good if it is what a power loss at **one** moment would have left, everything that was told as
+//! durable included. What has to be of one moment, and how it is made so:
 //!
-//! 1. *Journal and contact store.* Whatever writes both does so in one of two orders: the store first, then the fact (a new
-//!    contact, a chunk of an import), or the fact first, then the store (an erasure, the history of a consent). Between
-//!    the two a crash is repaired at start. So the store's moment and the journal's cut must be such that no step lies between
-//!    them: the store's *writer* is held while LMDB's copy begins its read transaction (microseconds later), and while the
-//!    journal is made durable and cut. Facts that need no store, claims and outcomes above all, go on meanwhile; those up
-//!    to the cut are in. Since nobody wrote the store between its moment and the cut, every fact in the copy finds the
-//!    store that it presupposes, and every change in the copied store that a fact had to precede has it.
-//! 2. *Histories of consent* are written behind: a snapshot replaces frames only when the store has what they say. The snapshot
-//!    in the copy is from before the store's moment, and the frames after it are in the copy, too. A start replays them and
-//!    writes no entry twice.
-//! 3. *Imports.* A ticket says *finished* when all chunks are in store and journal, and its upload goes then. Tickets change
-//!    under one lock, which is held over the same moment: they are copied there, and the uploads of unfinished ones are
-//!    opened there and copied after, which their removal does not disturb. A chunk that is in the store and has no fact yet
-//!    is given again at the start: facts of chunks are counted, and none counts twice. Rejected rows may be longer than the
-//!    store says; they are cut to it when the import goes on.
-//! 4. *Uploaded audiences* are written before their fact and never changed. They are removed after a fact; so removals wait
-//!    (they are refused) from before the cut until all are copied. One that was uploaded after the cut has no fact in
-//!    the copy and is removed at the start, as after a crash.
+//! 1. *Journal and contact store.* Whatever writes both does so in one of two orders: the store first, then the fact
+//!    (a new contact, a chunk of an import), or the fact first, then the store (an erasure, the history of a
+//!    consent). Between the two a crash is repaired at start. So the store's moment and the journal's cut must be
+//!    such that no step lies between them: the store's *writer* is held while LMDB's copy begins its read transaction
+//!    (microseconds later), and while the journal is made durable and cut. Facts that need no store, claims and
+//!    outcomes above all, go on meanwhile; those up to the cut are in. Since nobody wrote the store between its
+//!    moment and the cut, every fact in the copy finds the store that it presupposes, and every change in the copied
+//!    store that a fact had to precede has it.
+//! 2. *Histories of consent* are written behind: a snapshot replaces frames only when the store has what they say.
+//!    The snapshot in the copy is from before the store's moment, and the frames after it are in the copy, too. A
+//!    start replays them and writes no entry twice.
+//! 3. *Imports.* A ticket says *finished* when all chunks are in store and journal, and its upload goes then. Tickets
+//!    change under one lock, which is held over the same moment: they are copied there, and the uploads of unfinished
+//!    ones are opened there and copied after, which their removal does not disturb. A chunk that is in the store and
+//!    has no fact yet is given again at the start: facts of chunks are counted, and none counts twice. Rejected rows
+//!    may be longer than the store says; they are cut to it when the import goes on.
+//! 4. *Uploaded audiences* are written before their fact and never changed. They are removed after a fact; so
+//!    removals wait (they are refused) from before the cut until all are copied. One that was uploaded after the cut
+//!    has no fact in the copy and is removed at the start, as after a crash.
 //! 5. *Keys* (`tokens.key`, `admin.key`) and `version` do not change while a server runs.
 //!
 //! Left out on purpose: mark file and sync slot, which are of one boot and one moment (claims that were open at the cut
@@ -35,17 +37,17 @@
 //!
 //! # After the moment
 //!
-//! The old server goes on after the cut and sends, and the copy does not know to whom. Nothing in the copy can tell, so a restored
-//! start says so instead of guessing ([`ledger::restored`](crate::ledger::restored)): live runs are paused, schedules
-//! too; every row that could have been sent since (pending at its send, or deferred) is *unknown*, and so in strict mode
-//! handed over again by a person's word only, row by row or all at once. `backup.json` in the directory is what tells a
-//! restored backup from a directory that was only moved, whose runs are held as well, but not doubted. It is
-//! renamed when all that is durable.
+//! The old server goes on after the cut and sends, and the copy does not know to whom. Nothing in the copy can tell,
+//! so a restored start says so instead of guessing ([`ledger::restored`](crate::ledger::restored)): live runs are
+//! paused, schedules too; every row that could have been sent since (pending at its send, or deferred) is *unknown*,
+//! and so in strict mode handed over again by a person's word only, row by row or all at once. `backup.json` in the
+//! directory is what tells a restored backup from a directory that was only moved, whose runs are held as well, but
+//! not doubted. It is renamed when all that is durable.
 //!
 //! # Steps, and what a kill leaves
 //!
-//! Everything is written into a folder beside the target, each file synced, the manifest last, then renamed. A kill leaves the
-//! folder under its other name, and the next backup or restore to the same target begins it anew.
+//! Everything is written into a folder beside the target, each file synced, the manifest last, then renamed. A kill
+//! leaves the folder under its other name, and the next backup or restore to the same target begins it anew.
 
 mod files;
 pub mod manifest;

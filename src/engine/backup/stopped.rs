@@ -50,8 +50,8 @@ fn copy(data: &Path, to: &Path) -> Result<Manifest, BackupError> {
     Manifest::new(SystemClock::new().now(), false, last_seq)
 }
 
-/// Copies a backup to `data`, which must not be there, or be empty; every file is held against its checksum. The copy says that
-/// it is a backup, until `serve --restored` takes it over. `each` hears of bytes as they are copied.
+/// Copies a backup to `data`, which must not be there, or be empty; every file is held against its checksum. The copy
+/// says that it is a backup, until `serve --restored` takes it over. `each` hears of bytes as they are copied.
 pub fn restore(backup: &Path, data: &Path, each: &dyn Fn(u64)) -> Result<Manifest, BackupError> {
     let no_backup = || BackupError::NoBackup { path: backup.to_owned() };
     let manifest = Manifest::read(backup)?.ok_or_else(no_backup)?;
