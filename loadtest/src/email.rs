@@ -12,16 +12,18 @@ use serde::Serialize;
 
 use crate::base::{Base, Columns};
 use crate::client::ClientReport;
+use crate::findings::{Axes, Better, Findings, Measure, Scale};
 use crate::message::reference_campaign;
+use crate::moments;
 use crate::options::RunOptions;
 use crate::peer::smtp_source;
 use crate::proc::{self, MachineWatch, MemoryWatch, PeakMemory};
-use crate::report::Report;
+use crate::scenario::drivers::{Drive, Extras};
 use crate::scene::{ImportRun, Scene, everybody};
 use crate::server::{Connectors, find_binary};
 use crate::sink::SinkOptions;
 use crate::sink::process::SinkProcess;
-use crate::text::{cells, grouped, mebibytes, median, note, say, table};
+use crate::text::{cells, grouped, mebibytes, median, note};
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub struct EmailOptions {
@@ -84,63 +86,158 @@ fn cpus(rounds: &[Round]) -> f64 {
     median(&rounds.iter().map(|r| r.cpu_microseconds).collect::<Vec<_>>())
 }
 
-/// Runs everything and prints the table.
-pub fn run(options: &EmailOptions) -> anyhow::Result<()> {
-    let engine = find_binary(options.run.engine.as_deref())?;
-    let mut sink = SinkProcess::start(&SinkOptions { chunking: options.chunking, ..SinkOptions::default() })?;
-    let connectors = Connectors {
-        relay_port: Some(sink.address.port()),
-        connections: options.connections,
-        null: true,
-        ..Connectors::default()
-    };
-    let scene = Scene::start(&engine, options.run.folder.as_deref(), &connectors)?;
-    scene.declare(Columns::Full)?;
-    let base =
-        Base { contacts: options.contacts, seed: options.run.seed, prefix: "c", batch: "base", columns: Columns::Full };
-    let mut result = EmailResult {
-        import: Some(scene.import(&scene.generate(&base)?, options.contacts)?),
-        ..EmailResult::default()
-    };
+const RATE: Measure =
+    Measure::new("rate", "messages/s", Better::Higher, "messages a second of the engine, by the sink's clock");
+const PEER_RATE: Measure = Measure::new("peer_rate", "messages/s", Better::Neither, "the same of smtp-source");
+const RATIO: Measure = Measure::ratio("ratio", Better::Higher, "rate of the engine over smtp-source's, round by round");
+const CPU: Measure = Measure::new("cpu", "µs/message", Better::Lower, "CPU of the engine's process per message");
+const PEER_CPU: Measure = Measure::new("peer_cpu", "µs/message", Better::Neither, "CPU of smtp-source per message");
+const NULL_CPU: Measure =
+    Measure::new("null_cpu", "µs/message", Better::Lower, "CPU of the engine per message without a network");
+const NULL_CPU_SHARE: Measure =
+    Measure::ratio("null_cpu_share", Better::Lower, "CPU per message without a network, of smtp-source's");
+const CEILING: Measure =
+    Measure::new("ceiling", "messages/s", Better::Neither, "what a bare pipelined client gets out of the sink");
+const MEMORY: Measure = Measure::new("memory", "MiB", Better::Lower, "peak of RssAnon + RssShmem of the engine");
+const IMPORT: Measure = Measure::new("import_rate", "rows/s", Better::Higher, "rows a second of the base's import");
+const PER_ROUND: Axes = Axes { title: "Rate per round", x: "round", y: "messages a second", scale: Scale::Linear };
 
-    let before = proc::wait_until_quiet(Duration::from_secs(options.quiet_seconds));
-    if before.is_busy() {
-        note(&format!(
-            "the machine is busy with something else ({:.2} cores): compare ratios only",
-            before.foreign_cores
-        ));
+impl Drive for EmailOptions {
+    const MEASURES: &'static [Measure] =
+        &[RATE, PEER_RATE, RATIO, CPU, PEER_CPU, NULL_CPU, NULL_CPU_SHARE, CEILING, MEMORY, IMPORT];
+
+    fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
+        let options = self;
+        let engine = find_binary(options.run.engine.as_deref())?;
+        let mut sink = SinkProcess::start(&SinkOptions { chunking: options.chunking, ..SinkOptions::default() })?;
+        let connectors = Connectors {
+            relay_port: Some(sink.address.port()),
+            connections: options.connections,
+            null: true,
+            ..Connectors::default()
+        };
+        let scene = Scene::start(&engine, options.run.folder.as_deref(), &connectors)?;
+        scene.declare(Columns::Full)?;
+        let (contacts, seed) = (options.contacts, options.run.seed);
+        let base = Base { contacts, seed, prefix: "c", batch: "base", columns: Columns::Full };
+        let import = scene.import(&scene.generate(&base)?, contacts)?;
+        findings.sample(&IMPORT, import.rows_per_second);
+        let mut result = EmailResult { import: Some(import), ..EmailResult::default() };
+
+        wait_until_quiet(options.quiet_seconds);
+        let watch = MachineWatch::start(&[scene.server.pid(), sink.pid()]);
+        let memory = MemoryWatch::start(scene.server.pid());
+        let mut run = Run { options, scene: &scene, sink: &mut sink, findings, result: &mut result };
+        let ended = run.rounds()?;
+        result.memory = memory.finish();
+        result.ratio = rates(&result.engine) / rates(&result.peer).max(1e-9);
+        result.null_cpu_share = cpus(&result.null) / cpus(&result.peer).max(1e-9);
+        findings.disturbance(watch.finish(ended));
+        findings.sample(&MEMORY, result.memory.own as f64 / f64::from(1 << 20));
+        scene.server.terminate().context("ending the engine")?;
+        tell(findings, &result, options);
+        findings.detail(&result);
+        Ok(())
     }
-    let watch = MachineWatch::start(&[scene.server.pid(), sink.pid()]);
-    let memory = MemoryWatch::start(scene.server.pid());
-    let mut ended = ceiling(options, &mut sink, &mut result)?;
-    for round in 0..options.rounds {
-        if round.is_multiple_of(2) {
-            engine_round(options, &scene, &mut sink, round, &mut result)?;
-            ended += peer_round(options, &mut sink, &mut result)?;
-        } else {
-            ended += peer_round(options, &mut sink, &mut result)?;
-            engine_round(options, &scene, &mut sink, round, &mut result)?;
-        }
-    }
-    for round in 0..options.rounds {
-        null_round(options, &scene, round, &mut result)?;
-    }
-    result.memory = memory.finish();
-    result.ratio = rates(&result.engine) / rates(&result.peer).max(1e-9);
-    result.null_cpu_share = cpus(&result.null) / cpus(&result.peer).max(1e-9);
-    let report = Report::new(options.clone(), watch.finish(ended), result);
-    scene.server.terminate().context("ending the engine")?;
-    say(&report.heading());
-    say(&lines(&report.result, options));
-    report.write(options.run.json.as_deref())
 }
 
-/// The bare pipelined client, in a process of its own; returns its CPU seconds.
-fn ceiling(options: &EmailOptions, sink: &mut SinkProcess, result: &mut EmailResult) -> anyhow::Result<f64> {
-    let report = client_process(sink, options.connections, options.contacts, options.peer_bytes)?;
-    let cpu = report.cpu_microseconds_per_message * report.messages as f64 / 1e6;
-    result.ceiling = Some(report);
-    Ok(cpu)
+fn wait_until_quiet(seconds: u64) {
+    let before = proc::wait_until_quiet(Duration::from_secs(seconds));
+    if before.is_busy() {
+        let cores = before.foreign_cores;
+        note(&format!("the machine is busy with something else ({cores:.2} cores): compare ratios only"));
+    }
+}
+
+/// The rounds of a run.
+struct Run<'a> {
+    options: &'a EmailOptions,
+    scene: &'a Scene,
+    sink: &'a mut SinkProcess,
+    findings: &'a Findings,
+    result: &'a mut EmailResult,
+}
+
+impl Run<'_> {
+    /// All rounds; the CPU seconds of what came and went.
+    fn rounds(&mut self) -> anyhow::Result<f64> {
+        let mut ended = self.ceiling()?;
+        for round in 0..self.options.rounds {
+            if round.is_multiple_of(2) {
+                self.engine_round(round)?;
+                ended += self.peer_round()?;
+            } else {
+                ended += self.peer_round()?;
+                self.engine_round(round)?;
+            }
+            let (ours, theirs) = (self.result.engine.last(), self.result.peer.last());
+            if let (Some(ours), Some(theirs)) = (ours, theirs) {
+                self.findings.sample(&RATIO, ours.per_second / theirs.per_second.max(1e-9));
+            }
+        }
+        for round in 0..self.options.rounds {
+            self.null_round(round)?;
+        }
+        Ok(ended)
+    }
+
+    /// The bare pipelined client, in a process of its own; returns its CPU seconds.
+    fn ceiling(&mut self) -> anyhow::Result<f64> {
+        let options = self.options;
+        let report = client_process(self.sink, options.connections, options.contacts, options.peer_bytes)?;
+        let cpu = report.cpu_microseconds_per_message * report.messages as f64 / 1e6;
+        self.findings.sample(&CEILING, report.per_second);
+        self.result.ceiling = Some(report);
+        Ok(cpu)
+    }
+
+    fn engine_round(&mut self, round: u64) -> anyhow::Result<()> {
+        let contacts = self.options.contacts;
+        self.sink.reset()?;
+        let name = format!("relay-{round}");
+        let spec = reference_campaign(&name, "relay", &everybody())?;
+        let run = self.scene.run_campaign(&spec, contacts, "engine to sink")?;
+        let seen = self.sink.report()?;
+        self.findings.ledger(&name, &run.ledger);
+        self.findings.sink(&name, &seen);
+        self.findings.line(&moments::RATE, &format!("engine, round {}", round + 1), &moments::rates(&run.moments));
+        if seen.counts.accepted != contacts {
+            bail!("the sink accepted {} messages of {contacts}", seen.counts.accepted);
+        }
+        let of = round_of(run.cpu, run.seconds, seen.per_second, seen.cpu_seconds, contacts);
+        self.findings.sample(&RATE, of.per_second);
+        self.findings.sample(&CPU, of.cpu_microseconds);
+        self.result.engine.push(of);
+        Ok(())
+    }
+
+    /// Returns the CPU seconds of the peer.
+    fn peer_round(&mut self) -> anyhow::Result<f64> {
+        let options = self.options;
+        self.sink.reset()?;
+        let run = smtp_source(self.sink.address, options.contacts, options.connections, options.peer_bytes)?;
+        let seen = self.sink.report()?;
+        if seen.counts.accepted != options.contacts {
+            bail!("the sink accepted {} messages of smtp-source's {}", seen.counts.accepted, options.contacts);
+        }
+        let of = round_of(run.cpu, run.seconds, seen.per_second, seen.cpu_seconds, options.contacts);
+        self.findings.sample(&PEER_RATE, of.per_second);
+        self.findings.sample(&PEER_CPU, of.cpu_microseconds);
+        self.findings.peer("smtp-source", &run.command);
+        self.result.peer.push(of);
+        self.result.peer_command = run.command;
+        Ok(run.cpu.total())
+    }
+
+    fn null_round(&mut self, round: u64) -> anyhow::Result<()> {
+        let spec = reference_campaign(&format!("null-{round}"), "null", &everybody())?;
+        let run = self.scene.run_campaign(&spec, self.options.contacts, "engine to null")?;
+        let of = round_of(run.cpu, run.seconds, run.per_second(), 0.0, self.options.contacts);
+        self.findings.sample(&NULL_CPU, of.cpu_microseconds);
+        self.findings.sample(&NULL_CPU_SHARE, of.cpu_microseconds / cpus(&self.result.peer).max(1e-9));
+        self.result.null.push(of);
+        Ok(())
+    }
 }
 
 /// Runs `loadtest client` against a sink.
@@ -159,44 +256,6 @@ pub fn client_process(sink: &SinkProcess, connections: u64, messages: u64, bytes
     serde_json::from_slice(&out.stdout).context("report of the client")
 }
 
-fn engine_round(
-    options: &EmailOptions,
-    scene: &Scene,
-    sink: &mut SinkProcess,
-    round: u64,
-    result: &mut EmailResult,
-) -> anyhow::Result<()> {
-    sink.reset()?;
-    let spec = reference_campaign(&format!("relay-{round}"), "relay", &everybody())?;
-    let run = scene.run_campaign(&spec, options.contacts, "engine to sink")?;
-    let seen = sink.report()?;
-    if seen.counts.accepted != options.contacts {
-        bail!("the sink accepted {} messages of {}", seen.counts.accepted, options.contacts);
-    }
-    result.engine.push(round_of(run.cpu, run.seconds, seen.per_second, seen.cpu_seconds, options.contacts));
-    Ok(())
-}
-
-/// Returns the CPU seconds of the peer.
-fn peer_round(options: &EmailOptions, sink: &mut SinkProcess, result: &mut EmailResult) -> anyhow::Result<f64> {
-    sink.reset()?;
-    let run = smtp_source(sink.address, options.contacts, options.connections, options.peer_bytes)?;
-    let seen = sink.report()?;
-    if seen.counts.accepted != options.contacts {
-        bail!("the sink accepted {} messages of smtp-source's {}", seen.counts.accepted, options.contacts);
-    }
-    result.peer.push(round_of(run.cpu, run.seconds, seen.per_second, seen.cpu_seconds, options.contacts));
-    result.peer_command = run.command;
-    Ok(run.cpu.total())
-}
-
-fn null_round(options: &EmailOptions, scene: &Scene, round: u64, result: &mut EmailResult) -> anyhow::Result<()> {
-    let spec = reference_campaign(&format!("null-{round}"), "null", &everybody())?;
-    let run = scene.run_campaign(&spec, options.contacts, "engine to null")?;
-    result.null.push(round_of(run.cpu, run.seconds, run.per_second(), 0.0, options.contacts));
-    Ok(())
-}
-
 fn round_of(cpu: proc::Cpu, seconds: f64, per_second: f64, sink_cpu: f64, messages: u64) -> Round {
     let per_message = 1e6 / messages.max(1) as f64;
     Round {
@@ -209,7 +268,8 @@ fn round_of(cpu: proc::Cpu, seconds: f64, per_second: f64, sink_cpu: f64, messag
     }
 }
 
-fn lines(result: &EmailResult, options: &EmailOptions) -> String {
+/// Table, remarks and the chart of the rounds.
+fn tell(findings: &Findings, result: &EmailResult, options: &EmailOptions) {
     let range = |rounds: &[Round]| {
         let rates = rounds.iter().map(|r| r.per_second);
         format!("{}–{}", grouped(rates.clone().fold(f64::INFINITY, f64::min)), grouped(rates.fold(0.0, f64::max)))
@@ -241,24 +301,25 @@ fn lines(result: &EmailResult, options: &EmailOptions) -> String {
         ]));
     }
     rows.push(row("estafette, null connector", &result.null, String::new()));
-    let mut text = table(&rows);
-    text.push_str(&format!(
-        "\n{} contacts, {} rounds alternating, {} connections; peer: {}\n",
+    findings.table("Senders, to the same sink, alternating", rows);
+    for (name, rounds) in [("estafette", &result.engine), ("smtp-source", &result.peer)] {
+        findings.repetitions(&PER_ROUND, name, &rounds.iter().map(|r| r.per_second).collect::<Vec<_>>());
+    }
+    findings.remark(format!(
+        "{} contacts, {} rounds alternating, {} connections; peer: {}",
         options.contacts, options.rounds, options.connections, result.peer_command
     ));
-    text.push_str(&format!("rate over smtp-source's: {:.2} (bar ≥ 1.5, goal ≥ 4)\n", result.ratio));
-    text.push_str(&format!(
-        "engine alone (null connector), CPU per message of smtp-source's: {:.4} = 1/{:.1} (bar ≤ 1/6, goal ≤ 1/20)\n",
+    findings.remark(format!(
+        "engine alone (null connector), CPU per message of smtp-source's: {:.4} = 1/{:.1} (goal ≤ 1/20)",
         result.null_cpu_share,
         1.0 / result.null_cpu_share.max(1e-9)
     ));
-    text.push_str(&format!(
-        "memory of the engine: peak RssAnon + RssShmem {}, RssFile {}\n",
+    findings.remark(format!(
+        "memory of the engine: peak RssAnon + RssShmem {}, RssFile {}",
         mebibytes(result.memory.own),
         mebibytes(result.memory.file)
     ));
     if let Some(import) = &result.import {
-        text.push_str(&format!("import: {} rows, {} rows/s\n", import.rows, grouped(import.rows_per_second)));
+        findings.remark(format!("import: {} rows, {} rows/s", import.rows, grouped(import.rows_per_second)));
     }
-    text
 }

@@ -21,16 +21,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::base::{Base, Columns};
+use crate::findings::{Axes, Better, Findings, Measure, Scale};
 use crate::message::small_campaign;
 use crate::options::RunOptions;
 use crate::proc::{self, MachineWatch};
-use crate::report::Report;
+use crate::scenario::drivers::{Drive, Extras};
 use crate::scene::{Scene, everybody};
 use crate::server::{ServerPlan, find_binary};
-use crate::text::{cells, grouped, median, say, table};
-
-/// The bar: requests a second of the tracking endpoints to those of the empty handler.
-const BAR: f64 = 0.7;
+use crate::text::{cells, grouped, median};
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub struct TrackingOptions {
@@ -70,39 +68,61 @@ pub struct TrackingResult {
     pub dropped: f64,
 }
 
-impl TrackingResult {
-    fn ratio(&self, of: &[Rate]) -> f64 {
-        rate(of) / rate(&self.empty).max(1e-9)
-    }
-}
-
 fn rate(of: &[Rate]) -> f64 {
     median(&of.iter().map(|r| r.per_second).collect::<Vec<_>>())
 }
 
-pub fn run(options: &TrackingOptions) -> anyhow::Result<()> {
-    let scene = scene(options)?;
-    let paths = paths(options, &scene)?;
-    let public = std::fs::read_to_string(scene.plan.data.join("public.addr")).context("the public address")?;
-    let public: SocketAddr = public.trim().parse().context("the public address")?;
-    let empty = EmptyHandler::start()?;
-    let watch = MachineWatch::start(&[scene.server.pid(), empty.child.id()]);
-    let mut result = TrackingResult::default();
-    let (clicks, opens) = (requests(&paths.clicks), requests(&paths.opens));
-    for _ in 0..options.rounds.max(1) {
-        for (asked, status, rates) in [(&clicks, "302", &mut result.clicks), (&opens, "200", &mut result.opens)] {
-            result.empty.push(measure(options, empty.address, empty.child.id(), asked, "200")?);
-            rates.push(measure(options, public, scene.server.pid(), asked, status)?);
+const CLICKS: Measure = Measure::new("clicks", "requests/s", Better::Higher, "clicks a second, each answered with 302");
+const OPENS: Measure =
+    Measure::new("opens", "requests/s", Better::Higher, "opens a second, each answered with a pixel");
+const EMPTY: Measure =
+    Measure::new("empty", "requests/s", Better::Neither, "the same requests to an empty actix-web handler");
+const CLICKS_RATIO: Measure =
+    Measure::ratio("clicks_ratio", Better::Higher, "clicks a second over the empty handler's just before");
+const OPENS_RATIO: Measure =
+    Measure::ratio("opens_ratio", Better::Higher, "opens a second over the empty handler's just before");
+const DROPPED: Measure = Measure::promise("dropped", "events", Better::Lower, "answered and not counted by the engine");
+const FSYNC: Measure =
+    Measure::new("fsync_p50", "ms", Better::Lower, "median fdatasync of the journal, the upper end of its bucket");
+const PER_ROUND: Axes = Axes { title: "Rate per round", x: "round", y: "requests a second", scale: Scale::Linear };
+
+impl Drive for TrackingOptions {
+    const MEASURES: &'static [Measure] = &[CLICKS, OPENS, EMPTY, CLICKS_RATIO, OPENS_RATIO, DROPPED, FSYNC];
+
+    fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
+        let scene = scene(self)?;
+        let paths = paths(self, &scene)?;
+        let public = std::fs::read_to_string(scene.plan.data.join("public.addr")).context("the public address")?;
+        let public: SocketAddr = public.trim().parse().context("the public address")?;
+        let empty = EmptyHandler::start()?;
+        let watch = MachineWatch::start(&[scene.server.pid(), empty.child.id()]);
+        let mut result = TrackingResult::default();
+        let (clicks, opens) = (requests(&paths.clicks), requests(&paths.opens));
+        for _ in 0..self.rounds.max(1) {
+            for (asked, status, rates, measure_of, ratio) in [
+                (&clicks, "302", &mut result.clicks, &CLICKS, &CLICKS_RATIO),
+                (&opens, "200", &mut result.opens, &OPENS, &OPENS_RATIO),
+            ] {
+                let bare = measure(self, empty.address, empty.child.id(), asked, "200")?;
+                let ours = measure(self, public, scene.server.pid(), asked, status)?;
+                findings.sample(&EMPTY, bare.per_second);
+                findings.sample(measure_of, ours.per_second);
+                findings.sample(ratio, ours.per_second / bare.per_second.max(1e-9));
+                result.empty.push(bare);
+                rates.push(ours);
+            }
         }
+        let metrics = scene.api().metrics()?;
+        result.fsync_p50_seconds = fsync_p50(&metrics);
+        result.dropped = sum(&metrics, "estafette_tracking_dropped_total");
+        findings.disturbance(watch.finish(0.0));
+        findings.sample(&DROPPED, result.dropped);
+        findings.sample(&FSYNC, result.fsync_p50_seconds * 1e3);
+        scene.server.terminate().context("ending the engine")?;
+        tell(self, findings, &result);
+        findings.detail(&result);
+        Ok(())
     }
-    let metrics = scene.api().metrics()?;
-    result.fsync_p50_seconds = fsync_p50(&metrics);
-    result.dropped = sum(&metrics, "estafette_tracking_dropped_total");
-    let report = Report::new(options.clone(), watch.finish(0.0), result);
-    scene.server.terminate().context("ending the engine")?;
-    say(&report.heading());
-    say(&lines(options, &report.result));
-    report.write(options.run.json.as_deref())
 }
 
 /// An engine that sends to its own inbox and believes the client's forwarding header.
@@ -294,27 +314,38 @@ fn sum(metrics: &str, name: &str) -> f64 {
     lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }
 
-fn lines(options: &TrackingOptions, result: &TrackingResult) -> String {
+fn tell(options: &TrackingOptions, findings: &Findings, result: &TrackingResult) {
     let row = |name: &str, rates: &[Rate]| {
         let cpu = median(&rates.iter().map(|r| r.cpu_microseconds).collect::<Vec<_>>());
+        let ratio = rate(rates) / rate(&result.empty).max(1e-9);
         let each = rates.iter().map(|r| grouped(r.per_second)).collect::<Vec<_>>().join(" · ");
-        cells([name, &grouped(rate(rates)), &format!("{:.2}", result.ratio(rates)), &format!("{cpu:.1}"), &each])
+        cells([name, &grouped(rate(rates)), &format!("{ratio:.2}"), &format!("{cpu:.1}"), &each])
     };
-    let rows = [
+    let rows = vec![
         cells(["requests", "median/s", "ratio", "CPU µs", "each"]),
         row("empty actix-web handler", &result.empty),
         row("clicks (302)", &result.clicks),
         row("opens (pixel)", &result.opens),
     ];
-    let least = result.ratio(&result.clicks).min(result.ratio(&result.opens));
-    format!(
-        "{}\n{} connections; fdatasync p50 ≤ {:.2} ms; answered and not counted: {}; ratio {least:.2}, bar ≥ {BAR}: {}\n",
-        table(&rows),
+    findings.table("Tracking endpoints beside an empty handler, alternating", rows);
+    let per_second = |rates: &[Rate]| rates.iter().map(|r| r.per_second).collect::<Vec<_>>();
+    // Of the empty handler's two measurements a round, each stands before one of ours.
+    let before = |which: usize| per_second(&result.empty).into_iter().skip(which).step_by(2).collect::<Vec<_>>();
+    for (name, values) in [
+        ("empty handler, before the clicks", before(0)),
+        ("clicks", per_second(&result.clicks)),
+        ("empty handler, before the opens", before(1)),
+        ("opens", per_second(&result.opens)),
+    ] {
+        findings.repetitions(&PER_ROUND, name, &values);
+    }
+    findings.peer("empty handler", "actix-web with two routes that answer 200 and nothing, in a process of its own");
+    findings.remark(format!(
+        "{} connections; fdatasync p50 ≤ {:.2} ms; answered and not counted: {}",
         options.connections,
         result.fsync_p50_seconds * 1e3,
-        result.dropped,
-        if least >= BAR { "kept" } else { "MISSED" }
-    )
+        result.dropped
+    ));
 }
 
 /// The peer, in a process of its own as the engine is.
