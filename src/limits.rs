@@ -256,14 +256,18 @@ pub const INBOX_CONNECTIONS_MAX: usize = 1_024;
 
 /// Samples of reply texts and render errors kept per run and class.
 pub const SAMPLES_PER_CLASS: usize = 10;
-/// Running campaigns whose series are rendered at a scrape.
+/// Campaigns whose series are rendered at a scrape, those that are not over first.
 pub const METRIC_CAMPAIGNS_MAX: usize = 200;
+/// Samples of all campaigns of a scrape: with those of the engine and a few connectors it has fewer than 5 000.
+pub const METRIC_CAMPAIGN_SAMPLES_MAX: usize = 4_000;
 /// Messages of one campaign whose series are rendered: as many as an A/B test has variants.
 pub const METRIC_MESSAGES_MAX: usize = WINNER_ARMS_MAX;
 /// Nodes of one campaign whose series are rendered.
 pub const METRIC_NODES_MAX: usize = 50;
-/// Messages, and nodes, of all campaigns whose series are rendered: some 40 000 lines at most.
-pub const METRIC_PARTS_MAX: usize = 2_000;
+/// Files of the data directory that a scrape looks at.
+pub const STORAGE_FILES_MAX: usize = 10_000;
+/// Links of one message whose series are rendered.
+pub const METRIC_LINKS_MAX: usize = 20;
 /// How long the series of an ended campaign are still rendered, so that its last values are scraped.
 pub const METRIC_CAMPAIGNS_AFTER: Duration = Duration::from_secs(15 * 60);
 /// How often values of histograms are folded into their buckets when nobody scrapes.

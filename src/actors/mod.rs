@@ -19,6 +19,7 @@ pub mod legs;
 pub mod line;
 pub mod pulse;
 pub mod recently;
+pub mod refusals;
 pub mod scheduler;
 pub mod sequencing;
 pub mod tracker;

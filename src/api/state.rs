@@ -7,6 +7,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 
+use crate::api::guard;
 use crate::api::idempotency::Idempotency;
 use crate::api::keys::{KeyHash, Keys};
 use crate::api::port::EnginePort;
@@ -37,6 +38,7 @@ impl ApiState {
         recorder: Option<PrometheusHandle>,
         directory: &Path,
     ) -> std::io::Result<ApiState> {
+        guard::announce("api");
         Ok(ApiState {
             port,
             keys: Keys::new(admin, &config.server.metrics),

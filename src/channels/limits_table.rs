@@ -327,7 +327,8 @@ impl LimitsTable {
     }
 
     /// The provider said "slow down": 0.7 of the measured rate, once a second at most. Answers the new rate. A scope that
-    /// had no limit was not measured here: there the caller's own figure (messages per second) counts.
+    /// had no limit was not measured here, or only before its limit fell: there the caller's own figure (messages per
+    /// second) counts if it is higher.
     pub fn slow_down(&mut self, scope: Scope, callers_rate: Option<f64>, now: Monotonic) -> Option<f64> {
         let limit = self.limits.entry(scope).or_default();
         if limit.slowed.as_ref().is_some_and(|s| now.since(s.changed) < SLOW_DOWN_EVERY) {
@@ -339,7 +340,7 @@ impl LimitsTable {
         } else {
             limit.rate
         };
-        let measured = if own > 0.0 { own } else { callers_rate.unwrap_or(0.0) };
+        let measured = own.max(callers_rate.unwrap_or(0.0));
         let before = limit.slowed.as_ref().map_or(measured, |s| s.current.min(measured.max(SLOWED_PER_SECOND_MIN)));
         let configured = limit.per_second().unwrap_or(f64::INFINITY);
         let current = (before.min(configured) * SLOW_DOWN_FACTOR).max(SLOWED_PER_SECOND_MIN);

@@ -20,6 +20,7 @@ pub mod lines;
 pub mod messages;
 pub mod names;
 pub mod one_shot;
+pub mod process;
 pub mod recover;
 pub mod resend;
 pub mod root_key;
@@ -222,7 +223,12 @@ impl Engine {
         let positions = u32::try_from(credits * POSITIONS_PER_CREDIT).unwrap_or(u32::MAX).max(1);
         let journal =
             crate::journal::Options { mark_positions: positions, restored: options.restored, ..Default::default() };
-        let (recovered, store) = recover::open(&options.directory, &journal, Arc::new(clock))?;
+        let retry_of = |connector: &str| {
+            // One that is no longer configured may come back: its rows wait by the default meanwhile.
+            let settings = options.connectors.iter().find(|settings| settings.name() == connector);
+            settings.map(|settings| settings.retry().clone()).unwrap_or_default()
+        };
+        let (recovered, store) = recover::open(&options.directory, &journal, Arc::new(clock), &retry_of)?;
         let tokens = TokenKeys::new(&root_key::root_key(&options.directory)?);
         let book = recovered.book;
         let pool = Arc::new(PositionPool::new(recovered.marks, positions));

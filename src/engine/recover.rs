@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::actors::book::Book;
+use crate::actors::decide::retry_at;
 use crate::clock::{Clock, Timestamp};
+use crate::config::connectors::RetrySettings;
 use crate::contacts::{ContactsError, Store};
 use crate::engine::base::Consented;
 use crate::engine::{EngineError, history};
@@ -41,7 +43,14 @@ pub struct Settled {
 
 /// Opens journal and store. Every change of consent that is replayed is held against its contacts' histories: a crash may
 /// have come between them, and a snapshot never does ([`history`]).
-pub fn open(directory: &Path, options: &Options, clock: Arc<dyn Clock>) -> Result<(Recovered, Store), EngineError> {
+///
+/// `retry_of` gives a connector's retries by its name: what was deferred before a crash follows its schedule from now on.
+pub fn open(
+    directory: &Path,
+    options: &Options,
+    clock: Arc<dyn Clock>,
+    retry_of: &dyn Fn(&str) -> RetrySettings,
+) -> Result<(Recovered, Store), EngineError> {
     let began = Instant::now();
     let mut state = State::default();
     let mut histories = Histories { folder: directory.join("contacts"), store: None, group: Vec::new(), failed: None };
@@ -49,7 +58,7 @@ pub fn open(directory: &Path, options: &Options, clock: Arc<dyn Clock>) -> Resul
     let opened = Journal::open(directory, options, &mut |replayed| fold_noting(&mut state, replayed, &mut note))?;
     let store = histories.finish()?;
     state.check().map_err(EngineError::Unsound)?;
-    let facts = crash_facts(&state, &opened.marks, clock.now());
+    let facts = crash_facts(&state, &opened.marks, retry_of, clock.now());
     let settled = count(&facts, state.open_batches().count());
     let restored = options.restored;
     let book = Arc::new(Book::new(state, opened.journal, THIS_BOOT, clock));
@@ -137,7 +146,7 @@ fn forget_boots(state: &mut State) {
     }
 }
 
-fn crash_facts(state: &State, marks: &Marks, now: Timestamp) -> Vec<Fact> {
+fn crash_facts(state: &State, marks: &Marks, retry_of: &dyn Fn(&str) -> RetrySettings, now: Timestamp) -> Vec<Fact> {
     let word = |position: u32| match marks.get(position) {
         MarkState::Free | MarkState::Withdrawn => MarkWord::NotHandedOver,
         MarkState::Marked => MarkWord::Marked,
@@ -147,8 +156,13 @@ fn crash_facts(state: &State, marks: &Marks, now: Timestamp) -> Vec<Fact> {
         MarkState::Rejected(class) => MarkWord::Rejected(RejectClass::from_number(class).unwrap_or(RejectClass::Other)),
     };
     let deliveries = state.runs.values().flat_map(|run| &run.deliveries);
-    let open = deliveries.flat_map(|d| d.batches.iter().map(|(id, batch)| (d.id, *id, batch)));
-    open.flat_map(|(delivery, id, batch)| facts_of(id, delivery, batch, THIS_BOOT, Some(&word), now)).collect()
+    let open = deliveries.flat_map(|d| d.batches.iter().map(move |(id, batch)| (d, *id, batch)));
+    open.flat_map(|(delivery, id, batch)| {
+        let retry = retry_of(&batch.connector);
+        let due = |row| retry_at(delivery, &retry, row, None, now);
+        facts_of(id, delivery.id, batch, THIS_BOOT, Some(&word), &due, now)
+    })
+    .collect()
 }
 
 fn count(facts: &[Fact], batches: usize) -> Settled {

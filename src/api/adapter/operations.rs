@@ -133,7 +133,10 @@ impl OperationsPort for Adapter {
         let shown = |run: &&Run| run.state.is_live() || run.ended_at.is_some_and(|at| recent(at, now));
         let mut campaigns = BTreeSet::new();
         let latest = state.runs.values().rev().filter(|run| campaigns.insert(run.campaign));
-        let runs: Vec<&Run> = latest.filter(shown).take(METRIC_CAMPAIGNS_MAX).collect();
+        // The newest of those that are not over, then the newest of the others.
+        let (mut runs, over): (Vec<&Run>, Vec<&Run>) = latest.filter(shown).partition(|run| run.state.is_live());
+        runs.extend(over);
+        runs.truncate(METRIC_CAMPAIGNS_MAX);
         runs.into_iter().map(|run| self.series(&state, run)).collect()
     }
 }
@@ -147,7 +150,9 @@ impl Adapter {
         let counts = run.counts();
         let progress = reports::progress_of(&self.engine, run);
         let spec = state.campaigns.get(&run.campaign).and_then(|c| c.newest());
-        let name = spec.and_then(|(_, text)| parse::from_stored(text).ok()).and_then(|s| s.name).unwrap_or_default();
+        let spec = spec.and_then(|(_, text)| parse::from_stored(text).ok()).unwrap_or_default();
+        let until = spec.send_until.filter(|_| run.state.is_live());
+        let (name, now) = (spec.name.unwrap_or_default(), self.engine.book.now());
         let mut rejected = BTreeMap::new();
         let mut skipped = BTreeMap::new();
         for delivery in &run.deliveries {
@@ -183,13 +188,14 @@ impl Adapter {
             audience: counts.audience,
             rate_per_second: progress.rate,
             eta_seconds: progress.eta.map(|eta| eta.as_secs_f64()),
+            window_left_seconds: until.map(|until| (until.0 - now.0) as f64 / 1_000.0),
             stall: progress.stall.or(progress.slowed_by).map(|reason| reason.name()),
             opened_unique: opened,
             clicked_unique: clicked,
             unsubscribed,
             events,
             messages: series::messages(run),
-            tests: series::tests(run, self.engine.book.now()),
+            tests: series::tests(run, now),
             nodes: series::nodes(run),
             waiting: series::waiting(run),
         }
