@@ -1,11 +1,13 @@
 //! A bound on time for work that blocks in many places: a driver waits for children, for their answers and for files.
 //!
-//! Owns the worker's thread. When the time is over, the processes that this one has started are killed, and theirs, so that
+//! Owns the worker's thread. When the time is over, or on SIGINT and SIGTERM, the processes that this one has started are killed, and theirs, so that
 //! every wait of the worker ends with an error and its clean-up runs. Invariants: 1. no engine or sink outlives the bound;
 //! 2. work that does not end even so is left alone after a grace, and the caller goes on.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,8 @@ pub enum Ended<T> {
     InTime(T),
     /// What the work answered when its children were killed, if it did.
     OutOfTime(Option<T>),
+    /// A signal asked for the end.
+    Interrupted,
     Panicked,
 }
 
@@ -32,21 +36,48 @@ pub fn within<T: Send + 'static>(bound: Duration, work: impl FnOnce() -> T + Sen
         // Nobody listens any more after the grace.
         send.send(work()).ok();
     });
-    match receive.recv_timeout(bound) {
-        Ok(done) => return Ended::InTime(done),
-        Err(RecvTimeoutError::Disconnected) => return Ended::Panicked,
-        Err(RecvTimeoutError::Timeout) => {}
+    let (since, interrupted) = (Instant::now(), interrupts());
+    while since.elapsed() < bound && !interrupted.load(Ordering::Relaxed) {
+        match receive.recv_timeout(KILL_EVERY.min(bound.saturating_sub(since.elapsed()))) {
+            Ok(done) => return Ended::InTime(done),
+            Err(RecvTimeoutError::Disconnected) => return Ended::Panicked,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
     }
+    let late = |done| if interrupted.load(Ordering::Relaxed) { Ended::Interrupted } else { Ended::OutOfTime(done) };
     let until = Instant::now() + GRACE;
     while Instant::now() < until {
         kill_descendants();
         match receive.recv_timeout(KILL_EVERY) {
-            Ok(done) => return Ended::OutOfTime(Some(done)),
-            Err(RecvTimeoutError::Disconnected) => return Ended::OutOfTime(None),
+            Ok(done) => return late(Some(done)),
+            Err(RecvTimeoutError::Disconnected) => return late(None),
             Err(RecvTimeoutError::Timeout) => {}
         }
     }
-    Ended::OutOfTime(None)
+    late(None)
+}
+
+/// Becomes true at SIGINT or SIGTERM. Where signals cannot be had, they end the process as ever.
+fn interrupts() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let theirs = Arc::clone(&flag);
+    std::thread::spawn(move || {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            theirs.store(true, Ordering::Relaxed);
+        });
+    });
+    flag
 }
 
 /// Kills the processes that this one has started, and those that they have.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::Ledger;
+use crate::hist::Percentiles;
 use crate::proc::Disturbance;
 use crate::sink::stats::SinkReport;
 use crate::text::median;
@@ -150,6 +151,26 @@ pub struct Latency {
     pub percentiles: Vec<(f64, f64)>,
     /// Where it was measured and what it leaves out.
     pub about: String,
+}
+
+impl Latency {
+    /// Those of a histogram of the harness.
+    pub fn of(name: &str, about: &str, times: &Percentiles) -> Latency {
+        let each = [
+            (50.0, times.p50_ms),
+            (90.0, times.p90_ms),
+            (95.0, times.p95_ms),
+            (99.0, times.p99_ms),
+            (99.9, times.p999_ms),
+            (100.0, times.max_ms),
+        ];
+        Latency {
+            name: name.to_owned(),
+            count: times.count,
+            percentiles: each.map(|(percent, ms)| (percent, ms / 1e3)).to_vec(),
+            about: about.to_owned(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -321,6 +342,13 @@ mod tests {
         assert_eq!(found.figures[0].spread, Spread { min: 1.0, median: 2.0, max: 3.0 });
         assert_eq!(found.figures[0].judged(), 2.0, "a rate by its middle");
         assert_eq!(found.figures[1].judged(), 1.0, "a promise by its worst");
+    }
+
+    #[test]
+    fn a_histograms_times_are_told_in_seconds() {
+        let times = Percentiles { count: 3, p50_ms: 1.0, max_ms: 2_000.0, ..Percentiles::default() };
+        let latency = Latency::of("answer", "at the client", &times);
+        assert_eq!((latency.count, latency.percentiles[0], latency.percentiles[5]), (3, (50.0, 0.001), (100.0, 2.0)));
     }
 
     #[test]

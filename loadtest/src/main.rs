@@ -8,8 +8,12 @@ use loadtest::client::{self, ClientOptions};
 use loadtest::compare::{self, CompareOptions};
 use loadtest::email;
 use loadtest::html;
+use loadtest::peers::http::{HttpClientOptions, reqwest_alone};
+use loadtest::peers::listmonk::run::{self as peer, PeerCommand};
+use loadtest::readers::{self, ReadersCommand};
 use loadtest::report::{self, Report};
 use loadtest::scenario::cli::{self, RunOne};
+use loadtest::sink::http::{self, HttpSinkOptions, HttpSinkProcess};
 use loadtest::sink::process::SinkProcess;
 use loadtest::sink::{self, SinkOptions};
 use loadtest::text::{bar, mebibytes, note, say};
@@ -63,6 +67,24 @@ enum Command {
         #[arg(long)]
         ceiling: bool,
     },
+    /// Answer as push services, messengers and webhooks do, over HTTP/1.1 and HTTP/2; `loadtest http-sink --help`
+    #[command(display_order = 61)]
+    HttpSink {
+        #[command(flatten)]
+        options: HttpSinkOptions,
+        /// Measure the sink's own ceiling with reqwest alone, over HTTP/1.1 and HTTP/2, print it and end
+        #[arg(long)]
+        ceiling: bool,
+    },
+    /// Read the mails that a sink took, and open, click, convert, unsubscribe and complain with a known taste
+    #[command(display_order = 61)]
+    Readers(ReadersCommand),
+    /// A peer that you run (listmonk), alone against a sink: is it set up, and how fast is it
+    #[command(display_order = 61)]
+    Peer(PeerCommand),
+    /// Send one fixed body by reqwest alone: the ceiling of the HTTP channels on this machine
+    #[command(display_order = 61)]
+    HttpClient(HttpClientOptions),
     /// Send one fixed body with RFC 2920 pipelining: the ceiling of this machine
     #[command(display_order = 61)]
     Client(ClientOptions),
@@ -110,6 +132,14 @@ fn main() -> anyhow::Result<()> {
         Command::EmptyHandler => tracking::serve_empty(),
         Command::Sink { options, ceiling: true } => ceiling(&options),
         Command::Sink { options, ceiling: false } => sink::run(&options),
+        Command::HttpSink { options, ceiling: true } => http_ceiling(&options),
+        Command::HttpSink { options, ceiling: false } => http::run(&options),
+        Command::Readers(command) => readers::run(&command),
+        Command::Peer(command) => peer::run(&command),
+        Command::HttpClient(options) => {
+            say(&serde_json::to_string(&reqwest_alone(&options)?)?);
+            Ok(())
+        }
         Command::Client(options) => {
             say(&serde_json::to_string(&client::run(&options)?)?);
             Ok(())
@@ -138,6 +168,24 @@ fn ceiling(options: &SinkOptions) -> anyhow::Result<()> {
     let seen = sink.finish()?;
     let sink_cpu = seen.cpu_seconds * 1e6 / seen.counts.accepted.max(1) as f64;
     say(&serde_json::json!({"client": report, "sink": seen, "sink_cpu_microseconds_per_message": sink_cpu}).to_string());
+    Ok(())
+}
+
+fn http_ceiling(options: &HttpSinkOptions) -> anyhow::Result<()> {
+    for http2 in [false, true] {
+        let sink = HttpSinkProcess::start_http(options)?;
+        let scheme = if options.tls { "https" } else { "http" };
+        let url = format!("{scheme}://{}/", sink.address);
+        let ca = sink.certificate.clone();
+        let client = reqwest_alone(&HttpClientOptions { url, ca, http2, ..HttpClientOptions::default() })?;
+        let seen = sink.finish()?;
+        let sink_cpu = seen.cpu_seconds * 1e6 / seen.counts.accepted.max(1) as f64;
+        let version = if seen.counts.over_http2 > 0 { "HTTP/2" } else { "HTTP/1.1" };
+        let line = serde_json::json!({
+            "version": version, "client": client, "sink": seen, "sink_cpu_microseconds_per_request": sink_cpu,
+        });
+        say(&line.to_string());
+    }
     Ok(())
 }
 

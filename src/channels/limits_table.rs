@@ -531,6 +531,19 @@ mod tests {
     }
 
     #[test]
+    fn a_scope_whose_limit_fell_is_slowed_from_what_the_caller_saw() {
+        let mut table = LimitsTable::default();
+        assert!(table.slow_down(CLASS, Some(1.0), at(1.0)).is_some(), "the first complaint counts");
+        let mut now = 1.0;
+        while table.limits[&CLASS].slowed.is_some() {
+            now += 31.0;
+            table.recover(at(now));
+        }
+        let slowed = table.slow_down(CLASS, Some(2_000.0), at(now + 1.0)).expect("a complaint about a burst");
+        assert!((slowed - 1_400.0).abs() < 1e-6, "0.7 of the burst, and not of a trickle before: {slowed}");
+    }
+
+    #[test]
     fn an_unlimited_scope_can_be_slowed_and_paused() {
         let mut table = LimitsTable::default();
         for i in 0..100 {

@@ -23,6 +23,7 @@ mod oddities;
 mod oneshot;
 mod outages;
 mod people;
+mod readers;
 mod schedules;
 mod sequences;
 mod served;

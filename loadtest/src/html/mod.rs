@@ -57,6 +57,9 @@ fn verdict(report: &Report) -> (&'static str, String) {
         (Outcome::OutOfTime { bound_seconds }, _) => {
             ("missed", format!("The run did not end within {bound_seconds} s; what was found until then stands below."))
         }
+        (Outcome::Interrupted, _) => {
+            ("missed", "The run was interrupted; what was found until then stands below.".to_owned())
+        }
         (Outcome::Complete, 0) if report.bars.is_empty() => ("kept", "The run is complete; it has no bars.".to_owned()),
         (Outcome::Complete, 0) => ("kept", format!("All {} bars are kept.", report.bars.len())),
         (Outcome::Complete, missed) => ("missed", format!("{missed} of {} bars are missed.", report.bars.len())),

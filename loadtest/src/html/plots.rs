@@ -64,6 +64,7 @@ struct Axis<'a> {
 
 fn chart(chart: &Chart) -> Drawn<String> {
     let (place, written): (fn(f64) -> f64, Written) = match chart.scale {
+        Scale::Linear if counts(chart) => (|x| x, whole),
         Scale::Linear => (|x| x, |x| short(x)),
         Scale::Logarithmic => (|x| x.max(1e-9).log10(), power_of_ten),
     };
@@ -73,6 +74,16 @@ fn chart(chart: &Chart) -> Drawn<String> {
     };
     let lines: Vec<Line> = chart.lines.iter().map(placed).collect();
     draw(&chart.title, &Axis { label: &chart.x, written }, &chart.y, &lines)
+}
+
+/// Whether the horizontal axis counts something: rounds, kills.
+fn counts(chart: &Chart) -> bool {
+    chart.lines.iter().flat_map(|line| &line.points).all(|(x, _)| x.fract() == 0.0 && *x < 100.0)
+}
+
+/// `2` at 2, nothing between.
+fn whole(x: f64) -> String {
+    if (x - x.round()).abs() < 1e-6 { short(x.round()) } else { String::new() }
 }
 
 /// `10 000` at 4, nothing between.
@@ -191,6 +202,7 @@ mod tests {
     #[test]
     fn logarithms_are_written_as_what_they_are_of() {
         assert_eq!([4.0, 4.5, 7.0].map(power_of_ten), ["10 000", "", "10 000 000"]);
+        assert_eq!([1.0, 1.5, 2.0].map(whole), ["1", "", "2"]);
         assert_eq!([0.0, 1.0, 1.5, 3.0].map(percent), ["0 %", "90 %", "", "99.9 %"]);
     }
 

@@ -31,6 +31,8 @@ pub enum Outcome {
     OutOfTime {
         bound_seconds: u64,
     },
+    /// A signal ended it; what was found until then is there.
+    Interrupted,
     /// The driver could not go on, or an invariant was broken.
     Failed {
         error: String,

@@ -30,6 +30,7 @@ pub fn whole(report: &Report) -> String {
         Outcome::OutOfTime { bound_seconds } => text.push_str(&format!(
             "\nOUT OF TIME after {bound_seconds} s: what stands above was found until then (--bound-seconds gives more)\n"
         )),
+        Outcome::Interrupted => text.push_str("\nINTERRUPTED: what stands above was found until then\n"),
         Outcome::Failed { error } => text.push_str(&format!("\nFAILED: {error}\n")),
     }
     text

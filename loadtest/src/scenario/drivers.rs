@@ -118,6 +118,7 @@ pub const DRIVERS: &[Driver] = &[
     driver::<crate::tracking::TrackingOptions>("tracking", Takes::Parameters),
     driver::<crate::fairness::FairnessOptions>("fairness", Takes::Parameters),
     driver::<crate::recovery::RecoveryOptions>("recovery", Takes::Parameters),
+    driver::<crate::winner::WinnerOptions>("winner", Takes::Parameters),
     driver::<crate::kill::KillOptions>("kill", Takes::Parameters),
     driver::<crate::disk::DiskOptions>("disk", Takes::Parameters),
 ];

@@ -32,6 +32,7 @@ const BUILT_IN: &[(&str, &str)] = &built_in![
     "throttled-provider",
     "two-campaigns-fairness",
     "tracking",
+    "winner-truth",
     "import",
     "growth",
     "flow",

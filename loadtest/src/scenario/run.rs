@@ -84,6 +84,7 @@ fn measure(scenario: &Scenario, bound_seconds: u64) -> anyhow::Result<Report> {
         Ended::InTime(Ok(())) => Outcome::Complete,
         Ended::InTime(Err(error)) => Outcome::Failed { error: format!("{error:#}") },
         Ended::OutOfTime(_) => Outcome::OutOfTime { bound_seconds },
+        Ended::Interrupted => Outcome::Interrupted,
         Ended::Panicked => Outcome::Failed { error: "the driver panicked; see above".to_owned() },
     };
     let ran = Ran { started, seconds: since.elapsed().as_secs_f64(), outcome, engine };
@@ -118,6 +119,7 @@ fn verdict(report: &Report, assert: bool) -> anyhow::Result<()> {
         Outcome::OutOfTime { bound_seconds } => {
             bail!("{} did not end within {bound_seconds} s and was ended", report.asked.scenario)
         }
+        Outcome::Interrupted => bail!("{} was interrupted", report.asked.scenario),
         Outcome::Failed { error } => bail!("{}: {error}", report.asked.scenario),
     }
     let missed = report.missed();
