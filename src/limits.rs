@@ -4,10 +4,12 @@
 //! sender may change are defaults of `config`; these are the ceilings and the fixed sizes.
 
 mod http;
+mod operations;
 
 use std::time::Duration;
 
 pub use http::*;
+pub use operations::*;
 
 // --- claims, batches, credits ---------------------------------------------------------------------------------
 

@@ -45,8 +45,8 @@ def series(name, *matchers):
     return other(PREFIX + name, *matchers)
 
 
-def rate(name, *matchers):
-    return f"rate({series(name, *matchers)}[{RANGE}])"
+def rate(name, *matchers, window=RANGE):
+    return f"rate({series(name, *matchers)}[{window}])"
 
 
 def increase(name, *matchers, window=RANGE):
@@ -58,9 +58,9 @@ def by(labels, expression, how="sum"):
     return f"{how} by ({labels}) ({expression})" if labels else f"{how}({expression})"
 
 
-def quantile(q, name, labels, *matchers):
+def quantile(q, name, labels, *matchers, window=RANGE):
     """A quantile of a histogram, by labels."""
-    inner = by(f"{labels}, le" if labels else "le", rate(f"{name}_bucket", *matchers))
+    inner = by(f"{labels}, le" if labels else "le", rate(f"{name}_bucket", *matchers, window=window))
     return f"histogram_quantile({q}, {inner})"
 
 

@@ -27,9 +27,9 @@ def now():
             "make space; they go on by themselves. Runbook: EstafetteDiskFull."),
             Query(by("", series("disk_full"), "max")), width=3, mappings=words(_0=("enough", GREEN), _1=("full", RED))),
         number("fsync", "s", say(
-            "The slowest 1 of 100 fsyncs of now.",
+            "99 of 100 fsyncs of the chosen time were faster.",
             "above 100 ms the disk is the bottleneck of claims and opt-outs. Runbook: EstafetteFsyncSlow."),
-            Query(quantile(0.99, "journal_fsync_seconds", "")), width=3, nothing="idle",
+            Query(quantile(0.99, "journal_fsync_seconds", "", window="$__range")), width=3, nothing="idle",
             thresholds=steps((None, GREEN), (0.02, YELLOW), (0.1, RED))),
         number("Last recovery", "s", say(
             "Time that recovery took at this start.",
@@ -91,26 +91,36 @@ def journal():
             "Mean time to write a snapshot, and the age of the newest.",
             "above some seconds: much state in memory, many live runs. Finished runs leave by the rules of retention."),
             Query(by("", rate("snapshot_seconds_sum")) + " / clamp_min(" + by("", rate("snapshot_seconds_count"))
-                  + ", 1e-9)", "to write"), width=12),
+                  + ", 1e-9)", "to write"), width=8),
         lines("Segments", "short", say(
             "Segments of 64 MiB on disk. A snapshot removes those it replaces.",
             "growing without end: snapshots fail; the log says why. Runbook: EstafetteSnapshotOld."),
-            Query(by("", series("journal_segments"), "max"), "segments"), steps_drawn=True),
+            Query(by("", series("journal_segments"), "max"), "segments"), steps_drawn=True, width=8),
+        lines("Standing still", "s", say(
+            "How long the journal has made nothing durable though something waits.",
+            "seconds: a disk that hangs; `/ready` says so, too. Runbook: EstafetteJournalStalled."),
+            Query(by("", series("journal_stalled_seconds"), "max"), "stands still for"),
+            thresholds=steps((None, "transparent"), (10, RED)), width=8),
     ]
 
 
 def disk():
     return [
+        number("Last backup", "s", say(
+            "Time since the last backup that this process made.",
+            "older than your rule says: `estafette backup DIR`, and look at the timer that should have done it."),
+            Query("time() - " + by("", f"{series('backup_success_timestamp_seconds')} > 0", "max")), width=4, height=8,
+            nothing="none by this process"),
         lines("Free space", "bytes", say(
             "Free space of the file system with the data directory, and its size (dashed).",
             "below 10 %: make space, or shorten retention. Runbook: EstafetteDiskLow."),
             Query(by("instance", series("disk_free_bytes"), "min"), "free {{instance}}"),
-            Query(by("instance", series("disk_size_bytes"), "max"), "size {{instance}}"), dashed="size .*"),
+            Query(by("instance", series("disk_size_bytes"), "max"), "size {{instance}}"), dashed="size .*", width=10),
         lines("What the data takes", "bytes", say(
             "Bytes of the parts of the data directory.",
             "journal: snapshots fail; contacts: the base with its indexes, which does not shrink by itself; other: "
             "uploads and spools, which go by the rules of retention."),
-            Query(by("part", series("storage_bytes")), "{{part}}"), stacked=True),
+            Query(by("part", series("storage_bytes")), "{{part}}"), stacked=True, width=10),
     ]
 
 

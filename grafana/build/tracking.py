@@ -24,8 +24,8 @@ def now():
             "open a link of a test mail."),
             Query(by("", rate("http_requests_total", PUBLIC))), width=4, graph=True),
         number("Answer time", "s", say(
-            "99 of 100 requests are answered faster.", "above 100 ms see Journal: opt-outs wait for its fsync."),
-            Query(quantile(0.99, "http_request_seconds", "", PUBLIC)), width=4,
+            "99 of 100 requests of the chosen time were answered faster.", "above 100 ms see Journal: opt-outs wait for its fsync."),
+            Query(quantile(0.99, "http_request_seconds", "", PUBLIC, window="$__range")), width=4, nothing="none lately",
             thresholds=steps((None, GREEN), (0.1, YELLOW), (1, RED))),
         number("Failed", "percentunit", say(
             "Share of requests that were answered with 5xx.",
@@ -34,9 +34,9 @@ def now():
                   + by("", rate("http_requests_total", PUBLIC)) + ", 0.001) or vector(0)"), width=4, decimals=2,
             thresholds=steps((None, GREEN), (0.001, YELLOW), (0.01, RED))),
         number("Opt-out", "s", say(
-            "99 of 100 opt-outs are in force, durably, and answered within this time.",
+            "99 of 100 opt-outs of the chosen time were in force, durably, and answered this fast.",
             "above 2 s receivers may give up the one-click request. Runbook: EstafetteUnsubscribeSlow."),
-            Query(quantile(0.99, "unsubscribe_seconds", "")), width=4, nothing="none lately",
+            Query(quantile(0.99, "unsubscribe_seconds", "", window="$__range")), width=4, nothing="none lately",
             thresholds=steps((None, GREEN), (0.5, YELLOW), (2, RED))),
         number("Events lost", "none", say(
             "Opens and clicks of the chosen time that were answered and could not be recorded because the engine was full.",

@@ -100,6 +100,10 @@ impl Player {
             ("GET", "/api/import/subscribers") => {
                 json!({"data": {"name": "base.csv", "total": self.imported, "imported": self.imported, "status": "finished"}})
             }
+            ("POST", "/api/subscribers/query/delete") => {
+                assert!(read()["query"].as_str().is_some_and(|query| !query.is_empty()), "listmonk refuses an empty query");
+                json!({"data": true})
+            }
             ("POST", "/api/campaigns") => {
                 let campaign = read();
                 assert_eq!((&campaign["lists"], &campaign["template_id"]), (&json!([3]), &json!(5)), "{campaign}");

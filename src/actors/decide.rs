@@ -161,7 +161,7 @@ pub fn next_of(run: &Run) -> Next {
     let claimed = run.deliveries.iter().any(|d| !d.claimed.is_empty());
     match run.state {
         // What was handed over before a pause may have been the last.
-        RunState::Running | RunState::Paused if run.is_finished() => Next::Finish,
+        RunState::Running | RunState::Paused if run.is_finished() && !run.doubted => Next::Finish,
         RunState::Stopping if !claimed => Next::Stop,
         _ => Next::GoOn,
     }
@@ -315,6 +315,23 @@ mod tests {
         assert!(again(Timestamp(deferred_at.0 - day)), "no wait is so long: the clock has gone back");
         let longest = bucket_second(deferred_at.plus(RETRY_WAIT_MAX), deferred_at);
         assert!(longest - deferred_at.0 / 1_000 <= 86_401, "rounding stays within the longest wait: {longest}");
+    }
+
+    #[test]
+    fn a_restored_run_does_not_end_before_a_person_has_looked() {
+        let mut state = state();
+        let mut settled = Settled::new(BatchId(1), DELIVERY, Timestamp(6_000));
+        settled.unknown = (0..2).collect();
+        apply(&mut state, &Fact::Settled(settled));
+        moved(&mut state, RunState::Paused);
+        for doubted in state.doubts(Timestamp(7_000)) {
+            apply(&mut state, &Fact::Doubted(doubted));
+        }
+        let run = &state.runs[&RUN];
+        assert_eq!((run.counts().unknown, run.counts().pending, run.counts().deferred), (10, 0, 0), "all is in doubt");
+        assert_eq!(next_of(run), Next::GoOn, "it is held, though nothing is left to send");
+        moved(&mut state, RunState::Running);
+        assert_eq!(next_of(&state.runs[&RUN]), Next::Finish, "resumed, it ends");
     }
 
     #[test]

@@ -196,6 +196,8 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::Launched(_) => "launched",
         Fact::LaunchSkipped(_) => "launch_skipped",
         Fact::PlanMoved(_) => "plan_moved",
+        Fact::Doubted(_) => "doubted",
+        Fact::Restored(_) => "restored",
     }
 }
 

@@ -22,6 +22,8 @@ pub mod recently;
 pub mod refusals;
 pub mod scheduler;
 pub mod sequencing;
+pub mod stall;
+pub mod told;
 pub mod tracker;
 pub mod verdict;
 pub mod waiting;

@@ -23,7 +23,8 @@ impl Refusals {
 
     /// Every pair of labels with its count, 0 too, so that a rate is right from the first refusal on.
     pub fn each(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
-        let of = move |class: usize| move |about: usize| (REPLIES[class], ABOUT[about], self.0[class][about].load(Relaxed));
+        let of =
+            move |class: usize| move |about: usize| (REPLIES[class], ABOUT[about], self.0[class][about].load(Relaxed));
         // A reply that is none has no enhanced code either.
         let possible = |class: usize| if class == 2 { ABOUT.len() - 1..ABOUT.len() } else { 0..ABOUT.len() };
         (0..REPLIES.len()).flat_map(move |class| possible(class).map(of(class)))

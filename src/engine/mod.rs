@@ -4,6 +4,7 @@
 //! Must not know HTTP or the command line.
 
 pub mod audience;
+pub mod backup;
 pub mod base;
 pub mod calendar;
 pub mod check;
@@ -16,6 +17,7 @@ pub mod grid;
 pub mod history;
 pub mod hold_out;
 pub mod imports;
+pub mod layout;
 pub mod lines;
 pub mod messages;
 pub mod names;
@@ -90,6 +92,10 @@ pub enum EngineError {
     Imports(#[from] imports::ImportsError),
     #[error(transparent)]
     Uploads(#[from] uploads::UploadsError),
+    #[error(transparent)]
+    Layout(#[from] layout::LayoutError),
+    #[error(transparent)]
+    Backup(#[from] Box<backup::BackupError>),
     #[error(transparent)]
     RootKey(#[from] root_key::RootKeyError),
     #[error("the contacts can't be brought up to the journal")]
@@ -188,6 +194,7 @@ pub struct Engine {
     pub recovery: RecoverySummary,
     pub imports: imports::Imports,
     pub uploads: uploads::Uploads,
+    pub backups: backup::Backups,
     pub history: history::History,
     pub pulses: Arc<Pulses>,
     tracking: tracking::TrackingState,
@@ -219,6 +226,7 @@ impl Engine {
         let directory = |source| EngineError::Directory { path: options.directory.clone(), source };
         let mut made = std::fs::DirBuilder::new();
         made.recursive(true).mode(0o700).create(&options.directory).map_err(directory)?;
+        layout::prepare(&options.directory)?;
         let credits = lines::credits_of(&options.connectors);
         let positions = u32::try_from(credits * POSITIONS_PER_CREDIT).unwrap_or(u32::MAX).max(1);
         let journal =
@@ -263,6 +271,7 @@ impl Engine {
             recovery,
             imports,
             uploads,
+            backups: backup::Backups::default(),
             history,
             pulses,
             tracking: tracking::TrackingState::default(),
@@ -387,7 +396,7 @@ impl actix::Handler<RunEnded> for EndsActor {
     type Result = ();
 
     fn handle(&mut self, ended: RunEnded, _: &mut Self::Context) {
-        tracing::info!(run = %ended.run, "the run ended");
+        tracing::debug!(run = %ended.run, "the run's actor is gone");
     }
 }
 

@@ -144,7 +144,8 @@ mod tests {
             let start = format!("estafette_storage_bytes{{part=\"{part}\"}} ");
             text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
         };
-        for (part, least) in [("journal", 100_000.0), ("contacts", 50_000.0), ("audiences", 20_000.0), ("other", 10.0)] {
+        for (part, least) in [("journal", 100_000.0), ("contacts", 50_000.0), ("audiences", 20_000.0), ("other", 10.0)]
+        {
             assert!((least..least + 70_000.0).contains(&bytes(part)), "{part} takes {}:\n{text}", bytes(part));
         }
     }

@@ -11,6 +11,7 @@ use crate::actors::decide::retry_at;
 use crate::clock::{Clock, Timestamp};
 use crate::config::connectors::RetrySettings;
 use crate::contacts::{ContactsError, Store};
+use crate::engine::backup::manifest::{self, Manifest};
 use crate::engine::base::Consented;
 use crate::engine::{EngineError, history};
 use crate::journal::{Journal, MarkState, Marks, OpenReport, Options, Replayed, VisitError};
@@ -52,6 +53,7 @@ pub fn open(
     retry_of: &dyn Fn(&str) -> RetrySettings,
 ) -> Result<(Recovered, Store), EngineError> {
     let began = Instant::now();
+    let backup = Manifest::read(directory).map_err(Box::new)?;
     let mut state = State::default();
     let mut histories = Histories { folder: directory.join("contacts"), store: None, group: Vec::new(), failed: None };
     let mut note = |fact: &Fact| histories.take(fact);
@@ -65,10 +67,17 @@ pub fn open(
     for fact in &facts {
         book.commit(fact, crate::journal::Want::idle())?;
     }
-    if restored {
+    // A backup is held though nobody says so: a start that took it over may have been killed before it said that.
+    if restored || backup.is_some() {
         hold_running(&book)?;
     }
+    if let Some(backup) = &backup {
+        doubt(&book, backup)?;
+    }
     book.journal().flush()?;
+    if backup.is_some() {
+        manifest::taken_over(directory).map_err(Box::new)?;
+    }
     opened.marks.zero();
     let seconds = began.elapsed().as_secs_f64();
     Ok((Recovered { book, marks: opened.marks, report: opened.report, settled, seconds }, store))
@@ -144,6 +153,22 @@ fn forget_boots(state: &mut State) {
             batch.boot = BootId::default();
         }
     }
+}
+
+/// A backup ends at a moment, and the server that it is of may have gone on: what it could have sent since is unknown.
+fn doubt(book: &Book, backup: &Manifest) -> Result<(), EngineError> {
+    let now = book.now();
+    book.commit_by::<EngineError>(
+        |state| Ok(state.restored_from(&backup.id, backup.made_at(), backup.last_seq, now).map(Fact::Restored)),
+        crate::journal::Want::idle(),
+    )?;
+    let doubts = book.read().doubts(now);
+    for doubted in doubts {
+        let (delivery, rows) = (doubted.delivery, doubted.rows.rows.len());
+        tracing::warn!(run = %delivery.run, %delivery, rows, "it may have been sent since the backup: unknown until a person settles it");
+        book.commit(&Fact::Doubted(doubted), crate::journal::Want::idle())?;
+    }
+    Ok(())
 }
 
 fn crash_facts(state: &State, marks: &Marks, retry_of: &dyn Fn(&str) -> RetrySettings, now: Timestamp) -> Vec<Fact> {

@@ -43,6 +43,11 @@ impl Stored {
         &self.bytes[HEADER..]
     }
 
+    /// The whole file.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Time since its file was written, for figures only: `None` if the system does not say, or says a time ahead.
     pub(super) fn age(&self) -> Option<std::time::Duration> {
         std::fs::metadata(&self.path).ok()?.modified().ok()?.elapsed().ok()

@@ -15,6 +15,7 @@ use crate::ledger::events::{AutoPaused, EventsReceived};
 use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled, Shared};
 use crate::ledger::outcome::RejectClass;
 use crate::ledger::plans::{LaunchSkipped, Launched, PlanMoved, Published};
+use crate::ledger::restored::{Doubted, Restored};
 use crate::ledger::rows::{Positions, RowSet};
 use crate::ledger::run::RunState;
 use crate::ledger::sequence::{CopySaved, Entered, SequencePublished, StartTested, StepStarted};
@@ -137,6 +138,8 @@ pub enum Fact {
     AudienceRemoved(AudienceRemoved),
     EventsReceived(Box<EventsReceived>),
     AutoPaused(AutoPaused),
+    Doubted(Doubted),
+    Restored(Restored),
 }
 
 impl Fact {
@@ -188,6 +191,8 @@ impl Fact {
             Fact::AutoPaused(_) => 52,
             Fact::MessageSaved { .. } => 56,
             Fact::MessageDeleted { .. } => 57,
+            Fact::Doubted(_) => 77,
+            Fact::Restored(_) => 78,
         }
     }
 

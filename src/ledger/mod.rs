@@ -15,6 +15,7 @@
 pub mod batch;
 pub mod caps;
 pub mod class_filter;
+mod compact;
 pub mod consent;
 mod counting;
 pub mod counts;
@@ -30,6 +31,7 @@ pub mod outcome;
 pub mod plans;
 pub mod recover;
 mod remember;
+pub mod restored;
 pub mod rows;
 pub mod run;
 pub mod sequence;

@@ -94,6 +94,9 @@ pub struct Run {
     /// The launch of a schedule that began it.
     #[serde(default)]
     pub launch: Option<RunLaunch>,
+    /// It was taken from a backup, and contacts of it may have been sent to since: it does not end before a person has looked.
+    #[serde(default)]
+    pub doubted: bool,
 }
 
 impl Run {
@@ -136,6 +139,7 @@ impl Run {
             feedback: BTreeMap::new(),
             guard: RunGuard::default(),
             launch: None,
+            doubted: false,
         };
         // Who is not eligible never walks: only a row that can get a message is anywhere in the flow.
         let hops = flow::enter(&run.graph, &mut run.positions, &run_rows);

@@ -141,6 +141,10 @@ catalogue! {
         "Bytes that parts of the data directory take on disk: journal, contacts, audiences, other.");
     DISK_FULL = live_gauge("estafette_disk_full", &[],
         "1 while campaigns are paused because the disk is full.");
+    BACKUP_SUCCESS_TIMESTAMP_SECONDS = live_gauge("estafette_backup_success_timestamp_seconds", &[],
+        "When this process made its last backup, Unix time; 0 if it made none.");
+    JOURNAL_STALLED_SECONDS = live_gauge("estafette_journal_stalled_seconds", &[],
+        "How long the journal has made nothing durable though something waits.");
     // actors
     ACTOR_REFUSALS_TOTAL = counter("estafette_actor_refusals_total", &["actor"],
         "Messages that a full mailbox refused; the sender tries again.");

@@ -8,6 +8,7 @@
     reason = "a test that fails here should say so where it stands"
 )]
 
+mod backups;
 mod bad_input;
 mod base;
 mod campaigns;
@@ -21,6 +22,7 @@ mod imports;
 mod metrics;
 mod oddities;
 mod oneshot;
+mod operations;
 mod outages;
 mod people;
 mod readers;

@@ -16,6 +16,7 @@
 mod grafana;
 mod inbound;
 mod mime;
+mod packaging;
 mod postfix;
 mod promtool;
 mod python;

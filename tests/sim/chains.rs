@@ -111,7 +111,8 @@ impl World {
             skipped: vec![(SkipReason::NoAddress, no_address)],
         };
         let before = eligibility.eligible.clone();
-        Group::new(FIRST, size).leave_out(&mut AudienceSummary::default(), &mut eligibility).expect("a group");
+        let mut summary = AudienceSummary { final_count: before.len(), ..AudienceSummary::default() };
+        Group::new(FIRST, size).leave_out(&mut summary, &mut eligibility).expect("a group");
         world.held_out = &before - &eligibility.eligible;
         let wanted = size.map_or(0, |size| size.of(before.len()));
         assert_eq!(world.held_out.len(), wanted, "the control group is exactly as large as asked for");

@@ -95,8 +95,9 @@ impl Process {
         for run in self.state.runs.values() {
             for delivery in &run.deliveries {
                 for send in run.sends_with(delivery.id.index) {
-                    // Who is held has not come to its send.
-                    let rows = delivery.assigned(send) - &delivery.held;
+                    // Who is held has not come to its send; who was skipped at the start never does.
+                    let skipped = delivery.skipped.values().fold(RoaringBitmap::new(), |all, rows| all | rows);
+                    let rows = delivery.assigned(send) - &delivery.held - skipped;
                     *self.given.entry((run.id, delivery.id.index, send)).or_default() |= rows;
                 }
             }

@@ -106,20 +106,18 @@ impl Books {
     fn wanted(&self, kind: Kind, number: usize) -> Wanted<'static> {
         let name = format!("k{:04}", self.campaigns.len());
         let few = self.options.few;
+        let slow = (number % 3 == 1).then_some((few / 3).max(1));
         let (group, batch, rate) = match kind {
-            // Every third is slow, so that some campaigns live through many kills.
+            // Some are slow, so that they live through many kills; not many, because a rate begins exhausted at each start.
             Kind::Single => {
-                let rate = number.is_multiple_of(3).then_some(400);
+                let rate = (number % 3 == 1).then_some(400);
                 (Group::of_base(MANY.prefix, self.options.contacts), MANY.batch, rate)
             }
             Kind::OneShot => {
                 let prefix = format!("u{number}x");
-                (Group { prefix, contacts: few, lines: true }, "", Some((few / 3).max(1)))
+                (Group { prefix, contacts: few, lines: true }, "", slow)
             }
-            _ => {
-                let rate = number.is_multiple_of(2).then_some((few / 3).max(1));
-                (Group::of_base(FEW.prefix, few), FEW.batch, rate)
-            }
+            _ => (Group::of_base(FEW.prefix, few), FEW.batch, slow),
         };
         Wanted { kind, name, number, group, batch, rate }
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::calls::refusal;
+use super::calls::{is_legal, refusal};
 use super::kinds::{Group, Kind};
 use super::sequence::Sequence;
 use super::specs;
@@ -86,8 +86,21 @@ impl Campaign {
             Script::Sequence(sequence) => sequence.publish_draft(api, &id)?,
             _ => api.act(&id, "start")?,
         }
-        let runs = BTreeMap::new();
-        Ok(Campaign { name, kind, id, group, finished: false, runs, script, acknowledged: 0 })
+        Ok(Campaign { script, ..Campaign::of(kind, &name, &id, group) })
+    }
+
+    /// One that is there.
+    pub fn of(kind: Kind, name: &str, id: &str, group: Group) -> Campaign {
+        Campaign {
+            name: name.to_owned(),
+            kind,
+            id: id.to_owned(),
+            group,
+            finished: false,
+            runs: BTreeMap::new(),
+            script: Script::None,
+            acknowledged: 0,
+        }
     }
 
     /// A mail of it was recorded.
@@ -217,30 +230,34 @@ impl Campaign {
             self.finished = true;
             return Ok(None);
         }
-        match state {
-            "paused" => api.act(&self.id, "resume")?,
-            "draft" => api.act(&self.id, "start")?,
-            _ => {}
-        }
-        let report = match self.runs.keys().last() {
-            Some(_) => Some(api.report(&self.id)?),
-            None => api.report(&self.id).ok(),
+        let report = match self.runs.is_empty() {
+            true => api.report(&self.id).ok(),
+            false => Some(api.report(&self.id)?),
         };
-        match (&mut self.script, &report) {
-            (Script::Split(split), Some(report)) => {
-                split
-                    .act(api, &self.id, rng)
-                    .or_else(|error| if refusal(&error).is_some() { Ok(false) } else { Err(error) })?;
-                split.push(api, &self.id, &report.rest, rng)?;
-            }
-            (Script::Sequence(sequence), _) => sequence.push(api, &self.id, state)?,
-            (Script::Recurring, _) if state != "stopping" => api.act(&self.id, "stop")?,
-            _ => {}
-        }
+        // A refusal says that it has moved on since it was looked at.
+        self.wake(api, state, report.as_ref(), rng)
+            .or_else(|error| if is_legal(&error) { Ok(()) } else { Err(error) })?;
         let Some(report) = report else { return Ok(Some((format!("{} {state}, no run", self.name), 0))) };
         let ledger = &report.ledger;
         let moved = ledger.accepted + ledger.rejected + ledger.skipped + ledger.unknown + ledger.audience;
         let stall = report.rest.get("stall").cloned().unwrap_or_default();
         Ok(Some((format!("{} ({}) {state} {ledger:?} {stall}", self.name, self.kind.name()), moved)))
+    }
+
+    fn wake(&mut self, api: &Api, state: &str, report: Option<&Report>, rng: &mut Rng) -> anyhow::Result<()> {
+        match state {
+            "paused" => return api.act(&self.id, "resume"),
+            "draft" => return api.act(&self.id, "start"),
+            _ => {}
+        }
+        match (&mut self.script, report) {
+            (Script::Split(split), Some(report)) => {
+                split.act(api, &self.id, rng)?;
+                split.push(api, &self.id, &report.rest, rng)
+            }
+            (Script::Sequence(sequence), _) => sequence.push(api, &self.id, state),
+            (Script::Recurring, _) if state != "stopping" => api.act(&self.id, "stop"),
+            _ => Ok(()),
+        }
     }
 }

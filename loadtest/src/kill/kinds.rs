@@ -133,7 +133,7 @@ pub fn cell_of(i: u64) -> &'static str {
 /// An instant so many milliseconds ahead, as specs write it.
 pub fn soon(milliseconds: i64) -> String {
     let at = Timestamp::now() + SignedDuration::from_millis(milliseconds);
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    format!("{at:.3}")
 }
 
 /// How old a fact must be that an engine shows before it is held to it: what nobody was told is durable may be lost with

@@ -1,7 +1,5 @@
 //! The accounts find every lie that books can tell, of each kind of campaign.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
 use super::KillResult;
@@ -43,16 +41,7 @@ fn account(kind: Kind, deliveries: &[&[&'static str]]) -> Account {
         Kind::Sequence => Script::Sequence(Box::new(Sequence::new(NAME, 0))),
         _ => Script::None,
     };
-    let campaign = Campaign {
-        name: NAME.to_owned(),
-        kind,
-        id: "1".to_owned(),
-        group,
-        finished: true,
-        runs: BTreeMap::new(),
-        script,
-        acknowledged: 0,
-    };
+    let campaign = Campaign { script, ..Campaign::of(kind, NAME, "1", group) };
     let each = (0u16..).zip(deliveries).map(|(index, places)| (index, delivery(places))).collect();
     Account { campaign, view: json!({}), runs: vec![RunSets { run: 1, deliveries: each, ..RunSets::default() }] }
 }

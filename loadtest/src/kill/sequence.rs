@@ -82,7 +82,7 @@ impl Sequence {
                 bye["after"] = json!(["two", "mark"]);
                 let branches = json!([{"name": "few", "weight": 1}, {"name": "many", "weight": 3}]);
                 json!([
-                    self.send("one", 0, Some(1_500)),
+                    self.send("one", 0, Some(2_000)),
                     {"id": "who", "kind": "split", "by": "weights", "at": soon(2_500), "branches": branches},
                     two,
                     {"id": "mark", "kind": "set_attribute", "after": "who.many", "at": soon(5_000),
@@ -91,13 +91,15 @@ impl Sequence {
                 ])
             }
             Way::Entered => json!([self.send("one", 0, None), self.send("later", 1, Some(7_000))]),
-            Way::Extended => json!([self.send("one", 0, Some(1_000))]),
-            Way::Stopped => json!([self.send("one", 0, Some(1_000)), self.send("two", 1, Some(3_600_000))]),
+            Way::Extended => json!([self.send("one", 0, Some(2_000))]),
+            Way::Stopped => json!([self.send("one", 0, Some(2_000)), self.send("two", 1, Some(3_600_000))]),
         };
         spec["steps"] = steps;
         if self.way == Way::Entered {
             spec["starter"] = json!("api");
-            spec.as_object_mut().map(|spec| spec.remove("audience"));
+            if let Some(spec) = spec.as_object_mut() {
+                spec.remove("audience");
+            }
         }
     }
 
@@ -151,7 +153,9 @@ impl Sequence {
             Ok(version) => {
                 self.version = version;
                 self.more |= steps.iter().any(|step| step["id"] == "more");
-                self.edits.last_mut().map(|edit| *edit = true).unwrap_or_default();
+                if let Some(edit) = self.edits.last_mut() {
+                    *edit = true;
+                }
                 Ok(true)
             }
             Err(error) => {

@@ -48,7 +48,9 @@ pub fn spec(kind: Kind, name: &str, number: usize, audience: &Value, rate: Optio
         Kind::Scheduled => scheduled(number),
         Kind::OneShot => {
             // The operator's word stands in for the topic's consent.
-            spec["message"].as_object_mut().map(|message| message.remove("topic"));
+            if let Some(message) = spec["message"].as_object_mut() {
+                message.remove("topic");
+            }
             json!({})
         }
     };

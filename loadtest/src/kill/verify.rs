@@ -95,18 +95,24 @@ pub fn accounts_of(
     record: &[Accepted],
     problems: &mut Vec<String>,
 ) -> anyhow::Result<Vec<Account>> {
-    let mut accounts = Vec::new();
-    for campaign in &books.campaigns {
-        let view = api.get_json(&format!("/v1/campaigns/{}", campaign.id))?;
-        let runs = api.runs(&campaign.id)?;
-        let several = campaign.kind == Kind::Scheduled;
-        if several {
-            tell_delivered(api, campaign, record, problems)?;
-        }
-        let runs = runs.into_iter().map(|run| fetch(api, campaign, run, several)).collect::<anyhow::Result<_>>()?;
-        accounts.push(Account { campaign: campaign.clone(), view, runs });
+    books.campaigns.iter().map(|campaign| account_of(api, campaign, record, problems)).collect()
+}
+
+/// Fetches all sets of all runs of one campaign.
+pub fn account_of(
+    api: &Api,
+    campaign: &Campaign,
+    record: &[Accepted],
+    problems: &mut Vec<String>,
+) -> anyhow::Result<Account> {
+    let view = api.get_json(&format!("/v1/campaigns/{}", campaign.id))?;
+    let runs = api.runs(&campaign.id)?;
+    let several = campaign.kind == Kind::Scheduled;
+    if several {
+        tell_delivered(api, campaign, record, problems)?;
     }
-    Ok(accounts)
+    let runs = runs.into_iter().map(|run| fetch(api, campaign, run, several)).collect::<anyhow::Result<_>>()?;
+    Ok(Account { campaign: campaign.clone(), view, runs })
 }
 
 fn fetch(api: &Api, campaign: &Campaign, run: u64, several: bool) -> anyhow::Result<RunSets> {

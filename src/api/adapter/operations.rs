@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::api::adapter::{Adapter, reports, series};
+use crate::api::adapter::{Adapter, health, reports, series};
 use crate::api::errors::Code;
-use crate::api::port::{ConnectorTest, ConnectorView, Health, HealthState, OperationsPort, PortError, PortResult};
+use crate::api::port::{ConnectorTest, ConnectorView, Health, OperationsPort, PortError, PortResult};
 use crate::campaigns::parse;
 use crate::channels::circuit::{Circuit, CircuitState, OpenReason};
 use crate::channels::limits_table::Scope;
 use crate::clock::Timestamp;
 use crate::engine::lines::Wired;
 use crate::engine::runs::state_of;
-use crate::journal::Status;
 use crate::ledger::tracking::EventClass;
 use crate::ledger::{Run, State};
 use crate::limits::{METRIC_CAMPAIGNS_AFTER, METRIC_CAMPAIGNS_MAX};
@@ -85,42 +84,7 @@ impl OperationsPort for Adapter {
     }
 
     fn health(&self) -> Health {
-        let mut problems = Vec::new();
-        let mut state = HealthState::Ready;
-        match self.engine.book.journal().status() {
-            Status::Ok if !self.engine.book.has_space() => {
-                state = HealthState::Degraded;
-                problems.push("the disk under the data directory is nearly full: campaigns wait for space".to_owned());
-            }
-            Status::Ok => {}
-            Status::NoSpace { needed_bytes } => {
-                state = HealthState::Degraded;
-                problems.push(format!(
-                    "the disk under the data directory is full: campaigns wait for {needed_bytes} bytes"
-                ));
-            }
-            Status::Failed => {
-                state = HealthState::Failed;
-                problems.push("the journal failed: the process ends and recovers at its next start".to_owned());
-            }
-        }
-        for (name, wired) in &self.engine.lines {
-            if let ("open", Some(reason)) = circuit(wired) {
-                state = if state == HealthState::Ready { HealthState::Degraded } else { state };
-                problems.push(format!("connector {name:?} is not used: {reason}"));
-            }
-        }
-        if self.engine.is_draining() {
-            state = HealthState::Draining;
-            problems.push("the process is shutting down".to_owned());
-        }
-        Health {
-            state,
-            problems,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_seconds: self.engine.uptime().as_secs_f64(),
-            recovery_seconds: Some(self.engine.recovery.seconds),
-        }
+        health::health(&self.engine)
     }
 
     fn live_figures(&self) -> Live {

@@ -58,7 +58,9 @@ fn promtool_likes_the_rules_and_every_alert_fires_when_it_must_and_only_then() {
     for alert in alerts {
         let name = alert["name"].as_str().expect("a name");
         // A test that expects it somewhere, beside a series on which it must not fire.
-        let group = told.split("\n  # ").find(|group| group.starts_with(&format!("{name}\n")) || group.starts_with(&format!("{name}:")));
+        let group = told
+            .split("\n  # ")
+            .find(|group| group.starts_with(&format!("{name}\n")) || group.starts_with(&format!("{name}:")));
         let group = group.unwrap_or_else(|| panic!("{name} has no test"));
         assert!(group.contains("exp_alerts:\n"), "{name} is not shown to fire");
         let quiet = group.contains("instance=\"good\"") || group.contains(&format!("alertname: {name}}}"));
@@ -86,7 +88,8 @@ fn commands_and_entries_that_texts_name_exist() {
     let texts = texts();
     let mut commands = BTreeSet::new();
     for told in texts.split("`estafette ").skip(1).filter_map(|rest| rest.split('`').next()) {
-        let verbs: Vec<&str> = told.split(' ').take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-')).collect();
+        let verbs: Vec<&str> =
+            told.split(' ').take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-')).collect();
         let verbs = verbs.into_iter().filter(|word| !word.starts_with('-')).collect::<Vec<_>>();
         commands.insert(verbs.join(" "));
     }
@@ -94,7 +97,11 @@ fn commands_and_entries_that_texts_name_exist() {
     for command in &commands {
         let output = Command::new(env!("CARGO_BIN_EXE_estafette")).args(command.split(' ')).arg("--help").output();
         let output = output.expect("the program runs");
-        assert!(output.status.success(), "estafette {command} is no command: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "estafette {command} is no command: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     let runbook = read(&folder().join("RUNBOOK.md"));
     let named = texts.split("Estafette").skip(1).map(|rest| rest.split(|c: char| !c.is_ascii_alphabetic()).next());

@@ -80,7 +80,12 @@ impl Prometheus {
         let http = Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
         let started = Prometheus { base: format!("http://{address}"), http, _folder: there, _process: process };
         await_some("Prometheus", || {
-            started.http.get(format!("{}/-/ready", started.base)).send().ok().filter(|answer| answer.status().is_success())
+            started
+                .http
+                .get(format!("{}/-/ready", started.base))
+                .send()
+                .ok()
+                .filter(|answer| answer.status().is_success())
         });
         started
     }
@@ -99,10 +104,10 @@ impl Prometheus {
         Ok(if data["resultType"] == "scalar" { 1 } else { finite(&data, |series| vec![series["value"].clone()]) })
     }
 
-    /// Finite values of an expression over the last minute.
+    /// Finite values of an expression over the last minutes.
     fn lately(&self, expression: &str) -> Result<usize, String> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
-        let range = [("start", (now - 60).to_string()), ("end", now.to_string()), ("step", "1".to_owned())];
+        let range = [("start", (now - 300).to_string()), ("end", now.to_string()), ("step", "1".to_owned())];
         let query = [("query", expression.to_owned())].into_iter().chain(range).collect::<Vec<_>>();
         let data = self.ask("query_range", &query)?;
         Ok(finite(&data, |series| series["values"].as_array().cloned().unwrap_or_default()))

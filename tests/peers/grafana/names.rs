@@ -78,7 +78,8 @@ fn dashboards_ask_for_series_and_labels_that_the_engine_has() {
             wrong.extend(found.map(|what| format!("{} / {}: {what}", board.name, question.panel)));
         }
         for (name, query) in board.variables() {
-            let inner = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')')).expect("label_values");
+            let inner =
+                query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')')).expect("label_values");
             let (selector, label) = inner.rsplit_once(", ").expect("a series and a label");
             wrong.extend(unknown(&format!("sum by ({label}) ({})", plain(selector)), &none));
             assert!(!name.is_empty(), "{query}");

@@ -18,7 +18,11 @@ fn values(prometheus: &Prometheus, query: &str) -> Vec<String> {
 }
 
 /// Asks again and again until nothing is left without an answer; what never has one, at the end. An error is one at once.
-fn unanswered<T>(mut asked: Vec<T>, answers: impl Fn(&T) -> Result<usize, String>, name: impl Fn(&T) -> String) -> Vec<String> {
+fn unanswered<T>(
+    mut asked: Vec<T>,
+    answers: impl Fn(&T) -> Result<usize, String>,
+    name: impl Fn(&T) -> String,
+) -> Vec<String> {
     let since = Instant::now();
     loop {
         let mut errors = Vec::new();
@@ -64,7 +68,9 @@ fn every_panel_every_variable_and_every_rule_has_an_answer_from_an_engine_at_wor
     let questions: Vec<Question> = boards().iter().flat_map(|board| board.questions()).collect();
     assert!(questions.len() > 150, "{} questions", questions.len());
     let answers = |question: &Question| {
-        let common = with_ranges(&question.expression).replace("$instance", &target.replace('.', "\\\\.")).replace("$connector", ".*");
+        let common = with_ranges(&question.expression)
+            .replace("$instance", &target.replace('.', "\\\\."))
+            .replace("$connector", ".*");
         let each = if common.contains("$campaign") { campaigns.clone() } else { vec![String::new()] };
         let mut numbers = 0;
         for campaign in each {

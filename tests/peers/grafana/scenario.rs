@@ -81,6 +81,8 @@ impl Scenario {
             served.campaign(name, connector, name, &more);
             served.act(name, "start").expect(200);
         }
+        let backup = served.folder.path().join("backup");
+        served.cli(&["backup", backup.to_str().expect("a path")]).expect(0);
         self.read();
         served.await_state("relayed", "finished");
         served.until("the test is decided", || {

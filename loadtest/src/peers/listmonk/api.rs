@@ -104,9 +104,10 @@ impl Listmonk {
         id_of(&self.post("/api/lists", &list)?)
     }
 
-    /// Deletes a list and everybody on it.
+    /// Deletes a list and everybody on it whose address is a made one (RFC 2606).
     pub fn delete_list(&self, list: u64) -> anyhow::Result<()> {
-        self.post("/api/subscribers/query/delete", &json!({"query": "", "list_ids": [list]}))?;
+        let made = "subscribers.email LIKE '%.example.net'";
+        self.post("/api/subscribers/query/delete", &json!({"query": made, "list_ids": [list]}))?;
         self.delete(&format!("/api/lists/{list}"))
     }
 

@@ -179,20 +179,29 @@ impl Peer {
         self.leave()
     }
 
+    /// Tries everything, settings first, and reports the first failure.
     fn leave(&self) -> anyhow::Result<()> {
+        let mut left = Ok(());
+        let mut undo = |done: anyhow::Result<()>| {
+            if left.is_ok() {
+                left = done;
+            }
+        };
+        // While a campaign runs listmonk takes new settings in only later.
         for campaign in self.campaigns.borrow_mut().drain(..) {
-            self.listmonk.delete_campaign(campaign)?;
-        }
-        if self.template > 0 {
-            self.listmonk.delete_template(self.template)?;
-        }
-        if self.list > 0 {
-            self.listmonk.delete_list(self.list)?;
+            undo(self.listmonk.delete_campaign(campaign));
         }
         if let Some(settings) = &self.settings {
-            self.listmonk.put_settings(&settings::restorable(settings)).context("putting listmonk's settings back")?;
+            let back = self.listmonk.put_settings(&settings::restorable(settings));
+            undo(back.context("putting listmonk's settings back"));
         }
-        Ok(())
+        if self.template > 0 {
+            undo(self.listmonk.delete_template(self.template));
+        }
+        if self.list > 0 {
+            undo(self.listmonk.delete_list(self.list));
+        }
+        left
     }
 }
 

@@ -83,7 +83,6 @@ pub fn run(command: &PeerCommand) -> anyhow::Result<()> {
             &mebibytes(seen.round.memory_bytes),
         ]));
     }
-    peer.finish()?;
     say(&table(&rows));
-    Ok(())
+    peer.finish()
 }

@@ -99,12 +99,14 @@ pub struct HttpCounts {
     pub accepted: u64,
     /// Bytes of bodies.
     pub bytes: u64,
-    /// Answers by status; resets have none.
-    pub statuses: BTreeMap<u16, u64>,
+    /// Answers by status, as text: `503`; resets have none.
+    pub statuses: BTreeMap<String, u64>,
     pub throttled: u64,
     pub reset_before: u64,
     pub reset_after: u64,
     pub goaways: u64,
+    /// Most requests that one connection had open at once.
+    pub in_flight_peak: u64,
 }
 
 /// The answer to `report`, and the last line.
@@ -206,7 +208,7 @@ impl HttpShared {
             Fate::Accept | Fate::Refuse(_) => {}
         }
         if !matches!(fate, Fate::Reset | Fate::AcceptAndReset) {
-            *counts.statuses.entry(answer.status).or_default() += 1;
+            *counts.statuses.entry(answer.status.to_string()).or_default() += 1;
         }
         if matches!(fate, Fate::Accept | Fate::AcceptAndReset) {
             counts.accepted += 1;

@@ -46,6 +46,7 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
 #[derive(Debug, Default)]
 struct Line {
     requests: Cell<u64>,
+    in_flight: Cell<u64>,
     goaway: Notify,
     /// The socket ends in a reset.
     resets: Rc<Cell<bool>>,
@@ -122,6 +123,25 @@ where
     }
 }
 
+/// A request between its head and its answer.
+struct InFlight(Rc<Line>);
+
+impl InFlight {
+    fn enter(line: &Rc<Line>, shared: &Common) -> InFlight {
+        let now = line.in_flight.get() + 1;
+        line.in_flight.set(now);
+        let counts = &mut shared.borrow_mut().counts;
+        counts.in_flight_peak = counts.in_flight_peak.max(now);
+        InFlight(Rc::clone(line))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+    }
+}
+
 /// The stream, or the connection, is reset.
 #[derive(Debug)]
 struct Reset;
@@ -140,6 +160,7 @@ async fn handle(
     manner: Rc<Manner>,
     line: Rc<Line>,
 ) -> Result<Response<Full<Bytes>>, Reset> {
+    let _in_flight = InFlight::enter(&line, &shared);
     let (head, body) = request.into_parts();
     let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     line.requests.set(line.requests.get() + 1);
