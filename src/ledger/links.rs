@@ -1,8 +1,9 @@
 //! Linked runs: which run is a resend of which, to which set of it, and who is in such a set.
 //!
-//! A run is linked by the spec that it executes; the fold notes it when the run starts. A resend goes to nobody who has
-//! got, may have got, or may still get the message by an earlier resend of the same run, or by a resend of that one, and so on
-//! ([`covered`]): only who was rejected or skipped there can be sent to again.
+//! A run is linked by the spec that it executes; the fold notes it when the run starts. All resends that lead back to one
+//! run are its family. A resend goes to nobody who has got, may have got, or may still get the message by an earlier resend of
+//! the family ([`covered`]): only who was rejected or skipped there can be sent to again. The runs that it continues do not
+//! count: who got their message and did not open it is whom a resend may be for.
 //!
 //! Owns no state. Invariant: LK-1 links lead to runs of smaller ids, so that they make no circle.
 
@@ -117,7 +118,7 @@ pub fn first_deliveries<'r>(state: &State, run: &'r Run) -> (&'r [Delivery], &'r
 }
 
 /// Runs that are resends of `run`, or of one of those, in order of their ids.
-pub fn descendants(state: &State, run: RunId) -> BTreeSet<RunId> {
+fn descendants(state: &State, run: RunId) -> BTreeSet<RunId> {
     let mut found = BTreeSet::new();
     for (id, link) in &state.links {
         if link.of == run || found.contains(&link.of) {
@@ -127,9 +128,21 @@ pub fn descendants(state: &State, run: RunId) -> BTreeSet<RunId> {
     found
 }
 
-/// Contacts who got, may have got, or may still get the message by a resend of `run`.
+/// `run`, what it is a resend of, and so on to the first.
+fn line(state: &State, run: RunId) -> Vec<RunId> {
+    std::iter::successors(Some(run), |run| state.links.get(run).map(|link| link.of)).collect()
+}
+
+/// Every resend that leads back to the same run as `run` does.
+pub fn family(state: &State, run: RunId) -> BTreeSet<RunId> {
+    descendants(state, line(state, run).last().copied().unwrap_or(run))
+}
+
+/// Contacts who got, may have got, or may still get the message by a resend of the family that `run` does not continue.
 pub fn covered(state: &State, run: RunId) -> RoaringBitmap {
-    let runs = descendants(state, run).into_iter().filter_map(|id| state.runs.get(&id));
+    let line = line(state, run);
+    let others = family(state, run).into_iter().filter(|id| !line.contains(id));
+    let runs = others.filter_map(|id| state.runs.get(&id));
     let mut covered = RoaringBitmap::new();
     for delivery in runs.flat_map(|run| &run.deliveries) {
         let mut rows = delivery.audience.clone();
@@ -162,5 +175,9 @@ mod tests {
         assert_eq!(descendants(&state, RunId(1)), [2, 4, 6].map(RunId).into(), "of the first run");
         assert_eq!(descendants(&state, RunId(3)), [5].map(RunId).into(), "of another");
         assert!(descendants(&state, RunId(6)).is_empty(), "of the last");
+        for run in [1, 2, 4, 6] {
+            assert_eq!(family(&state, RunId(run)), [2, 4, 6].map(RunId).into(), "all lead back to run 1");
+        }
+        assert_eq!(line(&state, RunId(4)), [4, 2, 1].map(RunId), "run 4 continues run 2, and that run 1");
     }
 }
