@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
+use crate::api::Api;
 use crate::base::{Base, Columns};
 use crate::client::ClientReport;
 use crate::findings::{Axes, Better, Findings, Measure, Scale};
@@ -18,6 +19,7 @@ use crate::moments;
 use crate::options::RunOptions;
 use crate::peer::smtp_source;
 use crate::proc::{self, MachineWatch, MemoryWatch, PeakMemory};
+use crate::prometheus;
 use crate::scenario::drivers::{Drive, Extras};
 use crate::scene::{ImportRun, Scene, everybody};
 use crate::server::{Connectors, find_binary};
@@ -39,9 +41,9 @@ pub struct EmailOptions {
     /// Bytes of smtp-source's message
     #[arg(long, default_value_t = 10_240)]
     pub peer_bytes: u64,
-    /// Let the sink offer CHUNKING
+    /// Leave out the rounds over a connector that uses CHUNKING
     #[arg(long)]
-    pub chunking: bool,
+    pub without_chunking: bool,
     /// Seconds to wait for a quiet machine before the rounds
     #[arg(long, default_value_t = 10)]
     pub quiet_seconds: u64,
@@ -66,6 +68,8 @@ pub struct Round {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct EmailResult {
     pub engine: Vec<Round>,
+    /// Over a connector with `chunking = true`, to a sink that offers it: four messages a round trip, as many unknown at a kill.
+    pub chunked: Vec<Round>,
     pub peer: Vec<Round>,
     pub null: Vec<Round>,
     pub ceiling: Option<ClientReport>,
@@ -74,8 +78,52 @@ pub struct EmailResult {
     pub import: Option<ImportRun>,
     /// Median over median.
     pub ratio: f64,
+    /// Of the rounds with CHUNKING.
+    pub chunked_ratio: f64,
+    /// What the journal took for the rounds to the sink.
+    pub journal: JournalUse,
     /// The engine's CPU per message with the null connector, of smtp-source's.
     pub null_cpu_share: f64,
+}
+
+/// Writes and syncs of the journal for so many messages.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct JournalUse {
+    pub messages: u64,
+    pub bytes: f64,
+    pub syncs: f64,
+}
+
+impl JournalUse {
+    /// What it took so far, by the engine's own figures.
+    pub fn now(api: &Api) -> anyhow::Result<JournalUse> {
+        let metrics = api.metrics()?;
+        let bytes = prometheus::sum(&metrics, "estafette_journal_bytes_total");
+        let syncs = prometheus::sum(&metrics, "estafette_journal_fsync_seconds_count");
+        Ok(JournalUse { messages: 0, bytes, syncs })
+    }
+
+    /// What came since `before`, for so many messages.
+    pub fn since(self, before: JournalUse, messages: u64) -> JournalUse {
+        JournalUse { messages, bytes: self.bytes - before.bytes, syncs: self.syncs - before.syncs }
+    }
+
+    /// Adds another use.
+    pub fn add(&mut self, other: JournalUse) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+        self.syncs += other.syncs;
+    }
+
+    /// MiB of a million messages.
+    pub fn mebibytes(self) -> f64 {
+        self.bytes / f64::from(1 << 20) * 1e6 / self.messages.max(1) as f64
+    }
+
+    /// Syncs of a million messages.
+    pub fn syncs(self) -> f64 {
+        self.syncs * 1e6 / self.messages.max(1) as f64
+    }
 }
 
 fn rates(rounds: &[Round]) -> f64 {
@@ -100,17 +148,46 @@ const CEILING: Measure =
     Measure::new("ceiling", "messages/s", Better::Neither, "what a bare pipelined client gets out of the sink");
 const MEMORY: Measure = Measure::new("memory", "MiB", Better::Lower, "peak of RssAnon + RssShmem of the engine");
 const IMPORT: Measure = Measure::new("import_rate", "rows/s", Better::Higher, "rows a second of the base's import");
+const CHUNKED_RATE: Measure =
+    Measure::new("chunked_rate", "messages/s", Better::Higher, "the engine's rate over a connector that uses CHUNKING");
+const CHUNKED_RATIO: Measure =
+    Measure::ratio("chunked_ratio", Better::Higher, "the same over smtp-source's, round by round");
+const JOURNAL_BYTES: Measure =
+    Measure::new("journal_bytes", "MiB/million", Better::Lower, "what the journal writes for a million messages");
+const JOURNAL_SYNCS: Measure =
+    Measure::new("journal_syncs", "fdatasync/million", Better::Lower, "how often it syncs for a million messages");
 const PER_ROUND: Axes = Axes { title: "Rate per round", x: "round", y: "messages a second", scale: Scale::Linear };
 
 impl Drive for EmailOptions {
-    const MEASURES: &'static [Measure] =
-        &[RATE, PEER_RATE, RATIO, CPU, PEER_CPU, NULL_CPU, NULL_CPU_SHARE, CEILING, MEMORY, IMPORT];
+    const MEASURES: &'static [Measure] = &[
+        RATE,
+        PEER_RATE,
+        RATIO,
+        CHUNKED_RATE,
+        CHUNKED_RATIO,
+        CPU,
+        PEER_CPU,
+        NULL_CPU,
+        NULL_CPU_SHARE,
+        CEILING,
+        MEMORY,
+        IMPORT,
+        JOURNAL_BYTES,
+        JOURNAL_SYNCS,
+    ];
 
     fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
         let options = self;
         let engine = find_binary(options.run.engine.as_deref())?;
-        let mut sink = SinkProcess::start(&SinkOptions { chunking: options.chunking, ..SinkOptions::default() })?;
+        let mut sink = SinkProcess::start(&SinkOptions::default())?;
+        let mut chunked = SinkProcess::start(&SinkOptions { chunking: true, ..SinkOptions::default() })?;
         let connectors = Connectors {
+            relay_extra: format!(
+                "\n[[connectors]]\nname = \"chunked\"\nkind = \"smtp\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\n\
+                 connections_max = {}\nchunking = true\n",
+                chunked.address.port(),
+                options.connections
+            ),
             relay_port: Some(sink.address.port()),
             connections: options.connections,
             null: true,
@@ -125,12 +202,14 @@ impl Drive for EmailOptions {
         let mut result = EmailResult { import: Some(import), ..EmailResult::default() };
 
         wait_until_quiet(options.quiet_seconds);
-        let watch = MachineWatch::start(&[scene.server.pid(), sink.pid()]);
+        let watch = MachineWatch::start(&[scene.server.pid(), sink.pid(), chunked.pid()]);
         let memory = MemoryWatch::start(scene.server.pid());
-        let mut run = Run { options, scene: &scene, sink: &mut sink, findings, result: &mut result };
+        let mut run =
+            Run { options, scene: &scene, sink: &mut sink, chunked: &mut chunked, findings, result: &mut result };
         let ended = run.rounds()?;
         result.memory = memory.finish();
         result.ratio = rates(&result.engine) / rates(&result.peer).max(1e-9);
+        result.chunked_ratio = rates(&result.chunked) / rates(&result.peer).max(1e-9);
         result.null_cpu_share = cpus(&result.null) / cpus(&result.peer).max(1e-9);
         findings.disturbance(watch.finish(ended));
         findings.sample(&MEMORY, result.memory.own as f64 / f64::from(1 << 20));
@@ -154,6 +233,7 @@ struct Run<'a> {
     options: &'a EmailOptions,
     scene: &'a Scene,
     sink: &'a mut SinkProcess,
+    chunked: &'a mut SinkProcess,
     findings: &'a Findings,
     result: &'a mut EmailResult,
 }
@@ -170,10 +250,10 @@ impl Run<'_> {
                 ended += self.peer_round()?;
                 self.engine_round(round)?;
             }
-            let (ours, theirs) = (self.result.engine.last(), self.result.peer.last());
-            if let (Some(ours), Some(theirs)) = (ours, theirs) {
-                self.findings.sample(&RATIO, ours.per_second / theirs.per_second.max(1e-9));
+            if !self.options.without_chunking {
+                self.chunked_round(round)?;
             }
+            self.compare_last();
         }
         for round in 0..self.options.rounds {
             self.null_round(round)?;
@@ -191,24 +271,51 @@ impl Run<'_> {
         Ok(cpu)
     }
 
+    /// Our rates of a round over the peer's.
+    fn compare_last(&self) {
+        let Some(theirs) = self.result.peer.last() else { return };
+        for (rounds, ratio) in [(&self.result.engine, &RATIO), (&self.result.chunked, &CHUNKED_RATIO)] {
+            if let Some(ours) = rounds.last() {
+                self.findings.sample(ratio, ours.per_second / theirs.per_second.max(1e-9));
+            }
+        }
+    }
+
     fn engine_round(&mut self, round: u64) -> anyhow::Result<()> {
+        let (used, of) = self.to_sink(&format!("relay-{round}"), "relay")?;
+        self.findings.sample(&RATE, of.per_second);
+        self.findings.sample(&CPU, of.cpu_microseconds);
+        self.findings.sample(&JOURNAL_BYTES, used.mebibytes());
+        self.findings.sample(&JOURNAL_SYNCS, used.syncs());
+        self.result.journal.add(used);
+        self.result.engine.push(of);
+        Ok(())
+    }
+
+    fn chunked_round(&mut self, round: u64) -> anyhow::Result<()> {
+        let (_, of) = self.to_sink(&format!("chunked-{round}"), "chunked")?;
+        self.findings.sample(&CHUNKED_RATE, of.per_second);
+        self.result.chunked.push(of);
+        Ok(())
+    }
+
+    /// One campaign over a connector to its sink, and what the journal took for it.
+    fn to_sink(&mut self, name: &str, connector: &str) -> anyhow::Result<(JournalUse, Round)> {
         let contacts = self.options.contacts;
-        self.sink.reset()?;
-        let name = format!("relay-{round}");
-        let spec = reference_campaign(&name, "relay", &everybody())?;
+        let sink = if connector == "chunked" { &mut *self.chunked } else { &mut *self.sink };
+        sink.reset()?;
+        let before = JournalUse::now(self.scene.api())?;
+        let spec = reference_campaign(name, connector, &everybody())?;
         let run = self.scene.run_campaign(&spec, contacts, "engine to sink")?;
-        let seen = self.sink.report()?;
-        self.findings.ledger(&name, &run.ledger);
-        self.findings.sink(&name, &seen);
-        self.findings.line(&moments::RATE, &format!("engine, round {}", round + 1), &moments::rates(&run.moments));
+        let used = JournalUse::now(self.scene.api())?.since(before, contacts);
+        let seen = sink.report()?;
+        self.findings.ledger(name, &run.ledger);
+        self.findings.sink(name, &seen);
+        self.findings.line(&moments::RATE, name, &moments::rates(&run.moments));
         if seen.counts.accepted != contacts {
             bail!("the sink accepted {} messages of {contacts}", seen.counts.accepted);
         }
-        let of = round_of(run.cpu, run.seconds, seen.per_second, seen.cpu_seconds, contacts);
-        self.findings.sample(&RATE, of.per_second);
-        self.findings.sample(&CPU, of.cpu_microseconds);
-        self.result.engine.push(of);
-        Ok(())
+        Ok((used, round_of(run.cpu, run.seconds, seen.per_second, seen.cpu_seconds, contacts)))
     }
 
     /// Returns the CPU seconds of the peer.
@@ -287,6 +394,9 @@ fn tell(findings: &Findings, result: &EmailResult, options: &EmailOptions) {
     let mut rows =
         vec![cells(["sender", "msg/s (median)", "min–max", "ratio", "CPU µs/msg (user + system)", "sink CPU µs/msg"])];
     rows.push(row("estafette, SMTP", &result.engine, format!("{:.2}", result.ratio)));
+    if !result.chunked.is_empty() {
+        rows.push(row("estafette, SMTP with CHUNKING", &result.chunked, format!("{:.2}", result.chunked_ratio)));
+    }
     rows.push(row("smtp-source -d", &result.peer, "1".to_owned()));
     if let Some(ceiling) = &result.ceiling {
         let cpu = format!("{:.1}", ceiling.cpu_microseconds_per_message);
@@ -302,12 +412,19 @@ fn tell(findings: &Findings, result: &EmailResult, options: &EmailOptions) {
     }
     rows.push(row("estafette, null connector", &result.null, String::new()));
     findings.table("Senders, to the same sink, alternating", rows);
-    for (name, rounds) in [("estafette", &result.engine), ("smtp-source", &result.peer)] {
+    let senders = [("estafette", &result.engine), ("with CHUNKING", &result.chunked), ("smtp-source", &result.peer)];
+    for (name, rounds) in senders.into_iter().filter(|(_, rounds)| !rounds.is_empty()) {
         findings.repetitions(&PER_ROUND, name, &rounds.iter().map(|r| r.per_second).collect::<Vec<_>>());
     }
     findings.remark(format!(
         "{} contacts, {} rounds alternating, {} connections; peer: {}",
         options.contacts, options.rounds, options.connections, result.peer_command
+    ));
+    findings.remark(format!(
+        "journal for a million messages: {:.1} MiB, {} fdatasync; CHUNKING (opt-in) sends four messages a round trip, and \
+         leaves up to four a connection unknown at a kill, else one",
+        result.journal.mebibytes(),
+        grouped(result.journal.syncs())
     ));
     findings.remark(format!(
         "engine alone (null connector), CPU per message of smtp-source's: {:.4} = 1/{:.1} (goal ≤ 1/20)",

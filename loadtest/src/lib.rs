@@ -22,6 +22,7 @@ pub mod hist;
 pub mod html;
 pub mod import;
 pub mod kill;
+pub mod load;
 pub mod message;
 pub mod moments;
 pub mod openloop;

@@ -137,9 +137,10 @@ mod tests {
 
     #[test]
     fn typed_flags_are_changes_and_nothing_else_is() {
-        let (scenario, matches) = matched(&["loadtest", "email", "--contacts", "5000", "--chunking", "--assert"]);
+        let (scenario, matches) =
+            matched(&["loadtest", "email", "--contacts", "5000", "--without-chunking", "--assert"]);
         let changes = flags_as_changes(&scenario, &matches);
-        let expected = ["contacts=5000", "chunking=true"].map(|text| text.parse::<Change>().unwrap());
+        let expected = ["contacts=5000", "without_chunking=true"].map(|text| text.parse::<Change>().unwrap());
         assert_eq!(changes, expected, "in the order of the options");
         assert!(RunFlags::from_arg_matches(&matches).unwrap().assert, "the run's own flags are no parameters");
     }

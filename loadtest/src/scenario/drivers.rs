@@ -111,7 +111,7 @@ const fn driver<D: Drive + 'static>(name: &'static str, takes: Takes) -> Driver 
 /// Every driver.
 pub const DRIVERS: &[Driver] = &[
     driver::<crate::email::EmailOptions>("email", Takes::Parameters),
-    driver::<crate::profile::LoadOptions>("load", Takes::Load),
+    driver::<crate::load::LoadOptions>("load", Takes::Load),
     driver::<crate::growth::GrowthOptions>("growth", Takes::Parameters),
     driver::<crate::flow::FlowOptions>("flow", Takes::Parameters),
     driver::<crate::import::ImportOptions>("import", Takes::Parameters),
@@ -119,6 +119,7 @@ pub const DRIVERS: &[Driver] = &[
     driver::<crate::fairness::FairnessOptions>("fairness", Takes::Parameters),
     driver::<crate::recovery::RecoveryOptions>("recovery", Takes::Parameters),
     driver::<crate::winner::WinnerOptions>("winner", Takes::Parameters),
+    driver::<crate::profile::ProfileOptions>("profile", Takes::Parameters),
     driver::<crate::kill::KillOptions>("kill", Takes::Parameters),
     driver::<crate::disk::DiskOptions>("disk", Takes::Parameters),
 ];
@@ -190,15 +191,18 @@ mod tests {
     #[test]
     fn parameters_are_typed_and_unknown_ones_refused() {
         let email = named("email").unwrap();
-        let ready = email.prepare(&table("contacts = 5_000\nchunking = true")).unwrap();
+        let ready = email.prepare(&table("contacts = 5_000\nwithout_chunking = true")).unwrap();
         let parameters = ready.parameters();
-        assert_eq!((&parameters["contacts"], &parameters["chunking"]), (&Value::from(5_000), &Value::from(true)));
+        assert_eq!(
+            (&parameters["contacts"], &parameters["without_chunking"]),
+            (&Value::from(5_000), &Value::from(true))
+        );
         assert_eq!(parameters["connections"], 50, "what is not said has its default: {parameters}");
         let refused = |text: &str| format!("{:#}", email.prepare(&table(text)).err().expect("a refusal"));
         let unknown = refused("contakts = 5");
         assert!(unknown.contains("`contakts`") && unknown.contains("contacts"), "what there is is told: {unknown}");
         assert!(refused("contacts = \"many\"").contains("many"), "the value is quoted");
-        assert!(refused("chunking = 3").contains("true or false"));
+        assert!(refused("without_chunking = 3").contains("true or false"));
         assert!(refused("contacts = { a = 1 }").contains("a number"));
     }
 

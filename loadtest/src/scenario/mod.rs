@@ -38,6 +38,7 @@ const BUILT_IN: &[(&str, &str)] = &built_in![
     "flow",
     "journey-10m",
     "recovery",
+    "profile",
     "kill",
     "disk",
 ];
