@@ -17,6 +17,8 @@ use crate::message::reference_campaign;
 use crate::moments;
 use crate::options::RunOptions;
 use crate::peer::smtp_source;
+use crate::peers::listmonk::run::{Seen, measured};
+use crate::peers::listmonk::{Peer, PeerOptions};
 use crate::proc::{self, MachineWatch, MemoryWatch, PeakMemory};
 use crate::scenario::drivers::{Drive, Extras};
 use crate::scene::{ImportRun, Scene, everybody};
@@ -47,6 +49,9 @@ pub struct EmailOptions {
     pub quiet_seconds: u64,
     #[command(flatten)]
     #[serde(flatten)]
+    pub beside: PeerOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
     pub run: RunOptions,
 }
 
@@ -68,6 +73,9 @@ pub struct EmailResult {
     pub engine: Vec<Round>,
     pub peer: Vec<Round>,
     pub null: Vec<Round>,
+    /// A listmonk that the user runs, with its version.
+    pub listmonk: Vec<Seen>,
+    pub listmonk_version: String,
     pub ceiling: Option<ClientReport>,
     pub peer_command: String,
     pub memory: PeakMemory,
@@ -100,11 +108,21 @@ const CEILING: Measure =
     Measure::new("ceiling", "messages/s", Better::Neither, "what a bare pipelined client gets out of the sink");
 const MEMORY: Measure = Measure::new("memory", "MiB", Better::Lower, "peak of RssAnon + RssShmem of the engine");
 const IMPORT: Measure = Measure::new("import_rate", "rows/s", Better::Higher, "rows a second of the base's import");
+const LISTMONK_RATE: Measure = Measure::new(
+    "listmonk_rate",
+    "messages/s",
+    Better::Neither,
+    "the same of listmonk, where --peer listmonk is given",
+);
+const LISTMONK_RATIO: Measure =
+    Measure::ratio("listmonk_ratio", Better::Higher, "rate of the engine over listmonk's, round by round");
 const PER_ROUND: Axes = Axes { title: "Rate per round", x: "round", y: "messages a second", scale: Scale::Linear };
 
 impl Drive for EmailOptions {
-    const MEASURES: &'static [Measure] =
-        &[RATE, PEER_RATE, RATIO, CPU, PEER_CPU, NULL_CPU, NULL_CPU_SHARE, CEILING, MEMORY, IMPORT];
+    #[rustfmt::skip]
+    const MEASURES: &'static [Measure] = &[
+        RATE, PEER_RATE, RATIO, CPU, PEER_CPU, NULL_CPU, NULL_CPU_SHARE, CEILING, MEMORY, IMPORT, LISTMONK_RATE, LISTMONK_RATIO,
+    ];
 
     fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
         let options = self;
@@ -120,15 +138,26 @@ impl Drive for EmailOptions {
         scene.declare(Columns::Full)?;
         let (contacts, seed) = (options.contacts, options.run.seed);
         let base = Base { contacts, seed, prefix: "c", batch: "base", columns: Columns::Full };
-        let import = scene.import(&scene.generate(&base)?, contacts)?;
+        let file = scene.generate(&base)?;
+        let import = scene.import(&file, contacts)?;
         findings.sample(&IMPORT, import.rows_per_second);
         let mut result = EmailResult { import: Some(import), ..EmailResult::default() };
 
+        let listmonk = match options.beside.peer {
+            None => None,
+            Some(_) => {
+                let spec = reference_campaign("load test", "relay", &everybody())?;
+                Some(Peer::prepare(&options.beside, &file, &spec, sink.address, options.connections)?)
+            }
+        };
         wait_until_quiet(options.quiet_seconds);
         let watch = MachineWatch::start(&[scene.server.pid(), sink.pid()]);
         let memory = MemoryWatch::start(scene.server.pid());
-        let mut run = Run { options, scene: &scene, sink: &mut sink, findings, result: &mut result };
+        let mut run = Run { options, scene: &scene, sink: &mut sink, findings, result: &mut result, listmonk };
         let ended = run.rounds()?;
+        if let Some(listmonk) = run.listmonk.take() {
+            listmonk.finish()?;
+        }
         result.memory = memory.finish();
         result.ratio = rates(&result.engine) / rates(&result.peer).max(1e-9);
         result.null_cpu_share = cpus(&result.null) / cpus(&result.peer).max(1e-9);
@@ -156,6 +185,7 @@ struct Run<'a> {
     sink: &'a mut SinkProcess,
     findings: &'a Findings,
     result: &'a mut EmailResult,
+    listmonk: Option<Peer>,
 }
 
 impl Run<'_> {
@@ -174,6 +204,7 @@ impl Run<'_> {
             if let (Some(ours), Some(theirs)) = (ours, theirs) {
                 self.findings.sample(&RATIO, ours.per_second / theirs.per_second.max(1e-9));
             }
+            self.listmonk_round(round)?;
         }
         for round in 0..self.options.rounds {
             self.null_round(round)?;
@@ -229,6 +260,21 @@ impl Run<'_> {
         Ok(run.cpu.total())
     }
 
+    /// A campaign of the user's listmonk, if there is one. Its CPU is not ours to see: it may run elsewhere.
+    fn listmonk_round(&mut self, round: u64) -> anyhow::Result<()> {
+        let Some(listmonk) = &self.listmonk else { return Ok(()) };
+        let seen = measured(listmonk, self.sink, &format!("load test {}", round + 1))?;
+        let how = format!("{} over its API; SMTP to the same sink", listmonk.version());
+        self.findings.peer("listmonk", &how);
+        self.findings.sample(&LISTMONK_RATE, seen.sink.per_second);
+        if let Some(ours) = self.result.engine.last() {
+            self.findings.sample(&LISTMONK_RATIO, ours.per_second / seen.sink.per_second.max(1e-9));
+        }
+        self.result.listmonk_version = listmonk.version().to_owned();
+        self.result.listmonk.push(seen);
+        Ok(())
+    }
+
     fn null_round(&mut self, round: u64) -> anyhow::Result<()> {
         let spec = reference_campaign(&format!("null-{round}"), "null", &everybody())?;
         let run = self.scene.run_campaign(&spec, self.options.contacts, "engine to null")?;
@@ -268,6 +314,15 @@ fn round_of(cpu: proc::Cpu, seconds: f64, per_second: f64, sink_cpu: f64, messag
     }
 }
 
+fn listmonk_row(result: &EmailResult) -> Option<Vec<String>> {
+    let rates_of: Vec<f64> = result.listmonk.iter().map(|seen| seen.sink.per_second).collect();
+    let (least, most) = (rates_of.iter().copied().reduce(f64::min)?, rates_of.iter().copied().reduce(f64::max)?);
+    let ratio = median(&rates_of) / rates(&result.peer).max(1e-9);
+    let name = format!("listmonk {}", result.listmonk_version);
+    let range = format!("{}–{}", grouped(least), grouped(most));
+    Some(cells([&name, &grouped(median(&rates_of)), &range, &format!("{ratio:.2}"), "", ""]))
+}
+
 /// Table, remarks and the chart of the rounds.
 fn tell(findings: &Findings, result: &EmailResult, options: &EmailOptions) {
     let range = |rounds: &[Round]| {
@@ -301,6 +356,7 @@ fn tell(findings: &Findings, result: &EmailResult, options: &EmailOptions) {
         ]));
     }
     rows.push(row("estafette, null connector", &result.null, String::new()));
+    rows.extend(listmonk_row(result));
     findings.table("Senders, to the same sink, alternating", rows);
     for (name, rounds) in [("estafette", &result.engine), ("smtp-source", &result.peer)] {
         findings.repetitions(&PER_ROUND, name, &rounds.iter().map(|r| r.per_second).collect::<Vec<_>>());
