@@ -10,16 +10,17 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
-use crate::api::Api;
 use crate::base::{Base, Columns};
 use crate::client::ClientReport;
 use crate::findings::{Axes, Better, Findings, Measure, Scale};
+use crate::journal_use::JournalUse;
 use crate::message::reference_campaign;
 use crate::moments;
 use crate::options::RunOptions;
 use crate::peer::smtp_source;
+use crate::peers::listmonk::run::{Seen, measured};
+use crate::peers::listmonk::{Peer, PeerOptions};
 use crate::proc::{self, MachineWatch, MemoryWatch, PeakMemory};
-use crate::prometheus;
 use crate::scenario::drivers::{Drive, Extras};
 use crate::scene::{ImportRun, Scene, everybody};
 use crate::server::{Connectors, find_binary};
@@ -49,6 +50,9 @@ pub struct EmailOptions {
     pub quiet_seconds: u64,
     #[command(flatten)]
     #[serde(flatten)]
+    pub beside: PeerOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
     pub run: RunOptions,
 }
 
@@ -72,6 +76,9 @@ pub struct EmailResult {
     pub chunked: Vec<Round>,
     pub peer: Vec<Round>,
     pub null: Vec<Round>,
+    /// A listmonk that the user runs, with its version.
+    pub listmonk: Vec<Seen>,
+    pub listmonk_version: String,
     pub ceiling: Option<ClientReport>,
     pub peer_command: String,
     pub memory: PeakMemory,
@@ -84,46 +91,6 @@ pub struct EmailResult {
     pub journal: JournalUse,
     /// The engine's CPU per message with the null connector, of smtp-source's.
     pub null_cpu_share: f64,
-}
-
-/// Writes and syncs of the journal for so many messages.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct JournalUse {
-    pub messages: u64,
-    pub bytes: f64,
-    pub syncs: f64,
-}
-
-impl JournalUse {
-    /// What it took so far, by the engine's own figures.
-    pub fn now(api: &Api) -> anyhow::Result<JournalUse> {
-        let metrics = api.metrics()?;
-        let bytes = prometheus::sum(&metrics, "estafette_journal_bytes_total");
-        let syncs = prometheus::sum(&metrics, "estafette_journal_fsync_seconds_count");
-        Ok(JournalUse { messages: 0, bytes, syncs })
-    }
-
-    /// What came since `before`, for so many messages.
-    pub fn since(self, before: JournalUse, messages: u64) -> JournalUse {
-        JournalUse { messages, bytes: self.bytes - before.bytes, syncs: self.syncs - before.syncs }
-    }
-
-    /// Adds another use.
-    pub fn add(&mut self, other: JournalUse) {
-        self.messages += other.messages;
-        self.bytes += other.bytes;
-        self.syncs += other.syncs;
-    }
-
-    /// MiB of a million messages.
-    pub fn mebibytes(self) -> f64 {
-        self.bytes / f64::from(1 << 20) * 1e6 / self.messages.max(1) as f64
-    }
-
-    /// Syncs of a million messages.
-    pub fn syncs(self) -> f64 {
-        self.syncs * 1e6 / self.messages.max(1) as f64
-    }
 }
 
 fn rates(rounds: &[Round]) -> f64 {
@@ -156,6 +123,14 @@ const JOURNAL_BYTES: Measure =
     Measure::new("journal_bytes", "MiB/million", Better::Lower, "what the journal writes for a million messages");
 const JOURNAL_SYNCS: Measure =
     Measure::new("journal_syncs", "fdatasync/million", Better::Lower, "how often it syncs for a million messages");
+const LISTMONK_RATE: Measure = Measure::new(
+    "listmonk_rate",
+    "messages/s",
+    Better::Neither,
+    "the same of listmonk, where --peer listmonk is given",
+);
+const LISTMONK_RATIO: Measure =
+    Measure::ratio("listmonk_ratio", Better::Higher, "rate of the engine over listmonk's, round by round");
 const PER_ROUND: Axes = Axes { title: "Rate per round", x: "round", y: "messages a second", scale: Scale::Linear };
 
 impl Drive for EmailOptions {
@@ -174,6 +149,8 @@ impl Drive for EmailOptions {
         IMPORT,
         JOURNAL_BYTES,
         JOURNAL_SYNCS,
+        LISTMONK_RATE,
+        LISTMONK_RATIO,
     ];
 
     fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
@@ -197,16 +174,34 @@ impl Drive for EmailOptions {
         scene.declare(Columns::Full)?;
         let (contacts, seed) = (options.contacts, options.run.seed);
         let base = Base { contacts, seed, prefix: "c", batch: "base", columns: Columns::Full };
-        let import = scene.import(&scene.generate(&base)?, contacts)?;
+        let file = scene.generate(&base)?;
+        let import = scene.import(&file, contacts)?;
         findings.sample(&IMPORT, import.rows_per_second);
         let mut result = EmailResult { import: Some(import), ..EmailResult::default() };
 
+        let listmonk = match options.beside.peer {
+            None => None,
+            Some(_) => {
+                let spec = reference_campaign("load test", "relay", &everybody())?;
+                Some(Peer::prepare(&options.beside, &file, &spec, sink.address, options.connections)?)
+            }
+        };
         wait_until_quiet(options.quiet_seconds);
         let watch = MachineWatch::start(&[scene.server.pid(), sink.pid(), chunked.pid()]);
         let memory = MemoryWatch::start(scene.server.pid());
-        let mut run =
-            Run { options, scene: &scene, sink: &mut sink, chunked: &mut chunked, findings, result: &mut result };
+        let mut run = Run {
+            options,
+            scene: &scene,
+            sink: &mut sink,
+            chunked: &mut chunked,
+            findings,
+            result: &mut result,
+            listmonk,
+        };
         let ended = run.rounds()?;
+        if let Some(listmonk) = run.listmonk.take() {
+            listmonk.finish()?;
+        }
         result.memory = memory.finish();
         result.ratio = rates(&result.engine) / rates(&result.peer).max(1e-9);
         result.chunked_ratio = rates(&result.chunked) / rates(&result.peer).max(1e-9);
@@ -236,6 +231,7 @@ struct Run<'a> {
     chunked: &'a mut SinkProcess,
     findings: &'a Findings,
     result: &'a mut EmailResult,
+    listmonk: Option<Peer>,
 }
 
 impl Run<'_> {
@@ -254,6 +250,7 @@ impl Run<'_> {
                 self.chunked_round(round)?;
             }
             self.compare_last();
+            self.listmonk_round(round)?;
         }
         for round in 0..self.options.rounds {
             self.null_round(round)?;
@@ -336,6 +333,21 @@ impl Run<'_> {
         Ok(run.cpu.total())
     }
 
+    /// A campaign of the user's listmonk, if there is one. Its CPU is not ours to see: it may run elsewhere.
+    fn listmonk_round(&mut self, round: u64) -> anyhow::Result<()> {
+        let Some(listmonk) = &self.listmonk else { return Ok(()) };
+        let seen = measured(listmonk, self.sink, &format!("load test {}", round + 1))?;
+        let how = format!("{} over its API; SMTP to the same sink", listmonk.version());
+        self.findings.peer("listmonk", &how);
+        self.findings.sample(&LISTMONK_RATE, seen.sink.per_second);
+        if let Some(ours) = self.result.engine.last() {
+            self.findings.sample(&LISTMONK_RATIO, ours.per_second / seen.sink.per_second.max(1e-9));
+        }
+        self.result.listmonk_version = listmonk.version().to_owned();
+        self.result.listmonk.push(seen);
+        Ok(())
+    }
+
     fn null_round(&mut self, round: u64) -> anyhow::Result<()> {
         let spec = reference_campaign(&format!("null-{round}"), "null", &everybody())?;
         let run = self.scene.run_campaign(&spec, self.options.contacts, "engine to null")?;
@@ -375,6 +387,15 @@ fn round_of(cpu: proc::Cpu, seconds: f64, per_second: f64, sink_cpu: f64, messag
     }
 }
 
+fn listmonk_row(result: &EmailResult) -> Option<Vec<String>> {
+    let rates_of: Vec<f64> = result.listmonk.iter().map(|seen| seen.sink.per_second).collect();
+    let (least, most) = (rates_of.iter().copied().reduce(f64::min)?, rates_of.iter().copied().reduce(f64::max)?);
+    let ratio = median(&rates_of) / rates(&result.peer).max(1e-9);
+    let name = format!("listmonk {}", result.listmonk_version);
+    let range = format!("{}–{}", grouped(least), grouped(most));
+    Some(cells([&name, &grouped(median(&rates_of)), &range, &format!("{ratio:.2}"), "", ""]))
+}
+
 /// Table, remarks and the chart of the rounds.
 fn tell(findings: &Findings, result: &EmailResult, options: &EmailOptions) {
     let range = |rounds: &[Round]| {
@@ -411,6 +432,7 @@ fn tell(findings: &Findings, result: &EmailResult, options: &EmailOptions) {
         ]));
     }
     rows.push(row("estafette, null connector", &result.null, String::new()));
+    rows.extend(listmonk_row(result));
     findings.table("Senders, to the same sink, alternating", rows);
     let senders = [("estafette", &result.engine), ("with CHUNKING", &result.chunked), ("smtp-source", &result.peer)];
     for (name, rounds) in senders.into_iter().filter(|(_, rounds)| !rounds.is_empty()) {

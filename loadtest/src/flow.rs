@@ -12,6 +12,7 @@ use crate::findings::{Axes, Better, Findings, Measure, Scale};
 use crate::message::reference_campaign;
 use crate::moments;
 use crate::options::RunOptions;
+use crate::peers::sets::bare_flow;
 use crate::proc::{MachineWatch, MemoryWatch};
 use crate::scenario::drivers::{Drive, Extras};
 use crate::scene::{Scene, everybody};
@@ -92,10 +93,16 @@ const SINGLE_RATE: Measure =
     Measure::new("single_rate", "contacts/s", Better::Neither, "contacts a second of the single campaign");
 const FLOW_CPU: Measure = Measure::new("flow_cpu", "µs/contact", Better::Lower, "CPU per contact of the flow");
 const MEMORY: Measure = Measure::new("memory", "MiB", Better::Lower, "peak of RssAnon + RssShmem over a flow");
+const BARE_SETS: Measure = Measure::new(
+    "bare_sets",
+    "ms",
+    Better::Neither,
+    "the sets of the same twelve nodes on bare roaring bitmaps, in memory",
+);
 const PER_ROUND: Axes = Axes { title: "Rate per round", x: "round", y: "contacts a second", scale: Scale::Linear };
 
 impl Drive for FlowOptions {
-    const MEASURES: &'static [Measure] = &[RATIO, FLOW_RATE, SINGLE_RATE, FLOW_CPU, MEMORY];
+    const MEASURES: &'static [Measure] = &[RATIO, FLOW_RATE, SINGLE_RATE, FLOW_CPU, MEMORY, BARE_SETS];
 
     fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
         let engine = find_binary(self.run.engine.as_deref())?;
@@ -124,6 +131,9 @@ impl Drive for FlowOptions {
             }
         }
         findings.disturbance(watch.finish(ended));
+        let bare = bare_flow(u32::try_from(contacts).unwrap_or(u32::MAX), self.run.seed)?;
+        findings.sample(&BARE_SETS, bare.total_ms);
+        findings.peer("bare roaring", &bare.line());
         findings.detail(&rounds);
         tell(findings, &rounds);
         scene.server.terminate()

@@ -21,6 +21,7 @@ pub mod growth;
 pub mod hist;
 pub mod html;
 pub mod import;
+pub mod journal_use;
 pub mod kill;
 pub mod load;
 pub mod message;

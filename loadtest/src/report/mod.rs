@@ -100,7 +100,7 @@ impl Report {
             schema: SCHEMA,
             bars: judge(&asked.bars, &found.figures),
             asked,
-            command: std::env::args().collect(),
+            command: without_secrets(std::env::args()),
             revision: revision(),
             started: run.started,
             seconds: run.seconds,
@@ -160,6 +160,18 @@ fn revision() -> Option<String> {
     let out = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok()?;
     let text = String::from_utf8(out.stdout).ok()?;
     (out.status.success() && !text.trim().is_empty()).then(|| text.trim().to_owned())
+}
+
+/// A command line as it may be shown: reports are passed around, and a peer's token is not meant to be.
+fn without_secrets(line: impl Iterator<Item = String>) -> Vec<String> {
+    let mut hides = false;
+    let shown = |word: String| {
+        if std::mem::replace(&mut hides, word == "--token") {
+            return "…".to_owned();
+        }
+        if word.starts_with("--token=") { "--token=…".to_owned() } else { word }
+    };
+    line.map(shown).collect()
 }
 
 #[cfg(test)]
@@ -223,5 +235,12 @@ pub mod tests {
             let error = format!("{:#}", Report::read(&file).unwrap_err());
             assert!(error.contains(says), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_peers_token_is_not_in_the_command() {
+        let line = ["loadtest", "email", "--token", "user:secret", "--token=user:secret", "--rounds", "1"];
+        let shown = without_secrets(line.into_iter().map(str::to_owned));
+        assert_eq!(shown, ["loadtest", "email", "--token", "…", "--token=…", "--rounds", "1"]);
     }
 }
