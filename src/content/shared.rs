@@ -127,6 +127,7 @@ mod tests {
     fn what_is_no_span_is_refused() {
         let mut shared = SharedSpans::default();
         assert!(!shared.push(usize::MAX, 0, 1), "too far");
-        assert!(shared.is_empty() && shared.len() == 0, "nothing shared");
+        assert!(shared.is_empty(), "no span");
+        assert_eq!(shared.len(), 0, "nothing shared");
     }
 }
