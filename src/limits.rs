@@ -365,6 +365,8 @@ pub const UPCOMING_SHOWN: usize = 5;
 pub const NAME_BYTES_MAX: usize = 255;
 /// Bytes of a campaign spec: the sources of its message, attachments included, and headroom for the rest.
 pub const SPEC_BYTES_MAX: usize = REQUEST_BYTES_MAX;
+/// Faults of a spec that are told at once: each is one more reading of the whole, and nobody mends more before the next check.
+pub const SPEC_FAULTS_MAX: usize = 100;
 /// Messages per second that a campaign may ask for: more than any provider takes.
 pub const CAMPAIGN_RATE_MAX: u32 = 1_000_000;
 /// Weight of a campaign in fair queueing: shares of 1 : 100 are the coarsest that still starve nobody.

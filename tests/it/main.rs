@@ -18,6 +18,7 @@ mod graphs;
 mod harness;
 mod history;
 mod imports;
+mod languages;
 mod metrics;
 mod oddities;
 mod oneshot;
@@ -25,7 +26,9 @@ mod outages;
 mod people;
 mod schedules;
 mod sequences;
+mod sequences_late;
 mod served;
 #[path = "../shared/sink.rs"]
 mod sink;
+mod specs;
 mod winners;

@@ -92,6 +92,8 @@ pub struct Step {
     pub planned: Option<Timestamp>,
     /// Whether it has a date, be it one that cannot be read (yet).
     pub dated: bool,
+    /// It starts with its publication, whose moment `planned` is once there is one.
+    pub is_now: bool,
     /// By name, in order.
     pub exits: Vec<String>,
 }
@@ -185,6 +187,7 @@ pub fn read(spec: &CampaignSpec) -> (Plan, Vec<Problem>) {
             origins,
             planned,
             dated: step.at.is_some(),
+            is_now: step.is_now(),
             exits,
         });
         keys_of(place, step, kind, &mut found);
@@ -350,6 +353,9 @@ fn date(
     found: &mut Vec<Problem>,
 ) -> Option<Timestamp> {
     let text = &step.at.as_ref()?.0;
+    if step.is_now() {
+        return step.now_at;
+    }
     if let Ok(at) = text.parse::<jiff::Timestamp>() {
         return Some(Timestamp(at.as_millisecond()));
     }
@@ -357,7 +363,12 @@ fn date(
         Ok(local) => zone.map(|zone| instant(local, zone)),
         Err(_) => {
             let message = format!("step {id:?}: {text:?} is no date and time");
-            found.push(Problem::error("bad_time", path(place, "at"), message, "write 2026-12-01T18:00, in the zone"));
+            found.push(Problem::error(
+                "bad_time",
+                path(place, "at"),
+                message,
+                "write 2026-12-01T18:00, in the zone, or now",
+            ));
             None
         }
     }
@@ -370,6 +381,8 @@ fn keys_of(place: usize, step: &StepSpec, kind: StepKind, found: &mut Vec<Proble
         ("message", step.message != MessageSpec::default(), send),
         ("send_until", step.send_until.is_some(), send),
         ("late", step.late.is_some(), send),
+        // Without a date there is nothing to be late for.
+        ("too_late", step.too_late.is_some() && step.at.is_none(), "a dated one"),
         ("by", step.by.is_some(), split),
         ("branches", !step.branches.is_empty(), split),
         ("attribute", step.attribute.is_some(), set),
