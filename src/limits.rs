@@ -4,10 +4,12 @@
 //! sender may change are defaults of `config`; these are the ceilings and the fixed sizes.
 
 mod http;
+mod specs;
 
 use std::time::Duration;
 
 pub use http::*;
+pub use specs::*;
 
 // --- claims, batches, credits ---------------------------------------------------------------------------------
 
@@ -76,6 +78,17 @@ pub const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
 pub const SNAPSHOT_AFTER_BYTES: u64 = 128 * 1024 * 1024;
 /// Free bytes under the data directory below which nothing new is claimed: enough to settle all that is claimed.
 pub const DISK_FLOOR_BYTES: u64 = 16 * 1024 * 1024;
+/// Numbers of runs that a restored directory leaves out: the old server may have given them since the backup, and mails name
+/// them. More than it starts between two backups.
+pub const RESTORED_RUNS_GAP: u32 = 10_000;
+/// The same of uploaded audiences.
+pub const RESTORED_SPACES_GAP: u32 = 10_000;
+/// A journal that has made nothing durable for so long, though something waits, stands still: the disk hangs.
+pub const JOURNAL_STALL: Duration = Duration::from_secs(10);
+/// Backups whose end a server remembers.
+pub const BACKUPS_KEPT: usize = 20;
+/// Bytes that a backup copies and hashes at a time.
+pub const BACKUP_CHUNK_BYTES: usize = 1024 * 1024;
 /// How often the committer looks at the journal.
 pub const COMMITTER_TICK: Duration = Duration::from_millis(500);
 /// How long it is remembered when a row was accepted, to tell a scanner's click from a reader's.
@@ -256,14 +269,18 @@ pub const INBOX_CONNECTIONS_MAX: usize = 1_024;
 
 /// Samples of reply texts and render errors kept per run and class.
 pub const SAMPLES_PER_CLASS: usize = 10;
-/// Running campaigns whose series are rendered at a scrape.
+/// Campaigns whose series are rendered at a scrape, those that are not over first.
 pub const METRIC_CAMPAIGNS_MAX: usize = 200;
+/// Samples of all campaigns of a scrape: with those of the engine and a few connectors it has fewer than 5 000.
+pub const METRIC_CAMPAIGN_SAMPLES_MAX: usize = 4_000;
 /// Messages of one campaign whose series are rendered: as many as an A/B test has variants.
 pub const METRIC_MESSAGES_MAX: usize = WINNER_ARMS_MAX;
 /// Nodes of one campaign whose series are rendered.
 pub const METRIC_NODES_MAX: usize = 50;
-/// Messages, and nodes, of all campaigns whose series are rendered: some 40 000 lines at most.
-pub const METRIC_PARTS_MAX: usize = 2_000;
+/// Files of the data directory that a scrape looks at.
+pub const STORAGE_FILES_MAX: usize = 10_000;
+/// Links of one message whose series are rendered.
+pub const METRIC_LINKS_MAX: usize = 20;
 /// How long the series of an ended campaign are still rendered, so that its last values are scraped.
 pub const METRIC_CAMPAIGNS_AFTER: Duration = Duration::from_secs(15 * 60);
 /// How often values of histograms are folded into their buckets when nobody scrapes.
@@ -361,20 +378,6 @@ pub const LIVE_RUNS_MAX: usize = 8;
 pub const CALENDAR_DEFAULT: Duration = Duration::from_secs(31 * 24 * 3_600);
 /// Launches ahead that a campaign's view lists.
 pub const UPCOMING_SHOWN: usize = 5;
-/// Bytes of the name of a campaign, list, segment, connector or topic.
-pub const NAME_BYTES_MAX: usize = 255;
-/// Bytes of a campaign spec: the sources of its message, attachments included, and headroom for the rest.
-pub const SPEC_BYTES_MAX: usize = REQUEST_BYTES_MAX;
-/// Faults of a spec that are told at once: each is one more reading of the whole, and nobody mends more before the next check.
-pub const SPEC_FAULTS_MAX: usize = 100;
-/// Messages per second that a campaign may ask for: more than any provider takes.
-pub const CAMPAIGN_RATE_MAX: u32 = 1_000_000;
-/// Weight of a campaign in fair queueing: shares of 1 : 100 are the coarsest that still starve nobody.
-pub const CAMPAIGN_WEIGHT_MAX: u32 = 100;
-/// Hours for which a deferred message is tried again, when the campaign does not say.
-pub const RETRY_DEADLINE_HOURS_DEFAULT: u32 = 72;
-/// Hours for which a campaign may have deferred messages tried again: two weeks, beyond which news is none.
-pub const RETRY_DEADLINE_HOURS_MAX: u32 = 336;
 /// Seconds of sends that a campaign's rate is measured over.
 pub const RATE_RING_SECONDS: usize = 60;
 /// Time without any progress after which a running campaign counts as stalled.

@@ -7,9 +7,10 @@
 //!
 //! Invariants: ME-1 a series that is not in [`CATALOGUE`] does not exist; ME-2 names carry the prefix, base units, and
 //! `_total` exactly if they are counters; ME-3 no label has free text but the campaign's name and the names of its variants,
-//! and those only for `limits::METRIC_CAMPAIGNS_MAX` campaigns and `limits::METRIC_PARTS_MAX` variants; ME-4 every histogram has buckets.
+//! and those only as far as `limits::METRIC_CAMPAIGN_SAMPLES_MAX` goes; ME-4 every histogram has buckets.
 //! It must not know who counts what.
 
+mod budget;
 mod catalogue;
 mod counters;
 mod live;

@@ -102,7 +102,7 @@ impl Api {
         Ok(Api { base: format!("http://{address}"), key: key.to_owned(), http })
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key)
     }
 
@@ -208,7 +208,7 @@ impl Api {
 }
 
 /// Ids are numbers or text; the harness only hands them back.
-fn id_of(created: &Value) -> anyhow::Result<String> {
+pub(crate) fn id_of(created: &Value) -> anyhow::Result<String> {
     match &created["id"] {
         Value::Number(id) => Ok(id.to_string()),
         Value::String(id) => Ok(id.clone()),
@@ -216,7 +216,7 @@ fn id_of(created: &Value) -> anyhow::Result<String> {
     }
 }
 
-fn checked(sent: reqwest::Result<Response>, path: &str) -> anyhow::Result<Response> {
+pub(crate) fn checked(sent: reqwest::Result<Response>, path: &str) -> anyhow::Result<Response> {
     let response = sent.with_context(|| format!("asking {path}"))?;
     let status = response.status();
     if status.is_success() {
@@ -226,7 +226,7 @@ fn checked(sent: reqwest::Result<Response>, path: &str) -> anyhow::Result<Respon
     Err(anyhow::Error::new(Refusal { status, text }).context(format!("asking {path}")))
 }
 
-fn answer<T: DeserializeOwned>(sent: reqwest::Result<Response>, path: &str) -> anyhow::Result<T> {
+pub(crate) fn answer<T: DeserializeOwned>(sent: reqwest::Result<Response>, path: &str) -> anyhow::Result<T> {
     let text = checked(sent, path)?.text().with_context(|| format!("reading the answer of {path}"))?;
     serde_json::from_str(&text).with_context(|| {
         let quoted: String = text.chars().take(QUOTE_BYTES).collect();

@@ -35,6 +35,8 @@ pub struct Connectors {
     pub connections: u64,
     /// Lines added to the relay's table.
     pub relay_extra: String,
+    /// Lines added to the server's table.
+    pub server_extra: String,
     /// A connector `null` of kind `null`.
     pub null: bool,
 }
@@ -43,6 +45,7 @@ impl Connectors {
     /// The configuration file.
     pub fn to_toml(&self) -> String {
         let mut text = "[server]\napi_listen = \"127.0.0.1:0\"\npublic_listen = \"127.0.0.1:0\"\npublic_url = \"http://127.0.0.1:8026\"\n".to_owned();
+        text.push_str(&self.server_extra);
         if let Some(port) = self.relay_port {
             text.push_str(&format!(
                 "\n[[connectors]]\nname = \"relay\"\nkind = \"smtp\"\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\n\
@@ -223,6 +226,7 @@ mod tests {
             relay_port: Some(2525),
             connections: 7,
             relay_extra: "retry_schedule_seconds = [1]".to_owned(),
+            server_extra: "schedule_safety_minutes = 0\n".to_owned(),
             null: true,
         };
         let parsed: toml::Table = connectors.to_toml().parse().unwrap();
@@ -230,6 +234,7 @@ mod tests {
         assert_eq!(tables.len(), 2, "relay and null");
         assert_eq!(tables[0]["port"].as_integer(), Some(2525), "the sink's port");
         assert_eq!(tables[0]["retry_schedule_seconds"].as_array().map(Vec::len), Some(1), "extras are kept");
+        assert_eq!(parsed["server"]["schedule_safety_minutes"].as_integer(), Some(0), "those of the server, too");
     }
 
     #[test]

@@ -10,11 +10,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
 use crate::actors::figures::{self, Committing};
 use crate::actors::recently::Recently;
+use crate::actors::told::Told;
 use crate::clock::{Clock, Timestamp};
 use crate::ids::RunId;
 use crate::journal::{Journal, JournalError, Status, Want};
@@ -48,6 +50,8 @@ pub struct Book {
     last_seq: AtomicU64,
     /// The disk under the data directory is below its floor.
     low_disk: AtomicBool,
+    /// How long the journal has made nothing durable though something waits, milliseconds.
+    stalled_ms: AtomicU64,
     /// Who was accepted in the last seconds: a click that comes too soon is a machine's.
     recently: Recently,
     /// Whether all that other places must have taken from the frames so far, they have; asked before frames go.
@@ -65,6 +69,7 @@ impl Book {
             narrowed: AtomicU64::new(0),
             last_seq,
             low_disk: AtomicBool::new(false),
+            stalled_ms: AtomicU64::new(0),
             recently: Recently::default(),
             gate: OnceLock::new(),
         }
@@ -103,6 +108,15 @@ impl Book {
         self.low_disk.store(low, Ordering::Release);
     }
 
+    /// How long the journal has made nothing durable though something waits, as was last noted.
+    pub fn journal_stalled(&self) -> Duration {
+        Duration::from_millis(self.stalled_ms.load(Ordering::Acquire))
+    }
+
+    pub fn note_journal_stalled(&self, since: Duration) {
+        self.stalled_ms.store(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
+    }
+
     /// When a row was accepted, if that was in the last seconds.
     pub fn recently_accepted(&self, run: RunId, row: u32) -> Option<Timestamp> {
         self.recently.accepted_at(run, row, self.now())
@@ -125,7 +139,7 @@ impl Book {
             return Err(CommitError::NoSpace.into());
         }
         let payload = fact.encode().map_err(CommitError::from)?;
-        let figures = Committing::new(&state, &fact);
+        let (figures, told) = (Committing::new(&state, &fact), Told::new(&state, &fact));
         state.apply(&fact, self.boot).map_err(CommitError::from)?;
         if narrows(&fact) {
             self.narrowed.fetch_add(1, Ordering::Release);
@@ -137,6 +151,7 @@ impl Book {
         self.last_seq.store(seq, Ordering::Release);
         drop(state);
         figures.count();
+        told.tell(&fact, seq);
         Ok(Some(seq))
     }
 

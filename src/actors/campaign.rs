@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 use roaring::RoaringBitmap;
+use tracing::field::display;
+use tracing::{Span, info_span};
 
 use crate::actors::book::{Book, CommitError};
 use crate::actors::claim;
@@ -62,6 +64,8 @@ struct Open {
 
 pub struct CampaignActor {
     run: RunId,
+    /// Around all that is logged here.
+    span: Span,
     book: Arc<Book>,
     pool: Arc<PositionPool>,
     legs: Vec<Leg>,
@@ -76,7 +80,9 @@ pub struct CampaignActor {
 
 impl CampaignActor {
     pub fn new(run: RunId, book: Arc<Book>, pool: Arc<PositionPool>, ended: Recipient<RunEnded>) -> CampaignActor {
+        let campaign = book.read().runs.get(&run).map(|run| display(run.campaign));
         CampaignActor {
+            span: info_span!("run", campaign, %run),
             run,
             book,
             pool,
@@ -378,7 +384,10 @@ impl Actor for CampaignActor {
             self.join(leg, context);
         }
         self.tell_demand();
-        context.run_interval(ACTOR_TICK, |actor, context| actor.look_again(context));
+        context.run_interval(ACTOR_TICK, |actor, context| {
+            let _in = actor.span.clone().entered();
+            actor.look_again(context);
+        });
     }
 }
 
@@ -386,6 +395,7 @@ impl Handler<ChannelWord> for CampaignActor {
     type Result = ();
 
     fn handle(&mut self, word: ChannelWord, _: &mut Context<Self>) {
+        let _in = self.span.clone().entered();
         match word {
             ChannelWord::Grant(grant) => self.claim(grant),
             ChannelWord::TakeBack { connector } => {
@@ -400,6 +410,7 @@ impl Handler<Outcomes> for CampaignActor {
     type Result = ();
 
     fn handle(&mut self, report: Outcomes, _: &mut Context<Self>) {
+        let _in = self.span.clone().entered();
         self.settle(&report);
     }
 }
@@ -408,6 +419,7 @@ impl Handler<RunCommand> for CampaignActor {
     type Result = ();
 
     fn handle(&mut self, command: RunCommand, context: &mut Context<Self>) {
+        let _in = self.span.clone().entered();
         match command {
             RunCommand::Pause => self.withdraw(TakenBack::Pause, |_, _| true),
             RunCommand::Stop => self.withdraw(TakenBack::Stop, |_, _| true),

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use actix::{Actor, AsyncContext, Context};
 
 use crate::actors::book::Book;
+use crate::actors::stall::Stall;
 use crate::journal::Status;
 use crate::limits::{COMMITTER_TICK, DISK_FLOOR_BYTES, MAILBOX_MESSAGES, SNAPSHOT_AFTER_BYTES};
 
@@ -18,6 +19,7 @@ pub struct CommitterActor {
     bytes_at_snapshot: u64,
     directory: PathBuf,
     had_space: bool,
+    stall: Stall,
 }
 
 impl CommitterActor {
@@ -29,6 +31,7 @@ impl CommitterActor {
             bytes_at_snapshot,
             directory,
             had_space: true,
+            stall: Stall::default(),
         }
     }
 
@@ -39,8 +42,16 @@ impl CommitterActor {
         }
     }
 
+    /// Whether the disk hangs: a sync that does not return is no error.
+    fn look_at_journal(&mut self) {
+        let (journal, now) = (self.book.journal(), self.book.clock().monotonic());
+        let stalled = self.stall.look(journal.durable_seq(), journal.submitted_seq(), now);
+        self.book.note_journal_stalled(stalled);
+    }
+
     fn look(&mut self) {
         self.look_at_disk();
+        self.look_at_journal();
         let has_space = self.book.has_space();
         if has_space != self.had_space {
             self.had_space = has_space;

@@ -67,34 +67,22 @@ pub fn settle(
                 fact.unknown.insert(*row);
             }
             RowOutcome::Rejected(class, text) => {
-                insert(&mut fact.rejected, *class, *row);
+                fact.reject(*class, *row);
                 sample(&mut fact.samples, format!("rejected:{}", class.name()), *row, text);
             }
             RowOutcome::Skipped(reason, text) => {
-                insert(&mut fact.skipped, *reason, *row);
+                fact.skip(*reason, *row);
                 if !text.is_empty() {
                     sample(&mut fact.samples, format!("skipped:{}", reason.name()), *row, text);
                 }
             }
             RowOutcome::Deferred(after, text) => {
                 sample(&mut fact.samples, "deferred".to_owned(), *row, text);
-                match retry_at(delivery, retry, *row, *after, now) {
-                    Some(second) => insert(&mut fact.deferred, second, *row),
-                    None => insert(&mut fact.rejected, RejectClass::RetryDeadline, *row),
-                }
+                fact.defer(*row, retry_at(delivery, retry, *row, *after, now));
             }
         }
     }
     fact
-}
-
-fn insert<K: PartialEq>(sets: &mut Vec<(K, RoaringBitmap)>, key: K, row: u32) {
-    match sets.iter_mut().find(|(present, _)| *present == key) {
-        Some((_, rows)) => {
-            rows.insert(row);
-        }
-        None => sets.push((key, RoaringBitmap::from_iter([row]))),
-    }
 }
 
 fn sample(samples: &mut Vec<Sample>, label: String, row: u32, text: &str) {
@@ -104,7 +92,7 @@ fn sample(samples: &mut Vec<Sample>, label: String, row: u32, text: &str) {
 }
 
 /// The second at which a deferred row is due; `None` when the deadline is past.
-fn retry_at(
+pub fn retry_at(
     delivery: &Delivery,
     retry: &RetrySettings,
     row: u32,

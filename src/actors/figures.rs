@@ -6,14 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::metrics::{counter, histogram};
+use ::metrics::{Histogram, counter, histogram};
 
 use crate::ledger::events::PauseCause;
 use crate::ledger::{Fact, RejectClass, State};
 use crate::metrics::{
     ACTOR_REFUSALS_TOTAL, AUTO_PAUSES_TOTAL, BATCH_CLAIM_SECONDS, BATCH_CONTACTS, BATCH_SEND_SECONDS,
-    CLAIMS_RETURNED_TOTAL, IMPORT_ROWS_TOTAL, JOURNAL_FRAMES_TOTAL, LAUNCHES_TOTAL, MESSAGES_TOTAL, REJECTIONS_TOTAL,
-    RENDER_SKIPS_TOTAL, SNAPSHOT_SECONDS,
+    CLAIMS_RETURNED_TOTAL, IMPORT_CHUNK_SECONDS, IMPORT_ROWS_TOTAL, JOURNAL_FRAMES_TOTAL, LAUNCHES_TOTAL,
+    MESSAGES_TOTAL, REJECTIONS_TOTAL, RENDER_SKIPS_TOTAL, SEGMENT_EVALUATION_SECONDS, SNAPSHOT_SECONDS,
+    UNSUBSCRIBE_SECONDS,
 };
 use crate::segments::skip::SkipReason;
 
@@ -68,9 +69,15 @@ pub fn announce<'a>(connectors: impl Iterator<Item = &'a str>) {
         for outcome in OUTCOMES {
             counter!(MESSAGES_TOTAL.name, "connector" => connector.to_owned(), "outcome" => outcome).increment(0);
         }
+        for metric in [&BATCH_CLAIM_SECONDS, &BATCH_SEND_SECONDS, &BATCH_CONTACTS] {
+            known(&histogram!(metric.name, "connector" => connector.to_owned()));
+        }
         for class in RejectClass::ALL {
             counter!(REJECTIONS_TOTAL.name, "connector" => connector.to_owned(), "class" => class.name()).increment(0);
         }
+    }
+    for metric in [&SNAPSHOT_SECONDS, &IMPORT_CHUNK_SECONDS, &SEGMENT_EVALUATION_SECONDS, &UNSUBSCRIBE_SECONDS] {
+        known(&histogram!(metric.name));
     }
     for why in TakenBack::ALL {
         returned(why, 0);
@@ -91,6 +98,9 @@ pub fn announce<'a>(connectors: impl Iterator<Item = &'a str>) {
         counter!(IMPORT_ROWS_TOTAL.name, "result" => result).increment(0);
     }
 }
+
+/// Registers a histogram with nothing in it: having been made is enough.
+fn known(_: &Histogram) {}
 
 /// A fact that is about to be applied: what it will add to the figures once it is committed.
 pub struct Committing {
@@ -188,6 +198,8 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::Launched(_) => "launched",
         Fact::LaunchSkipped(_) => "launch_skipped",
         Fact::PlanMoved(_) => "plan_moved",
+        Fact::Doubted(_) => "doubted",
+        Fact::Restored(_) => "restored",
     }
 }
 

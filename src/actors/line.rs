@@ -14,6 +14,7 @@ use roaring::RoaringBitmap;
 use crate::actors::book::Book;
 use crate::actors::lanes::batch::LiveBatch;
 use crate::actors::lanes::queue::LaneQueue;
+use crate::actors::refusals::Refusals;
 use crate::actors::{LaneReport, Nudge};
 use crate::channels::circuit::Circuit;
 use crate::channels::connector::Connector;
@@ -96,6 +97,7 @@ pub struct LineFigures {
     /// Time that lanes waited for permits with messages to send.
     pub limit_wait_micros: AtomicU64,
     pub round_trips: RoundTrips,
+    pub refusals: Refusals,
     /// Rows that lanes are done with: answered or skipped.
     pub done: AtomicU64,
     pub last_problem: Mutex<String>,

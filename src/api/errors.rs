@@ -112,6 +112,9 @@ error_table! {
     ConnectorNotFound, "connector_not_found", 404, "No connector has this name.";
     ConnectorFailed, "connector_failed", 502, "The provider could not be reached or refused: details hold its words.";
     // the engine
+    InvalidBackup, "invalid_backup", 422, "No backup can be made there: the message says why.";
+    BackupNotFound, "backup_not_found", 404, "This process has made no backup with this number, or not lately.";
+    BackupRunning, "backup_running", 409, "A backup is being made: wait for its end.";
     MailNotFound, "mail_not_found", 404, "The inbox does not hold this mail, or no longer.";
     NotReady, "not_ready", 503, "The engine is recovering or shutting down. Try again.";
     StorageFull, "storage_full", 507, "The disk of the data directory is full. Campaigns are paused; nothing is lost.";

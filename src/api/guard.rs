@@ -84,6 +84,13 @@ pub fn code_label(status: StatusCode) -> usize {
     usize::from(status.as_u16() / 100).clamp(1, CODES.len()) - 1
 }
 
+/// Makes failures known with 0, so that their share is right from the first on.
+pub fn announce(listener: &'static str) {
+    ::metrics::counter!(metrics::HTTP_REQUESTS_TOTAL.name, "listener" => listener, "route" => "none", "method" => "GET", "code" => "5xx")
+        .increment(0);
+    drop(::metrics::histogram!(metrics::HTTP_REQUEST_SECONDS.name, "listener" => listener));
+}
+
 /// Adds a request to the figures. `route` is a pattern, never a path.
 pub fn count(listener: &'static str, route: &str, method: &Method, status: StatusCode, started: Instant) {
     let (method, code) = (METHODS[method_label(method)], CODES[code_label(status)]);

@@ -14,7 +14,7 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
 use serde_json::json;
 
 use crate::api::errors::Code;
-use crate::api::port::{Health, HealthState, PortError};
+use crate::api::port::{CheckState, Health, HealthCheck, HealthState, PortError};
 use crate::api::reply::ApiError;
 use crate::api::server::{Bound, ListenError};
 use crate::limits;
@@ -80,17 +80,14 @@ impl Drop for Recovering {
 struct Since(Instant);
 
 async fn answer(request: HttpRequest, since: web::Data<Since>) -> HttpResponse {
-    let health = Health {
-        state: HealthState::Starting,
-        problems: vec!["the engine recovers from its journal".to_owned()],
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        uptime_seconds: since.0.elapsed().as_secs_f64(),
-        recovery_seconds: None,
-    };
+    let recovers = "the engine recovers from its journal";
+    let check = HealthCheck::bad("process", CheckState::Failed, "recovering", recovers);
+    let health =
+        Health { uptime_seconds: since.0.elapsed().as_secs_f64(), ..Health::of(HealthState::Starting, vec![check]) };
     if request.path() == "/health" && matches!(*request.method(), Method::GET | Method::HEAD) {
         return HttpResponse::Ok().json(health);
     }
     let message = "the engine is recovering from its journal: try again in a moment; /health answers meanwhile";
-    let details = json!({"state": health.state, "problems": health.problems});
+    let details = json!({"state": health.state, "problems": health.problems, "checks": health.checks});
     ApiError(PortError::new(Code::NotReady, message).with(details)).error_response()
 }

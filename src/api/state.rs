@@ -1,12 +1,13 @@
 //! What every handler of the API listener shares. Owns nothing but handles; made once by `server`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 
+use crate::api::guard;
 use crate::api::idempotency::Idempotency;
 use crate::api::keys::{KeyHash, Keys};
 use crate::api::port::EnginePort;
@@ -25,6 +26,8 @@ pub struct ApiState {
     pub upload_bytes_max: u64,
     pub one_shot_bytes_max: u64,
     pub request_time_max: Duration,
+    /// Backups may be made below it only; none: anywhere.
+    pub backup_folder: Option<PathBuf>,
 }
 
 impl ApiState {
@@ -37,6 +40,7 @@ impl ApiState {
         recorder: Option<PrometheusHandle>,
         directory: &Path,
     ) -> std::io::Result<ApiState> {
+        guard::announce("api");
         Ok(ApiState {
             port,
             keys: Keys::new(admin, &config.server.metrics),
@@ -47,6 +51,7 @@ impl ApiState {
             upload_bytes_max: config.server.upload_bytes_max,
             one_shot_bytes_max: config.data.one_shot_bytes_max,
             request_time_max: config.server.request_time_max,
+            backup_folder: config.data.backup_folder.clone(),
         })
     }
 }

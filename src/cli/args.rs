@@ -10,6 +10,7 @@ use super::demo::Demo;
 use super::flow::DryRunArgs;
 use super::history::{Message, ResendArgs};
 use super::local::{ConfigCommand, ExampleBaseArgs, Metrics};
+use super::log::LogFormat;
 use super::report::ReportArgs;
 use super::schedules::{CalendarArgs, When};
 use super::winner::Winner;
@@ -57,8 +58,14 @@ pub enum Command {
     Serve(Serve),
     /// Watch an example campaign go from a file of contacts to an embedded inbox.
     Demo(Demo),
-    /// Verify a data directory that no server has open.
+    /// Verify a data directory that no server has open, or a backup.
     Check(Check),
+    /// Whether the server is ready: journal, disk, connectors, with reasons. Exit code 6 if it is not.
+    Health(super::health::Health),
+    /// Copy the data directory, consistently, while the server runs or while none does.
+    Backup(super::backup::Backup),
+    /// Make a data directory from a backup.
+    Restore(super::backup::Restore),
     /// Import contacts from a CSV file, or look at imports.
     Import(Import),
     /// Contacts: show, change, erase, export.
@@ -103,6 +110,8 @@ pub enum Command {
     /// Configuration files.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// How addresses stand in the logs of a data directory, which never have them in clear.
+    LogAddress(LogAddress),
     /// The catalogue of metrics; with --scrape the figures of a running server.
     Metrics(Metrics),
     /// Write the example base of the demo as CSV.
@@ -126,9 +135,22 @@ pub struct Serve {
     /// The directory was restored from a backup or copied: hold every running campaign for review.
     #[arg(long)]
     pub restored: bool,
-    /// Log as JSON lines.
-    #[arg(long)]
+    /// How the log is written to standard error; ESTAFETTE_LOG says what is in it, as info or debug. Addresses are hashed.
+    #[arg(long, value_enum, default_value = "text", env = "ESTAFETTE_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// The same as --log-format json.
+    #[arg(long, hide = true)]
     pub log_json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct LogAddress {
+    /// Data directory of the server that logs.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// E-mail addresses, or phone numbers in international form.
+    #[arg(required = true)]
+    pub addresses: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@ use crate::api::inbox::{InboxLine, InboxView};
 use crate::channels::connector::Connector;
 use crate::channels::inbox::Inbox;
 use crate::config::Config;
+use crate::engine::backup::{self, Manifest};
 use crate::engine::check::{Checked, check, check_journal};
 use crate::engine::{Engine, EngineOptions};
 use crate::journal::Status;
@@ -60,6 +61,14 @@ impl Host for Local {
 
     fn check_journal(&self, data: &Path) -> anyhow::Result<Checked> {
         Ok(check_journal(data))
+    }
+
+    fn backup(&self, data: &Path, folder: &Path) -> anyhow::Result<Manifest> {
+        Ok(backup::make_stopped(data, folder)?)
+    }
+
+    fn restore(&self, backup: &Path, data: &Path, each: &dyn Fn(u64)) -> anyhow::Result<Manifest> {
+        Ok(backup::restore(backup, data, each)?)
     }
 }
 

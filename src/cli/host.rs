@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use crate::api::inbox::InboxView;
 use crate::api::port::EnginePort;
 use crate::config::Config;
+use crate::engine::backup::Manifest;
 use crate::engine::check::Checked;
 
 /// How a data directory is to be opened.
@@ -44,4 +45,8 @@ pub trait Host {
     fn check(&self, data: &Path) -> anyhow::Result<Checked>;
     /// Of it, what does not need the contact store.
     fn check_journal(&self, data: &Path) -> anyhow::Result<Checked>;
+    /// Copies a data directory that nobody has open into a new folder.
+    fn backup(&self, data: &Path, folder: &Path) -> anyhow::Result<Manifest>;
+    /// Makes a data directory from a backup; `each` hears of bytes as they are copied.
+    fn restore(&self, backup: &Path, data: &Path, each: &dyn Fn(u64)) -> anyhow::Result<Manifest>;
 }

@@ -7,9 +7,10 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory, Subcommand};
 use serde_json::json;
 
-use super::args::{Cli, Connection};
+use super::args::{Cli, Connection, LogAddress};
 use super::client::Client;
 use super::example_base::{ExampleBase, generate};
+use super::log::hidden::Hider;
 use super::{Exit, output};
 use crate::config::{self, KEYS};
 use crate::metrics::{CATALOGUE, Source};
@@ -94,6 +95,19 @@ pub(super) fn metrics(options: &Metrics, connection: &Connection, as_json: bool)
         let row =
             |m: &&crate::metrics::Metric| vec![m.name.into(), m.kind.name().into(), m.labels.join(","), m.help.into()];
         output::table(header, CATALOGUE.iter().map(row).collect())?;
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) fn log_address(options: &LogAddress, as_json: bool) -> anyhow::Result<Exit> {
+    let hider = Hider::of(&options.data)
+        .with_context(|| format!("{} has no tokens.key that can be read", options.data.display()))?;
+    let words = options.addresses.iter().map(|address| (address, hider.word(address)));
+    if as_json {
+        let words = words.map(|(address, word)| json!({"address": address, "word": word}));
+        output::json(&words.collect())?;
+    } else {
+        words.map(|(_, word)| output::line(&word)).collect::<anyhow::Result<()>>()?;
     }
     Ok(Exit::Done)
 }

@@ -6,6 +6,7 @@
 
 mod args;
 mod audiences;
+mod backup;
 mod boot;
 mod campaigns;
 mod check;
@@ -16,11 +17,13 @@ mod events;
 mod example_base;
 mod figures;
 mod flow;
+mod health;
 mod history;
 mod host;
 mod imports;
 mod inbound;
 mod local;
+mod log;
 mod output;
 mod report;
 mod schedules;
@@ -28,11 +31,9 @@ mod sequences;
 mod serve;
 mod winner;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 use args::{Cli, Command};
 use client::{CallError, Client};
@@ -120,6 +121,9 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
         Command::Serve(options) => serve::serve(host, &options),
         Command::Demo(options) => demo::demo(host, &options, json),
         Command::Check(options) => check::run(host, &options, json),
+        Command::Backup(options) => backup::backup(host, &cli.connection, &options, json),
+        Command::Restore(options) => backup::restore(host, &options, json),
+        Command::Health(options) => health::health(&cli.connection, &options, json),
         Command::Import(options) => imports::run(&client()?, options, json),
         Command::Contact(command) => contacts::contact(&client()?, command, json),
         Command::Attribute(command) => contacts::attribute(&client()?, command, json),
@@ -138,19 +142,9 @@ fn run(cli: Cli, host: &dyn Host) -> anyhow::Result<Exit> {
         Command::Winner(command) => winner::run(command, json),
         Command::Connector(command) => campaigns::connector(&client()?, command, json),
         Command::Config(command) => local::config(&command, json),
+        Command::LogAddress(options) => local::log_address(&options, json),
         Command::Metrics(options) => local::metrics(&options, &cli.connection, json),
         Command::ExampleBase(options) => local::example_base(&options, json),
         Command::Completions { shell } => local::completions(shell, json),
-    }
-}
-
-/// Logs go to standard error; `ESTAFETTE_LOG` says what, as `info` or `estafette=debug`.
-fn start_log(default: &str, json: bool) {
-    let filter = EnvFilter::try_from_env("ESTAFETTE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
-    let started = if json { log.json().try_init() } else { log.try_init() };
-    if let Err(error) = started {
-        output::note(&format!("logging could not be started: {error}"));
     }
 }

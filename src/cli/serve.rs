@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use actix_web::web;
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::Serve;
 use super::host::{Host, OpenRequest, Opened};
-use super::{Exit, output, start_log};
+use super::log::LogFormat;
+use super::{Exit, log, output};
 use crate::api::inbox::InboxState;
 use crate::api::keys::{AdminKey, KeyHash};
 use crate::api::recovering::Recovering;
@@ -29,19 +31,30 @@ use crate::config::connectors::ConnectorSettings;
 use crate::{limits, metrics};
 
 pub(super) fn serve(host: &dyn Host, options: &Serve) -> anyhow::Result<Exit> {
-    start_log("info", options.log_json);
+    let format = if options.log_json { LogFormat::Json } else { options.log_format };
+    log::start("info", format);
+    log::hide_by(&options.data);
     let config = Config::load(options.config.as_deref())?;
     let recorder = metrics::install().context("metrics")?;
     let given = std::env::var("ESTAFETTE_ADMIN_KEY").ok();
     actix_web::rt::System::new().block_on(async {
         let mut running = Running::start(host, config, &options.data, options.restored, given.as_deref(), recorder)?;
         running.announce();
+        tell_systemd(&[NotifyState::Ready, NotifyState::Status("serving")]);
         let why = running.until_stopped().await?;
+        tell_systemd(&[NotifyState::Stopping, NotifyState::Status("draining: answers on the wire are awaited")]);
         tracing::info!(signal = why, "draining: no new batch, answers on the wire are awaited");
         running.stop().await?;
         tracing::info!("stopped");
         Ok(Exit::Done)
     })
+}
+
+/// Tells the service manager, if one listens, where the process stands.
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "the service manager is not told");
+    }
 }
 
 /// The recorder keeps every value of a histogram until somebody scrapes, or this folds it into its buckets.
@@ -106,6 +119,8 @@ impl Running {
         tracing::info!(address = %sockets.api.address, "recovering: /health answers, everything else waits");
         let opened = host.open(OpenRequest { data, config: config.clone(), restored })?;
         drop(recovering);
+        // The first start has made the secret just now.
+        log::hide_by(data);
         let mut running = Running {
             opened,
             servers: Servers::none(),
@@ -193,6 +208,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::engine::backup::Manifest;
     use crate::engine::check::Checked;
 
     /// A host whose recovery is what a test does in it; it never ends well.
@@ -209,6 +225,14 @@ mod tests {
         }
 
         fn check_journal(&self, _: &Path) -> anyhow::Result<Checked> {
+            anyhow::bail!("not asked for here")
+        }
+
+        fn backup(&self, _: &Path, _: &Path) -> anyhow::Result<Manifest> {
+            anyhow::bail!("not asked for here")
+        }
+
+        fn restore(&self, _: &Path, _: &Path, _: &dyn Fn(u64)) -> anyhow::Result<Manifest> {
             anyhow::bail!("not asked for here")
         }
     }

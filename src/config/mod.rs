@@ -107,6 +107,8 @@ pub struct DataConfig {
     pub one_shot_bytes_max: u64,
     /// Such an upload is deleted so long after it was needed last.
     pub one_shot_kept: Duration,
+    /// Backups through the API lie below this; none: anywhere that the server may write.
+    pub backup_folder: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -268,6 +270,12 @@ fn data(raw: &raw::Data, source: &Source<'_>) -> Result<DataConfig, ConfigError>
             1,
             limits::ONE_SHOT_BYTES_CEILING,
         )?,
+        backup_folder: match &raw.backup_folder {
+            Some(folder) if !Path::new(folder.get_ref()).is_absolute() => {
+                return Err(source.value("data.backup_folder", folder, "must be an absolute path"));
+            }
+            folder => folder.as_ref().map(|folder| PathBuf::from(folder.get_ref())),
+        },
         one_shot_kept: days("data.one_shot_retention_days", &raw.one_shot_retention_days, 1)?,
     })
 }

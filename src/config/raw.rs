@@ -55,6 +55,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "30",
         "such a file's rows are deleted so long after the end of the last run over them; opting out works on",
     ),
+    (
+        "data.backup_folder",
+        "none",
+        "backups that are asked of the server are made below this folder only; without it anywhere that it may write",
+    ),
     ("tracking.aggregate_only", "false", "true: only totals are kept, nobody's opens and clicks"),
     (
         "tracking.machine_ranges",
@@ -208,6 +213,7 @@ pub(super) struct Data {
     pub(super) tracking_days: Spanned<u64>,
     pub(super) one_shot_max_bytes: Spanned<u64>,
     pub(super) one_shot_retention_days: Spanned<u64>,
+    pub(super) backup_folder: Option<Spanned<String>>,
 }
 
 impl Default for Data {
@@ -217,6 +223,7 @@ impl Default for Data {
             tracking_days: unplaced(365),
             one_shot_max_bytes: unplaced(limits::ONE_SHOT_BYTES_DEFAULT),
             one_shot_retention_days: unplaced(limits::ONE_SHOT_RETENTION_DAYS_DEFAULT),
+            backup_folder: None,
         }
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! In reading order: [`record`] and [`schema`] (what a contact is), [`addresses`], `phones` and [`input`] (what is let in),
 //! `container`, `index_keys`, `index_batch` (how sets of rows lie on disk), [`store`], [`writer`], [`reader`], `cache`,
-//! [`consent`] (the history; the live sets are folded elsewhere), [`consent_sets`] (that of imports), [`export`], and
+//! [`backup`] (copies), [`consent`] (the history; the live sets are folded elsewhere), [`consent_sets`] (that of imports), [`export`], and
 //! [`csv_import`], and [`one_shot`] (uploads that never become contacts).
 
 pub mod addresses;
+pub mod backup;
 mod cache;
 pub mod consent;
 pub mod consent_sets;

@@ -25,6 +25,7 @@ use heed::types::Bytes;
 use heed::{CommitOrAbort, Env, EnvOpenOptions, WithoutTls};
 use parking_lot::{Mutex, RwLock};
 
+use crate::contacts::backup::settle_versions;
 use crate::contacts::cache::BitmapCache;
 use crate::contacts::reader::Reader;
 use crate::contacts::schema::{AttributeType, IndexKind, Schema};
@@ -89,6 +90,7 @@ impl Store {
         let dbs = create_databases(&env)?;
         let mut txn = env.write_txn().or_store("begin")?;
         let salt = prepare_meta(&dbs, &mut txn, salt)?;
+        settle_versions(&dbs, &mut txn)?;
         let schema = match dbs.meta.get(&txn, b"schema").or_store("read the schema")? {
             Some(bytes) => serde_json::from_slice(bytes).map_err(|_| ContactsError::Damaged { what: "schema" })?,
             None => Schema::built_in(),

@@ -5,6 +5,8 @@
 use std::path::Path;
 
 use crate::contacts::Store;
+use crate::engine::backup::manifest::{self, Manifest};
+use crate::engine::layout;
 use crate::engine::recover::fold;
 use crate::ids::RowSpace;
 use crate::journal;
@@ -32,6 +34,8 @@ impl Checked {
 
 pub fn check(directory: &Path) -> Checked {
     let mut checked = Checked::default();
+    backup(directory, &mut checked);
+    layout_of(directory, &mut checked);
     if let Some(state) = folded(directory, &mut checked) {
         store(directory, &state, &mut checked);
         uploads(directory, &state, &mut checked);
@@ -44,6 +48,37 @@ pub fn check_journal(directory: &Path) -> Checked {
     let mut checked = Checked::default();
     folded(directory, &mut checked);
     checked
+}
+
+/// Whether a backup's files read as they were written.
+fn backup(directory: &Path, checked: &mut Checked) {
+    const FIX: &str = "this backup is damaged: take another one";
+    let manifest = match Manifest::read(directory) {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) => return,
+        Err(error) => return checked.found(directory.display().to_string(), chain(&error), FIX),
+    };
+    let wrong = manifest::differences(directory, &manifest);
+    checked.looked_at.push(format!(
+        "a backup of {}, {} files, {} bytes, up to frame {}",
+        manifest.made_at,
+        manifest.files.len(),
+        manifest.bytes(),
+        manifest.last_seq
+    ));
+    for (file, problem) in wrong {
+        checked.found(directory.join(file).display().to_string(), problem, FIX);
+    }
+}
+
+fn layout_of(directory: &Path, checked: &mut Checked) {
+    match layout::look(directory) {
+        Ok(Some(found)) => {
+            checked.looked_at.push(format!("layout {}, written by estafette {}", found.layout, found.by))
+        }
+        Ok(None) => {}
+        Err(error) => checked.found(directory.display().to_string(), chain(&error), "as the message says"),
+    }
 }
 
 /// The state as far as the journal gives it; `None` if there is no journal.
@@ -66,7 +101,10 @@ fn folded(directory: &Path, checked: &mut Checked) -> Option<State> {
         applied
     });
     checked.looked_at.push(format!("{} frames, last number {}", report.frames, report.last_seq));
-    for finding in &report.findings {
+    let is_backup = directory.join(manifest::FILE).is_file();
+    // A backup has no identity on purpose.
+    let expected = |finding: &&journal::Finding| !(is_backup && finding.is_copy);
+    for finding in report.findings.iter().filter(expected) {
         let at = finding.offset.map_or(String::new(), |offset| format!(" at byte {offset}"));
         if finding.fatal {
             checked.found(format!("{}{at}", finding.path.display()), finding.what.clone(), finding.advice);

@@ -4,6 +4,7 @@
 //! Must not know HTTP or the command line.
 
 pub mod audience;
+pub mod backup;
 pub mod base;
 pub mod calendar;
 pub mod check;
@@ -16,10 +17,12 @@ pub mod grid;
 pub mod history;
 pub mod hold_out;
 pub mod imports;
+pub mod layout;
 pub mod lines;
 pub mod messages;
 pub mod names;
 pub mod one_shot;
+pub mod process;
 pub mod recover;
 pub mod resend;
 pub mod root_key;
@@ -89,6 +92,10 @@ pub enum EngineError {
     Imports(#[from] imports::ImportsError),
     #[error(transparent)]
     Uploads(#[from] uploads::UploadsError),
+    #[error(transparent)]
+    Layout(#[from] layout::LayoutError),
+    #[error(transparent)]
+    Backup(#[from] Box<backup::BackupError>),
     #[error(transparent)]
     RootKey(#[from] root_key::RootKeyError),
     #[error("the contacts can't be brought up to the journal")]
@@ -189,6 +196,7 @@ pub struct Engine {
     pub recovery: RecoverySummary,
     pub imports: imports::Imports,
     pub uploads: uploads::Uploads,
+    pub backups: backup::Backups,
     pub history: history::History,
     pub pulses: Arc<Pulses>,
     tracking: tracking::TrackingState,
@@ -220,11 +228,17 @@ impl Engine {
         let directory = |source| EngineError::Directory { path: options.directory.clone(), source };
         let mut made = std::fs::DirBuilder::new();
         made.recursive(true).mode(0o700).create(&options.directory).map_err(directory)?;
+        layout::prepare(&options.directory)?;
         let credits = lines::credits_of(&options.connectors);
         let positions = u32::try_from(credits * POSITIONS_PER_CREDIT).unwrap_or(u32::MAX).max(1);
         let journal =
             crate::journal::Options { mark_positions: positions, restored: options.restored, ..Default::default() };
-        let (recovered, store) = recover::open(&options.directory, &journal, Arc::new(clock))?;
+        let retry_of = |connector: &str| {
+            // One that is no longer configured may come back: its rows wait by the default meanwhile.
+            let settings = options.connectors.iter().find(|settings| settings.name() == connector);
+            settings.map(|settings| settings.retry().clone()).unwrap_or_default()
+        };
+        let (recovered, store) = recover::open(&options.directory, &journal, Arc::new(clock), &retry_of)?;
         let tokens = TokenKeys::new(&root_key::root_key(&options.directory)?);
         let book = recovered.book;
         let pool = Arc::new(PositionPool::new(recovered.marks, positions));
@@ -259,6 +273,7 @@ impl Engine {
             recovery,
             imports,
             uploads,
+            backups: backup::Backups::default(),
             history,
             pulses,
             tracking: tracking::TrackingState::default(),
@@ -383,7 +398,7 @@ impl actix::Handler<RunEnded> for EndsActor {
     type Result = ();
 
     fn handle(&mut self, ended: RunEnded, _: &mut Self::Context) {
-        tracing::info!(run = %ended.run, "the run ended");
+        tracing::debug!(run = %ended.run, "the run's actor is gone");
     }
 }
 

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::actors::book::Book;
+use crate::actors::decide::retry_at;
 use crate::clock::{Clock, Timestamp};
+use crate::config::connectors::RetrySettings;
 use crate::contacts::{ContactsError, Store};
+use crate::engine::backup::manifest::{self, Manifest};
 use crate::engine::base::Consented;
 use crate::engine::{EngineError, history};
 use crate::journal::{Journal, MarkState, Marks, OpenReport, Options, Replayed, VisitError};
@@ -41,25 +44,40 @@ pub struct Settled {
 
 /// Opens journal and store. Every change of consent that is replayed is held against its contacts' histories: a crash may
 /// have come between them, and a snapshot never does ([`history`]).
-pub fn open(directory: &Path, options: &Options, clock: Arc<dyn Clock>) -> Result<(Recovered, Store), EngineError> {
+///
+/// `retry_of` gives a connector's retries by its name: what was deferred before a crash follows its schedule from now on.
+pub fn open(
+    directory: &Path,
+    options: &Options,
+    clock: Arc<dyn Clock>,
+    retry_of: &dyn Fn(&str) -> RetrySettings,
+) -> Result<(Recovered, Store), EngineError> {
     let began = Instant::now();
+    let backup = Manifest::read(directory).map_err(Box::new)?;
     let mut state = State::default();
     let mut histories = Histories { folder: directory.join("contacts"), store: None, group: Vec::new(), failed: None };
     let mut note = |fact: &Fact| histories.take(fact);
     let opened = Journal::open(directory, options, &mut |replayed| fold_noting(&mut state, replayed, &mut note))?;
     let store = histories.finish()?;
     state.check().map_err(EngineError::Unsound)?;
-    let facts = crash_facts(&state, &opened.marks, clock.now());
+    let facts = crash_facts(&state, &opened.marks, retry_of, clock.now());
     let settled = count(&facts, state.open_batches().count());
     let restored = options.restored;
     let book = Arc::new(Book::new(state, opened.journal, THIS_BOOT, clock));
     for fact in &facts {
         book.commit(fact, crate::journal::Want::idle())?;
     }
-    if restored {
+    // A backup is held though nobody says so: a start that took it over may have been killed before it said that.
+    if restored || backup.is_some() {
         hold_running(&book)?;
     }
+    if let Some(backup) = &backup {
+        doubt(&book, backup)?;
+    }
     book.journal().flush()?;
+    if backup.is_some() {
+        manifest::taken_over(directory).map_err(Box::new)?;
+    }
     opened.marks.zero();
     let seconds = began.elapsed().as_secs_f64();
     Ok((Recovered { book, marks: opened.marks, report: opened.report, settled, seconds }, store))
@@ -137,7 +155,23 @@ fn forget_boots(state: &mut State) {
     }
 }
 
-fn crash_facts(state: &State, marks: &Marks, now: Timestamp) -> Vec<Fact> {
+/// A backup ends at a moment, and the server that it is of may have gone on: what it could have sent since is unknown.
+fn doubt(book: &Book, backup: &Manifest) -> Result<(), EngineError> {
+    let now = book.now();
+    book.commit_by::<EngineError>(
+        |state| Ok(state.restored_from(&backup.id, backup.made_at(), backup.last_seq, now).map(Fact::Restored)),
+        crate::journal::Want::idle(),
+    )?;
+    let doubts = book.read().doubts(now);
+    for doubted in doubts {
+        let (delivery, rows) = (doubted.delivery, doubted.rows.rows.len());
+        tracing::warn!(run = %delivery.run, %delivery, rows, "it may have been sent since the backup: unknown until a person settles it");
+        book.commit(&Fact::Doubted(doubted), crate::journal::Want::idle())?;
+    }
+    Ok(())
+}
+
+fn crash_facts(state: &State, marks: &Marks, retry_of: &dyn Fn(&str) -> RetrySettings, now: Timestamp) -> Vec<Fact> {
     let word = |position: u32| match marks.get(position) {
         MarkState::Free | MarkState::Withdrawn => MarkWord::NotHandedOver,
         MarkState::Marked => MarkWord::Marked,
@@ -147,8 +181,13 @@ fn crash_facts(state: &State, marks: &Marks, now: Timestamp) -> Vec<Fact> {
         MarkState::Rejected(class) => MarkWord::Rejected(RejectClass::from_number(class).unwrap_or(RejectClass::Other)),
     };
     let deliveries = state.runs.values().flat_map(|run| &run.deliveries);
-    let open = deliveries.flat_map(|d| d.batches.iter().map(|(id, batch)| (d.id, *id, batch)));
-    open.flat_map(|(delivery, id, batch)| facts_of(id, delivery, batch, THIS_BOOT, Some(&word), now)).collect()
+    let open = deliveries.flat_map(|d| d.batches.iter().map(move |(id, batch)| (d, *id, batch)));
+    open.flat_map(|(delivery, id, batch)| {
+        let retry = retry_of(&batch.connector);
+        let due = |row| retry_at(delivery, &retry, row, None, now);
+        facts_of(id, delivery.id, batch, THIS_BOOT, Some(&word), &due, now)
+    })
+    .collect()
 }
 
 fn count(facts: &[Fact], batches: usize) -> Settled {

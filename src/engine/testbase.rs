@@ -32,7 +32,8 @@ impl TestBase {
         let options =
             journal::Options { mark_positions: 1, segment_bytes: 1 << 20, restored: true, ..Default::default() };
         let clock = Arc::new(ManualClock::at(NOW));
-        let (recovered, store) = recover::open(directory, &options, clock).expect("journal and store open");
+        let (recovered, store) =
+            recover::open(directory, &options, clock, &|_| Default::default()).expect("journal and store open");
         TestBase { store, book: recovered.book }
     }
 

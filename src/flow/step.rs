@@ -53,6 +53,11 @@ impl Positions {
         self.at.get(&node)
     }
 
+    /// Every set, to be stored in another way; its rows stay.
+    pub fn each_set(&mut self, change: &mut dyn FnMut(&mut RoaringBitmap)) {
+        self.at.values_mut().for_each(change);
+    }
+
     /// How many rows are at a node.
     pub fn count(&self, node: NodeId) -> u64 {
         self.at.get(&node).map_or(0, RoaringBitmap::len)

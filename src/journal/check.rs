@@ -22,6 +22,8 @@ pub struct Finding {
     pub offset: Option<u64>,
     pub what: String,
     pub advice: &'static str,
+    /// It says that the directory is a copy, and nothing else.
+    pub is_copy: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,13 +65,13 @@ impl CheckReport {
             JournalError::Io { path, .. } | JournalError::Version { path, .. } => (path.as_path(), None),
             _ => (dir, None),
         };
-        let finding =
-            Finding { fatal: true, path: path.to_owned(), offset, what: error.to_string(), advice: advice(error) };
+        let (what, is_copy) = (error.to_string(), matches!(error, JournalError::Copied { .. }));
+        let finding = Finding { fatal: true, path: path.to_owned(), offset, what, advice: advice(error), is_copy };
         self.findings.push(finding);
     }
 
     fn note(&mut self, path: PathBuf, offset: Option<u64>, what: String, advice: &'static str) {
-        self.findings.push(Finding { fatal: false, path, offset, what, advice });
+        self.findings.push(Finding { fatal: false, path, offset, what, advice, is_copy: false });
     }
 }
 

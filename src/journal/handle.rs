@@ -3,7 +3,7 @@
 //! Owner of: the next sequence number, and with it the order of the queue. Knows no file but the snapshot.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use crossbeam::channel::{Sender, bounded};
 use parking_lot::Mutex;
 
+use super::backup::Held;
 use super::boot::BootId;
 use super::commit::Kept;
 use super::disk::{Disk, sync_dir};
@@ -302,6 +303,25 @@ impl Journal {
         core.counters.snapshot();
         snapshot::drop_older(&core.folder, seq)?;
         self.drop_segments(seq)
+    }
+
+    /// Keeps snapshots and segments in place, to copy them. Waits for a snapshot that is being written.
+    pub fn hold(&self) -> Held<'_> {
+        Held::new(self, self.handle.snapshot.lock())
+    }
+
+    /// On disk, oldest first; the last is open.
+    pub(super) fn segments(&self) -> Vec<Kept> {
+        self.handle.core.segments.lock().clone()
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.handle.core.folder
+    }
+
+    /// The number of the last frame that was submitted.
+    pub fn submitted_seq(&self) -> u64 {
+        self.handle.core.gate.lock().next_seq.saturating_sub(1)
     }
 
     /// Removes segments all of whose frames are ≤ `seq`; the open one stays.

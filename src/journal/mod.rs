@@ -105,6 +105,7 @@
 //! - JN-5 Nothing is allocated beyond the bytes that a file has.
 
 mod ahead;
+mod backup;
 mod boot;
 mod check;
 mod commit;
@@ -124,6 +125,7 @@ mod stats;
 mod sync_slot;
 mod writer;
 
+pub use backup::{Cut, Held, StoppedLock, copy_stopped, ends_at, lock_stopped};
 pub use boot::BootId;
 pub use check::{CheckReport, Finding, SegmentReport, check, check_with};
 pub use disk::{Disk, RealDisk, Site};

@@ -177,6 +177,7 @@ impl Journal {
         let trust = Trust { kernel: options.boot, poisoned_through };
         let snapshot = snapshot::read_newest(&folder)?;
         let base = snapshot.as_ref().map_or(0, |stored| stored.seq);
+        let snapshot_age = snapshot.as_ref().and_then(snapshot::Stored::age);
         let replay = replay(&Plan { folder: &folder, trust, slot, snapshot, segments: &old }, visit)?;
         cut(disk, replay.tail.as_ref())?;
         let header = Header {
@@ -195,6 +196,9 @@ impl Journal {
         let mut report = OpenReport::of(replay, fresh, options.restored, poisoned_through);
         let (queue, queued) = bounded(limits::JOURNAL_QUEUE_MAX);
         let core = Core::new(folder, options.disk.clone(), options.boot, report.last_seq, recovered, kept, queue);
+        if let Some(age) = snapshot_age {
+            core.counters.found_snapshot(age);
+        }
         let journal = start(Arc::new(core), queued, options, lock, slot, file, marks.clone())?;
         report.duration = began.elapsed();
         Ok(Opened { journal, marks, report })

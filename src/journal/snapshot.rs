@@ -42,6 +42,16 @@ impl Stored {
     pub(super) fn state(&self) -> &[u8] {
         &self.bytes[HEADER..]
     }
+
+    /// The whole file.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Time since its file was written, for figures only: `None` if the system does not say, or says a time ahead.
+    pub(super) fn age(&self) -> Option<std::time::Duration> {
+        std::fs::metadata(&self.path).ok()?.modified().ok()?.elapsed().ok()
+    }
 }
 
 /// The newest of `folder`. A damaged one is refused, never passed over: the segments before it are gone.

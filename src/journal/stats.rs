@@ -35,7 +35,7 @@ pub struct Stats {
     /// Segments on disk.
     pub segments: usize,
     pub snapshots: u64,
-    /// Time since the newest of them.
+    /// Time since the newest snapshot, of this process or one before it.
     pub snapshot_age: Option<Duration>,
     /// Sync slot writes that failed; harmless.
     pub slot_failures: u64,
@@ -78,7 +78,8 @@ pub(super) struct Counters {
     pub frames: AtomicU64,
     pub bytes: AtomicU64,
     snapshots: AtomicU64,
-    snapshot_at: Mutex<Option<Instant>>,
+    /// When the newest was written or found, and its age then.
+    snapshot_at: Mutex<Option<(Instant, Duration)>>,
     pub slot_failures: AtomicU64,
     commits: AtomicU64,
     sync_micros: Buckets,
@@ -107,7 +108,12 @@ impl Counters {
 
     pub(super) fn snapshot(&self) {
         self.snapshots.fetch_add(1, Relaxed);
-        *self.snapshot_at.lock() = Some(Instant::now());
+        *self.snapshot_at.lock() = Some((Instant::now(), Duration::ZERO));
+    }
+
+    /// There is one of a process before this, so old.
+    pub(super) fn found_snapshot(&self, age: Duration) {
+        *self.snapshot_at.lock() = Some((Instant::now(), age));
     }
 
     pub(super) fn read(&self, queued: usize, segments: usize) -> Stats {
@@ -118,7 +124,7 @@ impl Counters {
             queued,
             segments,
             snapshots: self.snapshots.load(Relaxed),
-            snapshot_age: self.snapshot_at.lock().map(|at| at.elapsed()),
+            snapshot_age: self.snapshot_at.lock().map(|(at, age)| at.elapsed() + age),
             slot_failures: self.slot_failures.load(Relaxed),
             sync_micros: self.sync_micros.read(),
             commit_frames: self.commit_frames.read(),
@@ -143,8 +149,13 @@ mod tests {
         assert_eq!(stats.commit_frames.counts[2], 1, "three frames are at most four");
         assert_eq!(stats.commit_frames.sum, 5_004, "the sum is exact");
         assert_eq!((stats.snapshots, stats.snapshot_age), (0, None), "no snapshot has no age");
+        counters.found_snapshot(Duration::from_secs(60));
+        let stats = counters.read(0, 1);
+        assert_eq!(stats.snapshots, 0, "it was made by another process");
+        assert!(stats.snapshot_age.is_some_and(|age| age >= Duration::from_secs(60)), "and has its age from there");
         counters.snapshot();
         let stats = counters.read(0, 1);
         assert_eq!((stats.snapshots, stats.snapshot_age.is_some()), (1, true), "a snapshot has one");
+        assert!(stats.snapshot_age.is_some_and(|age| age < Duration::from_secs(60)), "the newer one counts");
     }
 }

@@ -347,6 +347,19 @@ impl Delivery {
         Ok(())
     }
 
+    /// pending · deferred → unknown: the directory is a backup, and what was sent since is not known.
+    pub fn doubt(&mut self, rows: &RoaringBitmap) -> Result<(), Violation> {
+        let waiting = &self.pending | &self.deferred;
+        self.must_hold("pending or deferred", &waiting, rows)?;
+        self.unpend(rows);
+        self.held -= rows;
+        self.deferred -= rows;
+        self.remove_due(rows);
+        self.unknown |= rows;
+        count_again(&mut self.unknowns, rows);
+        Ok(())
+    }
+
     /// deferred → rejected(retry_deadline).
     pub fn give_up(&mut self, rows: &RoaringBitmap) -> Result<(), Violation> {
         self.must_hold("deferred", &self.deferred, rows)?;

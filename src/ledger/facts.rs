@@ -15,6 +15,7 @@ use crate::ledger::events::{AutoPaused, EventsReceived};
 use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled, Shared};
 use crate::ledger::outcome::RejectClass;
 use crate::ledger::plans::{LaunchSkipped, Launched, PlanMoved, Published};
+use crate::ledger::restored::{Doubted, Restored};
 use crate::ledger::rows::{Positions, RowSet};
 use crate::ledger::run::RunState;
 use crate::ledger::sequence::{CopySaved, Entered, SequencePublished, StartTested, StepReleased, StepStarted};
@@ -140,6 +141,8 @@ pub enum Fact {
     AudienceRemoved(AudienceRemoved),
     EventsReceived(Box<EventsReceived>),
     AutoPaused(AutoPaused),
+    Doubted(Doubted),
+    Restored(Restored),
 }
 
 impl Fact {
@@ -193,6 +196,8 @@ impl Fact {
             Fact::AutoPaused(_) => 52,
             Fact::MessageSaved { .. } => 56,
             Fact::MessageDeleted { .. } => 57,
+            Fact::Doubted(_) => 77,
+            Fact::Restored(_) => 78,
         }
     }
 
@@ -332,6 +337,22 @@ impl Settled {
         }
     }
 
+    pub fn reject(&mut self, class: RejectClass, row: u32) {
+        insert(&mut self.rejected, class, row);
+    }
+
+    pub fn skip(&mut self, reason: SkipReason, row: u32) {
+        insert(&mut self.skipped, reason, row);
+    }
+
+    /// A row that was deferred, with the second of its next attempt; without one its deadline has passed.
+    pub fn defer(&mut self, row: u32, due: Option<i64>) {
+        match due {
+            Some(second) => insert(&mut self.deferred, second, row),
+            None => self.reject(RejectClass::RetryDeadline, row),
+        }
+    }
+
     /// The union of all outcomes, and the sum of their sizes; they differ if a row has two outcomes.
     pub fn all_rows(&self) -> (RoaringBitmap, u64) {
         let mut rows = &self.accepted | &self.unknown;
@@ -343,6 +364,15 @@ impl Settled {
             rows |= set;
         }
         (rows, total)
+    }
+}
+
+fn insert<K: PartialEq>(sets: &mut Vec<(K, RoaringBitmap)>, key: K, row: u32) {
+    match sets.iter_mut().find(|(present, _)| *present == key) {
+        Some((_, rows)) => {
+            rows.insert(row);
+        }
+        None => sets.push((key, RoaringBitmap::from_iter([row]))),
     }
 }
 

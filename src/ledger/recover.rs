@@ -24,16 +24,17 @@ pub enum MarkWord {
     Rejected(RejectClass),
 }
 
-/// Deferred rows of a crash have lost their exact time: they are due after this many seconds.
-pub const DEFERRED_AFTER_CRASH_SECONDS: i64 = 300;
-
 /// The facts that end one open batch. `marks` answers the word at a position; `None` if mark bytes can't be believed.
+///
+/// The time of a deferral died with the process: `due` gives the second of the row's next attempt by its connector's
+/// schedule, counted from now; `None` when there is to be none.
 pub fn facts_of(
     id: BatchId,
     delivery: DeliveryId,
     batch: &OpenBatch,
     boot: BootId,
     marks: Option<&dyn Fn(u32) -> MarkWord>,
+    due: &dyn Fn(u32) -> Option<i64>,
     now: Timestamp,
 ) -> Vec<Fact> {
     let mut settled = Settled::new(id, delivery, now);
@@ -54,21 +55,15 @@ pub fn facts_of(
             MarkWord::Deferred => {
                 deferred.insert(row);
             }
-            MarkWord::Rejected(class) => match settled.rejected.iter_mut().find(|(c, _)| *c == class) {
-                Some((_, rows)) => {
-                    rows.insert(row);
-                }
-                None => settled.rejected.push((class, RoaringBitmap::from_iter([row]))),
-            },
+            MarkWord::Rejected(class) => settled.reject(class, row),
         }
     }
-    if !deferred.is_empty() {
-        let second = now.0.div_euclid(1_000) + DEFERRED_AFTER_CRASH_SECONDS;
-        if let Some(row) = deferred.min() {
-            let text = "deferred before a crash; the reply text was lost".to_owned();
-            settled.samples.push(Sample { label: "deferred".to_owned(), row, text });
-        }
-        settled.deferred.push((second, deferred));
+    if let Some(row) = deferred.min() {
+        let text = "deferred before a crash; the reply text was lost".to_owned();
+        settled.samples.push(Sample { label: "deferred".to_owned(), row, text });
+    }
+    for row in deferred {
+        settled.defer(row, due(row));
     }
     let mut facts = Vec::with_capacity(2);
     if settled.all_rows().1 > 0 {
@@ -78,4 +73,38 @@ pub fn facts_of(
         facts.push(Fact::Returned(Returned { batch: id, delivery, rows: returned, at: now }));
     }
     facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{MessageId, RowSpace, RunId};
+    use crate::ledger::facts::Claimed;
+    use crate::ledger::{Delivery, Mode, Positions};
+
+    #[test]
+    fn a_deferral_that_a_crash_caught_follows_the_schedule_and_its_deadline() {
+        let (boot, now) = (BootId([1; 16]), Timestamp(1_700_000_000_000));
+        let id = DeliveryId { run: RunId(1), index: 0 };
+        let mut delivery = Delivery::enter(id, RowSpace::BASE, Mode::Strict, (0..6).collect(), &[]).expect("entered");
+        let claimed = Claimed {
+            batch: BatchId(1),
+            delivery: id,
+            connector: "relay".to_owned(),
+            message: MessageId(0),
+            rows: (0..6).collect(),
+            positions: Positions(vec![(0, 6)]),
+            at: now,
+            domain: None,
+        };
+        delivery.claim(&claimed, boot).expect("claimed");
+        let word = |position: u32| if position < 4 { MarkWord::Deferred } else { MarkWord::NotHandedOver };
+        let due = |row: u32| (row != 0).then_some(1_700_000_000 + i64::from(row % 2) + 1);
+        let facts = facts_of(BatchId(1), id, &delivery.batches[&BatchId(1)], boot, Some(&word), &due, now);
+        let [Fact::Settled(settled), Fact::Returned(returned)] = &facts[..] else { panic!("{facts:?}") };
+        let second = |rows: &[u32]| RoaringBitmap::from_iter(rows);
+        assert_eq!(settled.deferred, [(1_700_000_002, second(&[1, 3])), (1_700_000_001, second(&[2]))], "by second");
+        assert_eq!(settled.rejected, [(RejectClass::RetryDeadline, second(&[0]))], "past its deadline");
+        assert_eq!(returned.rows, second(&[4, 5]), "never handed over");
+    }
 }

@@ -12,7 +12,7 @@ use crate::ledger::tracking::{EventClass, Tracked, TrackedKind};
 
 impl State {
     /// The channel of a delivery over contacts of the base.
-    fn channel_of(&self, id: DeliveryId) -> Option<Channel> {
+    pub(super) fn channel_of(&self, id: DeliveryId) -> Option<Channel> {
         let run = self.runs.get(&id.run)?;
         run.delivery(id.index).filter(|delivery| delivery.space == RowSpace::BASE)?;
         run.routes.get(usize::from(id.index)).map(|route| route.channel)

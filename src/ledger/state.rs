@@ -20,6 +20,7 @@ use crate::ledger::facts::{Fact, ImportChunk, PinnedStarted, RunStarted, Settled
 use crate::ledger::handed::HandedOver;
 use crate::ledger::links::Link;
 use crate::ledger::plans::{Launched, Plan, Published};
+use crate::ledger::restored::Restored;
 use crate::ledger::run::{Run, RunState};
 use crate::ledger::sequence::SequenceMemory;
 use crate::ledger::suppression::{Entry, SuppressReason, Suppression};
@@ -69,6 +70,9 @@ pub struct State {
     /// Published schedules.
     #[serde(default)]
     pub plans: BTreeMap<CampaignId, Plan>,
+    /// The last backup that this state went on from.
+    #[serde(default)]
+    pub restored: Option<Restored>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,7 +117,7 @@ impl State {
         self.runs.get_mut(&id).ok_or(Violation::NoRun { run: id })
     }
 
-    fn delivery_mut(&mut self, id: DeliveryId) -> Result<&mut Delivery, Violation> {
+    pub(super) fn delivery_mut(&mut self, id: DeliveryId) -> Result<&mut Delivery, Violation> {
         let run = self.runs.get_mut(&id.run).ok_or(Violation::NoRun { run: id.run })?;
         run.deliveries.get_mut(usize::from(id.index)).ok_or(Violation::NoDelivery { delivery: id })
     }
@@ -187,6 +191,7 @@ impl State {
                 self.run_mut(fact.run)?.apply_auto_paused(fact);
                 Ok(())
             }
+            Fact::Doubted(fact) => self.apply_doubted(fact),
             other => {
                 self.apply_base(other);
                 Ok(())
@@ -244,6 +249,7 @@ impl State {
             Fact::AudienceRemoved(fact) => self.apply_upload_removed(fact),
             Fact::CopySaved(fact) => self.apply_copy_saved(fact),
             Fact::StartTested(fact) => self.apply_start_tested(fact),
+            Fact::Restored(fact) => self.apply_restored(fact),
             _ => {}
         }
     }
@@ -417,6 +423,9 @@ impl State {
         run.state = to;
         run.reason = reason.to_owned();
         run.ended_at = if to.is_live() { None } else { Some(at) };
+        if !to.is_live() {
+            run.compact();
+        }
         Ok(())
     }
 
@@ -454,7 +463,7 @@ impl State {
         }
     }
 
-    fn leave_sends(&mut self, delivery: DeliveryId, rows: &RoaringBitmap) -> Result<(), Violation> {
+    pub(super) fn leave_sends(&mut self, delivery: DeliveryId, rows: &RoaringBitmap) -> Result<(), Violation> {
         let run = self.runs.get_mut(&delivery.run).ok_or(Violation::NoRun { run: delivery.run })?;
         run.leave_sends(usize::from(delivery.index), rows)
     }

@@ -69,6 +69,8 @@ catalogue! {
         "Messages by outcome: accepted, rejected, deferred, unknown, returned.");
     REJECTIONS_TOTAL = counter("estafette_rejections_total", &["connector", "class"],
         "Rejected messages by class: hard_bounce, soft_bounce, policy, too_large, protocol, retry_deadline, other.");
+    REFUSALS_TOTAL = live_counter("estafette_refusals_total", &["connector", "reply", "about"],
+        "Replies to messages other than success, by class (4xx, 5xx, none) and by the subject of their enhanced code.");
     ROUND_TRIP_SECONDS = live_histogram("estafette_round_trip_seconds", &["connector"], &ROUND_TRIP_BUCKETS,
         "Time from the mark of a message to the provider's answer.");
     MESSAGE_BYTES_TOTAL = live_counter("estafette_message_bytes_total", &["connector"],
@@ -77,6 +79,8 @@ catalogue! {
         "Open connections (lanes with a session).");
     CONNECTIONS_LIMIT = live_gauge("estafette_connections_limit", &["connector"],
         "Connections that are wanted now: fewer after the provider asked for fewer, none while nothing is to be sent.");
+    CONNECTIONS_MAX = live_gauge("estafette_connections_max", &["connector"],
+        "The most connections that the configuration allows.");
     CONNECTION_FAILURES_TOTAL = live_counter("estafette_connection_failures_total", &["connector"],
         "Connections that failed before they were ready for messages.");
     CIRCUIT_OPEN = live_gauge("estafette_circuit_open", &["connector"],
@@ -117,10 +121,12 @@ catalogue! {
         "Segments on disk.");
     JOURNAL_WAITING = live_gauge("estafette_journal_waiting", &[],
         "Submissions that wait for the journal thread.");
+    JOURNAL_WAITING_LIMIT = live_gauge("estafette_journal_waiting_limit", &[],
+        "The most that journal_waiting can be.");
     JOURNAL_FAILED = live_gauge("estafette_journal_failed", &[],
         "1 once a write or fsync failed; the process ends.");
     SNAPSHOT_AGE_SECONDS = live_gauge("estafette_snapshot_age_seconds", &[],
-        "Time since the newest snapshot of this process; absent before its first.");
+        "Time since the newest snapshot was written; absent before the first.");
     SNAPSHOT_SECONDS = histogram("estafette_snapshot_seconds", &[], LONG,
         "Time to write a snapshot.");
     RECOVERY_SECONDS = live_gauge("estafette_recovery_seconds", &[],
@@ -129,8 +135,16 @@ catalogue! {
         "Rows that recovery had to leave unknown at this start.");
     DISK_FREE_BYTES = live_gauge("estafette_disk_free_bytes", &[],
         "Free space on the data directory's file system.");
+    DISK_SIZE_BYTES = live_gauge("estafette_disk_size_bytes", &[],
+        "Size of the data directory's file system.");
+    STORAGE_BYTES = live_gauge("estafette_storage_bytes", &["part"],
+        "Bytes that parts of the data directory take on disk: journal, contacts, audiences, other.");
     DISK_FULL = live_gauge("estafette_disk_full", &[],
         "1 while campaigns are paused because the disk is full.");
+    BACKUP_SUCCESS_TIMESTAMP_SECONDS = live_gauge("estafette_backup_success_timestamp_seconds", &[],
+        "When this process made its last backup, Unix time; 0 if it made none.");
+    JOURNAL_STALLED_SECONDS = live_gauge("estafette_journal_stalled_seconds", &[],
+        "How long the journal has made nothing durable though something waits.");
     // actors
     ACTOR_REFUSALS_TOTAL = counter("estafette_actor_refusals_total", &["actor"],
         "Messages that a full mailbox refused; the sender tries again.");
@@ -179,6 +193,14 @@ catalogue! {
     // process
     BUILD = live_gauge("estafette_build", &["version"],
         "1, with the version as label.");
+    UPTIME_SECONDS = live_gauge("estafette_uptime_seconds", &[],
+        "Time since the start of the process.");
+    OPEN_FILES = live_gauge("estafette_open_files", &[],
+        "Open files and sockets.");
+    OPEN_FILES_LIMIT = live_gauge("estafette_open_files_limit", &[],
+        "The most that open_files can be.");
+    THREADS = live_gauge("estafette_threads", &[],
+        "Threads of the process.");
     RESIDENT_MEMORY_BYTES = live_gauge("estafette_resident_memory_bytes", &["kind"],
         "Resident memory: anonymous, shared, file (the contact store's pages).");
     CPU_SECONDS_TOTAL = live_counter("estafette_cpu_seconds_total", &[],
@@ -190,7 +212,11 @@ catalogue! {
         "How long the launch that waits longest is past its effective start; 0 if none is.");
     LAUNCHES_TOTAL = counter("estafette_launches_total", &["outcome"],
         "Launches of schedules: made, too_late, overtaken.");
+    RUNS = live_gauge("estafette_runs", &["state"],
+        "Runs that are not over, by state: scheduled, running, paused, stopping.");
     // running campaigns
+    CAMPAIGN_STATE = campaign("estafette_campaign_state", &["campaign", "state"],
+        "1 with the state of the latest run: scheduled, running, paused, stopping, stopped, finished.");
     CAMPAIGN_CONTACTS = campaign("estafette_campaign_contacts", &["campaign", "set"],
         "The ledger: contacts in each disjoint set of the latest run.");
     CAMPAIGN_AUDIENCE_CONTACTS = campaign("estafette_campaign_audience_contacts", &["campaign"],
@@ -203,6 +229,8 @@ catalogue! {
         "Messages settled per second, over the last seconds.");
     CAMPAIGN_ETA_SECONDS = campaign("estafette_campaign_eta_seconds", &["campaign"],
         "Time until the run is finished at this rate; absent if it cannot be said.");
+    CAMPAIGN_WINDOW_LEFT_SECONDS = campaign("estafette_campaign_window_left_seconds", &["campaign"],
+        "Time until send_until, after which nothing is sent any more; absent without one, or when the run is over.");
     CAMPAIGN_STALLED = campaign("estafette_campaign_stalled", &["campaign", "reason"],
         "1 with the reason for which the campaign is slower than it could be.");
     CAMPAIGN_UNIQUE_CONTACTS = campaign("estafette_campaign_unique_contacts", &["campaign", "event"],
@@ -217,6 +245,8 @@ catalogue! {
     CAMPAIGN_MESSAGE_EVENTS = campaign("estafette_campaign_message_events",
         &["campaign", "message", "variant", "event", "class"],
         "Opens and clicks of a message, repeated ones included.");
+    CAMPAIGN_LINK_CONTACTS = campaign("estafette_campaign_link_contacts", &["campaign", "message", "variant", "place"],
+        "People who clicked a link of a message, by the link's place in it, from 0.");
     CAMPAIGN_TEST_CONTACTS = campaign("estafette_campaign_test_contacts", &["campaign", "node", "variant", "set"],
         "The counters that decide a test: contacts of the sample accepted, matured, with events within their window.");
     CAMPAIGN_TEST_STATE = campaign("estafette_campaign_test_state", &["campaign", "node", "state"],

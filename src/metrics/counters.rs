@@ -1,18 +1,18 @@
 //! Series of what comes back on running campaigns: by message, by variant of a test, by node. Pure.
 //!
-//! Invariant: CT-1 no campaign has more than [`METRIC_MESSAGES_MAX`] messages and [`METRIC_NODES_MAX`] nodes shown, and all
-//! campaigns together no more than [`METRIC_PARTS_MAX`] of each, those with the lowest ids first.
+//! Invariant: CT-1 `samples` of a part is the number of its lines, so that what a scrape may have is known before it is
+//! rendered (`budget`).
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
-use super::render::{escape, push_group};
+use super::budget::Shown;
+use super::render::{group, is_told};
 use super::{
-    CAMPAIGN_MESSAGE_CONTACTS, CAMPAIGN_MESSAGE_EVENTS, CAMPAIGN_MESSAGE_UNIQUE_CONTACTS, CAMPAIGN_NODE_CONTACTS,
-    CAMPAIGN_NODE_MOVED_CONTACTS, CAMPAIGN_TEST_CONTACTS, CAMPAIGN_TEST_EFFECT, CAMPAIGN_TEST_LOOK, CAMPAIGN_TEST_P,
-    CAMPAIGN_TEST_STATE, CAMPAIGN_TEST_WINNER, CAMPAIGN_WAITING_CONTACTS, CampaignSeries, Metric,
+    CAMPAIGN_LINK_CONTACTS, CAMPAIGN_MESSAGE_CONTACTS, CAMPAIGN_MESSAGE_EVENTS, CAMPAIGN_MESSAGE_UNIQUE_CONTACTS,
+    CAMPAIGN_NODE_CONTACTS, CAMPAIGN_NODE_MOVED_CONTACTS, CAMPAIGN_TEST_CONTACTS, CAMPAIGN_TEST_EFFECT,
+    CAMPAIGN_TEST_LOOK, CAMPAIGN_TEST_P, CAMPAIGN_TEST_STATE, CAMPAIGN_TEST_WINNER,
 };
-use crate::limits::{METRIC_MESSAGES_MAX, METRIC_NODES_MAX, METRIC_PARTS_MAX};
+use crate::limits::METRIC_LINKS_MAX;
 
 /// What came back on one message.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +27,8 @@ pub struct MessageSeries {
     pub unique: BTreeMap<(&'static str, &'static str), u64>,
     /// Events by (event, class), repeated ones included.
     pub total: BTreeMap<(&'static str, &'static str), u64>,
+    /// People by the place of the link that they clicked.
+    pub links: BTreeMap<u16, u64>,
 }
 
 /// One test: the counters that its winner is decided by, and what they said at the last look.
@@ -55,116 +57,106 @@ pub struct NodeSeries {
 }
 
 type Sample = (Vec<String>, f64);
+type ByClass = BTreeMap<(&'static str, &'static str), u64>;
+
+fn told(counts: &ByClass) -> impl Iterator<Item = (&(&'static str, &'static str), &u64)> {
+    counts.iter().filter(|((_, class), n)| is_told(class, **n))
+}
+
+impl MessageSeries {
+    /// Samples that it has.
+    pub(super) fn samples(&self) -> usize {
+        2 + told(&self.unique).count() + told(&self.total).count() + self.links.len().min(METRIC_LINKS_MAX)
+    }
+
+    fn labels(&self, more: &[&str]) -> Vec<String> {
+        let own = [self.message.to_string(), self.variant.clone()];
+        own.into_iter().chain(more.iter().map(|label| (*label).to_owned())).collect()
+    }
+
+    fn by_class(&self, counts: &ByClass) -> Vec<Sample> {
+        told(counts).map(|((event, class), n)| (self.labels(&[event, class]), *n as f64)).collect()
+    }
+
+    /// Those that most people clicked, in the order of their places.
+    fn top_links(&self) -> Vec<Sample> {
+        let mut links: Vec<(&u16, &u64)> = self.links.iter().collect();
+        links.sort_by_key(|(place, people)| (std::cmp::Reverse(**people), **place));
+        links.truncate(METRIC_LINKS_MAX);
+        links.sort();
+        links.into_iter().map(|(place, people)| (self.labels(&[&place.to_string()]), *people as f64)).collect()
+    }
+}
+
+impl TestSeries {
+    /// Samples that it has.
+    pub(super) fn samples(&self) -> usize {
+        let counts: usize = self.arms.iter().map(|(_, counts)| counts.len()).sum();
+        let optional = [self.p.is_some(), self.effect.is_some(), self.winner.is_some()];
+        2 + counts + optional.into_iter().filter(|there| *there).count()
+    }
+}
+
+impl NodeSeries {
+    /// Samples that it has.
+    pub(super) fn samples(&self) -> usize {
+        2
+    }
+}
 
 /// Prometheus text of these campaigns' parts.
-pub(super) fn render_parts(out: &mut String, shown: &[&CampaignSeries]) {
-    let (mut messages, mut nodes) = (METRIC_PARTS_MAX, METRIC_PARTS_MAX);
-    let cut: Vec<Cut> = shown.iter().map(|campaign| Cut::of(campaign, &mut messages, &mut nodes)).collect();
-    of_messages(out, &cut);
-    of_tests(out, &cut);
-    group(out, &CAMPAIGN_NODE_CONTACTS, &cut, &|c| c.of_nodes(|node| node.contacts));
-    group(out, &CAMPAIGN_NODE_MOVED_CONTACTS, &cut, &|c| c.of_nodes(|node| node.moved));
-    group(out, &CAMPAIGN_WAITING_CONTACTS, &cut, &|c| vec![(vec![], c.campaign.waiting as f64)]);
+pub(super) fn render_parts(out: &mut String, shown: &[Shown<'_>]) {
+    of_messages(out, shown);
+    of_tests(out, shown);
+    let of_nodes = |shown: &Shown<'_>, count: fn(&NodeSeries) -> u64| -> Vec<Sample> {
+        shown.nodes.iter().map(|node| (vec![node.node.clone()], count(node) as f64)).collect()
+    };
+    group(out, &CAMPAIGN_NODE_CONTACTS, shown, &|s| of_nodes(s, |node| node.contacts));
+    group(out, &CAMPAIGN_NODE_MOVED_CONTACTS, shown, &|s| of_nodes(s, |node| node.moved));
 }
 
-/// As much of a campaign as is shown.
-struct Cut<'a> {
-    campaign: &'a CampaignSeries,
-    messages: &'a [MessageSeries],
-    nodes: &'a [NodeSeries],
-}
-
-impl<'a> Cut<'a> {
-    fn of(campaign: &'a CampaignSeries, messages: &mut usize, nodes: &mut usize) -> Cut<'a> {
-        fn first<'p, T>(parts: &'p [T], most: usize, left: &mut usize) -> &'p [T] {
-            let count = parts.len().min(most).min(*left);
-            *left -= count;
-            parts.get(..count).unwrap_or(parts)
-        }
-        Cut {
-            campaign,
-            messages: first(&campaign.messages, METRIC_MESSAGES_MAX, messages),
-            nodes: first(&campaign.nodes, METRIC_NODES_MAX, nodes),
-        }
-    }
-
-    fn of_nodes(&self, count: impl Fn(&NodeSeries) -> u64) -> Vec<Sample> {
-        self.nodes.iter().map(|node| (vec![node.node.clone()], count(node) as f64)).collect()
-    }
-
-    fn by_class(&self, counts: impl Fn(&MessageSeries) -> &BTreeMap<(&'static str, &'static str), u64>) -> Vec<Sample> {
-        let each = self.messages.iter().flat_map(|message| {
-            let labels = |event: &str, class: &str| {
-                vec![message.message.to_string(), message.variant.clone(), event.to_owned(), class.to_owned()]
-            };
-            let counts = counts(message).iter();
-            counts.map(|((event, class), n)| (labels(event, class), *n as f64)).collect::<Vec<Sample>>()
-        });
-        each.collect()
-    }
-}
-
-fn of_messages(out: &mut String, cut: &[Cut<'_>]) {
-    group(out, &CAMPAIGN_MESSAGE_CONTACTS, cut, &|c| {
-        let each = c.messages.iter().flat_map(|m| {
-            [("assigned", m.assigned), ("accepted", m.accepted)]
-                .map(|(set, n)| (vec![m.message.to_string(), m.variant.clone(), set.to_owned()], n as f64))
-        });
-        each.collect()
+fn of_messages(out: &mut String, shown: &[Shown<'_>]) {
+    let each = |s: &Shown<'_>, samples: &dyn Fn(&MessageSeries) -> Vec<Sample>| -> Vec<Sample> {
+        s.messages.iter().flat_map(samples).collect()
+    };
+    group(out, &CAMPAIGN_MESSAGE_CONTACTS, shown, &|s| {
+        each(s, &|m| {
+            [("assigned", m.assigned), ("accepted", m.accepted)].map(|(set, n)| (m.labels(&[set]), n as f64)).into()
+        })
     });
-    group(out, &CAMPAIGN_MESSAGE_UNIQUE_CONTACTS, cut, &|c| c.by_class(|m| &m.unique));
-    group(out, &CAMPAIGN_MESSAGE_EVENTS, cut, &|c| c.by_class(|m| &m.total));
+    group(out, &CAMPAIGN_MESSAGE_UNIQUE_CONTACTS, shown, &|s| each(s, &|m| m.by_class(&m.unique)));
+    group(out, &CAMPAIGN_MESSAGE_EVENTS, shown, &|s| each(s, &|m| m.by_class(&m.total)));
+    group(out, &CAMPAIGN_LINK_CONTACTS, shown, &|s| each(s, &MessageSeries::top_links));
 }
 
-fn of_tests(out: &mut String, cut: &[Cut<'_>]) {
-    group(out, &CAMPAIGN_TEST_CONTACTS, cut, &|c| {
+fn of_tests(out: &mut String, shown: &[Shown<'_>]) {
+    group(out, &CAMPAIGN_TEST_CONTACTS, shown, &|s| {
         let of_arm = |test: &TestSeries, variant: &str, counts: &BTreeMap<&'static str, u64>| {
             let labels = |set: &str| vec![test.node.clone(), variant.to_owned(), set.to_owned()];
             counts.iter().map(|(set, n)| (labels(set), *n as f64)).collect::<Vec<Sample>>()
         };
-        let arms = c.campaign.tests.iter().flat_map(|test| test.arms.iter().map(move |arm| (test, arm)));
+        let arms = s.tests.iter().flat_map(|test| test.arms.iter().map(move |arm| (test, arm)));
         arms.flat_map(|(test, (variant, counts))| of_arm(test, variant, counts)).collect()
     });
-    let each = |c: &Cut<'_>, sample: &dyn Fn(&TestSeries) -> Option<Sample>| -> Vec<Sample> {
-        let samples = c.campaign.tests.iter().filter_map(|test| {
+    let each = |s: &Shown<'_>, sample: &dyn Fn(&TestSeries) -> Option<Sample>| -> Vec<Sample> {
+        let samples = s.tests.iter().filter_map(|test| {
             let (labels, value) = sample(test)?;
             Some((std::iter::once(test.node.clone()).chain(labels).collect(), value))
         });
         samples.collect()
     };
-    group(out, &CAMPAIGN_TEST_STATE, cut, &|c| each(c, &|test| Some((vec![test.state.to_owned()], 1.0))));
-    group(out, &CAMPAIGN_TEST_LOOK, cut, &|c| each(c, &|test| Some((vec![], f64::from(test.look)))));
-    group(out, &CAMPAIGN_TEST_P, cut, &|c| each(c, &|test| Some((vec![], test.p?))));
-    group(out, &CAMPAIGN_TEST_EFFECT, cut, &|c| each(c, &|test| Some((vec![], test.effect?))));
-    group(out, &CAMPAIGN_TEST_WINNER, cut, &|c| each(c, &|test| Some((vec![test.winner.clone()?], 1.0))));
-}
-
-fn group(out: &mut String, metric: &Metric, campaigns: &[Cut<'_>], samples: &dyn Fn(&Cut<'_>) -> Vec<Sample>) {
-    let mut lines = String::new();
-    for cut in campaigns {
-        for (values, number) in samples(cut) {
-            lines.push_str(metric.name);
-            lines.push_str("{campaign=\"");
-            escape(&mut lines, &cut.campaign.name);
-            lines.push('"');
-            for (label, value) in metric.labels.iter().skip(1).zip(values) {
-                lines.push(',');
-                lines.push_str(label);
-                lines.push_str("=\"");
-                escape(&mut lines, &value);
-                lines.push('"');
-            }
-            // writing to a String cannot fail
-            writeln!(lines, "}} {number}").unwrap_or_default();
-        }
-    }
-    push_group(out, metric, &lines);
+    group(out, &CAMPAIGN_TEST_STATE, shown, &|s| each(s, &|test| Some((vec![test.state.to_owned()], 1.0))));
+    group(out, &CAMPAIGN_TEST_LOOK, shown, &|s| each(s, &|test| Some((vec![], f64::from(test.look)))));
+    group(out, &CAMPAIGN_TEST_P, shown, &|s| each(s, &|test| Some((vec![], test.p?))));
+    group(out, &CAMPAIGN_TEST_EFFECT, shown, &|s| each(s, &|test| Some((vec![], test.effect?))));
+    group(out, &CAMPAIGN_TEST_WINNER, shown, &|s| each(s, &|test| Some((vec![test.winner.clone()?], 1.0))));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::render_campaigns;
+    use crate::limits::{METRIC_MESSAGES_MAX, METRIC_NODES_MAX};
+    use crate::metrics::{CampaignSeries, render_campaigns};
 
     fn campaign(id: u32, parts: u16) -> CampaignSeries {
         let message = |message: u16| MessageSeries {
@@ -174,6 +166,7 @@ mod tests {
             accepted: 9,
             unique: BTreeMap::from([(("click", "human"), 3)]),
             total: BTreeMap::from([(("click", "human"), 5)]),
+            links: BTreeMap::from([(1, 3)]),
         };
         let node = |node: u16| NodeSeries { node: format!("n{node}"), contacts: 2, moved: 7 };
         let test = TestSeries {
@@ -203,6 +196,7 @@ mod tests {
             "estafette_campaign_message_contacts{campaign=\"c1\",message=\"0\",variant=\"v0\",set=\"accepted\"} 9",
             "estafette_campaign_message_unique_contacts{campaign=\"c1\",message=\"0\",variant=\"v0\",event=\"click\",class=\"human\"} 3",
             "estafette_campaign_message_events{campaign=\"c1\",message=\"0\",variant=\"v0\",event=\"click\",class=\"human\"} 5",
+            "estafette_campaign_link_contacts{campaign=\"c1\",message=\"0\",variant=\"v0\",place=\"1\"} 3",
             "estafette_campaign_test_contacts{campaign=\"c1\",node=\"n1\",variant=\"A \\\"plain\\\"\",set=\"matured\"} 9",
             "estafette_campaign_test_state{campaign=\"c1\",node=\"n1\",state=\"testing\"} 1",
             "estafette_campaign_test_look{campaign=\"c1\",node=\"n1\"} 2",
@@ -218,14 +212,30 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_bounded_by_campaign_and_over_all() {
-        let one = render_campaigns(&[campaign(1, 1_000)]);
-        let count = |text: &str, name: &str| text.lines().filter(|line| line.starts_with(name)).count();
-        assert_eq!(count(&one, "estafette_campaign_node_contacts{"), METRIC_NODES_MAX, "nodes of a campaign");
-        assert_eq!(count(&one, "estafette_campaign_message_events{"), METRIC_MESSAGES_MAX, "messages of a campaign");
-        let many: Vec<CampaignSeries> = (0..150).map(|id| campaign(id, 100)).collect();
-        let text = render_campaigns(&many);
-        assert_eq!(count(&text, "estafette_campaign_node_contacts{"), METRIC_PARTS_MAX, "nodes of all");
-        assert_eq!(count(&text, "estafette_campaign_message_events{"), METRIC_PARTS_MAX, "messages of all");
+    fn parts_are_bounded_by_campaign_and_counted_as_they_are_rendered() {
+        let whole = campaign(1, 1_000);
+        let text = render_campaigns(std::slice::from_ref(&whole));
+        let count = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
+        assert_eq!(count("estafette_campaign_node_contacts{"), METRIC_NODES_MAX, "nodes of a campaign");
+        assert_eq!(count("estafette_campaign_message_events{"), METRIC_MESSAGES_MAX, "messages of a campaign");
+        let message = &whole.messages[0];
+        let rendered = text.lines().filter(|line| line.contains("variant=\"v0\"")).count();
+        assert_eq!(rendered, message.samples(), "of a message:\n{text}");
+        let rendered = text.lines().filter(|line| line.starts_with("estafette_campaign_test_")).count();
+        assert_eq!(rendered, whole.tests[0].samples(), "of a test:\n{text}");
+    }
+
+    #[test]
+    fn the_links_that_most_people_clicked_are_shown_and_machines_only_if_there_were_some() {
+        let mut series = campaign(1, 1);
+        series.messages[0].links = (0..100).map(|place| (place, u64::from(place))).collect();
+        series.messages[0].unique.insert(("open", "machine"), 0);
+        series.messages[0].unique.insert(("open", "suspect"), 1);
+        let text = render_campaigns(&[series]);
+        let links: Vec<&str> = text.lines().filter(|l| l.starts_with("estafette_campaign_link_contacts")).collect();
+        assert_eq!(links.len(), METRIC_LINKS_MAX, "{links:?}");
+        assert!(links[0].contains("place=\"80\"} 80"), "the last twenty, in their order: {links:?}");
+        assert!(!text.contains("machine"), "none came:\n{text}");
+        assert!(text.contains("event=\"open\",class=\"suspect\"} 1"), "{text}");
     }
 }

@@ -1,15 +1,15 @@
 //! Series of running campaigns as Prometheus text. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::budget::{self, Shown};
 use super::counters::render_parts;
 use super::{
     CAMPAIGN_AUDIENCE_CONTACTS, CAMPAIGN_CONTACTS, CAMPAIGN_ETA_SECONDS, CAMPAIGN_EVENTS, CAMPAIGN_MESSAGES_PER_SECOND,
-    CAMPAIGN_REJECTED_CONTACTS, CAMPAIGN_SKIPPED_CONTACTS, CAMPAIGN_STALLED, CAMPAIGN_UNIQUE_CONTACTS, MessageSeries,
-    Metric, NodeSeries, TestSeries,
+    CAMPAIGN_REJECTED_CONTACTS, CAMPAIGN_SKIPPED_CONTACTS, CAMPAIGN_STALLED, CAMPAIGN_STATE, CAMPAIGN_UNIQUE_CONTACTS,
+    CAMPAIGN_WAITING_CONTACTS, CAMPAIGN_WINDOW_LEFT_SECONDS, MessageSeries, Metric, NodeSeries, TestSeries,
 };
-use crate::limits;
 
 /// The live figures of one campaign. All counts are of one moment and equal the ledger.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,6 +30,8 @@ pub struct CampaignSeries {
     pub rate_per_second: f64,
     /// `None` if it cannot be said.
     pub eta_seconds: Option<f64>,
+    /// Until `send_until`; below 0 once it has passed. `None` without one, or when the run is over.
+    pub window_left_seconds: Option<f64>,
     /// Why it is slower than it could be.
     pub stall: Option<&'static str>,
     pub opened_unique: u64,
@@ -44,70 +46,99 @@ pub struct CampaignSeries {
     pub waiting: u64,
 }
 
-type Sample<'a> = (Vec<&'a str>, f64);
+/// Values of the labels behind `campaign`, and the value.
+type Sample = (Vec<&'static str>, f64);
+type Samples = fn(&CampaignSeries) -> Vec<Sample>;
 
-/// Prometheus text of at most `limits::METRIC_CAMPAIGNS_MAX` campaigns, those with the lowest ids, each name once; each series group once,
-/// with help and type.
+/// What a campaign has besides its parts. Classes of machines are left out while nothing came of them.
+static OWN: [(&Metric, Samples); 12] = [
+    (&CAMPAIGN_STATE, |c| if c.state.is_empty() { vec![] } else { vec![(vec![c.state], 1.0)] }),
+    (&CAMPAIGN_CONTACTS, sets),
+    (&CAMPAIGN_AUDIENCE_CONTACTS, |c| vec![(vec![], c.audience as f64)]),
+    (&CAMPAIGN_REJECTED_CONTACTS, |c| by_name(&c.rejected)),
+    (&CAMPAIGN_SKIPPED_CONTACTS, |c| by_name(&c.skipped)),
+    (&CAMPAIGN_MESSAGES_PER_SECOND, |c| vec![(vec![], c.rate_per_second)]),
+    (&CAMPAIGN_ETA_SECONDS, |c| c.eta_seconds.map(|eta| (vec![], eta)).into_iter().collect()),
+    (&CAMPAIGN_WINDOW_LEFT_SECONDS, |c| c.window_left_seconds.map(|left| (vec![], left)).into_iter().collect()),
+    (&CAMPAIGN_STALLED, |c| c.stall.map(|reason| (vec![reason], 1.0)).into_iter().collect()),
+    (&CAMPAIGN_UNIQUE_CONTACTS, |c| {
+        let each = [("open", c.opened_unique), ("click", c.clicked_unique), ("unsubscribe", c.unsubscribed)];
+        each.map(|(event, n)| (vec![event], n as f64)).into()
+    }),
+    (&CAMPAIGN_EVENTS, |c| {
+        let told = c.events.iter().filter(|((_, class), n)| is_told(class, **n));
+        told.map(|((event, class), n)| (vec![*event, *class], *n as f64)).collect()
+    }),
+    (&CAMPAIGN_WAITING_CONTACTS, |c| vec![(vec![], c.waiting as f64)]),
+];
+
+/// Whether a count of a class is worth a sample: people always, machines once there were some.
+pub(super) fn is_told(class: &str, count: u64) -> bool {
+    class == "human" || count > 0
+}
+
+fn by_name(counts: &BTreeMap<&'static str, u64>) -> Vec<Sample> {
+    counts.iter().map(|(name, n)| (vec![*name], *n as f64)).collect()
+}
+
+fn sets(c: &CampaignSeries) -> Vec<Sample> {
+    let rejected: u64 = c.rejected.values().sum();
+    let skipped: u64 = c.skipped.values().sum();
+    let sets = [
+        ("pending", c.pending),
+        ("claimed", c.claimed),
+        ("deferred", c.deferred),
+        ("accepted", c.accepted),
+        ("rejected", rejected),
+        ("skipped", skipped),
+        ("unknown", c.unknown),
+    ];
+    sets.map(|(set, n)| (vec![set], n as f64)).into()
+}
+
+impl CampaignSeries {
+    /// Whether the run has ended for good.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, "finished" | "stopped")
+    }
+
+    /// Samples besides those of its parts.
+    fn own_samples(&self) -> usize {
+        OWN.iter().map(|(_, samples)| samples(self).len()).sum()
+    }
+}
+
+/// Prometheus text of campaigns, as much as a scrape may have: those that are not over first, then the others in the order
+/// given. Each series group stands once, with help and type.
 pub fn render_campaigns(campaigns: &[CampaignSeries]) -> String {
-    let mut shown: Vec<&CampaignSeries> = campaigns.iter().collect();
-    // Two samples of one name would make the whole scrape invalid: of several runs of a campaign the first given counts.
-    let mut names = BTreeSet::new();
-    shown.retain(|c| names.insert(c.name.as_str()));
-    shown.sort_by_key(|c| c.id);
-    shown.truncate(limits::METRIC_CAMPAIGNS_MAX);
+    let shown = budget::shown(campaigns, CampaignSeries::own_samples);
     let mut out = String::new();
-    let mut group = |metric: &Metric, samples: &dyn Fn(&CampaignSeries) -> Vec<Sample<'static>>| {
-        group(&mut out, metric, &shown, samples);
-    };
-    group(&CAMPAIGN_CONTACTS, &|c| {
-        let rejected: u64 = c.rejected.values().sum();
-        let skipped: u64 = c.skipped.values().sum();
-        [
-            ("pending", c.pending),
-            ("claimed", c.claimed),
-            ("deferred", c.deferred),
-            ("accepted", c.accepted),
-            ("rejected", rejected),
-            ("skipped", skipped),
-            ("unknown", c.unknown),
-        ]
-        .map(|(set, n)| (vec![set], n as f64))
-        .into()
-    });
-    group(&CAMPAIGN_AUDIENCE_CONTACTS, &|c| vec![(vec![], c.audience as f64)]);
-    group(&CAMPAIGN_REJECTED_CONTACTS, &|c| c.rejected.iter().map(|(k, n)| (vec![*k], *n as f64)).collect());
-    group(&CAMPAIGN_SKIPPED_CONTACTS, &|c| c.skipped.iter().map(|(k, n)| (vec![*k], *n as f64)).collect());
-    group(&CAMPAIGN_MESSAGES_PER_SECOND, &|c| vec![(vec![], c.rate_per_second)]);
-    group(&CAMPAIGN_ETA_SECONDS, &|c| c.eta_seconds.map(|eta| (vec![], eta)).into_iter().collect());
-    group(&CAMPAIGN_STALLED, &|c| c.stall.map(|reason| (vec![reason], 1.0)).into_iter().collect());
-    group(&CAMPAIGN_UNIQUE_CONTACTS, &|c| {
-        [("open", c.opened_unique), ("click", c.clicked_unique), ("unsubscribe", c.unsubscribed)]
-            .map(|(event, n)| (vec![event], n as f64))
-            .into()
-    });
-    group(&CAMPAIGN_EVENTS, &|c| c.events.iter().map(|((e, k), n)| (vec![*e, *k], *n as f64)).collect());
+    for (metric, samples) in &OWN {
+        group(&mut out, metric, &shown, &|shown| samples(shown.campaign));
+    }
     render_parts(&mut out, &shown);
     out
 }
 
-fn group(
+/// All samples of one metric; labels' values behind `campaign` in the order of the catalogue.
+pub(super) fn group<L: AsRef<str>>(
     out: &mut String,
     metric: &Metric,
-    campaigns: &[&CampaignSeries],
-    samples: &dyn Fn(&CampaignSeries) -> Vec<Sample<'static>>,
+    campaigns: &[Shown<'_>],
+    samples: &dyn Fn(&Shown<'_>) -> Vec<(Vec<L>, f64)>,
 ) {
     let mut lines = String::new();
-    for campaign in campaigns {
-        for (values, number) in samples(campaign) {
+    for shown in campaigns {
+        for (values, number) in samples(shown) {
             lines.push_str(metric.name);
             lines.push_str("{campaign=\"");
-            escape(&mut lines, &campaign.name);
+            escape(&mut lines, &shown.campaign.name);
             lines.push('"');
             for (label, value) in metric.labels.iter().skip(1).zip(values) {
                 lines.push(',');
                 lines.push_str(label);
                 lines.push_str("=\"");
-                escape(&mut lines, value);
+                escape(&mut lines, value.as_ref());
                 lines.push('"');
             }
             // writing to a String cannot fail
@@ -141,6 +172,7 @@ pub(super) fn escape(out: &mut String, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits;
 
     fn spring(id: u32) -> CampaignSeries {
         CampaignSeries {
@@ -172,7 +204,9 @@ mod tests {
             text.contains("estafette_campaign_stalled{campaign=\"spring 2\",reason=\"connector_limit\"} 1"),
             "{text}"
         );
+        assert!(text.contains("estafette_campaign_state{campaign=\"spring 1\",state=\"running\"} 1"), "{text}");
         assert!(!text.contains("eta_seconds"), "an ETA that is not known is absent");
+        assert!(!text.contains("window_left_seconds"), "and a window that there is not");
     }
 
     #[test]

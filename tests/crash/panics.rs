@@ -16,8 +16,10 @@ use estafette::channels::connector::Connector;
 use estafette::config::Config;
 use estafette::engine::{Engine, EngineOptions};
 use loadtest::base::{self, Base, Columns};
-use loadtest::kill::verify::{self, SETS, Sets};
-use loadtest::kill::{KillOptions, KillResult};
+use loadtest::kill::KillResult;
+use loadtest::kill::campaign::Campaign;
+use loadtest::kill::kinds::{Group, Kind, subject};
+use loadtest::kill::verify;
 use loadtest::message::{SUBSCRIBE, small_campaign};
 use loadtest::server::{Connectors, ServerPlan};
 use loadtest::sink::SinkOptions;
@@ -58,22 +60,22 @@ fn a_panic_ends_the_process_and_the_next_start_goes_on() {
 
     let server = plan.start(PATIENCE).expect("it starts again");
     let until = Instant::now() + PATIENCE;
-    let ledger = loop {
+    loop {
         let report = server.api().report(NAME).expect("the report");
         assert!(report.ledger.holds(), "{:?}", report.ledger);
         if report.state == "finished" {
-            break report.ledger;
+            break;
         }
         assert!(Instant::now() < until, "it goes on by itself: {report:?}");
         std::thread::sleep(Duration::from_millis(50));
-    };
-    let list = |set: &&'static str| (*set, server.api().contacts(NAME, set).expect("a set"));
-    let sets = Sets { campaign: NAME.to_owned(), ledger, members: SETS.iter().map(list).collect() };
+    }
+    let campaign = Campaign::of(Kind::Single, NAME, NAME, Group::of_base("c", CONTACTS));
+    let mut result = KillResult { unknown_bound: CONNECTIONS, ..KillResult::default() };
+    let mails = record::read(&record).expect("the record");
+    let account = verify::account_of(server.api(), &campaign, &mails, &mut result.problems).expect("its sets");
     server.terminate().expect("it drains");
     sink.finish().expect("the sink ends");
-    let options = KillOptions { contacts: CONTACTS, ..KillOptions::default() };
-    let mut result = KillResult { unknown_bound: CONNECTIONS, ..KillResult::default() };
-    verify::accounts(&options, &[sets], &record::read(&record).expect("the record"), &mut result);
+    verify::accounts(&[account], &mails, &mut result);
     assert_eq!(result.problems, Vec::<String>::new(), "nobody twice, nobody forgotten");
     println!("panic: {sent} sent before; accepted {}, unknown {} ≤ {CONNECTIONS}", result.accepted, result.unknown);
 }
@@ -89,7 +91,8 @@ fn set_up(plan: &ServerPlan, folder: &Path) {
     base::write_file(&people, &file, |_| {}).expect("the base");
     let id = server.api().upload(&file, "key", Some(SUBSCRIBE)).expect("the upload");
     server.api().wait_for_import(&id, PATIENCE, |_| {}).expect("the import");
-    let spec = small_campaign(NAME, "relay", &json!({"all": true}), Some(500));
+    let mut spec = small_campaign(NAME, "relay", &json!({"all": true}), Some(500));
+    spec["message"]["subject"] = json!(subject(NAME, 0, "only"));
     server.api().create_campaign(&spec).expect("the campaign");
     server.terminate().expect("it drains");
 }

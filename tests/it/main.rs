@@ -8,6 +8,7 @@
     reason = "a test that fails here should say so where it stands"
 )]
 
+mod backups;
 mod bad_input;
 mod base;
 mod campaigns;
@@ -22,6 +23,7 @@ mod languages;
 mod metrics;
 mod oddities;
 mod oneshot;
+mod operations;
 mod outages;
 mod people;
 mod schedules;

@@ -172,7 +172,7 @@ impl Scrape {
 
 fn start(engine: &TestEngine, name: &str, connector: &str, segment: &str) {
     let spec = format!(
-        "name = \"{name}\"\nkind = \"single\"\n[audience]\nsegment = '{segment}'\n[message]\nchannel = \"email\"\n\
+        "name = \"{name}\"\nkind = \"single\"\nsend_until = 2099-01-01T00:00:00Z\n[audience]\nsegment = '{segment}'\n[message]\nchannel = \"email\"\n\
          connector = \"{connector}\"\ntopic = \"news\"\nfrom = \"News <news@example.test>\"\nsubject = \"Hello\"\n\
          html = '<p><a href=\"https://shop.example.test/a\">a</a> <a href=\"https://shop.example.test/b\">b</a></p>'\n"
     );
@@ -317,17 +317,27 @@ fn every_series_of_the_catalogue_is_fed_and_the_ledger_is_the_reports() {
     assert_eq!(running.sum("estafette_limit_messages_per_second", "slow"), 2.0, "the limit in force");
 
     split(&engine, "country = \"DE\"");
+    let judged = listeners.scrape();
+    await_some("the winner's way to the rest", || {
+        Some(report(&engine, "split").ledger).filter(|ledger| ledger.pending + ledger.claimed == 0)
+    });
     engine.adapter.act(&Ref::Name("slow".into()), Action::Pause).unwrap();
     let slow = await_some("the pause", || Some(report(&engine, "slow")).filter(|report| report.ledger.claimed == 0));
     engine.engine().book.snapshot().unwrap();
-    let ended = listeners.scrape();
+    let ended = await_some("the end of what was claimed, and all credits back", || {
+        Some(listeners.scrape()).filter(|scrape| scrape.sum("estafette_credits_used", "") == 0.0)
+    });
     for (name, report) in [("fast", &fast), ("slow", &slow)] {
         assert!(report.ledger.balanced, "{name}: {:?}", report.ledger);
         assert_eq!(ledger_gauges(&ended, name), ledger_sets(&report.ledger), "{name}: gauges are the ledger");
     }
     assert!(ended.has("estafette_campaign_stalled", "reason=\"paused\""), "a paused campaign says so");
+    assert!(ended.has("estafette_campaign_state", "\"slow\",state=\"paused\""), "and is in that state");
+    assert!(ended.has("estafette_campaign_state", "\"fast\",state=\"finished\""), "the other is done");
+    assert!(!ended.has("estafette_campaign_window_left_seconds", "\"fast\""), "what is over has no window");
+    assert!(ended.has("estafette_campaign_link_contacts", "\"fast\""), "its links were clicked");
 
-    let seen: BTreeSet<&str> = running.names().union(&ended.names()).copied().collect();
+    let seen: BTreeSet<&str> = [&running, &judged, &ended].into_iter().flat_map(Scrape::names).collect();
     let missing: Vec<_> = CATALOGUE.iter().map(|m| m.name).filter(|name| !seen.contains(name)).collect();
     assert_eq!(missing, Vec::<&str>::new(), "in the catalogue and never fed");
     plausible(&ended, &fast.ledger);
@@ -352,7 +362,6 @@ fn plausible(scrape: &Scrape, ledger: &Ledger) {
         ("estafette_journal_failed", "", 0),
         ("estafette_disk_full", "", 0),
         ("estafette_circuit_open", "", 0),
-        ("estafette_credits_used", "", 0),
         ("estafette_imports_running", "", 0),
     ];
     for (name, label, wanted) in exact {
@@ -387,6 +396,18 @@ fn plausible(scrape: &Scrape, ledger: &Ledger) {
         ("estafette_build", env!("CARGO_PKG_VERSION")),
         ("estafette_resident_memory_bytes", "anonymous"),
         ("estafette_cpu_seconds_total", ""),
+        ("estafette_uptime_seconds", ""),
+        ("estafette_open_files", ""),
+        ("estafette_open_files_limit", ""),
+        ("estafette_threads", ""),
+        ("estafette_disk_size_bytes", ""),
+        ("estafette_storage_bytes", "journal"),
+        ("estafette_storage_bytes", "contacts"),
+        ("estafette_journal_waiting_limit", ""),
+        ("estafette_connections_max", "\"slow\""),
+        ("estafette_refusals_total", "\"fast\",reply=\"5xx\",about=\"address\""),
+        ("estafette_runs", "paused"),
+        ("estafette_campaign_window_left_seconds", "\"slow\""),
     ] {
         assert!(scrape.sum(name, label) > 0.0, "{name} {label} is {}", scrape.sum(name, label));
     }

@@ -107,11 +107,17 @@ pub fn estafette(args: &[&str]) -> Ran {
 impl Served {
     /// A server with these connector tables; all its ports are free ones.
     pub fn start(connectors: &str) -> Served {
+        Served::start_after(connectors, |_| ())
+    }
+
+    /// [`Served::start`], once `prepare` has done with the plan what it wants.
+    pub fn start_after(connectors: &str, prepare: impl FnOnce(&mut ServerPlan)) -> Served {
         let folder = tempfile::tempdir().expect("a folder");
-        let plan = ServerPlan::new(&program(), folder.path(), &Connectors::default()).expect("a plan");
+        let mut plan = ServerPlan::new(&program(), folder.path(), &Connectors::default()).expect("a plan");
         let listen =
             "[server]\napi_listen = \"127.0.0.1:0\"\npublic_listen = \"127.0.0.1:0\"\ninbox_listen = \"127.0.0.1:0\"\n";
         fs::write(&plan.config, format!("{listen}{connectors}")).expect("the configuration");
+        prepare(&mut plan);
         let server = plan.start(PATIENCE).unwrap_or_else(|error| panic!("the server starts: {error:#}"));
         let http = Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
         Served { folder, plan, server: Some(server), http }
@@ -123,11 +129,26 @@ impl Served {
         self.server = Some(self.plan.start(PATIENCE).unwrap_or_else(|error| panic!("it starts again: {error:#}")));
     }
 
-    /// SIGKILL, and the same data and configuration again.
-    pub fn kill(&mut self) {
+    /// SIGKILL.
+    pub fn kill_for_good(&mut self) {
         if let Some(server) = self.server.take() {
             server.kill().unwrap_or_else(|error| panic!("it is killed: {error:#}"));
         }
+    }
+
+    /// A program that starts the server with more arguments, and after these lines of shell; the plan knows neither.
+    pub fn wrapper(folder: &std::path::Path, lines: &str, arguments: &str) -> PathBuf {
+        let wrapper = folder.join(format!("wrapper-{}", arguments.replace([' ', '-'], "")));
+        let script = format!("#!/bin/sh\n{lines}\nexec '{}' \"$@\" {arguments}\n", program().display());
+        fs::write(&wrapper, script).expect("a script");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&wrapper, mode).expect("its mode");
+        wrapper
+    }
+
+    /// SIGKILL, and the same data and configuration again.
+    pub fn kill(&mut self) {
+        self.kill_for_good();
         self.server = Some(self.plan.start(PATIENCE).unwrap_or_else(|error| panic!("it starts again: {error:#}")));
     }
 

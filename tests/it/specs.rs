@@ -76,8 +76,8 @@ if_not_proven = "C"
 
 const AB_SPLIT_PROBLEMS: &[(u64, &str, &str)] = &[
     (2, "unknown_word", "kind"),
+    (5, "exit_twice", "variants"),
     (7, "unreadable", "variants.0.channel"),
-    (9, "exit_twice", "variants"),
     (11, "wrong_type", "variants.1.weight"),
     (12, "unknown_key", "variants.1.sbject"),
     (13, "unknown_variant", "test"),

@@ -69,15 +69,18 @@ fn fields(rng: &mut Rng, now: i64) -> ScheduleFields {
 struct World {
     state: State,
     frames: Vec<Vec<u8>>,
+    /// Frames that no power loss takes.
+    durable: usize,
     now: i64,
     safety: Duration,
     graph: Graph,
     /// By version, from 1; the first is a draft's.
     published: Vec<ScheduleFields>,
     last_published: i64,
-    /// When the launches that were decided had been planned, in the order of their decisions.
-    decided: Vec<i64>,
-    made: u64,
+    /// When the launches that were decided had been planned, in the order of their decisions; with the frame.
+    decided: Vec<(usize, i64)>,
+    /// Frames of launches.
+    made: Vec<usize>,
     /// Nothing dies any more.
     quiet: bool,
 }
@@ -89,13 +92,14 @@ impl World {
         let mut world = World {
             state: State::default(),
             frames: Vec::new(),
+            durable: 0,
             now: BEGIN,
             safety,
             graph,
             published: Vec::new(),
             last_published: i64::MIN,
             decided: Vec::new(),
-            made: 0,
+            made: Vec::new(),
             quiet: false,
         };
         world.commit(Fact::CampaignSaved { campaign: CAMPAIGN, spec: "{}".to_owned(), at: Timestamp(BEGIN) });
@@ -109,6 +113,7 @@ impl World {
         if let Err(violation) = self.state.apply(&fact, BOOT) {
             panic!("the core made a fact that does not fit: {violation}: {fact:?}");
         }
+        let frame = self.frames.len();
         self.frames.push(fact.encode().expect("encodes"));
         match &fact {
             Fact::Launched(fact) => {
@@ -116,11 +121,16 @@ impl World {
                 assert!(started >= effective, "made before its effective start");
                 let earliest = Timestamp(self.last_published).plus(self.safety);
                 assert!(effective >= earliest, "the safety time after the last publication");
-                self.decided.push(fact.made.launch.at.0);
-                self.made += 1;
+                self.decided.push((frame, fact.made.launch.at.0));
+                self.made.push(frame);
             }
-            Fact::LaunchSkipped(fact) => self.decided.extend([fact.first.0, fact.last.0]),
-            Fact::Published(fact) => self.last_published = fact.at.0,
+            Fact::LaunchSkipped(fact) => self.decided.extend([(frame, fact.first.0), (frame, fact.last.0)]),
+            Fact::Published(fact) => {
+                self.last_published = fact.at.0;
+                self.durable = self.frames.len();
+            }
+            // A person was told.
+            Fact::PlanMoved(_) => self.durable = self.frames.len(),
             _ => {}
         }
     }
@@ -153,7 +163,7 @@ impl World {
         let Some(step) = launching::next_step(CAMPAIGN, &plan, &schedule, self.safety, busy, now) else { return false };
         if !self.quiet && rng.chance(0.2) {
             // The process dies while the audience is evaluated.
-            self.kill();
+            self.crash(false, rng);
             return true;
         }
         match step {
@@ -170,7 +180,7 @@ impl World {
             }
         }
         if !self.quiet && rng.chance(0.2) {
-            self.kill();
+            self.crash(rng.chance(0.3), rng);
         }
         true
     }
@@ -192,25 +202,38 @@ impl World {
         }
     }
 
-    fn kill(&mut self) {
-        let mut again = State::default();
+    /// Dies. With the process goes what was not written, with the power perhaps all that was not synced.
+    fn crash(&mut self, power: bool, rng: &mut Rng) {
+        let bytes = |state: &State| snapshot::encode(state).expect("bytes");
+        assert!(bytes(&self.folded()) == bytes(&self.state), "the fold of the facts is the state, byte for byte");
+        let unsynced = self.frames.len() - self.durable;
+        let most = if power { unsynced } else { unsynced.min(1) };
+        self.frames.truncate(self.frames.len() - usize::try_from(rng.below(most as u64 + 1)).expect("small"));
+        self.state = self.folded();
+        let kept = self.frames.len();
+        self.durable = kept;
+        self.decided.retain(|(frame, _)| *frame < kept);
+        self.made.retain(|frame| *frame < kept);
+    }
+
+    fn folded(&self) -> State {
+        let mut state = State::default();
         for frame in &self.frames {
-            again.apply(&Fact::decode(frame).expect("decodes"), BOOT).expect("fits");
+            state.apply(&Fact::decode(frame).expect("decodes"), BOOT).expect("fits");
         }
-        let (one, other) = (snapshot::encode(&again).expect("bytes"), snapshot::encode(&self.state).expect("bytes"));
-        assert!(one == other, "the fold of the facts is the state, byte for byte");
-        self.state = again;
+        state
     }
 
     fn check(&self) {
         // A skip of several names its first and its last, which may be one.
-        let in_order = self.decided.windows(2).all(|pair| pair[0] <= pair[1]);
+        let in_order = self.decided.windows(2).all(|pair| pair[0].1 <= pair[1].1);
         assert!(in_order, "launches are decided in order: {:?}", self.decided);
         let launches: Vec<_> = self.state.runs.values().filter_map(|run| run.launch.as_ref()).collect();
         let distinct: BTreeSet<i64> = launches.iter().map(|made| made.launch.at.0).collect();
         assert_eq!(distinct.len(), launches.len(), "no launch was made twice");
         let plan = &self.state.plans[&CAMPAIGN];
-        assert_eq!((launches.len() as u64, plan.made), (self.made, self.made), "one run a launch");
+        let made = self.made.len() as u64;
+        assert_eq!((launches.len() as u64, plan.made), (made, made), "one run a launch");
     }
 }
 
@@ -225,7 +248,7 @@ fn one(rng: &mut Rng) -> u64 {
             14 => world.now += DAY,
             15 => world.now -= DAY,
             16 => world.publish(rng),
-            17 => world.kill(),
+            17 => world.crash(rng.chance(0.5), rng),
             18 => drop(world.end_a_run()),
             _ if rng.chance(0.5) => world.move_to(PlanState::Paused),
             _ => world.move_to(PlanState::Active),
@@ -247,7 +270,7 @@ fn one(rng: &mut Rng) -> u64 {
         world.check();
         world.now += 60 * MINUTE;
     }
-    world.made
+    world.made.len() as u64
 }
 
 #[test]

@@ -342,7 +342,9 @@ impl World {
             other => other,
         };
         for (id, batch) in &open {
-            for fact in facts_of(*id, DELIVERY, batch, self.boot, Some(&word), now) {
+            let delivery = &self.state.runs[&RUN].deliveries[0];
+            let due = |row| decide::retry_at(delivery, &self.retry, row, None, now);
+            for fact in facts_of(*id, DELIVERY, batch, self.boot, Some(&word), &due, now) {
                 if let (Mode::AtLeastOnce, Fact::Settled(settled)) = (self.mode, &fact) {
                     settled.unknown.iter().for_each(|row| *self.allowed.entry(row).or_default() += 1);
                 }

@@ -1,30 +1,50 @@
 //! The kill scenario: `kill -9` at random moments under load, and the accounts afterwards, contact by contact.
 //!
-//! Owns the engine, the sink and the books of what was asked and acknowledged. Several campaigns run, some are paused and
-//! resumed, files are imported, the sink refuses, drops and closes; the engine is killed, also while it recovers, started
-//! again, and asked whether its ledgers balance. At the end every campaign is let finish and its sets are held against
-//! the sink's record.
+//! Owns the engine, the sink and the books of what was asked and acknowledged. Campaigns of every kind run; they are paused and
+//! resumed, edited, entered, decided, extended and stopped, files are imported, the sink refuses, drops and closes; the engine
+//! is killed, also while it recovers, started again, and asked whether its ledgers balance. At the end every campaign is let
+//! finish and its sets are held against the sink's record.
 //!
-//! Invariants that are checked: 1. nobody is mailed twice by one campaign; 2. every contact of an audience is in exactly
-//! one final set; 3. accepted ⊆ recorded ⊆ accepted ∪ unknown; 4. unknown ≤ connections × 1 a kill, plus the messages
-//! whose answer the sink withheld on purpose; 5. every ledger balances after every restart, and accepted never shrinks;
-//! 6. an acknowledged import is there whole, another one whole or not at all; 7. the data directory passes `check`.
+//! Read [`kinds`] (who and what), [`specs`], [`campaign`] (one of them, and what a restart must show), [`books`] (all of them),
+//! [`life`] (until the kill), then [`verify`] and [`rules`] (the accounts).
+//!
+//! Invariants that are checked: 1. nobody is mailed twice by one delivery of one run; 2. every contact of a delivery is in
+//! exactly one final set; 3. accepted ⊆ recorded ⊆ accepted ∪ unknown; 4. unknown ≤ connections × 1 a kill, plus the messages
+//! whose answer the sink withheld on purpose; 5. every ledger balances after every restart, contacts are at one node each, and
+//! accepted never shrinks; 6. a decision, a version, a launch or an entry that was acknowledged, or shown for a second, is the
+//! same after every restart; 7. an acknowledged import is there whole, another one whole or not at all; 8. the data directory
+//! passes `check`.
 
-mod life;
+pub mod books;
+pub mod calls;
+pub mod campaign;
+pub mod kinds;
+pub mod life;
 pub mod power;
+mod rules;
+#[cfg(test)]
+mod rules_tests;
+mod sequence;
+mod specs;
+mod split;
+mod tail;
 pub mod verify;
+mod watch;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
 
-use self::life::{Books, Life};
+use self::books::Books;
+use self::kinds::Kind;
+use self::life::Life;
 use self::power::{Losses, Power};
-use self::verify::UnknownWatch;
+use self::watch::UnknownWatch;
 use crate::base::{Base, Columns};
 use crate::options::RunOptions;
 use crate::proc::MachineWatch;
@@ -54,12 +74,18 @@ pub struct KillOptions {
     /// Kills
     #[arg(long, default_value_t = 200)]
     pub kills: u64,
-    /// Contacts of the audience of each campaign
+    /// Contacts of the audience of each campaign of the kind single
     #[arg(long, default_value_t = 5_000)]
     pub contacts: u64,
-    /// Campaigns that are kept unfinished
-    #[arg(long, default_value_t = 3)]
+    /// Contacts of the audience of each campaign of another kind
+    #[arg(long, default_value_t = 600)]
+    pub few: u64,
+    /// Campaigns that are kept unfinished, of the kinds in turn
+    #[arg(long, default_value_t = 8)]
     pub campaigns: usize,
+    /// Kinds of campaigns
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::value_variants().to_vec())]
+    pub kinds: Vec<Kind>,
     /// Connections to the sink
     #[arg(long, default_value_t = 20)]
     pub connections: u64,
@@ -84,8 +110,10 @@ impl Default for KillOptions {
     fn default() -> KillOptions {
         KillOptions {
             kills: 30,
-            contacts: 2_000,
-            campaigns: 3,
+            contacts: 1_500,
+            few: 300,
+            campaigns: Kind::value_variants().len(),
+            kinds: Kind::value_variants().to_vec(),
             connections: 20,
             life_ms_min: 5,
             life_ms_max: 700,
@@ -108,6 +136,36 @@ impl KillOptions {
     }
 }
 
+/// An import that is there before the first campaign.
+struct Imported {
+    prefix: &'static str,
+    batch: &'static str,
+}
+
+/// For campaigns of the kind single.
+const MANY: Imported = Imported { prefix: "c", batch: "base" };
+/// For all others.
+const FEW: Imported = Imported { prefix: "f", batch: "few" };
+
+/// What became of the campaigns of one kind.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct KindCount {
+    pub campaigns: u64,
+    pub runs: u64,
+    pub accepted: u64,
+    /// Edits, entries, choices, events, stops that were acknowledged under fire.
+    pub acknowledged: u64,
+}
+
+impl KindCount {
+    fn add(&mut self, other: &KindCount) {
+        self.campaigns += other.campaigns;
+        self.runs += other.runs;
+        self.accepted += other.accepted;
+        self.acknowledged += other.acknowledged;
+    }
+}
+
 /// The accounts.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct KillResult {
@@ -115,6 +173,7 @@ pub struct KillResult {
     /// Of them, while the engine was recovering.
     pub kills_in_recovery: u64,
     pub campaigns: u64,
+    pub kinds: BTreeMap<&'static str, KindCount>,
     pub actions: u64,
     pub imports_acknowledged: u64,
     pub imports_cut_off: u64,
@@ -199,7 +258,7 @@ pub fn scenario(
     };
     let binary = wrapper.as_deref().unwrap_or(engine);
     let plan = ServerPlan::new(binary, folder, &connectors(options, sink.address.port()))?;
-    let mut books = Books::new(options, folder);
+    let mut books = Books::new(options, folder, record);
     let mut watch = UnknownWatch::new(options.unknown_per_kill());
     let mut server = set_up(options, &plan, folder)?;
     let mut life_rng = Rng::salted(options.run.seed, 10);
@@ -211,7 +270,7 @@ pub fn scenario(
         books.check_after_start(server.api());
         watch.look(&books, result.kills, &mut sink, &mut result.problems)?;
         books.top_up(server.api())?;
-        books.live(server, life)?;
+        life.live(server, &mut books)?;
         result.kills += 1;
         lose(&mut power, &plan)?;
         while result.kills < options.kills && life_rng.chance(options.in_recovery) {
@@ -229,8 +288,10 @@ pub fn scenario(
     books.check_after_start(server.api());
     watch.look(&books, result.kills, &mut sink, &mut result.problems)?;
     books.let_finish(server.api(), STANDSTILL)?;
+    books.check_all(server.api());
     verify::imports(&books, server.api(), &mut result)?;
-    let sets = verify::sets(&books, server.api())?;
+    let mails = crate::sink::record::read(record)?;
+    let accounts = verify::accounts_of(&books, server.api(), &mails, &mut result.problems)?;
     end(server, &plan, &mut result)?;
     result.sink = sink.finish()?.counts;
     result.recovery_ms_median = median(&recoveries);
@@ -239,7 +300,7 @@ pub fn scenario(
         result.kills * options.unknown_per_kill() + result.sink.dropped_after_dot + result.sink.dropped_in_body;
     result.power = power.map(|power| power.losses);
     books.finish(&mut result);
-    verify::accounts(options, &sets, &crate::sink::record::read(record)?, &mut result);
+    verify::accounts(&accounts, &mails, &mut result);
     result.seconds = started.elapsed().as_secs_f64();
     Ok(result)
 }
@@ -250,7 +311,15 @@ fn connectors(options: &KillOptions, relay_port: u16) -> Connectors {
     if options.power {
         relay_extra.push_str(&format!("\ncredits_batches = {CREDITS_BATCHES}"));
     }
-    Connectors { relay_port: Some(relay_port), connections: options.connections, relay_extra, null: false }
+    // Steps and launches are seconds ahead, and not five minutes.
+    let server_extra = "schedule_safety_minutes = 0\n".to_owned();
+    Connectors {
+        relay_port: Some(relay_port),
+        connections: options.connections,
+        relay_extra,
+        server_extra,
+        null: false,
+    }
 }
 
 /// The power fails, if this scenario is about that.
@@ -265,9 +334,11 @@ fn lose(power: &mut Option<Power>, plan: &ServerPlan) -> anyhow::Result<()> {
 fn set_up(options: &KillOptions, plan: &ServerPlan, folder: &Path) -> anyhow::Result<Server> {
     let scene = Scene { server: plan.start(READY)?, plan: plan.clone(), folder: tempfile::TempDir::new_in(folder)? };
     scene.declare(Columns::Full)?;
-    let base =
-        Base { contacts: options.contacts, seed: options.run.seed, prefix: "c", batch: "base", columns: Columns::Full };
-    scene.import(&scene.generate(&base)?, options.contacts)?;
+    for (imported, contacts) in [(MANY, options.contacts), (FEW, options.few)] {
+        let Imported { prefix, batch } = imported;
+        let base = Base { contacts, seed: options.run.seed, prefix, batch, columns: Columns::Full };
+        scene.import(&scene.generate(&base)?, contacts)?;
+    }
     Ok(scene.server)
 }
 
@@ -302,8 +373,13 @@ impl KillResult {
                 options.run.seed, self.kills, self.kills_in_recovery, self.seconds
             ),
             format!(
-                "{} campaigns of {} contacts, {} actions under fire, {} imports acknowledged, {} cut off",
-                self.campaigns, options.contacts, self.actions, self.imports_acknowledged, self.imports_cut_off
+                "{} campaigns of {} and {} contacts, {} actions under fire, {} imports acknowledged, {} cut off",
+                self.campaigns,
+                options.contacts,
+                options.few,
+                self.actions,
+                self.imports_acknowledged,
+                self.imports_cut_off
             ),
             format!(
                 "audience {} = accepted {} + rejected {} + skipped {} + unknown {}",
@@ -325,6 +401,12 @@ impl KillResult {
             format!("recovery: median {:.0} ms, longest {:.0} ms", self.recovery_ms_median, self.recovery_ms_max),
         ];
         let mut text = lines.join("\n");
+        for (kind, count) in &self.kinds {
+            let KindCount { campaigns, runs, accepted, acknowledged } = count;
+            text.push_str(&format!(
+                "\n{kind}: {campaigns} campaigns, {runs} runs, {accepted} accepted, {acknowledged} asked for under fire"
+            ));
+        }
         if let Some(power) = &self.power {
             text.push_str(&format!("\npower lost: {}", json!(power)));
         }

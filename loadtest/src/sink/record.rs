@@ -85,8 +85,17 @@ pub struct Accepted {
 /// Reads a record; an unfinished last line (the sink was killed in its write) is left out.
 pub fn read(path: &Path) -> io::Result<Vec<Accepted>> {
     let bytes = std::fs::read(path)?;
-    let end = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
-    let text = String::from_utf8_lossy(&bytes[..end]);
+    parse(&bytes[..whole(&bytes)])
+}
+
+/// Bytes of whole lines.
+pub fn whole(bytes: &[u8]) -> usize {
+    memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1)
+}
+
+/// Messages of whole lines.
+pub fn parse(lines: &[u8]) -> io::Result<Vec<Accepted>> {
+    let text = String::from_utf8_lossy(lines);
     text.lines()
         .map(|line| {
             let mut fields = line.split('\t');

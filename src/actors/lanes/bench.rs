@@ -339,6 +339,9 @@ impl Bench {
     /// Notes an outcome in the mark file and gathers it for its campaign.
     pub fn answer(&mut self, batch: &Arc<LiveBatch>, index: usize, outcome: RowOutcome) {
         batch.note(index, &outcome);
+        if let RowOutcome::Rejected(_, reply) | RowOutcome::Deferred(_, reply) = &outcome {
+            self.line.figures.refusals.count(reply);
+        }
         self.gather(batch, index, outcome);
     }
 

@@ -33,6 +33,7 @@ fn refused(error: UploadsError) -> PortError {
         UploadsError::Unknown { .. } => refuse(Code::AudienceNotFound),
         UploadsError::Gone { .. } => refuse(Code::AudienceGone),
         UploadsError::BadName { .. } => refuse(Code::InvalidAudience).with(json!({"reason": "bad_name"})),
+        UploadsError::Held => refuse(Code::BackupRunning),
         UploadsError::Exists { .. } => refuse(Code::AudienceExists),
         UploadsError::Full { max } => refuse(Code::AudiencesFull).with(json!({"max": max})),
         UploadsError::InUse { by, .. } => refuse(Code::AudienceInUse).with(json!({"used_by": by})),

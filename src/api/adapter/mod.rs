@@ -3,6 +3,7 @@
 //! Owns no state but the handle. Every engine error becomes a row of the table of public errors here ([`errors`]).
 
 mod audiences;
+mod backups;
 pub mod campaigns;
 pub mod contacts;
 mod dry_run;
@@ -12,6 +13,7 @@ mod feedback;
 mod figures;
 mod flows;
 mod grid;
+mod health;
 mod history;
 pub mod operations;
 pub mod reports;

@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::api::adapter::{Adapter, reports, series};
+use crate::api::adapter::{Adapter, health, reports, series};
 use crate::api::errors::Code;
-use crate::api::port::{ConnectorTest, ConnectorView, Health, HealthState, OperationsPort, PortError, PortResult};
+use crate::api::port::{ConnectorTest, ConnectorView, Health, OperationsPort, PortError, PortResult};
 use crate::campaigns::parse;
 use crate::channels::circuit::{Circuit, CircuitState, OpenReason};
 use crate::channels::limits_table::Scope;
 use crate::clock::Timestamp;
 use crate::engine::lines::Wired;
 use crate::engine::runs::state_of;
-use crate::journal::Status;
 use crate::ledger::tracking::EventClass;
 use crate::ledger::{Run, State};
 use crate::limits::{METRIC_CAMPAIGNS_AFTER, METRIC_CAMPAIGNS_MAX};
@@ -85,42 +84,7 @@ impl OperationsPort for Adapter {
     }
 
     fn health(&self) -> Health {
-        let mut problems = Vec::new();
-        let mut state = HealthState::Ready;
-        match self.engine.book.journal().status() {
-            Status::Ok if !self.engine.book.has_space() => {
-                state = HealthState::Degraded;
-                problems.push("the disk under the data directory is nearly full: campaigns wait for space".to_owned());
-            }
-            Status::Ok => {}
-            Status::NoSpace { needed_bytes } => {
-                state = HealthState::Degraded;
-                problems.push(format!(
-                    "the disk under the data directory is full: campaigns wait for {needed_bytes} bytes"
-                ));
-            }
-            Status::Failed => {
-                state = HealthState::Failed;
-                problems.push("the journal failed: the process ends and recovers at its next start".to_owned());
-            }
-        }
-        for (name, wired) in &self.engine.lines {
-            if let ("open", Some(reason)) = circuit(wired) {
-                state = if state == HealthState::Ready { HealthState::Degraded } else { state };
-                problems.push(format!("connector {name:?} is not used: {reason}"));
-            }
-        }
-        if self.engine.is_draining() {
-            state = HealthState::Draining;
-            problems.push("the process is shutting down".to_owned());
-        }
-        Health {
-            state,
-            problems,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_seconds: self.engine.uptime().as_secs_f64(),
-            recovery_seconds: Some(self.engine.recovery.seconds),
-        }
+        health::health(&self.engine)
     }
 
     fn live_figures(&self) -> Live {
@@ -133,7 +97,10 @@ impl OperationsPort for Adapter {
         let shown = |run: &&Run| run.state.is_live() || run.ended_at.is_some_and(|at| recent(at, now));
         let mut campaigns = BTreeSet::new();
         let latest = state.runs.values().rev().filter(|run| campaigns.insert(run.campaign));
-        let runs: Vec<&Run> = latest.filter(shown).take(METRIC_CAMPAIGNS_MAX).collect();
+        // The newest of those that are not over, then the newest of the others.
+        let (mut runs, over): (Vec<&Run>, Vec<&Run>) = latest.filter(shown).partition(|run| run.state.is_live());
+        runs.extend(over);
+        runs.truncate(METRIC_CAMPAIGNS_MAX);
         runs.into_iter().map(|run| self.series(&state, run)).collect()
     }
 }
@@ -147,7 +114,9 @@ impl Adapter {
         let counts = run.counts();
         let progress = reports::progress_of(&self.engine, run);
         let spec = state.campaigns.get(&run.campaign).and_then(|c| c.newest());
-        let name = spec.and_then(|(_, text)| parse::from_stored(text).ok()).and_then(|s| s.name).unwrap_or_default();
+        let spec = spec.and_then(|(_, text)| parse::from_stored(text).ok()).unwrap_or_default();
+        let until = spec.send_until.filter(|_| run.state.is_live());
+        let (name, now) = (spec.name.unwrap_or_default(), self.engine.book.now());
         let mut rejected = BTreeMap::new();
         let mut skipped = BTreeMap::new();
         for delivery in &run.deliveries {
@@ -183,13 +152,14 @@ impl Adapter {
             audience: counts.audience,
             rate_per_second: progress.rate,
             eta_seconds: progress.eta.map(|eta| eta.as_secs_f64()),
+            window_left_seconds: until.map(|until| (until.0 - now.0) as f64 / 1_000.0),
             stall: progress.stall.or(progress.slowed_by).map(|reason| reason.name()),
             opened_unique: opened,
             clicked_unique: clicked,
             unsubscribed,
             events,
             messages: series::messages(run),
-            tests: series::tests(run, self.engine.book.now()),
+            tests: series::tests(run, now),
             nodes: series::nodes(run),
             waiting: series::waiting(run),
         }

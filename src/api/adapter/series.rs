@@ -46,6 +46,7 @@ pub(super) fn messages(run: &Run) -> Vec<MessageSeries> {
             accepted: delivery.accepted.intersection_len(assigned),
             unique,
             total,
+            links: tracking.links.iter().map(|(link, sets)| (*link, sets.unique(EventClass::Human))).collect(),
         }
     });
     each.collect()

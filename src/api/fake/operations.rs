@@ -104,13 +104,9 @@ impl OperationsPort for Fake {
     }
 
     fn health(&self) -> Health {
-        Health {
-            state: if *self.ready.lock() { HealthState::Ready } else { HealthState::Draining },
-            problems: Vec::new(),
-            version: "test".into(),
-            uptime_seconds: 1.0,
-            recovery_seconds: None,
-        }
+        let relay = HealthCheck { subject: Some("relay".into()), ..HealthCheck::ok("connector", "it works") };
+        let state = if *self.ready.lock() { HealthState::Ready } else { HealthState::Draining };
+        Health { version: "test".into(), uptime_seconds: 1.0, ..Health::of(state, vec![relay]) }
     }
 
     fn live_figures(&self) -> crate::metrics::Live {
@@ -121,6 +117,21 @@ impl OperationsPort for Fake {
 
     fn campaign_series(&self) -> Vec<crate::metrics::CampaignSeries> {
         vec![crate::metrics::CampaignSeries { id: 1, name: "spring".into(), audience: 3, ..Default::default() }]
+    }
+}
+
+impl BackupsPort for Fake {
+    fn start_backup(&self, folder: &std::path::Path) -> PortResult<BackupView> {
+        self.called(format!("backup {}", folder.display()));
+        Ok(BackupView { id: 1, folder: folder.display().to_string(), ..BackupView::default() })
+    }
+
+    fn backups(&self) -> PortResult<Vec<BackupView>> {
+        Ok(Vec::new())
+    }
+
+    fn backup(&self, _id: u32) -> PortResult<BackupView> {
+        not_here("the backup", Code::BackupNotFound)
     }
 }
 

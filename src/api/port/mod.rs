@@ -12,6 +12,7 @@
 //! It must not know actix, HTTP, actors or the store.
 
 mod audiences;
+mod backups;
 mod campaigns;
 mod contacts;
 mod events;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 pub use audiences::*;
+pub use backups::*;
 pub use campaigns::*;
 pub use contacts::*;
 pub use events::*;
@@ -325,6 +327,7 @@ pub trait EnginePort:
     + SequencesPort
     + TrackingPort
     + OperationsPort
+    + BackupsPort
     + HistoryPort
     + 'static
 {
@@ -338,6 +341,7 @@ impl<
         + SequencesPort
         + TrackingPort
         + OperationsPort
+        + BackupsPort
         + HistoryPort
         + 'static,
 > EnginePort for T

@@ -14,8 +14,8 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseB
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    audiences, campaigns, contacts, events, figures, flows, history, imports, lists, operations, runs, schedules,
-    segments, sequences, suppressions,
+    audiences, backups, campaigns, contacts, events, figures, flows, history, imports, lists, operations, runs,
+    schedules, segments, sequences, suppressions,
 };
 use crate::api::errors::{Code, ErrorBody};
 
@@ -46,6 +46,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         runs::report, runs::contacts, runs::settle,
         figures::latest_timeline, figures::timeline, figures::compare,
         operations::connectors, operations::test_connector, operations::health, operations::ready, operations::scrape,
+        backups::create, backups::index, backups::read,
     ),
     components(schemas(ErrorBody)),
     modifiers(&Common),

@@ -3,6 +3,7 @@
 //! Own no state.
 
 pub mod audiences;
+pub mod backups;
 pub mod campaigns;
 pub mod contacts;
 pub mod docs;
@@ -52,5 +53,6 @@ pub fn configure(config: &mut web::ServiceConfig) {
     figures::configure(config);
     schedules::configure(config);
     operations::configure(config);
+    backups::configure(config);
     docs::configure(config);
 }

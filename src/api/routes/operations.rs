@@ -2,10 +2,12 @@
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, get, post, web};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::{State, engine};
 use crate::api::errors::Code;
-use crate::api::port::{ConnectorTest, ConnectorView, Health};
+use crate::api::port::{ConnectorTest, ConnectorView, ConnectorsCount, Health, HealthState, PortError};
 use crate::api::reply::{ApiError, ApiResult, Listed, blocking};
 use crate::metrics;
 
@@ -30,26 +32,46 @@ async fn test_connector(state: State, name: web::Path<String>) -> ApiResult<web:
     Ok(web::Json(blocking(move || port.test_connector(&name)).await?))
 }
 
-/// Whether the process is alive; needs no key.
+/// How the process is, with reasons; 200 as long as it answers and its journal has not failed, so that it is good for a liveness
+/// probe. Needs no key.
 #[utoipa::path(tag = "operations", responses((status = 200, body = Health)), security(()))]
 #[get("/health")]
 async fn health(state: State) -> ApiResult<web::Json<Health>> {
     let port = engine(&state);
-    Ok(web::Json(blocking(move || Ok(port.health())).await?))
+    let found = blocking(move || Ok(port.health())).await?;
+    if found.state == HealthState::Failed {
+        Err(not_ready(&found, "the journal has failed"))
+    } else {
+        Ok(web::Json(found))
+    }
 }
 
-/// 200 once recovery is done and until a shutdown begins, else 503; needs no key.
-#[utoipa::path(tag = "operations", responses((status = 200, body = Health)), security(()))]
+/// What is asked of a server that is to be ready.
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ReadyQuery {
+    /// `none` (default), `any`: 503 when no connector can be used, `all`: 503 when one can't be used.
+    #[serde(default)]
+    connectors: ConnectorsCount,
+}
+
+/// 200 while requests are served and what they change is made durable: recovery is done, no shutdown has begun, the journal is
+/// written and synced, the disk has room. Else 503 with the reasons in `details`. Needs no key.
+#[utoipa::path(tag = "operations", params(ReadyQuery), responses((status = 200, body = Health)), security(()))]
 #[get("/ready")]
-async fn ready(state: State) -> ApiResult<web::Json<Health>> {
+async fn ready(state: State, query: web::Query<ReadyQuery>) -> ApiResult<web::Json<Health>> {
     let port = engine(&state);
     let found = blocking(move || Ok(port.health())).await?;
-    if found.is_ready() {
+    if found.is_ready(query.connectors) {
         return Ok(web::Json(found));
     }
-    let words = serde_json::json!({"state": found.state, "problems": found.problems});
-    let message = "the engine is not ready: it is recovering, shutting down, or has failed";
-    Err(ApiError(crate::api::port::PortError::new(Code::NotReady, message).with(words)))
+    Err(not_ready(&found, found.problems.first().map_or("it is shutting down", String::as_str)))
+}
+
+fn not_ready(found: &Health, first: &str) -> ApiError {
+    let words = serde_json::json!({"state": found.state, "problems": found.problems, "checks": found.checks});
+    ApiError(PortError::new(Code::NotReady, format!("the server is not ready: {first}")).with(words))
 }
 
 /// Figures in Prometheus text format.

@@ -11,7 +11,7 @@ use actix_web::http::{Method, StatusCode};
 
 use super::asked::Endpoint;
 use super::machine;
-use crate::api::guard::{CODES, METHODS, code_label, method_label};
+use crate::api::guard::{self, CODES, METHODS, code_label, method_label};
 use crate::api::port::{EventClass, EventKind};
 use crate::metrics;
 
@@ -63,6 +63,7 @@ impl Figures {
         for rule in machine::rules() {
             counter!(metrics::TRACKING_MACHINE_TOTAL.name, "rule" => rule).increment(0);
         }
+        guard::announce("public");
         for via in ["one_click", "page"] {
             counter!(metrics::UNSUBSCRIBES_TOTAL.name, "via" => via).increment(0);
         }

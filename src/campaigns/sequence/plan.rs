@@ -21,7 +21,7 @@ use jiff::tz::TimeZone;
 
 use crate::campaigns::spec::steps::{BranchSpec, Starter, StepSpec};
 use crate::campaigns::spec::{CampaignSpec, MessageSpec};
-use crate::campaigns::suggest::did_you_mean;
+use crate::campaigns::suggest::{did_you_mean, nearest};
 use crate::campaigns::validate::Problem;
 use crate::clock::Timestamp;
 use crate::flow::delay::civil::instant;
@@ -253,13 +253,18 @@ fn kind_of(place: usize, id: &str, step: &StepSpec, found: &mut Vec<Problem>) ->
         Some("send") => return StepKind::Send,
         Some("set_attribute") => return StepKind::SetAttribute,
         Some("split") => {
-            let by = step.by.as_deref().and_then(SplitBy::from_name);
+            let names = SplitBy::ALL.map(|(_, name)| name);
+            let written = step.by.as_deref().unwrap_or_default();
+            let by = SplitBy::from_name(written);
+            // What is nearly right is taken for it, so that its branches are judged as they are meant.
+            let meant = nearest(written, names).and_then(SplitBy::from_name);
             if by.is_none() {
-                let names = SplitBy::ALL.map(|(_, name)| name).join(", ");
-                let message = format!("step {id:?} does not say by what it splits");
+                let near = did_you_mean(written, names);
+                let names = names.join(", ");
+                let message = format!("step {id:?} does not say by what it splits{near}");
                 found.push(Problem::error("unknown_split", path(place, "by"), message, format!("set by to {names}")));
             }
-            return StepKind::Split(by.unwrap_or(SplitBy::Weights));
+            return StepKind::Split(by.or(meant).unwrap_or(SplitBy::Weights));
         }
         None => {
             let message = format!("step {id:?} has no kind");
@@ -397,7 +402,8 @@ fn keys_of(place: usize, step: &StepSpec, kind: StepKind, found: &mut Vec<Proble
     if kind == StepKind::SetAttribute && (step.attribute.is_none() || step.value.is_none()) {
         let fix = "set attribute and value";
         let message = "the step does not say which attribute gets which value";
-        found.push(Problem::error("no_attribute", path(place, "attribute"), message, fix));
+        let missing = if step.attribute.is_none() { "attribute" } else { "value" };
+        found.push(Problem::error("no_attribute", path(place, missing), message, fix));
     }
 }
 

@@ -154,7 +154,7 @@ fn each_fault_alone_has_its_code_and_its_path() {
         ("on = \"opened\"", "on = \"felt\"", "bad_branch", "steps.1.branches.0"),
         ("on = \"opened\"", "weight = 1", "bad_branch", "steps.1.branches.0"),
         ("of = \"hello\"", "of = \"thanks\"", "asks_about_no_send", "steps.1.branches.1"),
-        ("value = \"gold\"", "", "no_attribute", "steps.3.attribute"),
+        ("value = \"gold\"", "", "no_attribute", "steps.3.value"),
     ];
     let whole = spec_text();
     for (right, wrong, code, path) in cases {

@@ -20,8 +20,9 @@ use self::campaigns::DemoKind;
 use super::client::{Client, part};
 use super::example_base::{ExampleBase, generate};
 use super::host::Host;
+use super::log::LogFormat;
 use super::serve::Running;
-use super::{Exit, imports, output, report, sequences, start_log};
+use super::{Exit, imports, log, output, report, sequences};
 use crate::api::keys::new_key;
 use crate::config::Config;
 use crate::metrics;
@@ -64,7 +65,7 @@ mails_max = 50000
 "#;
 
 pub(super) fn demo(host: &dyn Host, options: &Demo, as_json: bool) -> anyhow::Result<Exit> {
-    start_log("warn", false);
+    log::start("warn", LogFormat::Text);
     let recorder = metrics::install().context("metrics")?;
     if let Some(seeds) = options.seeds {
         return truth::demo(host, options, seeds, &recorder, as_json);

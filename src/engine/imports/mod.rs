@@ -14,6 +14,7 @@
 //! Must not know: HTTP, and what a row means.
 
 mod ending;
+mod held;
 mod ticket;
 mod work;
 
@@ -35,6 +36,7 @@ use crate::contacts::{ContactsError, Store};
 use crate::ids::ImportId;
 use crate::limits::{IDEMPOTENCY_KEPT, IMPORT_EXPIRY_PERIOD, IMPORT_SPACE_RETRY, IMPORTS_WAITING_MAX};
 
+pub use held::{HeldImports, OpenSpool};
 pub use ticket::{ImportRequest, Ticket, TicketState};
 pub(in crate::engine) use work::is_full;
 pub use work::{Running, WorkError};

@@ -22,7 +22,8 @@ impl Base {
         let options =
             journal::Options { mark_positions: 1, segment_bytes: 1 << 20, restored: true, ..Default::default() };
         let clock = Arc::new(ManualClock::at(Timestamp(1_700_000_000_000)));
-        let (recovered, store) = recover::open(directory, &options, clock.clone()).expect("journal and store open");
+        let (recovered, store) =
+            recover::open(directory, &options, clock.clone(), &|_| Default::default()).expect("journal and store open");
         let imports = Imports::open(directory, &store, &recovered.book).expect("the imports open");
         Base { store, book: recovered.book, imports, clock }
     }

@@ -99,6 +99,12 @@ impl Ticket {
     }
 }
 
+/// Copies the file of one ticket.
+pub(super) fn copy(from: &Path, to: &Path, id: ImportId) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(Ticket::path(to, id))?;
+    file.write_all(&fs::read(Ticket::path(from, id))?)
+}
+
 /// Makes a folder, unless it is there, that only its owner may read: what lies in it quotes people's data.
 pub(super) fn private_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;

@@ -192,7 +192,7 @@ fn open_claims_of_a_crash_count() {
     let batch = &delivery.batches[&BatchId(1)];
     let counted = |word: Option<&dyn Fn(u32) -> MarkWord>| -> u64 {
         let mut handed = HandedOver::default();
-        for fact in facts_of(BatchId(1), id, batch, boot, word, now) {
+        for fact in facts_of(BatchId(1), id, batch, boot, word, &|_| None, now) {
             if let Fact::Settled(settled) = &fact {
                 handed.add(CONNECTOR, batch.domain.as_deref(), settled.all_rows().1, settled.at);
             }

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use crate::actors::book::{Book, CommitError};
 use crate::contacts::csv_import::ImportError;
@@ -58,6 +58,8 @@ pub enum UploadsError {
     Exists { name: String },
     #[error("uploaded audience {name:?} is needed by {}: stop that first, or wait for its end", .by.join(", "))]
     InUse { name: String, by: Vec<String> },
+    #[error("a backup copies the uploaded audiences: try again when it has ended")]
+    Held,
     #[error("{max} uploaded audiences are kept, which is the most: delete one")]
     Full { max: usize },
     #[error(transparent)]
@@ -116,6 +118,8 @@ struct Shared {
     next: Mutex<u32>,
     stopping: AtomicBool,
     clock: retention::Bell,
+    /// Written by who copies the uploads, read by who removes one.
+    held: RwLock<()>,
 }
 
 /// All uploads of a data directory.
@@ -144,6 +148,7 @@ impl Uploads {
             next: Mutex::new(1),
             stopping: AtomicBool::new(false),
             clock: retention::Bell::default(),
+            held: RwLock::default(),
         };
         shared.clear()?;
         Ok(Uploads { shared: Arc::new(shared), sweeper: Mutex::new(None) })
@@ -266,6 +271,11 @@ impl Uploads {
         self.shared.remove(space, by)
     }
 
+    /// Keeps every upload where it is until the answer is dropped: removals are refused. Waits for one under way.
+    pub fn hold(&self) -> RwLockWriteGuard<'_, ()> {
+        self.shared.held.write()
+    }
+
     /// Drops the uploads whose retention has passed; how many.
     pub fn sweep(&self, kept: std::time::Duration, now: crate::clock::Timestamp) -> Result<usize, UploadsError> {
         self.shared.sweep(kept, now)
@@ -312,6 +322,7 @@ impl Shared {
     }
 
     fn remove(&self, space: RowSpace, by: &str) -> Result<(), UploadsError> {
+        let Some(_removing) = self.held.try_read() else { return Err(UploadsError::Held) };
         self.book.commit_durable_by::<UploadsError>(|state| {
             let unknown = || UploadsError::Unknown { named: space.0.to_string() };
             let upload = state.uploads.get(&space).filter(|u| u.removed_at.is_none()).ok_or_else(unknown)?;

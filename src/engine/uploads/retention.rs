@@ -56,7 +56,7 @@ impl Shared {
                     tracing::info!(%space, "the rows of an upload were removed: their retention has passed");
                 }
                 // A run began, or somebody was faster.
-                Err(UploadsError::InUse { .. } | UploadsError::Unknown { .. }) => {}
+                Err(UploadsError::InUse { .. } | UploadsError::Unknown { .. } | UploadsError::Held) => {}
                 Err(error) => return Err(error),
             }
         }
