@@ -12,6 +12,11 @@ use loadtest::flow::{self, FlowOptions};
 use loadtest::growth::{self, GrowthOptions};
 use loadtest::import::{self, ImportOptions};
 use loadtest::kill::{self, KillOptions};
+use loadtest::peers::http::{HttpClientOptions, reqwest_alone};
+use loadtest::peers::listmonk::run::{self as peer, PeerCommand};
+use loadtest::profile::{self, ProfileOptions};
+use loadtest::readers::{self, ReadersCommand};
+use loadtest::sink::http::{self, HttpSinkOptions, HttpSinkProcess};
 use loadtest::sink::process::SinkProcess;
 use loadtest::sink::{self, SinkOptions};
 use loadtest::text::{bar, mebibytes, note, say};
@@ -19,7 +24,7 @@ use loadtest::tracking::{self, TrackingOptions};
 
 /// Load tests of Estafette, beside its peers.
 ///
-/// All but `sink`, `client` and `data` start an engine of their own: build it first with `cargo build --release`, and
+/// All but `sink`, `http-sink`, `readers`, the clients and `data` start an engine of their own: build it first with `cargo build --release`, and
 /// it is found beside this program. They print a table, and with --json FILE a typed report with the command, the
 /// revision, the machine and the parameters.
 #[derive(Parser)]
@@ -33,6 +38,8 @@ struct Cli {
 enum Command {
     /// Rate and CPU of an e-mail campaign beside smtp-source's to the same sink, alternating
     Email(EmailOptions),
+    /// Where the CPU time of a message goes, thread by thread and stage by stage
+    Profile(ProfileOptions),
     /// Cost and memory per contact from ten thousand to two million contacts, engine alone
     Growth(GrowthOptions),
     /// A flow of twelve nodes beside a single campaign, engine alone, alternating
@@ -58,6 +65,20 @@ enum Command {
         #[arg(long)]
         ceiling: bool,
     },
+    /// Answer as push services, messengers and webhooks do, over HTTP/1.1 and HTTP/2; `loadtest http-sink --help`
+    HttpSink {
+        #[command(flatten)]
+        options: HttpSinkOptions,
+        /// Measure the sink's own ceiling with reqwest alone, over HTTP/1.1 and HTTP/2, print it and end
+        #[arg(long)]
+        ceiling: bool,
+    },
+    /// Read the mails that a sink took, and open, click, convert, unsubscribe and complain with a known taste
+    Readers(ReadersCommand),
+    /// A peer that you run (listmonk), alone against a sink: is it set up, and how fast is it
+    Peer(PeerCommand),
+    /// Send one fixed body by reqwest alone: the ceiling of the HTTP channels on this machine
+    HttpClient(HttpClientOptions),
     /// Send one fixed body with RFC 2920 pipelining: the ceiling of this machine
     Client(ClientOptions),
     /// Write a sample base as CSV
@@ -82,6 +103,7 @@ struct DataOptions {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Email(options) => email::run(&options),
+        Command::Profile(options) => profile::run(&options),
         Command::Growth(options) => growth::run(&options),
         Command::Flow(options) => flow::run(&options),
         Command::Import(options) => import::run(&options),
@@ -92,6 +114,14 @@ fn main() -> anyhow::Result<()> {
         Command::Disk(options) => disk::run(&options),
         Command::Sink { options, ceiling: true } => ceiling(&options),
         Command::Sink { options, ceiling: false } => sink::run(&options),
+        Command::HttpSink { options, ceiling: true } => http_ceiling(&options),
+        Command::HttpSink { options, ceiling: false } => http::run(&options),
+        Command::Readers(command) => readers::run(&command),
+        Command::Peer(command) => peer::run(&command),
+        Command::HttpClient(options) => {
+            say(&serde_json::to_string(&reqwest_alone(&options)?)?);
+            Ok(())
+        }
         Command::Client(options) => {
             say(&serde_json::to_string(&client::run(&options)?)?);
             Ok(())
@@ -109,6 +139,24 @@ fn ceiling(options: &SinkOptions) -> anyhow::Result<()> {
     let seen = sink.finish()?;
     let sink_cpu = seen.cpu_seconds * 1e6 / seen.counts.accepted.max(1) as f64;
     say(&serde_json::json!({"client": report, "sink": seen, "sink_cpu_microseconds_per_message": sink_cpu}).to_string());
+    Ok(())
+}
+
+fn http_ceiling(options: &HttpSinkOptions) -> anyhow::Result<()> {
+    for http2 in [false, true] {
+        let sink = HttpSinkProcess::start_http(options)?;
+        let scheme = if options.tls { "https" } else { "http" };
+        let url = format!("{scheme}://{}/", sink.address);
+        let ca = sink.certificate.clone();
+        let client = reqwest_alone(&HttpClientOptions { url, ca, http2, ..HttpClientOptions::default() })?;
+        let seen = sink.finish()?;
+        let sink_cpu = seen.cpu_seconds * 1e6 / seen.counts.accepted.max(1) as f64;
+        let version = if seen.counts.over_http2 > 0 { "HTTP/2" } else { "HTTP/1.1" };
+        let line = serde_json::json!({
+            "version": version, "client": client, "sink": seen, "sink_cpu_microseconds_per_request": sink_cpu,
+        });
+        say(&line.to_string());
+    }
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! Linked resends: a campaign of its own, made from a run's, to a set of that run, and started.
 //!
-//! Owns nothing. Invariants: RE-1 two resends of one run never go to the same contact, unless the earlier one was rejected or
-//! skipped there: who is covered is looked at for the audience, and that no resend came between is checked in the step that
-//! starts the run; RE-2 only a run that has ended is continued, so that its sets do not move but by what comes back.
+//! Owns nothing. Invariants: RE-1 two resends that lead back to one run never go to the same contact, unless one continues the
+//! other, or the earlier one was rejected or skipped there: who is covered is looked at for the audience, and that no resend
+//! came between is checked in the step that starts the run; RE-2 only a run that has ended is continued, so that its sets do
+//! not move but by what comes back.
 
 use roaring::RoaringBitmap;
 use serde_json::Value;
@@ -16,7 +17,7 @@ use crate::engine::runs::run_state;
 use crate::engine::{Engine, EngineError};
 use crate::flow::NodeKind;
 use crate::ids::{RowSpace, RunId};
-use crate::ledger::links::{Resent, covered, descendants, first_deliveries};
+use crate::ledger::links::{Resent, covered, family, first_deliveries};
 use crate::ledger::{Run, RunState, State};
 use crate::limits::{NAME_BYTES_MAX, RESEND_NAMES_MAX};
 
@@ -76,12 +77,12 @@ pub fn rows(state: &State, run: RunId, set: &str) -> Result<(RoaringBitmap, usiz
     if in_set.is_empty() && !resent.follow_up && !of_follow_up().is_empty() {
         return Err(ResendError::FollowUpOnly { run, set: set.to_owned() }.into());
     }
-    Ok((in_set - covered(state, run, resent.follow_up), descendants(state, run).len()))
+    Ok((in_set - covered(state, run, resent.follow_up), family(state, run).len()))
 }
 
-/// Whether no other resend of the run has started since there were `seen`.
+/// Whether no other resend of the run's family has started since there were `seen`.
 pub fn is_still(state: &State, run: RunId, seen: usize) -> Result<(), ResendError> {
-    if descendants(state, run).len() == seen { Ok(()) } else { Err(ResendError::Raced) }
+    if family(state, run).len() == seen { Ok(()) } else { Err(ResendError::Raced) }
 }
 
 impl Engine {

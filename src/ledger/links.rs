@@ -1,8 +1,9 @@
 //! Linked runs: which run is a resend of which, to which set of it, and who is in such a set.
 //!
-//! A run is linked by the spec that it executes; the fold notes it when the run starts. A resend goes to nobody who has
-//! got, may have got, or may still get the message by an earlier resend of the same run, or by a resend of that one, and so on
-//! ([`covered`]): only who was rejected or skipped there can be sent to again.
+//! A run is linked by the spec that it executes; the fold notes it when the run starts. All resends that lead back to one
+//! run are its family. A resend goes to nobody who has got, may have got, or may still get the message by an earlier resend of
+//! the family ([`covered`]): only who was rejected or skipped there can be sent to again. The runs that it continues do not
+//! count: who got their message and did not open it is whom a resend may be for.
 //!
 //! Owns no state. Invariant: LK-1 links lead to runs of smaller ids, so that they make no circle.
 
@@ -163,7 +164,7 @@ pub fn first_deliveries<'r>(state: &State, run: &'r Run) -> (&'r [Delivery], &'r
 }
 
 /// Runs that are resends of `run`, or of one of those, in order of their ids.
-pub fn descendants(state: &State, run: RunId) -> BTreeSet<RunId> {
+fn descendants(state: &State, run: RunId) -> BTreeSet<RunId> {
     let mut found = BTreeSet::new();
     for (id, link) in &state.links {
         if link.of == run || found.contains(&link.of) {
@@ -173,12 +174,30 @@ pub fn descendants(state: &State, run: RunId) -> BTreeSet<RunId> {
     found
 }
 
-/// Contacts who got, may have got, or may still get the message by a resend of `run`: its first one, or its follow-up's.
+/// `run`, what it is a resend of, and so on to the first.
+fn line(state: &State, run: RunId) -> Vec<RunId> {
+    std::iter::successors(Some(run), |run| state.links.get(run).map(|link| link.of)).collect()
+}
+
+/// Every resend that leads back to the same run as `run` does.
+pub fn family(state: &State, run: RunId) -> BTreeSet<RunId> {
+    descendants(state, line(state, run).last().copied().unwrap_or(run))
+}
+
+/// Whether a resend sends the follow-up's message of the run that its family began with.
+fn is_of_follow_up(state: &State, run: RunId) -> bool {
+    let line = line(state, run);
+    let eldest = line.len().checked_sub(2).and_then(|at| state.links.get(&line[at]));
+    eldest.and_then(|link| Resent::parse(&link.set)).is_some_and(|resent| resent.follow_up)
+}
+
+/// Contacts who got, may have got, or may still get the message by a resend of the family that `run` does not continue. The
+/// message is the first one, or the follow-up's (`follow_up`, of a run that is no resend): who got the one may get the other.
 pub fn covered(state: &State, run: RunId, follow_up: bool) -> RoaringBitmap {
-    let of_this = |link: &Link| Resent::parse(&link.set).is_some_and(|resent| resent.follow_up == follow_up);
-    let children = state.links.iter().filter(|(_, link)| link.of == run && of_this(link)).map(|(id, _)| *id);
-    let all: BTreeSet<RunId> = children.flat_map(|id| std::iter::once(id).chain(descendants(state, id))).collect();
-    let runs = all.into_iter().filter_map(|id| state.runs.get(&id));
+    let line = line(state, run);
+    let wanted = if line.len() > 1 { is_of_follow_up(state, run) } else { follow_up };
+    let others = family(state, run).into_iter().filter(|id| !line.contains(id) && is_of_follow_up(state, *id) == wanted);
+    let runs = others.filter_map(|id| state.runs.get(&id));
     let mut covered = RoaringBitmap::new();
     for delivery in runs.flat_map(|run| &run.deliveries) {
         let mut rows = delivery.audience.clone();
@@ -215,5 +234,9 @@ mod tests {
         assert_eq!(descendants(&state, RunId(1)), [2, 4, 6].map(RunId).into(), "of the first run");
         assert_eq!(descendants(&state, RunId(3)), [5].map(RunId).into(), "of another");
         assert!(descendants(&state, RunId(6)).is_empty(), "of the last");
+        for run in [1, 2, 4, 6] {
+            assert_eq!(family(&state, RunId(run)), [2, 4, 6].map(RunId).into(), "all lead back to run 1");
+        }
+        assert_eq!(line(&state, RunId(4)), [4, 2, 1].map(RunId), "run 4 continues run 2, and that run 1");
     }
 }

@@ -27,6 +27,7 @@ mod oneshot;
 mod operations;
 mod outages;
 mod people;
+mod readers;
 mod schedules;
 mod sequences;
 mod served;

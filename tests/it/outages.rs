@@ -34,7 +34,7 @@ fn a_relay_that_takes_its_time_loses_no_connection() {
     }
     let record = tempfile::tempdir().unwrap();
     let file = record.path().join("record");
-    let options = SinkOptions { record: Some(file.clone()), latency_ms: 20, ..SinkOptions::default() };
+    let options = SinkOptions { record: Some(file.clone()), latency: "20".parse().unwrap(), ..SinkOptions::default() };
     let sink = sink::start(SINK, &options);
     let server = Served::start(&relay(sink.address.port(), 4));
     // Long enough for what is claimed ahead of the lanes to be taken back, were it too much.

@@ -325,7 +325,11 @@ impl Process {
                 .range((run.id, delivery.id.index, 0)..=(run.id, delivery.id.index, u32::MAX))
                 .map(|((.., row), _)| *row)
                 .collect();
-            let told = &delivery.accepted | &delivery.unknown;
+            let mut told = &delivery.accepted | &delivery.unknown;
+            // What was unknown and came back as a bounce is rejected.
+            for feedback in run.sends_with(delivery.id.index).filter_map(|send| run.feedback.get(&send)) {
+                [&feedback.hard, &feedback.soft, &feedback.policy].into_iter().for_each(|seen| told |= &seen.rows);
+            }
             let by_hand: RoaringBitmap = self
                 .allowed
                 .keys()

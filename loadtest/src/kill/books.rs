@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use super::campaign::{Campaign, Wanted};
+use super::campaign::{Campaign, Script, Wanted};
 use super::kinds::{Group, Kind, read_subject};
 use super::tail::Tail;
 use super::{FEW, KillOptions, KillResult, KindCount, MANY};
@@ -125,7 +125,8 @@ impl Books {
     /// Something is asked of a campaign that is under way, as only its kind is asked.
     pub fn act_on_kind(&mut self, api: &Api) -> anyhow::Result<()> {
         self.read_record()?;
-        let open: Vec<usize> = (0..self.campaigns.len()).filter(|at| !self.campaigns[*at].finished).collect();
+        let asks = |campaign: &Campaign| !campaign.finished && !matches!(campaign.script, Script::None);
+        let open: Vec<usize> = (0..self.campaigns.len()).filter(|at| asks(&self.campaigns[*at])).collect();
         match self.rng.pick(&open) {
             Some(at) => self.campaigns[*at].act(api, &mut self.rng),
             None => Ok(()),

@@ -206,9 +206,9 @@ pub fn faults(seed: u64) -> Faults {
         fail_at: Stage::Mixed,
         drop_after_dot: 0.0005,
         drop_in_body: 0.0005,
-        throttle_per_second: None,
         close_after: Some(2_000),
         fault_seed: seed,
+        ..Faults::default()
     }
 }
 

@@ -1,45 +1,61 @@
 //! A fast SMTP sink, as a process of its own: it takes everything, answers at once, and keeps nothing but counts and,
 //! if asked, a record of what it accepted.
 //!
-//! Owns the listener and the counters. One thread; what is shared is borrowed for the time of one read and never over an
-//! await. Invariants: 1. the record is written before the answers (see [`record`]); 2. answers to what one read brought
-//! leave in one write; 3. the process ends on SIGTERM, SIGINT or the end of its standard input, with its counts as the
-//! last line. It must not know the engine.
+//! Owns the listener and the counters. One thread; see [`session`] for what is said, [`faults`] for what goes wrong,
+//! [`replies`] for the words, [`http`] for the sink of HTTP channels. Invariants: 1. the record is written before the answers
+//! (see [`record`]); 2. the process ends on SIGTERM, SIGINT or the end of its standard input, with its counts as the last
+//! line. It must not know the engine.
 //!
 //! Protocol with the parent, one JSON object a line on standard output: [`Listening`] at first, a [`SinkReport`] for each
 //! line `report` on standard input, and a last one at the end. The line `reset` sets the counters back.
 
+mod connection;
+mod control;
 pub mod faults;
+pub mod http;
+pub mod hub;
+pub mod latency;
+pub mod mails;
 pub mod process;
 pub mod record;
+pub mod replies;
 pub mod session;
 pub mod stats;
+pub mod tls;
 
 use std::cell::RefCell;
-use std::io::{BufRead, Write};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use serde::{Deserialize, Serialize};
+use tokio::net::{TcpListener, TcpSocket};
 
+use self::connection::{Manner, converse};
+use self::control::{control_lines, print_line, told_to_end};
 use self::faults::{Dice, Faults};
+use self::hub::{Hub, Offers};
+use self::latency::Latency;
+use self::mails::MailWriter;
 use self::record::Recorder;
-use self::session::{GREETING, Hub, Session, Step};
 use self::stats::{Listening, SinkReport};
+use self::tls::Identity;
 use crate::proc;
+use crate::rng::Rng;
+use crate::text::note;
 
 /// Bytes of one read: some messages of ten kilobytes, and small enough to stay in the second-level cache.
 const READ_BYTES: usize = 128 * 1024;
-/// Lines of the parent that may wait.
-const CONTROL_LINES: usize = 16;
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1_024;
+/// Receive buffer of a slow reader, so that the sender feels it and not the kernel's buffers.
+const SLOW_BUFFER_BYTES: u32 = 16 * 1024;
 
 /// Options of the sink.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SinkOptions {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -47,12 +63,27 @@ pub struct SinkOptions {
     /// Append every accepted message (recipient, message id, subject) to this file before the 250 leaves
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+    /// Append every accepted mail whole to this file before the 250 leaves, for `loadtest readers`
+    #[arg(long, value_name = "FILE")]
+    pub mails: Option<PathBuf>,
     /// Offer CHUNKING (BDAT)
     #[arg(long)]
     pub chunking: bool,
-    /// Wait before each group of answers, milliseconds
-    #[arg(long, default_value_t = 0, value_name = "MS")]
-    pub latency_ms: u64,
+    /// Offer STARTTLS, with a certificate made for the run unless one is named
+    #[arg(long)]
+    pub starttls: bool,
+    /// Refuse MAIL before STARTTLS
+    #[arg(long, requires = "starttls")]
+    pub demand_tls: bool,
+    /// Certificate chain for STARTTLS (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Wait before each group of answers, milliseconds: 20, 20-80, lognormal:MEDIAN,P99 or table:50=20,90=80,100=2000
+    #[arg(long, alias = "latency-ms", default_value_t = Latency::None, value_name = "MS")]
+    pub latency: Latency,
     /// Print the counts once a second on standard error
     #[arg(long)]
     pub count: bool,
@@ -68,8 +99,13 @@ impl Default for SinkOptions {
         SinkOptions {
             listen: "127.0.0.1:0".to_owned(),
             record: None,
+            mails: None,
             chunking: false,
-            latency_ms: 0,
+            starttls: false,
+            demand_tls: false,
+            tls_cert: None,
+            tls_key: None,
+            latency: Latency::None,
             count: false,
             detached: false,
             faults: Faults::default(),
@@ -80,12 +116,28 @@ impl Default for SinkOptions {
 struct Shared {
     hub: Hub,
     buffer: Vec<u8>,
+    waits: Rng,
     first_accept: Option<Instant>,
     last_accept: Option<Instant>,
     cpu_at_reset: f64,
 }
 
 impl Shared {
+    fn new(hub: Hub) -> Shared {
+        Shared {
+            waits: Rng::salted(hub.dice.faults.fault_seed, 5),
+            hub,
+            buffer: vec![0; READ_BYTES],
+            first_accept: None,
+            last_accept: None,
+            cpu_at_reset: proc::own_cpu_seconds(),
+        }
+    }
+
+    fn wait(&mut self, latency: &Latency) -> Duration {
+        latency.draw(&mut self.waits)
+    }
+
     fn report(&self) -> SinkReport {
         let window = match (self.first_accept, self.last_accept) {
             (Some(first), Some(last)) => last.duration_since(first).as_secs_f64(),
@@ -113,30 +165,32 @@ pub fn run(options: &SinkOptions) -> anyhow::Result<()> {
 
 async fn serve(options: &SinkOptions) -> anyhow::Result<()> {
     let recorder = options.record.as_deref().map(Recorder::open).transpose().context("opening the record")?;
-    let listener =
-        TcpListener::bind(&options.listen).await.with_context(|| format!("listening on {}", options.listen))?;
+    let identity = match options.starttls {
+        true => Some(Identity::of(options.tls_cert.as_deref(), options.tls_key.as_deref())?),
+        false => None,
+    };
+    let (chunking, starttls, demands_tls) = (options.chunking, options.starttls, options.demand_tls);
+    let mut hub = Hub::new(Dice::new(options.faults.clone()), recorder, Offers { chunking, starttls, demands_tls });
+    hub.mails = options.mails.as_deref().map(MailWriter::open).transpose().context("opening the file of mails")?;
+    let manner = Rc::new(Manner {
+        latency: options.latency.clone(),
+        read_per_second: options.faults.read_per_second,
+        tls: identity.as_ref().map(|identity| identity.acceptor(&[])).transpose()?,
+    });
+    let shared = Rc::new(RefCell::new(Shared::new(hub)));
+    let listener = listen(options).with_context(|| format!("listening on {}", options.listen))?;
     let address = listener.local_addr().context("asking for the address")?;
-    print_line(&Listening { listen: address.to_string(), port: address.port() })?;
-
-    let hub = Hub::new(Dice::new(options.faults.clone()), recorder, options.chunking);
-    let shared = Rc::new(RefCell::new(Shared {
-        hub,
-        buffer: vec![0; READ_BYTES],
-        first_accept: None,
-        last_accept: None,
-        cpu_at_reset: proc::own_cpu_seconds(),
-    }));
+    let certificate = identity.as_ref().map(|identity| identity.certificate.clone());
     let mut control = control_lines(options.detached);
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let mut told = std::pin::pin!(told_to_end());
     let mut tick = tokio::time::interval(Duration::from_secs(1));
-    let latency = Duration::from_millis(options.latency_ms);
+    print_line(&Listening { listen: address.to_string(), port: address.port(), certificate })?;
     loop {
         tokio::select! {
             connection = listener.accept() => {
                 let Ok((stream, _)) = connection else { continue };
                 shared.borrow_mut().hub.counts.connections += 1;
-                tokio::task::spawn_local(converse(stream, Rc::clone(&shared), latency));
+                tokio::task::spawn_local(converse(stream, Rc::clone(&shared), Rc::clone(&manner)));
             }
             line = control.recv() => match line.as_deref() {
                 Some("report") => print_line(&shared.borrow().report())?,
@@ -144,8 +198,10 @@ async fn serve(options: &SinkOptions) -> anyhow::Result<()> {
                 Some(_) => {}
                 None => break,
             },
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            told = &mut told => {
+                told?;
+                break;
+            }
             _ = tick.tick(), if options.count => {
                 let shared = shared.borrow();
                 note(&format!("accepted {}, connections {}", shared.hub.counts.accepted, shared.hub.counts.connections));
@@ -156,99 +212,14 @@ async fn serve(options: &SinkOptions) -> anyhow::Result<()> {
     print_line(&report)
 }
 
-/// One connection, to its end. Errors of the connection end it and nothing else.
-async fn converse(mut stream: TcpStream, shared: Rc<RefCell<Shared>>, latency: Duration) {
-    let mut session = Session::default();
-    let mut replies = Vec::with_capacity(1_024);
-    replies.extend_from_slice(GREETING);
-    if stream.set_nodelay(true).is_err() {
-        return;
+fn listen(options: &SinkOptions) -> anyhow::Result<TcpListener> {
+    let address: std::net::SocketAddr = options.listen.parse().context("address and port")?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    if options.faults.read_per_second.is_some() {
+        socket.set_recv_buffer_size(SLOW_BUFFER_BYTES)?;
     }
-    loop {
-        if !replies.is_empty() {
-            if !latency.is_zero() {
-                tokio::time::sleep(latency).await;
-            }
-            if stream.write_all(&replies).await.is_err() {
-                return;
-            }
-            replies.clear();
-        }
-        let step =
-            std::future::poll_fn(|context| read_and_feed(&mut stream, context, &mut session, &shared, &mut replies))
-                .await;
-        match step {
-            Ok(Step::Continue) => {}
-            Ok(Step::Close) => {
-                // The peer may be gone already; there is nobody left to tell.
-                stream.write_all(&replies).await.ok();
-                stream.shutdown().await.ok();
-                return;
-            }
-            Ok(Step::Reset) => {
-                stream.write_all(&replies).await.ok();
-                stream.set_zero_linger().ok();
-                return;
-            }
-            Err(_) => return,
-        }
-    }
-}
-
-fn read_and_feed(
-    stream: &mut TcpStream,
-    context: &mut std::task::Context<'_>,
-    session: &mut Session,
-    shared: &Rc<RefCell<Shared>>,
-    replies: &mut Vec<u8>,
-) -> std::task::Poll<std::io::Result<Step>> {
-    let shared = &mut *shared.borrow_mut();
-    let mut into = ReadBuf::new(&mut shared.buffer);
-    std::task::ready!(Pin::new(stream).poll_read(context, &mut into))?;
-    let read = into.filled();
-    if read.is_empty() {
-        return std::task::Poll::Ready(Err(std::io::ErrorKind::UnexpectedEof.into()));
-    }
-    let before = shared.hub.counts.accepted;
-    let step = session.feed(read, &mut shared.hub, replies);
-    if shared.hub.counts.accepted > before {
-        let now = Instant::now();
-        shared.first_accept.get_or_insert(now);
-        shared.last_accept = Some(now);
-        if let Some(recorder) = &mut shared.hub.recorder {
-            recorder.flush()?;
-        }
-    }
-    std::task::Poll::Ready(Ok(step))
-}
-
-/// The parent's lines; the channel closes with standard input, unless detached.
-fn control_lines(detached: bool) -> tokio::sync::mpsc::Receiver<String> {
-    let (send, receive) = tokio::sync::mpsc::channel(CONTROL_LINES);
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines() {
-            let Ok(line) = line else { break };
-            if send.blocking_send(line.trim().to_owned()).is_err() {
-                return;
-            }
-        }
-        while detached && !send.is_closed() {
-            std::thread::park();
-        }
-    });
-    receive
-}
-
-fn print_line(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut line = serde_json::to_string(value)?;
-    line.push('\n');
-    let mut out = std::io::stdout().lock();
-    out.write_all(line.as_bytes())?;
-    out.flush()?;
-    Ok(())
-}
-
-fn note(text: &str) {
-    // Counts on standard error are a courtesy; a closed one is no reason to stop.
-    writeln!(std::io::stderr(), "{text}").ok();
+    ensure!(!options.demand_tls || options.starttls, "TLS cannot be demanded where it is not offered");
+    socket.bind(address)?;
+    Ok(socket.listen(BACKLOG)?)
 }

@@ -4,50 +4,15 @@
 //! same (property-tested); 2. a body byte is looked at by the terminator search alone and never copied, unless the record
 //! needs the head; 3. an accepted message is in the recorder before its 250 is in the replies. RFC 5321, 2920, 3030.
 
-use std::time::Instant;
+use memchr::memchr;
 
-use memchr::{memchr, memmem};
-
-use super::faults::{Dice, Verdict};
-use super::record::{HEAD_BYTES_MAX, Recorder};
-use super::stats::Counts;
+use super::faults::Verdict;
+use super::hub::Hub;
+use super::replies::Meaning;
 
 const LINE_BYTES_MAX: usize = 4_096;
-const EHLO: &[u8] =
-    b"250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250";
+const EHLO: &[u8] = b"250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n";
 pub const GREETING: &[u8] = b"220 sink.test ESMTP\r\n";
-
-/// What all sessions of a sink share.
-#[derive(Debug)]
-pub struct Hub {
-    pub dice: Dice,
-    pub counts: Counts,
-    pub recorder: Option<Recorder>,
-    pub chunking: bool,
-    terminator: memmem::Finder<'static>,
-    throttle_second: Option<Instant>,
-    throttle_used: u64,
-}
-
-impl Hub {
-    pub fn new(dice: Dice, recorder: Option<Recorder>, chunking: bool) -> Hub {
-        let terminator = memmem::Finder::new(b"\r\n.\r\n");
-        Hub { dice, counts: Counts::default(), recorder, chunking, terminator, throttle_second: None, throttle_used: 0 }
-    }
-
-    fn throttled(&mut self) -> bool {
-        let Some(limit) = self.dice.faults.throttle_per_second else {
-            return false;
-        };
-        let now = Instant::now();
-        if self.throttle_second.is_none_or(|at| now.duration_since(at).as_millis() >= 1_000) {
-            self.throttle_second = Some(now);
-            self.throttle_used = 0;
-        }
-        self.throttle_used += 1;
-        self.throttle_used > limit
-    }
-}
 
 /// What the connection does once the replies are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +22,8 @@ pub enum Step {
     Close,
     /// Reset at once: the replies of the dropped message were never made.
     Reset,
+    /// Begin TLS after the replies; what came after the command is thrown away (RFC 3207 section 6).
+    StartTls,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +51,7 @@ pub struct Session {
     recipients: u32,
     refused_at_dot: bool,
     messages: u64,
+    secure: bool,
 }
 
 impl Default for Session {
@@ -97,11 +65,17 @@ impl Default for Session {
             recipients: 0,
             refused_at_dot: true,
             messages: 0,
+            secure: false,
         }
     }
 }
 
 impl Session {
+    /// A session that begins anew after STARTTLS.
+    pub fn secured() -> Session {
+        Session { secure: true, ..Session::default() }
+    }
+
     /// Takes what was read and appends the answers.
     pub fn feed(&mut self, mut input: &[u8], hub: &mut Hub, replies: &mut Vec<u8>) -> Step {
         while !input.is_empty() {
@@ -148,15 +122,23 @@ impl Session {
         }
         match &verb {
             b"MAIL" => return self.mail(hub, replies),
-            b"RCPT" => self.rcpt(line, hub, replies),
+            b"RCPT" => return self.rcpt(line, hub, replies),
             b"DATA" => return self.data(hub, replies),
-            b"BDAT" => self.bdat(line, hub, replies),
+            b"BDAT" => return self.bdat(line, hub, replies),
             b"EHLO" => {
                 self.reset();
                 replies.extend_from_slice(EHLO);
-                let end: &[u8] =
-                    if hub.chunking { b"-CHUNKING\r\n250 SIZE 104857600\r\n" } else { b" SIZE 104857600\r\n" };
-                replies.extend_from_slice(end);
+                if hub.offers.chunking {
+                    replies.extend_from_slice(b"250-CHUNKING\r\n");
+                }
+                if hub.offers.starttls && !self.secure {
+                    replies.extend_from_slice(b"250-STARTTLS\r\n");
+                }
+                replies.extend_from_slice(b"250 SIZE 104857600\r\n");
+            }
+            b"STAR" if hub.offers.starttls && !self.secure => {
+                replies.extend_from_slice(b"220 2.0.0 go ahead\r\n");
+                return Step::StartTls;
             }
             b"HELO" => {
                 self.reset();
@@ -185,52 +167,56 @@ impl Session {
 
     fn mail(&mut self, hub: &mut Hub, replies: &mut Vec<u8>) -> Step {
         self.reset();
+        if hub.offers.demands_tls && !self.secure {
+            replies.extend_from_slice(b"530 5.7.0 Must issue a STARTTLS command first\r\n");
+            return Step::Continue;
+        }
         if hub.dice.faults.close_after.is_some_and(|n| self.messages >= n) {
-            hub.counts.closed_421 += 1;
-            replies.extend_from_slice(b"421 4.3.2 enough for this connection\r\n");
-            return Step::Close;
+            return hub.refuse(Meaning::Enough, b"", replies);
         }
         if hub.throttled() {
-            hub.counts.throttled += 1;
-            replies.extend_from_slice(b"451 4.7.1 too many messages, slow down\r\n");
-            return Step::Continue;
+            return hub.refuse(Meaning::Throttle, b"", replies);
         }
         self.has_sender = true;
         replies.extend_from_slice(b"250 2.1.0 ok\r\n");
         Step::Continue
     }
 
-    fn rcpt(&mut self, line: &[u8], hub: &mut Hub, replies: &mut Vec<u8>) {
+    fn rcpt(&mut self, line: &[u8], hub: &mut Hub, replies: &mut Vec<u8>) -> Step {
         if !self.has_sender {
             replies.extend_from_slice(b"503 5.5.1 MAIL first\r\n");
-            return;
+            return Step::Continue;
         }
         let name = match (memchr(b'<', line), memchr::memrchr(b'>', line)) {
             (Some(from), Some(to)) if from < to => &line[from + 1..to],
             _ => {
                 replies.extend_from_slice(b"501 5.1.3 no address\r\n");
-                return;
+                return Step::Continue;
             }
         };
         if hub.dice.refuses_at_rcpt() {
             self.refused_at_dot = false;
-            match hub.dice.judge(name) {
-                Verdict::Accept => {}
-                refusal => return refuse(refusal, hub, replies),
+            if let Some(meaning) = hub.dice.judge(name).meaning() {
+                return hub.refuse(meaning, name, replies);
             }
         }
-        if hub.recorder.is_some() || !hub.dice.ignores_recipients() {
+        if hub.keeps() > 0 || !hub.dice.ignores_recipients() {
             self.recipient.clear();
             self.recipient.extend_from_slice(name);
         }
         self.recipients += 1;
         replies.extend_from_slice(b"250 2.1.5 ok\r\n");
+        Step::Continue
     }
 
     fn data(&mut self, hub: &mut Hub, replies: &mut Vec<u8>) -> Step {
         if self.recipients == 0 {
             replies.extend_from_slice(b"554 5.5.1 no valid recipients\r\n");
             return Step::Continue;
+        }
+        if hub.dice.drops_before_body() {
+            hub.counts.dropped_before_body += 1;
+            return Step::Reset;
         }
         if hub.dice.drops_in_body() {
             hub.counts.dropped_in_body += 1;
@@ -270,23 +256,31 @@ impl Session {
             return (input.len(), Step::Continue);
         };
         self.state = State::Command;
-        (end, self.finish(hub, replies))
+        (end, self.finish(true, hub, replies))
     }
 
-    fn bdat(&mut self, line: &[u8], hub: &mut Hub, replies: &mut Vec<u8>) {
+    fn bdat(&mut self, line: &[u8], hub: &mut Hub, replies: &mut Vec<u8>) -> Step {
         let mut words = line.split(|b| *b == b' ').filter(|w| !w.is_empty()).skip(1);
         let size = words.next().and_then(|w| std::str::from_utf8(w).ok()).and_then(|w| w.parse::<u64>().ok());
         let last = words.next().is_some_and(|w| w.eq_ignore_ascii_case(b"LAST"));
         match size {
             Some(0) if last => {
-                self.state = State::Command;
                 // A chunk of no bytes has no input to wait for. A drop is not drawn here: there is no body to lose.
-                self.accept_or_refuse(hub, replies);
+                return self.accept_or_refuse(false, hub, replies);
             }
             Some(0) => replies.extend_from_slice(b"250 2.0.0 chunk\r\n"),
+            Some(_) if hub.dice.drops_before_body() => {
+                hub.counts.dropped_before_body += 1;
+                return Step::Reset;
+            }
+            Some(_) if hub.dice.drops_in_body() => {
+                hub.counts.dropped_in_body += 1;
+                return Step::Close;
+            }
             Some(left) => self.state = State::Chunk { left, last },
             None => replies.extend_from_slice(b"501 5.5.4 BDAT size [LAST]\r\n"),
         }
+        Step::Continue
     }
 
     fn take_chunk(
@@ -306,7 +300,7 @@ impl Session {
         }
         self.state = State::Command;
         if last {
-            return (take, self.finish(hub, replies));
+            return (take, self.finish(false, hub, replies));
         }
         replies.extend_from_slice(if self.recipients > 0 { b"250 2.0.0 chunk\r\n" } else { b"503 5.5.1 no rcpt\r\n" });
         (take, Step::Continue)
@@ -314,53 +308,45 @@ impl Session {
 
     fn keep_head(&mut self, body: &[u8], hub: &mut Hub) {
         hub.counts.bytes += body.len() as u64;
-        if hub.recorder.is_some() && self.head.len() < HEAD_BYTES_MAX {
-            self.head.extend_from_slice(&body[..body.len().min(HEAD_BYTES_MAX - self.head.len())]);
+        let keeps = hub.keeps();
+        if self.head.len() < keeps {
+            self.head.extend_from_slice(&body[..body.len().min(keeps - self.head.len())]);
         }
     }
 
-    /// The whole message is here.
-    fn finish(&mut self, hub: &mut Hub, replies: &mut Vec<u8>) -> Step {
+    /// The whole message is here; `dotted` says that it came by DATA.
+    fn finish(&mut self, dotted: bool, hub: &mut Hub, replies: &mut Vec<u8>) -> Step {
         let before = hub.counts.accepted;
         let answered_from = replies.len();
-        self.accept_or_refuse(hub, replies);
+        let step = self.accept_or_refuse(dotted, hub, replies);
         if hub.counts.accepted > before && hub.dice.drops_after_dot() {
             hub.counts.dropped_after_dot += 1;
             replies.truncate(answered_from);
             return Step::Reset;
         }
-        Step::Continue
+        step
     }
 
-    fn accept_or_refuse(&mut self, hub: &mut Hub, replies: &mut Vec<u8>) {
+    fn accept_or_refuse(&mut self, dotted: bool, hub: &mut Hub, replies: &mut Vec<u8>) -> Step {
         let (recipients, refused_at_dot) = (self.recipients, self.refused_at_dot);
         if recipients == 0 {
             self.reset();
             replies.extend_from_slice(b"554 5.5.1 no valid recipients\r\n");
-            return;
+            return Step::Continue;
         }
-        match if refused_at_dot { hub.dice.judge(&self.recipient) } else { Verdict::Accept } {
-            Verdict::Accept => {
+        let verdict = if refused_at_dot { hub.dice.judge(&self.recipient) } else { Verdict::Accept };
+        let step = match verdict.meaning() {
+            Some(meaning) => hub.refuse(meaning, &self.recipient, replies),
+            None => {
                 hub.counts.accepted += u64::from(recipients);
                 self.messages += 1;
-                if let Some(recorder) = &mut hub.recorder {
-                    recorder.add(&self.recipient, &self.head);
-                }
+                hub.keep(&self.recipient, &self.head, dotted);
                 replies.extend_from_slice(b"250 2.0.0 accepted\r\n");
+                Step::Continue
             }
-            refusal => refuse(refusal, hub, replies),
-        }
+        };
         self.reset();
-    }
-}
-
-fn refuse(verdict: Verdict, hub: &mut Hub, replies: &mut Vec<u8>) {
-    if verdict == Verdict::Permanent {
-        hub.counts.refused_5xx += 1;
-        replies.extend_from_slice(b"550 5.1.1 no such user here\r\n");
-    } else {
-        hub.counts.refused_4xx += 1;
-        replies.extend_from_slice(b"451 4.3.0 try again later\r\n");
+        step
     }
 }
 

@@ -1,11 +1,15 @@
 //! Cases of the sink's session: what is said, what is answered, whatever the cuts.
 
-use super::super::faults::{Faults, Stage};
+use super::super::faults::{Dice, Faults, Stage};
+use super::super::hub::Offers;
+use super::super::mails::{MailReader, MailWriter};
+use super::super::record::Recorder;
+use super::super::replies::Provider;
 use super::*;
 use crate::rng::Rng;
 
 fn hub(faults: Faults) -> Hub {
-    Hub::new(Dice::new(faults), None, true)
+    Hub::new(Dice::new(faults), None, Offers { chunking: true, starttls: true, demands_tls: false })
 }
 
 /// Feeds the script cut at the given places; the answers' codes, and how it ended.
@@ -84,13 +88,88 @@ fn faults_at_the_dot() {
 fn a_message_is_in_the_record_before_its_answer() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("record");
-    let mut hub = Hub::new(Dice::new(Faults::default()), Some(Recorder::open(&path).unwrap()), false);
+    let mut hub = Hub::new(Dice::new(Faults::default()), Some(Recorder::open(&path).unwrap()), Offers::default());
     let script = b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nSubject: x\r\nMessage-ID: <1@b>\r\n\r\nbody\r\n.\r\n";
     run(&mut hub, script, |_| 3);
-    hub.recorder.as_mut().unwrap().flush().unwrap();
+    hub.flush().unwrap();
     let read = super::super::record::read(&path).unwrap();
     assert_eq!(read.len(), 1, "one message");
     assert_eq!((&*read[0].recipient, &*read[0].message_id, &*read[0].subject), ("c@d", "<1@b>", "x"), "its fields");
+}
+
+#[test]
+fn mails_are_kept_whole_however_they_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mails");
+    for size in [1, 7, 400] {
+        let mut hub = hub(Faults::default());
+        hub.mails = Some(MailWriter::open(&path).unwrap());
+        let mut reader = MailReader::open(&path).unwrap();
+        reader.next_mails().unwrap();
+        run(&mut hub, TWO, |_| size);
+        run(&mut hub, b"MAIL FROM:<a@b>\r\nRCPT TO:<g@h>\r\nBDAT 9 LAST\r\n..x\r\n.\r\ny", |_| size);
+        hub.flush().unwrap();
+        let mails: Vec<(String, Vec<u8>)> =
+            reader.next_mails().unwrap().into_iter().map(|m| (m.recipient, m.source)).collect();
+        let wanted: [(&str, &[u8]); 3] =
+            [("c@d", b"Subject: x\r\n\r\n.dot\r\nx\r\n"), ("e@f", b""), ("g@h", b"..x\r\n.\r\ny")];
+        assert_eq!(mails, wanted.map(|(to, source)| (to.to_owned(), source.to_vec())), "cut every {size} bytes");
+    }
+}
+
+#[test]
+fn refusals_are_a_providers_and_counted_by_code() {
+    let one = b"MAIL FROM:<a@b>\r\nRCPT TO:<c@gmail.com>\r\nDATA\r\nx\r\n.\r\n";
+    let faults = |faults: Faults| Faults { provider: Provider::Gmail, ..faults };
+    let mut gone = hub(faults(Faults { fail_5xx: 1.0, fail_at: Stage::Rcpt, ..Faults::default() }));
+    let (codes, _) = run(&mut gone, one, |_| 99);
+    assert!(codes.iter().filter(|code| *code == "550-").count() >= 1, "several lines, as Gmail speaks: {codes:?}");
+    assert_eq!(gone.counts.replies.values().sum::<u64>(), 1, "and one reply: {:?}", gone.counts.replies);
+
+    let mut policy = hub(faults(Faults { fail_policy: 1.0, ..Faults::default() }));
+    run(&mut policy, one, |_| 99);
+    assert_eq!(
+        (policy.counts.refused_policy, policy.counts.refused_5xx),
+        (1, 0),
+        "the sender's fault is counted apart"
+    );
+
+    let mut slow = hub(faults(Faults { throttle_per_second: Some(1), ..Faults::default() }));
+    let twice = [&one[..], one].concat();
+    let (codes, step) = run(&mut slow, &twice, |_| 500);
+    assert_eq!((codes.last().map(String::as_str), step), (Some("421"), Step::Close), "Gmail closes: {codes:?}");
+    assert_eq!((slow.counts.accepted, slow.counts.throttled), (1, 1));
+}
+
+#[test]
+fn drops_before_the_body_have_no_answer() {
+    let one = b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx\r\n.\r\n";
+    let mut dropping = hub(Faults { drop_before_body: 1.0, ..Faults::default() });
+    let (codes, step) = run(&mut dropping, one, |_| 99);
+    assert_eq!((codes.len(), step), (2, Step::Reset), "nothing after RCPT");
+    assert_eq!((dropping.counts.accepted, dropping.counts.dropped_before_body), (0, 1));
+    let chunk = b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 1 LAST\r\nx";
+    assert_eq!(run(&mut dropping, chunk, |_| 99).1, Step::Reset, "nor by chunks");
+    let mut cutting = hub(Faults { drop_in_body: 1.0, ..Faults::default() });
+    assert_eq!(run(&mut cutting, chunk, |_| 99).1, Step::Close, "closed in the chunk");
+    assert_eq!((cutting.counts.accepted, cutting.counts.dropped_in_body), (0, 1));
+}
+
+#[test]
+fn starttls_is_offered_once_and_takes_nothing_along() {
+    let mut hub = hub(Faults::default());
+    hub.offers.demands_tls = true;
+    let hello = b"EHLO x\r\nMAIL FROM:<a@b>\r\nSTARTTLS\r\nRCPT TO:<injected@x>\r\n";
+    let mut replies = Vec::new();
+    assert_eq!(Session::default().feed(hello, &mut hub, &mut replies), Step::StartTls);
+    let text = String::from_utf8(replies).unwrap();
+    assert!(text.contains("250-STARTTLS\r\n") && text.contains("530 5.7.0"), "offered and demanded: {text}");
+    assert!(text.ends_with("220 2.0.0 go ahead\r\n"), "what came after it is not answered: {text}");
+    let mut replies = Vec::new();
+    Session::secured().feed(b"EHLO x\r\nSTARTTLS\r\nMAIL FROM:<a@b>\r\n", &mut hub, &mut replies);
+    let text = String::from_utf8(replies).unwrap();
+    assert!(!text.contains("250-STARTTLS") && text.contains("\r\n502 "), "not again: {text}");
+    assert!(text.ends_with("250 2.1.0 ok\r\n"), "and mail is taken: {text}");
 }
 
 #[test]

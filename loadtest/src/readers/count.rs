@@ -1,0 +1,168 @@
+//! What readers did, by their own count, and how that compares with what the engine says.
+//!
+//! Owns no state. Invariants: 1. an act counts when its answer came, not when it was tried; 2. a comparison names every figure
+//! that differs, and is silent only if all agree.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The readers' account of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Mails taken from the record.
+    pub mails: u64,
+    /// Bytes that no parser could read as a mail.
+    pub unreadable: u64,
+    /// A second copy of a message id for the same recipient: somebody was mailed twice.
+    pub duplicates: u64,
+    /// Mails whose subject fits no variant.
+    pub unknown: u64,
+    /// Requests to the tracking endpoints that were answered as they should be.
+    pub requests: u64,
+    /// Requests and events that were not.
+    pub failed: u64,
+    /// Some of the failures.
+    pub failures: Vec<String>,
+    pub variants: BTreeMap<String, VariantCount>,
+}
+
+/// One variant. People are counted once each, machines per request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VariantCount {
+    pub mails: u64,
+    pub delivered: u64,
+    pub bounced: u64,
+    pub opened: u64,
+    pub clicked: u64,
+    pub converted: u64,
+    pub unsubscribed: u64,
+    pub complained: u64,
+    pub machine_opens: u64,
+    pub machine_clicks: u64,
+    /// Clicks of people by the link's place in the mail, from 0.
+    pub links: BTreeMap<u64, u64>,
+}
+
+impl Count {
+    /// Every figure of a campaign's report that differs from what was done, in words; empty when all agree.
+    ///
+    /// Compared are accepted (mails), opens and clicks of people, their repetitions, machines' requests, clicks per link,
+    /// unsubscribes, and, if events were sent, delivered, bounced, complained and converted.
+    pub fn differences(&self, report: &Value, events: bool) -> Vec<String> {
+        let mut found = Vec::new();
+        let messages = messages(report);
+        for (name, variant) in &self.variants {
+            let Some(theirs) = messages.get(name.as_str()) else {
+                found.push(format!("the report has no message {name:?}"));
+                continue;
+            };
+            variant.compare(name, theirs, events, &mut found);
+        }
+        let known = |name: &str| self.variants.contains_key(name);
+        found.extend(messages.keys().filter(|name| !known(name)).map(|name| format!("nobody read {name:?}")));
+        if self.duplicates > 0 {
+            found.push(format!("{} mails came twice", self.duplicates));
+        }
+        if self.failed > 0 {
+            found.push(format!("{} requests failed: {:?}", self.failed, self.failures));
+        }
+        found
+    }
+}
+
+/// Messages of all deliveries, by name; the same name in two deliveries is added up by [`total`].
+fn messages(report: &Value) -> BTreeMap<&str, Vec<&Value>> {
+    let mut by_name: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+    let deliveries = report["deliveries"].as_array().map_or(&[][..], Vec::as_slice);
+    for message in deliveries.iter().flat_map(|d| d["messages"].as_array().map_or(&[][..], Vec::as_slice)) {
+        by_name.entry(message["name"].as_str().unwrap_or_default()).or_default().push(message);
+    }
+    by_name
+}
+
+fn total(messages: &[&Value], path: &str) -> u64 {
+    messages.iter().filter_map(|message| message.pointer(path)?.as_u64()).sum()
+}
+
+impl VariantCount {
+    fn compare(&self, name: &str, theirs: &[&Value], events: bool, found: &mut Vec<String>) {
+        let mut check = |what: &str, path: &str, ours: u64| {
+            let theirs = total(theirs, path);
+            if theirs != ours {
+                found.push(format!("{name}: {what}: the report says {theirs}, the readers did {ours}"));
+            }
+        };
+        check("accepted", "/accepted", self.mails);
+        check("people who opened", "/opened/unique", self.opened);
+        check("opens of people", "/opened/total", self.opened);
+        check("opens of machines", "/opened/machine", self.machine_opens);
+        check("people who clicked", "/clicked/unique", self.clicked);
+        check("clicks of people", "/clicked/total", self.clicked);
+        check("clicks of machines", "/clicked/machine", self.machine_clicks);
+        check("suspect clicks", "/clicked/suspect", 0);
+        check("unsubscribed", "/unsubscribed", self.unsubscribed);
+        if events {
+            check("delivered", "/feedback/delivered/unique", self.delivered);
+            check("bounced", "/feedback/bounced_hard/unique", self.bounced);
+            check("complained", "/feedback/complained/unique", self.complained);
+            check("converted", "/feedback/converted/unique", self.converted);
+        }
+        let mut links: BTreeMap<u64, u64> = BTreeMap::new();
+        for link in theirs.iter().flat_map(|m| m["links"].as_array().map_or(&[][..], Vec::as_slice)) {
+            *links.entry(link["index"].as_u64().unwrap_or(0)).or_default() += link["total"].as_u64().unwrap_or(0);
+        }
+        links.retain(|_, clicks| *clicks > 0);
+        if links != self.links {
+            found.push(format!("{name}: clicks by link: the report says {links:?}, the readers did {:?}", self.links));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn count() -> Count {
+        let a = VariantCount {
+            mails: 10,
+            opened: 4,
+            clicked: 2,
+            machine_clicks: 6,
+            links: BTreeMap::from([(1, 2)]),
+            ..VariantCount::default()
+        };
+        Count { mails: 10, variants: BTreeMap::from([("A".to_owned(), a)]), ..Count::default() }
+    }
+
+    fn report(opened: u64) -> Value {
+        json!({"deliveries": [{"messages": [{
+            "name": "A", "accepted": 10, "unsubscribed": 0,
+            "opened": {"unique": opened, "total": opened, "machine": 0, "suspect": 0},
+            "clicked": {"unique": 2, "total": 2, "machine": 6, "suspect": 0},
+            "links": [{"index": 0, "unique": 0, "total": 0}, {"index": 1, "unique": 2, "total": 2}],
+        }]}]})
+    }
+
+    #[test]
+    fn accounts_that_agree_are_silent_and_others_name_the_figure() {
+        assert_eq!(count().differences(&report(4), false), Vec::<String>::new());
+        let found = count().differences(&report(5), false);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].contains("opened: the report says 5, the readers did 4"), "{found:?}");
+        assert_eq!(count().differences(&report(4), true), Vec::<String>::new(), "no events on either side");
+    }
+
+    #[test]
+    fn a_missing_message_and_a_second_copy_are_differences() {
+        let mut two = count();
+        two.variants.insert("B".to_owned(), VariantCount::default());
+        two.duplicates = 1;
+        let found = two.differences(&report(4), false);
+        assert!(found.iter().any(|f| f.contains("no message \"B\"")), "{found:?}");
+        assert!(found.iter().any(|f| f.contains("came twice")), "{found:?}");
+        assert_eq!(Count::default().differences(&report(4), false), ["nobody read \"A\""]);
+    }
+}
