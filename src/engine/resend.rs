@@ -119,7 +119,7 @@ impl Engine {
             _ if of_follow_up => message = follow_up_of(&first),
             Kind::Single => {}
             Kind::AbSplit => match winner(found).and_then(|at| first.variants.get(at)) {
-                Some(variant) => message.fields = overlaid(&message.fields, &variant.fields),
+                Some(variant) => message.fields = overlaid(&message.fields, &variant.message.fields),
                 None if resend.message.is_some() => {}
                 None => return Err(ResendError::WhichMessage.into()),
             },

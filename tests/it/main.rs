@@ -21,6 +21,7 @@ mod graphs;
 mod harness;
 mod history;
 mod imports;
+mod languages;
 mod metrics;
 mod oddities;
 mod oneshot;
@@ -30,7 +31,9 @@ mod people;
 mod readers;
 mod schedules;
 mod sequences;
+mod sequences_late;
 mod served;
 #[path = "../shared/sink.rs"]
 mod sink;
+mod specs;
 mod winners;
