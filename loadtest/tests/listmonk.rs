@@ -101,7 +101,10 @@ impl Player {
                 json!({"data": {"name": "base.csv", "total": self.imported, "imported": self.imported, "status": "finished"}})
             }
             ("POST", "/api/subscribers/query/delete") => {
-                assert!(read()["query"].as_str().is_some_and(|query| !query.is_empty()), "listmonk refuses an empty query");
+                assert!(
+                    read()["query"].as_str().is_some_and(|query| !query.is_empty()),
+                    "listmonk refuses an empty query"
+                );
                 json!({"data": true})
             }
             ("POST", "/api/campaigns") => {
