@@ -30,10 +30,17 @@ pub const DATA_HOLD_MAX: Duration = Duration::from_secs(2);
 pub const UNKNOWN_ATTEMPTS_MAX: u32 = 3;
 /// Rows that a lane takes from a batch at a time: one read transaction serves them.
 pub const LANE_CHUNK_ROWS: usize = 20;
-/// Outcomes of one batch that a lane thread gathers before it reports them.
-pub const OUTCOMES_PER_REPORT: usize = 250;
-/// How long outcomes wait for company, and how often an idle thread looks.
-pub const OUTCOME_FLUSH: Duration = Duration::from_millis(5);
+/// Bytes of messages that a lane thread renders ahead for a connector: a chunk of ordinary mails. Larger ones are rendered when
+/// a lane pulls them.
+pub const RENDER_AHEAD_BYTES: usize = 512 * 1024;
+/// Messages up to this lie in a lane as what is their own, and are put together when they are written; for each part of one
+/// that the peer takes at a time, again.
+pub const SHARED_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Outcomes of one batch that a lane thread gathers before it reports them: a batch.
+pub const OUTCOMES_PER_REPORT: usize = 1_000;
+/// How long outcomes wait for company, and how often an idle thread looks. They are in the mark file meanwhile; each report
+/// costs a fact and four threads' attention.
+pub const OUTCOME_FLUSH: Duration = Duration::from_millis(20);
 /// How often a lane thread without outcomes looks for them.
 pub const OUTCOME_FLUSH_IDLE: Duration = Duration::from_millis(50);
 /// Longest sleep of a waiting lane: a neighbour may have put a row back without a notice.

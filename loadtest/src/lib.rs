@@ -23,6 +23,7 @@ pub mod options;
 pub mod peer;
 pub mod peers;
 pub mod proc;
+pub mod profile;
 pub mod readers;
 pub mod report;
 pub mod rng;

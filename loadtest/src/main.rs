@@ -14,6 +14,7 @@ use loadtest::import::{self, ImportOptions};
 use loadtest::kill::{self, KillOptions};
 use loadtest::peers::http::{HttpClientOptions, reqwest_alone};
 use loadtest::peers::listmonk::run::{self as peer, PeerCommand};
+use loadtest::profile::{self, ProfileOptions};
 use loadtest::readers::{self, ReadersCommand};
 use loadtest::sink::http::{self, HttpSinkOptions, HttpSinkProcess};
 use loadtest::sink::process::SinkProcess;
@@ -37,6 +38,8 @@ struct Cli {
 enum Command {
     /// Rate and CPU of an e-mail campaign beside smtp-source's to the same sink, alternating
     Email(EmailOptions),
+    /// Where the CPU time of a message goes, thread by thread and stage by stage
+    Profile(ProfileOptions),
     /// Cost and memory per contact from ten thousand to two million contacts, engine alone
     Growth(GrowthOptions),
     /// A flow of twelve nodes beside a single campaign, engine alone, alternating
@@ -100,6 +103,7 @@ struct DataOptions {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Email(options) => email::run(&options),
+        Command::Profile(options) => profile::run(&options),
         Command::Growth(options) => growth::run(&options),
         Command::Flow(options) => flow::run(&options),
         Command::Import(options) => import::run(&options),

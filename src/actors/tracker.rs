@@ -1,13 +1,17 @@
 //! TrackerActor: opens and clicks on their way into the journal, many to a fact.
 //!
-//! Owns the events of the last millisecond or two. Invariant: TK-1 an event is answered only when the fact that holds it is
+//! Owns the events of the last millisecond or two, in a buffer that whoever records puts them into: the actor hears of the
+//! first of a group and not of each, because at the rate of clicks a mailbox message each costs more than the rest.
+//! Invariant: TK-1 an event is answered only when the fact that holds it is
 //! written (safe from a kill); a full buffer refuses instead of growing; TK-2 a fact names no row in aggregate-only mode, nor
-//! for a link that names nobody (`track = "aggregate"`): such events are totals.
+//! for a link that names nobody (`track = "aggregate"`): such events are totals; TK-3 while the buffer holds an event, a
+//! message to the actor is on its way or its timer runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use actix::{Actor, AsyncContext, Context, Handler, Message};
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
+use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use tokio::sync::oneshot;
 
@@ -20,8 +24,6 @@ use crate::ledger::tracking::{EventClass, Tracked, TrackedKind};
 use crate::limits::{MAILBOX_MESSAGES, TRACK_GROUP, TRACKED_EVENTS_MAX};
 
 /// One open or click, or earlier ones that turn out to be of another class.
-#[derive(Message)]
-#[rtype(result = "()")]
 pub struct TrackedEvent {
     pub run: RunId,
     pub message: MessageId,
@@ -41,24 +43,69 @@ struct Gathered {
     done: Vec<oneshot::Sender<()>>,
 }
 
+/// The first event of a group waits.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct EventsWait;
+
+/// Where events are put; shared by all who record.
+pub struct TrackerInbox {
+    waiting: Arc<Mutex<Vec<TrackedEvent>>>,
+    actor: Recipient<EventsWait>,
+}
+
+/// The buffer is full, or the actor is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("tracking events can't be taken now")]
+pub struct Refused;
+
+impl TrackerInbox {
+    /// Puts an event into the next group.
+    pub fn put(&self, event: TrackedEvent) -> Result<(), Refused> {
+        let mut waiting = self.waiting.lock();
+        if waiting.len() >= TRACKED_EVENTS_MAX {
+            return Err(Refused);
+        }
+        waiting.push(event);
+        let is_first = waiting.len() == 1;
+        drop(waiting);
+        if is_first && self.actor.try_send(EventsWait).is_err() {
+            // Nobody would come for them (TK-3): whoever waits for these hears that they were dropped.
+            self.waiting.lock().clear();
+            return Err(Refused);
+        }
+        Ok(())
+    }
+}
+
 pub struct TrackerActor {
     book: Arc<Book>,
     /// Totals only: no rows are kept.
     aggregate_only: bool,
-    gathered: BTreeMap<Group, Gathered>,
-    waiting: usize,
-    armed: bool,
+    waiting: Arc<Mutex<Vec<TrackedEvent>>>,
 }
 
 impl TrackerActor {
-    pub fn new(book: Arc<Book>, aggregate_only: bool) -> TrackerActor {
-        TrackerActor { book, aggregate_only, gathered: BTreeMap::new(), waiting: 0, armed: false }
+    /// Starts the actor on this thread's arbiter.
+    pub fn open(book: Arc<Book>, aggregate_only: bool) -> TrackerInbox {
+        let waiting = Arc::new(Mutex::new(Vec::new()));
+        let actor = TrackerActor { book, aggregate_only, waiting: Arc::clone(&waiting) }.start().recipient();
+        TrackerInbox { waiting, actor }
     }
 
     fn flush(&mut self) {
-        self.armed = false;
-        self.waiting = 0;
-        for ((run, message, kind, class, was), group) in std::mem::take(&mut self.gathered) {
+        let mut waiting = self.waiting.lock();
+        let capacity = waiting.len();
+        let events = std::mem::replace(&mut *waiting, Vec::with_capacity(capacity));
+        drop(waiting);
+        let mut gathered: BTreeMap<Group, Gathered> = BTreeMap::new();
+        for event in events {
+            let key = (event.run, event.message, event.kind, event.class, event.was);
+            let group = gathered.entry(key).or_default();
+            group.rows.push(event.row.0);
+            group.done.extend(event.done);
+        }
+        for ((run, message, kind, class, was), group) in gathered {
             let total = group.rows.len() as u64;
             let named = group.rows.into_iter().filter(|row| !self.aggregate_only && *row != NOBODY.0);
             let rows = RoaringBitmap::from_iter(named);
@@ -85,21 +132,10 @@ impl Actor for TrackerActor {
     }
 }
 
-impl Handler<TrackedEvent> for TrackerActor {
+impl Handler<EventsWait> for TrackerActor {
     type Result = ();
 
-    fn handle(&mut self, event: TrackedEvent, context: &mut Context<Self>) {
-        if self.waiting >= TRACKED_EVENTS_MAX {
-            return;
-        }
-        self.waiting += 1;
-        let key = (event.run, event.message, event.kind, event.class, event.was);
-        let group = self.gathered.entry(key).or_default();
-        group.rows.push(event.row.0);
-        group.done.extend(event.done);
-        if !self.armed {
-            self.armed = true;
-            context.run_later(TRACK_GROUP, |actor, _| actor.flush());
-        }
+    fn handle(&mut self, _: EventsWait, context: &mut Context<Self>) {
+        context.run_later(TRACK_GROUP, |actor, _| actor.flush());
     }
 }

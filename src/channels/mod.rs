@@ -44,6 +44,7 @@ pub mod smtp;
 use std::time::Duration;
 
 use crate::clock::Monotonic;
+use crate::content::SharedSpans;
 
 /// What a lane uses to name a message to its feed; meaningless to the lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -59,7 +60,12 @@ pub struct OutMessage {
     pub recipient: String,
     /// The message as it goes on the wire, CRLF line ends. Not dot-stuffed: a quoted-printable body never starts a line
     /// with a dot, which [`OutMessage::needs_dot_stuffing`] says.
+    ///
+    /// Where it shares its static text with all copies (`shared`), these are its own bytes only; see [`OutMessage::append_to`].
     pub body: Vec<u8>,
+    pub shared: SharedSpans,
+    /// The lane writes messages that share text; for any other the feed puts them together.
+    pub takes_shared: bool,
     /// Some line of `body` may begin with a dot.
     pub needs_dot_stuffing: bool,
     /// Headers hold raw UTF-8 or the addresses do (RFC 6531).
@@ -74,9 +80,38 @@ impl OutMessage {
         self.return_path.clear();
         self.recipient.clear();
         self.body.clear();
+        self.shared.clear();
         self.needs_dot_stuffing = false;
         self.needs_smtputf8 = false;
         self.needs_8bit = false;
+    }
+
+    /// Bytes of the whole message.
+    pub fn bytes(&self) -> usize {
+        self.body.len() + self.shared.len()
+    }
+
+    /// Appends the whole message.
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        if self.shared.is_empty() {
+            out.extend_from_slice(&self.body);
+        } else {
+            self.shared.write(&self.body, out);
+        }
+    }
+
+    /// Puts the whole message into `body`.
+    pub fn put_together(&mut self) {
+        if !self.shared.is_empty() {
+            let mut whole = Vec::with_capacity(self.bytes());
+            self.append_to(&mut whole);
+            self.body = whole;
+            self.shared.clear();
+        }
+    }
+
+    pub fn ends_in_crlf(&self) -> bool {
+        if self.shared.is_empty() { self.body.ends_with(b"\r\n") } else { self.shared.ends_with(&self.body, b"\r\n") }
     }
 }
 

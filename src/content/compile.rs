@@ -42,6 +42,8 @@ pub struct CompiledMessage {
     pub(super) text: Part,
     pub(super) html: Option<Part>,
     pub(super) skeleton: Skeleton,
+    /// What every copy has: the encoded spans, and the end of the skeleton.
+    pub(super) shared: Arc<[u8]>,
     pub(super) env: Environment<'static>,
     pub(super) residual_attributes: Vec<AttributeId>,
     pub(super) sender: Sender,
@@ -168,7 +170,9 @@ impl<'a> Compiler<'a> {
         if !self.problems.0.is_empty() {
             return None;
         }
+        let shared = self.program.share(&skeleton.tail);
         let message = CompiledMessage {
+            shared,
             schema: self.schema.clone(),
             context: self.context.clone(),
             program: std::mem::take(&mut self.program),
@@ -267,7 +271,8 @@ impl<'a> Compiler<'a> {
     }
 
     fn urls(&self) -> Urls<'a> {
-        Urls { public_url: &self.context.public_url, campaign_name: &self.context.campaign_name }
+        let (public_url, campaign_name) = (&self.context.public_url, &self.context.campaign_name);
+        Urls { public_url, campaign_name, schema: self.schema }
     }
 
     fn header_part(&mut self, template: &str) -> Part {

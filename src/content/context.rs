@@ -91,7 +91,8 @@ impl Variables {
     }
 }
 
-fn to_value(value: contacts::Value<'_>) -> Value {
+/// A value as templates see it.
+pub(super) fn to_value(value: contacts::Value<'_>) -> Value {
     match value {
         contacts::Value::Text(text) => Value::from(text),
         contacts::Value::Number(n) if n.fract() == 0.0 && n.abs() < 1e15 => Value::from(n as i64),
@@ -108,9 +109,9 @@ pub(super) fn printed<'a>(value: contacts::Value<'a>, scratch: &'a mut String) -
     scratch.clear();
     match value {
         contacts::Value::Text(text) => return text,
-        contacts::Value::Number(n) => scratch.push_str(&env::number_text(n)),
+        contacts::Value::Number(n) => env::push_number(scratch, n),
         contacts::Value::Bool(b) => scratch.push_str(if b { "true" } else { "false" }),
-        contacts::Value::Time(time) => scratch.push_str(&env::time_text(time)),
+        contacts::Value::Time(time) => env::push_time(scratch, time),
         contacts::Value::List(list) => {
             for (i, entry) in list.iter().enumerate() {
                 // Writing to a string does not fail.

@@ -257,8 +257,13 @@ fn bounded_text(value: &Value) -> Result<String, Error> {
 
 /// `default`: also for empty text, which a contact base has more often than nothing at all.
 fn default(value: &Value, other: Option<Value>) -> Value {
-    let is_empty = value.is_undefined() || value.is_none() || value.as_str().is_some_and(|s| s.trim().is_empty());
+    let is_empty = value.is_undefined() || value.is_none() || value.as_str().is_some_and(is_blank);
     if is_empty { other.unwrap_or_else(|| Value::from("")) } else { value.clone() }
+}
+
+/// Text that `default` replaces.
+pub(super) fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
 }
 
 fn replace(value: &Value, from: &str, to: &str) -> Result<String, Error> {
@@ -369,12 +374,92 @@ fn shown(value: &Value) -> String {
         .map_or_else(|_| "the value".to_owned(), |t| format!("{:?}", t.chars().take(40).collect::<String>()))
 }
 
-/// A number as templates and bodies print it: whole ones without a point.
-pub(super) fn number_text(number: f64) -> String {
-    if number.fract() == 0.0 && number.abs() < 1e15 { format!("{}", number as i64) } else { format!("{number}") }
+/// Appends a number as templates and bodies print it: whole ones without a point.
+pub(super) fn push_number(out: &mut String, number: f64) {
+    if number.fract() != 0.0 || number.abs() >= 1e15 {
+        // Writing to a string does not fail.
+        write!(out, "{number}").ok();
+        return;
+    }
+    if number < 0.0 {
+        out.push('-');
+    }
+    push_digits(out, number.abs() as u64, 1);
+}
+
+/// Appends at least so many decimal digits.
+fn push_digits(out: &mut String, mut number: u64, at_least: usize) {
+    let mut digits = [b'0'; 20];
+    let mut from = digits.len();
+    while number > 0 || digits.len() - from < at_least {
+        from -= 1;
+        digits[from] = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    out.extend(digits[from..].iter().map(|digit| char::from(*digit)));
 }
 
 /// A time as templates see it; text, so that it sorts and compares.
 pub(super) fn time_text(time: Timestamp) -> String {
     time.to_string()
+}
+
+/// Appends [`time_text`].
+pub(super) fn push_time(out: &mut String, time: Timestamp) {
+    let (seconds, millis) = (time.0.div_euclid(1_000), time.0.rem_euclid(1_000));
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Whole seconds of the years 1970 to 9999: all others are rare.
+    if millis != 0 || !(0..2_932_897).contains(&days) {
+        out.push_str(&time_text(time));
+        return;
+    }
+    let (year, month, day) = civil(days);
+    let parts = [
+        (year, 4, '-'),
+        (month, 2, '-'),
+        (day, 2, 'T'),
+        (second / 3_600, 2, ':'),
+        (second / 60 % 60, 2, ':'),
+        (second % 60, 2, 'Z'),
+    ];
+    for (number, digits, after) in parts {
+        push_digits(out, number.unsigned_abs(), digits);
+        out.push(after);
+    }
+}
+
+/// Year, month and day of the proleptic Gregorian calendar, of days since 1970-01-01 (H. Hinnant, "chrono-Compatible Low-Level
+/// Date Algorithms").
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod printing {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn numbers_and_times_are_those_of_the_engine(
+            number in prop_oneof![any::<f64>(), (-2_000_000i64..2_000_000).prop_map(|n| n as f64 / 4.0), (any::<i32>()).prop_map(f64::from)],
+            millis in prop_oneof![any::<i64>(), -100_000_000_000i64..5_000_000_000_000, (0i64..260_000_000_000).prop_map(|s| s * 1_000)],
+        ) {
+            let (mut printed, mut shown) = (String::new(), String::new());
+            push_number(&mut printed, number);
+            let whole = number.fract() == 0.0 && number.abs() < 1e15;
+            let expected = if whole { Value::from(number as i64) } else { Value::from(number) };
+            prop_assert_eq!(printed, if whole { expected.to_string() } else { format!("{number}") });
+            push_time(&mut shown, Timestamp(millis));
+            prop_assert_eq!(shown, time_text(Timestamp(millis)));
+        }
+    }
 }

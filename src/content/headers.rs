@@ -4,6 +4,8 @@
 //! are made here; HD-2 no line is longer than 76 characters, unless a single ASCII token (an address, a URL) is; HD-3 a
 //! value decodes to itself, with control characters and runs of white space as one space and none at the ends.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -29,11 +31,22 @@ pub(super) fn collapse(value: &str) -> String {
     out
 }
 
+/// [`collapse`], which most values do not need.
+fn collapsed(value: &str) -> Cow<'_, str> {
+    let mut last = b' ';
+    let is_plain = value.bytes().all(|byte| {
+        let fits = (b' '..0x7F).contains(&byte) && !(byte == b' ' && last == b' ');
+        last = byte;
+        fits
+    });
+    if is_plain && (last != b' ' || value.is_empty()) { Cow::Borrowed(value) } else { Cow::Owned(collapse(value)) }
+}
+
 /// Appends `Name: value` and a line end.
 pub(super) fn unstructured(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    let value = collapse(value);
+    let value = collapsed(value);
     encode_text(out, name.len() + 2, &value);
     out.extend_from_slice(b"\r\n");
 }
@@ -97,7 +110,7 @@ fn encoded_words(out: &mut Vec<u8>, mut column: usize, value: &str) -> usize {
 pub(super) fn mailbox(out: &mut Vec<u8>, name: &str, display: &str, address: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    let display = collapse(display);
+    let display = collapsed(display);
     let mut column = name.len() + 2;
     if display.is_empty() {
         if column + address.len() > LINE {
@@ -134,6 +147,11 @@ pub(super) fn is_safe_address(address: &str) -> bool {
     let Some((local, domain)) = address.rsplit_once('@') else {
         return false;
     };
+    let is_common = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'+');
+    let are_common = local.bytes().all(is_common) && domain.bytes().all(|b| is_common(b) && b != b'_' && b != b'+');
+    if are_common {
+        return address.len() <= 254 && !local.is_empty() && !domain.is_empty();
+    }
     let is_atom = |c: char| {
         c.is_ascii_alphanumeric()
             || "!#$%&'*+-/=?^_`{|}~.".contains(c)
@@ -181,6 +199,7 @@ mod tests {
             let parsed = mail_parser::MessageParser::default().parse(mail.as_bytes()).expect("parses");
             prop_assert_eq!(parsed.subject().unwrap_or(""), collapse(&value), "{:?}", header);
             prop_assert_eq!(parsed.headers().len(), 2, "two headers");
+            prop_assert_eq!(&*collapsed(&value), collapse(&value));
         }
 
         #[test]

@@ -9,8 +9,11 @@
 //! ops of the parts name them; PG-3 nothing inside captured output is a marker.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use crate::contacts::Schema;
 use crate::content::html_text::unescape;
+use crate::content::native;
 use crate::content::pieces::{BuiltIn, Lone, Piece, PieceKind, Pieces};
 use crate::content::qp;
 use crate::content::tokens::TOKEN_CHARS;
@@ -49,6 +52,8 @@ pub(super) enum Item {
 pub(super) struct Span {
     pub items: Vec<Item>,
     pub encoded: Vec<u8>,
+    /// Where `encoded` stands among the bytes that all copies of the message share.
+    pub shared_at: usize,
     pub end_column: usize,
     pub slots: Vec<(usize, SlotKind)>,
 }
@@ -58,6 +63,8 @@ pub(super) enum Op {
     Span(u16),
     Attribute(AttributeId),
     Region,
+    /// A region that needs no template engine.
+    Native(u16),
     LinkBegin(u16),
     LinkEnd,
 }
@@ -110,6 +117,8 @@ pub(super) struct Edit {
 pub(super) struct Program {
     pub spans: Vec<Span>,
     pub residual: String,
+    /// Regions that need no template engine.
+    pub natives: Vec<Vec<native::Node>>,
     /// Text inside captured output, printed through variables so that it is counted against the output's limit.
     pub captured_texts: Vec<String>,
     pub uses: Uses,
@@ -125,11 +134,12 @@ pub(super) struct Uses {
     pub view_text: bool,
 }
 
-/// Addresses of the public listener.
+/// What the names of a template stand for: addresses of the public listener, the campaign, attributes.
 #[derive(Clone, Debug)]
 pub(super) struct Urls<'a> {
     pub public_url: &'a str,
     pub campaign_name: &'a str,
+    pub schema: &'a Schema,
 }
 
 pub(super) fn captured_name(index: usize) -> String {
@@ -150,6 +160,7 @@ impl Program {
             ops: Vec::new(),
             items: Vec::new(),
             region: String::new(),
+            may_be_native: !pieces.binds_names && pieces.captures.is_empty(),
             link: None,
             edits,
         };
@@ -168,6 +179,17 @@ impl Program {
             self.residual.push_str(escape.1);
         }
         Part { kind, ops }
+    }
+
+    /// The encoded bytes of all spans, one after the other, with those of `tail` behind them.
+    pub fn share(&mut self, tail: &[u8]) -> Arc<[u8]> {
+        let mut shared = Vec::new();
+        for span in &mut self.spans {
+            span.shared_at = shared.len();
+            shared.extend_from_slice(&span.encoded);
+        }
+        shared.extend_from_slice(tail);
+        shared.into()
     }
 
     fn add_span(&mut self, items: Vec<Item>, encode: bool) -> u16 {
@@ -217,6 +239,8 @@ struct Builder<'a> {
     items: Vec<Item>,
     /// Residual text that is not yet a region.
     region: String,
+    /// Nothing that one region binds is used in another.
+    may_be_native: bool,
     /// The link with expressions that is open: its end, and whether it began inside a block.
     link: Option<(usize, bool)>,
     edits: &'a [Edit],
@@ -402,11 +426,25 @@ impl Builder<'_> {
         }
     }
 
+    fn native(&mut self, region: &str) -> Option<u16> {
+        if !self.may_be_native || self.link.is_some() {
+            return None;
+        }
+        let index = u16::try_from(self.program.natives.len()).ok()?;
+        let nodes = native::compile(region, self.urls.schema, self.urls.campaign_name)?;
+        self.program.natives.push(nodes);
+        Some(index)
+    }
+
     fn flush_region(&mut self) {
         if self.region.is_empty() {
             return;
         }
         let region = std::mem::take(&mut self.region);
+        if let Some(index) = self.native(&region) {
+            self.ops.push(Op::Native(index));
+            return;
+        }
         self.program.residual.push(char::from(REGION));
         let in_html_link = self.link.is_some() && self.kind == PartKind::Html;
         if in_html_link {

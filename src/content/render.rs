@@ -16,6 +16,7 @@ use crate::content::compile::{CompiledMessage, RESIDUAL};
 use crate::content::context::Variables;
 use crate::content::fields::RETURN_PATH_PREFIX;
 use crate::content::locale::Language;
+use crate::content::shared::SharedSpans;
 use crate::content::source::Track;
 use crate::content::splice::{Scratch, Splicer, Tokens};
 use crate::content::tokens::{TokenId, TokenKeys};
@@ -50,6 +51,8 @@ pub struct Rendered<'a> {
     pub body: &'a mut Vec<u8>,
     /// Envelope sender without angle brackets.
     pub return_path: &'a mut String,
+    /// If it is there, `body` gets the message's own bytes only, and this what it shares.
+    pub shared: Option<&'a mut SharedSpans>,
     pub needs_8bit: bool,
     pub needs_smtputf8: bool,
     pub needs_dot_stuffing: bool,
@@ -57,7 +60,13 @@ pub struct Rendered<'a> {
 
 impl<'a> Rendered<'a> {
     pub fn new(body: &'a mut Vec<u8>, return_path: &'a mut String) -> Rendered<'a> {
-        Rendered { body, return_path, needs_8bit: false, needs_smtputf8: false, needs_dot_stuffing: false }
+        let shared = None;
+        Rendered { body, return_path, shared, needs_8bit: false, needs_smtputf8: false, needs_dot_stuffing: false }
+    }
+
+    /// For a message that shares its static text.
+    pub fn sharing(self, shared: &'a mut SharedSpans) -> Rendered<'a> {
+        Rendered { shared: Some(shared), ..self }
     }
 }
 
@@ -125,11 +134,17 @@ impl Renderer {
     pub fn render(&mut self, record: &Record<'_>, who: &Recipient, out: &mut Rendered<'_>) -> Result<(), RenderSkip> {
         out.body.clear();
         out.return_path.clear();
+        if let Some(shared) = &mut out.shared {
+            shared.begin(&self.message.shared);
+        }
         (out.needs_8bit, out.needs_smtputf8, out.needs_dot_stuffing) = (false, false, false);
         let rendered = self.render_inner(record, who, out);
         if rendered.is_err() {
             out.body.clear();
             out.return_path.clear();
+            if let Some(shared) = &mut out.shared {
+                shared.clear();
+            }
         }
         rendered
     }
@@ -146,6 +161,7 @@ impl Renderer {
         self.date(who.sent_at);
         let message = &*self.message;
         self.scratch.cursor = 0;
+        self.scratch.steps = 0;
         let mut splicer = Splicer {
             message,
             keys: &self.keys,
@@ -157,14 +173,20 @@ impl Renderer {
         let body = &mut *out.body;
         splicer.headers(body, address, &self.date_line)?;
         body.extend_from_slice(&message.skeleton.head);
-        splicer.body(&message.text, body)?;
+        let mut shared = out.shared.as_deref_mut();
+        splicer.body(&message.text, body, shared.as_deref_mut())?;
         if let (Some(html), Some(middle)) = (&message.html, &message.skeleton.middle) {
             body.extend_from_slice(middle);
-            splicer.body(html, body)?;
+            splicer.body(html, body, shared.as_deref_mut())?;
         }
-        body.extend_from_slice(&message.skeleton.tail);
-        if body.len() > limits::MESSAGE_BYTES_MAX {
-            return Err(skip(SkipReason::TooLarge, format!("the message has {} bytes", body.len())));
+        let tail = &message.skeleton.tail;
+        let end = message.shared.len();
+        let at = body.len();
+        if !shared.as_deref_mut().is_some_and(|shared| shared.push(at, end - tail.len(), end)) {
+            body.extend_from_slice(tail);
+        }
+        if body.len() + shared.map_or(0, |shared| shared.len()) > limits::MESSAGE_BYTES_MAX {
+            return Err(skip(SkipReason::TooLarge, "the message is larger than a message may be"));
         }
         match &message.context.return_path_domain {
             Some(domain) => {

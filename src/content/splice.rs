@@ -8,10 +8,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::contacts::Record;
 use crate::content::compile::{CompiledMessage, HeaderLine};
+use crate::content::native::{Node, Printed, Turn, Walk};
 use crate::content::program::{self, Item, Op, PLAIN_LINK, Part, PartKind, SlotKind};
 use crate::content::render::{NOBODY, RenderSkip, SkipReason, skip};
+use crate::content::shared::SharedSpans;
 use crate::content::source::{Missing, Track};
-use crate::content::tokens::{ReturnPathToken, Token, TokenId, TokenKeys};
+use crate::content::tokens::{ReturnPathToken, TOKEN_CHARS, Token, TokenId, TokenKeys};
 use crate::content::{context, headers, qp};
 use crate::ids::AttributeId;
 use crate::limits;
@@ -24,6 +26,8 @@ pub(super) struct Scratch {
     pub text: String,
     pub url: String,
     pub value: String,
+    /// Steps of native regions taken for this contact.
+    pub steps: u64,
 }
 
 /// The tokens of one contact; those that the message does not use are not made.
@@ -53,29 +57,48 @@ trait Sink {
     fn rendered(&mut self, text: &str);
     /// A finished link.
     fn link(&mut self, url: &str);
+    /// Written so far.
+    fn bytes(&self) -> usize;
 }
 
 /// A body, quoted-printable.
 struct BodySink<'o> {
     out: &'o mut Vec<u8>,
+    shared: Option<&'o mut SharedSpans>,
     column: usize,
     is_html: bool,
 }
 
+impl BodySink<'_> {
+    /// Static bytes of a span: shared if that is worth a cut.
+    fn fixed(&mut self, span: &program::Span, from: usize, to: usize) {
+        let at = self.out.len();
+        if to - from >= SHARED_BYTES_MIN
+            && let Some(shared) = &mut self.shared
+            && shared.push(at, span.shared_at + from, span.shared_at + to)
+        {
+            return;
+        }
+        self.out.extend_from_slice(span.encoded.get(from..to).unwrap_or(&[]));
+    }
+}
+
+/// Below this a copy costs less than a cut.
+const SHARED_BYTES_MIN: usize = 64;
+
 impl Sink for BodySink<'_> {
     fn span(&mut self, span: &program::Span, tokens: &Tokens) -> Result<(), RenderSkip> {
         qp::soft_break(self.out, self.column);
-        let start = self.out.len();
-        if start + span.encoded.len() > limits::MESSAGE_BYTES_MAX {
+        if self.bytes() + span.encoded.len() > limits::MESSAGE_BYTES_MAX {
             return Err(skip(SkipReason::TooLarge, "the message is larger than a message may be"));
         }
-        self.out.extend_from_slice(&span.encoded);
+        let mut done = 0;
         for (at, kind) in &span.slots {
-            let token = tokens.of(*kind);
-            if let Some(slot) = self.out.get_mut(start + at..start + at + token.len()) {
-                slot.copy_from_slice(token);
-            }
+            self.fixed(span, done, *at);
+            self.out.extend_from_slice(tokens.of(*kind));
+            done = at + TOKEN_CHARS;
         }
+        self.fixed(span, done, span.encoded.len());
         self.column = span.end_column;
         Ok(())
     }
@@ -94,6 +117,10 @@ impl Sink for BodySink<'_> {
 
     fn link(&mut self, url: &str) {
         self.value(url);
+    }
+
+    fn bytes(&self) -> usize {
+        self.out.len() + self.shared.as_ref().map_or(0, |shared| shared.len())
     }
 }
 
@@ -121,6 +148,10 @@ impl Sink for TextSink<'_> {
 
     fn link(&mut self, url: &str) {
         self.0.push_str(url);
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -180,8 +211,9 @@ impl Splicer<'_> {
         Ok(value)
     }
 
-    pub fn body(&mut self, part: &Part, out: &mut Vec<u8>) -> Result<(), RenderSkip> {
-        let mut sink = BodySink { out, column: 0, is_html: part.kind == PartKind::Html };
+    /// A body; with `shared`, what is the same for all goes there.
+    pub fn body(&mut self, part: &Part, out: &mut Vec<u8>, shared: Option<&mut SharedSpans>) -> Result<(), RenderSkip> {
+        let mut sink = BodySink { out, shared, column: 0, is_html: part.kind == PartKind::Html };
         self.part(part, &mut sink)
     }
 
@@ -192,6 +224,7 @@ impl Splicer<'_> {
                 Op::Span(id) => self.span(*id, link, sink)?,
                 Op::Attribute(id) => self.attribute(*id, link, sink)?,
                 Op::Region => self.region(link, sink)?,
+                Op::Native(index) => self.native(*index, sink)?,
                 Op::LinkBegin(index) => {
                     link = Some(*index);
                     self.scratch.url.clear();
@@ -225,6 +258,52 @@ impl Splicer<'_> {
         match link {
             Some(_) => encode_for_url(&mut self.scratch.url, text),
             None => sink.value(text),
+        }
+        Ok(())
+    }
+
+    /// A region that needs no template engine.
+    fn native(&mut self, index: u16, sink: &mut impl Sink) -> Result<(), RenderSkip> {
+        let message = self.message;
+        let Some(nodes) = message.program.natives.get(usize::from(index)) else { return Ok(()) };
+        let (turns, steps) = (Vec::new(), self.scratch.steps);
+        let mut walk = Walk { record: self.record, schema: &message.schema, missing: message.missing, turns, steps };
+        let walked = self.nodes(nodes, &mut walk, sink);
+        self.scratch.steps = walk.steps;
+        walked
+    }
+
+    fn nodes(&mut self, nodes: &[Node], walk: &mut Walk<'_>, sink: &mut impl Sink) -> Result<(), RenderSkip> {
+        for node in nodes {
+            walk.step()?;
+            match node {
+                Node::Span(id) => self.span(*id, None, sink)?,
+                Node::Print(Printed::Attribute(id)) => self.attribute(*id, None, sink)?,
+                Node::Print(Printed::AttributeOr(id, other)) if walk.is_blank(*id) => sink.value(other),
+                Node::Print(Printed::AttributeOr(id, _)) => self.attribute(*id, None, sink)?,
+                Node::Print(Printed::Entry(level)) => sink.value(walk.entry(*level)),
+                Node::Print(Printed::Text(text)) => sink.value(text),
+                Node::If { when, then, otherwise } => {
+                    let branch = if walk.holds(when)? { then } else { otherwise };
+                    self.nodes(branch, walk, sink)?;
+                }
+                Node::For { list, body, otherwise } => {
+                    let entries = walk.entries(*list)?;
+                    if entries.is_empty() {
+                        self.nodes(otherwise, walk, sink)?;
+                    }
+                    let count = entries.len();
+                    for (index, entry) in entries.into_iter().enumerate() {
+                        if sink.bytes() > limits::MESSAGE_BYTES_MAX {
+                            return Err(skip(SkipReason::TooLarge, "the message is larger than a message may be"));
+                        }
+                        walk.turns.push(Turn { entry, index, is_last: index + 1 == count });
+                        let turned = self.nodes(body, walk, sink);
+                        walk.turns.pop();
+                        turned?;
+                    }
+                }
+            }
         }
         Ok(())
     }

@@ -3,6 +3,8 @@
 
 #[path = "tests_messages.rs"]
 mod messages;
+#[path = "tests_native.rs"]
+mod native_blocks;
 #[path = "tests_refusals.rs"]
 mod refusals;
 
@@ -112,6 +114,12 @@ fn render(message: &Arc<CompiledMessage>, record: &[u8]) -> Result<(Vec<u8>, Str
     let mut out = Rendered::new(&mut body, &mut return_path);
     Renderer::new(message.clone(), keys()).render(&record, &who(), &mut out)?;
     assert!(!out.needs_dot_stuffing && !out.needs_8bit, "an ASCII message without dots");
+    let (mut own, mut same_path, mut shared, mut whole) =
+        (Vec::new(), String::new(), SharedSpans::default(), Vec::new());
+    let mut out = Rendered::new(&mut own, &mut same_path).sharing(&mut shared);
+    Renderer::new(message.clone(), keys()).render(&record, &who(), &mut out)?;
+    shared.write(&own, &mut whole);
+    assert!(whole == body, "the same, with its text shared");
     Ok((body, return_path))
 }
 
@@ -331,6 +339,8 @@ proptest! {
             Just("{{ contact.last_name|default('you')|title }}".to_owned()),
             Just("{% if contact.points %}.yes {{ contact.plan }}\n{% else %}no{% endif %}".to_owned()),
             Just("{% for i in contact.interests -%} * {{ i }} = {{ loop.index }}\r\n{% endfor %}".to_owned()),
+            prop::sample::select(native_blocks::BLOCKS).prop_map(str::to_owned),
+            prop::sample::select(native_blocks::BLOCKS).prop_map(str::to_owned),
             Just("<a href=\"https://t.test/x?a=1&amp;b=2\">l</a>".to_owned()),
             Just("{% set v %}é{{ contact.city }}{% endset %}{{ v }}".to_owned()),
         ], 0..12),

@@ -52,7 +52,7 @@ use crate::actors::flowing::NoChoice;
 use crate::actors::lanes::PositionPool;
 use crate::actors::lanes::threads::{LaneThreads, ThreadError};
 use crate::actors::pulse::{PulseActor, Pulses};
-use crate::actors::tracker::{TrackedEvent, TrackerActor};
+use crate::actors::tracker::{TrackerActor, TrackerInbox};
 use crate::actors::{RunCommand, RunEnded};
 use crate::campaigns::compile::MessagePlan;
 use crate::campaigns::schedule::ScheduleError;
@@ -190,7 +190,7 @@ pub struct Engine {
     pub book: Arc<Book>,
     pub lines: lines::Lines,
     pub tokens: TokenKeys,
-    pub tracker: Recipient<TrackedEvent>,
+    pub tracker: TrackerInbox,
     pub recovery: RecoverySummary,
     pub imports: imports::Imports,
     pub uploads: uploads::Uploads,
@@ -368,14 +368,14 @@ fn services(
     options: &EngineOptions,
     clock: SystemClock,
     pulses: &Arc<Pulses>,
-) -> Result<(Recipient<TrackedEvent>, Recipient<RunEnded>), EngineError> {
+) -> Result<(TrackerInbox, Recipient<RunEnded>), EngineError> {
     let (sender, receiver) = crossbeam::channel::bounded(1);
     let (book, pulses) = (Arc::clone(book), Arc::clone(pulses));
     let (directory, aggregate_only) = (options.directory.clone(), options.aggregate_only);
     let spawned = arbiter.spawn_fn(move || {
         CommitterActor::new(Arc::clone(&book), directory).start();
         PulseActor::new(Arc::clone(&book), clock, pulses).start();
-        let tracker = TrackerActor::new(book, aggregate_only).start().recipient();
+        let tracker = TrackerActor::open(book, aggregate_only);
         let ended = EndsActor.start().recipient();
         drop(sender.send((tracker, ended)));
     });

@@ -47,7 +47,7 @@ impl Engine {
     pub fn record(&self, mut event: TrackedEvent) -> Option<oneshot::Receiver<()>> {
         let (done, wait) = oneshot::channel();
         event.done = Some(done);
-        let sent = self.tracker.try_send(event).inspect_err(|_| figures::refused("tracker"));
+        let sent = self.tracker.put(event).inspect_err(|_| figures::refused("tracker"));
         sent.ok().map(|()| wait)
     }
 

@@ -2,11 +2,14 @@
 //! outcomes that wait to be sent off. Shared by the lanes of that thread, never by two threads.
 //!
 //! Reading ahead is what makes a read transaction serve [`LANE_CHUNK_ROWS`] rows; the bench is shared by the lanes so
-//! that a slow connection holds back no row but the one it is sending.
+//! that a slow connection holds back no row but the one it is sending. The rows of a chunk are rendered together, too; what
+//! forbids a send is looked at again when a lane pulls the row.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use foldhash::fast::RandomState;
 
 use crate::actors::figures;
 use crate::actors::lanes::batch::{LiveBatch, SendContext};
@@ -16,13 +19,15 @@ use crate::actors::line::Line;
 use crate::actors::{LaneReport, Nudge, Outcomes, RowOutcome};
 use crate::channels::limits_table::{ClassId, Refusal};
 use crate::channels::{LaneEvent, OutMessage};
-use crate::clock::{Clock, Monotonic};
+use crate::clock::Monotonic;
 use crate::contacts::one_shot::hashes::hash_of;
 use crate::contacts::{ContactsError, Reader, Record};
-use crate::content::{self, CompiledMessage, Recipient as MailRecipient, Rendered, Renderer};
+use crate::content::{CompiledMessage, Renderer};
 use crate::ids::{AddressHash, BatchId, ContactRow, RowSpace};
 use crate::limits::{BATCH_CONTACTS_MAX, BATCHES_AHEAD, LANE_CHUNK_ROWS, OUTCOMES_PER_REPORT};
 use crate::segments::skip::SkipReason;
+
+mod rendering;
 
 /// A row that was read and released, and that no lane has pulled.
 pub struct Stocked {
@@ -30,6 +35,8 @@ pub struct Stocked {
     pub index: usize,
     record: Vec<u8>,
     epoch: u64,
+    /// Rendered with the rest of its chunk.
+    message: Option<OutMessage>,
 }
 
 /// The address of a row of an upload, and the contacts that have it.
@@ -51,9 +58,10 @@ struct Gathered {
 pub struct Bench {
     line: Arc<Line>,
     stock: VecDeque<Stocked>,
-    renderers: HashMap<usize, (Arc<CompiledMessage>, Renderer)>,
-    gathered: HashMap<BatchId, Gathered>,
+    renderers: HashMap<usize, (Arc<CompiledMessage>, Renderer), RandomState>,
+    gathered: HashMap<BatchId, Gathered, RandomState>,
     spare: Vec<Vec<u8>>,
+    spare_messages: Vec<OutMessage>,
     /// Handed over since the last report of outcomes.
     bytes: u64,
 }
@@ -72,8 +80,8 @@ pub enum Found {
 
 impl Bench {
     pub fn new(line: Arc<Line>) -> Bench {
-        let (stock, renderers, gathered) = (VecDeque::new(), HashMap::new(), HashMap::new());
-        Bench { line, stock, renderers, gathered, spare: Vec::new(), bytes: 0 }
+        let (stock, renderers, gathered) = (VecDeque::new(), HashMap::default(), HashMap::default());
+        Bench { line, stock, renderers, gathered, spare: Vec::new(), spare_messages: Vec::new(), bytes: 0 }
     }
 
     pub fn line(&self) -> &Arc<Line> {
@@ -99,13 +107,13 @@ impl Bench {
             let first = !holds(row.batch.class);
             if row.batch.is_withdrawn() {
                 self.dismiss(&row, first);
-                self.retire(row.record);
+                self.retire_row(row);
                 continue;
             }
             if let Some(reason) = self.opted_out_since(&row) {
                 self.dismiss(&row, first);
                 self.skip(&row.batch, row.index, reason, String::new());
-                self.retire(row.record);
+                self.retire_row(row);
                 continue;
             }
             return Found::Row { row, counted };
@@ -248,6 +256,7 @@ impl Bench {
             }
         };
         let mut refused = Vec::new();
+        let before = self.stock.len();
         let state = self.line.book.read();
         let opted = Opted { state: &state, channel: context.channel, topic: &context.topic };
         let hashed = state.suppression.address_count() > 0;
@@ -264,7 +273,7 @@ impl Bench {
                 Some(reason) => refused.push((index, reason)),
                 None => {
                     let record = bytes.unwrap_or_default();
-                    self.stock.push_back(Stocked { batch: Arc::clone(batch), index, record, epoch });
+                    self.stock.push_back(Stocked { batch: Arc::clone(batch), index, record, epoch, message: None });
                 }
             }
         }
@@ -272,47 +281,7 @@ impl Bench {
         for (index, reason) in refused {
             self.skip(batch, index, reason, String::new());
         }
-    }
-
-    /// Renders a row into the lane's message; `false` if the contact is skipped instead.
-    pub fn render(&mut self, row: &Stocked, into: &mut OutMessage) -> bool {
-        let context = &row.batch.context;
-        let key = Arc::as_ptr(&context.compiled) as usize;
-        if self.renderers.len() > RENDERERS_MAX {
-            self.renderers.clear();
-        }
-        let (compiled, keys) = (&context.compiled, self.line.tokens.clone());
-        let entry = self.renderers.entry(key);
-        let (_, renderer) = entry.or_insert_with(|| (Arc::clone(compiled), Renderer::new(Arc::clone(compiled), keys)));
-        let Ok(record) = Record::parse(&row.record) else {
-            self.skip(&row.batch, row.index, SkipReason::RenderFailed, "the record is damaged".to_owned());
-            return false;
-        };
-        let who = MailRecipient {
-            space: context.space,
-            run: context.delivery.run,
-            message: context.message,
-            row: crate::ids::ContactRow(row.batch.rows[row.index]),
-            sent_at: self.line.clock.now(),
-        };
-        into.clear();
-        let mut rendered = Rendered::new(&mut into.body, &mut into.return_path);
-        match renderer.render(&record, &who, &mut rendered) {
-            Ok(()) => {
-                let flags = (rendered.needs_8bit, rendered.needs_smtputf8, rendered.needs_dot_stuffing);
-                (into.needs_8bit, into.needs_smtputf8, into.needs_dot_stuffing) = flags;
-                into.recipient.push_str(record.address(context.channel).unwrap_or_default());
-                true
-            }
-            Err(skip) => {
-                let reason = match skip.reason {
-                    content::SkipReason::MissingAttribute => SkipReason::MissingAttribute,
-                    _ => SkipReason::RenderFailed,
-                };
-                self.skip(&row.batch, row.index, reason, skip.sample);
-                false
-            }
-        }
+        self.render_ahead(before);
     }
 
     fn skip(&mut self, batch: &Arc<LiveBatch>, index: usize, reason: SkipReason, text: String) {
@@ -326,14 +295,14 @@ impl Bench {
         self.stock.push_front(row);
     }
 
-    pub fn retire(&mut self, record: Vec<u8>) {
-        if self.spare.len() < LANE_CHUNK_ROWS * 4 {
-            self.spare.push(record);
-        }
-    }
-
+    /// The row is done with: its buffers are used again.
     pub fn retire_row(&mut self, row: Stocked) {
-        self.retire(row.record);
+        if self.spare.len() < LANE_CHUNK_ROWS * 4 {
+            self.spare.push(row.record);
+        }
+        if let Some(message) = row.message {
+            self.keep_message(message);
+        }
     }
 
     /// Notes an outcome in the mark file and gathers it for its campaign.

@@ -62,8 +62,8 @@ impl Feed for LaneFeed {
         loop {
             match bench.next(now, &|class| holds(&self.held, class)) {
                 Found::Nothing { until } => return Pull::Idle { until },
-                Found::Row { row, counted } => {
-                    if !bench.render(&row, into) {
+                Found::Row { mut row, counted } => {
+                    if !bench.fill(&mut row, into) {
                         bench.dismiss(&row, !holds(&self.held, row.batch.class));
                         bench.retire_row(row);
                         continue;
@@ -137,7 +137,7 @@ impl Feed for LaneFeed {
         let mut bench = self.bench.borrow_mut();
         // A provider may refuse a message before its mark: the row is ended here, if nobody took it back meanwhile.
         if row.batch.is_marked(row.index) || row.batch.try_mark(row.index) {
-            bench.handed_over(message.body.len());
+            bench.handed_over(message.bytes());
             bench.answer(&row.batch, row.index, outcome);
         }
         bench.retire_row(row);

@@ -146,6 +146,10 @@ mod tests {
         assert_eq!(value(&["tracking_dropped", "event=\"open\""]), "1", "{text}");
         assert_eq!(value(&["endpoint=\"view\""]), "1", "{text}");
         let requests = text.lines().filter(|l| l.starts_with(metrics::HTTP_REQUESTS_TOTAL.name)).count();
-        assert_eq!(requests, Endpoint::ALL.len() * 9, "one series for each: {text}");
+        assert_eq!(
+            requests,
+            Endpoint::ALL.len() * 9 + 1,
+            "one series for each, and failures, known from the start: {text}"
+        );
     }
 }

@@ -107,7 +107,7 @@ impl SmtpConnector {
 
     /// Serves `feed` until it closes. One lane is one connection at a time.
     pub async fn run_lane<F: Feed>(&self, feed: &mut F) {
-        let mut hand = Hand::default();
+        let mut hand = Hand::unsigned(self.signer.is_none());
         let mut pipelining = true;
         let mut pause = RECONNECT_WAIT_MIN;
         while !feed.closing() {

@@ -20,15 +20,17 @@ use super::transport::Transport;
 use super::wire::{Part, SlotState, Turn, poll_turn};
 use crate::channels::{Feed, HandBack, Mark, Outcome, RejectClass};
 use crate::config::connectors::SmtpSettings;
-use crate::limits::{BDAT_WINDOW_MESSAGES, BODY_AT_ONCE_BYTES_MAX, DATA_HOLD_MAX};
+use crate::limits::{BDAT_WINDOW_MESSAGES, BODY_AT_ONCE_BYTES_MAX, DATA_HOLD_MAX, SHARED_MESSAGE_BYTES_MAX};
 
 /// Messages in hand: a BDAT window and the one that is next.
 const SLOTS: usize = BDAT_WINDOW_MESSAGES + 1;
 
 mod hand;
 mod replies;
+mod ticker;
 
 pub use hand::{Ended, Hand, LaneError};
+use ticker::Ticker;
 
 /// See the module's docs.
 pub struct Lane<'a, F: Feed> {
@@ -39,6 +41,7 @@ pub struct Lane<'a, F: Feed> {
     transport: Transport,
     reader: ReplyReader,
     session: Session,
+    ticker: Ticker,
     answered: u64,
     avoid_pipelining: bool,
     closing_since: Option<Instant>,
@@ -66,6 +69,7 @@ impl<'a, F: Feed> Lane<'a, F> {
             hand,
             settings,
             signer,
+            ticker: Ticker::default(),
             answered: 0,
             avoid_pipelining: false,
             closing_since: None,
@@ -163,6 +167,9 @@ impl<'a, F: Feed> Lane<'a, F> {
         let mut refusal = self.session.unsendable(&slot.message).map(|why| (RejectClass::Other, why.to_owned()));
         if refusal.is_none() && !slot.prepared {
             slot.prefix.clear();
+            if self.signer.is_some() || slot.message.bytes() > SHARED_MESSAGE_BYTES_MAX {
+                slot.message.put_together();
+            }
             if let Some(signer) = self.signer {
                 let signed = signer.sign(&slot.message.body, &mut slot.prefix);
                 refusal = signed.err().map(|e| (RejectClass::Other, format!("DKIM: {e}")));
@@ -261,7 +268,7 @@ impl<'a, F: Feed> Lane<'a, F> {
 
     /// Asks for the mark while DATA is open, at most `DATA_HOLD_MAX`; `false` if the message was given back.
     async fn mark(&mut self, id: SlotId) -> Result<bool, LaneError> {
-        let since = Instant::now();
+        let mut since = None;
         loop {
             let now = self.feed.now();
             match self.feed.mark(&self.hand.slots[id].message, now) {
@@ -273,7 +280,8 @@ impl<'a, F: Feed> Lane<'a, F> {
                 }
                 Mark::Hold { until } => {
                     let wait = until.since(now).max(Duration::from_micros(100));
-                    if since.elapsed() + wait <= DATA_HOLD_MAX && !self.feed.closing() {
+                    if since.get_or_insert_with(Instant::now).elapsed() + wait <= DATA_HOLD_MAX && !self.feed.closing()
+                    {
                         sleep(wait).await;
                         continue;
                     }

@@ -1,11 +1,12 @@
 //! What a lane has in hand and what it is writing: message slots with their reused buffers, and a gathered write.
 //!
 //! Owns the buffers of one lane. Invariants: WI-1 a slot is free, held or marked, and only a free one is filled; WI-2 the
-//! bytes of a message are never copied, but for dot-stuffing where it is needed; WI-3 nothing is allocated per message
+//! bytes of a message are copied once at most: to stuff dots, or to put shared text between its own; WI-3 nothing is allocated per message
 //! once the buffers have grown.
 //!
 //! Must not know replies, feeds, or time-outs.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -21,6 +22,16 @@ use crate::clock::Monotonic;
 
 /// Pieces of one gathered write.
 const SLICES: usize = 16;
+/// Parts up to this are copied beside a message that is put together: a copy costs less than a piece more.
+const SHORT_BYTES_MAX: usize = 1_024;
+/// No further message is put together with what has this many bytes already.
+const TOGETHER_BYTES_MAX: usize = 128 * 1_024;
+
+thread_local! {
+    /// Where messages that share text are put together, for one write: small enough to stay in the processor's cache, which
+    /// the buffers of all lanes would not.
+    static TOGETHER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlotState {
@@ -55,6 +66,7 @@ impl Slot {
         if !self.message.needs_dot_stuffing {
             return;
         }
+        self.message.put_together();
         let body = &self.message.body;
         if body.first() == Some(&b'.') {
             self.stuffed.push(b'.');
@@ -68,18 +80,23 @@ impl Slot {
         self.stuffed.extend_from_slice(&body[from..]);
     }
 
-    /// The message as DATA carries it.
+    /// The message as DATA carries it, if it shares nothing.
     pub fn data(&self) -> &[u8] {
         if self.stuffed.is_empty() { &self.message.body } else { &self.stuffed }
     }
 
+    /// Its bytes as DATA carries it.
+    fn data_bytes(&self) -> usize {
+        if self.stuffed.is_empty() { self.message.bytes() } else { self.stuffed.len() }
+    }
+
     pub fn ends_in_crlf(&self) -> bool {
-        self.message.body.ends_with(b"\r\n")
+        self.message.ends_in_crlf()
     }
 
     /// Bytes of the message, its prefix included and the line end that it may lack.
     pub fn bytes(&self) -> usize {
-        self.prefix.len() + self.message.body.len() + if self.ends_in_crlf() { 0 } else { 2 }
+        self.prefix.len() + self.message.bytes() + if self.ends_in_crlf() { 0 } else { 2 }
     }
 
     pub fn free(&mut self) {
@@ -166,20 +183,49 @@ impl Outgoing {
         (self.next, self.offset, self.unflushed) = (0, 0, false);
     }
 
-    fn bytes<'a>(&'a self, part: Part, slots: &'a [Slot]) -> &'a [u8] {
+    fn len_of(&self, part: Part, slots: &[Slot]) -> usize {
         match part {
-            Part::Commands { from, to } => &self.commands[from..to],
-            Part::Prefix(slot) => &slots[slot].prefix,
-            Part::Data(slot) => slots[slot].data(),
-            Part::Body(slot) => &slots[slot].message.body,
+            Part::Commands { from, to } => to - from,
+            Part::Prefix(slot) => slots[slot].prefix.len(),
+            Part::Data(slot) => slots[slot].data_bytes(),
+            Part::Body(slot) => slots[slot].message.bytes(),
         }
+    }
+
+    /// The part as it lies in memory; `None` for a message that shares text.
+    fn bytes<'a>(&'a self, part: Part, slots: &'a [Slot]) -> Option<&'a [u8]> {
+        let whole = |slot: SlotId| slots[slot].message.shared.is_empty();
+        match part {
+            Part::Commands { from, to } => Some(&self.commands[from..to]),
+            Part::Prefix(slot) => Some(&slots[slot].prefix),
+            Part::Data(slot) => whole(slot).then(|| slots[slot].data()),
+            Part::Body(slot) => whole(slot).then(|| slots[slot].message.body.as_slice()),
+        }
+    }
+
+    /// Puts what is next together: messages that share text, and short parts beside them. Answers which bytes of `together`
+    /// stand for how many parts; none if the next part goes as it lies.
+    fn put_together(&self, slots: &[Slot], together: &mut Vec<u8>) -> usize {
+        together.clear();
+        let mut parts = 0;
+        for part in self.parts.iter().skip(self.next) {
+            match (*part, self.bytes(*part, slots)) {
+                (_, Some(bytes)) if bytes.len() <= SHORT_BYTES_MAX => together.extend_from_slice(bytes),
+                (Part::Data(slot) | Part::Body(slot), None) if together.len() < TOGETHER_BYTES_MAX => {
+                    slots[slot].message.append_to(together);
+                }
+                _ => break,
+            }
+            parts += 1;
+        }
+        parts
     }
 
     fn advance(&mut self, mut n: usize, slots: &[Slot]) {
         self.written += n as u64;
         self.unflushed = true;
         while let Some(part) = self.parts.get(self.next) {
-            let left = self.bytes(*part, slots).len() - self.offset;
+            let left = self.len_of(*part, slots) - self.offset;
             if n < left {
                 self.offset += n;
                 return;
@@ -190,6 +236,41 @@ impl Outgoing {
         }
     }
 
+    /// Writes what is next, once.
+    fn poll_write_some<S: AsyncWrite + Unpin>(
+        &self,
+        stream: &mut S,
+        slots: &[Slot],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        TOGETHER.with_borrow_mut(|together| {
+            let parts = self.put_together(slots, together);
+            let mut slices: SmallVec<[IoSlice<'_>; SLICES]> = SmallVec::new();
+            let mut offset = self.offset;
+            if parts > 0 {
+                slices.push(IoSlice::new(together.get(offset..).unwrap_or(&[])));
+                offset = 0;
+            }
+            let rest = self.parts.iter().skip(self.next + parts).map_while(|part| self.bytes(*part, slots));
+            for bytes in rest.take(SLICES - slices.len()) {
+                slices.push(IoSlice::new(bytes.get(offset..).unwrap_or(&[])));
+                offset = 0;
+            }
+            if slices.iter().all(|s| s.is_empty()) {
+                return Poll::Ready(Ok(0));
+            }
+            let written = match slices.as_slice() {
+                // The kernel has less to do for one piece.
+                [one] => Pin::new(stream).poll_write(cx, one),
+                many => Pin::new(stream).poll_write_vectored(cx, many),
+            };
+            match written {
+                Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                other => other,
+            }
+        })
+    }
+
     /// Writes as much as the peer takes. `Ready(Ok)` when everything is written and flushed.
     fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
@@ -198,23 +279,11 @@ impl Outgoing {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while self.next < self.parts.len() {
-            let mut slices: SmallVec<[IoSlice<'_>; SLICES]> = SmallVec::new();
-            for (i, part) in self.parts[self.next..].iter().take(SLICES).enumerate() {
-                let bytes = self.bytes(*part, slots);
-                slices.push(IoSlice::new(if i == 0 { &bytes[self.offset..] } else { bytes }));
-            }
-            if slices.iter().all(|s| s.is_empty()) {
-                drop(slices);
-                self.advance(0, slots);
-                continue;
-            }
-            let n = match Pin::new(&mut *stream).poll_write_vectored(cx, &slices) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            let n = match self.poll_write_some(stream, slots, cx) {
                 Poll::Ready(Ok(n)) => n,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             };
-            drop(slices);
             self.advance(n, slots);
         }
         if self.unflushed {
@@ -285,6 +354,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::content::SharedSpans;
 
     fn stuffed(body: &[u8]) -> Vec<u8> {
         let message = OutMessage { body: body.to_vec(), needs_dot_stuffing: true, ..OutMessage::default() };
@@ -307,6 +377,42 @@ mod tests {
             let back: Vec<&str> = wire.split("\r\n").map(|l| l.strip_prefix('.').unwrap_or(l)).collect();
             prop_assert_eq!(back.join("\r\n"), body, "dots removed again");
             prop_assert!(!format!("\r\n{wire}").contains("\r\n.\r\n"), "no end of data inside");
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_that_share_text_are_whole_whatever_the_peer_takes_at_a_time() {
+        for window in [1, 3, 7, 64, 100_000] {
+            let mut slots = vec![Slot::default(), Slot::default(), Slot::default()];
+            slots[0].message.body = b"own bytes\r\n".to_vec();
+            slots[0].message.shared = SharedSpans::of(&[(0, "shared "), (4, "more of it "), (11, "end\r\n")]);
+            slots[1].message.body = b"second".to_vec();
+            slots[1].message.shared = SharedSpans::of(&[(6, "\r\n")]);
+            slots[2].message.body = vec![b'l'; 3 * SHORT_BYTES_MAX];
+            let mut out = Outgoing::default();
+            out.commands.extend_from_slice(b"MAIL\r\n");
+            out.push_commands(0);
+            out.push(Part::Prefix(0));
+            out.push(Part::Data(0));
+            let from = out.commands.len();
+            out.commands.extend_from_slice(b".\r\n");
+            out.push_commands(from);
+            out.push(Part::Body(2));
+            out.push(Part::Body(1));
+            let mut wanted = b"MAIL\r\nshared own more of it bytes\r\nend\r\n.\r\n".to_vec();
+            wanted.extend_from_slice(&slots[2].message.body);
+            wanted.extend_from_slice(b"second\r\n");
+            let (mut ours, mut theirs) = tokio::io::duplex(window);
+            let mut reader = ReplyReader::default();
+            let write = std::future::poll_fn(|cx| poll_turn(&mut ours, &mut out, &slots, &mut reader, true, cx));
+            let read = async {
+                let mut got = vec![0; wanted.len()];
+                tokio::io::AsyncReadExt::read_exact(&mut theirs, &mut got).await.map(|_| got)
+            };
+            let (turn, got) = tokio::join!(write, read);
+            assert_eq!(turn.expect("written"), Turn::Written, "all of it");
+            assert_eq!(got.expect("read"), wanted, "in order, {window} bytes at a time");
+            assert!(out.is_empty(), "nothing left");
         }
     }
 

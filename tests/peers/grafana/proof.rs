@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Prometheus;
 use super::queries::{Question, boards, compared, parse, with_ranges};
 use super::scenario::{SCRAPE_KEY, Scenario};
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, await_some};
 
 /// The values of a variable, as Grafana asks for them.
 fn values(prometheus: &Prometheus, query: &str) -> Vec<String> {
@@ -46,6 +46,9 @@ fn every_panel_every_variable_and_every_rule_has_an_answer_from_an_engine_at_wor
     let scenario = Scenario::start();
     let target = scenario.target();
     let prometheus = Prometheus::start(&target, SCRAPE_KEY);
+    // What happens before the first scrape is no increase.
+    let scraped = "sum_over_time(up{job=\"estafette\"}[1m]) > 1";
+    await_some("two scrapes", || prometheus.now(scraped).ok().filter(|targets| *targets == 1));
     scenario.play();
 
     let mut campaigns = Vec::new();

@@ -3,6 +3,7 @@
 //! Owns nothing of its own. Invariant: LR-1 a reply is applied before the next one is read. Must not know how commands
 //! are put together.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -12,7 +13,7 @@ use crate::channels::smtp::classify::{ForMessage, ForProvider, Verdict};
 use crate::channels::smtp::session::{Expect, Ruling, SlotId, Step};
 use crate::channels::smtp::wire::{SlotState, Turn, poll_turn};
 use crate::channels::{Feed, HandBack, LaneEvent, Outcome, RejectClass};
-use crate::limits::{DATA_HOLD_MAX, LANE_CLOSING_MAX, LANE_TICK, QUIT_MAX, REPLY_SAMPLE_BYTES};
+use crate::limits::{DATA_HOLD_MAX, LANE_CLOSING_MAX, QUIT_MAX, REPLY_SAMPLE_BYTES};
 
 /// Wait after a fault of the dialogue, before the message comes again without pipelining.
 const PROTOCOL_WAIT: Duration = Duration::from_secs(60);
@@ -56,21 +57,27 @@ impl<F: Feed> Lane<'_, F> {
     /// One turn of reading and writing within the time-out of what is due.
     async fn turn(&mut self, until_written: bool) -> Result<Turn, LaneError> {
         let mut since = Instant::now();
-        let mut awaited = "";
+        let mut awaited = self.due().0;
         loop {
             let (step, limit) = self.due();
             if step != awaited {
                 (awaited, since) = (step, Instant::now());
             }
             let written = self.hand.out.written();
-            let tick = LANE_TICK.min(limit.saturating_sub(since.elapsed())).max(Duration::from_millis(1));
-            let Lane { hand, transport, reader, .. } = self;
-            let io =
-                std::future::poll_fn(|cx| poll_turn(transport, &mut hand.out, &hand.slots, reader, until_written, cx));
-            match timeout(tick, io).await {
-                Ok(Ok(Turn::Eof)) => return Err(LaneError::Eof),
-                Ok(turn) => return Ok(turn?),
-                Err(_) => {
+            if let Some(latest) = since.checked_add(limit) {
+                self.ticker.wake_by(latest);
+            }
+            let Lane { hand, transport, reader, ticker, .. } = self;
+            let io = std::future::poll_fn(|cx| {
+                match poll_turn(transport, &mut hand.out, &hand.slots, reader, until_written, cx) {
+                    Poll::Ready(turn) => Poll::Ready(Some(turn)),
+                    Poll::Pending => ticker.poll(cx).map(|()| None),
+                }
+            });
+            match io.await {
+                Some(Ok(Turn::Eof)) => return Err(LaneError::Eof),
+                Some(turn) => return Ok(turn?),
+                None => {
                     if self.hand.out.written() > written {
                         since = Instant::now();
                     }
