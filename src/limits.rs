@@ -5,11 +5,13 @@
 
 mod http;
 mod operations;
+mod specs;
 
 use std::time::Duration;
 
 pub use http::*;
 pub use operations::*;
+pub use specs::*;
 
 // --- claims, batches, credits ---------------------------------------------------------------------------------
 
@@ -374,18 +376,6 @@ pub const LIVE_RUNS_MAX: usize = 8;
 pub const CALENDAR_DEFAULT: Duration = Duration::from_secs(31 * 24 * 3_600);
 /// Launches ahead that a campaign's view lists.
 pub const UPCOMING_SHOWN: usize = 5;
-/// Bytes of the name of a campaign, list, segment, connector or topic.
-pub const NAME_BYTES_MAX: usize = 255;
-/// Bytes of a campaign spec: the sources of its message, attachments included, and headroom for the rest.
-pub const SPEC_BYTES_MAX: usize = REQUEST_BYTES_MAX;
-/// Messages per second that a campaign may ask for: more than any provider takes.
-pub const CAMPAIGN_RATE_MAX: u32 = 1_000_000;
-/// Weight of a campaign in fair queueing: shares of 1 : 100 are the coarsest that still starve nobody.
-pub const CAMPAIGN_WEIGHT_MAX: u32 = 100;
-/// Hours for which a deferred message is tried again, when the campaign does not say.
-pub const RETRY_DEADLINE_HOURS_DEFAULT: u32 = 72;
-/// Hours for which a campaign may have deferred messages tried again: two weeks, beyond which news is none.
-pub const RETRY_DEADLINE_HOURS_MAX: u32 = 336;
 /// Seconds of sends that a campaign's rate is measured over.
 pub const RATE_RING_SECONDS: usize = 60;
 /// Time without any progress after which a running campaign counts as stalled.

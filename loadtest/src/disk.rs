@@ -17,14 +17,14 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, Report as RunReport};
 use crate::base::{self, Base, Columns};
+use crate::findings::{Better, Findings, Measure};
 use crate::message::{SUBSCRIBE, small_campaign};
 use crate::proc::MachineWatch;
-use crate::report::Report;
+use crate::scenario::drivers::{Drive, Extras};
 use crate::server::{Connectors, ServerPlan, find_binary};
 use crate::sink::SinkOptions;
 use crate::sink::process::SinkProcess;
 use crate::sink::record;
-use crate::text::say;
 
 /// Time for each step that waits for the engine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -47,14 +47,11 @@ pub struct DiskOptions {
     /// The engine's binary [default: `estafette` beside this program; build it with `cargo build --release`]
     #[arg(long, value_name = "FILE")]
     pub engine: Option<PathBuf>,
-    /// Write the report as JSON, too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
 }
 
 impl Default for DiskOptions {
     fn default() -> DiskOptions {
-        DiskOptions { contacts: 6_000, per_second: 200, mebibytes: 512, engine: None, json: None }
+        DiskOptions { contacts: 6_000, per_second: 200, mebibytes: 512, engine: None }
     }
 }
 
@@ -119,18 +116,30 @@ impl Drop for SmallDisk {
     }
 }
 
-/// `loadtest disk`.
-pub fn run(options: &DiskOptions) -> anyhow::Result<()> {
-    let engine = find_binary(options.engine.as_deref())?;
-    let folder = tempfile::TempDir::new().context("making a folder")?;
-    let record = folder.path().join("record");
-    let sink = SinkProcess::start(&SinkOptions { record: Some(record.clone()), ..SinkOptions::default() })?;
-    let watch = MachineWatch::start(&[sink.pid()]);
-    let result = scenario(options, &engine, folder.path(), sink, &record)?;
-    let report = Report::new(options.clone(), watch.finish(0.0), result);
-    say(&report.heading());
-    say(&report.result.lines());
-    report.write(options.json.as_deref())
+const TWICE: Measure = Measure::promise("twice", "contacts", Better::Lower, "mailed twice");
+const LOST: Measure =
+    Measure::promise("lost", "contacts", Better::Lower, "of the audience and not in the sink's record");
+const RESUME: Measure =
+    Measure::new("resume", "s", Better::Lower, "from the moment there is space again until sending goes on");
+
+impl Drive for DiskOptions {
+    const MEASURES: &'static [Measure] = &[TWICE, LOST, RESUME];
+
+    fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
+        let engine = find_binary(self.engine.as_deref())?;
+        let folder = tempfile::TempDir::new().context("making a folder")?;
+        let record = folder.path().join("record");
+        let sink = SinkProcess::start(&SinkOptions { record: Some(record.clone()), ..SinkOptions::default() })?;
+        let watch = MachineWatch::start(&[sink.pid()]);
+        let result = scenario(self, &engine, folder.path(), sink, &record)?;
+        findings.disturbance(watch.finish(0.0));
+        findings.sample(&TWICE, result.twice as f64);
+        findings.sample(&LOST, self.contacts.saturating_sub(result.recorded - result.twice) as f64);
+        findings.sample(&RESUME, result.seconds_to_resume);
+        findings.remark(result.lines());
+        findings.detail(&result);
+        Ok(())
+    }
 }
 
 /// Runs the scenario in `folder`; a broken invariant is an error.

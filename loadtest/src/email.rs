@@ -10,19 +10,23 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
-use crate::api::Api;
 use crate::base::{Base, Columns};
 use crate::client::ClientReport;
+use crate::findings::{Axes, Better, Findings, Measure, Scale};
+use crate::journal_use::JournalUse;
 use crate::message::reference_campaign;
+use crate::moments;
 use crate::options::RunOptions;
 use crate::peer::smtp_source;
+use crate::peers::listmonk::run::{Seen, measured};
+use crate::peers::listmonk::{Peer, PeerOptions};
 use crate::proc::{self, MachineWatch, MemoryWatch, PeakMemory};
-use crate::report::Report;
+use crate::scenario::drivers::{Drive, Extras};
 use crate::scene::{ImportRun, Scene, everybody};
 use crate::server::{Connectors, find_binary};
 use crate::sink::SinkOptions;
 use crate::sink::process::SinkProcess;
-use crate::text::{cells, grouped, mebibytes, median, note, say, table};
+use crate::text::{cells, grouped, mebibytes, median, note};
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub struct EmailOptions {
@@ -44,6 +48,9 @@ pub struct EmailOptions {
     /// Seconds to wait for a quiet machine before the rounds
     #[arg(long, default_value_t = 10)]
     pub quiet_seconds: u64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub beside: PeerOptions,
     #[command(flatten)]
     #[serde(flatten)]
     pub run: RunOptions,
@@ -69,6 +76,9 @@ pub struct EmailResult {
     pub chunked: Vec<Round>,
     pub peer: Vec<Round>,
     pub null: Vec<Round>,
+    /// A listmonk that the user runs, with its version.
+    pub listmonk: Vec<Seen>,
+    pub listmonk_version: String,
     pub ceiling: Option<ClientReport>,
     pub peer_command: String,
     pub memory: PeakMemory,
@@ -83,41 +93,6 @@ pub struct EmailResult {
     pub null_cpu_share: f64,
 }
 
-/// Writes and syncs of the journal for so many messages.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct JournalUse {
-    pub messages: u64,
-    pub bytes: f64,
-    pub syncs: f64,
-}
-
-impl JournalUse {
-    /// What it took so far, by the engine's own figures.
-    pub fn now(api: &Api) -> anyhow::Result<JournalUse> {
-        let metrics = api.metrics()?;
-        let value = |name: &str| {
-            let line = metrics.lines().find(|line| line.split([' ', '{']).next() == Some(name));
-            line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
-        };
-        let (bytes, syncs) = (value("estafette_journal_bytes_total"), value("estafette_journal_fsync_seconds_count"));
-        Ok(JournalUse { messages: 0, bytes, syncs })
-    }
-
-    /// Adds what came since `before`, for so many messages.
-    pub fn add(&mut self, before: JournalUse, now: JournalUse, messages: u64) {
-        self.messages += messages;
-        self.bytes += now.bytes - before.bytes;
-        self.syncs += now.syncs - before.syncs;
-    }
-
-    /// In words, for a million messages.
-    pub fn line(&self) -> String {
-        let of_million = 1e6 / self.messages.max(1) as f64;
-        let mebibytes = self.bytes * of_million / f64::from(1 << 20);
-        format!("journal for a million messages: {mebibytes:.1} MiB, {} fdatasync", grouped(self.syncs * of_million))
-    }
-}
-
 fn rates(rounds: &[Round]) -> f64 {
     median(&rounds.iter().map(|r| r.per_second).collect::<Vec<_>>())
 }
@@ -126,75 +101,262 @@ fn cpus(rounds: &[Round]) -> f64 {
     median(&rounds.iter().map(|r| r.cpu_microseconds).collect::<Vec<_>>())
 }
 
-/// Runs everything and prints the table.
-pub fn run(options: &EmailOptions) -> anyhow::Result<()> {
-    let engine = find_binary(options.run.engine.as_deref())?;
-    let mut sink = SinkProcess::start(&SinkOptions::default())?;
-    let mut chunked = SinkProcess::start(&SinkOptions { chunking: true, ..SinkOptions::default() })?;
-    let connectors = Connectors {
-        relay_extra: format!(
-            "\n[[connectors]]\nname = \"chunked\"\nkind = \"smtp\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\n\
-             connections_max = {}\nchunking = true\n",
-            chunked.address.port(),
-            options.connections
-        ),
-        relay_port: Some(sink.address.port()),
-        connections: options.connections,
-        null: true,
-        ..Connectors::default()
-    };
-    let scene = Scene::start(&engine, options.run.folder.as_deref(), &connectors)?;
-    scene.declare(Columns::Full)?;
-    let base =
-        Base { contacts: options.contacts, seed: options.run.seed, prefix: "c", batch: "base", columns: Columns::Full };
-    let mut result = EmailResult {
-        import: Some(scene.import(&scene.generate(&base)?, options.contacts)?),
-        ..EmailResult::default()
-    };
+const RATE: Measure =
+    Measure::new("rate", "messages/s", Better::Higher, "messages a second of the engine, by the sink's clock");
+const PEER_RATE: Measure = Measure::new("peer_rate", "messages/s", Better::Neither, "the same of smtp-source");
+const RATIO: Measure = Measure::ratio("ratio", Better::Higher, "rate of the engine over smtp-source's, round by round");
+const CPU: Measure = Measure::new("cpu", "µs/message", Better::Lower, "CPU of the engine's process per message");
+const PEER_CPU: Measure = Measure::new("peer_cpu", "µs/message", Better::Neither, "CPU of smtp-source per message");
+const NULL_CPU: Measure =
+    Measure::new("null_cpu", "µs/message", Better::Lower, "CPU of the engine per message without a network");
+const NULL_CPU_SHARE: Measure =
+    Measure::ratio("null_cpu_share", Better::Lower, "CPU per message without a network, of smtp-source's");
+const CEILING: Measure =
+    Measure::new("ceiling", "messages/s", Better::Neither, "what a bare pipelined client gets out of the sink");
+const MEMORY: Measure = Measure::new("memory", "MiB", Better::Lower, "peak of RssAnon + RssShmem of the engine");
+const IMPORT: Measure = Measure::new("import_rate", "rows/s", Better::Higher, "rows a second of the base's import");
+const CHUNKED_RATE: Measure =
+    Measure::new("chunked_rate", "messages/s", Better::Higher, "the engine's rate over a connector that uses CHUNKING");
+const CHUNKED_RATIO: Measure =
+    Measure::ratio("chunked_ratio", Better::Higher, "the same over smtp-source's, round by round");
+const JOURNAL_BYTES: Measure =
+    Measure::new("journal_bytes", "MiB/million", Better::Lower, "what the journal writes for a million messages");
+const JOURNAL_SYNCS: Measure =
+    Measure::new("journal_syncs", "fdatasync/million", Better::Lower, "how often it syncs for a million messages");
+const LISTMONK_RATE: Measure = Measure::new(
+    "listmonk_rate",
+    "messages/s",
+    Better::Neither,
+    "the same of listmonk, where --peer listmonk is given",
+);
+const LISTMONK_RATIO: Measure =
+    Measure::ratio("listmonk_ratio", Better::Higher, "rate of the engine over listmonk's, round by round");
+const PER_ROUND: Axes = Axes { title: "Rate per round", x: "round", y: "messages a second", scale: Scale::Linear };
 
-    let before = proc::wait_until_quiet(Duration::from_secs(options.quiet_seconds));
-    if before.is_busy() {
-        note(&format!(
-            "the machine is busy with something else ({:.2} cores): compare ratios only",
-            before.foreign_cores
-        ));
-    }
-    let watch = MachineWatch::start(&[scene.server.pid(), sink.pid(), chunked.pid()]);
-    let memory = MemoryWatch::start(scene.server.pid());
-    let mut ended = ceiling(options, &mut sink, &mut result)?;
-    for round in 0..options.rounds {
-        if round.is_multiple_of(2) {
-            engine_round(options, &scene, &mut sink, round, &mut result)?;
-            ended += peer_round(options, &mut sink, &mut result)?;
-        } else {
-            ended += peer_round(options, &mut sink, &mut result)?;
-            engine_round(options, &scene, &mut sink, round, &mut result)?;
+impl Drive for EmailOptions {
+    const MEASURES: &'static [Measure] = &[
+        RATE,
+        PEER_RATE,
+        RATIO,
+        CHUNKED_RATE,
+        CHUNKED_RATIO,
+        CPU,
+        PEER_CPU,
+        NULL_CPU,
+        NULL_CPU_SHARE,
+        CEILING,
+        MEMORY,
+        IMPORT,
+        JOURNAL_BYTES,
+        JOURNAL_SYNCS,
+        LISTMONK_RATE,
+        LISTMONK_RATIO,
+    ];
+
+    fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
+        let options = self;
+        let engine = find_binary(options.run.engine.as_deref())?;
+        let mut sink = SinkProcess::start(&SinkOptions::default())?;
+        let mut chunked = SinkProcess::start(&SinkOptions { chunking: true, ..SinkOptions::default() })?;
+        let connectors = Connectors {
+            relay_extra: format!(
+                "\n[[connectors]]\nname = \"chunked\"\nkind = \"smtp\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\n\
+                 connections_max = {}\nchunking = true\n",
+                chunked.address.port(),
+                options.connections
+            ),
+            relay_port: Some(sink.address.port()),
+            connections: options.connections,
+            null: true,
+            ..Connectors::default()
+        };
+        let scene = Scene::start(&engine, options.run.folder.as_deref(), &connectors)?;
+        scene.declare(Columns::Full)?;
+        let (contacts, seed) = (options.contacts, options.run.seed);
+        let base = Base { contacts, seed, prefix: "c", batch: "base", columns: Columns::Full };
+        let file = scene.generate(&base)?;
+        let import = scene.import(&file, contacts)?;
+        findings.sample(&IMPORT, import.rows_per_second);
+        let mut result = EmailResult { import: Some(import), ..EmailResult::default() };
+
+        let listmonk = match options.beside.peer {
+            None => None,
+            Some(_) => {
+                let spec = reference_campaign("load test", "relay", &everybody())?;
+                Some(Peer::prepare(&options.beside, &file, &spec, sink.address, options.connections)?)
+            }
+        };
+        wait_until_quiet(options.quiet_seconds);
+        let watch = MachineWatch::start(&[scene.server.pid(), sink.pid(), chunked.pid()]);
+        let memory = MemoryWatch::start(scene.server.pid());
+        let mut run = Run {
+            options,
+            scene: &scene,
+            sink: &mut sink,
+            chunked: &mut chunked,
+            findings,
+            result: &mut result,
+            listmonk,
+        };
+        let ended = run.rounds()?;
+        if let Some(listmonk) = run.listmonk.take() {
+            listmonk.finish()?;
         }
-        if !options.without_chunking {
-            let (_, seen) = to_sink(options, &scene, &mut chunked, &format!("chunked-{round}"), "chunked")?;
-            result.chunked.push(seen);
-        }
+        result.memory = memory.finish();
+        result.ratio = rates(&result.engine) / rates(&result.peer).max(1e-9);
+        result.chunked_ratio = rates(&result.chunked) / rates(&result.peer).max(1e-9);
+        result.null_cpu_share = cpus(&result.null) / cpus(&result.peer).max(1e-9);
+        findings.disturbance(watch.finish(ended));
+        findings.sample(&MEMORY, result.memory.own as f64 / f64::from(1 << 20));
+        scene.server.terminate().context("ending the engine")?;
+        tell(findings, &result, options);
+        findings.detail(&result);
+        Ok(())
     }
-    for round in 0..options.rounds {
-        null_round(options, &scene, round, &mut result)?;
-    }
-    result.memory = memory.finish();
-    result.ratio = rates(&result.engine) / rates(&result.peer).max(1e-9);
-    result.chunked_ratio = rates(&result.chunked) / rates(&result.peer).max(1e-9);
-    result.null_cpu_share = cpus(&result.null) / cpus(&result.peer).max(1e-9);
-    let report = Report::new(options.clone(), watch.finish(ended), result);
-    scene.server.terminate().context("ending the engine")?;
-    say(&report.heading());
-    say(&lines(&report.result, options));
-    report.write(options.run.json.as_deref())
 }
 
-/// The bare pipelined client, in a process of its own; returns its CPU seconds.
-fn ceiling(options: &EmailOptions, sink: &mut SinkProcess, result: &mut EmailResult) -> anyhow::Result<f64> {
-    let report = client_process(sink, options.connections, options.contacts, options.peer_bytes)?;
-    let cpu = report.cpu_microseconds_per_message * report.messages as f64 / 1e6;
-    result.ceiling = Some(report);
-    Ok(cpu)
+fn wait_until_quiet(seconds: u64) {
+    let before = proc::wait_until_quiet(Duration::from_secs(seconds));
+    if before.is_busy() {
+        let cores = before.foreign_cores;
+        note(&format!("the machine is busy with something else ({cores:.2} cores): compare ratios only"));
+    }
+}
+
+/// The rounds of a run.
+struct Run<'a> {
+    options: &'a EmailOptions,
+    scene: &'a Scene,
+    sink: &'a mut SinkProcess,
+    chunked: &'a mut SinkProcess,
+    findings: &'a Findings,
+    result: &'a mut EmailResult,
+    listmonk: Option<Peer>,
+}
+
+impl Run<'_> {
+    /// All rounds; the CPU seconds of what came and went.
+    fn rounds(&mut self) -> anyhow::Result<f64> {
+        let mut ended = self.ceiling()?;
+        for round in 0..self.options.rounds {
+            if round.is_multiple_of(2) {
+                self.engine_round(round)?;
+                ended += self.peer_round()?;
+            } else {
+                ended += self.peer_round()?;
+                self.engine_round(round)?;
+            }
+            if !self.options.without_chunking {
+                self.chunked_round(round)?;
+            }
+            self.compare_last();
+            self.listmonk_round(round)?;
+        }
+        for round in 0..self.options.rounds {
+            self.null_round(round)?;
+        }
+        Ok(ended)
+    }
+
+    /// The bare pipelined client, in a process of its own; returns its CPU seconds.
+    fn ceiling(&mut self) -> anyhow::Result<f64> {
+        let options = self.options;
+        let report = client_process(self.sink, options.connections, options.contacts, options.peer_bytes)?;
+        let cpu = report.cpu_microseconds_per_message * report.messages as f64 / 1e6;
+        self.findings.sample(&CEILING, report.per_second);
+        self.result.ceiling = Some(report);
+        Ok(cpu)
+    }
+
+    /// Our rates of a round over the peer's.
+    fn compare_last(&self) {
+        let Some(theirs) = self.result.peer.last() else { return };
+        for (rounds, ratio) in [(&self.result.engine, &RATIO), (&self.result.chunked, &CHUNKED_RATIO)] {
+            if let Some(ours) = rounds.last() {
+                self.findings.sample(ratio, ours.per_second / theirs.per_second.max(1e-9));
+            }
+        }
+    }
+
+    fn engine_round(&mut self, round: u64) -> anyhow::Result<()> {
+        let (used, of) = self.to_sink(&format!("relay-{round}"), "relay")?;
+        self.findings.sample(&RATE, of.per_second);
+        self.findings.sample(&CPU, of.cpu_microseconds);
+        self.findings.sample(&JOURNAL_BYTES, used.mebibytes());
+        self.findings.sample(&JOURNAL_SYNCS, used.syncs());
+        self.result.journal.add(used);
+        self.result.engine.push(of);
+        Ok(())
+    }
+
+    fn chunked_round(&mut self, round: u64) -> anyhow::Result<()> {
+        let (_, of) = self.to_sink(&format!("chunked-{round}"), "chunked")?;
+        self.findings.sample(&CHUNKED_RATE, of.per_second);
+        self.result.chunked.push(of);
+        Ok(())
+    }
+
+    /// One campaign over a connector to its sink, and what the journal took for it.
+    fn to_sink(&mut self, name: &str, connector: &str) -> anyhow::Result<(JournalUse, Round)> {
+        let contacts = self.options.contacts;
+        let sink = if connector == "chunked" { &mut *self.chunked } else { &mut *self.sink };
+        sink.reset()?;
+        let before = JournalUse::now(self.scene.api())?;
+        let spec = reference_campaign(name, connector, &everybody())?;
+        let run = self.scene.run_campaign(&spec, contacts, "engine to sink")?;
+        let used = JournalUse::now(self.scene.api())?.since(before, contacts);
+        let seen = sink.report()?;
+        self.findings.ledger(name, &run.ledger);
+        self.findings.sink(name, &seen);
+        self.findings.line(&moments::RATE, name, &moments::rates(&run.moments));
+        if seen.counts.accepted != contacts {
+            bail!("the sink accepted {} messages of {contacts}", seen.counts.accepted);
+        }
+        Ok((used, round_of(run.cpu, run.seconds, seen.per_second, seen.cpu_seconds, contacts)))
+    }
+
+    /// Returns the CPU seconds of the peer.
+    fn peer_round(&mut self) -> anyhow::Result<f64> {
+        let options = self.options;
+        self.sink.reset()?;
+        let run = smtp_source(self.sink.address, options.contacts, options.connections, options.peer_bytes)?;
+        let seen = self.sink.report()?;
+        if seen.counts.accepted != options.contacts {
+            bail!("the sink accepted {} messages of smtp-source's {}", seen.counts.accepted, options.contacts);
+        }
+        let of = round_of(run.cpu, run.seconds, seen.per_second, seen.cpu_seconds, options.contacts);
+        self.findings.sample(&PEER_RATE, of.per_second);
+        self.findings.sample(&PEER_CPU, of.cpu_microseconds);
+        self.findings.peer("smtp-source", &run.command);
+        self.result.peer.push(of);
+        self.result.peer_command = run.command;
+        Ok(run.cpu.total())
+    }
+
+    /// A campaign of the user's listmonk, if there is one. Its CPU is not ours to see: it may run elsewhere.
+    fn listmonk_round(&mut self, round: u64) -> anyhow::Result<()> {
+        let Some(listmonk) = &self.listmonk else { return Ok(()) };
+        let seen = measured(listmonk, self.sink, &format!("load test {}", round + 1))?;
+        let how = format!("{} over its API; SMTP to the same sink", listmonk.version());
+        self.findings.peer("listmonk", &how);
+        self.findings.sample(&LISTMONK_RATE, seen.sink.per_second);
+        if let Some(ours) = self.result.engine.last() {
+            self.findings.sample(&LISTMONK_RATIO, ours.per_second / seen.sink.per_second.max(1e-9));
+        }
+        self.result.listmonk_version = listmonk.version().to_owned();
+        self.result.listmonk.push(seen);
+        Ok(())
+    }
+
+    fn null_round(&mut self, round: u64) -> anyhow::Result<()> {
+        let spec = reference_campaign(&format!("null-{round}"), "null", &everybody())?;
+        let run = self.scene.run_campaign(&spec, self.options.contacts, "engine to null")?;
+        let of = round_of(run.cpu, run.seconds, run.per_second(), 0.0, self.options.contacts);
+        self.findings.sample(&NULL_CPU, of.cpu_microseconds);
+        self.findings.sample(&NULL_CPU_SHARE, of.cpu_microseconds / cpus(&self.result.peer).max(1e-9));
+        self.result.null.push(of);
+        Ok(())
+    }
 }
 
 /// Runs `loadtest client` against a sink.
@@ -213,60 +375,6 @@ pub fn client_process(sink: &SinkProcess, connections: u64, messages: u64, bytes
     serde_json::from_slice(&out.stdout).context("report of the client")
 }
 
-fn engine_round(
-    options: &EmailOptions,
-    scene: &Scene,
-    sink: &mut SinkProcess,
-    round: u64,
-    result: &mut EmailResult,
-) -> anyhow::Result<()> {
-    let (used, seen) = to_sink(options, scene, sink, &format!("relay-{round}"), "relay")?;
-    result.journal.add(JournalUse::default(), used, options.contacts);
-    result.engine.push(seen);
-    Ok(())
-}
-
-/// One campaign over a connector to its sink, and what the journal took for it.
-fn to_sink(
-    options: &EmailOptions,
-    scene: &Scene,
-    sink: &mut SinkProcess,
-    name: &str,
-    connector: &str,
-) -> anyhow::Result<(JournalUse, Round)> {
-    sink.reset()?;
-    let before = JournalUse::now(scene.api())?;
-    let spec = reference_campaign(name, connector, &everybody())?;
-    let run = scene.run_campaign(&spec, options.contacts, "engine to sink")?;
-    let mut used = JournalUse::default();
-    used.add(before, JournalUse::now(scene.api())?, options.contacts);
-    let seen = sink.report()?;
-    if seen.counts.accepted != options.contacts {
-        bail!("the sink accepted {} messages of {}", seen.counts.accepted, options.contacts);
-    }
-    Ok((used, round_of(run.cpu, run.seconds, seen.per_second, seen.cpu_seconds, options.contacts)))
-}
-
-/// Returns the CPU seconds of the peer.
-fn peer_round(options: &EmailOptions, sink: &mut SinkProcess, result: &mut EmailResult) -> anyhow::Result<f64> {
-    sink.reset()?;
-    let run = smtp_source(sink.address, options.contacts, options.connections, options.peer_bytes)?;
-    let seen = sink.report()?;
-    if seen.counts.accepted != options.contacts {
-        bail!("the sink accepted {} messages of smtp-source's {}", seen.counts.accepted, options.contacts);
-    }
-    result.peer.push(round_of(run.cpu, run.seconds, seen.per_second, seen.cpu_seconds, options.contacts));
-    result.peer_command = run.command;
-    Ok(run.cpu.total())
-}
-
-fn null_round(options: &EmailOptions, scene: &Scene, round: u64, result: &mut EmailResult) -> anyhow::Result<()> {
-    let spec = reference_campaign(&format!("null-{round}"), "null", &everybody())?;
-    let run = scene.run_campaign(&spec, options.contacts, "engine to null")?;
-    result.null.push(round_of(run.cpu, run.seconds, run.per_second(), 0.0, options.contacts));
-    Ok(())
-}
-
 fn round_of(cpu: proc::Cpu, seconds: f64, per_second: f64, sink_cpu: f64, messages: u64) -> Round {
     let per_message = 1e6 / messages.max(1) as f64;
     Round {
@@ -279,7 +387,17 @@ fn round_of(cpu: proc::Cpu, seconds: f64, per_second: f64, sink_cpu: f64, messag
     }
 }
 
-fn lines(result: &EmailResult, options: &EmailOptions) -> String {
+fn listmonk_row(result: &EmailResult) -> Option<Vec<String>> {
+    let rates_of: Vec<f64> = result.listmonk.iter().map(|seen| seen.sink.per_second).collect();
+    let (least, most) = (rates_of.iter().copied().reduce(f64::min)?, rates_of.iter().copied().reduce(f64::max)?);
+    let ratio = median(&rates_of) / rates(&result.peer).max(1e-9);
+    let name = format!("listmonk {}", result.listmonk_version);
+    let range = format!("{}–{}", grouped(least), grouped(most));
+    Some(cells([&name, &grouped(median(&rates_of)), &range, &format!("{ratio:.2}"), "", ""]))
+}
+
+/// Table, remarks and the chart of the rounds.
+fn tell(findings: &Findings, result: &EmailResult, options: &EmailOptions) {
     let range = |rounds: &[Round]| {
         let rates = rounds.iter().map(|r| r.per_second);
         format!("{}–{}", grouped(rates.clone().fold(f64::INFINITY, f64::min)), grouped(rates.fold(0.0, f64::max)))
@@ -314,31 +432,33 @@ fn lines(result: &EmailResult, options: &EmailOptions) -> String {
         ]));
     }
     rows.push(row("estafette, null connector", &result.null, String::new()));
-    let mut text = table(&rows);
-    text.push_str(&format!(
-        "\n{} contacts, {} rounds alternating, {} connections; peer: {}\n",
+    rows.extend(listmonk_row(result));
+    findings.table("Senders, to the same sink, alternating", rows);
+    let senders = [("estafette", &result.engine), ("with CHUNKING", &result.chunked), ("smtp-source", &result.peer)];
+    for (name, rounds) in senders.into_iter().filter(|(_, rounds)| !rounds.is_empty()) {
+        findings.repetitions(&PER_ROUND, name, &rounds.iter().map(|r| r.per_second).collect::<Vec<_>>());
+    }
+    findings.remark(format!(
+        "{} contacts, {} rounds alternating, {} connections; peer: {}",
         options.contacts, options.rounds, options.connections, result.peer_command
     ));
-    text.push_str(&format!("rate over smtp-source's: {:.2} (bar ≥ 3, goal ≥ 4)\n", result.ratio));
-    if !result.chunked.is_empty() {
-        text.push_str(
-            "with CHUNKING (opt-in): four messages a round trip, and up to four a connection unknown at a kill; else one\n",
-        );
-    }
-    text.push_str(&result.journal.line());
-    text.push('\n');
-    text.push_str(&format!(
-        "engine alone (null connector), CPU per message of smtp-source's: {:.4} = 1/{:.1} (bar ≤ 1/6, goal ≤ 1/20)\n",
+    findings.remark(format!(
+        "journal for a million messages: {:.1} MiB, {} fdatasync; CHUNKING (opt-in) sends four messages a round trip, and \
+         leaves up to four a connection unknown at a kill, else one",
+        result.journal.mebibytes(),
+        grouped(result.journal.syncs())
+    ));
+    findings.remark(format!(
+        "engine alone (null connector), CPU per message of smtp-source's: {:.4} = 1/{:.1} (goal ≤ 1/20)",
         result.null_cpu_share,
         1.0 / result.null_cpu_share.max(1e-9)
     ));
-    text.push_str(&format!(
-        "memory of the engine: peak RssAnon + RssShmem {}, RssFile {}\n",
+    findings.remark(format!(
+        "memory of the engine: peak RssAnon + RssShmem {}, RssFile {}",
         mebibytes(result.memory.own),
         mebibytes(result.memory.file)
     ));
     if let Some(import) = &result.import {
-        text.push_str(&format!("import: {} rows, {} rows/s\n", import.rows, grouped(import.rows_per_second)));
+        findings.remark(format!("import: {} rows, {} rows/s", import.rows, grouped(import.rows_per_second)));
     }
-    text
 }

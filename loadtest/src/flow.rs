@@ -8,13 +8,16 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::base::{Base, Columns};
+use crate::findings::{Axes, Better, Findings, Measure, Scale};
 use crate::message::reference_campaign;
+use crate::moments;
 use crate::options::RunOptions;
-use crate::proc::MachineWatch;
-use crate::report::Report;
+use crate::peers::sets::bare_flow;
+use crate::proc::{MachineWatch, MemoryWatch};
+use crate::scenario::drivers::{Drive, Extras};
 use crate::scene::{Scene, everybody};
 use crate::server::{Connectors, find_binary};
-use crate::text::{cells, grouped, note, say, table};
+use crate::text::{cells, grouped, mebibytes, note};
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub struct FlowOptions {
@@ -36,6 +39,8 @@ pub struct Round {
     pub seconds: f64,
     pub per_second: f64,
     pub cpu_microseconds: f64,
+    /// Peak of RssAnon + RssShmem.
+    pub memory_bytes: u64,
 }
 
 /// Every kind of node, in twelve; nobody waits, and everybody gets one message.
@@ -78,58 +83,106 @@ fn nodes() -> Value {
     ])
 }
 
-pub fn run(options: &FlowOptions) -> anyhow::Result<()> {
-    let engine = find_binary(options.run.engine.as_deref())?;
-    let watch = MachineWatch::start(&[]);
-    let connectors = Connectors { null: true, ..Connectors::default() };
-    let scene = Scene::start(&engine, options.run.folder.as_deref(), &connectors)?;
-    scene.declare(Columns::Full)?;
-    let contacts = options.contacts;
-    let base = Base { contacts, seed: options.run.seed, prefix: "c", batch: "base", columns: Columns::Full };
-    let import = scene.import(&scene.generate(&base)?, contacts)?;
-    let mut ended = import.cpu.total();
-    let scene = scene.restart()?;
-    let mut rounds = Vec::new();
-    for round in 1..=options.rounds {
-        for kind in ["single", "flow"] {
-            note(&format!("round {round}: {kind}"));
-            let mut spec = reference_campaign(&format!("{kind} {round}"), "null", &everybody())?;
-            if kind == "flow" {
-                spec["kind"] = json!("flow");
-                spec["nodes"] = nodes();
+const RATIO: Measure = Measure::ratio(
+    "ratio",
+    Better::Higher,
+    "contacts a second of the flow over those of the single campaign, by round",
+);
+const FLOW_RATE: Measure = Measure::new("flow_rate", "contacts/s", Better::Higher, "contacts a second of the flow");
+const SINGLE_RATE: Measure =
+    Measure::new("single_rate", "contacts/s", Better::Neither, "contacts a second of the single campaign");
+const FLOW_CPU: Measure = Measure::new("flow_cpu", "µs/contact", Better::Lower, "CPU per contact of the flow");
+const MEMORY: Measure = Measure::new("memory", "MiB", Better::Lower, "peak of RssAnon + RssShmem over a flow");
+const BARE_SETS: Measure = Measure::new(
+    "bare_sets",
+    "ms",
+    Better::Neither,
+    "the sets of the same twelve nodes on bare roaring bitmaps, in memory",
+);
+const PER_ROUND: Axes = Axes { title: "Rate per round", x: "round", y: "contacts a second", scale: Scale::Linear };
+
+impl Drive for FlowOptions {
+    const MEASURES: &'static [Measure] = &[RATIO, FLOW_RATE, SINGLE_RATE, FLOW_CPU, MEMORY, BARE_SETS];
+
+    fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
+        let engine = find_binary(self.run.engine.as_deref())?;
+        let watch = MachineWatch::start(&[]);
+        let connectors = Connectors { null: true, ..Connectors::default() };
+        let scene = Scene::start(&engine, self.run.folder.as_deref(), &connectors)?;
+        scene.declare(Columns::Full)?;
+        let contacts = self.contacts;
+        let base = Base { contacts, seed: self.run.seed, prefix: "c", batch: "base", columns: Columns::Full };
+        let import = scene.import(&scene.generate(&base)?, contacts)?;
+        let mut ended = import.cpu.total();
+        let scene = scene.restart()?;
+        let mut rounds: Vec<Round> = Vec::new();
+        for round in 1..=self.rounds {
+            for kind in ["single", "flow"] {
+                note(&format!("round {round}: {kind}"));
+                let (of, cpu) = one(&scene, contacts, kind, round, findings)?;
+                ended += cpu;
+                rounds.push(of);
             }
-            let run = scene.run_campaign(&spec, contacts, kind)?;
-            ended += run.cpu.total();
-            let (per_second, cpu_microseconds) = (run.per_second(), run.cpu_microseconds());
-            rounds.push(Round { kind, seconds: run.seconds, per_second, cpu_microseconds });
+            if let [.., single, flow] = rounds.as_slice() {
+                findings.sample(&SINGLE_RATE, single.per_second);
+                findings.sample(&FLOW_RATE, flow.per_second);
+                findings.sample(&RATIO, flow.per_second / single.per_second.max(1e-9));
+                findings.sample(&FLOW_CPU, flow.cpu_microseconds);
+            }
         }
+        findings.disturbance(watch.finish(ended));
+        let bare = bare_flow(u32::try_from(contacts).unwrap_or(u32::MAX), self.run.seed)?;
+        findings.sample(&BARE_SETS, bare.total_ms);
+        findings.peer("bare roaring", &bare.line());
+        findings.detail(&rounds);
+        tell(findings, &rounds);
+        scene.server.terminate()
     }
-    let report = Report::new(options.clone(), watch.finish(ended), rounds);
-    say(&report.heading());
-    say(&lines(&report.result));
-    report.write(options.run.json.as_deref())
 }
 
-fn median(rounds: &[Round], kind: &str) -> f64 {
-    let mut rates: Vec<f64> = rounds.iter().filter(|round| round.kind == kind).map(|round| round.per_second).collect();
-    rates.sort_by(f64::total_cmp);
-    rates.get(rates.len() / 2).copied().unwrap_or_default()
+/// Runs one campaign; its round, and its CPU seconds.
+fn one(
+    scene: &Scene,
+    contacts: u64,
+    kind: &'static str,
+    round: u32,
+    findings: &Findings,
+) -> anyhow::Result<(Round, f64)> {
+    let name = format!("{kind} {round}");
+    let mut spec = reference_campaign(&name, "null", &everybody())?;
+    if kind == "flow" {
+        spec["kind"] = json!("flow");
+        spec["nodes"] = nodes();
+    }
+    let memory = MemoryWatch::start(scene.server.pid());
+    let run = scene.run_campaign(&spec, contacts, kind)?;
+    let peak = memory.finish().own;
+    if kind == "flow" {
+        findings.sample(&MEMORY, peak as f64 / f64::from(1 << 20));
+    }
+    findings.ledger(&name, &run.ledger);
+    findings.line(&moments::RATE, &name, &moments::rates(&run.moments));
+    findings.line(&moments::MEMORY, &name, &moments::memory(&run.moments));
+    let (per_second, cpu_microseconds) = (run.per_second(), run.cpu_microseconds());
+    Ok((Round { kind, seconds: run.seconds, per_second, cpu_microseconds, memory_bytes: peak }, run.cpu.total()))
 }
 
-fn lines(rounds: &[Round]) -> String {
-    let mut rows = vec![cells(["campaign", "contacts/s", "seconds", "CPU µs/contact"])];
+fn tell(findings: &Findings, rounds: &[Round]) {
+    let mut rows = vec![cells(["campaign", "contacts/s", "seconds", "CPU µs/contact", "peak memory"])];
     rows.extend(rounds.iter().map(|round| {
         cells([
             round.kind,
             &grouped(round.per_second),
             &format!("{:.2}", round.seconds),
             &format!("{:.2}", round.cpu_microseconds),
+            &mebibytes(round.memory_bytes),
         ])
     }));
-    let mut text = table(&rows);
-    let (single, flow) = (median(rounds, "single"), median(rounds, "flow"));
-    text.push_str(&format!("\nflow of 12 nodes over single, medians: {:.2} (bar: ≥ 0.80)\n", flow / single.max(1e-9)));
-    text
+    findings.table("A flow of twelve nodes beside a single campaign, alternating", rows);
+    for kind in ["single", "flow"] {
+        let rates: Vec<f64> = rounds.iter().filter(|round| round.kind == kind).map(|round| round.per_second).collect();
+        findings.repetitions(&PER_ROUND, kind, &rates);
+    }
 }
 
 #[cfg(test)]

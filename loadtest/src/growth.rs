@@ -7,13 +7,15 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::base::{Base, Columns};
+use crate::findings::{Axes, Better, Findings, JudgedBy, Measure, Scale};
 use crate::message::reference_campaign;
+use crate::moments;
 use crate::options::RunOptions;
 use crate::proc::{MachineWatch, MemoryWatch, PeakMemory};
-use crate::report::Report;
+use crate::scenario::drivers::{Drive, Extras};
 use crate::scene::{Scene, everybody};
 use crate::server::{Connectors, find_binary};
-use crate::text::{cells, grouped, mebibytes, note, say, table};
+use crate::text::{cells, grouped, mebibytes, note};
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub struct GrowthOptions {
@@ -40,23 +42,67 @@ pub struct Size {
     pub disk_bytes: u64,
 }
 
-pub fn run(options: &GrowthOptions) -> anyhow::Result<()> {
-    let engine = find_binary(options.run.engine.as_deref())?;
-    let watch = MachineWatch::start(&[]);
-    let (mut sizes, mut ended) = (Vec::new(), 0.0);
-    for contacts in &options.sizes {
-        note(&format!("{} contacts", grouped(*contacts as f64)));
-        let (size, cpu) = measure(&engine, options, *contacts)?;
-        ended += cpu;
-        sizes.push(size);
+const SPREAD: Measure = Measure::promise(
+    "growth_spread",
+    "of the middle",
+    Better::Lower,
+    "how far the dearest and the cheapest size are from the middle between them: 0.2 is flat ± 20 %",
+);
+const COST: Measure =
+    Measure::new("cpu", "µs/contact", Better::Lower, "CPU of the engine per contact, a sample for each size");
+const RATE: Measure = Measure::new("rate", "contacts/s", Better::Higher, "contacts a second, a sample for each size");
+const MEMORY: Measure = Measure {
+    judged_by: JudgedBy::Worst,
+    ..Measure::new("memory", "MiB", Better::Lower, "peak of RssAnon + RssShmem over a campaign, a sample for each size")
+};
+const IMPORT: Measure =
+    Measure::new("import_rate", "rows/s", Better::Higher, "rows a second of the import, a sample for each size");
+const COSTS: Axes =
+    Axes { title: "CPU per contact by size of the base", x: "contacts", y: "µs a contact", scale: Scale::Logarithmic };
+const MEMORIES: Axes = Axes { title: "Memory by size of the base", x: "contacts", y: "MiB", scale: Scale::Logarithmic };
+
+impl Drive for GrowthOptions {
+    const MEASURES: &'static [Measure] = &[SPREAD, COST, RATE, MEMORY, IMPORT];
+
+    fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
+        let engine = find_binary(self.run.engine.as_deref())?;
+        let watch = MachineWatch::start(&[]);
+        let (mut sizes, mut ended) = (Vec::new(), 0.0);
+        for contacts in &self.sizes {
+            note(&format!("{} contacts", grouped(*contacts as f64)));
+            let (size, cpu) = measure(&engine, self, *contacts, findings)?;
+            ended += cpu;
+            findings.sample(&COST, size.cpu_microseconds);
+            findings.sample(&RATE, size.per_second);
+            findings.sample(&MEMORY, mib(size.memory.own));
+            findings.sample(&IMPORT, size.import_rows_per_second);
+            sizes.push(size);
+            findings.detail(&sizes);
+        }
+        findings.sample(&SPREAD, spread(&sizes));
+        findings.disturbance(watch.finish(ended));
+        tell(findings, &sizes);
+        Ok(())
     }
-    let report = Report::new(options.clone(), watch.finish(ended), sizes);
-    say(&report.heading());
-    say(&lines(&report.result));
-    report.write(options.run.json.as_deref())
 }
 
-fn measure(engine: &std::path::Path, options: &GrowthOptions, contacts: u64) -> anyhow::Result<(Size, f64)> {
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// Half of the range of the costs over its middle.
+fn spread(sizes: &[Size]) -> f64 {
+    let costs = || sizes.iter().map(|size| size.cpu_microseconds);
+    let (least, most) = (costs().fold(f64::INFINITY, f64::min), costs().fold(0.0, f64::max));
+    (most - least) / (most + least).max(1e-9)
+}
+
+fn measure(
+    engine: &std::path::Path,
+    options: &GrowthOptions,
+    contacts: u64,
+    findings: &Findings,
+) -> anyhow::Result<(Size, f64)> {
     let connectors = Connectors { null: true, ..Connectors::default() };
     let mut scene = Scene::start(engine, options.run.folder.as_deref(), &connectors)?;
     scene.declare(Columns::Full)?;
@@ -70,6 +116,9 @@ fn measure(engine: &std::path::Path, options: &GrowthOptions, contacts: u64) -> 
     let watch = MemoryWatch::start(scene.server.pid());
     let run = scene.run_campaign(&reference_campaign("growth", "null", &everybody())?, contacts, "engine to null")?;
     let memory = watch.finish();
+    let name = format!("{} contacts", grouped(contacts as f64));
+    findings.ledger(&name, &run.ledger);
+    findings.line(&moments::RATE, &name, &moments::rates(&run.moments));
     let cpu = import.cpu.total() + run.cpu.total();
     let size = Size {
         contacts,
@@ -84,7 +133,7 @@ fn measure(engine: &std::path::Path, options: &GrowthOptions, contacts: u64) -> 
     Ok((size, cpu))
 }
 
-fn lines(sizes: &[Size]) -> String {
+fn tell(findings: &Findings, sizes: &[Size]) {
     let head = [
         "contacts",
         "CPU µs/contact",
@@ -108,11 +157,30 @@ fn lines(sizes: &[Size]) -> String {
             &mebibytes(size.disk_bytes),
         ])
     }));
-    let mut text = table(&rows);
-    let costs = || sizes.iter().map(|s| s.cpu_microseconds);
-    let spread = costs().fold(0.0, f64::max) / costs().fold(f64::INFINITY, f64::min).max(1e-9);
-    text.push_str(&format!(
-        "\ncost per contact, dearest over cheapest size: {spread:.2} (bar: flat ± 20 %, i.e. ≤ 1.5)\n"
-    ));
-    text
+    findings.table("Cost and memory per size, each from an empty data directory", rows);
+    let by_size = |value: fn(&Size) -> f64| sizes.iter().map(|s| (s.contacts as f64, value(s))).collect::<Vec<_>>();
+    findings.line(&COSTS, "CPU per contact", &by_size(|s| s.cpu_microseconds));
+    findings.line(&MEMORIES, "peak of RssAnon + RssShmem", &by_size(|s| mib(s.memory.own)));
+    findings.line(&MEMORIES, "before the campaign", &by_size(|s| mib(s.memory_before.own)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_of_a_fifth_is_what_flat_means() {
+        let size = |cpu_microseconds| Size {
+            contacts: 1,
+            cpu_microseconds,
+            per_second: 1.0,
+            seconds: 1.0,
+            memory_before: PeakMemory::default(),
+            memory: PeakMemory::default(),
+            import_rows_per_second: 1.0,
+            disk_bytes: 1,
+        };
+        assert!((spread(&[size(8.0), size(12.0), size(10.0)]) - 0.2).abs() < 1e-9, "10 ± 20 %");
+        assert_eq!(spread(&[size(5.0)]), 0.0, "one size is flat");
+    }
 }

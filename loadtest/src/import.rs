@@ -13,18 +13,22 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::base::{Base, Columns};
+use crate::findings::{Better, Findings, Measure};
 use crate::options::RunOptions;
 use crate::proc::{MachineWatch, MemoryWatch, PeakMemory};
-use crate::report::Report;
+use crate::scenario::drivers::{Drive, Extras};
 use crate::scene::{ImportRun, Scene};
 use crate::server::{Connectors, find_binary};
-use crate::text::{cells, grouped, mebibytes, say, table};
+use crate::text::{cells, grouped, mebibytes};
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub struct ImportOptions {
     /// Rows of the file
     #[arg(long, default_value_t = 1_000_000)]
     pub rows: u64,
+    /// Times that all of it is measured, each from an empty data directory
+    #[arg(long, default_value_t = 1)]
+    pub rounds: u64,
     #[command(flatten)]
     #[serde(flatten)]
     pub run: RunOptions,
@@ -47,16 +51,40 @@ pub struct Imported {
     pub memory: PeakMemory,
 }
 
-pub fn run(options: &ImportOptions) -> anyhow::Result<()> {
-    let watch = MachineWatch::start(&[]);
-    let (ten_columns, bare_rows_per_second) = import(options, false)?;
-    let (with_phones, _) = import(options, true)?;
-    let others = ten_columns.cpu_seconds() + with_phones.cpu_seconds();
-    let result = ImportResult { ten_columns, with_phones, bare_rows_per_second };
-    let report = Report::new(options.clone(), watch.finish(others), result);
-    say(&report.heading());
-    say(&lines(&report.result));
-    report.write(options.run.json.as_deref())
+const RATE: Measure = Measure::new("rate", "rows/s", Better::Higher, "ten columns, four indexed, into an empty base");
+const UPSERTS: Measure = Measure::new("upsert_rate", "rows/s", Better::Higher, "the same file again, as upserts");
+const PHONES_RATE: Measure =
+    Measure::new("phones_rate", "rows/s", Better::Higher, "with an eleventh column of phone numbers, each checked");
+const BARE: Measure = Measure::new("bare_rate", "rows/s", Better::Neither, "the csv crate, reading and doing nothing");
+const OF_BARE: Measure = Measure::ratio("of_bare", Better::Higher, "the import's rate over the bare reader's");
+const MEMORY: Measure = Measure::new("memory", "MiB", Better::Lower, "peak of RssAnon + RssShmem over both imports");
+
+impl Drive for ImportOptions {
+    const MEASURES: &'static [Measure] = &[RATE, UPSERTS, PHONES_RATE, BARE, OF_BARE, MEMORY];
+
+    fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
+        let watch = MachineWatch::start(&[]);
+        let mut ended = 0.0;
+        let mut results = Vec::new();
+        for _ in 0..self.rounds.max(1) {
+            let (ten_columns, bare_rows_per_second) = import(self, false)?;
+            findings.sample(&RATE, ten_columns.empty.rows_per_second);
+            findings.sample(&UPSERTS, ten_columns.upsert.rows_per_second);
+            findings.sample(&BARE, bare_rows_per_second);
+            findings.sample(&OF_BARE, ten_columns.empty.rows_per_second / bare_rows_per_second.max(1e-9));
+            findings.sample(&MEMORY, ten_columns.memory.own as f64 / f64::from(1 << 20));
+            let (with_phones, _) = import(self, true)?;
+            findings.sample(&PHONES_RATE, with_phones.empty.rows_per_second);
+            ended += ten_columns.cpu_seconds() + with_phones.cpu_seconds();
+            results.push(ImportResult { ten_columns, with_phones, bare_rows_per_second });
+        }
+        findings.disturbance(watch.finish(ended));
+        findings.detail(&results);
+        if let Some(last) = results.last() {
+            tell(findings, last);
+        }
+        Ok(())
+    }
 }
 
 impl Imported {
@@ -113,12 +141,13 @@ fn bare(file: &Path) -> anyhow::Result<f64> {
     Ok(started.elapsed().as_secs_f64().max(1e-9))
 }
 
-fn lines(result: &ImportResult) -> String {
+/// The last round in words.
+fn tell(findings: &Findings, result: &ImportResult) {
     let row = |name: &str, run: &ImportRun| {
         let cpu = format!("{:.2}", run.cpu.total() * 1e6 / run.rows as f64);
         cells([name, &grouped(run.rows as f64), &grouped(run.rows_per_second), &cpu, &mebibytes(run.bytes)])
     };
-    let rows = [
+    let rows = vec![
         cells(["import over the API", "rows", "rows/s", "CPU µs/row", "file"]),
         row("into an empty base", &result.ten_columns.empty),
         row("the same again, as upserts", &result.ten_columns.upsert),
@@ -126,11 +155,11 @@ fn lines(result: &ImportResult) -> String {
         row("with phones, as upserts", &result.with_phones.upsert),
         cells(["csv crate, reading only", "", &grouped(result.bare_rows_per_second), "", ""]),
     ];
+    findings.table("Import over the API", rows);
     let memory = &result.ten_columns.memory;
-    format!(
-        "{}\nbar ≥ 200 000 rows/s (ten columns, four indexed); memory of the engine: peak RssAnon + RssShmem {}, RssFile {}\n",
-        table(&rows),
+    findings.remark(format!(
+        "memory of the engine: peak RssAnon + RssShmem {}, RssFile {}",
         mebibytes(memory.own),
         mebibytes(memory.file)
-    )
+    ));
 }

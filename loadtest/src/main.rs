@@ -2,33 +2,40 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use loadtest::base::{self, Base, Columns};
 use loadtest::client::{self, ClientOptions};
-use loadtest::disk::{self, DiskOptions};
-use loadtest::email::{self, EmailOptions};
-use loadtest::fairness::{self, FairnessOptions};
-use loadtest::flow::{self, FlowOptions};
-use loadtest::growth::{self, GrowthOptions};
-use loadtest::import::{self, ImportOptions};
-use loadtest::kill::{self, KillOptions};
+use loadtest::compare::{self, CompareOptions};
+use loadtest::email;
+use loadtest::html;
 use loadtest::peers::http::{HttpClientOptions, reqwest_alone};
 use loadtest::peers::listmonk::run::{self as peer, PeerCommand};
-use loadtest::profile::{self, ProfileOptions};
 use loadtest::readers::{self, ReadersCommand};
+use loadtest::report::{self, Report};
+use loadtest::scenario::cli::{self, RunOne};
 use loadtest::sink::http::{self, HttpSinkOptions, HttpSinkProcess};
 use loadtest::sink::process::SinkProcess;
 use loadtest::sink::{self, SinkOptions};
 use loadtest::text::{bar, mebibytes, note, say};
-use loadtest::tracking::{self, TrackingOptions};
+use loadtest::tracking;
 
 /// Load tests of Estafette, beside its peers.
 ///
-/// All but `sink`, `http-sink`, `readers`, the clients and `data` start an engine of their own: build it first with `cargo build --release`, and
-/// it is found beside this program. They print a table, and with --json FILE a typed report with the command, the
-/// revision, the machine and the parameters.
+/// A scenario says what is run, with which parameters and load, how long at most,
+/// and which bars it must keep. `loadtest list` shows those that are built in;
+/// `loadtest run` takes one of them or a file of your own, and `loadtest NAME` is
+/// the short form of `run NAME` whose flags are its parameters.
+///
+/// A scenario starts an engine of its own: build it first with
+/// `cargo build --release`, and it is found beside this program. It prints tables
+/// and verdicts; --json FILE and --html FILE write the whole report, --assert makes
+/// a missed bar an error, and `loadtest compare` tells a change from noise.
+///
+///     loadtest list
+///     loadtest run email --set contacts=50000 --assert --json after.json --html after.html
+///     loadtest compare before.json after.json --assert
 #[derive(Parser)]
-#[command(version, long_about)]
+#[command(version, long_about, verbatim_doc_comment)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -36,28 +43,23 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Rate and CPU of an e-mail campaign beside smtp-source's to the same sink, alternating
-    Email(EmailOptions),
-    /// Where the CPU time of a message goes, thread by thread and stage by stage
-    Profile(ProfileOptions),
-    /// Cost and memory per contact from ten thousand to two million contacts, engine alone
-    Growth(GrowthOptions),
-    /// A flow of twelve nodes beside a single campaign, engine alone, alternating
-    Flow(FlowOptions),
-    /// Rows a second of the CSV import
-    Import(ImportOptions),
-    /// Clicks and opens a second through the tracking endpoints beside an empty actix-web handler, alternating
-    Tracking(TrackingOptions),
+    /// Run a scenario: one that is built in, or a file
+    #[command(display_order = 1)]
+    Run(RunOne),
+    /// The scenarios that are built in: what each shows, its bars, how long it takes
+    #[command(display_order = 2)]
+    List,
+    /// Hold two reports of one scenario against each other: what changed, and what is noise
+    #[command(display_order = 3)]
+    Compare(CompareOptions),
+    /// Print a stored report again, or make an HTML page of it
+    #[command(display_order = 4)]
+    Report(ReportOptions),
     /// The peer of `tracking`: prints its address and serves until it is killed
     #[command(hide = true)]
     EmptyHandler,
-    /// How much of a campaign of a million goes before one of a hundred that starts later, on one connector
-    Fairness(FairnessOptions),
-    /// kill -9 at random moments under load, and the accounts contact by contact
-    Kill(KillOptions),
-    /// A full disk under a running campaign (needs root)
-    Disk(DiskOptions),
     /// Receive mail as fast as it comes; `loadtest sink --help` lists what it can do wrong on purpose
+    #[command(display_order = 60)]
     Sink {
         #[command(flatten)]
         options: SinkOptions,
@@ -66,6 +68,7 @@ enum Command {
         ceiling: bool,
     },
     /// Answer as push services, messengers and webhooks do, over HTTP/1.1 and HTTP/2; `loadtest http-sink --help`
+    #[command(display_order = 61)]
     HttpSink {
         #[command(flatten)]
         options: HttpSinkOptions,
@@ -74,15 +77,29 @@ enum Command {
         ceiling: bool,
     },
     /// Read the mails that a sink took, and open, click, convert, unsubscribe and complain with a known taste
+    #[command(display_order = 61)]
     Readers(ReadersCommand),
     /// A peer that you run (listmonk), alone against a sink: is it set up, and how fast is it
+    #[command(display_order = 61)]
     Peer(PeerCommand),
     /// Send one fixed body by reqwest alone: the ceiling of the HTTP channels on this machine
+    #[command(display_order = 61)]
     HttpClient(HttpClientOptions),
     /// Send one fixed body with RFC 2920 pipelining: the ceiling of this machine
+    #[command(display_order = 61)]
     Client(ClientOptions),
     /// Write a sample base as CSV
+    #[command(display_order = 62)]
     Data(DataOptions),
+}
+
+#[derive(Args)]
+struct ReportOptions {
+    /// A report that `--json` wrote
+    file: PathBuf,
+    /// Write it as one HTML page with plots
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -101,17 +118,18 @@ struct DataOptions {
 }
 
 fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
-        Command::Email(options) => email::run(&options),
-        Command::Profile(options) => profile::run(&options),
-        Command::Growth(options) => growth::run(&options),
-        Command::Flow(options) => flow::run(&options),
-        Command::Import(options) => import::run(&options),
-        Command::Tracking(options) => tracking::run(&options),
+    let matches = cli::add_short_forms(Cli::command())?.get_matches();
+    if let Some((name, matches)) = matches.subcommand()
+        && let Some(ran) = cli::run_short_form(name, matches)
+    {
+        return ran;
+    }
+    match Cli::from_arg_matches(&matches)?.command {
+        Command::Run(one) => one.run(),
+        Command::List => cli::list(),
+        Command::Compare(options) => compare::run(&options),
+        Command::Report(options) => stored(&options),
         Command::EmptyHandler => tracking::serve_empty(),
-        Command::Fairness(options) => fairness::run(&options),
-        Command::Kill(options) => kill::run(&options),
-        Command::Disk(options) => disk::run(&options),
         Command::Sink { options, ceiling: true } => ceiling(&options),
         Command::Sink { options, ceiling: false } => sink::run(&options),
         Command::HttpSink { options, ceiling: true } => http_ceiling(&options),
@@ -127,6 +145,17 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         Command::Data(options) => data(&options),
+    }
+}
+
+fn stored(options: &ReportOptions) -> anyhow::Result<()> {
+    let report = Report::read(&options.file)?;
+    match &options.html {
+        Some(file) => html::write(&report, file),
+        None => {
+            say(&report::text::whole(&report));
+            Ok(())
+        }
     }
 }
 

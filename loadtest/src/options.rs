@@ -18,13 +18,10 @@ pub struct RunOptions {
     /// Folder for data directories [default: the system's for temporary files]
     #[arg(long, value_name = "DIR")]
     pub folder: Option<PathBuf>,
-    /// Write the report as JSON, too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
 }
 
 impl Default for RunOptions {
     fn default() -> RunOptions {
-        RunOptions { seed: 1, engine: None, folder: None, json: None }
+        RunOptions { seed: 1, engine: None, folder: None }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Ticks of a second in `/proc`: a constant of the kernel's interface on every Linux (USER_HZ).
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -18,7 +18,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 
 /// CPU seconds of a process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cpu {
     pub user_seconds: f64,
     pub system_seconds: f64,
@@ -88,7 +88,7 @@ pub struct MemoryWatch {
 }
 
 /// Peaks of the samples, bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeakMemory {
     /// RssAnon + RssShmem, at one moment.
     pub own: u64,
@@ -142,7 +142,7 @@ pub struct MachineWatch {
 }
 
 /// Cores' worth of CPU that others took.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Disturbance {
     pub foreign_cores: f64,
     pub stolen_cores: f64,
@@ -206,7 +206,7 @@ pub fn wait_until_quiet(patience: Duration) -> Disturbance {
 }
 
 /// The machine, for reports.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
     pub cpu: String,
     pub cores: usize,

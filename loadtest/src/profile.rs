@@ -16,15 +16,16 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::base::{Base, Columns};
+use crate::findings::{Better, Findings, Measure};
 use crate::message::reference_campaign;
 use crate::options::RunOptions;
 use crate::proc::MachineWatch;
-use crate::report::Report;
+use crate::scenario::drivers::{Drive, Extras};
 use crate::scene::{CampaignRun, Scene, everybody};
 use crate::server::{Connectors, find_binary};
 use crate::sink::SinkOptions;
 use crate::sink::process::SinkProcess;
-use crate::text::{cells, note, say, table};
+use crate::text::{cells, note};
 
 /// Samples a second and processor; a prime, so as not to beat with the engine's timers.
 const SAMPLES_PER_SECOND: u32 = 1_999;
@@ -79,28 +80,37 @@ pub struct ProfileResult {
     pub samples: u64,
 }
 
-pub fn run(options: &ProfileOptions) -> anyhow::Result<()> {
-    let engine = find_binary(options.run.engine.as_deref())?;
-    let sink = SinkProcess::start(&SinkOptions { chunking: options.chunking, ..SinkOptions::default() })?;
-    let connectors = Connectors {
-        relay_port: Some(sink.address.port()),
-        connections: options.connections,
-        relay_extra: format!("chunking = {}\n", options.chunking),
-        null: true,
-        ..Connectors::default()
-    };
-    let scene = Scene::start(&engine, options.run.folder.as_deref(), &connectors)?;
-    scene.declare(Columns::Full)?;
-    let base =
-        Base { contacts: options.contacts, seed: options.run.seed, prefix: "c", batch: "base", columns: Columns::Full };
-    scene.import(&scene.generate(&base)?, options.contacts)?;
-    let watch = MachineWatch::start(&[scene.server.pid(), sink.pid()]);
-    let result = measure(options, &scene)?;
-    let report = Report::new(options.clone(), watch.finish(0.0), result);
-    scene.server.terminate().context("ending the engine")?;
-    say(&report.heading());
-    say(&lines(options, &report.result));
-    report.write(options.run.json.as_deref())
+const CPU: Measure = Measure::new("cpu", "µs/message", Better::Lower, "CPU of the engine's process per message");
+const RATE: Measure = Measure::new("rate", "messages/s", Better::Higher, "messages a second, while it was sampled");
+
+impl Drive for ProfileOptions {
+    const MEASURES: &'static [Measure] = &[CPU, RATE];
+
+    fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
+        let options = self;
+        let engine = find_binary(options.run.engine.as_deref())?;
+        let sink = SinkProcess::start(&SinkOptions { chunking: options.chunking, ..SinkOptions::default() })?;
+        let connectors = Connectors {
+            relay_port: Some(sink.address.port()),
+            connections: options.connections,
+            relay_extra: format!("chunking = {}\n", options.chunking),
+            null: true,
+            ..Connectors::default()
+        };
+        let scene = Scene::start(&engine, options.run.folder.as_deref(), &connectors)?;
+        scene.declare(Columns::Full)?;
+        let (contacts, seed) = (options.contacts, options.run.seed);
+        let base = Base { contacts, seed, prefix: "c", batch: "base", columns: Columns::Full };
+        scene.import(&scene.generate(&base)?, contacts)?;
+        let watch = MachineWatch::start(&[scene.server.pid(), sink.pid()]);
+        let result = measure(options, &scene)?;
+        findings.disturbance(watch.finish(0.0));
+        findings.sample(&CPU, result.cpu_microseconds);
+        findings.sample(&RATE, result.per_second);
+        tell(options, findings, &result);
+        findings.detail(&result);
+        scene.server.terminate().context("ending the engine")
+    }
 }
 
 fn measure(options: &ProfileOptions, scene: &Scene) -> anyhow::Result<ProfileResult> {
@@ -288,31 +298,28 @@ fn stage(thread: &str, frames: &[(String, bool)]) -> &'static str {
     }
 }
 
-fn lines(options: &ProfileOptions, result: &ProfileResult) -> String {
+fn tell(options: &ProfileOptions, findings: &Findings, result: &ProfileResult) {
     let rows = |head: &str, parts: &[Part]| {
         let mut rows = vec![cells([head, "µs/message", "share"])];
         for part in parts {
             let (micros, share) = (format!("{:.2}", part.microseconds), format!("{:.1} %", part.share * 100.0));
             rows.push(cells([&part.name, &micros, &share]));
         }
-        table(&rows)
+        rows
     };
-    let mut text = format!(
-        "{} contacts, {}: {:.1} µs of CPU a message, {:.0} messages/s\n\n{}",
-        options.contacts,
-        match options.target {
-            Target::Relay if options.chunking => "to a sink, with CHUNKING",
-            Target::Relay => "to a sink",
-            Target::Null => "engine alone",
-        },
-        result.cpu_microseconds,
-        result.per_second,
-        rows("threads", &result.threads)
-    );
+    findings.table("CPU by thread", rows("threads", &result.threads));
     if !result.stages.is_empty() {
-        text.push_str(&format!("\n{}{} samples\n", rows("stages", &result.stages), result.samples));
+        findings.table("CPU by stage", rows("stages", &result.stages));
     }
-    text
+    let target = match options.target {
+        Target::Relay if options.chunking => "to a sink, with CHUNKING",
+        Target::Relay => "to a sink",
+        Target::Null => "engine alone",
+    };
+    findings.remark(format!(
+        "{} contacts, {target}: {:.1} µs of CPU a message, {:.0} messages/s; {} samples",
+        options.contacts, result.cpu_microseconds, result.per_second, result.samples
+    ));
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::api::{Api, Import, Ledger};
 use crate::base::{self, Base, Columns};
 use crate::message::SUBSCRIBE;
+use crate::moments::{Moment, Moments};
 use crate::proc::{self, Cpu};
 use crate::server::{Connectors, Server, ServerPlan};
 use crate::text;
@@ -42,6 +43,9 @@ pub struct CampaignRun {
     /// Of the engine process over those seconds.
     pub cpu: Cpu,
     pub ledger: Ledger,
+    /// What was seen on the way.
+    #[serde(skip)]
+    pub moments: Vec<Moment>,
 }
 
 impl CampaignRun {
@@ -133,21 +137,24 @@ impl Scene {
         let cpu_before = self.cpu()?;
         let started = Instant::now();
         self.api().act(&id, "start")?;
-        let ledger = self.await_end(&id, &bar)?;
+        let mut moments = Moments::new(started, self.server.pid());
+        let ledger = self.await_end(&id, &bar, &mut moments)?;
         let seconds = started.elapsed().as_secs_f64();
         let cpu = self.cpu()?.since(cpu_before);
+        let moments = moments.finish(ledger.accepted);
         bar.finish_and_clear();
         ensure!(ledger.holds(), "the ledger of campaign {id} does not balance: {ledger:?}");
         ensure!(ledger.accepted == messages, "campaign {id} ended with {ledger:?}, and not with {messages} accepted");
-        Ok(CampaignRun { messages, seconds, cpu, ledger })
+        Ok(CampaignRun { messages, seconds, cpu, ledger, moments })
     }
 
-    fn await_end(&self, id: &str, bar: &ProgressBar) -> anyhow::Result<Ledger> {
+    fn await_end(&self, id: &str, bar: &ProgressBar, moments: &mut Moments) -> anyhow::Result<Ledger> {
         let (mut moved_at, mut last) = (Instant::now(), u64::MAX);
         loop {
             std::thread::sleep(LOOK_EVERY);
             let report = self.api().report(id)?;
             bar.set_position(report.ledger.accepted);
+            moments.look(report.ledger.accepted);
             match report.state.as_str() {
                 "finished" => return Ok(report.ledger),
                 "running" => {}
@@ -174,7 +181,8 @@ impl Scene {
         disk_bytes(&self.plan.data)
     }
 
-    fn cpu(&self) -> anyhow::Result<Cpu> {
+    /// CPU of the engine so far.
+    pub fn cpu(&self) -> anyhow::Result<Cpu> {
         proc::cpu_of(self.server.pid()).context("the engine has ended")
     }
 }

@@ -68,6 +68,20 @@ pub fn grouped(n: f64) -> String {
     if n < 0.0 { format!("-{text}") } else { text }
 }
 
+/// A figure with as many digits as it is worth: four significant ones, no zeros at the end.
+pub fn short(x: f64) -> String {
+    let whole = x.abs().log10().floor().max(-3.0);
+    let decimals = if x == 0.0 { 0 } else { (3.0 - whole).clamp(0.0, 6.0) as usize };
+    if x.abs() >= 10_000.0 {
+        return grouped(x);
+    }
+    let text = format!("{x:.decimals$}");
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
 /// `12.3 MiB`.
 pub fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
@@ -93,6 +107,10 @@ mod tests {
         assert_eq!(grouped(1_234_567.4), "1 234 567");
         assert_eq!(grouped(999.0), "999");
         assert_eq!(grouped(-1_000.0), "-1 000");
+        assert_eq!(
+            [0.0, 3.0, 2.514_9, 0.000_12, 999.96, 36_779.2].map(short),
+            ["0", "3", "2.515", "0.00012", "1000", "36 779"]
+        );
         assert_eq!(mebibytes(3 << 19), "1.5 MiB");
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);

@@ -13,24 +13,25 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::base::{Base, Columns};
+use crate::findings::{Axes, Better, Findings, Latency, Measure, Scale};
 use crate::message::small_campaign;
+use crate::openloop::arrivals::Arrivals;
+use crate::openloop::http::{self, read_answer};
+use crate::openloop::{self, LoopOptions, LoopResult};
 use crate::options::RunOptions;
 use crate::proc::{self, MachineWatch};
-use crate::report::Report;
+use crate::scenario::drivers::{Drive, Extras};
 use crate::scene::{Scene, everybody};
 use crate::server::{ServerPlan, find_binary};
-use crate::text::{cells, grouped, median, say, table};
-
-/// The bar: requests a second of the tracking endpoints to those of the empty handler.
-const BAR: f64 = 0.7;
+use crate::text::{cells, grouped, median};
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub struct TrackingOptions {
@@ -46,6 +47,12 @@ pub struct TrackingOptions {
     /// Rounds; each measures the empty handler twice, clicks and opens
     #[arg(long, default_value_t = 3)]
     pub rounds: usize,
+    /// Clicks a second of the open loop, which gives the latencies [default: half of what the closed loop reached]
+    #[arg(long, value_name = "N")]
+    pub open_rate: Option<u64>,
+    /// Seconds of the open loop, two of warm-up among them; 0 leaves it out
+    #[arg(long, default_value_t = 10)]
+    pub open_seconds: u64,
     #[command(flatten)]
     #[serde(flatten)]
     pub run: RunOptions,
@@ -68,41 +75,81 @@ pub struct TrackingResult {
     pub fsync_p50_seconds: f64,
     /// Answered and not counted.
     pub dropped: f64,
-}
-
-impl TrackingResult {
-    fn ratio(&self, of: &[Rate]) -> f64 {
-        rate(of) / rate(&self.empty).max(1e-9)
-    }
+    /// Clicks at a given rate, latencies from the planned time on: the engine's, and the empty handler's.
+    pub open_loops: Vec<LoopResult>,
 }
 
 fn rate(of: &[Rate]) -> f64 {
     median(&of.iter().map(|r| r.per_second).collect::<Vec<_>>())
 }
 
-pub fn run(options: &TrackingOptions) -> anyhow::Result<()> {
-    let scene = scene(options)?;
-    let paths = paths(options, &scene)?;
-    let public = std::fs::read_to_string(scene.plan.data.join("public.addr")).context("the public address")?;
-    let public: SocketAddr = public.trim().parse().context("the public address")?;
-    let empty = EmptyHandler::start()?;
-    let watch = MachineWatch::start(&[scene.server.pid(), empty.child.id()]);
-    let mut result = TrackingResult::default();
-    let (clicks, opens) = (requests(&paths.clicks), requests(&paths.opens));
-    for _ in 0..options.rounds.max(1) {
-        for (asked, status, rates) in [(&clicks, "302", &mut result.clicks), (&opens, "200", &mut result.opens)] {
-            result.empty.push(measure(options, empty.address, empty.child.id(), asked, "200")?);
-            rates.push(measure(options, public, scene.server.pid(), asked, status)?);
+const CLICKS: Measure = Measure::new("clicks", "requests/s", Better::Higher, "clicks a second, each answered with 302");
+const OPENS: Measure =
+    Measure::new("opens", "requests/s", Better::Higher, "opens a second, each answered with a pixel");
+const EMPTY: Measure =
+    Measure::new("empty", "requests/s", Better::Neither, "the same requests to an empty actix-web handler");
+const CLICKS_RATIO: Measure =
+    Measure::ratio("clicks_ratio", Better::Higher, "clicks a second over the empty handler's just before");
+const OPENS_RATIO: Measure =
+    Measure::ratio("opens_ratio", Better::Higher, "opens a second over the empty handler's just before");
+const DROPPED: Measure = Measure::promise("dropped", "events", Better::Lower, "answered and not counted by the engine");
+const FSYNC: Measure =
+    Measure::new("fsync_p50", "ms", Better::Lower, "median fdatasync of the journal, the upper end of its bucket");
+const CLICK_P50: Measure = Measure::new(
+    "click_p50",
+    "ms",
+    Better::Lower,
+    "median latency of a click at the open loop's rate, from its planned time",
+);
+const CLICK_P99: Measure = Measure::new("click_p99", "ms", Better::Lower, "99th percentile of the same");
+const PER_ROUND: Axes = Axes { title: "Rate per round", x: "round", y: "requests a second", scale: Scale::Linear };
+
+impl Drive for TrackingOptions {
+    const MEASURES: &'static [Measure] =
+        &[CLICKS, OPENS, EMPTY, CLICKS_RATIO, OPENS_RATIO, DROPPED, FSYNC, CLICK_P50, CLICK_P99];
+
+    fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
+        let scene = scene(self)?;
+        let paths = paths(self, &scene)?;
+        let public = std::fs::read_to_string(scene.plan.data.join("public.addr")).context("the public address")?;
+        let public: SocketAddr = public.trim().parse().context("the public address")?;
+        let empty = EmptyHandler::start()?;
+        let watch = MachineWatch::start(&[scene.server.pid(), empty.child.id()]);
+        let mut result = TrackingResult::default();
+        let (clicks, opens) = (requests(&paths.clicks), requests(&paths.opens));
+        for _ in 0..self.rounds.max(1) {
+            for (asked, status, rates, measure_of, ratio) in [
+                (&clicks, "302", &mut result.clicks, &CLICKS, &CLICKS_RATIO),
+                (&opens, "200", &mut result.opens, &OPENS, &OPENS_RATIO),
+            ] {
+                let bare = measure(self, empty.address, empty.child.id(), asked, "200")?;
+                let ours = measure(self, public, scene.server.pid(), asked, status)?;
+                findings.sample(&EMPTY, bare.per_second);
+                findings.sample(measure_of, ours.per_second);
+                findings.sample(ratio, ours.per_second / bare.per_second.max(1e-9));
+                result.empty.push(bare);
+                rates.push(ours);
+            }
         }
+        if self.open_seconds > 0 {
+            let rate = self.open_rate.map_or_else(|| (rate(&result.clicks) / 2.0).max(1.0), |rate| rate as f64);
+            for (name, address, status) in [("empty handler", empty.address, "200"), ("clicks", public, "302")] {
+                let seen = open_loop(self, rate, address, &clicks, status)?;
+                tell_open_loop(findings, name, &seen);
+                result.open_loops.push(seen);
+            }
+        }
+        let metrics = scene.api().metrics()?;
+        result.fsync_p50_seconds = fsync_p50(&metrics);
+        result.dropped = sum(&metrics, "estafette_tracking_dropped_total");
+        findings.disturbance(watch.finish(0.0));
+        findings.sample(&DROPPED, result.dropped);
+        findings.sample(&FSYNC, result.fsync_p50_seconds * 1e3);
+        scene.server.terminate().context("ending the engine")?;
+        tell(self, findings, &result);
+        findings.detail(&result);
+        Ok(())
     }
-    let metrics = scene.api().metrics()?;
-    result.fsync_p50_seconds = fsync_p50(&metrics);
-    result.dropped = sum(&metrics, "estafette_tracking_dropped_total");
-    let report = Report::new(options.clone(), watch.finish(0.0), result);
-    scene.server.terminate().context("ending the engine")?;
-    say(&report.heading());
-    say(&lines(options, &report.result));
-    report.write(options.run.json.as_deref())
 }
 
 /// An engine that sends to its own inbox and believes the client's forwarding header.
@@ -221,6 +268,40 @@ fn measure(
     Ok(Rate { per_second: answered as f64 / seconds, cpu_microseconds: cpu.total() * 1e6 / answered.max(1) as f64 })
 }
 
+/// Clicks at a rate, as they were planned; one that fails is an error.
+fn open_loop(
+    options: &TrackingOptions,
+    per_second: f64,
+    address: SocketAddr,
+    requests: &[Vec<u8>],
+    status: &str,
+) -> anyhow::Result<LoopResult> {
+    let (requests, wanted): (Rc<[Vec<u8>]>, Rc<str>) = (requests.into(), format!("HTTP/1.1 {status}").into());
+    let driven = LoopOptions {
+        arrivals: Arrivals::Poisson { per_second },
+        seconds: options.open_seconds as f64,
+        in_flight: options.connections.max(1),
+        seed: options.run.seed,
+        ..LoopOptions::default()
+    };
+    let result = openloop::run(&driven, |_| http::worker(address, Rc::clone(&requests), Rc::clone(&wanted)))?;
+    let (failed, given_up) = (result.failed, result.given_up);
+    ensure!(failed + given_up == 0, "{failed} requests failed, {given_up} were given up: {:?}", result.errors);
+    Ok(result)
+}
+
+fn tell_open_loop(findings: &Findings, name: &str, seen: &LoopResult) {
+    let rate = grouped(seen.planned_per_second);
+    let about = format!("at {rate} a second, planned ahead (Poisson), from the planned time to the answer");
+    findings.latency(Latency::of(&format!("{name}, open loop"), &about, &seen.response));
+    if name == "clicks" {
+        findings.sample(&CLICK_P50, seen.response.p50_ms);
+        findings.sample(&CLICK_P99, seen.response.p99_ms);
+    }
+    let (line, late) = (seen.response.line(), seen.lateness.p99_ms);
+    findings.remark(format!("{name} at {rate}/s, open loop: {line}; the generator was late by p99 {late:.2} ms"));
+}
+
 async fn ask_all(
     options: &TrackingOptions,
     address: SocketAddr,
@@ -255,29 +336,6 @@ async fn ask_all(
     Ok(answered.get())
 }
 
-/// Reads one answer whole; one that does not begin as wanted is an error.
-async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8], wanted: &[u8]) -> anyhow::Result<()> {
-    let mut filled = 0;
-    loop {
-        let n = stream.read(&mut buffer[filled..]).await?;
-        ensure!(n > 0, "the server closed the connection");
-        filled += n;
-        let Some(end) = memchr::memmem::find(&buffer[..filled], b"\r\n\r\n") else { continue };
-        ensure!(buffer.starts_with(wanted), "an unexpected answer: {}", String::from_utf8_lossy(&buffer[..end]));
-        if filled >= end + 4 + body_bytes(&buffer[..end])? {
-            return Ok(());
-        }
-    }
-}
-
-fn body_bytes(head: &[u8]) -> anyhow::Result<usize> {
-    let name = b"content-length: ";
-    let Some(at) = memchr::memmem::find(head, name) else { bail!("an answer without a length") };
-    let digits: String =
-        head[at + name.len()..].iter().map(|b| char::from(*b)).take_while(char::is_ascii_digit).collect();
-    digits.parse().context("the length of an answer")
-}
-
 /// The upper end of the bucket that holds the median fdatasync.
 fn fsync_p50(metrics: &str) -> f64 {
     let buckets = metrics.lines().filter_map(|line| {
@@ -294,27 +352,38 @@ fn sum(metrics: &str, name: &str) -> f64 {
     lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }
 
-fn lines(options: &TrackingOptions, result: &TrackingResult) -> String {
+fn tell(options: &TrackingOptions, findings: &Findings, result: &TrackingResult) {
     let row = |name: &str, rates: &[Rate]| {
         let cpu = median(&rates.iter().map(|r| r.cpu_microseconds).collect::<Vec<_>>());
+        let ratio = rate(rates) / rate(&result.empty).max(1e-9);
         let each = rates.iter().map(|r| grouped(r.per_second)).collect::<Vec<_>>().join(" · ");
-        cells([name, &grouped(rate(rates)), &format!("{:.2}", result.ratio(rates)), &format!("{cpu:.1}"), &each])
+        cells([name, &grouped(rate(rates)), &format!("{ratio:.2}"), &format!("{cpu:.1}"), &each])
     };
-    let rows = [
+    let rows = vec![
         cells(["requests", "median/s", "ratio", "CPU µs", "each"]),
         row("empty actix-web handler", &result.empty),
         row("clicks (302)", &result.clicks),
         row("opens (pixel)", &result.opens),
     ];
-    let least = result.ratio(&result.clicks).min(result.ratio(&result.opens));
-    format!(
-        "{}\n{} connections; fdatasync p50 ≤ {:.2} ms; answered and not counted: {}; ratio {least:.2}, bar ≥ {BAR}: {}\n",
-        table(&rows),
+    findings.table("Tracking endpoints beside an empty handler, alternating", rows);
+    let per_second = |rates: &[Rate]| rates.iter().map(|r| r.per_second).collect::<Vec<_>>();
+    // Of the empty handler's two measurements a round, each stands before one of ours.
+    let before = |which: usize| per_second(&result.empty).into_iter().skip(which).step_by(2).collect::<Vec<_>>();
+    for (name, values) in [
+        ("empty handler, before the clicks", before(0)),
+        ("clicks", per_second(&result.clicks)),
+        ("empty handler, before the opens", before(1)),
+        ("opens", per_second(&result.opens)),
+    ] {
+        findings.repetitions(&PER_ROUND, name, &values);
+    }
+    findings.peer("empty handler", "actix-web with two routes that answer 200 and nothing, in a process of its own");
+    findings.remark(format!(
+        "{} connections; fdatasync p50 ≤ {:.2} ms; answered and not counted: {}",
         options.connections,
         result.fsync_p50_seconds * 1e3,
-        result.dropped,
-        if least >= BAR { "kept" } else { "MISSED" }
-    )
+        result.dropped
+    ));
 }
 
 /// The peer, in a process of its own as the engine is.
@@ -381,11 +450,5 @@ mod tests {
                     estafette_journal_fsync_seconds_bucket{le=\"+Inf\"} 10\n";
         assert_eq!(fsync_p50(text), 0.005);
         assert_eq!(sum("a_total{x=\"1\"} 2\na_total{x=\"2\"} 3\n", "a_total"), 5.0);
-    }
-
-    #[test]
-    fn an_answers_length_is_read_and_demanded() {
-        assert_eq!(body_bytes(b"HTTP/1.1 200 OK\r\ncontent-length: 43\r\nx: y").unwrap(), 43);
-        assert!(body_bytes(b"HTTP/1.1 200 OK\r\nx: y").is_err(), "a chunked answer is not expected");
     }
 }

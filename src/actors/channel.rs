@@ -203,10 +203,8 @@ impl ChannelActor {
             LaneEvent::Throttled { reply } => {
                 Line::count(&figures.throttled);
                 self.problem(&reply);
-                let rate = self
-                    .line
-                    .limits
-                    .with(|limits| limits.slow_down(Scope::Connector, Some(self.answers_per_second), now));
+                let pace = self.pace(now);
+                let rate = self.line.limits.with(|limits| limits.slow_down(Scope::Connector, Some(pace), now));
                 if rate.is_some() {
                     self.line.fair.lock().set_rate(Scope::Connector, rate);
                     self.take_back_all();
@@ -228,6 +226,14 @@ impl ChannelActor {
             // Counted where they happen, a mailbox message each would be too many.
             LaneEvent::RoundTrip { .. } | LaneEvent::PolicyRefused { .. } => {}
         }
+    }
+
+    /// Answers a second: of the last whole second, or of the one that runs if more came in it already. A complaint in the first
+    /// second of a burst would else be of a rate of nothing.
+    fn pace(&self, now: Monotonic) -> f64 {
+        let fresh = self.line.figures.done.load(Ordering::Relaxed).saturating_sub(self.answers_seen);
+        let running = now.since(self.last_recovery).as_secs_f64();
+        self.answers_per_second.max(fresh as f64 / running.max(1.0))
     }
 
     fn failed(&mut self, now: Monotonic) {

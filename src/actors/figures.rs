@@ -187,6 +187,8 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::Shared(_) => "shared",
         Fact::SequencePublished(_) => "sequence_published",
         Fact::StepStarted(_) => "step_started",
+        Fact::StepReleased(_) => "step_released",
+        Fact::PinnedStarted(_) => "run_started",
         Fact::CopySaved(_) => "copy_saved",
         Fact::Entered(_) => "entered",
         Fact::StartTested(_) => "start_tested",

@@ -87,6 +87,9 @@ fn task_at(run: &Run, node: &Node, rows: &RoaringBitmap, now: Timestamp) -> Opti
         }
         NodeKind::Delay(delay) => waiting::delay_task(run, node.id, delay, rows, now),
         NodeKind::Step(_) => sequencing::gate_task(run, node.id, rows, now),
+        NodeKind::SetAttribute(_) if sequencing::is_behind_skipped(run, node.id) => {
+            Some(moved(run, node.id, vec![(Exit::NEXT, rows.clone())], now))
+        }
         NodeKind::SetAttribute(set) => Some(sequencing::set_task(node.id, set, rows)),
     }
 }
@@ -227,21 +230,31 @@ pub fn send_of(run: &Run, node: NodeId) -> Option<(u16, MessageId)> {
     }
 }
 
-/// Rows of a send that were accepted and have not bounced so far: on e-mail that is what delivered means.
+/// Rows of a send, in whichever language, that were accepted and have not bounced so far: on e-mail that is what delivered
+/// means.
 pub fn delivered(run: &Run, node: NodeId) -> RoaringBitmap {
-    let delivery = send_of(run, node).and_then(|(index, _)| run.delivery(index));
-    let mut rows = delivery.map_or_else(RoaringBitmap::new, |delivery| &delivery.accepted & delivery.assigned(node));
-    if let Some(feedback) = run.feedback_of(node) {
-        rows -= feedback.bounced();
-    }
-    rows
+    let each = run.graph.versions(node).map(|node| {
+        let delivery = send_of(run, node).and_then(|(index, _)| run.delivery(index));
+        let mut rows =
+            delivery.map_or_else(RoaringBitmap::new, |delivery| &delivery.accepted & delivery.assigned(node));
+        if let Some(feedback) = run.feedback_of(node) {
+            rows -= feedback.bounced();
+        }
+        rows
+    });
+    each.fold(RoaringBitmap::new(), |all, rows| all | rows)
+}
+
+/// The messages of a send: in several languages, several.
+pub fn messages_of(run: &Run, node: NodeId) -> Vec<MessageId> {
+    run.graph.versions(node).filter_map(|node| send_of(run, node)).map(|(_, message)| message).collect()
 }
 
 /// Rows that opened (or clicked) a send's message; machines' doing is left out.
 pub fn engaged(run: &Run, node: NodeId, clicked: bool) -> RoaringBitmap {
-    let tracking = send_of(run, node).and_then(|(_, message)| run.messages.get(&message));
-    let Some(tracking) = tracking else { return RoaringBitmap::new() };
-    people(if clicked { &tracking.clicked } else { &tracking.opened })
+    let tracked = messages_of(run, node).into_iter().filter_map(|message| run.messages.get(&message));
+    let each = tracked.map(|tracking| people(if clicked { &tracking.clicked } else { &tracking.opened }));
+    each.fold(RoaringBitmap::new(), |all, rows| all | rows)
 }
 
 /// The move that shares rows out: exact. It is computed once; what is journaled is the assignment.

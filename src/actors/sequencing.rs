@@ -2,7 +2,8 @@
 //!
 //! Functions over the run's state; each answer becomes one fact. Invariants: SE-1 the cohort is looked for at the effective
 //! start of the first step, and not before; SE-2 a step starts when its time has come and no contact before it is pending
-//! or claimed; contacts whose message was deferred do not hold it; SE-3 requests are taken until the first dated step starts.
+//! or claimed; contacts whose message was deferred do not hold it; a step whose
+//! hour has passed by more than its limit starts when a person says so, and so does the cohort of a first one; SE-3 requests are taken until the first dated step starts.
 //!
 //! Must not know: actix, clocks, the journal, the base.
 
@@ -13,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::flow::nodes::{SetAttribute, StepGate};
 use crate::flow::{Exit, NodeId, NodeKind};
 use crate::ledger::sequence::StepStarted;
-use crate::ledger::{Fact, Run};
+use crate::ledger::{Fact, Run, RunState};
 use crate::limits::SET_ATTRIBUTE_ROWS_MAX;
 
 /// What is to be done for the sequence as a whole.
@@ -23,7 +24,7 @@ pub fn next_task(run: &Run, now: Timestamp) -> Option<Task> {
         return None;
     }
     let first = run.first_start()?;
-    if now < first {
+    if now < first || run.first_gates().into_iter().all(|gate| is_held(run, gate, now)) {
         return None;
     }
     if !sequence.by_request {
@@ -31,7 +32,7 @@ pub fn next_task(run: &Run, now: Timestamp) -> Option<Task> {
     }
     // No request came, or all who came are through: the first dated step starts all the same, and ends the requests.
     let empty = run.first_gates().into_iter().find(|gate| run.positions.count(*gate) == 0);
-    empty.filter(|gate| is_due(run, *gate, now) && is_drained(run, *gate)).map(|gate| started(run, gate, now))
+    empty.filter(|gate| may_start(run, *gate, now)).map(|gate| started(run, gate, now))
 }
 
 fn gate(run: &Run, node: NodeId) -> Option<StepGate> {
@@ -39,6 +40,20 @@ fn gate(run: &Run, node: NodeId) -> Option<StepGate> {
         Some(NodeKind::Step(gate)) => Some(*gate),
         _ => None,
     }
+}
+
+/// Whether the hour of a step has passed by more than its limit, and no person has decided about it: it does not start by
+/// itself.
+pub fn is_held(run: &Run, node: NodeId, now: Timestamp) -> bool {
+    let decided = |run: &Run| {
+        let sequence = run.sequence.as_ref();
+        sequence.is_none_or(|s| s.started.contains_key(&node) || s.released.contains_key(&node))
+    };
+    gate(run, node).is_some_and(|gate| gate.is_too_late(now.0)) && !decided(run)
+}
+
+fn may_start(run: &Run, node: NodeId, now: Timestamp) -> bool {
+    is_due(run, node, now) && !is_held(run, node, now) && is_drained(run, node)
 }
 
 fn is_due(run: &Run, node: NodeId, now: Timestamp) -> bool {
@@ -71,7 +86,48 @@ pub fn gate_task(run: &Run, node: NodeId, rows: &RoaringBitmap, now: Timestamp) 
     if sequence.started.contains_key(&node) {
         return Some(moved(run, node, vec![(Exit::NEXT, rows.clone())], now));
     }
-    (is_due(run, node, now) && is_drained(run, node)).then(|| started(run, node, now))
+    may_start(run, node, now).then(|| started(run, node, now))
+}
+
+/// Whether a node is what a step does that a person had skipped.
+pub fn is_behind_skipped(run: &Run, node: NodeId) -> bool {
+    let leads_here = |gate: &NodeId| run.graph.target(*gate, &Exit::NEXT) == Some(node);
+    run.sequence.as_ref().is_some_and(|sequence| sequence.skipped.iter().any(leads_here))
+}
+
+/// Why a person cannot start or skip a step.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotHeld {
+    #[error("it has started")]
+    Started,
+    #[error("a person has decided about it already")]
+    Decided,
+    #[error("its hour has not passed by more than its limit (too_late): it starts by itself")]
+    InTime,
+    #[error("a split cannot be skipped, because its contacts go on by one of its branches: start it")]
+    Split,
+    #[error("the campaign is {state}: it is running or paused that steps are started in")]
+    NotLive { state: &'static str },
+}
+
+/// Whether a person may decide about the step behind a gate.
+pub fn may_release(run: &Run, node: NodeId, skip: bool, now: Timestamp) -> Result<(), NotHeld> {
+    let sequence = run.sequence.as_ref();
+    if !matches!(run.state, RunState::Running | RunState::Paused) {
+        return Err(NotHeld::NotLive { state: run.state.name() });
+    }
+    if sequence.is_some_and(|s| s.started.contains_key(&node)) {
+        return Err(NotHeld::Started);
+    }
+    if sequence.is_some_and(|s| s.released.contains_key(&node)) {
+        return Err(NotHeld::Decided);
+    }
+    if !is_held(run, node, now) {
+        return Err(NotHeld::InTime);
+    }
+    let behind = run.graph.target(node, &Exit::NEXT).and_then(|behind| run.graph.node(behind));
+    let passes = behind.is_some_and(|n| matches!(n.kind, NodeKind::Send { .. } | NodeKind::SetAttribute(_)));
+    if skip && !passes { Err(NotHeld::Split) } else { Ok(()) }
 }
 
 /// The next contacts whose field gets its value: a bounded number at a time.

@@ -21,7 +21,9 @@ impl Told {
         let of_batch = |run: RunId| if enabled!(Level::DEBUG) { campaign_of(run) } else { None };
         let campaign = match fact {
             Fact::RunStarted(started) => Some(started.campaign),
+            Fact::PinnedStarted(pinned) => Some(pinned.started.campaign),
             Fact::Launched(launched) => Some(launched.started.campaign),
+            Fact::StepReleased(released) => campaign_of(released.run),
             Fact::RunMoved { run, .. } => campaign_of(*run),
             Fact::Decided(decided) => campaign_of(decided.run),
             Fact::UnknownSettled { delivery, .. } => campaign_of(delivery.run),
@@ -40,7 +42,12 @@ impl Told {
         let Some(campaign) = self.campaign else { return };
         match fact {
             Fact::RunStarted(started) => started_run(campaign, started, seq),
+            Fact::PinnedStarted(pinned) => started_run(campaign, &pinned.started, seq),
             Fact::Launched(launched) => started_run(campaign, &launched.started, seq),
+            Fact::StepReleased(released) => {
+                let (run, gate) = (released.run, released.node);
+                info!(%campaign, %run, %gate, skip = released.skip, seq, "a person decided about a step that was late");
+            }
             Fact::RunMoved { run, to, reason, .. } => {
                 info!(%campaign, %run, to = to.name(), reason, seq, "the run moved")
             }

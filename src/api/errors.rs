@@ -78,7 +78,7 @@ error_table! {
     CampaignNotFound, "campaign_not_found", 404, "No campaign has this id or name.";
     CampaignExists, "campaign_exists", 409, "A campaign with this name exists.";
     RunNotFound, "run_not_found", 404, "No run has this id, or the campaign has none yet.";
-    InvalidSpec, "invalid_spec", 422, "The spec cannot be read: details give line and column.";
+    InvalidSpec, "invalid_spec", 422, "The spec cannot be read: details give line and column of the first fault, and list all problems.";
     CampaignIncomplete, "campaign_incomplete", 422, "The campaign cannot start: details list everything that is missing or wrong.";
     IllegalMove, "illegal_move", 409, "The campaign's state does not allow this: details name the state and the legal moves.";
     CampaignLocked, "campaign_locked", 409, "The campaign has started and can no longer be edited.";
@@ -90,6 +90,8 @@ error_table! {
     NoWorkingCopy, "no_working_copy", 409, "There is nothing to publish or to change: open a working copy with edit, or extend.";
     WorkingCopyClosed, "working_copy_closed", 409, "A step has started by the version that was published before: details name it. Open a new working copy.";
     StepLocked, "step_locked", 409, "The version changes what is locked: details name each step and its lock.";
+    StepNotHeld, "step_not_held", 409, "A person starts or skips only a step that did not start within its limit (too_late): the message says how this one stands.";
+    StepNotFound, "step_not_found", 404, "The published version has no step with this id: details list the steps.";
     UseEdit, "use_edit", 409, "The campaign is under way: open a working copy with edit.";
     UseExtend, "use_extend", 409, "The campaign is finished: open a working copy with extend.";
     NoEntry, "no_entry", 409, "The campaign takes no contacts by requests, or no longer: the message says why.";

@@ -386,6 +386,11 @@ impl CampaignsPort for Fake {
         Ok(campaign_view("spring", json!({ "schedule": patch.text })))
     }
 
+    fn move_date(&self, request: MoveRequest) -> PortResult<CampaignView> {
+        self.called(format!("move {} of {}", request.date, request.campaign));
+        Ok(campaign_view("spring", json!({})))
+    }
+
     fn calendar(&self, from: Option<Time>, to: Option<Time>) -> PortResult<Calendar> {
         Ok(Calendar { from: from.unwrap_or_default(), to: to.unwrap_or_default(), ..Calendar::default() })
     }

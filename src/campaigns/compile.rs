@@ -105,6 +105,9 @@ pub struct MessagePlan {
     /// Of a grid's cell: what templates see as `cell`.
     #[serde(default)]
     pub cell: BTreeMap<String, String>,
+    /// Other languages that the message has, until each of them is a message of its own.
+    #[serde(skip)]
+    pub others: languages::Others,
 }
 
 /// Limits of the run as a whole.
@@ -161,13 +164,8 @@ pub enum CompileError {
     Graph(#[from] InvalidGraph),
 }
 
-/// Compiles a spec that [`super::problems`] has found whole.
-pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
-    let name = required("name", spec.name.clone())?;
-    let audience = match spec.kind() {
-        Kind::Sequence => audience(&CampaignSpec { audience: kinds::sequence::audience(spec), ..spec.clone() })?,
-        _ => audience(spec)?,
-    };
+/// Graph, deliveries and messages of a spec, but for the last links.
+fn build(spec: &CampaignSpec) -> Result<Built, CompileError> {
     let mut built = match spec.kind() {
         Kind::Single => single(spec)?,
         Kind::AbSplit => kinds::ab_split::build(spec)?,
@@ -178,7 +176,33 @@ pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
     if kinds::follow_up::wanted(spec) && spec.kind() != Kind::Flow {
         kinds::follow_up::add(spec, &mut built)?;
     }
+    languages::expand(&mut built);
     kinds::planned::add(spec, &mut built.parts);
+    Ok(built)
+}
+
+/// The nodes and links of a spec, as far as they can be made, whatever is wrong with the rest of it.
+pub fn parts(spec: &CampaignSpec) -> GraphParts {
+    if spec.kind() == Kind::Flow {
+        return kinds::flow::parts(spec);
+    }
+    // What is asked of the nodes is asked of a campaign that goes out somehow.
+    let mut whole = spec.clone();
+    whole.message.channel.get_or_insert(Channel::Email);
+    for text in [&mut whole.name, &mut whole.message.connector, &mut whole.message.topic] {
+        text.get_or_insert_default();
+    }
+    build(&whole).map(|built| built.parts).unwrap_or_default()
+}
+
+/// Compiles a spec that [`super::problems`] has found whole.
+pub fn compile(spec: &CampaignSpec) -> Result<Compiled, CompileError> {
+    let name = required("name", spec.name.clone())?;
+    let audience = match spec.kind() {
+        Kind::Sequence => audience(&CampaignSpec { audience: kinds::sequence::audience(spec), ..spec.clone() })?,
+        _ => audience(spec)?,
+    };
+    let mut built = build(spec)?;
     for last in built.lasts {
         built.parts.edge(last, Exit::NEXT, kinds::END);
     }
@@ -233,6 +257,7 @@ pub(super) fn message(spec: &CampaignSpec, id: MessageId) -> Result<MessagePlan,
         fields: message.fields.clone(),
         upload: spec.audience.upload.clone(),
         cell: BTreeMap::new(),
+        others: languages::Others::default(),
     })
 }
 

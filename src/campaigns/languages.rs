@@ -17,20 +17,134 @@
 //! not get `pt`.
 //!
 //! A saved message is put into the spec when the campaign starts, with its version: what is saved later does not touch the
-//! run, nor does deleting it. Messages of follow-ups, cells and steps refer to saved ones alike, in one language. Owns no state. Invariant: LA-1 each contact is in exactly one language.
+//! run, nor does deleting it. Messages of variants, follow-ups, cells, nodes and steps refer to saved ones alike, and have languages,
+//! too: but for those of a sequence, which sends each step in one. Owns no state. Invariant: LA-1 each contact is in exactly one language.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::compile::{CompileError, MessagePlan, SendPlan};
+use super::compile::{CompileError, Compiled, MessagePlan, SendPlan};
 use super::kinds::{self, Built};
 use super::spec::kinds::overlaid;
-use super::spec::{CampaignSpec, Kind, MessageFields, MessageSpec};
+use super::spec::{CampaignSpec, MessageFields, MessageSpec};
 use super::validate::Problem;
 use crate::contacts::addresses::normalise_language;
+use crate::flow::graph::Edge;
 use crate::flow::nodes::{Split, split};
 use crate::flow::{EndKind, Exit, GraphParts, NodeId, NodeKind};
 use crate::ids::MessageId;
-use crate::limits::MESSAGE_LANGUAGES_MAX;
+use crate::limits::{FLOW_NODES_MAX, MESSAGE_LANGUAGES_MAX};
+
+/// The languages of a message besides its default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Others {
+    /// The tag of the default.
+    default: String,
+    /// Tag and fields: longer tags before those they begin with.
+    versions: Vec<(String, MessageFields)>,
+}
+
+impl Others {
+    pub(super) fn versions(&self) -> &[(String, MessageFields)] {
+        &self.versions
+    }
+}
+
+/// A message that is laid over that of the campaign: its fields, and those in its other languages. What it says itself goes
+/// before what the campaign's message says in any language: a variant's subject is that of all its contacts, unless the
+/// variant has it in their language.
+pub(super) fn laid_over(base: &MessageSpec, own: &MessageSpec) -> (MessageFields, Others) {
+    let default = own.default_language.clone().or_else(|| base.default_language.clone()).unwrap_or_default();
+    let none = MessageFields::new();
+    let in_language = |tag: &str| {
+        let of = |message: &MessageSpec| message.languages.get(tag).unwrap_or(&none).clone();
+        let each = [of(base), own.fields.clone(), of(own)];
+        each.iter().fold(base.fields.clone(), |fields, more| overlaid(&fields, more))
+    };
+    let tags: BTreeSet<&String> = base.languages.keys().chain(own.languages.keys()).collect();
+    let mut tags: Vec<&String> = tags.into_iter().filter(|tag| **tag != default).collect();
+    tags.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    let versions = tags.into_iter().map(|tag| (tag.clone(), in_language(tag))).collect();
+    (in_language(&default), Others { default, versions })
+}
+
+/// Ids of the nodes that languages add to a graph without ids of people, from here on: each send has 64.
+const ADDED: u32 = 1 << 28;
+
+/// The id of a node that languages add to a send: the one that sorts, or that of a language by its place.
+fn added(parts: &GraphParts, send: NodeId, at: u32, tag: &str) -> (NodeId, Option<String>) {
+    match parts.keys.get(&send) {
+        None => (NodeId(ADDED + send.0 * 64 + at), None),
+        Some(key) => {
+            let own = if tag.is_empty() { format!("{key}.language") } else { format!("{key}.language.{tag}") };
+            (kinds::flow::ids::of_text(&own), Some(own))
+        }
+    }
+}
+
+/// Makes each language of each message a send of its own, of the same delivery: before the send, contacts are sorted by their
+/// language, and behind it they go the same ways. What is asked about the send is asked about all of them.
+pub(super) fn expand(built: &mut Built) {
+    let mut next = built.messages.iter().map(|message| message.id.0 + 1).max().unwrap_or(0);
+    for at in 0..built.messages.len() {
+        let others = std::mem::take(&mut built.messages[at].others);
+        let base = built.messages[at].clone();
+        let sends = built.deliveries.iter().flat_map(|delivery| delivery.sends.iter());
+        let Some(send) = sends.clone().find(|send| send.message == base.id).map(|send| send.node) else { continue };
+        if others.versions.is_empty() {
+            continue;
+        }
+        let sort = sort_before(&mut built.parts, send, &others);
+        for (place, (tag, fields)) in (1u32..).zip(others.versions) {
+            let id = MessageId(next);
+            next = next.saturating_add(1);
+            let node = version_of(&mut built.parts, send, (place, &tag), id);
+            built.parts.edge(sort, Exit(tag.clone().into()), node);
+            let name = if base.name.is_empty() { tag } else { format!("{} ({tag})", base.name) };
+            built.messages.push(MessagePlan { id, name, fields, ..base.clone() });
+            if let Some(delivery) = built.deliveries.iter_mut().find(|d| d.sends.iter().any(|s| s.node == send)) {
+                delivery.sends.push(SendPlan { node, message: id });
+                delivery.sends.sort_by_key(|send| send.node);
+            }
+            if built.lasts.contains(&send) {
+                built.lasts.push(node);
+            }
+        }
+    }
+}
+
+/// Puts the node that sorts by language before a send, where all ways to the send then lead.
+fn sort_before(parts: &mut GraphParts, send: NodeId, others: &Others) -> NodeId {
+    let (sort, key) = added(parts, send, 0, "");
+    let name = parts.nodes.iter().find(|node| node.id == send).map_or(String::new(), |node| node.name.clone());
+    let exits = others.versions.iter().map(|(tag, _)| (Exit(tag.clone().into()), speaks(tag, &others.default)));
+    let split = Split::Segments(exits.collect());
+    for edge in parts.edges.iter_mut().filter(|edge| edge.to == send) {
+        edge.to = sort;
+    }
+    parts.node(sort, format!("{name}: language"), NodeKind::Split(split));
+    parts.edge(sort, split::REMAINING, send);
+    parts.keys.extend(key.map(|key| (sort, key)));
+    sort
+}
+
+/// A send like another, in a language.
+fn version_of(parts: &mut GraphParts, send: NodeId, (place, tag): (u32, &str), message: MessageId) -> NodeId {
+    let (node, key) = added(parts, send, place, tag);
+    let like = parts.nodes.iter().find(|other| other.id == send).cloned();
+    if let Some(mut like) = like {
+        like.id = node;
+        like.name = format!("{} ({tag})", like.name);
+        if let NodeKind::Send { message: of, .. } = &mut like.kind {
+            *of = message.0;
+        }
+        parts.nodes.push(like);
+    }
+    let ways: Vec<Edge> = parts.edges.iter().filter(|edge| edge.from == send).cloned().collect();
+    parts.edges.extend(ways.into_iter().map(|edge| Edge { from: node, ..edge }));
+    parts.keys.extend(key.map(|key| (node, key)));
+    parts.languages.entry(send).or_default().push(node);
+    node
+}
 
 /// Sorts contacts by their language.
 const SORT: NodeId = NodeId(4);
@@ -95,6 +209,25 @@ pub fn message_for(message: &MessageSpec, language: Option<&str>) -> MessageId {
     MessageId(u16::try_from(found).unwrap_or(0))
 }
 
+/// Which message of a campaign somebody with this language is shown: of several variants, cells or sends, the first one's.
+pub fn shown_to(spec: &CampaignSpec, compiled: &Compiled, language: Option<&str>) -> MessageId {
+    let first = compiled.deliveries.first().and_then(|delivery| delivery.sends.first()).map(|send| send.node);
+    let Some(versions) = first.map(|send| compiled.graph.versions(send).collect::<Vec<_>>()).filter(|v| v.len() > 1)
+    else {
+        return message_for(&spec.message, language);
+    };
+    let default = spec.message.default_language.as_deref().unwrap_or_default();
+    let of = |node: &NodeId| compiled.deliveries.first().and_then(|delivery| delivery.message_at(*node));
+    let tag_of = |node: &NodeId| {
+        let into = compiled.graph.edges().find(|(_, _, to)| to == node);
+        into.map(|(_, exit, _)| exit.name().to_owned()).unwrap_or_default()
+    };
+    let speaks =
+        |tag: &str| language.is_some_and(|own| is_of(own, tag) && !(is_of(default, tag) && is_of(own, default)));
+    let found = versions.iter().skip(1).find(|node| speaks(&tag_of(node))).or(versions.first());
+    found.and_then(of).unwrap_or(MessageId(0))
+}
+
 /// What is wrong with the languages of a message at `path`, but for their content.
 pub fn problems(message: &MessageSpec, path: &str, found: &mut Vec<Problem>) {
     let tags = message.languages.keys().chain(&message.default_language);
@@ -123,6 +256,8 @@ pub fn tables(spec: &CampaignSpec) -> Vec<(String, &MessageSpec)> {
         vec![("message".to_owned(), &spec.message), ("follow_up.message".to_owned(), &spec.follow_up.message)];
     tables.extend(spec.cells.iter().enumerate().map(|(at, cell)| (format!("cells.{at}.message"), &cell.message)));
     tables.extend(spec.steps.iter().enumerate().map(|(at, step)| (format!("steps.{at}.message"), &step.message)));
+    tables.extend(spec.nodes.iter().enumerate().map(|(at, node)| (format!("nodes.{at}.message"), &node.message)));
+    tables.extend(spec.variants.iter().enumerate().map(|(at, variant)| (format!("variants.{at}"), &variant.message)));
     tables
 }
 
@@ -130,25 +265,50 @@ pub fn tables(spec: &CampaignSpec) -> Vec<(String, &MessageSpec)> {
 pub fn tables_mut(spec: &mut CampaignSpec) -> impl Iterator<Item = &mut MessageSpec> {
     let cells = spec.cells.iter_mut().map(|cell| &mut cell.message);
     let steps = spec.steps.iter_mut().map(|step| &mut step.message);
-    [&mut spec.message, &mut spec.follow_up.message].into_iter().chain(cells).chain(steps)
+    let nodes = spec.nodes.iter_mut().map(|node| &mut node.message);
+    let variants = spec.variants.iter_mut().map(|variant| &mut variant.message);
+    let first = [&mut spec.message, &mut spec.follow_up.message].into_iter();
+    first.chain(cells).chain(steps).chain(nodes).chain(variants)
 }
 
-/// What a spec cannot have beside languages.
+/// Variants differ in content: what a saved message says of its way is that of `[message]` for all of them.
+pub fn keep_variants_content(spec: &mut CampaignSpec) {
+    for variant in &mut spec.variants {
+        let MessageSpec { saved, saved_version, languages, fields, .. } = std::mem::take(&mut variant.message);
+        variant.message = MessageSpec { saved, saved_version, languages, fields, ..MessageSpec::default() };
+    }
+}
+
+/// The messages of a spec that are laid over that of the campaign, each with its path.
+pub(super) fn laid_on(spec: &CampaignSpec) -> Vec<(String, &MessageSpec)> {
+    let is_sent = |path: &str| path != "follow_up.message" || kinds::follow_up::wanted(spec);
+    tables(spec).into_iter().skip(1).filter(|(path, _)| is_sent(path)).collect()
+}
+
+/// What is wrong with the languages of a spec's messages, but for their content. A sequence tells its own.
 pub(super) fn problems_of(spec: &CampaignSpec, found: &mut Vec<Problem>) {
     problems(&spec.message, "message", found);
-    for (path, _) in tables(spec).into_iter().skip(1).filter(|(_, table)| !table.languages.is_empty()) {
-        let text = "this message goes out in one language; only that of a single campaign can have several so far";
-        let fix = "name a saved message without languages, or write the content itself";
-        found.push(Problem::error("languages_of_single", path, text, fix));
+    let default = || spec.message.default_language.clone();
+    for (path, own) in laid_on(spec).into_iter().filter(|(_, own)| !own.languages.is_empty()) {
+        let whole = MessageSpec { default_language: own.default_language.clone().or_else(default), ..own.clone() };
+        problems(&whole, &path, found);
     }
-    if spec.message.languages.is_empty() {
-        return;
+    let sends = nodes_without(spec);
+    let each = laid_on(spec).into_iter().map(|(_, own)| laid_over(&spec.message, own).1.versions.len());
+    let added: usize = each.map(|languages| languages + 1).sum();
+    if added > 1 && sends + added > FLOW_NODES_MAX {
+        let text = format!(
+            "its messages in all their languages make {} nodes, and {FLOW_NODES_MAX} is the most",
+            sends + added
+        );
+        let fix = "use fewer languages, or make a campaign a language";
+        found.push(Problem::error("too_many_languages", "message.languages", text, fix));
     }
-    if spec.kind() != Kind::Single || kinds::follow_up::wanted(spec) {
-        let text = "languages go with a single campaign without follow-up; other kinds take one language so far";
-        let fix = "make a campaign a language, with language = \"…\" in its audience, or remove the languages";
-        found.push(Problem::error("languages_of_single", "message.languages", text, fix));
-    }
+}
+
+/// Nodes that a spec has besides those that languages add.
+fn nodes_without(spec: &CampaignSpec) -> usize {
+    spec.nodes.len() + spec.cells.len() + spec.variants.len()
 }
 
 /// A saved message with what a spec says itself on top.
@@ -214,6 +374,36 @@ mod tests {
     }
 
     #[test]
+    fn every_message_of_a_campaign_is_sorted_by_language_before_its_send() {
+        let text = SPEC.replace("name = \"welcome\"", "name = \"welcome\"\nkind = \"ab_split\"");
+        let text = format!(
+            "{text}[[variants]]\nname = \"A\"\n[[variants]]\nname = \"B\"\nsubject = \"Hi\"\n\
+             [variants.languages.fr]\nsubject = \"Salut\"\n[follow_up]\nafter = \"2d\"\n"
+        );
+        let compiled = compile(&parse(&text, Format::Toml).expect("spec")).expect("compiles");
+        let said = |name: &str| {
+            let message = compiled.messages.iter().find(|m| m.name == name).unwrap_or_else(|| panic!("{name}"));
+            message.fields["subject"].as_str().unwrap().to_owned()
+        };
+        for (name, subject) in [
+            ("A", "Welcome"),
+            ("A (de)", "Willkommen"),
+            ("A (de-AT)", "Servus"),
+            ("B", "Hi"),
+            ("B (de)", "Hi"),
+            ("B (fr)", "Salut"),
+            ("follow-up (fr)", "Bienvenue"),
+        ] {
+            assert_eq!(said(name), subject, "{name}");
+        }
+        assert_eq!(compiled.deliveries.len(), 2, "one of the variants, one of the follow-up");
+        let sends: Vec<NodeId> = compiled.deliveries[0].sends.iter().map(|send| send.node).collect();
+        assert_eq!(sends, compiled.graph.sends_of(0).collect::<Vec<_>>(), "each language is a send of it");
+        let first = compiled.deliveries[0].sends[0].node;
+        assert_eq!(compiled.graph.versions(first).count(), 4, "asked about as one");
+    }
+
+    #[test]
     fn a_spec_says_more_than_a_saved_message() {
         let saved: MessageSpec = serde_json::from_value(serde_json::json!({
             "channel": "email", "topic": "news", "subject": "Saved", "text": "t", "default_language": "en",
@@ -241,6 +431,8 @@ mod tests {
         assert_eq!(codes(SPEC), Vec::<&str>::new(), "nothing is wrong");
         assert_eq!(codes(&SPEC.replace("default_language = \"en\"\n", "")), ["no_default_language"]);
         assert_eq!(codes(&SPEC.replace("languages.de]", "languages.German]")), ["bad_language"]);
-        assert_eq!(codes(&format!("kind = \"ab_split\"\n{SPEC}")), ["languages_of_single"]);
+        assert_eq!(codes(&format!("kind = \"ab_split\"\n{SPEC}")), Vec::<&str>::new(), "any kind has languages");
+        let variant = format!("{SPEC}[[variants]]\nsubject = \"x\"\n[variants.languages.German]\nsubject = \"y\"\n");
+        assert_eq!(codes(&variant), ["bad_language"], "and its parts");
     }
 }

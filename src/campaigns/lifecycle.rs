@@ -237,7 +237,8 @@ impl Trigger {
         }
     }
 
-    fn verb(self) -> &'static str {
+    /// In a sentence: "cannot pause a campaign".
+    pub fn verb(self) -> &'static str {
         match self {
             Trigger::Due => "begin",
             Trigger::Drained => "end the stop of",

@@ -9,6 +9,7 @@
 //! - [`schedule`]: when a campaign starts, once or again and again.
 //! - [`languages`]: messages in several languages, and saved ones.
 //! - [`resend`]: campaigns to a set of an earlier run.
+//! - [`reading`]: a spec from its text with everything that is wrong at once, by `faults` and `places`.
 //! - [`restraint`]: caps, pauses between campaigns, control groups.
 //! - [`lifecycle`]: the states of a campaign and the table of legal moves.
 //! - [`mod@progress`]: rate, time left, and why nothing moves.
@@ -17,13 +18,16 @@
 //! What it must not know: content and templates (the fields of a message are passed through), ledgers, time, actors.
 
 pub mod compile;
+pub mod faults;
 mod instant;
 pub mod kinds;
 pub mod languages;
 pub mod lifecycle;
 pub mod one_shot;
 pub mod parse;
+mod places;
 pub mod progress;
+pub mod reading;
 pub mod resend;
 pub mod restraint;
 pub mod schedule;
@@ -32,10 +36,11 @@ pub mod spec;
 mod suggest;
 pub mod validate;
 
-pub use compile::{AudiencePlan, CompileError, Compiled, DeliveryPlan, MessagePlan, SendPlan, compile};
+pub use compile::{AudiencePlan, CompileError, Compiled, DeliveryPlan, MessagePlan, SendPlan, compile, parts};
 pub use lifecycle::{IllegalMove, State, Trigger, next};
 pub use parse::{Format, SpecError, merge_patch, parse};
 pub use progress::{Progress, ProgressInput, RateRing, StallReason, progress};
+pub use reading::{Reading, read};
 pub use spec::auto_pause::{self, GuardRule};
 pub use spec::{CampaignSpec, Kind, MessageFields, Mode, SameAddress};
 pub use validate::{Names, Problem, Severity, problems};

@@ -147,11 +147,11 @@ fn merge(target: &mut Value, patch: Value) {
     }
 }
 
-fn without_mark(text: &str) -> &str {
+pub(super) fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-fn from_toml(text: &str, error: &toml::de::Error) -> SpecError {
+pub(super) fn from_toml(text: &str, error: &toml::de::Error) -> SpecError {
     let at = error.span().map_or(0, |span| span.start);
     let before = text.get(..at).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -162,7 +162,7 @@ fn from_toml(text: &str, error: &toml::de::Error) -> SpecError {
     }
 }
 
-fn from_json(error: &serde_json::Error) -> SpecError {
+pub(super) fn from_json(error: &serde_json::Error) -> SpecError {
     let full = error.to_string();
     let suffix = format!(" at line {} column {}", error.line(), error.column());
     let message = full.strip_suffix(&suffix).unwrap_or(&full);
@@ -195,6 +195,7 @@ const PLACES: [(&str, &[&str]); 7] = [
             "steps",
             "caps",
             "resend",
+            "auto_pause",
         ],
     ),
     ("audience", &["segment", "list", "all", "exclude", "not_contacted", "hold_out", "upload", "consent_confirmed"]),
@@ -235,15 +236,18 @@ const PLACES: [(&str, &[&str]); 7] = [
     ("schedule", &["at", "dates", "every", "until", "zone", "default_zone", "too_late"]),
 ];
 
-fn reword(message: &str) -> String {
-    suggest::reword(message, |key| {
-        let (place, _) = PLACES.iter().find(|(_, keys)| keys.contains(&key))?;
-        Some(if place.is_empty() {
-            "it stands at the top, before the first table".to_owned()
-        } else {
-            format!("it stands in [{place}]")
-        })
+/// In which table a key belongs.
+pub(super) fn elsewhere(key: &str) -> Option<String> {
+    let (place, _) = PLACES.iter().find(|(_, keys)| keys.contains(&key))?;
+    Some(if place.is_empty() {
+        "it stands at the top, before the first table".to_owned()
+    } else {
+        format!("it stands in [{place}]")
     })
+}
+
+fn reword(message: &str) -> String {
+    suggest::reword(message, elsewhere)
 }
 
 /// For the fuzz run: any bytes are a spec or an error, and a spec reads back equal.
@@ -334,7 +338,7 @@ weight = 3
         ("[limits]\nmode = \"strict\"", Format::Toml, (2, 1), "it stands at the top"),
         ("[limits]\nlist = \"a\"", Format::Toml, (2, 1), "it stands in [audience]"),
         ("subject = \"a\"", Format::Toml, (1, 1), "it stands in [message]"),
-        ("[message]\nchanel = \"email\"", Format::Toml, (1, 1), "did you mean \"channel\"?"),
+        ("[message]\nchanel = \"email\"", Format::Toml, (2, 10), "did you mean \"channel\"?"),
         ("mode = \"stric\"", Format::Toml, (1, 8), "unknown value \"stric\"; did you mean \"strict\"?"),
         ("kind = \"ab\"", Format::Toml, (1, 8), "unknown value \"ab\""),
         ("[message]\nchannel = \"fax\"", Format::Toml, (2, 11), "allowed: email, sms"),

@@ -36,11 +36,12 @@
 //!
 //! What it must not know: what the fields of a message mean; `content` refuses those it does not know.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, MapAccess, Visitor};
+use serde::de::{self, DeserializeSeed, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -54,8 +55,8 @@ pub mod steps;
 
 pub use auto_pause::AutoPauseSpec;
 pub use kinds::{CellSpec, DimensionSpec, FollowUpOn, FollowUpSpec, SampleSpec, TestSpec, VariantSpec};
-use message::MESSAGE_KEYS;
 pub use message::MessageSpec;
+use message::{ByTag, MESSAGE_KEYS};
 pub use nodes::NodeSpec;
 pub use steps::{Starter, StepSpec};
 
@@ -320,6 +321,21 @@ fn control_character<E: de::Error>(c: char) -> E {
     E::custom(format_args!("the control character U+{:04X} is not allowed here; remove it", u32::from(c)))
 }
 
+/// Refuses a key where its value stands, so that whoever reads knows of which key it is said.
+pub(super) fn refuse<'de, A: MapAccess<'de>, T>(map: &mut A, message: impl Into<String>) -> Result<T, A::Error> {
+    match map.next_value_seed(Refusal(message.into()))? {}
+}
+
+struct Refusal(String);
+
+impl<'de> DeserializeSeed<'de> for Refusal {
+    type Value = Infallible;
+
+    fn deserialize<D: Deserializer<'de>>(self, _: D) -> Result<Infallible, D::Error> {
+        Err(de::Error::custom(self.0))
+    }
+}
+
 impl Serialize for VariantSpec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -332,9 +348,7 @@ impl Serialize for VariantSpec {
         if let Some(at) = &self.at {
             map.serialize_entry("at", at)?;
         }
-        for (key, value) in &self.fields {
-            map.serialize_entry(key, value)?;
-        }
+        self.message.serialize_into(&mut map)?;
         map.end()
     }
 }
@@ -361,17 +375,23 @@ impl<'de> Visitor<'de> for VariantVisitor {
                 "name" => std::mem::replace(&mut variant.name, map.next_value::<Word>()?.0).is_some(),
                 "weight" => std::mem::replace(&mut variant.weight, map.next_value()?).is_some(),
                 "at" => std::mem::replace(&mut variant.at, map.next_value::<Moment>()?.0).is_some(),
+                "saved" => std::mem::replace(&mut variant.message.saved, map.next_value::<Word>()?.0).is_some(),
+                "saved_version" => std::mem::replace(&mut variant.message.saved_version, map.next_value()?).is_some(),
+                "languages" => {
+                    let ByTag(languages) = map.next_value::<Option<ByTag>>()?.unwrap_or_default();
+                    !std::mem::replace(&mut variant.message.languages, languages).is_empty()
+                }
                 key if MESSAGE_KEYS.contains(&key) => {
                     let message = "variants differ in content and sender; the {key} is that of [message]";
-                    return Err(de::Error::custom(message.replace("{key}", key)));
+                    return refuse(&mut map, message.replace("{key}", key));
                 }
-                _ => variant.fields.insert(key.clone(), map.next_value::<Field>()?.0).is_some(),
+                _ => variant.message.fields.insert(key.clone(), map.next_value::<Field>()?.0).is_some(),
             };
             if again {
                 return Err(de::Error::custom(format_args!("the key {key:?} stands twice")));
             }
         }
-        variant.fields.retain(|_, value| !value.is_null());
+        variant.message.fields.retain(|_, value| !value.is_null());
         Ok(variant)
     }
 }

@@ -17,25 +17,49 @@ pub(super) fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = 
     nearest(name, candidates).map_or(String::new(), |near| format!("; did you mean {near:?}?"))
 }
 
+/// With what the refusal of a key begins, where it is no field of serde's.
+pub(super) const UNKNOWN_KEY: &str = "unknown key";
+
+/// The name that [`did_you_mean`] has put into a text.
+pub(super) fn meant(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("did you mean \"")?;
+    rest.split_once('"').map(|(name, _)| name)
+}
+
+/// What serde refused of a closed set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    Key,
+    Value,
+}
+
+/// Serde's refusal of a key or a value out of a closed set: which, its name, and what is allowed.
+pub(super) fn refused(message: &str) -> Option<(Refused, &str, Vec<&str>)> {
+    let (what, rest) = match (message.strip_prefix("unknown field `"), message.strip_prefix("unknown variant `")) {
+        (Some(rest), _) => (Refused::Key, rest),
+        (_, Some(rest)) => (Refused::Value, rest),
+        _ => return None,
+    };
+    if let Some(name) = rest.strip_suffix("`, there are no fields") {
+        return Some((what, name, Vec::new()));
+    }
+    let (name, rest) = rest.split_once("`, expected ")?;
+    Some((what, name, rest.split('`').skip(1).step_by(2).collect()))
+}
+
 /// Rewords serde's refusal of a key or a value out of a closed set, and adds the nearest right one. Any other message is
 /// answered as it is. `elsewhere` knows where else a key belongs.
 pub(super) fn reword(message: &str, elsewhere: impl Fn(&str) -> Option<String>) -> String {
-    let (what, rest) = if let Some(rest) = message.strip_prefix("unknown field `") {
-        ("key", rest)
-    } else if let Some(rest) = message.strip_prefix("unknown variant `") {
-        ("value", rest)
-    } else {
-        return message.to_owned();
-    };
-    let Some((name, rest)) = rest.split_once("`, expected ") else {
-        return message.to_owned();
-    };
-    let allowed: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+    let Some((what, name, allowed)) = refused(message) else { return message.to_owned() };
     let hint = match (what, elsewhere(name)) {
-        ("key", Some(place)) => format!("; {place}"),
+        (Refused::Key, Some(place)) => format!("; {place}"),
         _ => did_you_mean(name, allowed.iter().copied()),
     };
-    format!("unknown {what} {name:?}{hint} (allowed: {})", allowed.join(", "))
+    let what = if what == Refused::Key { "key" } else { "value" };
+    match allowed.is_empty() {
+        true => format!("unknown {what} {name:?}: none is allowed here"),
+        false => format!("unknown {what} {name:?}{hint} (allowed: {})", allowed.join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -60,6 +84,7 @@ mod tests {
         let two = reword("unknown variant `x`, expected one of `strict`, `at_least_once`", none);
         assert_eq!(two, r#"unknown value "x" (allowed: strict, at_least_once)"#);
         assert_eq!(reword("missing field `a`", none), "missing field `a`");
+        assert_eq!(reword("unknown field `a`, there are no fields", none), "unknown key \"a\": none is allowed here");
         let moved = reword("unknown field `mode`, expected `weight`", |_| Some("it stands above".to_owned()));
         assert_eq!(moved, r#"unknown key "mode"; it stands above (allowed: weight)"#);
     }

@@ -19,20 +19,24 @@
 //! | `empty_audience` | a warning: nobody matches it now |
 //! | `tracks_nobody` | the flow asks who opened or clicked, and nobody's opens and clicks are kept |
 //! | `bad_auto_pause` | shares of `[auto_pause]` as per cent, or "off" |
+//! | `unknown_key`, `unknown_word`, `missing_key`, `wrong_type`, `unreadable`, `syntax` | what cannot be read: see `faults` |
 //! | `bad_rate`, `bad_weight`, `bad_retry_deadline`, `send_until_past` | limits within their bounds |
+
+use std::collections::BTreeSet;
 
 use lettre::message::Mailbox;
 use serde::Serialize;
 
-use super::kinds;
 use super::one_shot::{self, UploadName};
 use super::schedule::fields::Ahead;
-use super::spec::kinds::overlaid;
 use super::spec::{CampaignSpec, Kind, LimitsSpec, MessageFields, MessageSpec, Starter, TestSpec, auto_pause};
 use super::suggest::did_you_mean;
+use super::{kinds, languages};
 use crate::clock::Timestamp;
 use crate::ids::Channel;
 use crate::limits;
+
+mod parts;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,7 +55,7 @@ pub struct Problem {
     pub severity: Severity,
     /// Where in the spec: keys joined by dots, `message.subject`.
     pub path: String,
-    /// The id of the node that it is about, in a flow that was written by hand.
+    /// The id of the node of a flow that was written by hand, or of the step of a sequence, that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// Where within the text at `path`, from 1; for expressions and templates.
@@ -59,6 +63,11 @@ pub struct Problem {
     pub line: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<u32>,
+    /// Where `path`, or what it would stand in, stands in the text of the spec, from 1; while the text is at hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spec_line: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spec_column: Option<u32>,
     pub message: String,
     /// What to do about it.
     pub fix: String,
@@ -72,7 +81,19 @@ impl Problem {
         fix: impl Into<String>,
     ) -> Problem {
         let (path, message, fix) = (path.into(), message.into(), fix.into());
-        Problem { code, severity: Severity::Error, path, node: None, line: None, column: None, message, fix }
+        let (line, column, spec_line, spec_column) = (None, None, None, None);
+        Problem {
+            code,
+            severity: Severity::Error,
+            path,
+            node: None,
+            line,
+            column,
+            spec_line,
+            spec_column,
+            message,
+            fix,
+        }
     }
 
     pub fn warning(
@@ -90,6 +111,10 @@ impl Problem {
 
     pub fn at(self, line: u32, column: u32) -> Problem {
         Problem { line: Some(line), column: Some(column), ..self }
+    }
+
+    pub fn at_text(self, line: u32, column: u32) -> Problem {
+        Problem { spec_line: Some(line), spec_column: Some(column), ..self }
     }
 
     pub fn blocks(&self) -> bool {
@@ -117,8 +142,8 @@ pub trait Names {
     /// stands in the spec, for the problems' own.
     fn expression_problems(&self, path: &str, expression: &str) -> Vec<Problem>;
     /// Ids of the steps of the campaign at hand that have started.
-    fn started_steps(&self) -> std::collections::BTreeSet<String> {
-        std::collections::BTreeSet::new()
+    fn started_steps(&self) -> BTreeSet<String> {
+        BTreeSet::new()
     }
     /// How long the start of the campaign at hand was measured to take.
     fn measured_start(&self) -> Option<std::time::Duration> {
@@ -161,7 +186,16 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     auto_pause::problems(&spec.auto_pause, &mut found);
     super::restraint::problems(spec, &mut found);
     of_the_kind(spec, names, &mut found);
+    for problem in &mut found {
+        problem.node = problem.node.take().or_else(|| step_of(spec, &problem.path));
+    }
     found
+}
+
+/// The id of the step that a path is about.
+fn step_of(spec: &CampaignSpec, path: &str) -> Option<String> {
+    let at: usize = path.strip_prefix("steps.")?.split('.').next()?.parse().ok()?;
+    spec.steps.get(at)?.id.clone().filter(|id| !id.is_empty())
 }
 
 /// Audience and messages of a sequence: list and segment may both be there, and each send is looked at as it is sent.
@@ -174,10 +208,14 @@ fn sequence(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
             expression_problems("audience.segment", &segment, names, found);
         }
     }
-    for (path, sent) in kinds::sequence::messages(spec) {
+    for (path, own, sent) in kinds::sequence::messages(spec) {
         let mut wrong = Vec::new();
         message(&sent, true, names, &mut wrong);
-        found.extend(wrong.into_iter().map(|p| Problem { path: p.path.replacen("message", &path, 1), ..p }));
+        let own = own.to_keys();
+        let placed = wrong.into_iter().map(|problem| parts::placed(problem, &path, &own, &spec.message));
+        for problem in placed.collect::<Vec<_>>() {
+            parts::push_new(problem, found);
+        }
     }
 }
 
@@ -226,38 +264,8 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
     } else {
         kinds::follow_up::problems(spec, found);
     }
-    super::languages::problems_of(spec, found);
-    message_problems_of_parts(spec, names, found);
-}
-
-/// Content of variants, cells and follow-up, laid over the message; what is wrong with the message itself was said.
-fn message_problems_of_parts(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
-    let channel = spec.message.channel.unwrap_or(Channel::Email);
-    let is_flow = spec.kind() == Kind::Flow;
-    let base = if is_flow { Vec::new() } else { names.message_problems(channel, &spec.message.fields) };
-    let mut parts: Vec<(String, &MessageFields)> = Vec::new();
-    let variants = spec.variants.iter().enumerate();
-    parts.extend(variants.map(|(at, variant)| (format!("variants.{at}"), &variant.fields)));
-    let cells = spec.cells.iter().enumerate().filter(|(_, cell)| cell.nothing != Some(true));
-    parts.extend(cells.map(|(at, cell)| (format!("cells.{at}.message"), &cell.message.fields)));
-    if is_flow {
-        parts.extend(kinds::flow::messages(spec).map(|(at, own)| (format!("nodes.{at}.message"), &own.fields)));
-    } else if kinds::follow_up::wanted(spec) {
-        parts.push(("follow_up.message".to_owned(), &spec.follow_up.message.fields));
-    }
-    let node_of = |path: &str| {
-        let at = path.strip_prefix("nodes.").and_then(|rest| rest.split('.').next()).and_then(|at| at.parse().ok());
-        at.and_then(|at: usize| spec.nodes.get(at)).and_then(|node| node.id.clone())
-    };
-    let languages = spec.message.languages.iter();
-    parts.extend(languages.map(|(tag, fields)| (format!("message.languages.{tag}"), fields)));
-    for (path, fields) in parts {
-        let problems = names.message_problems(channel, &overlaid(&spec.message.fields, fields));
-        for problem in problems.into_iter().filter(|problem| !base.contains(problem)) {
-            let path = problem.path.replacen("message", &path, 1);
-            found.push(Problem { node: node_of(&path), path, ..problem });
-        }
-    }
+    languages::problems_of(spec, found);
+    parts::problems(spec, names, found);
 }
 
 fn name(name: Option<&str>, names: &dyn Names, found: &mut Vec<Problem>) {

@@ -327,7 +327,8 @@ impl LimitsTable {
     }
 
     /// The provider said "slow down": 0.7 of the measured rate, once a second at most. Answers the new rate. A scope that
-    /// had no limit was not measured here: there the caller's own figure (messages per second) counts.
+    /// had no limit was not measured here, or only before its limit fell: there the caller's own figure (messages per
+    /// second) counts if it is higher.
     pub fn slow_down(&mut self, scope: Scope, callers_rate: Option<f64>, now: Monotonic) -> Option<f64> {
         let limit = self.limits.entry(scope).or_default();
         if limit.slowed.as_ref().is_some_and(|s| now.since(s.changed) < SLOW_DOWN_EVERY) {
@@ -339,7 +340,7 @@ impl LimitsTable {
         } else {
             limit.rate
         };
-        let measured = if own > 0.0 { own } else { callers_rate.unwrap_or(0.0) };
+        let measured = own.max(callers_rate.unwrap_or(0.0));
         let before = limit.slowed.as_ref().map_or(measured, |s| s.current.min(measured.max(SLOWED_PER_SECOND_MIN)));
         let configured = limit.per_second().unwrap_or(f64::INFINITY);
         let current = (before.min(configured) * SLOW_DOWN_FACTOR).max(SLOWED_PER_SECOND_MIN);
@@ -527,6 +528,19 @@ mod tests {
             assert!(now < 10_000.0, "recovery ends");
         }
         assert!(table.per_second(Scope::Connector).is_some_and(|r| r > 980.0), "back at the configured limit");
+    }
+
+    #[test]
+    fn a_scope_whose_limit_fell_is_slowed_from_what_the_caller_saw() {
+        let mut table = LimitsTable::default();
+        assert!(table.slow_down(CLASS, Some(1.0), at(1.0)).is_some(), "the first complaint counts");
+        let mut now = 1.0;
+        while table.limits[&CLASS].slowed.is_some() {
+            now += 31.0;
+            table.recover(at(now));
+        }
+        let slowed = table.slow_down(CLASS, Some(2_000.0), at(now + 1.0)).expect("a complaint about a burst");
+        assert!((slowed - 1_400.0).abs() < 1e-6, "0.7 of the burst, and not of a trickle before: {slowed}");
     }
 
     #[test]

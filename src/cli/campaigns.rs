@@ -145,17 +145,7 @@ pub(super) fn send_spec(client: &Client, method: Method, path: &str, file: &Path
 fn print_problems(found: &Json, name: &str) -> anyhow::Result<usize> {
     let problems = found[name].as_array().map_or(&[][..], Vec::as_slice);
     for problem in problems {
-        let place = match (problem["line"].as_u64(), problem["column"].as_u64()) {
-            (Some(line), Some(column)) => format!("{}:{line}:{column}", output::text(&problem["path"])),
-            _ => output::text(&problem["path"]),
-        };
-        // People know nodes by their ids; the path is where a program looks.
-        let place = match problem["node"].as_str() {
-            Some(node) => format!("node {}, {place}", output::clean(node)),
-            None => place,
-        };
-        let (code, message) = (output::text(&problem["code"]), output::text(&problem["message"]));
-        output::line(&format!("  {place}: {message} [{code}]\n    → {}", output::text(&problem["fix"])))?;
+        output::line(&output::problem(problem))?;
     }
     Ok(problems.len())
 }

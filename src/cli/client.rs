@@ -27,8 +27,13 @@ pub enum CallError {
     BadAnswer { url: String, status: u16 },
 }
 
-/// Details as indented lines; nothing if there are none.
+/// Details as indented lines; nothing if there are none. Problems of a spec are told as a check tells them.
 fn details(body: &ErrorBody) -> String {
+    let problems = body.details["problems"].as_array().map_or(&[][..], Vec::as_slice);
+    if !problems.is_empty() && problems.iter().all(|problem| problem["path"].is_string() && problem["fix"].is_string())
+    {
+        return problems.iter().map(super::output::problem).collect::<Vec<_>>().join("\n");
+    }
     match serde_json::to_string_pretty(&body.details) {
         Ok(text) if text != "{}" => super::output::clean(&text),
         _ => String::new(),

@@ -166,6 +166,21 @@ fn one_line(text: &str) -> String {
     clean(text).replace(['\n', '\t'], " ")
 }
 
+/// A problem of a spec as people read it: where, what, its code, and what to do about it.
+pub fn problem(problem: &Json) -> String {
+    let path = text(&problem["path"]);
+    let within = match (problem["line"].as_u64(), problem["column"].as_u64()) {
+        (Some(line), Some(column)) => format!("{path}:{line}:{column}"),
+        _ => path,
+    };
+    // People know nodes by their ids; the path is where a program looks.
+    let node = problem["node"].as_str().map(|node| format!("node {}", clean(node)));
+    let line = problem["spec_line"].as_u64().map(|line| format!("line {line}"));
+    let place: Vec<String> = line.into_iter().chain(node).chain([within]).filter(|part| !part.is_empty()).collect();
+    let (code, message) = (text(&problem["code"]), text(&problem["message"]));
+    format!("  {}: {message} [{code}]\n    → {}", place.join(", "), text(&problem["fix"]))
+}
+
 /// `1234567` as `1 234 567`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();

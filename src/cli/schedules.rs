@@ -1,6 +1,6 @@
 //! `estafette calendar` and `campaign schedule`. Owns no state.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 
@@ -8,8 +8,19 @@ use super::client::Client;
 use super::{Exit, output};
 
 /// Columns of the calendar.
-const LISTED: [&str; 9] =
-    ["campaign", "name", "step", "state", "planned", "effective_start", "local_time", "outcome", "reason"];
+const LISTED: [&str; 11] = [
+    "campaign",
+    "name",
+    "step",
+    "part",
+    "date",
+    "state",
+    "planned",
+    "effective_start",
+    "local_time",
+    "outcome",
+    "reason",
+];
 
 /// A schedule on the command line; what is not said stays.
 #[derive(Debug, Args)]
@@ -40,9 +51,31 @@ pub struct CalendarArgs {
     /// Not included; 31 days after --from by default.
     #[arg(long, value_name = "TIME")]
     pub to: Option<String>,
+    #[command(subcommand)]
+    pub command: Option<CalendarCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CalendarCommand {
+    /// Change a date under the rules of what it dates: of a launch, a cell, a variant, or a step of a sequence.
+    Move {
+        campaign: String,
+        /// As the calendar lists it under date: schedule.at, cells.0.schedule.at, variants.1.at, or the id of a step.
+        date: String,
+        /// Written as in the spec.
+        at: String,
+        /// Of a step of what is published: confirm that the steps start when they then say.
+        #[arg(long, short)]
+        yes: bool,
+    },
 }
 
 pub(super) fn calendar(client: &Client, asked: &CalendarArgs, as_json: bool) -> anyhow::Result<Exit> {
+    if let Some(CalendarCommand::Move { campaign, date, at, yes }) = &asked.command {
+        let body = json!({"campaign": campaign, "date": date, "at": at, "confirm": yes});
+        super::campaigns::print_saved(&client.post("/v1/calendar/move", &body)?, as_json)?;
+        return Ok(Exit::Done);
+    }
     let query: Vec<(&str, &str)> = [("from", &asked.from), ("to", &asked.to)]
         .into_iter()
         .filter_map(|(name, value)| value.as_deref().map(|value| (name, value)))

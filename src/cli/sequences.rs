@@ -22,10 +22,14 @@ pub enum SequenceCommand {
         yes: bool,
     },
     /// Add steps behind the last ones of a finished sequence: opens a working copy, and changes it by the file, which holds
-    /// all steps, the earlier ones as they were, too.
+    /// only the new steps, or all of them, the earlier ones as they were.
     Extend { campaign: String, file: Option<PathBuf> },
     /// Bring contacts into a sequence that is started by requests. Exit code 6 if a key has no contact.
     Enter(EnterArgs),
+    /// Start a step that did not start in time (too_late) and is held back.
+    StartStep { campaign: String, step: String },
+    /// Have a step that is held back do nothing: its contacts go on without it.
+    SkipStep { campaign: String, step: String },
     /// Measure how long the start takes: the least time between two steps. Nothing is started.
     TestStart { campaign: String },
 }
@@ -57,6 +61,10 @@ pub(super) fn run(client: &Client, command: SequenceCommand, as_json: bool) -> a
                 None => print_view(&opened, as_json)?,
             }
         }
+        SequenceCommand::StartStep { campaign, step } => {
+            release(client, &path(&campaign, ""), &step, "start", as_json)?
+        }
+        SequenceCommand::SkipStep { campaign, step } => release(client, &path(&campaign, ""), &step, "skip", as_json)?,
         SequenceCommand::TestStart { campaign } => {
             output::record(&client.post(&path(&campaign, "/test-start"), &json!({}))?, as_json)?;
         }
@@ -83,6 +91,11 @@ pub(super) fn edit(client: &Client, campaign: &str, file: Option<&Path>, as_json
         }
         made => print_saved(&made?, as_json),
     }
+}
+
+fn release(client: &Client, path: &str, step: &str, action: &str, as_json: bool) -> anyhow::Result<()> {
+    let view = client.post(&format!("{path}/release-step"), &json!({"step": step, "action": action}))?;
+    print_view(&view, as_json)
 }
 
 fn refused_by(error: &anyhow::Error, code: &str) -> bool {
@@ -160,6 +173,15 @@ pub(super) fn steps(steps: &Json) -> String {
             time("started"),
             output::grouped(step["waiting"].as_u64().unwrap_or(0)),
             output::grouped(step["reached"].as_u64().unwrap_or(0)),
+        ));
+        if step["skipped"] == true {
+            lines.push(format!("  {:<20}skipped by a person", ""));
+        }
+    }
+    for step in steps.iter().filter(|step| step["held"] == true) {
+        let id = output::text(&step["id"]);
+        lines.push(format!(
+            "  step {id} is held back: it could not start in time (too_late); start-step or skip-step it"
         ));
     }
     lines.join("\n")

@@ -1,12 +1,16 @@
 //! The calendar: what is planned over all campaigns, and what became of it.
 //!
-//! Launches of schedules, and the dated steps of sequences. Owns nothing.
+//! Launches of schedules, cells and variants with dates of their own, and the dated steps of sequences. Owns nothing.
 
+use crate::actors::launching;
+use crate::campaigns::kinds::planned::{PartDate, part_dates};
 use crate::campaigns::lifecycle;
-use crate::campaigns::schedule::Launch;
+use crate::campaigns::schedule::fields::TimeText;
+use crate::campaigns::schedule::{Launch, ScheduleFields};
 use crate::clock::Timestamp;
 use crate::engine::Engine;
-use crate::engine::runs::campaign_state;
+use crate::engine::runs::{campaign_state, state_of};
+use crate::engine::sequences::look;
 use crate::ids::CampaignId;
 use crate::ledger::plans::{NextLaunch, Outcome, Plan};
 
@@ -17,6 +21,10 @@ pub struct Entry {
     pub name: String,
     /// The step of a sequence.
     pub step: Option<String>,
+    /// The cell or the variant with a date of its own.
+    pub part: Option<String>,
+    /// What names the date when it is to be changed: a path of the spec, or the step; none if it can't be.
+    pub date: Option<String>,
     pub launch: NextLaunch,
     /// Of the campaign.
     pub state: lifecycle::State,
@@ -33,7 +41,52 @@ pub struct Agenda {
     pub more: bool,
 }
 
+/// Where the date of a launch stands in its spec; a recurrence has a rule, and no date.
+fn dated_by(schedule: &ScheduleFields, launch: Launch) -> Option<String> {
+    let only = |text: &TimeText| {
+        let one = ScheduleFields { at: Some(text.clone()), zone: schedule.zone.clone(), ..ScheduleFields::default() };
+        launching::whole(&one).ok().and_then(|one| one.first(Timestamp(i64::MIN))) == Some(launch)
+    };
+    if schedule.at.as_ref().is_some_and(only) {
+        return Some("schedule.at".to_owned());
+    }
+    schedule.dates.iter().position(only).map(|at| format!("schedule.dates.{at}"))
+}
+
+/// The entry of a part of what another entry launches.
+fn of_part(launch: Entry, part: PartDate, starts: Timestamp) -> Entry {
+    let effective = part.launch.at.max(starts);
+    let launch_of_part = NextLaunch { launch: part.launch, effective };
+    Entry { part: Some(part.part), date: Some(part.path), launch: launch_of_part, ..launch }
+}
+
 impl Engine {
+    /// Cells and variants of runs that are under way, with dates of their own. What a run executes is pinned: none of
+    /// these dates can be changed.
+    fn parts_between(&self, from: Timestamp, to: Timestamp) -> Vec<Entry> {
+        let now = self.book.now();
+        let state = self.book.read();
+        let live = state.runs.values().filter(|run| run.state.is_live() && run.sequence.is_none());
+        let each = live.flat_map(|run| {
+            let spec = look::spec_of(&state, run.campaign, run.version).unwrap_or_default();
+            let dates = part_dates(&spec, run.started_at);
+            dates.into_iter().map(move |part| {
+                let effective = part.launch.at.max(run.started_at);
+                Entry {
+                    campaign: run.campaign,
+                    name: spec.name.clone().unwrap_or_default(),
+                    step: None,
+                    part: Some(part.part),
+                    date: None,
+                    launch: NextLaunch { launch: part.launch, effective },
+                    state: state_of(run),
+                    outcome: (effective <= now).then_some(Outcome::Made(run.id)),
+                }
+            })
+        });
+        each.filter(|entry| from <= entry.launch.effective && entry.launch.effective < to).collect()
+    }
+
     /// What is planned over all campaigns from one moment on and before another, and what became of what was.
     pub fn calendar(&self, from: Timestamp, to: Timestamp, max: usize) -> Agenda {
         let within = |at: Timestamp| from <= at && at < to;
@@ -47,7 +100,10 @@ impl Engine {
         for (campaign, plan, state) in plans {
             let Ok((_, spec)) = self.spec_of(campaign, None) else { continue };
             let name = spec.name.clone().unwrap_or_default();
-            let entry = |launch, outcome| Entry { campaign, name: name.clone(), step: None, launch, state, outcome };
+            let entry = |launch: NextLaunch, outcome: Option<Outcome>| {
+                let date = dated_by(&spec.schedule, launch.launch).filter(|_| outcome.is_none());
+                Entry { campaign, name: name.clone(), step: None, part: None, date, launch, state, outcome }
+            };
             for decided in plan.history.iter().filter(|decided| within(decided.planned)) {
                 let launch = NextLaunch { launch: Launch::at(decided.planned), effective: decided.at };
                 agenda.entries.push(entry(launch, Some(decided.outcome)));
@@ -59,7 +115,13 @@ impl Engine {
             let mut ahead = ahead.filter(|next| within(next.launch.at) || within(next.effective));
             agenda.entries.extend(ahead.by_ref().take(max).map(|next| entry(next, None)));
             agenda.more |= ahead.next().is_some();
+            if let Some(next) = plan.next {
+                let dates = part_dates(&spec, next.effective).into_iter();
+                let each = dates.map(|part| of_part(entry(next, None), part, next.effective));
+                agenda.entries.extend(each.filter(|entry| within(entry.launch.effective)));
+            }
         }
+        agenda.entries.extend(self.parts_between(from, to));
         agenda.entries.sort_by_key(|entry| (entry.launch.effective, entry.campaign));
         agenda.more |= agenda.entries.len() > max;
         agenda.entries.truncate(max);

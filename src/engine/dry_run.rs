@@ -6,17 +6,19 @@ use jiff::tz::TimeZone;
 use roaring::RoaringBitmap;
 
 use crate::actors::launching;
+use crate::campaigns::CompileError;
 use crate::campaigns::Compiled;
 use crate::campaigns::schedule::ScheduleFields;
 use crate::clock::Timestamp;
 use crate::engine::audience::Audience;
-use crate::engine::{Engine, EngineError, same_address};
+use crate::engine::sequences::publish::dated;
+use crate::engine::{Engine, EngineError, hold_out, same_address};
 use crate::flow::delay::ZoneSet;
 use crate::flow::dry_run::{Assumed, DryRun, LocalLaunch, Today, dry_run};
 use crate::flow::nodes::condition::{Engaged, Unique};
 use crate::flow::nodes::delay::zone_named;
 use crate::flow::split::SplitError;
-use crate::ids::{AttributeId, RowSpace};
+use crate::ids::{AttributeId, RowSpace, RunId};
 use crate::ledger::engagement;
 use crate::segments::skip::SkipReason;
 
@@ -98,6 +100,24 @@ pub fn local_launch(fields: &ScheduleFields, at: Timestamp) -> Option<LocalLaunc
 }
 
 impl Engine {
+    /// Who would walk: who may be sent to, or everybody, without a control group as large as the run's would be. Who is in it
+    /// is drawn anew at the start.
+    fn walkers(&self, base: &Base<'_>, matched: RoaringBitmap) -> Result<RoaringBitmap, DryRunError> {
+        let Some(plan) = base.compiled.deliveries.first() else { return Ok(matched) };
+        let Some((used, required)) = base.attributes.get(&plan.index) else { return Ok(matched) };
+        if base.compiled.hold_out.is_none() && base.compiled.all_walk {
+            return Ok(matched);
+        }
+        let (mut summary, mut eligibility) = base.audience.assess(plan, &matched, used, required)?;
+        let mut group = hold_out::Group::new(RunId(0), base.compiled.hold_out);
+        group.leave_out(&mut summary, &mut eligibility)?;
+        match (base.compiled.all_walk, hold_out::group_of(&eligibility)) {
+            (true, Some(held)) => Ok(matched - held),
+            (true, None) => Ok(matched),
+            (false, _) => Ok(eligibility.eligible),
+        }
+    }
+
     /// Where the contacts of a campaign would be, and when, were it started at `at`. Answers how many would enter.
     pub fn dry_run(&self, compiled: &Compiled, assumed: &Assumed, at: Timestamp) -> Result<(u64, DryRun), DryRunError> {
         let attributes = compiled.deliveries.iter().map(|plan| (plan.index, self.used_attributes(compiled, plan)));
@@ -106,11 +126,12 @@ impl Engine {
         let mut entering = audience.matched()?;
         let space = audience.space();
         let base = Base { engine: self, compiled, audience, attributes, at, space };
-        if !compiled.all_walk {
-            entering = base.sendable(0, &entering)?;
-        }
+        entering = self.walkers(&base, entering)?;
         let entered = entering.len();
-        let found = dry_run(&compiled.graph, entering, at.0, &base, assumed)?;
+        // As a publication at that moment would date the steps.
+        let graph = dated(&compiled.graph, None, at, self.safety())
+            .map_err(|error| EngineError::from(CompileError::from(error)))?;
+        let found = dry_run(&graph, entering, at.0, &base, assumed)?;
         Ok((entered, found))
     }
 }

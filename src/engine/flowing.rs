@@ -172,14 +172,18 @@ impl Engine {
         match ask {
             Ask::Rows(known) => Ok(rows & known),
             Ask::Expression(expression) => Ok(rows & &*self.matching_in(self.space_of_run(run), expression)?),
-            Ask::Links { message, links } => {
-                let compiled =
-                    self.tracked_message(run, *message).ok_or(EngineError::NoMessage { message: *message })?;
-                let named = compiled.links().iter().filter(|link| links.contains(&link.url));
-                let indices: Vec<u16> = named.map(|link| link.index).collect();
-                let state = self.book.read();
-                let run = state.runs.get(&run).ok_or(EngineError::NoRun { run })?;
-                Ok(rows & asks::clicked_links(run, *message, &indices))
+            Ask::Links { messages, links } => {
+                let mut clicked = RoaringBitmap::new();
+                for message in messages {
+                    let compiled =
+                        self.tracked_message(run, *message).ok_or(EngineError::NoMessage { message: *message })?;
+                    let named = compiled.links().iter().filter(|link| links.contains(&link.url));
+                    let indices: Vec<u16> = named.map(|link| link.index).collect();
+                    let state = self.book.read();
+                    let run = state.runs.get(&run).ok_or(EngineError::NoRun { run })?;
+                    clicked |= asks::clicked_links(run, *message, &indices);
+                }
+                Ok(rows & clicked)
             }
             // Rows of an upload have no history.
             Ask::Engaged(_) if self.space_of_run(run) != RowSpace::BASE => Ok(RoaringBitmap::new()),

@@ -8,8 +8,7 @@ use crate::campaigns::{self, CampaignSpec, Problem, languages};
 use crate::engine::runs::campaign_state;
 use crate::engine::{Engine, EngineError};
 use crate::ids::CampaignId;
-use crate::journal::Want;
-use crate::ledger::state::{Campaign, SavedMessage};
+use crate::ledger::state::SavedMessage;
 use crate::ledger::{Fact, State};
 use crate::limits::{NAME_BYTES_MAX, SAVED_MESSAGES_MAX};
 use crate::segments::error::Hint;
@@ -141,26 +140,6 @@ impl Engine {
         let text = campaigns::parse::to_stored_like(&pinned, stored);
         Ok(Pinned { version: newest + 1, spec: pinned, texts: Some((text, stored.to_owned())) })
     }
-
-    /// Makes a pinned version the campaign's newest, unless it was changed meanwhile: then there is no such version to run.
-    pub(super) fn save_pinned(
-        &self,
-        id: CampaignId,
-        pinned: &Pinned,
-        allowed: impl FnOnce(&State) -> Result<(), EngineError>,
-    ) -> Result<(), EngineError> {
-        let Some((text, draft)) = &pinned.texts else { return Ok(()) };
-        self.book.commit_by::<EngineError>(
-            |state| {
-                allowed(state)?;
-                let newest = state.campaigns.get(&id).and_then(Campaign::newest);
-                let is_same = newest == Some((pinned.version - 1, draft.as_str()));
-                Ok(is_same.then(|| Fact::CampaignSaved { campaign: id, spec: text.clone(), at: self.book.now() }))
-            },
-            Want::idle(),
-        )?;
-        Ok(())
-    }
 }
 
 /// A version of a campaign with its saved messages put in.
@@ -179,7 +158,28 @@ pub(super) fn with_saved_of(state: &State, spec: &CampaignSpec) -> Result<Campai
         let saved = state.messages.get(name).ok_or_else(|| unknown(state, name))?;
         *table = languages::resolved(&read(name, saved)?, saved.version, table);
     }
+    languages::keep_variants_content(&mut resolved);
     Ok(resolved)
+}
+
+/// [`with_saved_of`] as far as the saved messages can be had, and a problem for each that cannot.
+pub(super) fn with_those_saved(state: &State, spec: &CampaignSpec) -> (CampaignSpec, Vec<Problem>) {
+    let mut resolved = spec.clone();
+    let paths: Vec<String> = languages::tables(spec).into_iter().map(|(path, _)| path).collect();
+    let mut wrong = Vec::new();
+    for (path, table) in paths.iter().zip(languages::tables_mut(&mut resolved)) {
+        let Some(name) = table.saved.clone().filter(|_| table.saved_version.is_none()) else { continue };
+        let found = state.messages.get(&name).ok_or_else(|| unknown(state, &name));
+        match found.and_then(|saved| Ok((read(&name, saved)?, saved.version))) {
+            Ok((saved, version)) => *table = languages::resolved(&saved, version, table),
+            Err(error) => {
+                let fix = "save the message (message save), or name another";
+                wrong.push(Problem::error("unknown_message", format!("{path}.saved"), error.to_string(), fix));
+            }
+        }
+    }
+    languages::keep_variants_content(&mut resolved);
+    (resolved, wrong)
 }
 
 /// Campaigns that may still start with a message, or are at work with it, in words.
@@ -195,10 +195,4 @@ fn users(state: &State, name: &str) -> Vec<String> {
     });
     let specs = live.filter_map(|(_, campaign)| named(campaign.newest()?.1));
     specs.map(|spec| format!("campaign {:?}", spec.name.unwrap_or_default())).collect()
-}
-
-/// The problem of a spec whose saved message cannot be had.
-pub fn not_found(error: &EngineError) -> Problem {
-    let fix = "save the message (message save), or name another";
-    Problem::error("unknown_message", "message.saved", error.to_string(), fix)
 }

@@ -110,6 +110,8 @@ pub enum EngineError {
     NoList { name: String },
     #[error("there is no campaign {id}")]
     NoCampaign { id: CampaignId },
+    #[error("campaign {id} was changed while it was being started: nothing is started; look at it, and start it again")]
+    ChangedMeanwhile { id: CampaignId },
     #[error("there is no run {run}")]
     NoRun { run: RunId },
     #[error("{run} counts other rows than its campaign's audience has")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::campaigns::kinds::grid;
 use crate::campaigns::one_shot::UploadName;
 use crate::campaigns::schedule::fields::Ahead;
-use crate::campaigns::{self, CampaignSpec, MessageFields, Names, Problem, problems};
+use crate::campaigns::{self, CampaignSpec, MessageFields, Names, Problem, faults, problems};
 use crate::clock::Timestamp;
 use crate::contacts::Schema;
 use crate::contacts::record::RecordBuilder;
@@ -72,28 +72,21 @@ impl Names for Checked<'_> {
         let scope = if self.upload.is_some() { segments::Scope::OneShot } else { segments::Scope::Base };
         // An upload that is not there has a problem of its own.
         let Ok(schema) = self.engine.schema_of(self.upload.as_deref()) else { return Vec::new() };
-        if let Err(errors) = segments::check(&parsed, &schema, scope) {
-            return errors.iter().map(problem).collect();
-        }
-        if self.upload.is_some() {
-            return Vec::new();
-        }
-        if self.engine.options.aggregate_only {
-            let faults = segments::needing_tracking(&parsed);
-            if !faults.is_empty() {
-                return faults.iter().map(problem).collect();
+        let mut faults = segments::check(&parsed, &schema, scope).err().unwrap_or_default();
+        let types_are_sound = faults.is_empty();
+        if self.upload.is_none() {
+            if self.engine.options.aggregate_only {
+                faults.extend(segments::needing_tracking(&parsed));
+            }
+            match self.unknown_names(&parsed, types_are_sound) {
+                Ok(unknown) => faults.extend(unknown),
+                Err(error) => {
+                    return vec![Problem::error("segment_not_evaluated", path, error.to_string(), "try again")];
+                }
             }
         }
-        // Unknown lists, segments and campaigns, and cycles. No contact is read.
-        let wanted = Wanted { expressions: vec![&parsed], own: Some(&self.campaign), ..Wanted::default() };
-        let checked = Glance::new(&self.engine.store, &self.engine.book, &wanted).map_err(EvaluateError::from);
-        match checked.and_then(|glance| glance.check(&parsed)) {
-            Err(EvaluateError::Segment(error)) => vec![problem(&error)],
-            Err(error) => {
-                vec![Problem::error("segment_not_evaluated", path, error.to_string(), "try again")]
-            }
-            Ok(()) => Vec::new(),
-        }
+        faults.sort_by_key(|fault| fault.span.start);
+        faults.iter().map(problem).collect()
     }
 
     fn started_steps(&self) -> BTreeSet<String> {
@@ -133,20 +126,51 @@ impl Names for Checked<'_> {
     fn message_problems(&self, _: Channel, fields: &MessageFields) -> Vec<Problem> {
         let context = CompileContext { cell: self.cell.clone(), ..self.engine.compile_context(&self.campaign) };
         let Ok(schema) = self.engine.schema_of(self.upload.as_deref()) else { return Vec::new() };
-        match self.engine.compile_with(fields, &context, &schema) {
-            Ok(_) => Vec::new(),
-            Err(EngineError::Content(found)) => found.iter().map(content_problem).collect(),
-            Err(error) => {
-                let help = "see the keys of [message] in the documentation";
-                vec![Problem::error("invalid_message", "message", error.to_string(), help)]
-            }
-        }
+        let read = source_of(fields);
+        let mut found: Vec<Problem> = read.faults.iter().map(key_problem).collect();
+        let Some(source) = read.value else { return found };
+        let wrong = crate::content::compile(&source, &schema, &context).err().unwrap_or_default();
+        let told = wrong.iter().map(content_problem);
+        let is_unread = |path: &str| path.strip_prefix("message.").is_some_and(|key| read.left_out.covers(key));
+        found.extend(told.filter(|problem| !is_unread(&problem.path)));
+        found
     }
 
     fn links(&self, fields: &MessageFields) -> Option<Vec<String>> {
         let schema = self.engine.schema_of(self.upload.as_deref()).ok()?;
         let message = self.engine.compile_with(fields, &self.engine.compile_context(&self.campaign), &schema).ok()?;
         Some(message.links().iter().map(|link| link.url.clone()).collect())
+    }
+}
+
+impl Checked<'_> {
+    /// Unknown lists, segments and campaigns, each of them, and cycles; if the types are sound, also what only the whole
+    /// shows. No contact is read.
+    fn unknown_names(
+        &self,
+        expression: &segments::Expression,
+        types_are_sound: bool,
+    ) -> Result<Vec<segments::SegmentError>, EvaluateError> {
+        use segments::expression::Kind::{History, InList, InSegment};
+        let wanted = Wanted { expressions: vec![expression], own: Some(&self.campaign), ..Wanted::default() };
+        let glance = Glance::new(&self.engine.store, &self.engine.book, &wanted)?;
+        let mut parts: Vec<&segments::Expression> = Vec::new();
+        expression.walk(&mut |part| {
+            if matches!(part.kind, InList(_) | InSegment(_) | History { .. }) {
+                parts.push(part);
+            }
+        });
+        let mut found = Vec::new();
+        let whole = types_are_sound.then_some(expression);
+        for part in parts.into_iter().chain(whole) {
+            match glance.check(part) {
+                Ok(()) => {}
+                Err(EvaluateError::Segment(error)) if found.contains(&error) => {}
+                Err(EvaluateError::Segment(error)) => found.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -180,29 +204,40 @@ fn content_problem(problem: &ContentProblem) -> Problem {
     if problem.line > 0 { made.at(problem.line, problem.column) } else { made }
 }
 
+/// The content of a message as far as it can be read, and all that cannot.
+pub fn source_of(fields: &MessageFields) -> faults::Read<MessageSource> {
+    faults::read(serde_json::Value::Object(fields.clone()), |_| None)
+}
+
+/// What of a message cannot be read.
+pub fn key_problem(fault: &faults::Fault) -> Problem {
+    let path = if fault.path.is_empty() { "message".to_owned() } else { format!("message.{}", fault.path) };
+    Problem::error(fault.code, path, fault.message.clone(), fault.fix.clone())
+}
+
 /// The campaign of a name.
 pub fn find(state: &crate::ledger::State, name: &str) -> Option<CampaignId> {
-    let is_named =
-        |spec: &str| crate::campaigns::parse::from_stored(spec).is_ok_and(|s| s.name.as_deref() == Some(name));
-    let mut campaigns = state.campaigns.iter();
-    campaigns.find(|(_, campaign)| campaign.newest().is_some_and(|(_, spec)| is_named(spec))).map(|(id, _)| *id)
+    state.campaigns.iter().find(|(_, campaign)| campaign.name.as_deref() == Some(name)).map(|(id, _)| *id)
+}
+
+/// Codes of problems that say that a message lacks something, which a saved one may say.
+fn says_a_lack(code: &str) -> bool {
+    code.starts_with("no_") || ["bad_sender", "invalid_message"].contains(&code)
 }
 
 impl Engine {
     /// All that would stop a start, and warnings.
     pub fn problems(&self, spec: &CampaignSpec, own: Option<CampaignId>) -> Vec<Problem> {
         let campaign = spec.name.clone().unwrap_or_default();
-        let (spec, unknown) = match self.with_saved(spec) {
-            Ok(spec) => (spec, None),
-            Err(error) => (spec.clone(), Some(messages::not_found(&error))),
-        };
+        let (spec, unknown) = messages::with_those_saved(&self.book.read(), spec);
         let spec = &spec;
         let cell = grid::examples(spec);
         let upload = spec.audience.upload.clone();
         let mut found = problems(spec, &Checked { engine: self, now: self.book.now(), own, campaign, cell, upload });
-        if let Some(unknown) = unknown {
+        for unknown in unknown {
             // What it would say is not known, so that nothing is missing but it.
-            found.retain(|problem| !problem.path.starts_with("message"));
+            let table = unknown.path.strip_suffix(".saved").unwrap_or_default().to_owned();
+            found.retain(|problem| !faults::is_within(&problem.path, &table) || !says_a_lack(problem.code));
             found.push(unknown);
         }
         found.extend(self.resend_problems(spec));
@@ -212,7 +247,9 @@ impl Engine {
 
     /// A flow that asks who opened or clicked, where nobody's opens and clicks are kept: it would wait for what never comes.
     fn untracked(&self, spec: &CampaignSpec) -> Option<Problem> {
-        let compiled = campaigns::compile(spec).ok().filter(|compiled| compiled.graph.nodes().any(asks_who_engaged))?;
+        if !campaigns::parts(spec).nodes.iter().any(asks_who_engaged) {
+            return None;
+        }
         if self.options.aggregate_only {
             let fix =
                 "have a person decide (not_proven = \"wait\"), leave the follow-up out, or change the configuration";
@@ -222,6 +259,7 @@ impl Engine {
         let names_nobody = |plan: &campaigns::MessagePlan| {
             plan.fields.get("track").is_some_and(|track| *track == false || *track == "aggregate")
         };
+        let compiled = campaigns::compile(spec).ok()?;
         let message = compiled.messages.iter().find(|plan| names_nobody(plan))?;
         let text = format!("it asks who opened or clicked, and message {:?} tracks nobody", message.name);
         Some(Problem::warning(
@@ -258,8 +296,12 @@ impl Engine {
         context: &CompileContext,
         schema: &Schema,
     ) -> Result<crate::content::CompiledMessage, EngineError> {
-        let source: MessageSource = serde_json::from_value(serde_json::Value::Object(fields.clone()))
-            .map_err(|error| EngineError::MessageFields { reason: error.to_string() })?;
+        let read = source_of(fields);
+        let told = read.faults.first().map(|fault| format!("{}: {}", fault.path, fault.message));
+        let source = match (read.value, told) {
+            (Some(source), None) => source,
+            (_, told) => return Err(EngineError::MessageFields { reason: told.unwrap_or_default() }),
+        };
         crate::content::compile(&source, schema, context).map_err(EngineError::Content)
     }
 }

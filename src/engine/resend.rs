@@ -111,7 +111,7 @@ impl Engine {
         match first.kind() {
             Kind::Single => {}
             Kind::AbSplit => match winner(found).and_then(|at| first.variants.get(at)) {
-                Some(variant) => message.fields = overlaid(&message.fields, &variant.fields),
+                Some(variant) => message.fields = overlaid(&message.fields, &variant.message.fields),
                 None if resend.message.is_some() => {}
                 None => return Err(ResendError::WhichMessage.into()),
             },

@@ -24,8 +24,9 @@ use crate::engine::lines::Wired;
 use crate::engine::sequences::SequenceError;
 use crate::engine::{Engine, EngineError, one_shot};
 use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RunId};
-use crate::ledger::facts::{DeliveryEntered, RunStarted};
+use crate::ledger::facts::{DeliveryEntered, PinnedStarted, RunStarted};
 use crate::ledger::plans::PlanState;
+use crate::ledger::state::Campaign;
 use crate::ledger::{Fact, RowSet, Run, RunState, State};
 use crate::limits::EMAIL_DOMAIN_CLASSES_MAX;
 use crate::segments::audience::AudienceSummary;
@@ -165,18 +166,20 @@ impl Engine {
         let compiled = self.compile_spec(&pinned.spec)?;
         let Prepared { mut begun, audience } = self.prepare(id, pinned.version, &compiled)?;
         let mut started = RunId(0);
-        self.save_pinned(id, &pinned, |state| {
-            let stands = campaign_state(state, id).ok_or(EngineError::NoCampaign { id })?;
-            lifecycle::next(stands, Trigger::Start)?;
-            audience.is_still(state)
-        })?;
         self.book.commit_durable_by::<EngineError>(|state| {
             let stands = campaign_state(state, id).ok_or(EngineError::NoCampaign { id })?;
             lifecycle::next(stands, Trigger::Start)?;
             audience.is_still(state)?;
             started = RunId(state.next_run.max(1));
             (begun.run, begun.at) = (started, self.book.now());
-            Ok(Some(Fact::RunStarted(Box::new(begun))))
+            let Some((spec, draft)) = &pinned.texts else { return Ok(Some(Fact::RunStarted(Box::new(begun)))) };
+            // Changed meanwhile: there is no such version to run.
+            let newest = state.campaigns.get(&id).and_then(Campaign::newest);
+            if newest != Some((pinned.version - 1, draft.as_str())) {
+                return Err(EngineError::ChangedMeanwhile { id });
+            }
+            let pinned = PinnedStarted { spec: spec.clone(), started: begun };
+            Ok(Some(Fact::PinnedStarted(Box::new(pinned))))
         })?;
         drop(audience);
         self.spawn(started, &compiled)?;

@@ -45,8 +45,8 @@ pub fn unique(
     Ok(left)
 }
 
-/// Rows whose address one of `before` has.
-fn behind(
+/// Rows whose address one of `before` has, who is another contact. Costs what the shared addresses among the rows cost.
+pub fn behind(
     reader: &Reader,
     channel: Channel,
     rows: &RoaringBitmap,

@@ -9,7 +9,7 @@
 //!
 //! Must not know: the base, ledgers, the clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::tz::TimeZone;
 use roaring::RoaringBitmap;
@@ -25,6 +25,7 @@ use crate::ids::RunId;
 use crate::limits;
 
 mod assumed;
+mod gates;
 
 pub use assumed::{Assumed, LocalLaunch, Rates};
 
@@ -74,6 +75,8 @@ pub enum Stopped {
 pub struct DryRun {
     pub nodes: BTreeMap<NodeId, Forecast>,
     pub stopped: Option<Stopped>,
+    /// Gates of steps that would not open by themselves, because they could not within their limit.
+    pub held: BTreeSet<NodeId>,
 }
 
 #[derive(Default)]
@@ -111,6 +114,10 @@ struct Walk<'w, T> {
     kept: BTreeMap<NodeId, RoaringBitmap>,
     /// When the first contacts came to a continuing test.
     tested_from: BTreeMap<NodeId, i64>,
+    /// Contacts at the gates of steps that have not opened.
+    gates: BTreeMap<NodeId, [RoaringBitmap; 2]>,
+    /// The latest time that was come to.
+    clock: i64,
     found: DryRun,
     until: i64,
 }
@@ -138,12 +145,16 @@ pub fn dry_run<T: Today>(
         taken: BTreeMap::new(),
         kept: BTreeMap::new(),
         tested_from: BTreeMap::new(),
+        gates: BTreeMap::new(),
+        clock: now_ms,
         found: DryRun::default(),
         until: now_ms.saturating_add(i64::from(limits::DRY_RUN_DAYS_MAX) * DAY_MS),
     };
     walk.put(graph.start(), now_ms, rows, true);
     for _ in 0..limits::DRY_RUN_MOVES_MAX {
+        walk.open_gates();
         let Some(((at, place), sets)) = walk.open.pop_first() else { return Ok(walk.end()) };
+        walk.clock = walk.clock.max(at);
         let Some(node) = walk.places.get(place).and_then(|id| graph.node(*id)) else { continue };
         walk.arrive(node, at, &sets);
         for (rows, certain) in sets.into_iter().zip([true, false]) {
@@ -204,8 +215,9 @@ impl<T: Today> Walk<'_, T> {
         match &node.kind {
             NodeKind::End { .. } => {}
             NodeKind::Start | NodeKind::SetAttribute(_) => self.leave(node, &Exit::NEXT, at, rows, certain),
-            NodeKind::Step(gate) => {
-                self.leave(node, &Exit::NEXT, at.max(gate.planned).max(gate.effective), rows, certain);
+            NodeKind::Step(_) => {
+                let [sure, maybe] = self.gates.entry(node.id).or_default();
+                *(if certain { sure } else { maybe }) |= rows;
             }
             NodeKind::Send { delivery, parts_undelivered, .. } => {
                 self.send(node, *delivery, *parts_undelivered, at, rows, certain)?;

@@ -273,6 +273,9 @@ pub struct GraphParts {
     pub keys: BTreeMap<NodeId, String>,
     #[serde(default)]
     pub notes: Vec<Note>,
+    /// Sends of one message in several languages: beside the send that is asked about, the others.
+    #[serde(default)]
+    pub languages: BTreeMap<NodeId, Vec<NodeId>>,
 }
 
 impl GraphParts {
@@ -325,6 +328,7 @@ pub struct Graph {
     start: NodeId,
     keys: BTreeMap<NodeId, String>,
     notes: Vec<Note>,
+    languages: BTreeMap<NodeId, Vec<NodeId>>,
 }
 
 /// The rules that a graph breaks, all of them.
@@ -351,6 +355,7 @@ impl Graph {
                 start,
                 keys: parts.keys,
                 notes: parts.notes,
+                languages: parts.languages,
             }),
             _ => Err(InvalidGraph(problems)),
         }
@@ -378,6 +383,12 @@ impl Graph {
     /// The node of an id that a person gave, or of a number such as `n10`.
     pub fn find(&self, key: &str) -> Option<NodeId> {
         self.nodes.keys().copied().find(|id| self.key(*id) == key)
+    }
+
+    /// The sends of a send's message: itself, and those of the same message in other languages.
+    pub fn versions(&self, send: NodeId) -> impl Iterator<Item = NodeId> {
+        let others = self.languages.get(&send).map_or(&[][..], Vec::as_slice);
+        std::iter::once(send).chain(others.iter().copied())
     }
 
     pub fn notes(&self) -> &[Note] {
@@ -467,6 +478,7 @@ impl From<Graph> for GraphParts {
             edges: graph.edges.into_iter().map(|((from, exit), to)| Edge { from, exit, to }).collect(),
             keys: graph.keys,
             notes: graph.notes,
+            languages: graph.languages,
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::ledger::plans::{LaunchSkipped, Launched, PlanMoved, Published};
 use crate::ledger::restored::{Doubted, Restored};
 use crate::ledger::rows::{Positions, RowSet};
 use crate::ledger::run::RunState;
-use crate::ledger::sequence::{CopySaved, Entered, SequencePublished, StartTested, StepStarted};
+use crate::ledger::sequence::{CopySaved, Entered, SequencePublished, StartTested, StepReleased, StepStarted};
 use crate::ledger::suppression::SuppressReason;
 use crate::ledger::tracking::Tracked;
 use crate::ledger::uploads::{AudienceRemoved, AudienceUploaded};
@@ -110,6 +110,9 @@ pub enum Fact {
     Shared(Box<Shared>),
     SequencePublished(Box<SequencePublished>),
     StepStarted(StepStarted),
+    StepReleased(StepReleased),
+    /// A run has started with a version that was none before it: as one step, so that a kill leaves both or neither.
+    PinnedStarted(Box<PinnedStarted>),
     CopySaved(CopySaved),
     Entered(Entered),
     StartTested(StartTested),
@@ -177,6 +180,8 @@ impl Fact {
             Fact::Shared(_) => 42,
             Fact::SequencePublished(_) => 45,
             Fact::StepStarted(_) => 46,
+            Fact::StepReleased(_) => 70,
+            Fact::PinnedStarted(_) => 71,
             Fact::CopySaved(_) => 47,
             Fact::Entered(_) => 48,
             Fact::StartTested(_) => 49,
@@ -263,6 +268,14 @@ pub struct RunStarted {
     /// Rows that enter the flow beside those of the deliveries, whose own deliveries they enter on arrival at a send.
     #[serde(default)]
     pub entrants: RowSet,
+}
+
+/// A run, and the spec that becomes the version which it executes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PinnedStarted {
+    /// As it is stored.
+    pub spec: String,
+    pub started: RunStarted,
 }
 
 /// A delivery entered whole at the start of its run.

@@ -13,6 +13,7 @@
 //! Must not know: files, actors, channels, HTTP, the wall clock.
 
 pub mod batch;
+mod campaign;
 pub mod caps;
 pub mod class_filter;
 mod compact;

@@ -2,9 +2,9 @@
 //!
 //! Invariants: SQ-1 a step starts once, and its working copy is closed by the same fact; SQ-2 a publication replaces the
 //! graph and leaves every contact at a node that both graphs have, or takes it on from an end that the new one has not;
-//! SQ-3 a contact enters once; SQ-4 the deliveries of a run are never fewer, and one that somebody has entered never changes.
+//! SQ-3 a contact enters once; a step is released once, before it starts; SQ-4 the deliveries of a run are never fewer, and one that somebody has entered never changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,17 @@ pub struct StepStarted {
     pub node: NodeId,
     /// For people.
     pub step: String,
+    pub at: Timestamp,
+}
+
+/// A person decided about a step whose hour had passed by more than its limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepReleased {
+    pub run: RunId,
+    /// The gate.
+    pub node: NodeId,
+    /// It does nothing to the contacts that come to it; otherwise it starts.
+    pub skip: bool,
     pub at: Timestamp,
 }
 
@@ -128,6 +139,12 @@ pub struct SequenceRun {
     /// By send: who came after its step had started, and is skipped for it.
     pub late: BTreeMap<NodeId, RoaringBitmap>,
     pub requests: BTreeMap<String, RequestDone>,
+    /// Gates that open although their hour has passed by more than their limit, because a person said so.
+    #[serde(default)]
+    pub released: BTreeMap<NodeId, Timestamp>,
+    /// Of those, gates of steps that do nothing.
+    #[serde(default)]
+    pub skipped: BTreeSet<NodeId>,
 }
 
 impl SequenceRun {
@@ -285,6 +302,20 @@ impl Run {
         }
     }
 
+    pub(super) fn apply_step_released(&mut self, fact: &StepReleased) -> Result<(), Violation> {
+        let refused = self.refused();
+        let is_gate = matches!(self.graph.node(fact.node).map(|n| &n.kind), Some(NodeKind::Step(_)));
+        let Some(sequence) = self.sequence.as_mut().filter(|_| is_gate) else { return Err(refused) };
+        if sequence.started.contains_key(&fact.node) || sequence.released.contains_key(&fact.node) {
+            return Err(refused);
+        }
+        sequence.released.insert(fact.node, fact.at);
+        if fact.skip {
+            sequence.skipped.insert(fact.node);
+        }
+        Ok(())
+    }
+
     /// Takes note of who leaves an open gate after the others, if the step skips those.
     pub(super) fn note_late(&mut self, fact: &Moved) {
         let Some(NodeKind::Step(gate)) = self.graph.node(fact.node).map(|n| &n.kind) else { return };
@@ -317,7 +348,7 @@ impl State {
         }
         let used: Vec<u32> = self.runs.values().filter(|r| r.campaign == fact.campaign).map(|r| r.version).collect();
         if let Some(campaign) = self.campaigns.get_mut(&fact.campaign) {
-            campaign.versions.insert(fact.version, fact.spec.clone());
+            campaign.put(fact.version, &fact.spec);
             campaign.versions.retain(|version, _| used.contains(version));
             campaign.saved_at = fact.at;
         }
@@ -336,6 +367,11 @@ impl State {
             copy.closed_by = Some((fact.step.clone(), fact.at));
         }
         Ok(())
+    }
+
+    pub(super) fn apply_step_released(&mut self, fact: &StepReleased) -> Result<(), Violation> {
+        let run = self.runs.get_mut(&fact.run).ok_or(Violation::NoRun { run: fact.run })?;
+        run.apply_step_released(fact)
     }
 
     pub(super) fn apply_copy_saved(&mut self, fact: &CopySaved) {

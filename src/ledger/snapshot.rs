@@ -2,7 +2,7 @@
 //!
 //! Format: one version byte, then rmp-serde of [`State`]. The journal frames, checksums and numbers it.
 
-use crate::ledger::state::State;
+use crate::ledger::state::{Campaign, State};
 
 /// Version of the encoding; raised when an old snapshot would be misread.
 pub const VERSION: u8 = 1;
@@ -28,7 +28,12 @@ pub fn encode(state: &State) -> Result<Vec<u8>, SnapshotError> {
 pub fn decode(bytes: &[u8]) -> Result<State, SnapshotError> {
     match bytes.split_first() {
         None => Err(SnapshotError::Empty),
-        Some((&VERSION, rest)) => Ok(rmp_serde::from_slice(rest)?),
+        Some((&VERSION, rest)) => {
+            let mut state: State = rmp_serde::from_slice(rest)?;
+            // Written before campaigns kept their names.
+            state.campaigns.values_mut().filter(|campaign| campaign.name.is_none()).for_each(Campaign::note_name);
+            Ok(state)
+        }
         Some((found, _)) => Err(SnapshotError::Version { found: *found }),
     }
 }

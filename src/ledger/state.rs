@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::ids::{BatchId, CampaignId, DeliveryId, ImportId, RowSpace, RunId};
 use crate::ledger::batch::BootId;
+pub use crate::ledger::campaign::Campaign;
 use crate::ledger::consent::{Consent, ConsentStatus};
 use crate::ledger::days::ContactDays;
 use crate::ledger::delivery::Delivery;
 use crate::ledger::events::{EventMemory, EventsReceived, day_of};
-use crate::ledger::facts::{Fact, ImportChunk, RunStarted, Settled, Suppressed, Unsubscribed};
+use crate::ledger::facts::{Fact, ImportChunk, PinnedStarted, RunStarted, Settled, Suppressed, Unsubscribed};
 use crate::ledger::handed::HandedOver;
 use crate::ledger::links::Link;
 use crate::ledger::plans::{Launched, Plan, Published};
@@ -106,21 +107,6 @@ pub struct SavedMessage {
     pub saved_at: Timestamp,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Campaign {
-    /// The newest version, and every older one that a run executes, as canonical JSON.
-    pub versions: BTreeMap<u32, String>,
-    pub archived: bool,
-    pub created_at: Timestamp,
-    pub saved_at: Timestamp,
-}
-
-impl Campaign {
-    pub fn newest(&self) -> Option<(u32, &str)> {
-        self.versions.last_key_value().map(|(version, spec)| (*version, spec.as_str()))
-    }
-}
-
 impl State {
     pub fn delivery(&self, id: DeliveryId) -> Result<&Delivery, Violation> {
         let run = self.runs.get(&id.run).ok_or(Violation::NoRun { run: id.run })?;
@@ -168,6 +154,7 @@ impl State {
                 Ok(())
             }
             Fact::RunStarted(started) => self.apply_run_started(started),
+            Fact::PinnedStarted(fact) => self.apply_pinned_started(fact),
             Fact::RunMoved { run, to, reason, at } => self.apply_run_moved(*run, *to, reason, *at),
             Fact::Tracked(tracked) => {
                 let run = self.runs.get_mut(&tracked.run).ok_or(Violation::NoRun { run: tracked.run })?;
@@ -184,6 +171,7 @@ impl State {
             Fact::Decided(fact) => self.run_mut(fact.run)?.apply_decided(fact),
             Fact::SequencePublished(fact) => self.apply_sequence_published(fact),
             Fact::StepStarted(fact) => self.apply_step_started(fact),
+            Fact::StepReleased(fact) => self.apply_step_released(fact),
             Fact::Entered(fact) => self.run_mut(fact.run)?.apply_entered(fact),
             Fact::Published(fact) => self.apply_published(fact),
             Fact::Launched(fact) => self.apply_launched(fact),
@@ -361,11 +349,12 @@ impl State {
         self.next_campaign = self.next_campaign.max(id.0 + 1);
         let mut used: Vec<u32> = self.runs.values().filter(|r| r.campaign == id).map(|r| r.version).collect();
         used.extend(self.plans.get(&id).filter(|plan| plan.is_open()).map(|plan| plan.version));
-        let new = || Campaign { versions: BTreeMap::new(), archived: false, created_at: at, saved_at: at };
+        let (versions, name) = (BTreeMap::new(), None);
+        let new = || Campaign { versions, archived: false, created_at: at, saved_at: at, name };
         let campaign = self.campaigns.entry(id).or_insert_with(new);
         let version = campaign.newest().map_or(1, |(newest, _)| newest + 1);
         campaign.versions.retain(|version, _| used.contains(version));
-        campaign.versions.insert(version, spec.to_owned());
+        campaign.put(version, spec);
         campaign.saved_at = at;
     }
 
@@ -382,6 +371,22 @@ impl State {
         self.next_run = self.next_run.max(fact.run.0 + 1);
         self.runs.insert(fact.run, run);
         Ok(())
+    }
+
+    /// The version and the run of it, or neither.
+    fn apply_pinned_started(&mut self, fact: &PinnedStarted) -> Result<(), Violation> {
+        let PinnedStarted { spec, started } = fact;
+        let newest = self.campaigns.get(&started.campaign).and_then(Campaign::newest).map(|(version, _)| version);
+        if newest.map(|version| version + 1) != Some(started.version) {
+            return Err(Violation::NoCampaign { campaign: started.campaign });
+        }
+        if self.runs.contains_key(&started.run) {
+            return Err(Violation::RunExists { run: started.run });
+        }
+        // What refuses the run now would leave the version behind.
+        Run::start(started)?;
+        self.apply_campaign_saved(started.campaign, spec, started.at);
+        self.apply_run_started(started)
     }
 
     fn plan_mut(&mut self, campaign: CampaignId) -> Result<&mut Plan, Violation> {

@@ -19,6 +19,7 @@ mod graphs;
 mod harness;
 mod history;
 mod imports;
+mod languages;
 mod metrics;
 mod oddities;
 mod oneshot;
@@ -28,7 +29,9 @@ mod people;
 mod readers;
 mod schedules;
 mod sequences;
+mod sequences_late;
 mod served;
 #[path = "../shared/sink.rs"]
 mod sink;
+mod specs;
 mod winners;

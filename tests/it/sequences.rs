@@ -10,7 +10,7 @@ const CONFIG: &str = "schedule_safety_minutes = 0\n[[connectors]]\nname = \"null
 const PEOPLE: usize = 400;
 
 /// People c0 to c399 in the list `everyone`, half of them in the north.
-fn served() -> Served {
+pub fn served() -> Served {
     let server = Served::start(CONFIG);
     let mut csv = String::from("id,email,region,plan\n");
     for i in 0..PEOPLE {
@@ -23,12 +23,12 @@ fn served() -> Served {
 }
 
 /// So many milliseconds from now, in the zone of the specs.
-fn soon(milliseconds: i64) -> String {
+pub fn soon(milliseconds: i64) -> String {
     let at = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(milliseconds);
     at.to_zoned(jiff::tz::TimeZone::UTC).datetime().to_string()
 }
 
-fn spec(steps: Json) -> Json {
+pub fn spec(steps: Json) -> Json {
     json!({
         "name": "winter", "kind": "sequence", "zone": "UTC",
         "audience": {"list": "everyone", "segment": "region = \"north\""},
@@ -40,27 +40,27 @@ fn spec(steps: Json) -> Json {
     })
 }
 
-fn send(id: &str, at: i64) -> Json {
+pub fn send(id: &str, at: i64) -> Json {
     json!({"id": id, "kind": "send", "at": soon(at), "message": {"subject": id}})
 }
 
-fn create(server: &Served, spec: &Json) -> Json {
+pub fn create(server: &Served, spec: &Json) -> Json {
     server.post("/v1/campaigns", spec).expect(201)
 }
 
-fn publish(server: &Served) -> Json {
+pub fn publish(server: &Served) -> Json {
     server.post("/v1/campaigns/winter/publish?confirm=true", &json!({})).expect(200)
 }
 
-fn patch(server: &Served, patch: &Json) -> Json {
+pub fn patch(server: &Served, patch: &Json) -> Json {
     server.call(Method::PATCH, "/v1/campaigns/winter", patch).expect(200)
 }
 
-fn report(server: &Served) -> Json {
+pub fn report(server: &Served) -> Json {
     server.get("/v1/campaigns/winter/report")
 }
 
-fn finished(server: &Served) -> Json {
+pub fn finished(server: &Served) -> Json {
     let report = server.until("the sequence ends", || {
         let report = report(server);
         (report["state"] == "finished").then_some(report)
@@ -69,19 +69,19 @@ fn finished(server: &Served) -> Json {
     report
 }
 
-fn step<'r>(report: &'r Json, id: &str) -> &'r Json {
+pub fn step<'r>(report: &'r Json, id: &str) -> &'r Json {
     let steps = report["steps"].as_array().expect("steps");
     steps.iter().find(|step| step["id"] == id).unwrap_or_else(|| panic!("no step {id}: {report}"))
 }
 
 /// Accepted contacts of the send of a step.
-fn accepted(report: &Json, id: &str) -> u64 {
+pub fn accepted(report: &Json, id: &str) -> u64 {
     let deliveries = report["deliveries"].as_array().expect("deliveries").iter();
     let mut messages = deliveries.flat_map(|d| d["messages"].as_array().expect("messages"));
     messages.find(|m| m["name"] == id).map_or(0, |m| m["accepted"].as_u64().expect("a number"))
 }
 
-fn started(server: &Served, id: &str) -> Json {
+pub fn started(server: &Served, id: &str) -> Json {
     server.until("the step starts", || {
         let report = report(server);
         step(&report, id)["started"].is_string().then_some(report)

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use estafette::actors::flowing::{self, Task};
-use estafette::actors::sequencing::{is_drained, may_enter};
+use estafette::actors::sequencing::{is_behind_skipped, is_drained, may_enter, may_release};
 use estafette::campaigns::sequence::{Lock, alerts, plan};
 use estafette::campaigns::spec::steps::StepSpec;
 use estafette::campaigns::{CampaignSpec, Format, parse};
@@ -17,7 +17,7 @@ use estafette::engine::sequences::publish::publication;
 use estafette::flow::{Exit, NodeKind};
 use estafette::ids::{CampaignId, RunId};
 use estafette::ledger::flowing::{Joined, Moved};
-use estafette::ledger::sequence::{CopySaved, Entered};
+use estafette::ledger::sequence::{CopySaved, Entered, StepReleased};
 use estafette::ledger::{Fact, RowSet, Run, RunState};
 use estafette::segments::skip::SkipReason;
 use roaring::RoaringBitmap;
@@ -53,7 +53,8 @@ fn text_of(at: Timestamp) -> String {
 /// A step of a random kind behind the ones before, dated `at`; answers where the next may stand.
 fn step(rng: &mut Rng, number: usize, after: &str, at: Option<Timestamp>) -> (String, Vec<String>) {
     let id = format!("s{number}");
-    let at = at.map_or(String::new(), |at| format!("at = {:?}\n", text_of(at)));
+    let limit = if rng.chance(0.3) { "too_late = \"30m\"\n" } else { "" };
+    let at = at.map_or(String::new(), |at| format!("at = {:?}\n{limit}", text_of(at)));
     let after = if after.is_empty() { String::new() } else { format!("after = {after:?}\n") };
     let head = format!("[[steps]]\nid = \"{id}\"\n{after}{at}");
     match rng.below(6) {
@@ -246,7 +247,7 @@ impl World {
     }
 
     fn step(&mut self, rng: &mut Rng) -> bool {
-        let Some(task) = flowing::next_task(self.run(), self.process.now) else { return false };
+        let Some(task) = flowing::next_task(self.run(), self.process.now) else { return self.release(rng) };
         let at = self.process.now;
         let fact = match task {
             Task::Record(fact) => fact,
@@ -261,12 +262,11 @@ impl World {
                 Fact::Moved(Moved { run: RUN, node, exits: exits.collect(), at })
             }
             Task::Join { delivery, node, rows } => {
-                let late = self
-                    .run()
-                    .sequence
-                    .as_ref()
-                    .and_then(|s| s.late.get(&node))
-                    .map_or_else(RoaringBitmap::new, |l| l & &rows);
+                let late = self.run().sequence.as_ref().and_then(|s| s.late.get(&node));
+                let late = match is_behind_skipped(self.run(), node) {
+                    true => rows.clone(),
+                    false => late.map_or_else(RoaringBitmap::new, |late| late & &rows),
+                };
                 let out: RoaringBitmap = (&rows - &late).iter().filter(|_| rng.chance(0.1)).collect();
                 let skipped = [(SkipReason::Late, late), (SkipReason::Unsubscribed, out)];
                 let skipped = skipped.into_iter().filter(|(_, rows)| !rows.is_empty()).collect();
@@ -287,11 +287,34 @@ impl World {
         if let Fact::StepStarted(started) = &fact {
             assert!(is_drained(self.run(), started.node), "nobody before {} is pending or claimed", started.step);
             match self.run().graph.node(started.node).map(|n| &n.kind) {
-                Some(NodeKind::Step(gate)) => assert!(gate.effective <= at.0, "never early"),
+                Some(NodeKind::Step(gate)) => {
+                    assert!(gate.effective <= at.0, "never early");
+                    let released = self.run().sequence.as_ref().is_some_and(|s| s.released.contains_key(&started.node));
+                    assert!(released || !gate.is_too_late(at.0), "never late by itself");
+                }
                 other => panic!("{other:?}"),
             }
         }
         self.process.commit(fact);
+        true
+    }
+
+    /// A person starts, or skips, a step that is held back. Answers whether there was one.
+    fn release(&mut self, rng: &mut Rng) -> bool {
+        let (run, at) = (self.run(), self.process.now);
+        let skip = rng.chance(0.3);
+        let gates = run.graph.nodes().filter(|node| matches!(node.kind, NodeKind::Step(_))).map(|node| node.id);
+        let held: Vec<_> = gates
+            .filter_map(|gate| {
+                let skips = skip && may_release(run, gate, true, at).is_ok();
+                may_release(run, gate, skips, at).is_ok().then_some((gate, skips))
+            })
+            .collect();
+        if held.is_empty() {
+            return false;
+        }
+        let Some((node, skip)) = rng.pick(&held).copied() else { return false };
+        self.process.commit_durable(Fact::StepReleased(StepReleased { run: RUN, node, skip, at }));
         true
     }
 

@@ -46,17 +46,18 @@ use self::life::Life;
 use self::power::{Losses, Power};
 use self::watch::UnknownWatch;
 use crate::base::{Base, Columns};
+use crate::findings::{Better, Findings, Measure};
 use crate::options::RunOptions;
 use crate::proc::MachineWatch;
-use crate::report::Report;
 use crate::rng::Rng;
+use crate::scenario::drivers::{Drive, Extras};
 use crate::scene::Scene;
 use crate::server::{Connectors, Server, ServerPlan, find_binary};
 use crate::sink::SinkOptions;
 use crate::sink::faults::{Faults, Stage};
 use crate::sink::process::SinkProcess;
 use crate::sink::stats::Counts;
-use crate::text::{bar, median, note, say};
+use crate::text::{bar, median, note};
 
 /// Time for the engine to recover.
 const READY: Duration = Duration::from_secs(120);
@@ -212,29 +213,68 @@ pub fn faults(seed: u64) -> Faults {
     }
 }
 
-/// `loadtest kill`: runs, prints, and fails if an invariant is broken.
-pub fn run(options: &KillOptions) -> anyhow::Result<()> {
-    let engine = find_binary(options.run.engine.as_deref())?;
-    let folder = match &options.run.folder {
-        Some(parent) => tempfile::TempDir::new_in(parent),
-        None => tempfile::TempDir::new(),
+const TWICE: Measure = Measure::promise("twice", "contacts", Better::Lower, "mailed twice by one campaign");
+const UNACCOUNTED: Measure = Measure::promise(
+    "unaccounted",
+    "contacts",
+    Better::Lower,
+    "in no final set, or recorded and in one that denies it",
+);
+const UNKNOWN: Measure =
+    Measure::promise("unknown", "contacts", Better::Lower, "whose mail may have gone or not, as the campaigns say");
+const UNKNOWN_SHARE: Measure = Measure::promise(
+    "unknown_share",
+    "of the bound",
+    Better::Lower,
+    "unknown contacts over what may have been in flight at the kills",
+);
+const PROBLEMS: Measure = Measure::promise("problems", "", Better::Lower, "broken invariants of any kind");
+const RECOVERY: Measure = Measure::new(
+    "recovery",
+    "ms",
+    Better::Lower,
+    "from the start of the process until it is ready, median over the kills",
+);
+const RECOVERY_MAX: Measure = Measure::new("recovery_max", "ms", Better::Lower, "the longest recovery");
+
+impl Drive for KillOptions {
+    const MEASURES: &'static [Measure] =
+        &[TWICE, UNACCOUNTED, UNKNOWN, UNKNOWN_SHARE, PROBLEMS, RECOVERY, RECOVERY_MAX];
+
+    /// Fails if an invariant is broken.
+    fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
+        let engine = find_binary(self.run.engine.as_deref())?;
+        let folder = match &self.run.folder {
+            Some(parent) => tempfile::TempDir::new_in(parent),
+            None => tempfile::TempDir::new(),
+        }
+        .context("making a folder")?;
+        let record = folder.path().join("record");
+        let sink = SinkProcess::start(&sink_options(self, &record))?;
+        let watch = MachineWatch::start(&[sink.pid()]);
+        let result = scenario(self, &engine, folder.path(), sink, &record)?;
+        findings.disturbance(watch.finish(0.0));
+        for (measure, value) in [
+            (&TWICE, result.twice as f64),
+            (&UNACCOUNTED, result.unaccounted as f64),
+            (&UNKNOWN, result.unknown as f64),
+            (&UNKNOWN_SHARE, result.unknown as f64 / result.unknown_bound.max(1) as f64),
+            (&PROBLEMS, result.problems.len() as f64),
+            (&RECOVERY, result.recovery_ms_median),
+            (&RECOVERY_MAX, result.recovery_ms_max),
+        ] {
+            findings.sample(measure, value);
+        }
+        findings.detail(&result);
+        findings.remark(result.lines(self));
+        let problems = result.problems.len();
+        if problems > 0 {
+            // The data is what a bug report needs.
+            note(&format!("the data is kept in {}", folder.keep().display()));
+        }
+        ensure!(problems == 0, "{problems} problems");
+        Ok(())
     }
-    .context("making a folder")?;
-    let record = folder.path().join("record");
-    let sink = SinkProcess::start(&sink_options(options, &record))?;
-    let watch = MachineWatch::start(&[sink.pid()]);
-    let result = scenario(options, &engine, folder.path(), sink, &record)?;
-    let report = Report::new(options.clone(), watch.finish(0.0), result);
-    say(&report.heading());
-    say(&report.result.lines(options));
-    report.write(options.run.json.as_deref())?;
-    let problems = report.result.problems.len();
-    if problems > 0 {
-        // The data is what a bug report needs.
-        note(&format!("the data is kept in {}", folder.keep().display()));
-    }
-    ensure!(problems == 0, "{problems} problems");
-    Ok(())
 }
 
 /// The sink of the scenario.

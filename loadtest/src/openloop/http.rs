@@ -60,7 +60,7 @@ pub fn worker(
 }
 
 /// Reads one answer whole; one that does not begin as wanted is an error.
-async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8], wanted: &[u8]) -> anyhow::Result<()> {
+pub(crate) async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8], wanted: &[u8]) -> anyhow::Result<()> {
     let mut filled = 0;
     loop {
         ensure!(filled < buffer.len(), "an answer longer than {} bytes", buffer.len());

@@ -4,7 +4,7 @@
 
 use roaring::RoaringBitmap;
 
-use super::{delivered, engaged, send_of};
+use super::{delivered, engaged, messages_of};
 use crate::flow::nodes::condition::{Engaged, Test, Unique};
 use crate::flow::split::sets;
 use crate::flow::{Exit, NodeId};
@@ -19,8 +19,8 @@ pub enum Ask {
     Rows(RoaringBitmap),
     /// Who matches a segment expression.
     Expression(String),
-    /// Who clicked one of these links of a message of the run.
-    Links { message: MessageId, links: Vec<String> },
+    /// Who clicked one of these links of one of these messages of the run.
+    Links { messages: Vec<MessageId>, links: Vec<String> },
     /// Who engaged with messages of any campaign.
     Engaged(Engaged),
     /// Who is the one to keep of all with the same address; `kept` went on before.
@@ -37,9 +37,9 @@ pub fn of_test(run: &Run, node: NodeId, test: &Test) -> Ask {
         Test::Unsubscribed => Ask::Rows(run.unsubscribed()),
         Test::UnsubscribedFrom(topics) => Ask::Rows(unsubscribed_from(run, topics)),
         Test::Complained => Ask::Rows(complained(run)),
-        Test::ClickedLinks { send, links } => match send_of(run, *send) {
-            Some((_, message)) => Ask::Links { message, links: links.clone() },
-            None => Ask::Rows(RoaringBitmap::new()),
+        Test::ClickedLinks { send, links } => match messages_of(run, *send) {
+            messages if messages.is_empty() => Ask::Rows(RoaringBitmap::new()),
+            messages => Ask::Links { messages, links: links.clone() },
         },
         Test::Engaged(engaged) => Ask::Engaged(*engaged),
         Test::Unique(unique) => {

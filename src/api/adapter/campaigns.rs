@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::api::adapter::specs::{format, invalid, problem_view, readable_patch};
 use crate::api::adapter::{Adapter, errors, flows, reports, sequences};
 use crate::api::errors::Code;
 use crate::api::port::{
     Action, ActionDone, AudienceView, Calendar, CampaignFilter, CampaignSummary, CampaignView, CampaignsPort,
-    ChooseWinnerRequest, Compared, Comparison, DryRunRequest, DryRunView, GraphText, HeaderView, Page, PageRequest,
-    PortError, PortResult, Preview, PreviewRequest, ProblemView, Ref, Report, RunContact, RunRef, RunSummary, SettleAs,
-    SettleRequest, Settled, SpecCheck, SpecFormat, SpecText, TestReport, TestSendRequest, TestSendResult, Time,
-    TimelineReport,
+    ChooseWinnerRequest, Compared, Comparison, DryRunRequest, DryRunView, GraphText, HeaderView, MoveRequest, Page,
+    PageRequest, PortError, PortResult, Preview, PreviewRequest, Ref, Report, RunContact, RunRef, RunSummary, SettleAs,
+    SettleRequest, Settled, SpecCheck, SpecText, TestReport, TestSendRequest, TestSendResult, Time, TimelineReport,
 };
 use crate::campaigns::sequence::switched;
-use crate::campaigns::{self, CampaignSpec, Compiled, Format, Kind, Severity, Trigger, parse};
+use crate::campaigns::{self, CampaignSpec, Compiled, Kind, Severity, Trigger, parse};
 use crate::content::{self, NOBODY, Recipient, Renderer};
 use crate::engine::names::find;
 use crate::engine::one_shot;
@@ -23,30 +23,6 @@ use crate::engine::runs::{campaign_state, state_of};
 use crate::ids::{AttributeId, CampaignId, ContactRow, MessageId, RunId};
 use crate::ledger::{RunState, State};
 use crate::limits::ACT_WAIT;
-
-pub(super) fn format(format: SpecFormat) -> Format {
-    match format {
-        SpecFormat::Toml => Format::Toml,
-        SpecFormat::Json => Format::Json,
-    }
-}
-
-pub(super) fn invalid(error: &campaigns::SpecError) -> PortError {
-    let details = json!({"line": error.line, "column": error.column});
-    PortError::new(Code::InvalidSpec, error.to_string()).with(details)
-}
-
-pub(super) fn problem_view(problem: &campaigns::Problem) -> ProblemView {
-    ProblemView {
-        code: problem.code.to_owned(),
-        path: problem.path.clone(),
-        node: problem.node.clone(),
-        line: problem.line,
-        column: problem.column,
-        message: problem.message.clone(),
-        fix: problem.fix.clone(),
-    }
-}
 
 impl Adapter {
     pub(super) fn campaign_id(&self, reference: &Ref) -> PortResult<CampaignId> {
@@ -93,8 +69,7 @@ impl Adapter {
         let state = self.engine.book.read();
         let summary = summary(&state, id, spec);
         let stands = campaign_state(&state, id).unwrap_or(campaigns::State::Draft);
-        // A sequence is published and stopped.
-        let is_other = |t: &Trigger| sequence.is_none() || !matches!(t, Trigger::Start | Trigger::Unschedule);
+        let is_other = |t: &Trigger| sequence.is_none() || sequences::is_move_of_sequence(*t);
         let moves = stands.legal().filter(|t| t.is_offered() && is_other(t));
         CampaignView {
             summary,
@@ -134,18 +109,7 @@ impl Adapter {
                 format!("a campaign named {name:?} exists; names are unique"),
             ));
         }
-        let unknown = serde_json::from_value::<content::MessageSource>(with_required(&spec.message.fields));
-        if let Err(error) = unknown {
-            return Err(PortError::new(Code::InvalidSpec, format!("[message]: {error}")));
-        }
-        // A draft may lack things; what it says of contacts, and of what campaigns did to them, must be true of the base.
-        let is_false = |code: &str| ["unknown_attribute", "unknown_campaign"].contains(&code);
-        let problems = self.engine.problems(spec, id);
-        if let Some(found) = problems.iter().find(|p| is_false(p.code)) {
-            let details = json!({"path": found.path, "line": found.line, "column": found.column, "fix": found.fix});
-            let message = format!("{}: {}; {}", found.path, found.message, found.fix);
-            return Err(PortError::new(Code::InvalidSpec, message).with(details));
-        }
+        let problems = self.savable(spec, id)?;
         let spec = &one_shot::pinned(&self.engine.book.read(), spec);
         let stored = self.stored(id, spec, request);
         let id = match id {
@@ -184,7 +148,7 @@ impl Adapter {
             return Err(PortError::new(Code::ContactNotFound, "the contact was erased meanwhile"));
         };
         let spec = self.engine.with_saved(&self.spec(id)?)?;
-        let message = campaigns::languages::message_for(&spec.message, record.text(AttributeId::LANGUAGE));
+        let message = campaigns::languages::shown_to(&spec, &compiled, record.text(AttributeId::LANGUAGE));
         let message = self.engine.message(&compiled, message)?;
         let mut renderer = Renderer::new(Arc::clone(&message), self.engine.tokens.clone());
         let who =
@@ -231,15 +195,6 @@ fn add_new(list: &mut Vec<String>, more: impl Iterator<Item = String>) {
     }
 }
 
-/// A draft may lack what a message must have; unknown keys are refused all the same.
-fn with_required(fields: &campaigns::MessageFields) -> serde_json::Value {
-    let mut fields = fields.clone();
-    for required in ["from", "subject"] {
-        fields.entry(required).or_insert_with(|| "".into());
-    }
-    serde_json::Value::Object(fields)
-}
-
 fn summary(state: &State, id: CampaignId, spec: &CampaignSpec) -> CampaignSummary {
     let campaign = state.campaigns.get(&id);
     let run = state.latest_run(id);
@@ -266,14 +221,18 @@ fn summary(state: &State, id: CampaignId, spec: &CampaignSpec) -> CampaignSummar
 
 impl CampaignsPort for Adapter {
     fn create_campaign(&self, spec: SpecText) -> PortResult<CampaignView> {
-        let parsed = campaigns::parse(&spec.text, format(spec.format)).map_err(|e| invalid(&e))?;
+        let parsed = self.readable(&spec)?;
         self.save(None, &parsed, spec.request.as_deref())
     }
 
     fn check_campaign(&self, spec: SpecText) -> PortResult<SpecCheck> {
-        let parsed = campaigns::parse(&spec.text, format(spec.format)).map_err(|e| invalid(&e))?;
+        let reading = campaigns::read(&spec.text, format(spec.format));
+        let Some(parsed) = reading.spec.clone() else {
+            let problems = reading.faults.iter().map(problem_view).collect();
+            return Ok(SpecCheck { ready: false, problems, ..SpecCheck::default() });
+        };
         let own = parsed.name.as_deref().and_then(|name| find(&self.engine.book.read(), name));
-        let problems = self.engine.problems(&parsed, own);
+        let problems = reading.with(self.engine.problems(&parsed, own));
         let (errors, mut warnings): (Vec<_>, Vec<_>) = problems.iter().partition(|p| p.severity == Severity::Error);
         let parsed = self.engine.with_saved(&parsed).unwrap_or(parsed);
         let nobody = errors.is_empty().then(|| self.empty_audience(&parsed)).flatten();
@@ -319,11 +278,14 @@ impl CampaignsPort for Adapter {
         let id = self.campaign_id(campaign)?;
         if self.engine.is_sequence(id) && self.engine.book.read().latest_run(id).is_some() {
             let copy = self.engine.copy_spec(id)?;
+            readable_patch(&patch)?;
             let patched = campaigns::merge_patch(&copy, &patch.text, format(patch.format)).map_err(|e| invalid(&e))?;
-            self.engine.save_copy(id, &switched(&copy, patched))?;
+            let patched = self.engine.extended(id, switched(&copy, patched))?;
+            self.engine.save_copy(id, &patched)?;
             return self.view(id);
         }
         let spec = self.spec(id)?;
+        readable_patch(&patch)?;
         let patched = campaigns::merge_patch(&spec, &patch.text, format(patch.format)).map_err(|e| invalid(&e))?;
         self.save(Some(id), &switched(&spec, patched), None)
     }
@@ -349,6 +311,7 @@ impl CampaignsPort for Adapter {
             Action::Start | Action::Unschedule | Action::Resume => {}
         }
         let schedule = self.schedule_view(id);
+        let cancelled = self.cancelled(id, cancelled);
         let state = self.engine.book.read();
         let ledger = run.and_then(|run| state.runs.get(&run)).map(reports::run_ledger);
         Ok(ActionDone {
@@ -365,6 +328,10 @@ impl CampaignsPort for Adapter {
 
     fn reschedule(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView> {
         self.rescheduled(campaign, &patch)
+    }
+
+    fn move_date(&self, request: MoveRequest) -> PortResult<CampaignView> {
+        self.moved(&request)
     }
 
     fn calendar(&self, from: Option<Time>, to: Option<Time>) -> PortResult<Calendar> {

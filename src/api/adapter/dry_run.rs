@@ -115,6 +115,13 @@ impl Adapter {
             DryRunError::Engine(error) => PortError::from(*error),
             DryRunError::Split(error) => PortError::new(Code::Internal, format!("a split can't be made: {error}")),
         })?;
+        assumptions.extend(found.held.iter().map(|gate| {
+            let step = compiled.graph.node(*gate).map_or("", |node| node.name.as_str());
+            format!("step {step} could not start within its limit (too_late): a person starts it then")
+        }));
+        if compiled.hold_out.is_some() {
+            assumptions.push("the control group gets nothing; who is in it is drawn at the start".to_owned());
+        }
         Ok(DryRunView {
             campaign: id.0,
             at: at.into(),

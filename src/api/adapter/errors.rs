@@ -18,6 +18,7 @@ impl From<EngineError> for PortError {
         match error {
             EngineError::NoCampaign { .. } => PortError::new(Code::CampaignNotFound, message),
             EngineError::NoRun { .. } => PortError::new(Code::RunNotFound, message),
+            EngineError::ChangedMeanwhile { .. } => PortError::new(Code::Busy, message),
             EngineError::NoConnector { .. } => PortError::new(Code::ConnectorNotFound, message),
             EngineError::NoList { .. } => PortError::new(Code::ListNotFound, message),
             EngineError::Uploads(refused) => refused.into(),
@@ -91,19 +92,14 @@ pub fn segment(text: &str, error: &SegmentError) -> PortError {
     PortError::new(Code::InvalidSegment, error.render(text)).with(details)
 }
 
+/// A problem as refusals list it.
+pub fn problem(problem: &Problem) -> serde_json::Value {
+    serde_json::to_value(super::specs::problem_view(problem)).unwrap_or_default()
+}
+
 /// Everything that stops a start.
 pub fn incomplete(problems: &[Problem]) -> PortError {
-    let list: Vec<_> = problems
-        .iter()
-        .map(|p| {
-            let mut value = json!({"code": p.code, "path": p.path, "line": p.line, "column": p.column,
-                "message": p.message, "fix": p.fix});
-            if let Some(node) = &p.node {
-                value["node"] = json!(node);
-            }
-            value
-        })
-        .collect();
+    let list: Vec<_> = problems.iter().map(self::problem).collect();
     let first = problems.first().map_or(String::new(), |p| format!(": {}: {}", p.path, p.message));
     let message = format!("the campaign can't start, {} problem(s){first}", problems.len());
     PortError::new(Code::CampaignIncomplete, message).with(json!({"problems": list}))

@@ -20,6 +20,7 @@ pub mod reports;
 mod schedules;
 mod sequences;
 mod series;
+mod specs;
 pub mod tracking;
 mod verdicts;
 

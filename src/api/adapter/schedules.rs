@@ -5,11 +5,12 @@ use serde_json::json;
 use crate::api::adapter::{Adapter, errors};
 use crate::api::errors::Code;
 use crate::api::port::{
-    Action, Calendar, CalendarEntry, CampaignView, LaunchDone, LaunchView, PortError, PortResult, Ref, RunLaunchView,
-    ScheduleView, SpecFormat, SpecText, Time,
+    Action, Calendar, CalendarEntry, CampaignView, CampaignsPort, LaunchDone, LaunchView, MoveRequest, PortError,
+    PortResult, Ref, RunLaunchView, ScheduleView, SpecFormat, SpecText, Time,
 };
+use crate::campaigns::schedule::fields::TimeText;
 use crate::campaigns::schedule::{Launch, ScheduleError};
-use crate::campaigns::{self, Trigger};
+use crate::campaigns::{self, CampaignSpec, Trigger};
 use crate::clock::Timestamp;
 use crate::engine::calendar::Entry;
 use crate::engine::runs::campaign_state;
@@ -149,7 +150,7 @@ impl Adapter {
             (of_campaign.map(|run| run.id).collect::<Vec<_>>(), state.latest_run(id).map(|run| run.id))
         };
         for run in runs {
-            self.engine.command(run, trigger)?;
+            self.engine.command(run, trigger).map_err(|error| self.as_of_sequence(id, error))?;
             done = true;
         }
         if !done {
@@ -157,7 +158,7 @@ impl Adapter {
             let refused = campaigns::next(stands, trigger).err();
             return Err(refused.map_or_else(
                 || PortError::new(Code::RunNotFound, "nothing of the campaign is under way or planned"),
-                |refused| EngineError::from(refused).into(),
+                |refused| self.as_of_sequence(id, EngineError::from(refused)),
             ));
         }
         Ok(latest)
@@ -180,10 +181,49 @@ impl Adapter {
             SpecFormat::Toml => format!("[schedule]\n{}", patch.text),
         };
         let spec = self.spec(id)?;
-        let format = super::campaigns::format(patch.format);
-        let patched = campaigns::merge_patch(&spec, &text, format).map_err(|e| super::campaigns::invalid(&e))?;
+        let format = super::specs::format(patch.format);
+        let patched = campaigns::merge_patch(&spec, &text, format).map_err(|e| super::specs::invalid(&e))?;
         patched.schedule.resolve_from(self.engine.ahead_of(Some(id))).map_err(|faults| unpublished(&faults))?;
         self.save(Some(id), &patched, None)
+    }
+
+    /// Changes a date of the calendar under the rules of what it dates: a draft is changed, what is scheduled is published
+    /// anew, a step of a sequence goes through a working copy and the confirmation of its publication.
+    pub(super) fn moved(&self, request: &MoveRequest) -> PortResult<CampaignView> {
+        let id = self.campaign_id(&Ref::parse(&request.campaign))?;
+        if self.engine.is_sequence(id) {
+            return self.moved_step(id, request);
+        }
+        let spec = self.spec(id)?;
+        let changed = with_date(&spec, &request.date, &request.at)?;
+        if request.date.starts_with("schedule.") {
+            changed.schedule.resolve_from(self.engine.ahead_of(Some(id))).map_err(|faults| unpublished(&faults))?;
+        }
+        // A part's date is looked at as its start would be: refused while it could not be published.
+        let wrong: Vec<_> = self.engine.problems(&changed, Some(id)).into_iter().filter(|p| p.blocks()).collect();
+        let table = request.date.rsplit_once('.').map_or("", |(table, _)| table);
+        if let Some(problem) = wrong.iter().find(|p| p.path.starts_with(table)) {
+            return Err(errors::incomplete(std::slice::from_ref(problem)));
+        }
+        self.save(Some(id), &changed, None)
+    }
+
+    fn moved_step(&self, id: CampaignId, request: &MoveRequest) -> PortResult<CampaignView> {
+        let published = self.engine.book.read().latest_run(id).is_some();
+        if !published {
+            let spec = with_step(&self.spec(id)?, &request.date, &request.at)?;
+            return self.save(Some(id), &spec, None);
+        }
+        if self.engine.copy_is_changed(id) {
+            let message =
+                "a working copy is open and says more than what is published: change the date in it, and publish it";
+            return Err(PortError::new(Code::UseEdit, message));
+        }
+        self.engine.open_copy(id, false)?;
+        let copy = with_step(&self.engine.copy_spec(id)?, &request.date, &request.at)?;
+        self.engine.save_copy(id, &copy)?;
+        self.engine.publish_sequence(id, request.confirm)?;
+        self.campaign(&Ref::Id(id.0))
     }
 
     pub(super) fn calendar_of(&self, from: Option<Timestamp>, to: Option<Timestamp>) -> PortResult<Calendar> {
@@ -199,12 +239,39 @@ impl Adapter {
     }
 }
 
+fn no_such_date(date: &str) -> PortError {
+    let message = format!("the campaign has no date {date:?}: name one as the calendar lists it under date");
+    PortError::new(Code::InvalidParameter, message)
+}
+
+/// A spec with another text at the path of one of its dates.
+fn with_date(spec: &CampaignSpec, path: &str, at: &str) -> PortResult<CampaignSpec> {
+    let is_date = ["schedule.at", "schedule.dates.", "cells.", "variants."].iter().any(|known| path.starts_with(known));
+    let mut value = spec.to_value();
+    let pointer = format!("/{}", path.replace('.', "/"));
+    match value.pointer_mut(&pointer).filter(|found| is_date && found.is_string()) {
+        Some(found) => *found = at.into(),
+        None => return Err(no_such_date(path)),
+    }
+    serde_json::from_value(value).map_err(|error| PortError::new(Code::InvalidSpec, error.to_string()))
+}
+
+/// A sequence with another date of a step.
+fn with_step(spec: &CampaignSpec, step: &str, at: &str) -> PortResult<CampaignSpec> {
+    let mut spec = spec.clone();
+    let found = spec.steps.iter_mut().find(|own| own.id.as_deref() == Some(step));
+    found.ok_or_else(|| no_such_date(step))?.at = Some(TimeText(at.to_owned()));
+    Ok(spec)
+}
+
 fn entry_view(entry: &Entry) -> CalendarEntry {
     let (outcome, reason, _, run) = entry.outcome.map_or(("planned", None, None, None), outcome_of);
     CalendarEntry {
         campaign: entry.campaign.0,
         name: entry.name.clone(),
         step: entry.step.clone(),
+        part: entry.part.clone(),
+        date: entry.date.clone(),
         state: entry.state.name().to_owned(),
         planned: entry.launch.launch.at.into(),
         effective_start: entry.launch.effective.into(),

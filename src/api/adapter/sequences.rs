@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::api::adapter::{Adapter, campaigns::problem_view};
+use crate::api::adapter::{Adapter, specs::problem_view};
 use crate::api::errors::Code;
 use crate::api::port::{
     Action, CancelledStep, EnterDone, PlannedStep, PortError, PortResult, PublishDone, PublishRequest, Ref,
-    SequenceView, SequencesPort, StartTestDone, StepView, WorkingCopyView,
+    ReleaseAction, ReleaseRequest, SequenceView, SequencesPort, StartTestDone, StepView, WorkingCopyView,
 };
 use crate::campaigns::sequence::{Lock, plan};
 use crate::campaigns::{CampaignSpec, Problem, lifecycle, parse};
@@ -32,7 +32,9 @@ pub(super) fn refused(error: SequenceError) -> PortError {
         SequenceError::UseEdit => Code::UseEdit,
         SequenceError::UseExtend => Code::UseExtend,
         SequenceError::CopyClosed { .. } => Code::WorkingCopyClosed,
-        SequenceError::Locked(_) => Code::StepLocked,
+        SequenceError::Locked(_) | SequenceError::LeftOut { .. } => Code::StepLocked,
+        SequenceError::NotHeld { .. } => Code::StepNotHeld,
+        SequenceError::NoStep { .. } => Code::StepNotFound,
         SequenceError::NoEntry(_) => Code::NoEntry,
         SequenceError::OtherContacts { .. } => Code::IdempotencyMismatch,
         SequenceError::TooManyContacts { .. } | SequenceError::LongName { .. } | SequenceError::NoContacts => {
@@ -43,7 +45,9 @@ pub(super) fn refused(error: SequenceError) -> PortError {
         SequenceError::Unconfirmed(shown) => {
             json!({"version": shown.version, "steps": planned(&shown), "warnings": warnings(&shown.warnings)})
         }
-        SequenceError::CopyClosed { step } => json!({"step": step}),
+        SequenceError::CopyClosed { step } | SequenceError::NotHeld { step, .. } => json!({"step": step}),
+        SequenceError::NoStep { known, .. } => json!({"steps": known}),
+        SequenceError::LeftOut { missing } => json!({"missing": missing}),
         SequenceError::Locked(refusals) => {
             let each = refusals.iter().map(|r| json!({"step": r.step, "lock": r.lock.name(), "message": r.message}));
             json!({"steps": each.collect::<Vec<_>>()})
@@ -67,8 +71,43 @@ impl Adapter {
             let details = json!({"state": "draft", "legal_moves": ["publish"]});
             return Err(PortError::new(Code::IllegalMove, message).with(details));
         }
+        if action == Action::Unschedule {
+            let message = "a sequence is not unscheduled: change its steps in a working copy (edit), pause or stop it";
+            let legal = self.legal_of_sequence(id);
+            return Err(PortError::new(Code::IllegalMove, message).with(json!({"legal_moves": legal})));
+        }
         Ok(())
     }
+
+    /// What a person can do with a sequence as it stands.
+    fn legal_of_sequence(&self, id: CampaignId) -> Vec<&'static str> {
+        let stands = campaign_state(&self.engine.book.read(), id).unwrap_or(lifecycle::State::Draft);
+        let moves = stands.legal().filter(|t| t.is_offered() && is_move_of_sequence(*t));
+        moves.map(lifecycle::Trigger::name).collect()
+    }
+
+    /// A refused move of a sequence offers what sequences have.
+    pub(super) fn as_of_sequence(&self, id: CampaignId, error: crate::engine::EngineError) -> PortError {
+        use crate::engine::EngineError;
+        match error {
+            EngineError::Move(refused) if self.engine.is_sequence(id) => {
+                let (state, verb, legal) = (refused.state.name(), refused.trigger.verb(), self.legal_of_sequence(id));
+                let words = if legal.is_empty() {
+                    "nothing can be done with it now".to_owned()
+                } else {
+                    format!("legal now: {}", legal.join(", "))
+                };
+                let message = format!("cannot {verb} a sequence that is {state}; {words}");
+                PortError::new(Code::IllegalMove, message).with(json!({"state": state, "legal_moves": legal}))
+            }
+            other => other.into(),
+        }
+    }
+}
+
+/// A sequence is published and stopped.
+pub(super) fn is_move_of_sequence(trigger: lifecycle::Trigger) -> bool {
+    !matches!(trigger, lifecycle::Trigger::Start | lifecycle::Trigger::Unschedule)
 }
 
 fn warnings(problems: &[Problem]) -> Vec<crate::api::port::ProblemView> {
@@ -97,6 +136,8 @@ fn step_view(step: StepNow) -> StepView {
         waiting: step.waiting,
         reached: step.reached,
         ahead: step.ahead,
+        held: step.held,
+        skipped: step.skipped,
     }
 }
 
@@ -166,14 +207,30 @@ impl Adapter {
         let live = state.latest_run(id).filter(|run| run.sequence.is_some() && run.state.is_live());
         let Some(run) = live else { return Vec::new() };
         let Some(spec) = look::spec_of(&state, run.campaign, run.version) else { return Vec::new() };
-        let to_come = look::steps(run, &spec, now).into_iter().filter(StepNow::is_to_come);
-        let each = to_come.map(|step| CancelledStep {
+        let steps = look::steps(run, &spec, now).into_iter().filter(|step| step.is_to_come() || step.is_under_way());
+        let each = steps.map(|step| CancelledStep {
+            running: !step.is_to_come(),
             id: step.id,
             planned: step.planned.map(Into::into),
             waiting: step.waiting,
             contacts: step.ahead,
+            sent: step.accepted,
         });
         each.collect()
+    }
+
+    /// The steps that a stop has cancelled, with what it cancelled of those that were under way: the sets of the ledger.
+    pub(super) fn cancelled(&self, id: CampaignId, asked: Vec<CancelledStep>) -> Vec<CancelledStep> {
+        let now = self.engine.book.now();
+        let state = self.engine.book.read();
+        let run = state.latest_run(id).filter(|_| !asked.is_empty());
+        let spec = run.and_then(|run| look::spec_of(&state, run.campaign, run.version));
+        let steps = run.zip(spec).map(|(run, spec)| look::steps(run, &spec, now)).unwrap_or_default();
+        let after = |step: CancelledStep| match steps.iter().find(|now| now.id == step.id) {
+            Some(now) if step.running => CancelledStep { contacts: now.stopped, sent: now.accepted, ..step },
+            _ => step,
+        };
+        asked.into_iter().map(after).collect()
     }
 
     fn opened(&self, campaign: &Ref, extends: bool) -> PortResult<SequenceView> {
@@ -213,6 +270,12 @@ impl SequencesPort for Adapter {
         let done = self.engine.enter(id, contacts, name)?;
         let crate::engine::sequences::enter::EnterDone { run, entered, already, unknown, repeated } = done;
         Ok(EnterDone { run, entered, already, unknown, repeated })
+    }
+
+    fn release_step(&self, campaign: &Ref, request: ReleaseRequest) -> PortResult<SequenceView> {
+        let id = self.campaign_id(campaign)?;
+        self.engine.release_step(id, &request.step, request.action == ReleaseAction::Skip)?;
+        Ok(self.sequence_view(id, &self.spec(id)?))
     }
 
     fn test_start(&self, campaign: &Ref) -> PortResult<StartTestDone> {

@@ -16,6 +16,11 @@ impl SequencesPort for Fake {
         Ok(SequenceView::default())
     }
 
+    fn release_step(&self, campaign: &Ref, request: ReleaseRequest) -> PortResult<SequenceView> {
+        self.called(format!("release {} of {campaign}", request.step));
+        Ok(SequenceView::default())
+    }
+
     fn extend(&self, campaign: &Ref) -> PortResult<SequenceView> {
         self.called(format!("extend {campaign}"));
         Ok(SequenceView::default())

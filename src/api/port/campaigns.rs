@@ -31,11 +31,16 @@ pub struct ProblemView {
     /// Where in the spec.
     #[schema(example = "message.subject")]
     pub path: String,
-    /// The id of the node that it is about, in a flow that was written by hand.
+    /// The id of the node of a flow that was written by hand, or of the step of a sequence, that it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub node: Option<String>,
     pub line: Option<u32>,
     pub column: Option<u32>,
+    /// Where in the text that was sent, from 1; `line` and `column` are of the text at `path`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub spec_line: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub spec_column: Option<u32>,
     pub message: String,
     /// What to do.
     pub fix: String,

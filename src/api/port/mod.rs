@@ -244,6 +244,8 @@ pub trait CampaignsPort: Send + Sync {
     fn reschedule(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView>;
     /// What is planned over all campaigns; by default from now on, for 31 days.
     fn calendar(&self, from: Option<Time>, to: Option<Time>) -> PortResult<Calendar>;
+    /// Changes a date of the calendar under the rules of what it dates.
+    fn move_date(&self, request: MoveRequest) -> PortResult<CampaignView>;
     fn preview(&self, campaign: &Ref, request: PreviewRequest) -> PortResult<Preview>;
     /// Sends now, marked as a test, outside the ledger, inside the limits. Answers when the provider has.
     fn test_send(&self, campaign: &Ref, request: TestSendRequest) -> PortResult<Vec<TestSendResult>>;

@@ -78,6 +78,12 @@ pub struct CalendarEntry {
     /// The step of a sequence; its date is changed in a working copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
+    /// The cell, or the variant, with a date of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
+    /// What names this date when it is to be moved; none if it cannot be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
     /// Of the campaign.
     pub state: String,
     pub planned: Time,
@@ -90,6 +96,21 @@ pub struct CalendarEntry {
     pub reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<u32>,
+}
+
+/// A date of the calendar is to be another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveRequest {
+    /// Name or id.
+    pub campaign: String,
+    /// As the calendar lists it: `schedule.at`, `cells.0.schedule.at`, `variants.1.at`, or the id of a step.
+    pub date: String,
+    /// Written as in the spec.
+    pub at: String,
+    /// Of a step of what is published: without it the refusal shows the starts as they would be.
+    #[serde(default)]
+    pub confirm: bool,
 }
 
 /// What is planned over all campaigns, in the order of the effective starts.

@@ -28,6 +28,12 @@ pub struct StepView {
     pub reached: u64,
     /// Contacts that may still come, those that wait included.
     pub ahead: u64,
+    /// Its hour has passed by more than its limit (`too_late`): it does not start by itself; start or skip it.
+    #[serde(default)]
+    pub held: bool,
+    /// A person had it skipped: it did nothing.
+    #[serde(default)]
+    pub skipped: bool,
 }
 
 /// A working copy of what runs.
@@ -127,15 +133,37 @@ pub struct StartTestDone {
     pub seconds: f64,
 }
 
-/// A step that a stop kept from starting.
+/// What becomes of a step that is held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseAction {
+    Start,
+    Skip,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRequest {
+    /// The id of the step.
+    pub step: String,
+    pub action: ReleaseAction,
+}
+
+/// A step that a stop kept from starting, or cut short.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CancelledStep {
     pub id: String,
     pub planned: Option<Time>,
     /// Contacts that waited for its start.
     pub waiting: u64,
-    /// Contacts that would, or on a branch might, have come to it.
+    /// Contacts that would, or on a branch might, have come to it. Of a step under way: those whose message was cancelled.
     pub contacts: u64,
+    /// It was under way.
+    #[serde(default)]
+    pub running: bool,
+    /// Of a step under way: contacts whose message had been accepted.
+    #[serde(default)]
+    pub sent: u64,
 }
 
 /// Sequences.
@@ -148,6 +176,8 @@ pub trait SequencesPort: Send + Sync {
     fn extend(&self, campaign: &Ref) -> PortResult<SequenceView>;
     /// Brings contacts in; `name` names the request.
     fn enter(&self, campaign: &Ref, contacts: &[String], name: &str) -> PortResult<EnterDone>;
+    /// Starts or skips a step that is held back.
+    fn release_step(&self, campaign: &Ref, request: ReleaseRequest) -> PortResult<SequenceView>;
     /// Measures the start without starting anything.
     fn test_start(&self, campaign: &Ref) -> PortResult<StartTestDone>;
 }

@@ -44,7 +44,8 @@ async fn index(state: State, query: web::Query<CampaignQuery>) -> ApiResult<web:
     Ok(web::Json(Listed::from_page("campaigns", page)))
 }
 
-/// Saves a draft from a spec in JSON or TOML. It may be incomplete: `problems` lists all that would stop a start.
+/// Saves a draft from a spec in JSON or TOML. It may be incomplete: `problems` lists all that would stop a start. What cannot
+/// be read is refused, and the refusal's `details.problems` lists everything as a check does.
 #[utoipa::path(tag = "campaigns",
     request_body(content((Json = "application/json"), (String = "application/toml"))),
     responses((status = 201, body = CampaignView)))]
@@ -58,7 +59,8 @@ async fn create(state: State, request: HttpRequest, body: RawBody) -> ApiResult<
     Ok(HttpResponse::Created().json(made))
 }
 
-/// Checks a spec without saving it.
+/// Checks a spec without saving it: `problems` lists everything that is wrong with it at once, in the order of the text,
+/// each with its code, its place (`path`, `node`, `spec_line`) and what to do. What cannot be read is listed beside the rest.
 #[utoipa::path(tag = "campaigns",
     request_body(content((Json = "application/json"), (String = "application/toml"))),
     responses((status = 200, body = SpecCheck)))]

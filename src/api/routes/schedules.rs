@@ -7,11 +7,11 @@ use utoipa::IntoParams;
 
 use super::{State, engine};
 use crate::api::errors::Code;
-use crate::api::port::{Action, ActionDone, Calendar, CampaignView, Ref, Time};
+use crate::api::port::{Action, ActionDone, Calendar, CampaignView, MoveRequest, Ref, Time};
 use crate::api::reply::{ApiError, ApiResult, RawBody, blocking, spec_text};
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
-    config.service(calendar).service(reschedule).service(unschedule);
+    config.service(calendar).service(move_date).service(reschedule).service(unschedule);
 }
 
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -24,7 +24,8 @@ pub struct CalendarQuery {
     pub to: Option<String>,
 }
 
-/// What is planned over all campaigns, and what became of it. A date is changed by PATCH of the campaign's schedule.
+/// What is planned over all campaigns, and what became of it. A date is changed by its name
+/// (`date`) with `calendar/move`, or by PATCH of the campaign.
 #[utoipa::path(tag = "campaigns", params(CalendarQuery), responses((status = 200, body = Calendar)))]
 #[get("/v1/calendar")]
 async fn calendar(state: State, query: web::Query<CalendarQuery>) -> ApiResult<web::Json<Calendar>> {
@@ -32,6 +33,14 @@ async fn calendar(state: State, query: web::Query<CalendarQuery>) -> ApiResult<w
     let (from, to) = (instant("from", query.from.as_deref())?, instant("to", query.to.as_deref())?);
     let port = engine(&state);
     Ok(web::Json(blocking(move || port.calendar(from, to)).await?))
+}
+
+/// Changes a date of the calendar: of a launch, a cell, a variant, or a step of a sequence, each under its own rules.
+#[utoipa::path(tag = "campaigns", request_body = MoveRequest, responses((status = 200, body = CampaignView)))]
+#[post("/v1/calendar/move")]
+async fn move_date(state: State, body: web::Json<MoveRequest>) -> ApiResult<web::Json<CampaignView>> {
+    let port = engine(&state);
+    Ok(web::Json(blocking(move || port.move_date(body.into_inner())).await?))
 }
 
 fn instant(name: &str, text: Option<&str>) -> ApiResult<Option<Time>> {

@@ -7,11 +7,13 @@ use utoipa::IntoParams;
 use super::{State, engine};
 use crate::api::errors::Code;
 use crate::api::guard::idempotency_key;
-use crate::api::port::{EnterDone, EnterRequest, PublishDone, PublishRequest, Ref, SequenceView, StartTestDone};
+use crate::api::port::{
+    EnterDone, EnterRequest, PublishDone, PublishRequest, Ref, ReleaseRequest, SequenceView, StartTestDone,
+};
 use crate::api::reply::{ApiError, ApiResult, RawBody, blocking, json_or_default};
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
-    config.service(publish).service(edit).service(extend).service(enter).service(test_start);
+    config.service(publish).service(edit).service(extend).service(enter).service(release_step).service(test_start);
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
@@ -75,6 +77,18 @@ async fn enter(
     };
     let port = engine(&state);
     Ok(web::Json(blocking(move || port.enter(&Ref::parse(&id), &asked.contacts, &name)).await?))
+}
+
+/// Starts or skips a step that did not start within its limit (`too_late`) and is held back for a person.
+#[utoipa::path(tag = "sequences", request_body = ReleaseRequest, responses((status = 200, body = SequenceView)))]
+#[post("/v1/campaigns/{id}/release-step")]
+async fn release_step(
+    state: State,
+    id: web::Path<String>,
+    body: web::Json<ReleaseRequest>,
+) -> ApiResult<web::Json<SequenceView>> {
+    let port = engine(&state);
+    Ok(web::Json(blocking(move || port.release_step(&Ref::parse(&id), body.into_inner())).await?))
 }
 
 /// Measures how long the start takes, without starting: the least time between two steps.

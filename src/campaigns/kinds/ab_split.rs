@@ -1,10 +1,10 @@
 //! A/B split: start → test → a send per variant → end. One delivery: nobody gets two versions.
 
 use super::moments;
-use super::{Built, END, START, delivery, message_with};
+use super::{Built, END, START, delivery, message_of};
 use crate::campaigns::compile::{CompileError, SendPlan};
 use crate::campaigns::spec::kinds::{basis_points, seconds};
-use crate::campaigns::spec::{CampaignSpec, SampleSpec};
+use crate::campaigns::spec::{CampaignSpec, MessageSpec, SampleSpec};
 use crate::campaigns::validate::Problem;
 use crate::clock::Timestamp;
 use crate::flow::nodes::{AbTest, Arm, NotProven, SampleSize};
@@ -20,7 +20,7 @@ const DECIDE_AFTER_DEFAULT: &str = "4h";
 const SAMPLE_DEFAULT_BASIS: u32 = 2_000;
 
 /// A, B, … for variants without a name.
-fn name_of(spec: &CampaignSpec, at: usize) -> String {
+pub(super) fn name_of(spec: &CampaignSpec, at: usize) -> String {
     let letter = || u8::try_from(at).ok().map_or('?', |at| char::from(b'A'.saturating_add(at))).to_string();
     spec.variants.get(at).and_then(|variant| variant.name.clone()).unwrap_or_else(letter)
 }
@@ -78,7 +78,7 @@ pub(in crate::campaigns) fn build(spec: &CampaignSpec) -> Result<Built, CompileE
     for (at, variant) in spec.variants.iter().enumerate() {
         let name = name_of(spec, at);
         let id = u16::try_from(at).unwrap_or(u16::MAX);
-        let message = message_with(spec, id, &name, &variant.fields)?;
+        let message = message_of(spec, id, &name, &variant.message)?;
         let node = parts.node(NodeId(FIRST_SEND + u32::from(id)), name.clone(), NodeKind::send(0, id));
         let first = match moments::delay(spec, at) {
             None => node,
@@ -124,10 +124,10 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, now: Timestamp, found:
         let message = format!("{text:?} is no length of time");
         found.push(Problem::error("bad_length", "test.window", message, "write it as \"30m\", \"4h\" or \"2d\""));
     }
-    if found.iter().any(|p| p.blocks() && p.path.starts_with("test.")) {
-        return;
-    }
-    for fault in test_of(spec).faults() {
+    // Of a length that cannot be read, nothing is said that follows from the default in its place.
+    let unread = found.iter().any(|p| p.blocks() && p.path.starts_with("test."));
+    let follows = |code: &str| unread && ["sample", "decide_after", "window"].contains(&code);
+    for fault in test_of(spec).faults().into_iter().filter(|fault| !follows(fault.code)) {
         let path = if matches!(fault.code, "arms" | "exit_twice" | "unnamed_exit" | "arm_share") {
             "variants"
         } else {
@@ -136,7 +136,7 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, now: Timestamp, found:
         found.push(Problem::error(fault.code, path, fault.message, fault.fix));
     }
     for (at, variant) in spec.variants.iter().enumerate() {
-        if variant.fields.is_empty() && variant.at.is_none() && spec.variants.len() > 1 {
+        if variant.message == MessageSpec::default() && variant.at.is_none() && spec.variants.len() > 1 {
             let message = format!("variant {:?} is the message as it is", name_of(spec, at));
             let fix = "fine for one variant; give the others a subject, a body or a sender of their own";
             found.push(Problem::warning("same_message", format!("variants.{at}"), message, fix));

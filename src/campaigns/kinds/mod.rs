@@ -12,7 +12,8 @@ pub mod planned;
 pub mod sequence;
 
 use super::compile::{CompileError, DeliveryPlan, MessagePlan, retry_deadline};
-use super::spec::{CampaignSpec, MessageFields, MessageSpec};
+use super::languages;
+use super::spec::{CampaignSpec, MessageSpec};
 use crate::flow::{GraphParts, NodeId};
 use crate::ids::MessageId;
 
@@ -44,27 +45,20 @@ pub(super) fn delivery(spec: &CampaignSpec, index: u16, name: &str, message: &Me
     }
 }
 
-/// The campaign's message under another id, with some fields replaced.
-pub(super) fn message_with(
-    spec: &CampaignSpec,
-    id: u16,
-    name: &str,
-    fields: &MessageFields,
-) -> Result<MessagePlan, CompileError> {
-    let base = super::compile::message(spec, MessageId(id))?;
-    let fields = super::spec::kinds::overlaid(&base.fields, fields);
-    Ok(MessagePlan { name: name.to_owned(), fields, ..base })
-}
-
-/// A message that names its own channel, connector or topic, or else the campaign's.
+/// The campaign's message under another id, with some fields replaced, in the languages of both. A message that names its own
+/// channel, connector or topic, or else the campaign's.
 pub(super) fn message_of(
     spec: &CampaignSpec,
     id: u16,
     name: &str,
     own: &MessageSpec,
 ) -> Result<MessagePlan, CompileError> {
-    let plan = message_with(spec, id, name, &own.fields)?;
+    let plan = super::compile::message(spec, MessageId(id))?;
+    let (fields, others) = languages::laid_over(&spec.message, own);
     Ok(MessagePlan {
+        name: name.to_owned(),
+        fields,
+        others,
         channel: own.channel.unwrap_or(plan.channel),
         connector: own.connector.clone().unwrap_or(plan.connector),
         topic: own.topic.clone().unwrap_or(plan.topic),

@@ -6,20 +6,24 @@
 use std::collections::BTreeSet;
 
 use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 
 use super::START;
 use crate::campaigns::instant;
-use crate::campaigns::schedule::ScheduleError;
-use crate::campaigns::schedule::ScheduleFields;
 use crate::campaigns::schedule::fields::Ahead;
+use crate::campaigns::schedule::{Launch, ScheduleError, ScheduleFields};
 use crate::campaigns::spec::{CampaignSpec, Kind};
 use crate::campaigns::validate::Problem;
+use crate::clock::Timestamp;
 use crate::flow::delay;
+use crate::flow::nodes::delay::zone_named;
 use crate::flow::nodes::{Delay, DelayZone};
 use crate::flow::{Exit, GraphParts, NodeId, NodeKind};
 
 /// Where everybody waits for the launch's time by the own clocks.
 const LOCAL: NodeId = NodeId(4);
+/// The same, where a node of that id sorts by language.
+const LOCAL_BEFORE_LANGUAGES: NodeId = NodeId(5);
 
 /// Whether contacts may begin one after the other: the sample of a test is cut from all at once, and a flow says itself
 /// where it waits.
@@ -34,13 +38,14 @@ pub(in crate::campaigns) fn add(spec: &CampaignSpec, parts: &mut GraphParts) {
     }
     let start = parts.nodes.iter().find(|node| node.kind.is_trigger()).map_or(START, |node| node.id);
     let Some(first) = parts.edges.iter_mut().find(|edge| edge.from == start && edge.exit == Exit::NEXT) else { return };
-    let behind = std::mem::replace(&mut first.to, LOCAL);
+    let local = if parts.nodes.iter().any(|node| node.id == LOCAL) { LOCAL_BEFORE_LANGUAGES } else { LOCAL };
+    let behind = std::mem::replace(&mut first.to, local);
     // Where people gave the ids, this node has one too.
     if let Some(key) = parts.keys.get(&start).map(|key| format!("{key}.local_time")) {
-        parts.keys.insert(LOCAL, key);
+        parts.keys.insert(local, key);
     }
-    parts.node(LOCAL, "local time", NodeKind::Delay(Delay::Launch));
-    parts.edge(LOCAL, Exit::NEXT, behind);
+    parts.node(local, "local time", NodeKind::Delay(Delay::Launch));
+    parts.edge(local, Exit::NEXT, behind);
 }
 
 /// The wait of a cell with a date of its own.
@@ -54,6 +59,44 @@ pub(super) fn of_cell(schedule: &ScheduleFields) -> Option<Delay> {
         // `problems` has refused it.
         _ => None,
     }
+}
+
+/// A date that a part of a campaign has of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartDate {
+    /// The cell's place, or the variant.
+    pub part: String,
+    /// Where the date stands in the spec.
+    pub path: String,
+    pub launch: Launch,
+}
+
+/// The dates of cells with a schedule of their own, and the moments of variants, for a campaign that starts at `from`.
+pub fn part_dates(spec: &CampaignSpec, from: Timestamp) -> Vec<PartDate> {
+    let launch = |wait: Delay| match wait {
+        Delay::Until(at) => Some(Launch::at(Timestamp(at))),
+        Delay::Clock { wait: delay::Delay::Date(date), zone: DelayZone::Contact } => Some(Launch::local(date)),
+        Delay::Clock { wait, zone: DelayZone::Contact } => {
+            let local = delay::due(from, &TimeZone::UTC, &wait);
+            let local = jiff::Timestamp::from_millisecond(local.0).ok()?.to_zoned(TimeZone::UTC).datetime();
+            Some(Launch::local(local))
+        }
+        Delay::Clock { wait, zone: DelayZone::Named(name) } => {
+            Some(Launch::at(delay::due(from, &zone_named(&name), &wait)))
+        }
+        _ => None,
+    };
+    let cells = spec.cells.iter().enumerate().filter(|_| spec.kind() == Kind::MultiSegment).filter_map(|(at, cell)| {
+        let places = cell.at.iter().map(|(dimension, value)| format!("{dimension} = {value}")).collect::<Vec<_>>();
+        let part = if places.is_empty() { "all".to_owned() } else { places.join(", ") };
+        let launch = launch(of_cell(&cell.schedule)?)?;
+        Some(PartDate { part, path: format!("cells.{at}.schedule.at"), launch })
+    });
+    let variants = (0..spec.variants.len()).filter(|_| spec.kind() == Kind::AbSplit).filter_map(|at| {
+        let launch = launch(super::moments::delay(spec, at)?)?;
+        Some(PartDate { part: super::ab_split::name_of(spec, at), path: format!("variants.{at}.at"), launch })
+    });
+    cells.chain(variants).collect()
 }
 
 /// What is wrong with `[schedule]`, and with the schedules of cells.

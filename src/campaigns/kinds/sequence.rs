@@ -5,13 +5,15 @@
 //! and an extension takes it on from there.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Built, delivery, message_of};
 use crate::campaigns::compile::{CompileError, DeliveryPlan, MessagePlan, SendPlan};
 use crate::campaigns::resend;
+use crate::campaigns::schedule::ScheduleFields;
 use crate::campaigns::sequence::plan::{self, NEXT, Origin, Plan, SplitBy, Step, StepKind};
 use crate::campaigns::sequence::{alerts, timing};
-use crate::campaigns::spec::kinds::overlaid;
+use crate::campaigns::spec::kinds::{overlaid, seconds};
 use crate::campaigns::spec::steps::{BranchSpec, Late, Starter, StepSpec};
 use crate::campaigns::spec::{AudienceSpec, CampaignSpec, MessageSpec};
 use crate::campaigns::validate::{Names, Problem};
@@ -63,7 +65,9 @@ pub(in crate::campaigns) fn build(spec: &CampaignSpec) -> Result<Built, CompileE
     for (step, own) in plan.steps.iter().zip(&spec.steps) {
         if let Some(planned) = step.planned {
             let skips_late = own.late == Some(Late::Skip);
-            let gate = StepGate { planned: planned.0, effective: planned.0, skips_late };
+            let too_late_ms = too_late_of(spec, own).and_then(|limit| i64::try_from(limit.as_millis()).ok());
+            let (planned_ms, at_once) = (planned.0, step.is_now);
+            let gate = StepGate { planned: planned_ms, effective: planned_ms, skips_late, too_late_ms, at_once };
             let gate = built.parts.node(gate_of(step.number), format!("{}: {planned}", step.id), NodeKind::Step(gate));
             built.parts.edge(gate, Exit::NEXT, action_of(step.number));
         }
@@ -81,6 +85,14 @@ pub(in crate::campaigns) fn build(spec: &CampaignSpec) -> Result<Built, CompileE
         }
     }
     Ok(built)
+}
+
+/// How long after its effective start a step still starts by itself.
+fn too_late_of(spec: &CampaignSpec, step: &StepSpec) -> Option<Duration> {
+    let written = step.too_late.as_ref().or(spec.schedule.too_late.as_ref());
+    written.map_or(Some(limits::TOO_LATE_DEFAULT), |text| {
+        seconds(text).map(|seconds| Duration::from_secs(u64::from(seconds)))
+    })
 }
 
 /// The nodes of a step; answers its exits by name, and where each leaves the graph's nodes.
@@ -250,21 +262,29 @@ fn foreign(spec: &CampaignSpec, found: &mut Vec<Problem>) {
             found.push(Problem::error("wrong_kind", path, message, "remove it"));
         }
     }
-    if spec.schedule != Default::default() {
+    let only_late = ScheduleFields { too_late: spec.schedule.too_late.clone(), ..ScheduleFields::default() };
+    if spec.schedule != only_late {
         let message = "a sequence has no schedule: each of its steps has a date";
-        found.push(Problem::error("wrong_kind", "schedule", message, "remove it, and set at of the first step"));
+        found.push(Problem::error(
+            "wrong_kind",
+            "schedule",
+            message,
+            "set at of the first step; all that [schedule] may say is too_late, for all steps",
+        ));
     }
     let own = spec.steps.iter().enumerate().map(|(place, step)| (format!("steps.{place}.message"), &step.message));
-    for (path, message) in own.clone().chain([("message".to_owned(), &spec.message)]) {
+    for (path, message) in own.chain([("message".to_owned(), &spec.message)]) {
         if !message.languages.is_empty() {
             let fix = "add a split by segments of languages, and a send behind each branch";
             found.push(Problem::error("no_languages", path, "a sequence sends each step in one language", fix));
         }
     }
-    for (path, message) in own.filter(|(_, message)| message.saved.is_some()) {
-        let text = format!("{:?} is named in a step", message.saved.as_deref().unwrap_or_default());
-        let fix = "name it in [message], of which the steps take what they do not say themselves";
-        found.push(Problem::error("saved_in_step", path, text, fix));
+    for (place, step) in spec.steps.iter().enumerate() {
+        if let Some(text) = step.too_late.as_ref().filter(|text| seconds(text).is_none_or(|s| s == 0)) {
+            let message = format!("{text:?} is no length of time");
+            let path = format!("steps.{place}.too_late");
+            found.push(Problem::error("bad_length", path, message, "write it as \"30m\", \"2h\" or \"1d\""));
+        }
     }
     if spec.follow_up != Default::default() {
         let message = "a follow-up waits, and a sequence has no waits";
@@ -273,8 +293,8 @@ fn foreign(spec: &CampaignSpec, found: &mut Vec<Problem>) {
     }
 }
 
-/// The messages of a sequence as they would be sent, each with the path of its step.
-pub(in crate::campaigns) fn messages(spec: &CampaignSpec) -> Vec<(String, MessageSpec)> {
+/// The messages of a sequence, each with the path of its step: as written there, and as it would be sent.
+pub(in crate::campaigns) fn messages(spec: &CampaignSpec) -> Vec<(String, &MessageSpec, MessageSpec)> {
     let sends = spec.steps.iter().enumerate().filter(|(_, step)| step.kind.as_deref() == Some("send"));
     let each = sends.map(|(place, step)| {
         let own = &step.message;
@@ -285,7 +305,7 @@ pub(in crate::campaigns) fn messages(spec: &CampaignSpec) -> Vec<(String, Messag
             fields: overlaid(&spec.message.fields, &own.fields),
             ..spec.message.clone()
         };
-        (format!("steps.{place}.message"), message)
+        (format!("steps.{place}.message"), own, message)
     });
     each.collect()
 }

@@ -107,12 +107,18 @@ impl ScheduleFields {
             kept(period, &mut wrong).map(length)
         });
         let start = match (&self.every, zone_is_read) {
-            // A recurrence is read without its zone; what is wrong with the dates of an unknown zone cannot be said.
-            (Some(every), false) => {
-                kept(every.parse::<Recurrence>(), &mut wrong);
+            // Without the zone it can be said which dates are none, and not which have passed.
+            (every, false) => {
+                if let Some(every) = every {
+                    kept(every.parse::<Recurrence>(), &mut wrong);
+                }
+                let written =
+                    self.at.iter().chain(self.dates.iter().take(limits::SCHEDULE_DATES_MAX)).chain(&self.until);
+                for text in written {
+                    kept(read_launch(&text.0, Some(&LaunchZone::Contact)), &mut wrong);
+                }
                 None
             }
-            (None, false) => None,
             (Some(every), true) => self.recurring(every, zone, now, &mut wrong),
             (None, true) => self.dates(zone.as_ref(), ahead, &mut wrong),
         };

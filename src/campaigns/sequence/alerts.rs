@@ -26,7 +26,7 @@ pub fn alerts(plan: &Plan, now: Timestamp, started: &BTreeSet<String>) -> Vec<Pr
             None => undated(plan, step, &mut found),
             Some(planned) => {
                 order(plan, step, planned, &mut found);
-                if planned < now && !started.contains(&step.id) {
+                if planned < now && !step.is_now && !started.contains(&step.id) {
                     let message = format!("step {:?}: {planned} has passed", step.id);
                     found.push(alert("date_past", step, message, "set a date that is ahead"));
                 }

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use super::plan::{self, Plan, Step};
 use crate::campaigns::spec::kinds::overlaid;
 use crate::campaigns::spec::{CampaignSpec, StepSpec};
+use crate::clock::Timestamp;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lock {
@@ -130,16 +131,38 @@ pub fn content_changes(old: &CampaignSpec, new: &CampaignSpec) -> Option<Vec<Str
     Some((0..old.steps.len()).filter(differs).filter_map(|place| old.steps[place].id.clone()).collect())
 }
 
-/// The numbers of `published` for the steps that it has; the others get new ones, never one that was given before.
-pub fn keep_numbers(spec: &CampaignSpec, published: Option<&CampaignSpec>, taken: u16) -> CampaignSpec {
+/// The numbers of `published` for the steps that it has; the others get new ones, never one that was given before. In the
+/// same way a step that starts with its publication, of which `now` is the moment, gets that moment once.
+pub fn keep_numbers(spec: &CampaignSpec, published: Option<&CampaignSpec>, taken: u16, now: Timestamp) -> CampaignSpec {
     let mut spec = spec.clone();
     let mut next = taken;
     for step in &mut spec.steps {
-        let known = published.and_then(|old| old.steps.iter().find(|s| s.id == step.id)).and_then(|s| s.number);
-        step.number = Some(known.unwrap_or_else(|| {
+        let before = published.and_then(|old| old.steps.iter().find(|s| s.id == step.id));
+        let moment = before.and_then(|old| old.now_at).unwrap_or(now);
+        step.now_at = step.is_now().then_some(moment);
+        step.number = Some(before.and_then(|old| old.number).unwrap_or_else(|| {
             next = next.saturating_add(1);
             next - 1
         }));
     }
     spec
+}
+
+/// A spec without what its publication gives to the moments of its steps.
+pub fn without_moments(spec: &CampaignSpec) -> CampaignSpec {
+    let mut spec = spec.clone();
+    spec.steps.iter_mut().for_each(|step| step.now_at = None);
+    spec
+}
+
+/// The steps of `published` with those of `new` behind them, if `new` has none of them: what a file holds that says only what
+/// is added. `None`: it has all of them, and is meant as it stands. Refused with those that it leaves out, if it has some.
+pub fn appended(published: &[StepSpec], new: &[StepSpec]) -> Result<Option<Vec<StepSpec>>, Vec<String>> {
+    let has = |step: &StepSpec| new.iter().any(|other| other.id == step.id);
+    let missing: Vec<String> = published.iter().filter(|step| !has(step)).filter_map(|step| step.id.clone()).collect();
+    match missing.len() {
+        0 => Ok(None),
+        all if all == published.len() => Ok(Some(published.iter().chain(new).cloned().collect())),
+        _ => Err(missing),
+    }
 }

@@ -22,7 +22,7 @@ pub mod timing;
 use super::spec::{CampaignSpec, Starter};
 pub use locks::{Lock, Refusal};
 pub use plan::{Origin, Plan, SplitBy, Step, StepKind};
-pub use timing::{Planned, starts};
+pub use timing::Planned;
 
 /// A spec after a change: who switches to starting by requests, and says nothing of the steps, has the date of the first
 /// one cleared. It may be set again.

@@ -21,7 +21,7 @@ use jiff::tz::TimeZone;
 
 use crate::campaigns::spec::steps::{BranchSpec, Starter, StepSpec};
 use crate::campaigns::spec::{CampaignSpec, MessageSpec};
-use crate::campaigns::suggest::did_you_mean;
+use crate::campaigns::suggest::{did_you_mean, nearest};
 use crate::campaigns::validate::Problem;
 use crate::clock::Timestamp;
 use crate::flow::delay::civil::instant;
@@ -92,6 +92,8 @@ pub struct Step {
     pub planned: Option<Timestamp>,
     /// Whether it has a date, be it one that cannot be read (yet).
     pub dated: bool,
+    /// It starts with its publication, whose moment `planned` is once there is one.
+    pub is_now: bool,
     /// By name, in order.
     pub exits: Vec<String>,
 }
@@ -185,6 +187,7 @@ pub fn read(spec: &CampaignSpec) -> (Plan, Vec<Problem>) {
             origins,
             planned,
             dated: step.at.is_some(),
+            is_now: step.is_now(),
             exits,
         });
         keys_of(place, step, kind, &mut found);
@@ -250,13 +253,18 @@ fn kind_of(place: usize, id: &str, step: &StepSpec, found: &mut Vec<Problem>) ->
         Some("send") => return StepKind::Send,
         Some("set_attribute") => return StepKind::SetAttribute,
         Some("split") => {
-            let by = step.by.as_deref().and_then(SplitBy::from_name);
+            let names = SplitBy::ALL.map(|(_, name)| name);
+            let written = step.by.as_deref().unwrap_or_default();
+            let by = SplitBy::from_name(written);
+            // What is nearly right is taken for it, so that its branches are judged as they are meant.
+            let meant = nearest(written, names).and_then(SplitBy::from_name);
             if by.is_none() {
-                let names = SplitBy::ALL.map(|(_, name)| name).join(", ");
-                let message = format!("step {id:?} does not say by what it splits");
+                let near = did_you_mean(written, names);
+                let names = names.join(", ");
+                let message = format!("step {id:?} does not say by what it splits{near}");
                 found.push(Problem::error("unknown_split", path(place, "by"), message, format!("set by to {names}")));
             }
-            return StepKind::Split(by.unwrap_or(SplitBy::Weights));
+            return StepKind::Split(by.or(meant).unwrap_or(SplitBy::Weights));
         }
         None => {
             let message = format!("step {id:?} has no kind");
@@ -350,6 +358,9 @@ fn date(
     found: &mut Vec<Problem>,
 ) -> Option<Timestamp> {
     let text = &step.at.as_ref()?.0;
+    if step.is_now() {
+        return step.now_at;
+    }
     if let Ok(at) = text.parse::<jiff::Timestamp>() {
         return Some(Timestamp(at.as_millisecond()));
     }
@@ -357,7 +368,12 @@ fn date(
         Ok(local) => zone.map(|zone| instant(local, zone)),
         Err(_) => {
             let message = format!("step {id:?}: {text:?} is no date and time");
-            found.push(Problem::error("bad_time", path(place, "at"), message, "write 2026-12-01T18:00, in the zone"));
+            found.push(Problem::error(
+                "bad_time",
+                path(place, "at"),
+                message,
+                "write 2026-12-01T18:00, in the zone, or now",
+            ));
             None
         }
     }
@@ -370,6 +386,8 @@ fn keys_of(place: usize, step: &StepSpec, kind: StepKind, found: &mut Vec<Proble
         ("message", step.message != MessageSpec::default(), send),
         ("send_until", step.send_until.is_some(), send),
         ("late", step.late.is_some(), send),
+        // Without a date there is nothing to be late for.
+        ("too_late", step.too_late.is_some() && step.at.is_none(), "a dated one"),
         ("by", step.by.is_some(), split),
         ("branches", !step.branches.is_empty(), split),
         ("attribute", step.attribute.is_some(), set),
@@ -384,7 +402,8 @@ fn keys_of(place: usize, step: &StepSpec, kind: StepKind, found: &mut Vec<Proble
     if kind == StepKind::SetAttribute && (step.attribute.is_none() || step.value.is_none()) {
         let fix = "set attribute and value";
         let message = "the step does not say which attribute gets which value";
-        found.push(Problem::error("no_attribute", path(place, "attribute"), message, fix));
+        let missing = if step.attribute.is_none() { "attribute" } else { "value" };
+        found.push(Problem::error("no_attribute", path(place, missing), message, fix));
     }
 }
 

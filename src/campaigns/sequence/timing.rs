@@ -25,18 +25,6 @@ pub fn effective(planned: Timestamp, published: Timestamp, grace: Duration) -> T
     planned.max(published.plus(grace))
 }
 
-/// Planned and effective starts of all steps, as of a publication.
-pub fn starts(plan: &Plan, published: Timestamp, grace: Duration) -> Vec<Planned> {
-    let each = plan.steps.iter().map(|step| Planned {
-        id: step.id.clone(),
-        number: step.number,
-        planned: step.planned,
-        effective: step.planned.map(|at| effective(at, published, grace)),
-        executed: false,
-    });
-    each.collect()
-}
-
 /// A warning for each pair of steps that follow each other faster than the start was measured to take.
 pub fn small_gaps(plan: &Plan, measured: Duration) -> Vec<Problem> {
     let mut found = Vec::new();

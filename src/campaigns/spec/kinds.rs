@@ -4,6 +4,7 @@
 //! [[variants]]                 # kind = "ab_split": what differs from [message]; names default to A, B, …
 //! name = "A"
 //! subject = "…"
+//! saved = "offer"              # or what a saved message says; [variants.languages.de] what differs in a language
 //! at = "saturday 10:00"        # all variants or none: what is tested is the moment; or 09:00, weekend 10:00, a date and time
 //! [test]
 //! sample = "20%"               # or a number of contacts, all variants together
@@ -54,8 +55,8 @@ pub struct VariantSpec {
     pub weight: Option<u32>,
     /// The moment at which it goes out; `09:00`, `saturday 10:00`, `2026-12-05T10:00`.
     pub at: Option<String>,
-    /// Fields of the message that differ.
-    pub fields: MessageFields,
+    /// What differs: fields, languages, or a saved message.
+    pub message: MessageSpec,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

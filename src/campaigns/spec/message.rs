@@ -1,13 +1,13 @@
 //! `[message]`: channel, connector and topic, a saved message, languages; all other keys are the content's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::de::{self, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Field, MessageFields, Word, control_character};
+use super::{Field, MessageFields, Word, control_character, refuse};
 use crate::campaigns::suggest;
 use crate::ids::Channel;
 
@@ -38,9 +38,33 @@ pub(super) const MESSAGE_KEYS: [&str; 7] =
 /// Those whose misspellings can be told from keys of the content.
 const TOLD_APART: [&str; 3] = ["channel", "connector", "topic"];
 
+impl MessageSpec {
+    /// The keys that are written.
+    pub fn to_keys(&self) -> BTreeSet<String> {
+        let ours = [
+            ("channel", self.channel.is_some()),
+            ("connector", self.connector.is_some()),
+            ("topic", self.topic.is_some()),
+            ("saved", self.saved.is_some()),
+            ("default_language", self.default_language.is_some()),
+            ("languages", !self.languages.is_empty()),
+        ];
+        let ours = ours.into_iter().filter(|(_, given)| *given).map(|(key, _)| key.to_owned());
+        ours.chain(self.fields.keys().cloned()).collect()
+    }
+}
+
 impl Serialize for MessageSpec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
+        self.serialize_into(&mut map)?;
+        map.end()
+    }
+}
+
+impl MessageSpec {
+    /// Writes its keys into a table that has others, too.
+    pub(super) fn serialize_into<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         if let Some(channel) = self.channel {
             map.serialize_entry("channel", &channel)?;
         }
@@ -65,7 +89,7 @@ impl Serialize for MessageSpec {
         for (key, value) in &self.fields {
             map.serialize_entry(key, value)?;
         }
-        map.end()
+        Ok(())
     }
 }
 
@@ -99,10 +123,12 @@ impl<'de> Visitor<'de> for MessageVisitor {
                 "saved" => message.saved = map.next_value::<Word>()?.0,
                 "saved_version" => message.saved_version = map.next_value()?,
                 "default_language" => message.default_language = map.next_value::<Word>()?.0,
-                "languages" => message.languages = languages::<A::Error>(map.next_value()?)?,
+                "languages" => message.languages = map.next_value::<Option<ByTag>>()?.unwrap_or_default().0,
                 _ => {
+                    if let Some(near) = near_miss(&key) {
+                        return refuse(&mut map, format!("unknown key {key:?}; did you mean {near:?}?"));
+                    }
                     let Field(value) = map.next_value()?;
-                    refuse_near_miss(&key)?;
                     if message.fields.contains_key(&key) {
                         return Err(de::Error::custom(format_args!("the key {key:?} stands twice")));
                     }
@@ -116,35 +142,75 @@ impl<'de> Visitor<'de> for MessageVisitor {
 }
 
 /// A key that is one letter off ours would otherwise be handed to the content, which cannot know it.
-fn refuse_near_miss<E: de::Error>(key: &str) -> Result<(), E> {
-    match suggest::nearest(key, TOLD_APART) {
-        Some(near) if strsim::damerau_levenshtein(key, near) <= 1 || near.len() > 5 => {
-            Err(E::custom(format_args!("unknown key {key:?}; did you mean {near:?}?")))
-        }
-        _ => Ok(()),
-    }
+fn near_miss(key: &str) -> Option<&'static str> {
+    suggest::nearest(key, TOLD_APART).filter(|near| strsim::damerau_levenshtein(key, near) <= 1 || near.len() > 5)
 }
 
 /// Fields by language tag; a language that is `null`, or has no field, is none.
-fn languages<E: de::Error>(written: Option<BTreeMap<String, Option<BTreeMap<String, Field>>>>) -> Result<Languages, E> {
-    let mut languages = Languages::new();
-    for (tag, fields) in written.unwrap_or_default() {
-        if let Some(c) = tag.chars().find(|c| c.is_control()) {
-            return Err(control_character(c));
+#[derive(Default)]
+pub(super) struct ByTag(pub(super) Languages);
+
+impl<'de> Deserialize<'de> for ByTag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ByTag, D::Error> {
+        deserializer.deserialize_map(ByTagVisitor)
+    }
+}
+
+struct ByTagVisitor;
+
+impl<'de> Visitor<'de> for ByTagVisitor {
+    type Value = ByTag;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table with a table of content for each language")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ByTag, A::Error> {
+        let mut languages = Languages::new();
+        while let Some(tag) = map.next_key::<String>()? {
+            if let Some(c) = tag.chars().find(|c| c.is_control()) {
+                return refuse(&mut map, control_character::<A::Error>(c).to_string());
+            }
+            let OfLanguage(fields) = map.next_value::<Option<OfLanguage>>()?.unwrap_or_default();
+            if !fields.is_empty() {
+                languages.insert(tag, fields);
+            }
         }
-        let mut kept = MessageFields::new();
-        for (key, Field(value)) in fields.unwrap_or_default() {
+        Ok(ByTag(languages))
+    }
+}
+
+/// What differs in a language.
+#[derive(Default)]
+struct OfLanguage(MessageFields);
+
+impl<'de> Deserialize<'de> for OfLanguage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<OfLanguage, D::Error> {
+        deserializer.deserialize_map(OfLanguageVisitor)
+    }
+}
+
+struct OfLanguageVisitor;
+
+impl<'de> Visitor<'de> for OfLanguageVisitor {
+    type Value = OfLanguage;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table with what differs in the language")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OfLanguage, A::Error> {
+        let mut fields = MessageFields::new();
+        while let Some(key) = map.next_key::<String>()? {
             if MESSAGE_KEYS.contains(&key.as_str()) {
                 let message = "languages differ in content and sender; the {key} is that of [message]";
-                return Err(E::custom(message.replace("{key}", &key)));
+                return refuse(&mut map, message.replace("{key}", &key));
             }
+            let Field(value) = map.next_value()?;
             if !value.is_null() {
-                kept.insert(key, value);
+                fields.insert(key, value);
             }
         }
-        if !kept.is_empty() {
-            languages.insert(tag, kept);
-        }
+        Ok(OfLanguage(fields))
     }
-    Ok(languages)
 }

@@ -21,7 +21,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Field, MessageFields, MessageSpec, Word, is_default};
+use super::{Field, MessageFields, MessageSpec, Word, is_default, refuse};
 
 /// One node as it is written.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -87,20 +87,45 @@ impl<'de> Visitor<'de> for NodeVisitor {
                 "name" => node.name = map.next_value::<Word>()?.0,
                 "then" => node.then = map.next_value::<Word>()?.0,
                 "message" => node.message = map.next_value::<Option<MessageSpec>>()?.unwrap_or_default(),
-                "exits" => {
-                    let exits = map.next_value::<Option<BTreeMap<String, Word>>>()?.unwrap_or_default();
-                    let named = exits.into_iter().filter_map(|(exit, Word(to))| Some((exit, to?)));
-                    node.exits = named.collect();
-                    if node.exits.keys().any(|exit| exit.chars().any(char::is_control)) {
-                        return Err(de::Error::custom("the name of an exit holds a control character; remove it"));
-                    }
-                }
+                "exits" => node.exits = map.next_value::<Option<Exits>>()?.unwrap_or_default().0,
                 _ => drop(node.fields.insert(key.clone(), map.next_value::<Field>()?.0)),
             }
             seen.push(key);
         }
         node.fields.retain(|_, value| !value.is_null());
         Ok(node)
+    }
+}
+
+#[derive(Default)]
+struct Exits(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Exits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Exits, D::Error> {
+        deserializer.deserialize_map(ExitsVisitor)
+    }
+}
+
+struct ExitsVisitor;
+
+impl<'de> Visitor<'de> for ExitsVisitor {
+    type Value = Exits;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table of exits, each with the id of a node")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Exits, A::Error> {
+        let mut exits = BTreeMap::new();
+        while let Some(exit) = map.next_key::<String>()? {
+            if exit.chars().any(char::is_control) {
+                return refuse(&mut map, "the name of an exit holds a control character; remove it");
+            }
+            if let Word(Some(to)) = map.next_value()? {
+                exits.insert(exit, to);
+            }
+        }
+        Ok(Exits(exits))
     }
 }
 

@@ -11,7 +11,8 @@
 //! [[steps]]
 //! id = "hello"                     # names the step over all versions
 //! kind = "send"                    # send, split, set_attribute
-//! at = "2026-12-01T09:00"          # in the zone
+//! at = "2026-12-01T09:00"          # in the zone; or "now": with the publication
+//! too_late = "2h"                  # not started by itself later than that; by default that of [schedule], or a day
 //! late = "follow"                  # who comes after it has begun: follow (default) or skip
 //! send_until = 2026-12-03T09:00:00Z
 //! [steps.message]                  # what differs from [message]
@@ -42,6 +43,9 @@ use serde_json::Value;
 use super::{Field, MessageSpec, instant, is_default, lines, word};
 use crate::campaigns::schedule::fields::TimeText;
 use crate::clock::Timestamp;
+
+/// The date of a step that starts with its publication.
+pub const NOW: &str = "now";
 
 /// By what contacts come into a sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -97,6 +101,9 @@ pub struct StepSpec {
     pub at: Option<TimeText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late: Option<Late>,
+    /// How long after its effective start it still starts by itself, such as "2h".
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub too_late: Option<String>,
     #[serde(with = "instant", skip_serializing_if = "Option::is_none")]
     pub send_until: Option<Timestamp>,
     #[serde(deserialize_with = "super::table_or_null", skip_serializing_if = "is_default")]
@@ -113,6 +120,9 @@ pub struct StepSpec {
     /// Given at the publication and kept over all versions; what a client writes here is not looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<u16>,
+    /// The moment of the publication that started it, of a step whose `at` is "now"; given like `number`.
+    #[serde(with = "instant", skip_serializing_if = "Option::is_none")]
+    pub now_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,8 +149,13 @@ fn plain_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Valu
 }
 
 impl StepSpec {
-    /// What two versions of a step must have in common to be the same: everything but the number.
+    /// What two versions of a step must have in common to be the same: everything but what a publication gives it.
     pub fn without_number(&self) -> StepSpec {
-        StepSpec { number: None, ..self.clone() }
+        StepSpec { number: None, now_at: None, ..self.clone() }
+    }
+
+    /// Whether it starts with its publication.
+    pub fn is_now(&self) -> bool {
+        self.at.as_ref().is_some_and(|at| at.0.trim() == NOW)
     }
 }

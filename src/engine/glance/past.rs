@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use roaring::{MultiOps, RoaringBitmap};
 
-use crate::campaigns::parse::from_stored;
 use crate::clock::Timestamp;
 use crate::ids::{CampaignId, Channel, RowSpace};
 use crate::ledger::{RejectClass, Run, State};
@@ -73,8 +72,7 @@ impl Past {
 }
 
 fn names(state: &State) -> BTreeMap<String, CampaignId> {
-    let newest = state.campaigns.iter().filter_map(|(id, campaign)| Some((id, campaign.newest()?.1)));
-    newest.filter_map(|(id, text)| Some((from_stored(text).ok()?.name?, *id))).collect()
+    state.campaigns.iter().filter_map(|(id, campaign)| Some((campaign.name.clone()?, *id))).collect()
 }
 
 /// Contacts of the base with an event of any run of a campaign.

@@ -1,6 +1,5 @@
 //! Contacts come in: the cohort, once, and those of requests. What else a sequence asks of the base.
 
-use std::collections::HashSet;
 use std::time::Instant;
 
 use roaring::RoaringBitmap;
@@ -11,9 +10,9 @@ use crate::campaigns::{DeliveryPlan, SameAddress};
 use crate::contacts::{ContactInput, ContactsError};
 use crate::engine::audience::Audience;
 use crate::engine::sequences::SequenceError;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, same_address};
 use crate::flow::{Exit, NodeId};
-use crate::ids::{AddressHash, CampaignId, ContactRow, DeliveryId, RowSpace, RunId};
+use crate::ids::{CampaignId, ContactRow, DeliveryId, RowSpace, RunId};
 use crate::ledger::flowing::Moved;
 use crate::ledger::sequence::{Entered, StartTested};
 use crate::ledger::{Fact, RowSet};
@@ -45,9 +44,13 @@ impl Engine {
         Ok(Fact::Entered(Entered { run, version, rows, request: None, already: 0, at }))
     }
 
-    /// Of rows that arrive at a send, those that came after its step had started and are skipped for it.
+    /// Of rows that arrive at a send, those that came after its step had started and are skipped for it; all of them,
+    /// if a person had the step skipped.
     pub(in crate::engine) fn late_at(&self, run: RunId, node: NodeId, rows: &RoaringBitmap) -> RoaringBitmap {
         let state = self.book.read();
+        if state.runs.get(&run).is_some_and(|run| sequencing::is_behind_skipped(run, node)) {
+            return rows.clone();
+        }
         let late = state.runs.get(&run).and_then(|run| run.sequence.as_ref()).and_then(|s| s.late.get(&node));
         late.map_or_else(RoaringBitmap::new, |late| late & rows)
     }
@@ -59,35 +62,16 @@ impl Engine {
         plan: &DeliveryPlan,
         rows: &RoaringBitmap,
     ) -> Result<RoaringBitmap, EngineError> {
-        let store = self.store_of(self.space_of_run(id.run))?;
-        let reader = store.reader()?;
-        let shared = reader.shared(plan.channel)?;
-        let arriving = rows & &*shared;
-        if plan.same_address == SameAddress::Allow || arriving.is_empty() {
+        if plan.same_address == SameAddress::Allow {
             return Ok(RoaringBitmap::new());
         }
         let before = {
             let state = self.book.read();
             let delivery = state.delivery(id).map_err(CommitError::from)?;
-            let skipped = delivery.skipped.values().fold(RoaringBitmap::new(), |all, rows| all | rows);
-            &(&delivery.audience & &*shared) - &skipped
+            delivery.skipped.values().fold(delivery.audience.clone(), |left, skipped| left - skipped)
         };
-        let address_of = |row: u32| -> Result<Option<AddressHash>, EngineError> {
-            let record = reader.record(ContactRow(row))?;
-            let address = record.and_then(|record| record.address(plan.channel));
-            Ok(address.map(|address| store.address_hash(plan.channel, address)))
-        };
-        let mut taken = HashSet::new();
-        for row in &before {
-            taken.extend(address_of(row)?);
-        }
-        let mut again = RoaringBitmap::new();
-        for row in &arriving {
-            if address_of(row)?.is_some_and(|address| taken.contains(&address)) {
-                again.insert(row);
-            }
-        }
-        Ok(again)
+        let store = self.store_of(self.space_of_run(id.run))?;
+        Ok(same_address::behind(&store.reader()?, plan.channel, rows, &before)?)
     }
 
     /// Gives a field of some contacts its value, then lets them go on. Repeating it after a crash changes nothing.

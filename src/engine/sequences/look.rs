@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::actors::sequencing::ahead_of;
+use crate::actors::sequencing::{ahead_of, is_held};
 use crate::campaigns::kinds::sequence::{action_of, gate_of};
 use crate::campaigns::schedule::Launch;
 use crate::campaigns::sequence::{Lock, Plan, Step, plan};
@@ -17,6 +17,7 @@ use crate::flow::{Graph, NodeId, NodeKind};
 use crate::ids::CampaignId;
 use crate::ledger::plans::{NextLaunch, Outcome};
 use crate::ledger::{Run, RunState, State};
+use crate::segments::skip::SkipReason;
 
 /// One step of the version in force.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,9 +36,23 @@ pub struct StepNow {
     pub reached: u64,
     /// Contacts that may still come to it, those that wait included.
     pub ahead: u64,
+    /// Its hour has passed by more than its limit: it waits for a person.
+    pub held: bool,
+    /// A person had it skipped.
+    pub skipped: bool,
+    /// Of the delivery of a send, contacts whose message is accepted, and those whose message a stop has cancelled.
+    pub accepted: u64,
+    pub stopped: u64,
+    /// Contacts whose message is claimed, pending or deferred.
+    pub open: u64,
 }
 
 impl StepNow {
+    /// Whether it is a send that is under way: a stop cancels what is left of it.
+    pub fn is_under_way(&self) -> bool {
+        !self.is_to_come() && (self.open > 0 || self.ahead > 0)
+    }
+
     /// Whether a stop at this moment keeps it from starting.
     pub fn is_to_come(&self) -> bool {
         self.started.is_none() && self.reached == 0
@@ -98,6 +113,12 @@ pub fn steps(run: &Run, spec: &CampaignSpec, now: Timestamp) -> Vec<StepNow> {
 fn step_now(run: &Run, plan: &Plan, step: &Step, now: Timestamp) -> StepNow {
     let (gate, action) = (gate_of(step.number), action_of(step.number));
     let entry = if step.planned.is_some() { gate } else { action };
+    let delivery = match run.graph.node(action).map(|n| &n.kind) {
+        Some(NodeKind::Send { delivery, .. }) => run.delivery(*delivery),
+        _ => None,
+    };
+    let counts = delivery.map(|delivery| delivery.counts()).unwrap_or_default();
+    let stopped = delivery.and_then(|delivery| delivery.skipped.get(&SkipReason::Stopped)).map_or(0, |rows| rows.len());
     StepNow {
         id: step.id.clone(),
         kind: step.kind.name(),
@@ -109,6 +130,11 @@ fn step_now(run: &Run, plan: &Plan, step: &Step, now: Timestamp) -> StepNow {
         waiting: run.positions.count(gate),
         reached: run.flow.arrived.get(&action).copied().unwrap_or(0),
         ahead: ahead_of(run, entry).len(),
+        held: is_held(run, gate, now),
+        skipped: run.sequence.as_ref().is_some_and(|s| s.skipped.contains(&gate)),
+        accepted: counts.accepted,
+        stopped,
+        open: counts.pending + counts.claimed + counts.deferred,
     }
 }
 
@@ -126,7 +152,9 @@ fn entries(state: &State, run: &Run, now: Timestamp) -> Vec<Entry> {
         Some(Entry {
             campaign: run.campaign,
             name: spec.name.clone().unwrap_or_default(),
+            date: (step.lock != Lock::Executed).then(|| step.id.clone()),
             step: Some(step.id),
+            part: None,
             launch,
             state: stands,
             outcome: step.started.map(|_| Outcome::Made(run.id)),

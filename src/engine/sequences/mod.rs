@@ -2,6 +2,7 @@
 //!
 //! - [`publish`]: a version comes into force, after a person has seen its starts; working copies.
 //! - [`enter`]: requests that bring contacts, the cohort, attributes that are set, and how long the start takes.
+//! - [`release`]: a person starts or skips a step whose hour has passed by too much.
 //! - [`look`]: what a sequence looks like at this moment: steps, locks, starts.
 //!
 //! A sequence has its run from its first publication on: contacts come in at the start of its first step, so that a change
@@ -13,8 +14,9 @@
 pub mod enter;
 pub mod look;
 pub mod publish;
+pub mod release;
 
-use crate::actors::sequencing::NoEntry;
+use crate::actors::sequencing::{NoEntry, NotHeld};
 use crate::campaigns::Problem;
 use crate::campaigns::sequence::{Planned, Refusal};
 use crate::clock::Timestamp;
@@ -54,6 +56,15 @@ pub enum SequenceError {
     CopyClosed { step: String },
     #[error("the version changes what is locked: {}", join(.0))]
     Locked(Vec<Refusal>),
+    #[error("step {step:?} is not held back: {why}")]
+    NotHeld { step: String, why: NotHeld },
+    #[error("there is no step {step:?}; the steps that are published are: {}", .known.join(", "))]
+    NoStep { step: String, known: Vec<String> },
+    #[error(
+        "the file leaves out {}, which ran before: give all steps, those as they were, or only the new ones",
+        .missing.join(", ")
+    )]
+    LeftOut { missing: Vec<String> },
     #[error(transparent)]
     NoEntry(#[from] NoEntry),
     #[error("{given} contacts in one request, and {max} is the most")]

@@ -44,7 +44,7 @@ fn wanted(state: &State, id: CampaignId, now: Timestamp) -> Result<Wanted, Engin
     let campaign = state.campaigns.get(&id).ok_or(EngineError::NoCampaign { id })?;
     let (newest, text) = campaign.newest().ok_or(EngineError::NoCampaign { id })?;
     let Some(run) = state.latest_run(id) else {
-        let spec = locks::keep_numbers(&with_saved_of(state, &spec_of_kind(text)?)?, None, 0);
+        let spec = locks::keep_numbers(&with_saved_of(state, &spec_of_kind(text)?)?, None, 0, now);
         lifecycle::next(stands, lifecycle::Trigger::Start)?;
         return Ok(Wanted { spec, version: newest + 1, run: None });
     };
@@ -57,7 +57,7 @@ fn wanted(state: &State, id: CampaignId, now: Timestamp) -> Result<Wanted, Engin
     let copy = state.sequences.get(&id).and_then(|memory| memory.copy.as_ref());
     let copy = copy.ok_or(if stands == Finished { SequenceError::UseExtend } else { SequenceError::NoCopy })?;
     let taken = u16::try_from(run.deliveries.len()).unwrap_or(u16::MAX);
-    let spec = locks::keep_numbers(&spec_of_kind(&copy.spec)?, Some(&published), taken);
+    let spec = locks::keep_numbers(&with_saved_of(state, &spec_of_kind(&copy.spec)?)?, Some(&published), taken, now);
     // A step whose hour has come runs as it was published, even while it waits for the one before.
     let overdue = plan::read(&published).0.steps.into_iter().find(|step| look::is_overdue(run, step, now));
     let closed = copy.closed_by.as_ref().map(|(step, _)| step.clone()).or(overdue.map(|step| step.id));
@@ -102,7 +102,12 @@ fn held_by_locks(
 }
 
 /// The graph with the effective start of each step; steps that have started, or whose hour has come, keep theirs.
-fn dated(graph: &Graph, run: Option<&Run>, at: Timestamp, grace: Duration) -> Result<Graph, InvalidGraph> {
+pub(in crate::engine) fn dated(
+    graph: &Graph,
+    run: Option<&Run>,
+    at: Timestamp,
+    grace: Duration,
+) -> Result<Graph, InvalidGraph> {
     let mut parts = GraphParts::from(graph.clone());
     for node in &mut parts.nodes {
         let NodeKind::Step(gate) = &mut node.kind else { continue };
@@ -110,6 +115,7 @@ fn dated(graph: &Graph, run: Option<&Run>, at: Timestamp, grace: Duration) -> Re
         let before = run.and_then(|run| run.graph.node(node.id)).map(|n| &n.kind);
         match before {
             Some(NodeKind::Step(before)) if open || before.effective <= at.0 => *gate = *before,
+            _ if gate.at_once => gate.effective = gate.planned,
             _ => gate.effective = timing::effective(Timestamp(gate.planned), at, grace).0,
         }
     }
@@ -195,25 +201,27 @@ impl Engine {
                 return Err(EngineError::NoConnector { name: plan.connector.clone() });
             }
         }
-        let (steps, _) = plan::read(&spec);
-        let shown = |state: &State, fact: &SequencePublished| Published {
-            at: fact.at,
-            version: fact.version,
-            steps: starts(&steps, fact, state.runs.get(&fact.run)),
-            warnings: still_to_come(&steps, &warnings, |step| {
-                state.runs.get(&fact.run).is_some_and(|run| look::is_executed(run, step, fact.at))
-            }),
+        let shown = |state: &State, fact: &SequencePublished, spec: &CampaignSpec| {
+            let (steps, _) = plan::read(spec);
+            Published {
+                at: fact.at,
+                version: fact.version,
+                steps: starts(&steps, fact, state.runs.get(&fact.run)),
+                warnings: still_to_come(&steps, &warnings, |step| {
+                    state.runs.get(&fact.run).is_some_and(|run| look::is_executed(run, step, fact.at))
+                }),
+            }
         };
         if !confirm {
-            return Err(SequenceError::Unconfirmed(Box::new(shown(&self.book.read(), &fact))).into());
+            return Err(SequenceError::Unconfirmed(Box::new(shown(&self.book.read(), &fact, &spec))).into());
         }
-        let (mut run, mut published) = (fact.run, shown(&self.book.read(), &fact));
+        let (mut run, mut published) = (fact.run, shown(&self.book.read(), &fact, &spec));
         self.book.commit_durable_by::<EngineError>(|state| {
             let (again, saved, _) = publication(state, id, self.book.now(), grace)?;
-            (run, published) = (again.run, shown(state, &again));
+            (run, published) = (again.run, shown(state, &again, &saved));
             // Somebody changed it since it was looked at: it is to be looked at anew.
-            if saved != spec {
-                return Err(SequenceError::Unconfirmed(Box::new(shown(state, &again))).into());
+            if locks::without_moments(&saved) != locks::without_moments(&spec) {
+                return Err(SequenceError::Unconfirmed(Box::new(shown(state, &again, &saved))).into());
             }
             Ok(Some(Fact::SequencePublished(Box::new(again))))
         })?;
@@ -314,7 +322,7 @@ impl Engine {
 
     /// Replaces the text of the open working copy.
     pub fn save_copy(&self, id: CampaignId, spec: &CampaignSpec) -> Result<(), EngineError> {
-        let stored = parse::to_stored(&self.with_saved(spec)?);
+        let stored = parse::to_stored(spec);
         self.book.commit_durable_by::<EngineError>(|state| {
             let copy = state.sequences.get(&id).and_then(|memory| memory.copy.as_ref()).ok_or(SequenceError::NoCopy)?;
             if let Some((step, _)) = &copy.closed_by {

@@ -53,7 +53,7 @@ const END: NodeKind = NodeKind::End { kind: EndKind::Neutral };
 
 #[test]
 fn a_step_waits_for_its_date_and_a_launch_for_each_contacts_clocks() {
-    let gate = StepGate { planned: 4_000_000, effective: 5_000_000, skips_late: false };
+    let gate = StepGate { planned: 4_000_000, effective: 5_000_000, ..StepGate::default() };
     let graph = || {
         let mut parts = parts(&[NodeKind::Start, NodeKind::Step(gate), NodeKind::Delay(Delay::Launch), END, END]);
         for (from, exit, to) in [(0, Exit::NEXT, 1), (1, Exit::NEXT, 2), (2, Exit::NEXT, 3), (2, delay::LATE, 4)] {
@@ -74,6 +74,32 @@ fn a_step_waits_for_its_date_and_a_launch_for_each_contacts_clocks() {
     assert_eq!(arrivals(&found, 3), [(5_000_000, all(4)), (7_200_000, all(6))], "nobody is too late");
     let found = walked(graph(), &Assumed::default());
     assert_eq!(arrivals(&found, 3), [(5_000_000, all(10))], "started at one instant for all");
+}
+
+#[test]
+fn a_step_waits_for_all_who_are_before_it_and_says_when_that_is_too_late() {
+    let gate = |effective, too_late_ms| {
+        NodeKind::Step(StepGate { planned: effective, effective, too_late_ms, ..StepGate::default() })
+    };
+    let halves = Split::Weights(vec![(Exit("a".into()), 1), (Exit("b".into()), 1)]);
+    let wait = NodeKind::Delay(Delay::Seconds(100));
+    let walk = |limit| {
+        let mut parts =
+            parts(&[NodeKind::Start, NodeKind::Split(halves.clone()), wait.clone(), gate(50_000, limit), END]);
+        let (a, b) = (Exit("a".into()), Exit("b".into()));
+        for (from, exit, to) in [(0, Exit::NEXT, 1), (1, a, 2), (1, b, 3), (2, Exit::NEXT, 3), (3, Exit::NEXT, 4)] {
+            parts.edge(NodeId(from), exit, NodeId(to));
+        }
+        walked(parts, &Assumed::default())
+    };
+    let found = walk(Some(60_000));
+    assert_eq!(found.nodes[&NodeId(4)].arrivals, [(100_000, all(10))], "shifted until the other branch is through");
+    assert!(found.held.is_empty(), "within its limit");
+    assert_eq!(
+        walk(Some(40_000)).held.into_iter().collect::<Vec<_>>(),
+        [NodeId(3)],
+        "beyond its limit a person starts it"
+    );
 }
 
 #[test]

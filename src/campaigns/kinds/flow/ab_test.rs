@@ -53,26 +53,23 @@ pub(super) fn kind(context: &mut Context<'_>) -> Option<NodeKind> {
         ],
         false => &[("look_every", keys.look_every.is_some())],
     };
-    if let Some((key, _)) = alien.iter().find(|(_, given)| *given) {
-        let (has, fix) = match keys.continuing {
-            true => ("a continuing test has no", "remove it; look_every and window are what it has"),
-            false => ("a test of one set has no", "remove it, or set continuing = true"),
-        };
+    let (has, fix) = match keys.continuing {
+        true => ("a continuing test has no", "remove it; look_every and window are what it has"),
+        false => ("a test of one set has no", "remove it, or set continuing = true"),
+    };
+    let alien: Vec<&str> = alien.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
+    for key in &alien {
         context.refuse("wrong_key", key, format!("{has} {key}"), fix);
-        return None;
     }
     let sample = match &keys.sample {
-        None => SampleSize::Share(SAMPLE_DEFAULT_BASIS),
-        Some(SampleSpec::Contacts(count)) => SampleSize::Contacts(*count),
-        Some(SampleSpec::Share(text)) => {
-            let Some(basis) = basis_points(text) else {
-                let fix = "write it as \"20%\", or a number of contacts";
-                context.refuse("bad_sample", "sample", format!("{text:?} is no share"), fix);
-                return None;
-            };
-            SampleSize::Share(basis)
-        }
+        None => Some(SampleSize::Share(SAMPLE_DEFAULT_BASIS)),
+        Some(SampleSpec::Contacts(count)) => Some(SampleSize::Contacts(*count)),
+        Some(SampleSpec::Share(text)) => basis_points(text).map(SampleSize::Share),
     };
+    if let (None, Some(SampleSpec::Share(text))) = (&sample, &keys.sample) {
+        let fix = "write it as \"20%\", or a number of contacts";
+        context.refuse("bad_sample", "sample", format!("{text:?} is no share"), fix);
+    }
     let not_proven = match keys.if_not_proven.as_deref() {
         None | Some("leader") => NotProven::Leader,
         Some("wait") => NotProven::Wait,
@@ -80,18 +77,22 @@ pub(super) fn kind(context: &mut Context<'_>) -> Option<NodeKind> {
         Some(name) => NotProven::Arm(Exit(name.to_owned().into())),
     };
     let decide_after = match keys.continuing {
-        true => 0,
-        false => context.seconds("decide_after", keys.decide_after.as_deref().unwrap_or(DECIDE_AFTER_DEFAULT))?,
+        true => Some(0),
+        false => context.seconds("decide_after", keys.decide_after.as_deref().unwrap_or(DECIDE_AFTER_DEFAULT)),
     };
     let window = match (&keys.window, keys.continuing) {
-        (Some(text), _) => context.seconds("window", text)?,
-        (None, true) => context.seconds("window", STREAM_WINDOW_DEFAULT)?,
-        (None, false) => decide_after / 2,
+        (Some(text), _) => context.seconds("window", text),
+        (None, true) => context.seconds("window", STREAM_WINDOW_DEFAULT),
+        (None, false) => decide_after.map(|seconds| seconds / 2),
     };
     let look_every = match keys.continuing {
-        true => context.seconds("look_every", keys.look_every.as_deref().unwrap_or(LOOK_EVERY_DEFAULT))?,
-        false => 0,
+        true => context.seconds("look_every", keys.look_every.as_deref().unwrap_or(LOOK_EVERY_DEFAULT)),
+        false => Some(0),
     };
+    let (sample, decide_after, window, look_every) = (sample?, decide_after?, window?, look_every?);
+    if !alien.is_empty() {
+        return None;
+    }
     let arms = keys.variants.into_iter().map(|(exit, weight)| Arm { exit: Exit(exit.into()), weight });
     Some(NodeKind::AbTest(AbTest {
         arms: arms.collect(),

@@ -1,10 +1,15 @@
 //! From `[[nodes]]` to the parts of a graph: each node by its kind, each link by its name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ab_test, condition, delay, end, ids, note, send, split};
-use crate::campaigns::spec::{CampaignSpec, NodeSpec};
-use crate::campaigns::suggest::did_you_mean;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::gaps;
+use crate::campaigns::faults;
+use crate::campaigns::spec::{CampaignSpec, MessageFields, NodeSpec};
+use crate::campaigns::suggest::{did_you_mean, nearest};
 use crate::campaigns::validate::{Problem, Severity};
 use crate::flow::nodes::delay::{HAPPENED, TIMED_OUT};
 use crate::flow::nodes::{Delay, WaitEvent};
@@ -35,6 +40,14 @@ pub(super) struct Assembled {
     pub sends: Vec<SendNode>,
     /// Place of the node, path of the text, and the text.
     pub expressions: Vec<(usize, String, String)>,
+    /// Nodes whose keys are wrong: they stand in the graph as the nearest thing, for their links.
+    pub gaps: BTreeSet<NodeId>,
+    /// Nodes with a link that leads nowhere known.
+    pub broken: BTreeSet<NodeId>,
+    /// Whether the kind, or the id, of a node is not known, so that ways may be missing.
+    pub is_torn: bool,
+    /// Where links lead that are written anywhere.
+    pub mentioned: BTreeSet<NodeId>,
     /// Place in the spec by node.
     places: BTreeMap<NodeId, usize>,
     keys: BTreeMap<usize, String>,
@@ -83,22 +96,25 @@ impl Context<'_> {
         self.found.push(Problem::error(code, path, message, fix).of_node(id));
     }
 
-    /// The keys of the kind.
-    pub fn read<P: serde::de::DeserializeOwned>(&mut self) -> Option<P> {
-        self.read_from(&self.node.fields.clone())
+    /// The keys of the kind; nothing, if one that means something cannot be read.
+    pub fn read<P: DeserializeOwned>(&mut self) -> Option<P> {
+        self.read_from(&self.node.fields.clone(), "")
     }
 
-    pub fn read_from<P: serde::de::DeserializeOwned>(
-        &mut self,
-        fields: &crate::campaigns::spec::MessageFields,
-    ) -> Option<P> {
-        match super::read(fields) {
-            Ok(read) => Some(read),
-            Err(message) => {
-                self.refuse("bad_node", "", message, "see the keys of this kind of node in the documentation");
-                None
-            }
+    /// Keys that stand at a place within the node.
+    pub fn read_from<P: DeserializeOwned>(&mut self, fields: &MessageFields, place: &str) -> Option<P> {
+        let (read, is_whole) = self.read_partly(fields, place);
+        read.filter(|_| is_whole)
+    }
+
+    /// Keys as far as they can be read, and whether that is all that means something.
+    pub fn read_partly<P: DeserializeOwned>(&mut self, fields: &MessageFields, place: &str) -> (Option<P>, bool) {
+        let read = faults::read::<P>(Value::Object(fields.clone()), |_| None);
+        for fault in read.faults {
+            let key = [place, fault.path.as_str()].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+            self.refuse(fault.code, &key.join("."), fault.message, fault.fix);
         }
+        (read.value, read.left_out.keys().is_empty())
     }
 
     /// A node that a key names; whether it is of the right kind is a rule of the graph.
@@ -114,6 +130,12 @@ impl Context<'_> {
         let near = did_you_mean(id, known);
         self.refuse("unknown_node", key, format!("no node has the id {id:?}{near}"), "name a node of this flow");
         None
+    }
+
+    /// What the node would be if it were written as it is meant.
+    pub fn kind(&self) -> &str {
+        let written = self.node.kind.as_deref().unwrap_or_default();
+        nearest(written, KINDS).unwrap_or(written)
     }
 
     /// A length of time such as `"30m"`, in seconds.
@@ -136,9 +158,17 @@ pub(super) fn assemble(spec: &CampaignSpec, found: &mut Vec<Problem>) -> Assembl
         return made;
     }
     for (at, node) in spec.nodes.iter().enumerate() {
-        if let Some(id) = identify(at, node, &mut made, found) {
-            let mut context = Context { at, node, spec, found: &mut *found };
-            add(&mut context, id, &mut made);
+        let id = identify(at, node, &mut made, found);
+        let mut context = Context { at, node, spec, found: &mut *found };
+        match id {
+            Some(id) => add(&mut context, id, &mut made),
+            None => {
+                // Its keys are looked at all the same; nothing of it gets into the graph.
+                let mut aside = Assembled::default();
+                add(&mut context, ids::of_text(""), &mut aside);
+                made.expressions.append(&mut aside.expressions);
+                made.is_torn = true;
+            }
         }
     }
     for (at, node) in spec.nodes.iter().enumerate() {
@@ -180,7 +210,9 @@ fn identify(at: usize, node: &NodeSpec, made: &mut Assembled, found: &mut Vec<Pr
 
 /// The node, by the file of its kind.
 fn add(context: &mut Context<'_>, id: NodeId, made: &mut Assembled) {
-    let kind = context.node.kind.clone().unwrap_or_default();
+    let kind = context.kind().to_owned();
+    told_kind(context);
+    let is_known = KINDS.contains(&kind.as_str());
     let made_kind = match kind.as_str() {
         "start" => end::start(context),
         "send" => return send::add(context, id, made),
@@ -191,28 +223,30 @@ fn add(context: &mut Context<'_>, id: NodeId, made: &mut Assembled) {
         "end" => end::end(context),
         "exit" => end::exit(context),
         "note" => return note::add(context, id, made),
-        "" => {
-            context.refuse(
-                "no_kind",
-                "kind",
-                "the node has no kind",
-                format!("set it to one of: {}", KINDS.join(", ")),
-            );
-            None
-        }
-        other => {
-            let near = did_you_mean(other, KINDS);
-            let message = format!("there is no kind of node {other:?}{near}");
-            context.refuse("unknown_kind", "kind", message, format!("use one of: {}", KINDS.join(", ")));
-            None
-        }
+        _ => None,
     };
-    if context.node.message != Default::default() {
+    if is_known && context.node.message != Default::default() {
         let message = format!("a {kind} sends nothing");
         context.refuse("wrong_key", "message", message, "put the message into a send");
     }
-    if let Some(kind) = made_kind {
-        made.parts.node(id, name_of(context.node), kind);
+    let kind = made_kind.unwrap_or_else(|| {
+        made.gaps.insert(id);
+        made.is_torn |= !is_known;
+        gaps::stand_in(&kind, context.node)
+    });
+    made.parts.node(id, name_of(context.node), kind);
+}
+
+/// Tells a kind that is missing, or none.
+fn told_kind(context: &mut Context<'_>) {
+    let fix = format!("set it to one of: {}", KINDS.join(", "));
+    match context.node.kind.as_deref().unwrap_or_default() {
+        "" => context.refuse("no_kind", "kind", "the node has no kind", fix),
+        known if KINDS.contains(&known) => {}
+        other => {
+            let near = did_you_mean(other, KINDS);
+            context.refuse("unknown_kind", "kind", format!("there is no kind of node {other:?}{near}"), fix);
+        }
     }
 }
 
@@ -223,34 +257,33 @@ pub(super) fn name_of(node: &NodeSpec) -> String {
 
 /// The links out of a node.
 fn link(context: &mut Context<'_>, made: &mut Assembled) {
-    let Some(from) = context.node.id.as_deref().map(ids::of_text).filter(|id| made.place(*id) == Some(context.at))
-    else {
-        return;
-    };
-    let kind = made.parts.nodes.iter().find(|node| node.id == from).map(|node| node.kind.clone());
+    let own = context.node.id.as_deref().map(ids::of_text).filter(|id| made.place(*id) == Some(context.at));
+    let then = context.node.then.clone().map(|to| target(context, "then", &to));
+    let exits: Vec<(String, Option<NodeId>)> = context
+        .node
+        .exits
+        .clone()
+        .into_iter()
+        .map(|(exit, to)| {
+            let to = target(context, &format!("exits.{exit}"), &to);
+            (exit, to)
+        })
+        .collect();
+    made.mentioned.extend(then.iter().flatten().chain(exits.iter().filter_map(|(_, to)| to.as_ref())));
+    let Some(from) = own else { return };
+    if then == Some(None) || exits.iter().any(|(_, to)| to.is_none()) {
+        made.broken.extend([from, send::wait_of(context.node)]);
+    }
+    if then.is_some() && !next_is_there(context, from, made) {
+        made.broken.insert(from);
+    } else if let Some(Some(to)) = then {
+        made.parts.edge(from, Exit::NEXT, to);
+    }
     // A send that waits for an open has the exits of its wait.
     let wait = send::wait_of(context.node);
     let waits = made.parts.nodes.iter().any(|node| node.id == wait);
-    if let Some(to) = context.node.then.clone() {
-        let to = target(context, "then", &to);
-        let has_next = !waits && kind.as_ref().is_none_or(|kind| kind.exits().contains(&Exit::NEXT));
-        if let Some(kind) = kind.as_ref().filter(|_| !has_next) {
-            let mut exits: Vec<Exit> = kind.exits();
-            exits.extend(kind.optional_exits());
-            let names: Vec<&str> =
-                if waits { send::WAITING_EXITS.to_vec() } else { exits.iter().map(Exit::name).collect() };
-            let message = format!("a {} has no single way out that then could mean", kind.name());
-            let fix = match names.is_empty() {
-                true => "remove then".to_owned(),
-                false => format!("set exits = {{ … }} for: {}", names.join(", ")),
-            };
-            context.refuse("no_next", "then", message, fix);
-        } else if let Some(to) = to {
-            made.parts.edge(from, Exit::NEXT, to);
-        }
-    }
-    for (exit, to) in context.node.exits.clone() {
-        let Some(to) = target(context, &format!("exits.{exit}"), &to) else { continue };
+    for (exit, to) in exits {
+        let Some(to) = to else { continue };
         match exit.as_str() {
             "opened" if waits => made.parts.edge(wait, HAPPENED, to),
             "not_opened" if waits => made.parts.edge(wait, TIMED_OUT, to),
@@ -259,16 +292,38 @@ fn link(context: &mut Context<'_>, made: &mut Assembled) {
     }
 }
 
-/// The node that a link leads to. A note is found too: that nothing leads to one is a rule of the graph.
+/// Whether a node has the single way out that `then` means; told, if not.
+fn next_is_there(context: &mut Context<'_>, from: NodeId, made: &Assembled) -> bool {
+    let wait = send::wait_of(context.node);
+    let waits = made.parts.nodes.iter().any(|node| node.id == wait);
+    let kind = made.parts.nodes.iter().find(|node| node.id == from).map(|node| node.kind.clone());
+    let Some(kind) = kind.filter(|kind| waits || !kind.exits().contains(&Exit::NEXT)) else { return true };
+    let mut exits: Vec<Exit> = kind.exits();
+    exits.extend(kind.optional_exits());
+    let names: Vec<&str> = if waits { send::WAITING_EXITS.to_vec() } else { exits.iter().map(Exit::name).collect() };
+    // What its exits are called is not known of a node whose keys are wrong.
+    if !made.gaps.contains(&from) {
+        let message = format!("a {} has no single way out that then could mean", kind.name());
+        let fix = match names.is_empty() {
+            true => "remove then".to_owned(),
+            false => format!("set exits = {{ … }} for: {}", names.join(", ")),
+        };
+        context.refuse("no_next", "then", message, fix);
+    }
+    false
+}
+
+/// The node that a link leads to, or is meant to. A note is found too: that nothing leads to one is a rule of the graph.
 fn target(context: &mut Context<'_>, key: &str, id: &str) -> Option<NodeId> {
-    let known = context.spec.nodes.iter().filter_map(|node| node.id.as_deref());
-    if known.clone().any(|other| other == id) {
+    let known: Vec<&str> = context.spec.nodes.iter().filter_map(|node| node.id.as_deref()).collect();
+    if known.contains(&id) {
         return Some(ids::of_text(id));
     }
-    let near = did_you_mean(id, known);
-    let message = format!("it leads to {id:?}, and no node has this id{near}");
+    let near = nearest(id, known.iter().copied());
+    let hint = did_you_mean(id, near);
+    let message = format!("it leads to {id:?}, and no node has this id{hint}");
     context.refuse("unknown_node", key, message, "link to a node of this flow");
-    None
+    near.map(ids::of_text)
 }
 
 /// The wait for an open that stands behind a send.

@@ -87,7 +87,7 @@ pub(super) fn test(
     fields: &MessageFields,
     place: &str,
 ) -> Option<Test> {
-    let keys = context.read_from::<Keys>(fields)?;
+    let keys = context.read_from::<Keys>(fields, place)?;
     let path = |key: &str| if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
     let Some(asked) = keys.test.or(keys.segment.is_some().then_some(Asked::Matches)) else {
         let message = "the condition asks nothing";
@@ -98,8 +98,19 @@ pub(super) fn test(
     if !beside.is_empty() {
         let message = format!("this test has no {}", beside.join(" and no "));
         context.refuse("wrong_key", place, message, "remove the key, or set another test");
-        return None;
     }
+    let test = asked_test(context, made, asked, keys, &path);
+    test.filter(|_| beside.is_empty())
+}
+
+/// The question itself; `path` is that of a key within the node.
+fn asked_test(
+    context: &mut Context<'_>,
+    made: &mut Assembled,
+    asked: Asked,
+    keys: Keys,
+    path: &dyn Fn(&str) -> String,
+) -> Option<Test> {
     match asked {
         Asked::Matches => {
             let expression = keys.segment.unwrap_or_default();

@@ -69,7 +69,6 @@ pub(super) fn kind(context: &mut Context<'_>) -> Option<NodeKind> {
     if !beside.is_empty() {
         let message = format!("this delay has no {}", beside.join(" and no "));
         context.refuse("wrong_key", "", message, "remove the key, or wait for something else");
-        return None;
     }
     let clock = |wait: Wait| Delay::Clock { wait, zone: keys.zone() };
     let delay = match (&keys.period, keys.weekdays, keys.date, keys.until, keys.event) {
@@ -99,16 +98,17 @@ pub(super) fn kind(context: &mut Context<'_>) -> Option<NodeKind> {
             return None;
         }
     };
-    Some(NodeKind::Delay(delay))
+    beside.is_empty().then_some(NodeKind::Delay(delay))
 }
 
 fn for_event(context: &mut Context<'_>, keys: &Keys, event: Event) -> Option<Delay> {
     let Some(text) = &keys.timeout else {
         context.refuse("no_length", "timeout", "the wait has no end", "set timeout, such as \"5d\"");
+        context.named("of", keys.of.as_deref());
         return None;
     };
-    let seconds = context.seconds("timeout", text)?;
-    let send = context.named("of", keys.of.as_deref())?;
+    let (seconds, send) = (context.seconds("timeout", text), context.named("of", keys.of.as_deref()));
+    let (seconds, send) = (seconds?, send?);
     let event = match event {
         Event::Opened => WaitEvent::Opened(send),
         Event::Clicked => WaitEvent::Clicked(send),

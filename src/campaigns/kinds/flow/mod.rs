@@ -2,6 +2,7 @@
 //!
 //! - [`ids`]: texts that people gave nodes, as numbers that every version of the campaign gives them again.
 //! - `assemble`: nodes and links, whatever is wrong with them.
+//! - `gaps`: what the rules of the graph say of a flow of which some nodes or links cannot be made.
 //! - a file per kind of node: its keys, what it refuses of them, the node that they make.
 //!
 //! The whole audience enters the flow at the start; each send is a delivery of its own, entered on arrival: its own consent
@@ -15,6 +16,7 @@ mod assemble;
 mod condition;
 mod delay;
 mod end;
+mod gaps;
 pub mod ids;
 mod links;
 mod note;
@@ -26,6 +28,7 @@ use crate::campaigns::compile::CompileError;
 use crate::campaigns::spec::kinds::overlaid;
 use crate::campaigns::spec::{CampaignSpec, Kind, MessageFields, MessageSpec};
 use crate::campaigns::validate::{Names, Problem};
+use crate::flow::GraphParts;
 use crate::flow::validate as rules;
 use assemble::{Assembled, assemble};
 
@@ -49,12 +52,11 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, names: &dyn Names, fou
     }
     let mut own = Vec::new();
     let assembled = assemble(spec, &mut own);
-    // A node whose keys are wrong is missing from the graph: what the graph says of others would then mislead.
-    let whole = !own.iter().any(Problem::blocks);
     found.append(&mut own);
-    if whole {
-        found.extend(rules::problems(&assembled.parts).into_iter().map(|problem| assembled.problem(problem, true)));
-        found.extend(rules::warnings(&assembled.parts).into_iter().map(|problem| assembled.problem(problem, false)));
+    let rules = [(rules::problems(&assembled.parts), true), (rules::warnings(&assembled.parts), false)];
+    for (broken, blocks) in rules {
+        let news = broken.into_iter().filter(|problem| gaps::is_news(problem, &assembled));
+        found.extend(news.map(|problem| assembled.problem(problem, blocks)));
     }
     for (at, path, expression) in &assembled.expressions {
         let problems = names.expression_problems(path, expression);
@@ -79,10 +81,9 @@ pub fn contents(spec: &CampaignSpec) -> Vec<MessageFields> {
     messages(spec).map(|(_, own)| overlaid(&spec.message.fields, &own.fields)).collect()
 }
 
-/// The keys of a kind, read from a node; what it does not know is refused with what is near.
-fn read<P: serde::de::DeserializeOwned>(fields: &MessageFields) -> Result<P, String> {
-    serde_json::from_value(serde_json::Value::Object(fields.clone()))
-        .map_err(|error| crate::campaigns::suggest::reword(&error.to_string(), |_| None))
+/// The graph of a spec as far as it can be made, whatever is wrong with it.
+pub(in crate::campaigns) fn parts(spec: &CampaignSpec) -> GraphParts {
+    assemble(spec, &mut Vec::new()).parts
 }
 
 #[cfg(test)]

@@ -47,7 +47,11 @@ pub(super) fn wait_of(node: &NodeSpec) -> NodeId {
 }
 
 pub(super) fn add(context: &mut Context<'_>, id: NodeId, made: &mut Assembled) {
-    let Some(keys) = context.read::<Keys>() else { return };
+    let (read, is_whole) = context.read_partly::<Keys>(&context.node.fields.clone(), "");
+    let keys = read.unwrap_or_default();
+    if !is_whole {
+        made.gaps.insert(id);
+    }
     let (node, at) = (context.node, context.at);
     let index = index_of(keys.delivery.as_deref(), made);
     let message = u16::try_from(made.sends.len()).unwrap_or(u16::MAX);
@@ -112,7 +116,7 @@ pub(super) fn plans(
 
 /// What is wrong with sends that needs other sends or the connectors to be told.
 pub(super) fn problems(spec: &CampaignSpec, made: &Assembled, names: &dyn Names, found: &mut Vec<Problem>) {
-    if made.sends.is_empty() && !found.iter().any(|problem| problem.path.starts_with("nodes")) {
+    if made.sends.is_empty() && !made.is_torn {
         let fix = "add a node of the kind send";
         found.push(Problem::error("no_send", "nodes", "the flow sends nothing", fix));
     }

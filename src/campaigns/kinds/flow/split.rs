@@ -67,17 +67,16 @@ pub(super) fn kind(context: &mut Context<'_>, made: &mut Assembled) -> Option<No
     Some(NodeKind::Split(split))
 }
 
+/// Each interaction with its exit; nothing, if one cannot be made.
 fn all(context: &mut Context<'_>, made: &mut Assembled, interactions: Vec<MessageFields>) -> Option<Vec<(Exit, Test)>> {
-    let mut branches = Vec::new();
-    for (place, mut fields) in interactions.into_iter().enumerate() {
+    let each = interactions.into_iter().enumerate().map(|(place, mut fields)| {
         let path = format!("interactions.{place}");
         let exit = fields.remove("exit").and_then(|exit| exit.as_str().map(str::to_owned));
-        let Some(exit) = exit else {
+        if exit.is_none() {
             context.refuse("unnamed_exit", &path, "an interaction has no exit", "set exit = \"…\"");
-            return None;
-        };
-        let test = condition::test(context, made, &fields, &path)?;
-        branches.push((Exit(exit.into()), test));
-    }
-    Some(branches)
+        }
+        let test = condition::test(context, made, &fields, &path);
+        Some((Exit(exit?.into()), test?))
+    });
+    each.collect::<Vec<_>>().into_iter().collect()
 }

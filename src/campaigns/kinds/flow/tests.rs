@@ -272,7 +272,7 @@ const BROKEN: &[Case] = &[
         ],
     ),
     ("then = \"welcome\"", "then = \"why\"", &[("link_into_note", "nodes.7", "why")]),
-    ("kind = \"start\"", "kind = \"start\"\ncolour = \"red\"", &[("bad_node", "nodes.0", "start")]),
+    ("kind = \"start\"", "kind = \"start\"\ncolour = \"red\"", &[("unknown_key", "nodes.0.colour", "start")]),
     ("split_on_open = \"5d\"", "split_on_open = \"29m\"", &[("bad_split_on_open", "nodes.1.split_on_open", "welcome")]),
     ("split_on_open = \"5d\"", "split_on_open = \"31d\"", &[("bad_split_on_open", "nodes.1.split_on_open", "welcome")]),
     ("split_on_open = \"5d\"", "split_on_open = \"soon\"", &[("bad_length", "nodes.1.split_on_open", "welcome")]),
@@ -292,7 +292,7 @@ const BROKEN: &[Case] = &[
     ("subject = \"Welcome\"", "", &[("no_subject", "nodes.1.message.subject", "welcome")]),
     ("weights = { a = 1, b = 3 }", "weights = { a = 0, b = 0 }", &[("no_share", "nodes.2", "shares")]),
     ("weights = { a = 1, b = 3 }", "", &[("split_by", "nodes.2", "shares")]),
-    ("weights = { a = 1, b = 3 }", "weights = { a = 1, b = -3 }", &[("bad_node", "nodes.2", "shares")]),
+    ("weights = { a = 1, b = 3 }", "weights = { a = 1, b = -3 }", &[("unreadable", "nodes.2.weights.b", "shares")]),
     ("of = \"welcome\"", "of = \"gone\"", &[("asks_about_no_send", "nodes.4", "clicked?")]),
     ("of = \"welcome\"", "of = \"nobody\"", &[("unknown_node", "nodes.4.of", "clicked?")]),
     ("of = \"welcome\"", "", &[("no_send_named", "nodes.4.of", "clicked?")]),
@@ -350,6 +350,67 @@ fn each_fault_has_its_code_and_names_its_node() {
         assert_eq!(all_sorted, expected, "{right:?} → {wrong:?}");
         assert!(all.iter().all(|p| !p.fix.is_empty() && !p.message.is_empty()), "each says what to do: {wrong:?}");
     }
+}
+
+/// Ten mistakes of every sort in one flow.
+const TANGLED: &str = r#"
+[[nodes]]
+id = "start"
+kind = "start"
+then = "welcom"
+[[nodes]]
+id = "welcome"
+kind = "sned"
+split_on_opne = "5d"
+exits = { opened = "q", not_opened = "nowhere at all" }
+message = { subject = "S", connector = "relais" }
+[[nodes]]
+id = "q"
+kind = "condition"
+test = "clickd"
+of = "welcome"
+at_least = "three"
+exits = { true = "pause" }
+[[nodes]]
+id = "pause"
+kind = "delay"
+for = "soon"
+[[nodes]]
+kind = "end"
+as = "succes"
+[[nodes]]
+id = "island"
+kind = "exit"
+[[nodes]]
+id = "test"
+kind = "ab_test"
+variants = { a = 1 }
+continuing = true
+looks = 3
+sample = "20%"
+"#;
+
+#[test]
+fn what_cannot_be_made_hides_no_rule_that_is_broken_elsewhere() {
+    let mut all = told(TANGLED);
+    all.sort();
+    let expected = [
+        ("bad_length", "nodes.3.for", "pause"),
+        ("no_node_id", "nodes.4.id", ""),
+        ("unknown_connector", "nodes.1.message.connector", "welcome"),
+        ("unknown_key", "nodes.1.split_on_opne", "welcome"),
+        ("unknown_kind", "nodes.1.kind", "welcome"),
+        ("unknown_node", "nodes.0.then", "start"),
+        ("unknown_node", "nodes.1.exits.not_opened", "welcome"),
+        ("unknown_word", "nodes.2.test", "q"),
+        ("unknown_word", "nodes.4.as", ""),
+        ("unreachable", "nodes.5", "island"),
+        ("unreachable", "nodes.6", "test"),
+        ("wrong_key", "nodes.6.looks", "test"),
+        ("wrong_key", "nodes.6.sample", "test"),
+        ("wrong_type", "nodes.2.at_least", "q"),
+    ];
+    assert_eq!(all, expected.map(|(code, path, node)| (code, path.to_owned(), node.to_owned())), "all at once");
 }
 
 #[test]
