@@ -80,7 +80,11 @@ fn answer(process: &Process, id: RunId, ask: &Ask, rows: &RoaringBitmap) -> Roar
     match ask {
         Ask::Rows(known) => rows & known,
         Ask::Expression(expression) => rows.iter().filter(|row| matches(expression, *row)).collect(),
-        Ask::Links { message, .. } => rows & asks::clicked_links(&process.state.runs[&id], *message, &[0]),
+        Ask::Links { messages, .. } => {
+            let run = &process.state.runs[&id];
+            let each = messages.iter().map(|message| asks::clicked_links(run, *message, &[0]));
+            each.fold(RoaringBitmap::new(), |all, clicked| all | (rows & &clicked))
+        }
         Ask::Engaged(asked) => rows & engaged(&process.state, asked, process.now),
         Ask::Unique { kept, .. } => unique(rows, kept),
     }
