@@ -82,8 +82,7 @@ fn answer(process: &Process, id: RunId, ask: &Ask, rows: &RoaringBitmap) -> Roar
         Ask::Expression(expression) => rows.iter().filter(|row| matches(expression, *row)).collect(),
         Ask::Links { messages, .. } => {
             let run = &process.state.runs[&id];
-            let each = messages.iter().map(|message| asks::clicked_links(run, *message, &[0]));
-            each.fold(RoaringBitmap::new(), |all, clicked| all | (rows & &clicked))
+            rows & messages.iter().fold(RoaringBitmap::new(), |all, m| all | asks::clicked_links(run, *m, &[0]))
         }
         Ask::Engaged(asked) => rows & engaged(&process.state, asked, process.now),
         Ask::Unique { kept, .. } => unique(rows, kept),
