@@ -196,7 +196,8 @@ fn is_of_follow_up(state: &State, run: RunId) -> bool {
 pub fn covered(state: &State, run: RunId, follow_up: bool) -> RoaringBitmap {
     let line = line(state, run);
     let wanted = if line.len() > 1 { is_of_follow_up(state, run) } else { follow_up };
-    let others = family(state, run).into_iter().filter(|id| !line.contains(id) && is_of_follow_up(state, *id) == wanted);
+    let others =
+        family(state, run).into_iter().filter(|id| !line.contains(id) && is_of_follow_up(state, *id) == wanted);
     let runs = others.filter_map(|id| state.runs.get(&id));
     let mut covered = RoaringBitmap::new();
     for delivery in runs.flat_map(|run| &run.deliveries) {
