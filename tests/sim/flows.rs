@@ -331,7 +331,8 @@ fn flows_lose_nobody_and_mail_nobody_twice_whatever_dies() {
     eprintln!("decisions of {ran} runs: {:?}", seen.decided);
     if ran >= 1_000 {
         assert!(seen.returns > 1_000, "contacts come back to delays: {}", seen.returns);
-        let wanted = ["a winner by engine, proven", "a winner by engine, not proven", "nobody by engine, not proven"];
+        // A proof is rare here, where nothing is better than anything else: `winner` knows cases that are.
+        let wanted = ["a winner by engine, not proven", "nobody by engine, not proven"];
         for kind in wanted.into_iter().chain(["a winner by ann, not proven", "nobody by ann, not proven"]) {
             assert!(seen.decided.contains_key(kind), "{kind} came among {:?}", seen.decided);
         }
