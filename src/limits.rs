@@ -3,12 +3,14 @@
 //! Owns no state. Relations between bounds are asserted at compile time at the end of the file. Bounds that a
 //! sender may change are defaults of `config`; these are the ceilings and the fixed sizes.
 
+mod events;
 mod http;
 mod operations;
 mod specs;
 
 use std::time::Duration;
 
+pub use events::*;
 pub use http::*;
 pub use operations::*;
 pub use specs::*;
@@ -392,7 +394,7 @@ pub const WINNER_BOUNDARIES_KEPT: usize = 1_024;
 pub const WINNER_SHARE: std::ops::RangeInclusive<f64> = 1e-9..=1e16;
 /// Contacts of one arm: as many as a double counts one by one.
 pub const WINNER_CONTACTS_MAX: u64 = 1 << 53;
-/// Accepted and matured contacts an arm needs before anything is claimed, unless told otherwise.
+/// Delivered (accepted and not bounced) and matured contacts an arm needs before anything is claimed, unless told otherwise.
 pub const WINNER_DELIVERED_MIN: u64 = 500;
 /// Unique human events an arm needs before anything is claimed, unless told otherwise: normal approximations hold by then.
 pub const WINNER_EVENTS_MIN: u64 = 40;
@@ -439,43 +441,6 @@ pub const ANNIVERSARY_DAYS_MAX: u32 = 365;
 pub const ANNIVERSARY_YEARS_MAX: i16 = 150;
 /// Capacity of an actor's mailbox, messages. Answers come in groups, so this holds more than all outstanding batches.
 pub const MAILBOX_MESSAGES: usize = 4_096;
-
-// --- events ---------------------------------------------------------------------------------------------------
-
-/// Ids of events that are known at least, so that none counts twice; twice as many at most, some 10 bytes each.
-pub const EVENT_IDS_KEPT: usize = 1_000_000;
-/// Events that one fact holds: the book is held for some milliseconds at a time.
-pub const EVENTS_PER_FACT: usize = 5_000;
-/// Bytes of an event's id.
-pub const EVENT_ID_BYTES_MAX: usize = 255;
-/// Bytes of the name of a sender's own type of event.
-pub const EVENT_TYPE_BYTES_MAX: usize = 64;
-/// Bytes of one event with its properties.
-pub const EVENT_BYTES_MAX: usize = 16 * 1024;
-/// Types of events that are remembered per contact; each is some sets over the base.
-pub const EVENT_TYPES_MAX: usize = 200;
-/// Days by which a type's contacts are kept apart: a year, and a leap day.
-pub const BEHAVIOUR_DAYS_MAX: usize = 366;
-/// Bits of the count of a contact's events of one type: it stops at 65 535.
-pub const BEHAVIOUR_COUNT_BITS: usize = 16;
-/// Days for which soft bounces are remembered, and the longest window of a rule on them.
-pub const SOFT_BOUNCE_DAYS_MAX: i32 = 90;
-/// Soft bounces of one contact on one day that count.
-pub const SOFT_BOUNCES_PER_DAY_MAX: usize = 8;
-/// Most bounces, or days with one, that a rule can ask for.
-pub const SOFT_BOUNCES_MAX: usize = 32;
-/// How far in the future an event may say that it happened: clocks differ, by no more than a day.
-pub const EVENT_AHEAD_MAX: Duration = Duration::from_secs(24 * 3_600);
-/// Bytes of a mail that is read for a report; more of it is the returned mail's own.
-pub const INBOUND_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Parts of such a mail: a report has three, and what it returns some more.
-pub const INBOUND_PARTS_MAX: usize = 500;
-/// Groups of fields of a report that are read: one of the message, one of each recipient.
-pub const INBOUND_GROUPS_MAX: usize = 100;
-/// Fields of one group.
-pub const INBOUND_FIELDS_MAX: usize = 100;
-/// How old an event may be: a year, and some.
-pub const EVENT_AGE_MAX: Duration = Duration::from_secs(400 * 24 * 3_600);
 
 const _: () =
     assert!(CLAIM_AHEAD.as_millis() < CLAIM_MAX.as_millis(), "a paced claim must be marked before it is taken back");

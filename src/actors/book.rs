@@ -214,6 +214,7 @@ fn narrows(fact: &Fact) -> bool {
         fact,
         Fact::ConsentChanged(_)
             | Fact::Suppressed(_)
+            | Fact::SoftBouncesJudged(_)
             | Fact::ImportChunk(_)
             | Fact::ContactsErased { .. }
             | Fact::Unsubscribed(_)

@@ -198,6 +198,7 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::Launched(_) => "launched",
         Fact::LaunchSkipped(_) => "launch_skipped",
         Fact::PlanMoved(_) => "plan_moved",
+        Fact::SoftBouncesJudged(_) => "soft_bounces_judged",
         Fact::Doubted(_) => "doubted",
         Fact::Restored(_) => "restored",
     }

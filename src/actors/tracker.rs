@@ -21,7 +21,7 @@ use crate::ids::{ContactRow, MessageId, RunId};
 use crate::journal::Want;
 use crate::ledger::Fact;
 use crate::ledger::tracking::{EventClass, Tracked, TrackedKind};
-use crate::limits::{MAILBOX_MESSAGES, TRACK_GROUP, TRACKED_EVENTS_MAX};
+use crate::limits::{MAILBOX_MESSAGES, REPEATS_MAX, TRACK_GROUP, TRACKED_EVENTS_MAX};
 
 /// One open or click, or earlier ones that turn out to be of another class.
 pub struct TrackedEvent {
@@ -93,6 +93,33 @@ impl TrackerActor {
         TrackerInbox { waiting, actor }
     }
 
+    /// Rows and totals of facts in which each row stands once: who did it twice in these milliseconds is in two of them, because
+    /// events of a row are told apart. Nearly always one fact.
+    fn facts(&self, rows: &[u32]) -> Vec<(RoaringBitmap, u64)> {
+        let mut facts: Vec<(RoaringBitmap, u64)> = Vec::new();
+        let mut unnamed = 0;
+        for row in rows {
+            if self.aggregate_only || *row == NOBODY.0 {
+                unnamed += 1;
+                continue;
+            }
+            match facts.iter().position(|(set, _)| !set.contains(*row)) {
+                Some(at) => {
+                    facts[at].0.insert(*row);
+                    facts[at].1 += 1;
+                }
+                // What a client repeats a hundred times in a moment is not told apart any further.
+                None if facts.len() > REPEATS_MAX => unnamed += 1,
+                None => facts.push((RoaringBitmap::from_iter([*row]), 1)),
+            }
+        }
+        match facts.last_mut() {
+            Some((_, total)) => *total += unnamed,
+            None => facts.push((RoaringBitmap::new(), unnamed)),
+        }
+        facts
+    }
+
     fn flush(&mut self) {
         let mut waiting = self.waiting.lock();
         let capacity = waiting.len();
@@ -106,10 +133,16 @@ impl TrackerActor {
             group.done.extend(event.done);
         }
         for ((run, message, kind, class, was), group) in gathered {
-            let total = group.rows.len() as u64;
-            let named = group.rows.into_iter().filter(|row| !self.aggregate_only && *row != NOBODY.0);
-            let rows = RoaringBitmap::from_iter(named);
-            let fact = Fact::Tracked(Tracked { run, message, kind, class, rows, total, was, at: self.book.now() });
+            let (mut facts, at) = (self.facts(&group.rows), self.book.now());
+            // The last one answers: facts are written in their order.
+            let (rows, total) = facts.pop().unwrap_or_default();
+            for (rows, total) in facts {
+                let fact = Fact::Tracked(Tracked { run, message, kind, class, rows, total, was, at });
+                if let Err(error) = self.book.commit(&fact, Want::idle()) {
+                    tracing::warn!(%run, %error, "tracking events were not recorded");
+                }
+            }
+            let fact = Fact::Tracked(Tracked { run, message, kind, class, rows, total, was, at });
             let done = group.done;
             let want = Want::written(move |_| {
                 for waiter in done {

@@ -22,8 +22,9 @@ use crate::limits::WINNER_SEQUENCE_TUNED_FOR;
 /// Who decides when no person does.
 pub const ENGINE: &str = "engine";
 
-/// Every arm of a test as it stands at this moment: contacts whose message was accepted and whose window is over, and those
-/// of them who did what counts within it. Only people's events count; suspects and machines are shown and never decide.
+/// Every arm of a test as it stands at this moment: contacts whose message was accepted and whose window is over (*matured*),
+/// those of them whose message has not bounced so far (*delivered*), and those of these who did what counts within it.
+/// Sizes are compared by who has matured, since a bounce is an effect of what was sent; rates are of who has got it. Only people's events count; suspects and machines are shown and never decide.
 pub fn figures(run: &Run, node: NodeId, test: &AbTest, now: Timestamp) -> Vec<ArmFigures> {
     let watch = run.flow.tests.get(&node).and_then(|memory| memory.watch.as_ref());
     let Some(watch) = watch else { return test.arms.iter().map(|arm| ArmFigures::none(arm.exit.clone())).collect() };
@@ -34,7 +35,9 @@ pub fn figures(run: &Run, node: NodeId, test: &AbTest, now: Timestamp) -> Vec<Ar
 fn arm_figures(run: &Run, watch: &Watch, arm: &ArmSends, matured: &RoaringBitmap) -> ArmFigures {
     let assigned = arm.assigned(&run.deliveries);
     let accepted = arm.accepted(&run.deliveries) & watch.windows.seen();
-    let judged = &accepted & matured;
+    let matured = &accepted & matured;
+    let bounced = &accepted & arm.bounced(run);
+    let judged = &matured - &bounced;
     let of = |sets: &mut dyn Iterator<Item = &RoaringBitmap>| -> u64 {
         sets.map(|set| set.intersection_len(&assigned)).sum()
     };
@@ -47,7 +50,9 @@ fn arm_figures(run: &Run, watch: &Watch, arm: &ArmSends, matured: &RoaringBitmap
         arm: arm.exit.clone(),
         contacts: assigned.len(),
         accepted: accepted.len(),
-        matured: judged.len(),
+        matured: matured.len(),
+        delivered: judged.len(),
+        bounced: bounced.len(),
         events: class(EventClass::Human),
         suspect: class(EventClass::Suspect),
         machine: class(EventClass::Machine),
@@ -76,7 +81,8 @@ pub fn judge(test: &AbTest, look: u16, arms: &[ArmFigures]) -> Result<Judgement,
         .iter()
         .map(|arm| Arm {
             name: arm.arm.name().to_owned(),
-            contacts: arm.matured,
+            contacts: arm.delivered,
+            sampled: Some(arm.matured),
             events: arm.events,
             complaints: arm.complained,
             unsubscribes: arm.unsubscribed,
@@ -260,6 +266,7 @@ mod tests {
         let arm = |name: &'static str, events| ArmFigures {
             accepted: 1_000,
             matured: 1_000,
+            delivered: 1_000,
             events,
             ..ArmFigures::none(Exit(name.into()))
         };
@@ -277,6 +284,32 @@ mod tests {
         assert_eq!(early.winner, Some(Exit("B".into())), "{early:?}");
         assert!(early.proven && early.reason.contains("look 2 of 4") && early.reason.contains("16.00 %"), "{early:?}");
         assert_eq!(follows(&test, &looked(&test, 2, [100, 110]), Timestamp(6)), None, "the test goes on");
+    }
+
+    #[test]
+    fn who_bounced_is_in_the_sample_and_not_in_the_rate() {
+        let test = test(1, NotProven::Nobody);
+        let arm = |name: &'static str, delivered| ArmFigures {
+            accepted: 1_000,
+            matured: 1_000,
+            delivered,
+            bounced: 1_000 - delivered,
+            events: 80,
+            ..ArmFigures::none(Exit(name.into()))
+        };
+        let judged = |a, b| judge(&test, 1, &[arm("A", a), arm("B", b)]).expect("judged");
+        let uneven = judged(1_000, 800);
+        assert!(
+            uneven.ratio.as_ref().is_some_and(|ratio| !ratio.broken),
+            "a bounce does not break the sample: {uneven:?}"
+        );
+        assert_eq!(uneven.arms[1].rate, Some(0.1), "80 of the 800 who got it");
+        assert_eq!((uneven.arms[1].contacts, uneven.leader.as_deref()), (800, Some("B")), "{uneven:?}");
+        assert_eq!(
+            judged(1_000, 499).verdict,
+            Verdict::NotEnoughData,
+            "500 delivered are the minimum, not 500 accepted"
+        );
     }
 
     #[test]

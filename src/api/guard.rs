@@ -16,6 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::stream;
 
+use crate::api::caller::{self, Caller};
 use crate::api::errors::Code;
 use crate::api::idempotency::{Begin, InFlight};
 use crate::api::reply::{ApiError, bytes};
@@ -122,7 +123,11 @@ pub async fn authorize(
     };
     match refused {
         Some(error) => refuse(request, error),
-        None => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
+        None => {
+            let agent = request.headers().get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+            let caller = Caller::of_request(state.keys.admin_id(), agent);
+            caller::serving(caller, next.call(request)).await.map(ServiceResponse::map_into_boxed_body)
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! (`tracking::recent`). It must not know actors, the journal or the store.
 
 pub mod adapter;
+pub mod caller;
 pub mod closing;
 pub mod errors;
 pub mod guard;

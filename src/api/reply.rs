@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::api::caller::carried;
 use crate::api::errors::{Code, ErrorBody};
 use crate::api::port::{Page, PageRequest, PortError, PortResult, SpecFormat, SpecText};
 use crate::limits;
@@ -65,7 +66,7 @@ impl ResponseError for ApiError {
 
 /// Runs what may block on a blocking thread.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> PortResult<T> + Send + 'static) -> ApiResult<T> {
-    match web::block(work).await {
+    match web::block(carried(work)).await {
         Ok(result) => result.map_err(ApiError),
         Err(_) => Err(ApiError::new(Code::Busy, "no thread is free for this request")),
     }

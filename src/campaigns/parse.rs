@@ -84,6 +84,12 @@ pub struct Confirmed {
     /// The name of the key that the word came with.
     pub by: String,
     pub at: Timestamp,
+    /// The id of that key; empty if it came without a request.
+    #[serde(default)]
+    pub key: String,
+    /// `api`, `cli` or `library`.
+    #[serde(default)]
+    pub via: String,
 }
 
 /// [`to_stored`] with the word for an upload, and the name of the request, if there is one.

@@ -6,6 +6,8 @@
 //! set = "not_opened"       # rejected, rejected:CLASS, skipped, skipped:REASON, unknown, opened, not_opened, clicked, not_clicked
 //! ```
 //!
+//! `follow_up:` before a set means that of the run's follow-up, whose message is then sent again: `set = "follow_up:rejected"`.
+//!
 //! It stands in place of `[audience]`'s segment, list or all; `exclude` and everything else of the audience hold as always.
 //! Owns no state. Which sets there are, and who is in one, the ledger knows (`ledger::links`).
 

@@ -125,7 +125,12 @@ fn lines(upload: &Json) -> Vec<String> {
 /// What a report says of the upload that its run was sent to.
 pub(super) fn used(upload: &Json) -> String {
     let word = match (upload["consent_confirmed_by"].as_str(), upload["consent_confirmed_at"].as_str()) {
-        (Some(by), Some(at)) => format!("consent confirmed with key {} at {}", output::clean(by), output::clean(at)),
+        (Some(by), Some(at)) => {
+            let key = upload["consent_confirmed_key"].as_str().map_or(String::new(), |key| format!(" ({key})"));
+            let via = upload["consent_confirmed_via"].as_str().map_or(String::new(), |via| format!(" by {via}"));
+            let (by, at) = (output::clean(by), output::clean(at));
+            format!("consent confirmed with key {by}{}{} at {at}", output::clean(&key), output::clean(&via))
+        }
         _ => "consent not confirmed".to_owned(),
     };
     let gone = upload["removed_at"].as_str().map_or(String::new(), |at| format!("; its rows were deleted at {at}"));

@@ -14,7 +14,8 @@ use super::{Exit, output, report};
 #[command(after_help = "Who got, or may still get, the message by an earlier resend is left out.\n\nExamples:\n  \
         estafette campaign resend spring --set not_opened --subject 'Did you see it?' --watch\n  \
         estafette campaign resend spring --set rejected:soft_bounce\n  \
-        estafette campaign resend spring --set unknown --draft")]
+        estafette campaign resend spring --set unknown --draft\n  \
+        estafette campaign resend spring --set follow_up:rejected      # the follow-up's message, to whom it failed")]
 pub struct ResendArgs {
     pub campaign: String,
     /// rejected, rejected:CLASS, unknown, skipped, skipped:REASON, not_opened (accepted and not opened), opened, not_clicked, clicked.

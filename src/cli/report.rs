@@ -114,7 +114,16 @@ fn feedback(feedback: &Json) -> Vec<String> {
         ("complained", "complained"),
         ("converted", "converted"),
     ];
-    names.into_iter().filter_map(line).collect()
+    let mut lines: Vec<String> = names.into_iter().filter_map(line).collect();
+    for (currency, amount) in feedback["converted_value"].as_object().into_iter().flatten() {
+        let (amount, currency) = (output::text(amount), output::clean(currency));
+        lines.push(format!("  {:<14}{}", "worth", format!("{amount} {currency}").trim_end()));
+    }
+    for (name, counts) in feedback["custom"].as_object().into_iter().flatten() {
+        let (unique, total) = (count(&counts["unique"]), count(&counts["total"]));
+        lines.push(format!("  {:<14}{unique} ({total} in all)", output::clean(name)));
+    }
+    lines
 }
 
 /// What each message brought, if there are several; a line each.
@@ -170,9 +179,9 @@ fn test(test: &Json) -> String {
         let name = output::clean(arm["name"].as_str().unwrap_or_default());
         let rate = arm["rate"].as_f64().map_or("-".to_owned(), |rate| format!("{:.2} %", rate * 100.0));
         let mut line = format!(
-            "  variant {name:<12}{:>10} accepted{:>10} matured{:>10} with events{rate:>10}",
+            "  variant {name:<12}{:>10} accepted{:>10} delivered and matured{:>10} with events{rate:>10}",
             count(&arm["accepted"]),
-            count(&arm["matured"]),
+            count(&arm["delivered"]),
             count(&arm["events"])
         );
         if let Some(share) = arm["machine_share"].as_f64().filter(|share| *share > 0.0) {

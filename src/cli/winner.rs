@@ -38,7 +38,7 @@ const JUDGE_HELP: &str = "Examples:
       an arm with significantly more complaints or unsubscribes cannot win
 
 Differences are second minus first: a positive one means that the second arm of the pair is better. --arm counts contacts
-(accepted, window over) and those of them with an event. Verdicts: proven; leading, not proven; no difference found (last
+(delivered, which on e-mail is accepted and not bounced; window over) and those of them with an event. Verdicts: proven; leading, not proven; no difference found (last
 look, no pair differs); not enough data; sample broken (sizes are not as split, p < 0.0005).";
 
 const PLAN_HELP: &str = "Examples:

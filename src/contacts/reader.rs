@@ -109,6 +109,19 @@ impl Reader {
         Ok(rows)
     }
 
+    /// All contacts that have one of the addresses. Costs a look-up each, cheapest in the order of the hashes.
+    pub fn rows_of_addresses(&self, hashes: &[AddressHash]) -> Result<RoaringBitmap, ContactsError> {
+        let mut rows = Vec::new();
+        for hash in hashes {
+            let found = self.store.inner.dbs.addresses.get(&self.txn, &hash.0).or_store("read addresses")?;
+            rows.extend(
+                found.unwrap_or_default().chunks_exact(4).filter_map(|row| row_from(row).ok()).map(|row| row.0),
+            );
+        }
+        rows.sort_unstable();
+        Ok(rows.into_iter().collect())
+    }
+
     /// Contacts whose address on the channel another contact has too. Webhooks address the key, which nobody shares.
     pub fn shared(&self, channel: Channel) -> Result<Arc<RoaringBitmap>, ContactsError> {
         let mut prefix = Vec::new();

@@ -27,7 +27,7 @@ use crate::ledger::suppression::SuppressReason;
 use crate::limits::SEGMENT_DEPTH_MAX;
 use crate::segments::error::Hint;
 use crate::segments::expression::{Expression, Kind};
-use crate::segments::history::Event;
+use crate::segments::history::{Engagement, Event};
 use crate::segments::skip::SkipReason;
 use crate::segments::{EvaluateError, Evaluation, Scope, Span, World, evaluate, evaluate_within, parse};
 
@@ -62,7 +62,7 @@ pub struct CapsWanted<'e> {
 /// Contacts that are suppressed for one reason.
 #[derive(Clone, Debug)]
 pub struct Cause {
-    /// In the words of the suppression; `address` for all entries by address.
+    /// In the words of the suppression; `address` for entries by address, but for bounces, which are all by address.
     pub name: &'static str,
     pub skip: SkipReason,
     pub rows: RoaringBitmap,
@@ -88,7 +88,7 @@ pub struct Glance {
 /// What the state says of suppression; its addresses become rows by the store, after the lock.
 struct Suppressed {
     rows: BTreeMap<SuppressReason, RoaringBitmap>,
-    addresses: Vec<AddressHash>,
+    addresses: BTreeMap<&'static str, Vec<AddressHash>>,
 }
 
 type Later = BTreeMap<Option<Channel>, Suppressed>;
@@ -141,11 +141,10 @@ impl Glance {
         let by_row = found.rows.into_iter();
         let mut causes: Vec<Cause> =
             by_row.map(|(reason, rows)| Cause { name: reason.name(), skip: SkipReason::Suppressed, rows }).collect();
-        let mut rows = RoaringBitmap::new();
-        for address in found.addresses {
-            rows.extend(self.reader.rows_of_address(address)?.iter().map(|row| row.0));
+        for (name, addresses) in found.addresses {
+            let rows = self.reader.rows_of_addresses(&addresses)?;
+            causes.push(Cause { name, skip: SkipReason::SuppressedAddress, rows });
         }
-        causes.push(Cause { name: "address", skip: SkipReason::SuppressedAddress, rows });
         Ok(causes)
     }
 
@@ -167,7 +166,11 @@ impl Glance {
             Kind::Suppressed(scope) => {
                 later.entry(*scope).or_insert_with(|| suppressed(state, *scope));
             }
-            Kind::History { .. } | Kind::Recent { .. } => self.past.collect(state, &part.kind, self.now),
+            Kind::History { .. }
+            | Kind::Recent { .. }
+            | Kind::Messages { .. }
+            | Kind::Did { .. }
+            | Kind::DidWith { .. } => self.past.collect(state, &part.kind, self.now),
             _ => {}
         });
         if depth < SEGMENT_DEPTH_MAX {
@@ -249,9 +252,18 @@ fn suppressed(state: &State, scope: Option<Channel>) -> Suppressed {
     for (reason, set) in state.suppression.rows_for(scope) {
         *rows.entry(reason).or_default() |= set;
     }
-    let addresses = state.suppression.addresses_for(scope).map(|(address, _)| address).collect();
+    let mut addresses = BTreeMap::from([(BY_ADDRESS, Vec::new())]);
+    for (address, entry) in state.suppression.addresses_for(scope) {
+        let name = match entry.reason {
+            SuppressReason::HardBounce | SuppressReason::SoftBounces => entry.reason.name(),
+            _ => BY_ADDRESS,
+        };
+        addresses.entry(name).or_default().push(address);
+    }
     Suppressed { rows, addresses }
 }
+
+const BY_ADDRESS: &str = "address";
 
 impl World for Glance {
     fn scope(&self) -> Scope {
@@ -301,6 +313,18 @@ impl World for Glance {
 
     fn recent(&self, event: Event, channel: Option<Channel>, days: u32) -> Arc<RoaringBitmap> {
         self.past.recent(event, channel, days)
+    }
+
+    fn messages(&self, did: Engagement, least: u32, days: u32) -> Arc<RoaringBitmap> {
+        self.past.messages(did, least, days)
+    }
+
+    fn did(&self, name: &str, least: u32, days: Option<u32>) -> Arc<RoaringBitmap> {
+        self.past.did(name, least, days)
+    }
+
+    fn did_with(&self, name: &str, property: &str, value: &str) -> Arc<RoaringBitmap> {
+        self.past.did_with(name, property, value)
     }
 }
 

@@ -10,14 +10,14 @@ use serde_json::Value;
 
 use crate::campaigns::resend::{ResendSpec, source};
 use crate::campaigns::spec::kinds::overlaid;
-use crate::campaigns::spec::{AudienceSpec, Kind};
+use crate::campaigns::spec::{AudienceSpec, Kind, MessageSpec};
 use crate::campaigns::{self, CampaignSpec, Format, Problem};
 use crate::engine::names::find;
 use crate::engine::runs::run_state;
 use crate::engine::{Engine, EngineError};
 use crate::flow::NodeKind;
 use crate::ids::{RowSpace, RunId};
-use crate::ledger::links::{ResendSet, covered, family, first_deliveries};
+use crate::ledger::links::{Resent, covered, family, first_deliveries};
 use crate::ledger::{Run, RunState, State};
 use crate::limits::{NAME_BYTES_MAX, RESEND_NAMES_MAX};
 
@@ -38,10 +38,12 @@ pub enum ResendError {
     )]
     OneShot { run: RunId },
     #[error(
-        "{set:?} of run {run} holds nobody of the first message, and a resend sends that one: failures of the follow-up can be resent only by a campaign of their own",
+        "{set:?} of run {run} holds nobody of the first message, and a resend of it sends that one: to send the follow-up's message again, ask for \"follow_up:{set}\"",
         run = .run.0
     )]
     FollowUpOnly { run: RunId, set: String },
+    #[error("run {run} has no follow-up whose message could be sent again", run = .run.0)]
+    NoFollowUp { run: RunId },
     #[error("another resend of the same run started at the same time: look who is left, and try again")]
     Raced,
 }
@@ -56,22 +58,26 @@ pub struct Resend {
     pub message: Option<Value>,
 }
 
-/// The rows of a set of an ended run, of its first message and not of its follow-up, without those whom a resend covers; and how many resends there were.
+/// The rows of a set of an ended run, of its first message or of its follow-up's, without those whom a resend of that message
+/// covers; and how many resends there were.
 pub fn rows(state: &State, run: RunId, set: &str) -> Result<(RoaringBitmap, usize), EngineError> {
     let found = state.runs.get(&run).ok_or(EngineError::NoRun { run })?;
-    let parsed = ResendSet::parse(set).ok_or_else(|| ResendError::NoSet { set: set.to_owned() })?;
+    let resent = Resent::parse(set).ok_or_else(|| ResendError::NoSet { set: set.to_owned() })?;
     if found.space() != RowSpace::BASE {
         return Err(ResendError::OneShot { run }.into());
     }
     if !matches!(found.state, RunState::Finished | RunState::Stopped) {
         return Err(ResendError::NotEnded { run, state: run_state(found.state).name() }.into());
     }
-    let (firsts, follow_up) = first_deliveries(state, found);
-    let in_set = parsed.rows(found, firsts);
-    if in_set.is_empty() && !parsed.rows(found, follow_up).is_empty() {
+    let in_set = resent.rows(state, found);
+    if resent.follow_up && first_deliveries(state, found).1.is_empty() {
+        return Err(ResendError::NoFollowUp { run }.into());
+    }
+    let of_follow_up = || Resent { follow_up: true, ..resent }.rows(state, found);
+    if in_set.is_empty() && !resent.follow_up && !of_follow_up().is_empty() {
         return Err(ResendError::FollowUpOnly { run, set: set.to_owned() }.into());
     }
-    Ok((in_set - covered(state, run), family(state, run).len()))
+    Ok((in_set - covered(state, run, resent.follow_up), family(state, run).len()))
 }
 
 /// Whether no other resend of the run's family has started since there were `seen`.
@@ -92,8 +98,8 @@ impl Engine {
     }
 
     fn resendable(&self, run: RunId, set: &str) -> Result<(), EngineError> {
-        let parsed = ResendSet::parse(set).ok_or_else(|| ResendError::NoSet { set: set.to_owned() })?;
-        if parsed.is_tracked() && self.options.aggregate_only {
+        let resent = Resent::parse(set).ok_or_else(|| ResendError::NoSet { set: set.to_owned() })?;
+        if resent.set.is_tracked() && self.options.aggregate_only {
             return Err(ResendError::NeedsTracking { set: set.to_owned() }.into());
         }
         rows(&self.book.read(), run, set).map(drop)
@@ -108,7 +114,9 @@ impl Engine {
         let text = text.ok_or(EngineError::NoCampaign { id: found.campaign })?;
         let first = campaigns::parse::from_stored(text)?;
         let mut message = first.message.clone();
+        let of_follow_up = Resent::parse(&resend.set).is_some_and(|resent| resent.follow_up);
         match first.kind() {
+            _ if of_follow_up => message = follow_up_of(&first),
             Kind::Single => {}
             Kind::AbSplit => match winner(found).and_then(|at| first.variants.get(at)) {
                 Some(variant) => message.fields = overlaid(&message.fields, &variant.message.fields),
@@ -140,6 +148,18 @@ impl Engine {
                 Ok(campaigns::merge_patch(&spec, &patch, Format::Json)?)
             }
         }
+    }
+}
+
+/// The message of a campaign's follow-up: what it says differently, over the campaign's.
+fn follow_up_of(first: &CampaignSpec) -> MessageSpec {
+    let (base, own) = (&first.message, &first.follow_up.message);
+    MessageSpec {
+        channel: own.channel.or(base.channel),
+        connector: own.connector.clone().or_else(|| base.connector.clone()),
+        topic: own.topic.clone().or_else(|| base.topic.clone()),
+        fields: overlaid(&base.fields, &own.fields),
+        ..base.clone()
     }
 }
 
@@ -190,8 +210,19 @@ mod tests {
         assert_eq!(first.accepted.len(), 2, "what another message needs skips nobody of this one: {:?}", first.skipped);
         assert_eq!(second.skipped[&SkipReason::MissingAttribute].len(), 2, "of the follow-up");
         let refused = rows(&state, run, "skipped").expect_err("only the follow-up failed").to_string();
-        assert!(refused.contains("only by a campaign of their own"), "{refused}");
+        assert!(refused.contains("follow_up:skipped"), "{refused}");
+        assert_eq!(rows(&state, run, "follow_up:skipped").expect("a set").0.len(), 2, "of the follow-up");
+        assert!(rows(&state, run, "follow_up:nothing").is_err(), "no such set");
         assert!(rows(&state, run, "rejected").expect("nobody failed anywhere").0.is_empty(), "an empty set stays one");
         assert_eq!(rows(&state, run, "not_opened").expect("a set").0.len(), 2, "of the first message");
+        drop(state);
+        let patched = Resend { set: "follow_up:skipped".into(), ..Resend::default() };
+        let again = base.engine.resend_spec(run, &patched).expect("a spec");
+        assert_eq!(again.message.fields["subject"], "Again, {{ contact.zone }}", "the follow-up's message");
+        assert!(again.message.fields.contains_key("html"), "over that of the campaign");
+        let without = base.start(serde_json::json!({"name": "plain"}));
+        base.until_finished(without);
+        let refused = rows(&base.engine.book.read(), without, "follow_up:rejected").expect_err("refused").to_string();
+        assert!(refused.contains("no follow-up"), "{refused}");
     }
 }

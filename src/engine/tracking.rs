@@ -10,13 +10,15 @@ use tokio::sync::oneshot;
 
 use crate::actors::figures;
 use crate::actors::tracker::TrackedEvent;
+use crate::contacts::one_shot::hashes::hash_of;
 use crate::content::{CompiledMessage, Recipient, Renderer, TokenId, preview};
 use crate::engine::base::Consented;
 use crate::engine::{Engine, EngineError};
-use crate::ids::{Channel, ContactRow, MessageId, RowSpace, RunId};
+use crate::ids::{AddressHash, Channel, ContactRow, MessageId, RowSpace, RunId};
 use crate::journal::Want;
 use crate::ledger::consent::ConsentStatus;
-use crate::ledger::facts::{ConsentChanged, Unsubscribed};
+use crate::ledger::facts::{ConsentChanged, Suppressed, Unsubscribed};
+use crate::ledger::suppression::SuppressReason;
 use crate::ledger::{Fact, RowSet};
 use crate::limits::TRACKED_MESSAGES_MAX;
 
@@ -81,6 +83,9 @@ impl Engine {
             Unsubscribed { run, message, rows, channel, topic, source, at, addresses }
         };
         let twins = self.twins_of(token, channel);
+        if everything && let Some(fact) = self.opt_out_of_address(token, channel, &addresses)? {
+            self.book.commit(&fact, Want::idle())?;
+        }
         // Of their own kind: the figures of the run count the contact whose link was used, and nobody else.
         let of_twins = |topic: &str| {
             let (rows, status, topic) = (RowSet::base(twins.clone()), ConsentStatus::Unsubscribed, topic.to_owned());
@@ -118,6 +123,26 @@ impl Engine {
             return Err(error.into());
         }
         Ok(wait)
+    }
+
+    /// Who wants no message of this sender at all is not reached under another key, created now or later, either.
+    fn opt_out_of_address(
+        &self,
+        token: TokenId,
+        channel: Channel,
+        outside: &[AddressHash],
+    ) -> Result<Option<Fact>, EngineError> {
+        if !outside.is_empty() {
+            // The opt-out itself suppresses it.
+            return Ok(None);
+        }
+        let reader = self.store.reader()?;
+        let Some(hash) = reader.record(token.row)?.and_then(|record| hash_of(&self.store, channel, record)) else {
+            return Ok(None);
+        };
+        let reason = SuppressReason::Unsubscribed;
+        let (rows, addresses, at) = (RowSet::default(), vec![hash], self.book.now());
+        Ok(Some(Fact::Suppressed(Suppressed { channel: Some(channel), reason, rows, addresses, at })))
     }
 
     /// Other contacts of the base with the address that the link's contact has: an opt-out holds for whoever reads the mailbox.

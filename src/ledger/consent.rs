@@ -74,7 +74,7 @@ impl Consent {
     }
 
     /// Takes in what a chunk of an import says of `rows`, of which `unsubscribed` are opt-outs: the others are subscribed,
-    /// those who have opted out only with `resubscribe`. What it changed is kept until the next chunk of any import.
+    /// those who have opted out, themselves or under another key with their address, only with `resubscribe`. What it changed is kept until the next chunk of any import.
     pub fn import(&mut self, chunk: &ImportChunk, rows: &RoaringBitmap, unsubscribed: &RoaringBitmap) {
         let mut changes = Vec::with_capacity(chunk.subscribe.len());
         for (channel, topic) in &chunk.subscribe {
@@ -83,6 +83,11 @@ impl Consent {
             if !chunk.resubscribe {
                 willing -= &sets.unsubscribed;
             }
+            let elsewhere = chunk.opted_out.iter().find(|(of, name, _)| of == channel && name == topic);
+            let elsewhere =
+                elsewhere.map_or_else(RoaringBitmap::new, |(_, _, opted)| (opted & rows) - &sets.subscribed);
+            willing -= &elsewhere;
+            let unsubscribed = &(unsubscribed | elsewhere);
             let change = ImportedChange {
                 channel: *channel,
                 topic: topic.clone(),

@@ -132,6 +132,12 @@ impl ContactDays {
         }
     }
 
+    /// [`ContactDays::received`], for benches.
+    #[doc(hidden)]
+    pub fn put(&mut self, channel: Channel, at: Timestamp, rows: &RoaringBitmap) {
+        self.received(channel, at, rows);
+    }
+
     /// Messages were handed over and not answered: they may have arrived, and count as if they had.
     pub(super) fn unconfirmed(&mut self, channel: Channel, at: Timestamp, rows: &RoaringBitmap) {
         if !rows.is_empty() {

@@ -11,7 +11,7 @@ use crate::flow::Graph;
 use crate::ids::{AddressHash, BatchId, CampaignId, Channel, DeliveryId, ImportId, MessageId, RunId};
 use crate::ledger::consent::ConsentStatus;
 use crate::ledger::delivery::Mode;
-use crate::ledger::events::{AutoPaused, EventsReceived};
+use crate::ledger::events::{AutoPaused, EventsReceived, SoftBouncesJudged};
 use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled, Shared};
 use crate::ledger::outcome::RejectClass;
 use crate::ledger::plans::{LaunchSkipped, Launched, PlanMoved, Published};
@@ -141,6 +141,7 @@ pub enum Fact {
     AudienceRemoved(AudienceRemoved),
     EventsReceived(Box<EventsReceived>),
     AutoPaused(AutoPaused),
+    SoftBouncesJudged(SoftBouncesJudged),
     Doubted(Doubted),
     Restored(Restored),
 }
@@ -194,6 +195,7 @@ impl Fact {
             Fact::AudienceRemoved(_) => 62,
             Fact::EventsReceived(_) => 51,
             Fact::AutoPaused(_) => 52,
+            Fact::SoftBouncesJudged(_) => 73,
             Fact::MessageSaved { .. } => 56,
             Fact::MessageDeleted { .. } => 57,
             Fact::Doubted(_) => 77,
@@ -254,6 +256,9 @@ pub struct ImportChunk {
     /// Whether *subscribed* may replace *unsubscribed*.
     pub resubscribe: bool,
     pub at: Timestamp,
+    /// By topic: rows whose address has opted out under another key. They are not subscribed, but who is so already.
+    #[serde(default)]
+    pub opted_out: Vec<(Channel, String, RoaringBitmap)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

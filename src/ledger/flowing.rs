@@ -62,13 +62,20 @@ pub struct ArmFigures {
     pub events: u64,
     pub unsubscribed: u64,
     pub complained: u64,
-    /// Of the accepted, contacts whose window is over: those who are judged. Events, opt-outs and complaints are theirs.
+    /// Of the accepted, contacts whose window is over, bounced or not: what the sizes of the sample are held against.
     #[serde(default)]
     pub matured: u64,
+    /// Of the matured, contacts whose message has not come back: on e-mail that is what delivered means. Those who are judged:
+    /// events, opt-outs and complaints are theirs.
+    #[serde(default)]
+    pub delivered: u64,
+    /// Of the accepted, contacts whose message came back.
+    #[serde(default)]
+    pub bounced: u64,
     /// Contacts of the sample that got, or will get, this arm.
     #[serde(default)]
     pub contacts: u64,
-    /// Of the matured, contacts with such an event by a machine, or perhaps one, and none by a person.
+    /// Of the delivered, contacts with such an event by a machine, or perhaps one, and none by a person.
     #[serde(default)]
     pub machine: u64,
     #[serde(default)]
@@ -92,6 +99,8 @@ impl ArmFigures {
             unsubscribed: 0,
             complained: 0,
             matured: 0,
+            delivered: 0,
+            bounced: 0,
             contacts: 0,
             machine: 0,
             suspect: 0,

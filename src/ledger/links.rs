@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::campaigns::spec::{FollowUpSpec, Kind};
 use crate::campaigns::{parse, resend};
-use crate::ids::{RowSpace, RunId};
+use crate::flow::NodeKind;
+use crate::ids::{MessageId, RowSpace, RunId};
 use crate::ledger::delivery::Delivery;
+use crate::ledger::engagement::people;
 use crate::ledger::outcome::RejectClass;
 use crate::ledger::run::Run;
 use crate::ledger::state::State;
@@ -27,6 +29,37 @@ pub struct Link {
     pub of: RunId,
     /// The set as it was written.
     pub set: String,
+}
+
+/// Names a set of the follow-up instead of the first message.
+const FOLLOW_UP: &str = "follow_up:";
+
+/// A set of a run, and whether its follow-up's message is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resent {
+    pub set: ResendSet,
+    pub follow_up: bool,
+}
+
+impl Resent {
+    /// `not_opened`, or `follow_up:not_opened`.
+    pub fn parse(text: &str) -> Option<Resent> {
+        let (set, follow_up) = text.strip_prefix(FOLLOW_UP).map_or((text, false), |set| (set, true));
+        Some(Resent { set: ResendSet::parse(set)?, follow_up })
+    }
+
+    /// Every name, for messages.
+    pub fn names() -> Vec<String> {
+        let first = ResendSet::names();
+        let follow_ups = first.iter().map(|name| format!("{FOLLOW_UP}{name}")).collect::<Vec<_>>();
+        first.into_iter().chain(follow_ups).collect()
+    }
+
+    /// Contacts of the base in the set, whoever is covered by an earlier resend included.
+    pub fn rows(self, state: &State, run: &Run) -> RoaringBitmap {
+        let (firsts, follow_up) = first_deliveries(state, run);
+        self.set.rows(run, if self.follow_up { follow_up } else { firsts })
+    }
 }
 
 /// A set of a run that can be sent to again.
@@ -85,7 +118,7 @@ impl ResendSet {
             ResendSet::Unknown => deliveries().map(|d| &d.unknown).union(),
             ResendSet::Engaged { clicked, yes } => {
                 let accepted = deliveries().map(|d| &d.accepted).union();
-                let engaged = run.engaged(clicked);
+                let engaged = engaged_by(run, of, clicked);
                 if yes { accepted & engaged } else { accepted - engaged }
             }
         }
@@ -103,6 +136,19 @@ impl State {
             self.links.insert(run.id, Link { of: RunId(of), set: set.to_owned() });
         }
     }
+}
+
+/// Who opened (or clicked) a message of some deliveries; machines left out.
+fn engaged_by(run: &Run, of: &[Delivery], clicked: bool) -> RoaringBitmap {
+    let sends = of.iter().flat_map(|delivery| run.sends_with(delivery.id.index));
+    let messages: BTreeSet<MessageId> = sends
+        .filter_map(|send| match run.graph.node(send).map(|node| &node.kind) {
+            Some(NodeKind::Send { message, .. }) => Some(MessageId(*message)),
+            _ => None,
+        })
+        .collect();
+    let tracked = messages.into_iter().filter_map(|message| run.messages.get(&message));
+    tracked.map(|message| people(if clicked { &message.clicked } else { &message.opened })).union()
 }
 
 /// The deliveries of a run whose message a resend sends again, and that of the follow-up: who failed only there has the
@@ -138,10 +184,19 @@ pub fn family(state: &State, run: RunId) -> BTreeSet<RunId> {
     descendants(state, line(state, run).last().copied().unwrap_or(run))
 }
 
-/// Contacts who got, may have got, or may still get the message by a resend of the family that `run` does not continue.
-pub fn covered(state: &State, run: RunId) -> RoaringBitmap {
+/// Whether a resend sends the follow-up's message of the run that its family began with.
+fn is_of_follow_up(state: &State, run: RunId) -> bool {
     let line = line(state, run);
-    let others = family(state, run).into_iter().filter(|id| !line.contains(id));
+    let eldest = line.len().checked_sub(2).and_then(|at| state.links.get(&line[at]));
+    eldest.and_then(|link| Resent::parse(&link.set)).is_some_and(|resent| resent.follow_up)
+}
+
+/// Contacts who got, may have got, or may still get the message by a resend of the family that `run` does not continue. The
+/// message is the first one, or the follow-up's (`follow_up`, of a run that is no resend): who got the one may get the other.
+pub fn covered(state: &State, run: RunId, follow_up: bool) -> RoaringBitmap {
+    let line = line(state, run);
+    let wanted = if line.len() > 1 { is_of_follow_up(state, run) } else { follow_up };
+    let others = family(state, run).into_iter().filter(|id| !line.contains(id) && is_of_follow_up(state, *id) == wanted);
     let runs = others.filter_map(|id| state.runs.get(&id));
     let mut covered = RoaringBitmap::new();
     for delivery in runs.flat_map(|run| &run.deliveries) {
@@ -160,6 +215,10 @@ mod tests {
     fn every_name_is_a_set_and_nothing_else_is() {
         for name in ResendSet::names() {
             assert!(ResendSet::parse(&name).is_some(), "{name}");
+        }
+        for name in Resent::names() {
+            let resent = Resent::parse(&name).unwrap_or_else(|| panic!("{name}"));
+            assert_eq!(resent.follow_up, name.starts_with("follow_up:"), "{name}");
         }
         for name in ["accepted", "pending", "rejected:", "rejected:soft", "skipped:none", "unknown:all", ""] {
             assert_eq!(ResendSet::parse(name), None, "{name:?}");

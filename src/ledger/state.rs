@@ -207,6 +207,7 @@ impl State {
                 self.consent.set(c.channel, &c.topic, c.status, &rows);
             }
             Fact::Suppressed(s) => self.apply_suppressed(s),
+            Fact::SoftBouncesJudged(judged) => self.apply_soft_bounces(judged),
             Fact::Unsuppressed(u) => {
                 self.suppression.remove(u.channel, u.reason, &u.rows.rows, &u.addresses);
                 self.events.soft.forget(u.channel, &u.rows.rows);
@@ -277,6 +278,7 @@ impl State {
             run.count_feedback(part, new, fact.at);
             self.remember_feedback(part, &unknown);
         }
+        self.take_noted(fact);
         for part in &fact.watched {
             if let Some(run) = self.runs.get_mut(&part.delivery.run) {
                 run.count_reported(part);

@@ -1,8 +1,9 @@
 //! Suppression: who must not be sent to, whatever their consent; by contact row and by salted address hash, on one channel
 //! or on all.
 //!
-//! Invariant: SU-1 an entry by address outlives the contact (erasure keeps it), so it holds for whoever has that address
-//! later.
+//! Invariants: SU-1 an entry by address outlives the contact (erasure keeps it), so it holds for whoever has that address
+//! later; SU-2 a bounce is one of an address and never of a contact: a contact with a new address can be sent to, and one who
+//! takes the dead address, or takes it back, can't.
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,8 @@
 //!
 //! Invariants: TR-1 a row is in the set of the best class that it earned (human over suspect over machine) once per kind;
 //! uniques are those bitmaps' sizes, so replaying a fact changes totals only, and every fact is applied once; TR-2 in
-//! aggregate-only mode there are totals and no rows.
+//! aggregate-only mode there are totals and no rows; TR-3 an event that turns out to be of another class takes back one event of
+//! a row, and the row leaves the class only with its last one (up to `limits::REPEATS_MAX` are told apart).
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::ids::{MessageId, RunId};
+use crate::ledger::events::count_again;
+use crate::limits::REPEATS_MAX;
 
 /// How sure we are that a person did it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -58,8 +61,13 @@ pub struct Tracked {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EventSets {
+    /// By the best class that a row has an event of.
     pub rows: BTreeMap<EventClass, RoaringBitmap>,
     pub totals: BTreeMap<EventClass, u64>,
+    /// Of the rows of a class, those with more than one event of it: the k-th set has those with more than k + 1. So an event that
+    /// turns out to be a machine's does not take a person's earlier one along.
+    #[serde(default)]
+    again: BTreeMap<EventClass, Vec<RoaringBitmap>>,
 }
 
 impl EventSets {
@@ -69,9 +77,13 @@ impl EventSets {
         let mut new = rows.clone();
         for (present, set) in &mut self.rows {
             if *present <= class {
+                if *present == class && class != EventClass::Machine {
+                    count_again(self.again.entry(class).or_default(), &(&new & &*set), REPEATS_MAX);
+                }
                 new -= &*set;
             } else {
                 *set -= rows;
+                self.again.entry(*present).or_default().iter_mut().for_each(|level| *level -= rows);
             }
         }
         if !new.is_empty() {
@@ -81,8 +93,15 @@ impl EventSets {
 
     /// Moves earlier events from one class to another.
     fn reclassify(&mut self, was: EventClass, class: EventClass, rows: &RoaringBitmap, total: u64) {
+        // One event less; who has another one of the class stays in it.
+        let mut leaving = rows.clone();
+        for level in self.again.entry(was).or_default().iter_mut().rev() {
+            let here = &leaving & &*level;
+            *level -= &here;
+            leaving -= here;
+        }
         if let Some(set) = self.rows.get_mut(&was) {
-            *set -= rows;
+            *set -= &leaving;
         }
         if let Some(count) = self.totals.get_mut(&was) {
             *count = count.saturating_sub(total);
@@ -115,6 +134,11 @@ impl EventSets {
         for (class, total) in &other.totals {
             let none = RoaringBitmap::new();
             self.add(*class, other.rows.get(class).unwrap_or(&none), *total);
+        }
+        for (class, levels) in &other.again {
+            let mine = self.again.entry(*class).or_default();
+            mine.resize_with(mine.len().max(levels.len()), RoaringBitmap::new);
+            mine.iter_mut().zip(levels).for_each(|(mine, theirs)| *mine |= theirs);
         }
     }
 
@@ -170,6 +194,21 @@ impl MessageTracking {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_person_s_click_outlasts_a_later_one_that_was_a_machine_s() {
+        let human = EventClass::Human;
+        let mut sets = EventSets::default();
+        let rows = |list: &[u32]| list.iter().copied().collect::<RoaringBitmap>();
+        sets.add(human, &rows(&[1, 2]), 2);
+        sets.add(human, &rows(&[1]), 1);
+        sets.take_rows(EventClass::Machine, Some(human), &rows(&[1, 2]), 2);
+        assert_eq!(sets.rows[&human], rows(&[1]), "its first click stands");
+        assert_eq!(sets.rows[&EventClass::Machine], rows(&[2]), "it had no other");
+        assert_eq!((sets.total(human), sets.total(EventClass::Machine)), (1, 2));
+        sets.take_rows(EventClass::Machine, Some(human), &rows(&[1]), 1);
+        assert_eq!((sets.unique(human), sets.unique(EventClass::Machine)), (0, 2), "and now none is left");
+    }
 
     #[test]
     fn a_row_counts_once_in_its_best_class_and_totals_count_all() {

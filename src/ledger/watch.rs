@@ -21,6 +21,7 @@ use crate::clock::Timestamp;
 use crate::flow::nodes::{AbTest, Metric};
 use crate::flow::{Exit, Graph, NodeId, NodeKind};
 use crate::ids::{DeliveryId, MessageId};
+use crate::ledger::Run;
 use crate::ledger::delivery::Delivery;
 use crate::ledger::tracking::{EventClass, EventSets, Tracked, TrackedKind};
 use crate::limits::{TEST_WINDOW_BUCKETS_MAX, TEST_WINDOW_PARTS};
@@ -115,6 +116,12 @@ impl ArmSends {
     /// Rows that a message of the arm was accepted for.
     pub fn accepted(&self, deliveries: &[Delivery]) -> RoaringBitmap {
         self.each(deliveries, |delivery, node| &delivery.accepted & delivery.assigned(node))
+    }
+
+    /// Rows that a message of the arm came back from.
+    pub fn bounced(&self, run: &Run) -> RoaringBitmap {
+        let feedback = self.sends.iter().filter_map(|(node, ..)| run.feedback_of(*node));
+        feedback.fold(RoaringBitmap::new(), |all, feedback| all | feedback.bounced())
     }
 
     fn each(&self, deliveries: &[Delivery], rows: impl Fn(&Delivery, NodeId) -> RoaringBitmap) -> RoaringBitmap {

@@ -84,6 +84,8 @@ pub const UNSUBSCRIBE_BODY_BYTES_MAX: usize = 64 * 1024;
 pub const CONFIG_NETWORKS_MAX: usize = 1_000;
 /// Distinct links of one mail within [`BURST_WINDOW`] that only a machine follows.
 pub const BURST_LINKS: usize = 3;
+/// Opens or clicks of one contact beyond its first one that are told apart, so that those of a machine can be taken back one by one.
+pub const REPEATS_MAX: usize = 8;
 /// See [`BURST_LINKS`].
 pub const BURST_WINDOW: Duration = Duration::from_secs(2);
 /// A click this soon after the provider took the mail is a scanner's: nobody has received it yet.

@@ -182,7 +182,7 @@ catalogue! {
     COMPLAINTS_TOTAL = counter("estafette_complaints_total", &[],
         "Complaints that came back.");
     EVENT_SUPPRESSIONS_TOTAL = counter("estafette_event_suppressions_total", &["reason"],
-        "Contacts suppressed by what came back: hard_bounce, soft_bounces, complaint.");
+        "Addresses (of complaints: contacts too) suppressed by what came back: hard_bounce, soft_bounces, complaint.");
     AUTO_PAUSES_TOTAL = counter("estafette_auto_pauses_total", &["cause"],
         "Runs that paused by themselves: hard_bounces, complaints.");
     // HTTP
@@ -248,7 +248,7 @@ catalogue! {
     CAMPAIGN_LINK_CONTACTS = campaign("estafette_campaign_link_contacts", &["campaign", "message", "variant", "place"],
         "People who clicked a link of a message, by the link's place in it, from 0.");
     CAMPAIGN_TEST_CONTACTS = campaign("estafette_campaign_test_contacts", &["campaign", "node", "variant", "set"],
-        "The counters that decide a test: contacts of the sample accepted, matured, with events within their window.");
+        "The counters that decide a test: contacts of the sample accepted, matured, bounced, delivered, with events within their window.");
     CAMPAIGN_TEST_STATE = campaign("estafette_campaign_test_state", &["campaign", "node", "state"],
         "1 with the state of the test: testing, waits_for_person, decided.");
     CAMPAIGN_TEST_LOOK = campaign("estafette_campaign_test_look", &["campaign", "node"],

@@ -186,7 +186,10 @@ fn sieve(input: &AudienceInput<'_>) -> Sieve {
     }
     for set in input.suppressed {
         let count = sieve.take_in(set.reason, set.rows);
-        sieve.summary.suppressed.push((set.cause.to_owned(), count));
+        match sieve.summary.suppressed.iter_mut().find(|(cause, _)| cause == set.cause) {
+            Some((_, known)) => *known += count,
+            None => sieve.summary.suppressed.push((set.cause.to_owned(), count)),
+        }
     }
     sieve.summary.unsubscribed = sieve.take_in(SkipReason::Unsubscribed, input.unsubscribed);
     if let Some(subscribed) = input.subscribed {

@@ -18,6 +18,12 @@ pub fn check(expression: &Expression, schema: &Schema, scope: Scope) -> Result<(
         Kind::History { .. } | Kind::Recent { .. } if scope == Scope::OneShot => {
             faults.push(not_in_one_shot(part.span, "what other campaigns did"));
         }
+        Kind::Messages { .. } if scope == Scope::OneShot => {
+            faults.push(not_in_one_shot(part.span, "what other campaigns did"));
+        }
+        Kind::Did { .. } | Kind::DidWith { .. } if scope == Scope::OneShot => {
+            faults.push(not_in_one_shot(part.span, "what contacts did"));
+        }
         _ => {}
     });
     if faults.is_empty() { Ok(()) } else { Err(faults) }
@@ -29,6 +35,9 @@ pub fn needing_tracking(expression: &Expression) -> Vec<SegmentError> {
     expression.walk(&mut |part| match &part.kind {
         Kind::History { event, .. } | Kind::Recent { event, .. } if event.is_tracked() => {
             faults.push(SegmentError::new(part.span, Problem::NeedsTracking { event: event.word() }));
+        }
+        Kind::Messages { did, .. } => {
+            faults.push(SegmentError::new(part.span, Problem::NeedsTracking { event: did.words() }));
         }
         _ => {}
     });

@@ -69,6 +69,25 @@ fn expression(part: &Expression, level: Level, f: &mut fmt::Formatter<'_>) -> fm
             }
             write!(f, " in last {days}d")
         }
+        Kind::Messages { did, least, days } => {
+            write!(f, "{} at least {least} messages in last {days}d", did.words())
+        }
+        Kind::Did { name, least, days } => {
+            f.write_str("did ")?;
+            text(name, f)?;
+            if *least > 1 {
+                write!(f, " at least {least} times")?;
+            }
+            days.map_or(Ok(()), |days| write!(f, " in last {days}d"))
+        }
+        Kind::DidWith { name, property, value } => {
+            f.write_str("did ")?;
+            text(name, f)?;
+            f.write_str(" with ")?;
+            text(property, f)?;
+            f.write_str(" = ")?;
+            text(value, f)
+        }
         Kind::Test(asked) => test(asked, false, f),
     }
 }

@@ -83,6 +83,8 @@ pub enum Problem {
     NotByDay { event: &'static str },
     #[error("this must be from 1 to {max} days")]
     BadDays { max: u32 },
+    #[error("this must be a whole number from 1 to {max}")]
+    BadCount { max: u32 },
     #[error("the segment contains itself: {}", .path.join(" → "))]
     Cycle { path: Vec<String> },
     #[error("in segment {name:?}: {inner}")]
@@ -135,6 +137,7 @@ impl SegmentError {
             Problem::Expected { .. } | Problem::OpenText { .. } | Problem::BadEscape { .. } => "segment_syntax",
             Problem::BadNumber { .. } | Problem::BadDate { .. } | Problem::BadDuration { .. } => "segment_syntax",
             Problem::NotByDay { .. } | Problem::BadDays { .. } => "segment_bad_days",
+            Problem::BadCount { .. } => "segment_bad_count",
             Problem::NeedsTracking { .. } => "segment_needs_tracking",
             Problem::UnknownCampaign { .. } => "segment_unknown_campaign",
             Problem::BadTopic { .. } | Problem::UnknownChannel { .. } => "segment_unknown_channel",

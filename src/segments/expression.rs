@@ -6,7 +6,7 @@
 
 use crate::ids::Channel;
 use crate::segments::error::Span;
-use crate::segments::history::Event;
+use crate::segments::history::{Engagement, Event};
 
 /// A part of an expression and where it was written.
 #[derive(Clone, Debug)]
@@ -58,6 +58,25 @@ pub enum Kind {
         /// `None`: on any.
         channel: Option<Channel>,
         days: u32,
+    },
+    /// Contacts who opened or clicked so many different messages of all campaigns today or in the `days` − 1 days before.
+    Messages {
+        did: Engagement,
+        least: u32,
+        days: u32,
+    },
+    /// Contacts with events of a type that came from outside.
+    Did {
+        name: String,
+        least: u32,
+        /// Today or in the `days` − 1 days before; `None`: ever.
+        days: Option<u32>,
+    },
+    /// Contacts with an event of a type that ever had a property of this value.
+    DidWith {
+        name: String,
+        property: String,
+        value: String,
     },
     Test(Test),
 }

@@ -1,4 +1,5 @@
-//! What campaigns did to contacts, as an expression can ask it: of one campaign, or of any within days.
+//! What campaigns did to contacts and what contacts did, as an expression can ask it: of one campaign, or of any within days; how
+//! many messages; which events from outside, how often.
 //!
 //! Owns no state. Who knows the answers is the [`World`](super::World). Invariant: HI-1 a word never changes its meaning, saved
 //! segments hold it.
@@ -62,5 +63,27 @@ impl Event {
     /// Whether only tracking of single contacts can tell.
     pub fn is_tracked(self) -> bool {
         matches!(self, Event::Opened | Event::Clicked)
+    }
+}
+
+/// What is counted of a contact's messages, of all campaigns and channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Engagement {
+    Opened,
+    Clicked,
+    /// Opened or clicked.
+    Engaged,
+}
+
+impl Engagement {
+    pub const ALL: [Engagement; 3] = [Engagement::Opened, Engagement::Clicked, Engagement::Engaged];
+
+    /// The words of the language.
+    pub fn words(self) -> &'static str {
+        match self {
+            Engagement::Opened => "opened",
+            Engagement::Clicked => "clicked",
+            Engagement::Engaged => "engaged with",
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::contacts::{AttributeSets, ContactsError, IndexKind, Record, RecordBui
 use crate::ids::{AttributeId, Channel};
 use crate::segments::error::Hint;
 use crate::segments::expression::Expression;
-use crate::segments::history::Event;
+use crate::segments::history::{Engagement, Event};
 use crate::segments::world::{Scope, World};
 
 type Shared = Arc<RoaringBitmap>;
@@ -36,6 +36,12 @@ pub struct MemoryWorld {
     pub history: HashMap<String, HashMap<Event, Shared>>,
     /// By day, today being 0 and yesterday 1.
     pub days: HashMap<(Event, Channel, u32), Shared>,
+    /// Each opened (or clicked: `true`) message: days ago, and by whom.
+    pub messages: Vec<(bool, u32, Shared)>,
+    /// Each event from outside: its type, days ago, and of whom.
+    pub events: Vec<(String, u32, Shared)>,
+    /// By type, property and value of an event.
+    pub properties: HashMap<(String, String, String), Shared>,
     universe: Shared,
     present: HashMap<AttributeId, Shared>,
     values: HashMap<AttributeId, BTreeMap<String, Shared>>,
@@ -58,6 +64,9 @@ impl MemoryWorld {
             suppressed_on: HashMap::new(),
             history: HashMap::new(),
             days: HashMap::new(),
+            messages: Vec::new(),
+            events: Vec::new(),
+            properties: HashMap::new(),
             universe: Shared::default(),
             present: HashMap::new(),
             values: HashMap::new(),
@@ -97,6 +106,15 @@ impl MemoryWorld {
         for digit in (0..64u8).filter(|digit| digits >> digit & 1 == 1) {
             Arc::make_mut(self.digits.entry((id, digit)).or_default()).insert(row);
         }
+    }
+
+    /// Rows that are in so many of the sets, counted one by one.
+    fn often<'s>(&self, sets: impl Iterator<Item = &'s Shared>, least: u32) -> Shared {
+        let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
+        for row in sets.flat_map(|rows| rows.iter()) {
+            *counts.entry(row).or_default() += 1;
+        }
+        Arc::new(counts.into_iter().filter(|(_, count)| *count >= least).map(|(row, _)| row).collect())
     }
 
     /// All contacts at once, without records: for benches.
@@ -225,5 +243,25 @@ impl World for MemoryWorld {
             *kind == event && channel.is_none_or(|wanted| wanted == *on) && *day < days
         };
         Arc::new(self.days.iter().filter(|(key, _)| asked(key)).map(|(_, rows)| &**rows).union())
+    }
+
+    fn messages(&self, did: Engagement, least: u32, days: u32) -> Shared {
+        let asked = |clicked: bool| match did {
+            Engagement::Opened => !clicked,
+            Engagement::Clicked => clicked,
+            Engagement::Engaged => true,
+        };
+        let found = self.messages.iter().filter(|(clicked, day, _)| asked(*clicked) && *day < days);
+        self.often(found.map(|(_, _, rows)| rows), least)
+    }
+
+    fn did(&self, name: &str, least: u32, days: Option<u32>) -> Shared {
+        let asked = |(of, day, _): &&(String, u32, Shared)| of == name && days.is_none_or(|days| *day < days);
+        self.often(self.events.iter().filter(asked).map(|(_, _, rows)| rows), least)
+    }
+
+    fn did_with(&self, name: &str, property: &str, value: &str) -> Shared {
+        let key = (name.to_owned(), property.to_owned(), value.to_owned());
+        self.properties.get(&key).cloned().unwrap_or_default()
     }
 }

@@ -21,6 +21,9 @@
 //!            | "suppressed" [ "on" channel ]
 //!            | event "(" text ")"                            of the campaign with this name
 //!            | event "any" "campaign" [ "on" channel ] "in" "last" days
+//!            | engagement "at" "least" number ( "message" | "messages" ) "in" "last" days
+//!            | "did" text "with" ( attribute | text ) "=" ( text | digits | "true" | "false" )
+//!            | "did" text [ "at" "least" number ( "time" | "times" ) ] [ "in" "last" days ]
 //!            | "anniversary" "(" attribute ")" ( "is" "today" | relative ) [ zone ]
 //!            | attribute [ operator [ zone ] ]               alone: a boolean that is true
 //! operator   = ( "=" | "!=" | "<" | "<=" | ">" | ">=" ) value
@@ -33,6 +36,7 @@
 //!            | relative                                      of a date
 //! relative   = "in" [ "next" | "last" ] days
 //! event      = "received" | "opened" | "clicked" | "delivered" | "bounced" | "unsubscribed" | "complained" | "converted"
+//! engagement = "opened" | "clicked" | "engaged" "with"
 //! days       = digits ( "d" | "w" )
 //! zone       = "in" "zone" text | "in" "contact" "zone"
 //! value      = text | [ "-" ] number | "true" | "false" | moment
@@ -66,6 +70,12 @@
 //!   conversions of machines do not count. Of any campaign it is
 //!   asked by UTC day, `received any campaign in last 7d`: today and the six days before; the events behind *clicked* are
 //!   kept by campaign only. A campaign that does not exist is refused, when the expression is saved and when it is evaluated.
+//! - **Engagement** counts different messages of all campaigns and channels: `engaged with at least 3 messages in last 30d` are those
+//!   who opened or clicked three of them on the UTC days of the period.
+//! - **What contacts did** are the events that come from outside, by their type: `did "purchase" at least 2 times in last 30d`,
+//!   `did "login" and not did "login" in last 7d`. UTC days, today included; how often is kept by day for 92 days, when last for 366.
+//!   `did "purchase" with plan = "gold"` are those whose events of the type ever had this value, as far as values are kept.
+//!   *converted* is the type of conversions, however they were reported. Nobody did what never came: a type need not be known.
 //! - **`in segment`** writes the other segment out; one that contains itself is refused.
 //! - An evaluation sees the contacts as they are at that moment: who starts to match is in the next answer.
 //!

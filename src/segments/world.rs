@@ -13,7 +13,7 @@ use crate::contacts::{AttributeSets, ContactsError, Schema};
 use crate::ids::Channel;
 use crate::segments::error::Hint;
 use crate::segments::expression::Expression;
-use crate::segments::history::Event;
+use crate::segments::history::{Engagement, Event};
 
 /// What rows are meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,4 +48,10 @@ pub trait World {
     fn history(&self, event: Event, campaign: &str) -> Result<Arc<RoaringBitmap>, Hint>;
     /// Contacts with an event of any campaign, on a channel or on any, today or on one of the `days` − 1 days before.
     fn recent(&self, event: Event, channel: Option<Channel>, days: u32) -> Arc<RoaringBitmap>;
+    /// Contacts who opened or clicked at least so many different messages today or on one of the `days` − 1 days before.
+    fn messages(&self, did: Engagement, least: u32, days: u32) -> Arc<RoaringBitmap>;
+    /// Contacts with at least so many events of a type, ever or on the last days; nobody has one of a type that never came.
+    fn did(&self, name: &str, least: u32, days: Option<u32>) -> Arc<RoaringBitmap>;
+    /// Contacts with an event of a type that ever had a property of this value, as far as it is kept.
+    fn did_with(&self, name: &str, property: &str, value: &str) -> Arc<RoaringBitmap>;
 }

@@ -29,6 +29,7 @@ fn facts() -> Vec<(String, Fact)> {
     settled.rejected = vec![(RejectClass::HardBounce, rows(30, 32)), (RejectClass::SoftBounce, rows(32, 33))];
     settled.skipped = vec![(SkipReason::Unsubscribed, rows(33, 34))];
     let chunk = ImportChunk {
+        opted_out: Vec::new(),
         import: ImportId(1),
         chunk: 0,
         rows: RowSet::base(rows(100, 200)),

@@ -8,9 +8,11 @@
     reason = "a test that fails here should say so where it stands"
 )]
 
+mod addresses;
 mod backups;
 mod bad_input;
 mod base;
+mod behaviour;
 mod campaigns;
 mod cli;
 mod events;

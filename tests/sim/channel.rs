@@ -7,7 +7,7 @@
 //! Invariants that are checked: 1. every fact that the core makes fits; 2. the fold of the frames is the state, byte for byte;
 //! 3. a mail goes out only for a claim that is durable; 4. nobody is mailed twice in a delivery, but where an operator said
 //! so, and nobody gets two versions; 5. after a kill no more is unknown than was on the wire; 6. whoever was given to a send
-//! stays with it.
+//! stays with it; 7. whoever leaves a delay because the time has come has rested for all of it, in this stay ([`Timers`]).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use estafette::ledger::{Fact, Positions, RejectClass, RowSet, Run, RunState, Sta
 use estafette::segments::skip::SkipReason;
 
 use crate::rng::Rng;
+use crate::timers::Timers;
 
 /// Frames that a kill may find in the journal's queue, applied and not written.
 const QUEUED_MAX: usize = 4;
@@ -38,6 +39,9 @@ pub(crate) struct Process {
     pub(crate) state: State,
     pub(crate) now: Timestamp,
     frames: Vec<(BootId, Vec<u8>)>,
+    /// When each frame was made.
+    times: Vec<Timestamp>,
+    timers: Timers,
     /// Frames that no power loss takes.
     durable: usize,
     boot: BootId,
@@ -64,6 +68,8 @@ impl Process {
             state: State::default(),
             now,
             frames: Vec::new(),
+            times: Vec::new(),
+            timers: Timers::default(),
             durable: 0,
             boot: BootId([7; 16]),
             claims: BTreeMap::new(),
@@ -78,10 +84,15 @@ impl Process {
 
     /// Applies a fact and queues its frame.
     pub(crate) fn commit(&mut self, fact: Fact) {
+        if let Fact::Moved(moved) = &fact {
+            self.timers.moving(&self.state.runs[&moved.run], moved);
+        }
         if let Err(violation) = self.state.apply(&fact, self.boot) {
             panic!("the core made a fact that does not fit: {violation}: {fact:?}");
         }
         self.frames.push((self.boot, fact.encode().expect("a fact encodes")));
+        self.times.push(self.now);
+        self.timers.look(&self.state, self.now);
     }
 
     /// The same of what somebody was told is done.
@@ -231,6 +242,10 @@ impl Process {
         let lost = rng.below(if power { unsynced } else { unsynced.min(QUEUED_MAX) } as u64 + 1);
         let lost = if power || rng.chance(0.5) { usize::try_from(lost).expect("small") } else { 0 };
         self.frames.truncate(count - lost);
+        self.times.truncate(count - lost);
+        if lost > 0 {
+            self.retell();
+        }
         if power {
             self.boot = BootId(self.boot.0.map(|byte| byte.wrapping_add(1)));
         }
@@ -248,6 +263,21 @@ impl Process {
         self.claims.clear();
         // Flushed before the mark file is zeroed.
         self.sync();
+    }
+
+    /// Where everybody rested since when, as far as the frames that are left say it.
+    fn retell(&mut self) {
+        let mut state = State::default();
+        self.timers.restart();
+        for ((boot, frame), at) in self.frames.iter().zip(&self.times) {
+            state.apply(&Fact::decode(frame).expect("decodes"), *boot).expect("what fitted once fits again");
+            self.timers.look(&state, *at);
+        }
+    }
+
+    /// How often contacts came back to a delay where they had been before.
+    pub(crate) fn returns(&self) -> u64 {
+        self.timers.returns()
     }
 
     fn unknown(&self) -> u64 {

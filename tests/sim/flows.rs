@@ -261,6 +261,8 @@ impl World {
 #[derive(Default)]
 struct Seen {
     ended: u64,
+    /// Contacts who came back to a delay, and rested there again.
+    returns: u64,
     /// Decisions by who made them and what they rest on.
     decided: BTreeMap<String, u64>,
 }
@@ -305,6 +307,7 @@ fn one(rng: &mut Rng, seen: &mut Seen) {
             world.crash(false, rng);
             world.process.check_end(world.run());
             seen.ended += 1;
+            seen.returns += world.process.returns();
             for decided in world.decided.values() {
                 let winner = if decided.winner.is_some() { "a winner" } else { "nobody" };
                 let proven = if decided.proven { "proven" } else { "not proven" };
@@ -327,6 +330,7 @@ fn flows_lose_nobody_and_mail_nobody_twice_whatever_dies() {
     assert_eq!(seen.ended, ran, "every run came to its end");
     eprintln!("decisions of {ran} runs: {:?}", seen.decided);
     if ran >= 1_000 {
+        assert!(seen.returns > 1_000, "contacts come back to delays: {}", seen.returns);
         let wanted = ["a winner by engine, proven", "a winner by engine, not proven", "nobody by engine, not proven"];
         for kind in wanted.into_iter().chain(["a winner by ann, not proven", "nobody by ann, not proven"]) {
             assert!(seen.decided.contains_key(kind), "{kind} came among {:?}", seen.decided);

@@ -123,7 +123,15 @@ fn node(rng: &mut Rng, at: u64, count: u64, nodes: &mut Vec<Node>) {
                 keys: "weights = { again = 1, on = 1 }".to_owned(),
                 links,
             });
-            ("delay", "for = \"20m\"".to_owned(), vec![(String::new(), back)])
+            match rng.below(3) {
+                // Left early by those who open, whose time-out must not be there when they come back.
+                0 => {
+                    let keys = format!("event = \"opened\"\nof = \"n0\"\ntimeout = \"{}m\"", rng.between(20, 600));
+                    let ways = ["happened", "timed_out"].map(|exit| (exit.to_owned(), back.clone()));
+                    ("delay", keys, ways.into())
+                }
+                _ => ("delay", "for = \"20m\"".to_owned(), vec![(String::new(), back)]),
+            }
         }
     };
     nodes.push(Node { id, kind, keys, links });

@@ -7,6 +7,7 @@
 //! - [`channel`]: a process with one channel for runs of any shape.
 //! - [`moves`]: what a run's flow does next, with a base that answers by rules.
 //! - [`flows`]: every kind of campaign, its moves, tests and waits.
+//! - [`timers`]: since when each contact rests at each delay.
 //! - [`chains`]: one-shot audiences, control groups, resends of runs and of their resends.
 //! - [`sequences`]: dated steps, edited while they run.
 //! - [`schedules`]: launches of published schedules under steps of the clock.
@@ -25,6 +26,7 @@ mod rng;
 mod schedules;
 mod seeds;
 mod sequences;
+mod timers;
 mod windows;
 mod winner;
 mod world;

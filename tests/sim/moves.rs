@@ -80,7 +80,10 @@ fn answer(process: &Process, id: RunId, ask: &Ask, rows: &RoaringBitmap) -> Roar
     match ask {
         Ask::Rows(known) => rows & known,
         Ask::Expression(expression) => rows.iter().filter(|row| matches(expression, *row)).collect(),
-        Ask::Links { message, .. } => rows & asks::clicked_links(&process.state.runs[&id], *message, &[0]),
+        Ask::Links { messages, .. } => {
+            let run = &process.state.runs[&id];
+            rows & messages.iter().fold(RoaringBitmap::new(), |all, m| all | asks::clicked_links(run, *m, &[0]))
+        }
         Ask::Engaged(asked) => rows & engaged(&process.state, asked, process.now),
         Ask::Unique { kept, .. } => unique(rows, kept),
     }

@@ -8,6 +8,7 @@ use crate::actors::book::CommitError;
 use crate::actors::decide;
 use crate::actors::figures::{self, TakenBack};
 use crate::campaigns::GuardRule;
+use crate::ids::AddressHash;
 use crate::journal::Want;
 use crate::ledger::events::guard::judge;
 use crate::ledger::facts::Suppressed;
@@ -47,36 +48,33 @@ impl CampaignActor {
         }
     }
 
-    /// Suppresses rows whose hard bounces have reached the connector's rule.
+    /// Suppresses the addresses of rows whose hard bounces have reached the connector's rule: dead is the address, whoever
+    /// has it, and not the contact.
     pub(super) fn suppress_bounced(&self, leg: usize, bounced: &RoaringBitmap) {
         let leg = &self.legs[leg];
         if bounced.is_empty() {
             return;
         }
-        let outside = leg.context.addresses_outside(bounced).unwrap_or_else(|error| {
+        let known = leg.context.addresses(bounced).unwrap_or_else(|error| {
             tracing::error!(run = %self.run, %error, "the addresses of hard bounces can't be read: they are not suppressed");
-            Vec::new()
-        });
-        // Whoever else has a dead address: it is as dead for them.
-        let twins = leg.context.twins(bounced).unwrap_or_else(|error| {
-            tracing::error!(run = %self.run, %error, "who else has the addresses of hard bounces can't be read");
             Vec::new()
         });
         let result = self.book.commit_by::<CommitError>(
             |state| {
                 let Some(run) = state.runs.get(&self.run) else { return Ok(None) };
-                let mut rows = decide::to_suppress(state, run, bounced, leg.line.suppress_after_hard_bounces);
-                if rows.is_empty() {
+                let channel = Some(leg.context.channel);
+                let rows = decide::to_suppress(state, run, bounced, leg.line.suppress_after_hard_bounces);
+                let is_new = |hash: &AddressHash| state.suppression.address_entry(channel, *hash).is_none();
+                let dead = known.iter().filter(|(row, _)| rows.contains(*row)).map(|(_, hash)| *hash);
+                let addresses: Vec<AddressHash> = dead.filter(is_new).collect();
+                if addresses.is_empty() {
                     return Ok(None);
                 }
-                let same: RoaringBitmap =
-                    twins.iter().filter(|(row, _)| rows.contains(*row)).map(|(_, twin)| *twin).collect();
-                rows |= same;
                 Ok(Some(Fact::Suppressed(Suppressed {
-                    channel: Some(leg.context.channel),
+                    channel,
                     reason: SuppressReason::HardBounce,
-                    addresses: outside.iter().filter(|(row, _)| rows.contains(*row)).map(|(_, hash)| *hash).collect(),
-                    rows: RowSet { space: leg.context.space, rows },
+                    rows: RowSet::default(),
+                    addresses,
                     at: self.book.now(),
                 })))
             },

@@ -36,24 +36,14 @@ pub struct SendContext {
 }
 
 impl SendContext {
-    /// Rows outside the contact base with their addresses, by which what forbids a send is told of them; none for contacts.
-    pub fn addresses_outside(&self, rows: &RoaringBitmap) -> Result<Vec<(u32, AddressHash)>, ContactsError> {
+    /// Rows with their addresses on the channel, by which a bounce is told of them; without those that have none.
+    pub fn addresses(&self, rows: &RoaringBitmap) -> Result<Vec<(u32, AddressHash)>, ContactsError> {
         let mut found = Vec::new();
-        if self.space != RowSpace::BASE {
-            self.store.reader()?.records(rows.iter(), |row, record| {
-                found.extend(hash_of(&self.store, self.channel, record).map(|hash| (row, hash)));
-                true
-            })?;
-        }
+        self.store.reader()?.records(rows.iter(), |row, record| {
+            found.extend(hash_of(&self.store, self.channel, record).map(|hash| (row, hash)));
+            true
+        })?;
         Ok(found)
-    }
-
-    /// Each of these contacts with every other one that has its address; none for rows outside the contact base.
-    pub fn twins(&self, rows: &RoaringBitmap) -> Result<Vec<(u32, u32)>, ContactsError> {
-        if self.space != RowSpace::BASE {
-            return Ok(Vec::new());
-        }
-        self.store.reader()?.twins(self.channel, rows)
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::api::adapter::Adapter;
+use crate::api::caller::{self, Caller};
 use crate::api::errors::Code;
 use crate::api::port::{
     AudiencesPort, NewUpload, Page, PageRequest, PortError, PortResult, Ref, UploadColumnView, UploadDetail, UploadUse,
@@ -19,9 +20,6 @@ use crate::engine::uploads::{UploadRequest, UploadsError};
 use crate::ids::{CampaignId, Channel, RowSpace};
 use crate::ledger::uploads::UploadInfo;
 use crate::ledger::{Run, State};
-
-/// The name of the key that everything comes with: there is one that may change things.
-const KEY_NAME: &str = "admin";
 
 fn refused(error: UploadsError) -> PortError {
     let text = error.to_string();
@@ -98,6 +96,8 @@ pub(super) fn of_run(state: &State, run: &Run) -> Option<UploadUse> {
         id: run.space().0,
         name: upload.name.clone(),
         consent_confirmed_by: confirmed.as_ref().map(|word| word.by.clone()),
+        consent_confirmed_key: confirmed.as_ref().map(|word| word.key.clone()).filter(|key| !key.is_empty()),
+        consent_confirmed_via: confirmed.as_ref().map(|word| word.via.clone()).filter(|via| !via.is_empty()),
         consent_confirmed_at: confirmed.map(|word| word.at.into()),
         removed_at: upload.removed_at.map(Into::into),
     })
@@ -143,7 +143,10 @@ impl Adapter {
             });
             parse::confirmed_of(text).filter(|_| same)
         });
-        let word = before.unwrap_or_else(|| Confirmed { by: KEY_NAME.to_owned(), at: self.engine.book.now() });
+        let word = before.unwrap_or_else(|| {
+            let Caller { name, key, via } = caller::current();
+            Confirmed { by: name.to_owned(), at: self.engine.book.now(), key, via: via.to_owned() }
+        });
         parse::to_stored_confirmed(spec, request, &word)
     }
 }
@@ -155,7 +158,12 @@ impl AudiencesPort for Adapter {
             let message = format!("channel is {:?}, but must be one of: {known}", upload.channel);
             PortError::new(Code::InvalidParameter, message)
         })?;
-        let request = UploadRequest { name: upload.name, channel, request: upload.request, by: KEY_NAME.to_owned() };
+        let request = UploadRequest {
+            name: upload.name,
+            channel,
+            request: upload.request,
+            by: caller::current().name.to_owned(),
+        };
         let space = self.engine.uploads.take_in(&request, spooled)?;
         self.detail(space)
     }
@@ -178,6 +186,6 @@ impl AudiencesPort for Adapter {
 
     fn delete_upload(&self, upload: &Ref) -> PortResult<()> {
         let space = self.upload_id(upload)?;
-        Ok(self.engine.uploads.remove(space, KEY_NAME)?)
+        Ok(self.engine.uploads.remove(space, caller::current().name)?)
     }
 }

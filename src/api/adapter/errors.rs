@@ -30,7 +30,7 @@ impl From<EngineError> for PortError {
             .with(json!({"resend": {"set": "unknown"}})),
             EngineError::Message(refused) => saved_message(refused, message),
             EngineError::Resend(refused) => {
-                let details = json!({"sets": crate::ledger::links::ResendSet::names()});
+                let details = json!({"sets": crate::ledger::links::Resent::names()});
                 match refused {
                     ResendError::NoSet { .. } => PortError::new(Code::InvalidSet, message).with(details),
                     _ => PortError::new(Code::ResendRefused, message),

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use roaring::RoaringBitmap;
 use serde_json::{Value as Json, json};
 
-use crate::api::adapter::Adapter;
+use crate::api::adapter::{Adapter, properties};
 use crate::api::errors::Code;
 use crate::api::port::{EventTypeView, EventsPort, NewEvent, PortError, PortResult};
 use crate::engine::Engine;
@@ -79,7 +80,11 @@ fn event(new: NewEvent) -> PortResult<Event> {
         None => None,
         Some(name) => Some(Channel::from_name(name).ok_or_else(|| invalid(format!("{name:?} is not a channel")))?),
     };
+    let conversion = matches!(kind, EventKind::Converted(_));
+    let worth = if conversion { properties::worth(new.properties.as_ref())? } else { None };
     Ok(Event {
+        properties: properties::kept(new.properties.as_ref(), conversion),
+        worth,
         id: new.id,
         kind,
         contact: new.contact,
@@ -138,6 +143,12 @@ impl EventsPort for Adapter {
             events: memory.total(),
             contacts: memory.contacts().len(),
             last_day: memory.last_day().map(day_text),
+            properties: state
+                .events
+                .properties
+                .of_type(name)
+                .map(|(property, values)| (property.to_owned(), values.len() as u64))
+                .collect(),
         };
         Ok(state.events.behaviour.types().map(view).collect())
     }
@@ -154,7 +165,16 @@ pub(super) fn behaviour_of(engine: &Engine, row: ContactRow) -> Json {
     let state = engine.book.read();
     let types = state.events.behaviour.types().filter_map(|(name, memory)| {
         let last = memory.last_day_of(row.0)?;
-        Some((name.to_owned(), json!({"count": memory.count_of(row.0), "last_day": day_text(last)})))
+        let had = |values: &BTreeMap<String, RoaringBitmap>| -> Vec<String> {
+            values.iter().filter(|(_, rows)| rows.contains(row.0)).map(|(value, _)| value.clone()).collect()
+        };
+        let properties = state.events.properties.of_type(name).map(|(property, values)| (property, had(values)));
+        let properties: BTreeMap<&str, Vec<String>> = properties.filter(|(_, values)| !values.is_empty()).collect();
+        let mut what = json!({"count": memory.count_of(row.0), "last_day": day_text(last)});
+        if !properties.is_empty() {
+            what["properties"] = json!(properties);
+        }
+        Some((name.to_owned(), what))
     });
     json!(types.collect::<BTreeMap<String, Json>>())
 }

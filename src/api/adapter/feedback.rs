@@ -2,6 +2,7 @@
 
 use roaring::RoaringBitmap;
 
+use super::properties::amount_text;
 use super::reports::events;
 use crate::api::port::{FeedbackCounts, UniqueTotal};
 use crate::ledger::events::Feedback;
@@ -20,6 +21,8 @@ pub(super) fn counts(feedback: &Feedback) -> FeedbackCounts {
         bounced_policy: seen(&feedback.policy),
         complained: seen(&feedback.complained),
         converted: events(&feedback.converted),
+        converted_value: feedback.worth.iter().map(|(of, amount)| (of.clone(), amount_text(*amount))).collect(),
+        custom: feedback.custom.iter().map(|(name, of)| (name.clone(), seen(of))).collect(),
     }
 }
 

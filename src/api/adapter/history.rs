@@ -18,7 +18,7 @@ use crate::engine::resend::Resend;
 use crate::engine::runs::{campaign_state, run_state};
 use crate::ids::{RowSpace, RunId};
 use crate::ledger::events::{TypeMemory, day_of};
-use crate::ledger::links::{ResendSet, covered, first_deliveries};
+use crate::ledger::links::{Resent, covered};
 use crate::ledger::state::SavedMessage;
 use crate::ledger::{Run, State};
 use crate::segments::skip::SkipReason;
@@ -156,10 +156,11 @@ impl HistoryPort for Adapter {
         }
         let (in_set, left) = {
             let state = self.engine.book.read();
-            let set = ResendSet::parse(&request.set);
-            let in_run = |set: ResendSet, run| set.rows(run, first_deliveries(&state, run).0);
-            let rows = set.and_then(|set| Some(in_run(set, state.runs.get(&run)?))).unwrap_or_default();
-            (rows.len(), (rows - covered(&state, run)).len())
+            let resent = Resent::parse(&request.set);
+            let in_run = |resent: Resent| Some(resent.rows(&state, state.runs.get(&run)?));
+            let rows = resent.and_then(in_run).unwrap_or_default();
+            let follow_up = resent.is_some_and(|resent| resent.follow_up);
+            (rows.len(), (rows - covered(&state, run, follow_up)).len())
         };
         let made = self.engine.save_campaign(None, &to_stored(&spec))?;
         let mut done = ResendDone {

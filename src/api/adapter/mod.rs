@@ -16,6 +16,7 @@ mod grid;
 mod health;
 mod history;
 pub mod operations;
+mod properties;
 pub mod reports;
 mod schedules;
 mod sequences;

@@ -72,6 +72,8 @@ pub(super) fn tests(run: &Run, now: Timestamp) -> Vec<TestSeries> {
             let counts = [
                 ("accepted", arm.accepted),
                 ("matured", arm.matured),
+                ("bounced", arm.bounced),
+                ("delivered", arm.delivered),
                 ("events", arm.events),
                 ("machine", arm.machine),
                 ("suspect", arm.suspect),

@@ -50,7 +50,7 @@ fn test_report(run: &Run, node: NodeId, test: &AbTest, memory: &TestMemory, now:
 }
 
 fn arm_report(run: &Run, node: NodeId, figures: ArmFigures) -> ArmReport {
-    let counted = Proportion::new(figures.arm.name(), figures.events, figures.matured).ok();
+    let counted = Proportion::new(figures.arm.name(), figures.events, figures.delivered).ok();
     let not_people = figures.machine + figures.suspect;
     let with_any = figures.events + not_people;
     ArmReport {
@@ -58,6 +58,8 @@ fn arm_report(run: &Run, node: NodeId, figures: ArmFigures) -> ArmReport {
         contacts: run.flow.left_by(node, &figures.arm),
         accepted: figures.accepted,
         matured: figures.matured,
+        bounced: figures.bounced,
+        delivered: figures.delivered,
         events: figures.events,
         rate: counted.map(Proportion::rate),
         rate_interval: counted.map(|rate| pair(rate.wilson(normal::two_sided_quantile(WINNER_ALPHA)))),

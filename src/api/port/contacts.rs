@@ -117,7 +117,7 @@ pub struct ContactInput {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(example = json!({"email:news": "subscribed"}))]
     pub consent: BTreeMap<String, String>,
-    /// Where the consent comes from.
+    /// Where the consent comes from; by default `api`, or `cli` from the command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consent_source: Option<String>,
     /// Built-in fields beside each other, own ones under `attributes`.
@@ -255,14 +255,15 @@ pub struct SuppressionView {
     pub channel: Option<String>,
     /// `hard_bounce`, `complaint`, `manual`, `erased`, `unsubscribed`, …
     pub reason: String,
-    /// Key of the contact, if it is by contact.
+    /// Key of the contact. Of an entry by address: of the first contact that has the address now; the entry is the address's.
     pub contact: Option<String>,
     /// Salted hash of the address in hexadecimal, if it is by address. The address itself is not kept.
     pub address_hash: Option<String>,
     pub at: Time,
 }
 
-/// By `contact`, by `address` (hashed on entry), or by `address_hash` (from an export of the same data directory).
+/// By `contact`, by `address` (hashed on entry), or by `address_hash` (from an export of the same data directory; a `contact`
+/// beside it only says who had it).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSuppression {

@@ -41,12 +41,19 @@ pub struct ArmReport {
     pub contacts: u64,
     /// Accepted contacts of the sample.
     pub accepted: u64,
-    /// Accepted contacts whose window is over: those who are judged. All that follows is theirs.
+    /// Accepted contacts whose window is over, bounced ones too: the sizes of the sample are compared by them.
     #[serde(default)]
     pub matured: u64,
+    /// Of the accepted: whose message came back, by any class of bounce.
+    #[serde(default)]
+    pub bounced: u64,
+    /// Of the matured: whose message has not come back, which on e-mail is what delivered means. Those who are judged, and
+    /// what the minimum is held against. All that follows is theirs.
+    #[serde(default)]
+    pub delivered: u64,
     /// Contacts with the event that is counted, within their window; people only.
     pub events: u64,
-    /// `events` ÷ `matured`; `null` while nobody's window is over.
+    /// `events` ÷ `delivered`; `null` while nobody's window is over.
     #[serde(default)]
     pub rate: Option<f64>,
     /// Wilson interval of the rate, at 95 %.

@@ -105,7 +105,7 @@ pub struct UniqueTotal {
 }
 
 /// What came back about messages that were handed over, by `POST /v1/events`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FeedbackCounts {
     pub delivered: UniqueTotal,
     /// Of an address that does not exist; a refusal at the hand-over is in the ledger's `rejected`.
@@ -115,6 +115,12 @@ pub struct FeedbackCounts {
     pub bounced_policy: UniqueTotal,
     pub complained: UniqueTotal,
     pub converted: EventCounts,
+    /// What people's conversions were worth: the sum of `value` by `currency` (empty if none was said), as a decimal number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub converted_value: BTreeMap<String, String>,
+    /// Events of the sender's own that name the message, or contact and campaign, by type.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub custom: BTreeMap<String, UniqueTotal>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -217,6 +223,12 @@ pub struct UploadUse {
     pub name: String,
     /// The name of the key with which `consent_confirmed` came.
     pub consent_confirmed_by: Option<String>,
+    /// The id of that key, which tells it from another one of the same name.
+    #[serde(default)]
+    pub consent_confirmed_key: Option<String>,
+    /// `api`, or `cli` for the program's own command line.
+    #[serde(default)]
+    pub consent_confirmed_via: Option<String>,
     pub consent_confirmed_at: Option<Time>,
     /// Its rows were removed then; the counts of the run stay.
     pub removed_at: Option<Time>,

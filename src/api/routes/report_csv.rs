@@ -167,6 +167,8 @@ fn of_test(rows: &mut Vec<Vec<String>>, test: &TestReport) {
             ("contacts", arm.contacts),
             ("accepted", arm.accepted),
             ("matured", arm.matured),
+            ("bounced", arm.bounced),
+            ("delivered", arm.delivered),
             ("events", arm.events),
             ("machine", arm.machine),
             ("suspect", arm.suspect),

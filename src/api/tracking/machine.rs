@@ -43,7 +43,7 @@ pub(super) enum Range {
 /// What happened shortly before, this hit included.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
-    /// Distinct links of this mail followed within the burst window, counted up to [`limits::BURST_LINKS`].
+    /// Distinct links of this mail followed by this client within the burst window, counted up to [`limits::BURST_LINKS`].
     pub(super) links: usize,
     /// Contacts on whose behalf this address acted within the shared window, counted up to one above the limit.
     pub(super) contacts_of_address: usize,

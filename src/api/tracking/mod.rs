@@ -141,7 +141,8 @@ async fn record(state: &State, request: &HttpRequest, tracked: &Tracked, kind: E
     if let Some(rule) = verdict.rule {
         ::metrics::counter!(metrics::TRACKING_MACHINE_TOTAL.name, "rule" => rule).increment(1);
     }
-    let reclassified = state.recent.settle(tracked, &hit, verdict.class, now);
+    let burst = seen.links >= limits::BURST_LINKS;
+    let reclassified = state.recent.settle(tracked, &hit, verdict.class, burst, now);
     let event = TrackingEvent {
         space: tracked.space,
         run: tracked.run,

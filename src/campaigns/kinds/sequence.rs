@@ -253,7 +253,6 @@ fn foreign(spec: &CampaignSpec, found: &mut Vec<Problem>) {
     let audience = &spec.audience;
     let others = [
         ("resend", resend::wanted(spec), "a resend has one message"),
-        ("audience.upload", audience.upload.is_some(), "people of a one-shot file are kept for one message only"),
         ("audience.hold_out", audience.hold_out.is_some(), "a control group is a branch of a split by weights"),
     ];
     for (path, given, why) in others {

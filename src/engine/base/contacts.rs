@@ -4,6 +4,7 @@ use roaring::RoaringBitmap;
 
 use crate::actors::book::CommitError;
 use crate::clock::Timestamp;
+use crate::contacts::one_shot::hashes::hash_of;
 use crate::contacts::{
     AttributeSets, ConsentEntry, ConsentStatus, ContactInput, ContactsError, Reader, Record, Upserted, Value,
 };
@@ -12,7 +13,7 @@ use crate::engine::base::BaseError;
 use crate::engine::history;
 use crate::ids::{AddressHash, Channel, ContactRow, RowSpace};
 use crate::journal::Want;
-use crate::ledger::facts::{ConsentChanged, Suppressed, Unsubscribed};
+use crate::ledger::facts::{ConsentChanged, Suppressed, Unsubscribed, Unsuppressed};
 use crate::ledger::suppression::SuppressReason;
 use crate::ledger::{Fact, RowSet};
 
@@ -132,6 +133,9 @@ impl Engine {
         let rows = RoaringBitmap::from_iter([row.0]);
         for wish in wishes {
             let at = self.book.now();
+            if wish.status == ConsentStatus::Subscribed {
+                self.take_back_opt_out(row, wish, at)?;
+            }
             let mut fact = None;
             self.book.commit_by::<CommitError>(
                 |state| {
@@ -153,6 +157,26 @@ impl Engine {
             )?;
             changed.extend(fact);
         }
+        Ok(())
+    }
+
+    /// Whoever subscribes again after an opt-out of everything means it: the entry of the address goes. What is subscribed
+    /// already is no new word.
+    fn take_back_opt_out(&self, row: ContactRow, wish: &ConsentWish, at: Timestamp) -> Result<(), BaseError> {
+        let reader = self.store.reader()?;
+        let hash = reader.record(row)?.and_then(|record| hash_of(&self.store, wish.channel, record));
+        let Some(hash) = hash else { return Ok(()) };
+        let (channel, reason) = (Some(wish.channel), SuppressReason::Unsubscribed);
+        self.book.commit_by::<CommitError>(
+            |state| {
+                let entry = state.suppression.address_entry(channel, hash).filter(|entry| entry.reason == reason);
+                let is_new = state.consent.status(wish.channel, &wish.topic, row.0) != wish.status;
+                let (rows, addresses, reason) = (RowSet::default(), vec![hash], Some(reason));
+                let fact = Unsuppressed { channel, rows, addresses, at, reason };
+                Ok((entry.is_some() && is_new).then_some(Fact::Unsuppressed(fact)))
+            },
+            Want::idle(),
+        )?;
         Ok(())
     }
 

@@ -45,7 +45,7 @@ pub struct SuppressionEntry {
     pub number: u64,
     pub channel: Option<Channel>,
     pub reason: SuppressReason,
-    /// Key of the contact, if it is by contact.
+    /// Key of the contact; of an entry by address, of the first one that has the address now.
     pub contact: Option<String>,
     pub address: Option<AddressHash>,
     /// Of an entry by contact: the day.
@@ -240,7 +240,11 @@ impl Engine {
                     let record = reader.record(ContactRow(entry.row))?;
                     (entry.channel, record.map(|r| r.key().to_owned()), None)
                 }
-                SuppressionId::Address(channel, address) => (channel, None, Some(address)),
+                SuppressionId::Address(channel, address) => {
+                    let first = reader.rows_of_address(address)?.into_iter().next();
+                    let record = first.map(|row| reader.record(row)).transpose()?.flatten();
+                    (channel, record.map(|r| r.key().to_owned()), Some(address))
+                }
             };
             entries.push(SuppressionEntry { number: entry_id(id), channel, reason, contact, address, at, id });
         }

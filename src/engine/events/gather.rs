@@ -4,18 +4,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use roaring::RoaringBitmap;
 
-use super::resolve::{Resolved, Target};
+use super::resolve::{Place, Resolved, Target};
 use super::{Event, EventFault, EventKind, Taken};
 use crate::actors::decide::hard_bounces_of;
 use crate::clock::Timestamp;
 use crate::flow::NodeId;
 use crate::ids::{AddressHash, Channel, DeliveryId, RowSpace};
-use crate::ledger::events::{Behaved, BounceClass, EventsReceived, FeedbackKind, FeedbackPart, day_of};
+use crate::ledger::events::{
+    Behaved, BounceClass, CustomPart, EventsReceived, FeedbackKind, FeedbackPart, PropertyPart, WorthPart, day_of,
+};
 use crate::ledger::facts::Suppressed;
 use crate::ledger::suppression::SuppressReason;
 use crate::ledger::tracking::EventClass;
 use crate::ledger::watch::{COMPLAINED, CONVERTED, Reported};
 use crate::ledger::{RowSet, State};
+use crate::limits::SEND_EVENT_TYPES_MAX;
 
 /// After how many hard bounces a connector suppresses, by its name; 0: never.
 pub(super) type HardRules = HashMap<String, u32>;
@@ -56,6 +59,9 @@ struct Gathered<'s> {
     soft: BTreeMap<(Channel, i32), Vec<RoaringBitmap>>,
     healed: BTreeMap<(Channel, i32), RoaringBitmap>,
     suppressed: BTreeMap<(Channel, SuppressReason), (RoaringBitmap, BTreeSet<AddressHash>)>,
+    custom: BTreeMap<(DeliveryId, NodeId, String), (RoaringBitmap, u64)>,
+    worth: BTreeMap<(DeliveryId, NodeId, String), i64>,
+    properties: BTreeMap<(String, String, String), RoaringBitmap>,
 }
 
 impl<'s> Gathered<'s> {
@@ -72,6 +78,9 @@ impl<'s> Gathered<'s> {
             soft: BTreeMap::new(),
             healed: BTreeMap::new(),
             suppressed: BTreeMap::new(),
+            custom: BTreeMap::new(),
+            worth: BTreeMap::new(),
+            properties: BTreeMap::new(),
         }
     }
 
@@ -87,6 +96,11 @@ impl<'s> Gathered<'s> {
         };
         if let Some(name) = event.kind.behaviour().filter(|name| !self.has_room_for(name)) {
             return Taken::Refused(EventFault::TooManyTypes { name: name.to_owned() });
+        }
+        if let (EventKind::Custom(name), Some(place)) = (&event.kind, target.place)
+            && !self.has_room_on(place, name)
+        {
+            return Taken::Refused(EventFault::TooManyTypes { name: name.clone() });
         }
         self.seen.insert(id);
         self.ids.push(id);
@@ -107,7 +121,43 @@ impl<'s> Gathered<'s> {
         room
     }
 
+    /// Whether a type is known on a send, or one more can be.
+    fn has_room_on(&self, place: Place, name: &str) -> bool {
+        let feedback = self.state.runs.get(&place.delivery.run).and_then(|run| run.feedback_of(place.send));
+        let known = feedback.map(|feedback| &feedback.custom);
+        let (key, none) = ((place.delivery, place.send), String::new());
+        let here = self.custom.range((key.0, key.1, none)..).take_while(|((d, s, _), _)| (*d, *s) == key);
+        let new = |of: &String| known.is_none_or(|known| !known.contains_key(of));
+        let here: Vec<&String> = here.map(|((.., of), _)| of).filter(|of| new(of)).collect();
+        let all = known.map_or(0, BTreeMap::len) + here.len();
+        all < SEND_EVENT_TYPES_MAX || here.iter().any(|of| *of == name) || known.is_some_and(|k| k.contains_key(name))
+    }
+
+    /// What belongs to a send besides its feedback, and what is kept of properties.
+    fn note_more(&mut self, event: &Event, target: &Target) {
+        if let Some(Place { delivery, send }) = target.place {
+            match (&event.kind, &event.worth) {
+                (EventKind::Custom(name), _) => {
+                    let (rows, total) = self.custom.entry((delivery, send, name.clone())).or_default();
+                    rows.insert(target.row);
+                    *total += 1;
+                }
+                (EventKind::Converted(EventClass::Human), Some((currency, amount))) => {
+                    let sum = self.worth.entry((delivery, send, currency.clone())).or_default();
+                    *sum = sum.saturating_add(*amount);
+                }
+                _ => {}
+            }
+        }
+        let Some(name) = event.kind.behaviour().filter(|_| target.space == RowSpace::BASE) else { return };
+        for (property, value) in &event.properties {
+            let key = (name.to_owned(), property.clone(), value.clone());
+            self.properties.entry(key).or_default().insert(target.row);
+        }
+    }
+
     fn note(&mut self, event: &Event, target: &Target) {
+        self.note_more(event, target);
         let kind = match event.kind {
             EventKind::Delivered => Some(FeedbackKind::Delivered),
             EventKind::Bounced(class) => Some(FeedbackKind::Bounced(class)),
@@ -171,9 +221,9 @@ impl<'s> Gathered<'s> {
 
     fn suppress(&mut self, target: &Target, reason: SuppressReason) {
         let (rows, addresses) = self.suppressed.entry((target.channel, reason)).or_default();
-        if target.space == RowSpace::BASE {
+        // A bounce says something of an address, and nothing of who has it.
+        if target.space == RowSpace::BASE && reason != SuppressReason::HardBounce {
             rows.insert(target.row);
-            rows.extend(target.twins.iter().copied());
         }
         addresses.extend(target.address);
     }
@@ -219,9 +269,29 @@ impl<'s> Gathered<'s> {
             .soft
             .into_iter()
             .flat_map(|((channel, day), sets)| sets.into_iter().map(move |rows| (channel, day, rows)));
-        let suppressed = self.suppressed.into_iter().map(|((channel, reason), (rows, addresses))| {
+        let named = self.suppressed.into_iter().filter(|(_, (rows, hashes))| !(rows.is_empty() && hashes.is_empty()));
+        let suppressed = named.map(|((channel, reason), (rows, addresses))| {
             let (rows, addresses) = (RowSet::base(rows), addresses.into_iter().collect());
             Suppressed { channel: Some(channel), reason, rows, addresses, at }
+        });
+        let custom = self.custom.into_iter().map(|((delivery, send, name), (rows, total))| CustomPart {
+            delivery,
+            send,
+            name,
+            rows,
+            total,
+        });
+        let worth = self.worth.into_iter().map(|((delivery, send, currency), amount)| WorthPart {
+            delivery,
+            send,
+            currency,
+            amount,
+        });
+        let properties = self.properties.into_iter().map(|((name, property, value), rows)| PropertyPart {
+            name,
+            property,
+            value,
+            rows,
         });
         EventsReceived {
             ids: self.ids,
@@ -232,6 +302,9 @@ impl<'s> Gathered<'s> {
             suppressed: suppressed.collect(),
             at,
             watched: watched.collect(),
+            custom: custom.collect(),
+            worth: worth.collect(),
+            properties: properties.collect(),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! - a `message_id` (the Message-ID header, or the return path) carries a MAC: a forged one refuses the event, so that nobody is
 //!   suppressed by it; it names run and contact, and what else the event names must agree with it;
 //! - a `contact` with a `campaign` means the newest delivery of the campaign's latest run that may have reached the contact;
-//! - a `contact` alone: bounces and complaints count for the address, conversions and events of one's own for the contact;
+//! - a `contact` alone: bounces and complaints count for the address that the contact has now, conversions and events of one's own for the contact;
 //! - an event may come before the outcome of its message is known, and after the end of its run; not before the message can have
 //!   left;
 //! - times are the event's own, for counting by days; what follows from it begins when it comes.
@@ -15,22 +15,21 @@
 mod gather;
 mod resolve;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use roaring::RoaringBitmap;
 
 use crate::actors::book::CommitError;
 use crate::clock::Timestamp;
-use crate::config::SoftRule;
 use crate::config::connectors::ConnectorSettings;
+use crate::contacts::one_shot::hashes::hash_of;
 use crate::engine::{Engine, EngineError};
-use crate::ids::Channel;
+use crate::ids::{AddressHash, Channel};
 use crate::journal::Want;
-use crate::ledger::events::{BounceClass, day_of};
+use crate::ledger::Fact;
+use crate::ledger::events::{BounceClass, SoftBouncesJudged, day_of};
 use crate::ledger::facts::Suppressed;
 use crate::ledger::suppression::SuppressReason;
 use crate::ledger::tracking::EventClass;
-use crate::ledger::{Fact, RowSet, State};
 use crate::limits::EVENTS_PER_FACT;
 use crate::metrics;
 
@@ -81,6 +80,10 @@ pub struct Event {
     pub channel: Option<Channel>,
     /// When it happened; by default now.
     pub at: Option<Timestamp>,
+    /// Properties of which it is kept who had them.
+    pub properties: Vec<(String, String)>,
+    /// Currency and amount, in ten-thousandths, of a conversion.
+    pub worth: Option<(String, i64)>,
 }
 
 /// Why an event is not taken.
@@ -155,8 +158,13 @@ pub fn announce() {
     }
 }
 
-fn count_suppressed(reason: SuppressReason, contacts: u64) {
-    ::metrics::counter!(metrics::EVENT_SUPPRESSIONS_TOTAL.name, "reason" => reason.name()).increment(contacts);
+/// Whom a suppression names: contacts, or addresses; a complaint names both.
+fn named(part: &Suppressed) -> u64 {
+    part.rows.rows.len().max(part.addresses.len() as u64)
+}
+
+fn count_suppressed(reason: SuppressReason, count: u64) {
+    ::metrics::counter!(metrics::EVENT_SUPPRESSIONS_TOTAL.name, "reason" => reason.name()).increment(count);
 }
 
 fn count(events: &[Event], taken: &[Taken]) {
@@ -174,12 +182,6 @@ fn count(events: &[Event], taken: &[Taken]) {
     }
 }
 
-/// Whom the rule on soft bounces names, and who is not suppressed for it yet.
-fn new_soft(state: &State, channel: Channel, rule: SoftRule, day: i32) -> RoaringBitmap {
-    let is_new = |row: &u32| !state.suppression.row_entry(Some(channel), SuppressReason::SoftBounces, *row);
-    state.events.soft.due(channel, rule, day).iter().filter(is_new).collect()
-}
-
 impl Engine {
     /// Takes events; answers one word for each, in their order. Durable and in force when it returns, duplicates too: the
     /// first of them may have been another request's, a moment ago. Blocks.
@@ -195,7 +197,7 @@ impl Engine {
                     let (fact, said) = gather::gather(state, chunk, resolved, &rules, now);
                     words = said;
                     let parts = fact.iter().flat_map(|fact| &fact.suppressed);
-                    suppressed = parts.map(|part| (part.reason, part.rows.rows.len())).collect();
+                    suppressed = parts.map(|part| (part.reason, named(part))).collect();
                     Ok(fact.map(|fact| Fact::EventsReceived(Box::new(fact))))
                 },
                 Want::idle(),
@@ -240,30 +242,27 @@ impl Engine {
         }
         let at = self.book.now();
         for channel in channels {
-            let mut suppressed = 0;
-            // Contacts with the address of one that bounced too often: found before the book is held.
-            let due = new_soft(&self.book.read(), channel, rule, day_of(at));
+            let due = self.book.read().events.soft.due(channel, rule, day_of(at));
             if due.is_empty() {
                 continue;
             }
-            let twins = self.store.reader()?.twins(channel, &due)?;
+            // Found before the book is held.
+            let mut known: Vec<(u32, AddressHash)> = Vec::new();
+            self.store.reader()?.records(due.iter(), |row, record| {
+                known.extend(hash_of(&self.store, channel, record).map(|hash| (row, hash)));
+                true
+            })?;
+            let mut suppressed = 0;
             self.book.commit_by::<CommitError>(
                 |state| {
-                    let is_new =
-                        |row: &u32| !state.suppression.row_entry(Some(channel), SuppressReason::SoftBounces, *row);
-                    let mut rows: RoaringBitmap = new_soft(state, channel, rule, day_of(at)) & &due;
-                    let same = twins.iter().filter(|(row, _)| rows.contains(*row)).map(|(_, twin)| *twin);
-                    let same: RoaringBitmap = same.filter(is_new).collect();
-                    rows |= same;
-                    suppressed = rows.len();
-                    let fact = Suppressed {
-                        channel: Some(channel),
-                        reason: SuppressReason::SoftBounces,
-                        rows: RowSet::base(rows),
-                        addresses: Vec::new(),
-                        at,
-                    };
-                    Ok((suppressed > 0).then_some(Fact::Suppressed(fact)))
+                    // Judged again: a person may just have taken one back.
+                    let rows = state.events.soft.due(channel, rule, day_of(at)) & &due;
+                    let dead = known.iter().filter(|(row, _)| rows.contains(*row)).map(|(_, hash)| *hash);
+                    let addresses: Vec<AddressHash> = dead.collect::<BTreeSet<_>>().into_iter().collect();
+                    let is_new = |hash: &&AddressHash| state.suppression.address_entry(Some(channel), **hash).is_none();
+                    suppressed = addresses.iter().filter(is_new).count() as u64;
+                    let judged = SoftBouncesJudged { channel, rows, addresses, at };
+                    Ok((!judged.rows.is_empty()).then_some(Fact::SoftBouncesJudged(judged)))
                 },
                 Want::idle(),
             )?;

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use roaring::RoaringBitmap;
-
 use super::{Event, EventFault, EventKind};
 use crate::clock::Timestamp;
 use crate::content::{RETURN_PATH_PREFIX, TokenId, TokenKeys};
@@ -48,10 +46,8 @@ pub(super) struct Target {
     pub channel: Channel,
     pub place: Option<Place>,
     pub at: Timestamp,
-    /// The contact's address on the channel, where an event suppresses it.
+    /// The address on the channel, where an event suppresses it.
     pub address: Option<AddressHash>,
-    /// Other contacts with the same address, where a hard bounce says that nobody reads it.
-    pub twins: Vec<u32>,
 }
 
 pub(super) type Resolved = Vec<Result<Target, EventFault>>;
@@ -75,17 +71,16 @@ impl Engine {
         };
         for (event, target) in events.iter().zip(&mut resolved) {
             let Ok(target) = target else { continue };
-            let hard = event.kind == EventKind::Bounced(BounceClass::Hard);
-            if target.space != RowSpace::BASE && (hard || event.kind == EventKind::Complained) {
+            if !matches!(event.kind, EventKind::Bounced(BounceClass::Hard) | EventKind::Complained) {
+                continue;
+            }
+            if target.space != RowSpace::BASE {
                 let known = self.uploads.hash(target.space, target.channel, ContactRow(target.row));
                 target.address = known.unwrap_or_else(|error| {
                     tracing::error!(%error, "the address of an event can't be read: it is not suppressed");
                     None
                 });
-            } else if hard {
-                let twins = reader.twins(target.channel, &RoaringBitmap::from_iter([target.row]))?;
-                target.twins = twins.into_iter().map(|(_, twin)| twin).collect();
-            } else if event.kind == EventKind::Complained {
+            } else {
                 let record = reader.record(ContactRow(target.row))?;
                 let address = record.and_then(|record| record.address(target.channel));
                 target.address = address.map(|address| self.store.address_hash(target.channel, address));
@@ -171,13 +166,13 @@ fn of_contact(
     }
     let channel = event.channel.unwrap_or(Channel::Email);
     let (space, at) = (RowSpace::BASE, Timestamp::default());
-    Ok(Target { space, row: row.0, channel, place: None, at, address: None, twins: Vec::new() })
+    Ok(Target { space, row: row.0, channel, place: None, at, address: None })
 }
 
 fn at_place(run: &Run, place: Place, space: RowSpace, row: u32) -> Target {
     let route = run.routes.get(usize::from(place.delivery.index));
     let channel = route.map_or(Channel::Email, |route| route.channel);
-    Target { space, row, channel, place: Some(place), at: Timestamp::default(), address: None, twins: Vec::new() }
+    Target { space, row, channel, place: Some(place), at: Timestamp::default(), address: None }
 }
 
 /// The newest send of this message that may have reached the row.

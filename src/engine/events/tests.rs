@@ -10,7 +10,9 @@ use crate::ledger::events::Feedback;
 const DAY: i64 = 86_400_000;
 
 fn event(id: &str, kind: EventKind) -> Event {
-    Event { id: id.into(), kind, contact: None, message_id: None, campaign: None, channel: None, at: None }
+    let (contact, message_id, campaign, channel, at) = (None, None, None, None, None);
+    let (id, properties, worth) = (id.into(), Vec::new(), None);
+    Event { id, kind, contact, message_id, campaign, channel, at, properties, worth }
 }
 
 fn of_contact(id: &str, kind: EventKind, key: &str) -> Event {
@@ -65,9 +67,19 @@ impl Bench {
         self.run(run, |run| run.feedback_on(0))
     }
 
+    /// By contact, or by the address that the contact has.
     fn is_suppressed(&self, reason: SuppressReason, row: u32) -> bool {
-        self.test.engine.book.read().suppression.row_entry(Some(Channel::Email), reason, row)
+        suppressed(&self.test.engine, reason, row)
     }
+}
+
+fn suppressed(engine: &Engine, reason: SuppressReason, row: u32) -> bool {
+    let reader = engine.store.reader().expect("a reader");
+    let record = reader.record(ContactRow(row)).expect("read").expect("a contact");
+    let hash = engine.store.address_hash(Channel::Email, record.address(Channel::Email).expect("an address"));
+    let suppression = &engine.book.read().suppression;
+    let by_address = suppression.address_entry(Some(Channel::Email), hash).is_some_and(|entry| entry.reason == reason);
+    by_address || suppression.row_entry(Some(Channel::Email), reason, row)
 }
 
 const HARD: EventKind = EventKind::Bounced(BounceClass::Hard);
@@ -268,9 +280,36 @@ fn a_restart_remembers_everything() {
     assert_eq!(test.engine.book.read().events, before, "all of it");
     let again = test.engine.take_events(&[of_contact("1", HARD, "c0")]).expect("taken");
     assert_eq!(again, [Taken::Duplicate], "its id");
-    let state = test.engine.book.read();
-    assert!(
-        state.suppression.row_entry(Some(Channel::Email), SuppressReason::HardBounce, bounced),
-        "and what followed"
-    );
+    assert!(suppressed(&test.engine, SuppressReason::HardBounce, bounced), "and what followed");
+}
+
+#[test]
+fn a_new_address_is_no_dead_one_and_who_comes_to_a_dead_one_is_not_sent_to() {
+    let bench = Bench::new(2);
+    let with = |key: &str, email: &str| {
+        let input = serde_json::from_value(serde_json::json!({"key": key, "email": email})).expect("an input");
+        bench.test.engine.put_contact(&input, &[], "test").expect("a contact").row.0
+    };
+    let is = |reason, key: &str| bench.is_suppressed(reason, bench.row(key));
+    assert_eq!(bench.one(of_contact("1", HARD, "c0")), Taken::Accepted);
+    let now = bench.test.engine.clock.now();
+    let soft = |n: usize, days: i64| Event {
+        at: Some(Timestamp(now.0 - days * DAY)),
+        ..of_contact(&format!("s{n}"), SOFT, "c1")
+    };
+    bench.take(&[20, 20, 10, 10, 0].into_iter().enumerate().map(|(n, days)| soft(n, days)).collect::<Vec<_>>());
+    assert!(is(SuppressReason::HardBounce, "c0") && is(SuppressReason::SoftBounces, "c1"), "their addresses are");
+    with("c0", "new0@x.test");
+    with("c1", "new1@x.test");
+    assert!(!is(SuppressReason::HardBounce, "c0"), "the new address has not bounced");
+    assert_eq!(bench.one(Event { at: Some(now), ..soft(9, 0) }), Taken::Accepted);
+    assert!(!is(SuppressReason::SoftBounces, "c1"), "what the old address did is not counted against the new one");
+    with("late", "C0@x.test");
+    assert!(is(SuppressReason::HardBounce, "late"), "a contact of later with the dead address");
+    with("c0", "c0@x.test");
+    assert!(is(SuppressReason::HardBounce, "c0"), "and who takes it back");
+    let entries = bench.test.engine.suppressions(None, 10, |_, _| true).expect("entries");
+    let told: Vec<_> = entries.iter().map(|entry| (entry.reason, entry.contact.clone())).collect();
+    assert!(told.contains(&(SuppressReason::HardBounce, Some("c0".into()))), "lists say who has it: {told:?}");
+    assert!(told.contains(&(SuppressReason::SoftBounces, None)), "nobody has this one now: {told:?}");
 }

@@ -9,11 +9,14 @@ use std::sync::Arc;
 use roaring::{MultiOps, RoaringBitmap};
 
 use crate::clock::Timestamp;
+use crate::flow::nodes::condition::{Did, Engaged};
 use crate::ids::{CampaignId, Channel, RowSpace};
+use crate::ledger::engagement::engaged;
+use crate::ledger::events::day_of;
 use crate::ledger::{RejectClass, Run, State};
 use crate::segments::error::Hint;
 use crate::segments::expression::Kind;
-use crate::segments::history::Event;
+use crate::segments::history::{Engagement, Event};
 
 type Rows = Arc<RoaringBitmap>;
 
@@ -25,6 +28,9 @@ pub(super) struct Past {
     own: Option<String>,
     of: BTreeMap<(Event, String), Result<Rows, Hint>>,
     recent: BTreeMap<(Event, Option<Channel>, u32), Vec<Rows>>,
+    messages: BTreeMap<(Engagement, u32, u32), Rows>,
+    did: BTreeMap<(String, u32, Option<u32>), Rows>,
+    did_with: BTreeMap<(String, String, String), Rows>,
 }
 
 impl Past {
@@ -46,8 +52,34 @@ impl Past {
                 let sets = || state.days.sets(*event, *channel, now, *days);
                 self.recent.entry((*event, *channel, *days)).or_insert_with(sets);
             }
+            Kind::Messages { did, least, days } => {
+                let asked = Engaged { did: did_of(*did), messages: *least, within_days: *days };
+                let found = || Arc::new(engaged(state, &asked, now));
+                self.messages.entry((*did, *least, *days)).or_insert_with(found);
+            }
+            Kind::Did { name, least, days } => {
+                let key = (name.clone(), *least, *days);
+                self.did.entry(key).or_insert_with(|| Arc::new(did(state, name, *least, *days, now)));
+            }
+            Kind::DidWith { name, property, value } => {
+                let rows = state.events.properties.get(name, property, value).cloned().unwrap_or_default();
+                self.did_with.insert((name.clone(), property.clone(), value.clone()), Arc::new(rows));
+            }
             _ => {}
         }
+    }
+
+    pub(super) fn did_with(&self, name: &str, property: &str, value: &str) -> Rows {
+        let key = (name.to_owned(), property.to_owned(), value.to_owned());
+        self.did_with.get(&key).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn messages(&self, did: Engagement, least: u32, days: u32) -> Rows {
+        self.messages.get(&(did, least, days)).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn did(&self, name: &str, least: u32, days: Option<u32>) -> Rows {
+        self.did.get(&(name.to_owned(), least, days)).cloned().unwrap_or_default()
     }
 
     fn look(&mut self, state: &State, event: Event, campaign: &str) -> Result<Rows, Hint> {
@@ -69,6 +101,23 @@ impl Past {
             sets => Arc::new(sets.iter().map(|rows| &**rows).union()),
         }
     }
+}
+
+fn did_of(engagement: Engagement) -> Did {
+    match engagement {
+        Engagement::Opened => Did::Opened,
+        Engagement::Clicked => Did::Clicked,
+        Engagement::Engaged => Did::OpenedOrClicked,
+    }
+}
+
+/// Contacts of the base with so many events of a type.
+fn did(state: &State, name: &str, least: u32, days: Option<u32>, now: Timestamp) -> RoaringBitmap {
+    let Some(memory) = state.events.behaviour.get(name) else { return RoaringBitmap::new() };
+    let Some(days) = days else { return memory.at_least(least) };
+    let today = day_of(now);
+    let first = today.saturating_sub(i32::try_from(days).unwrap_or(i32::MAX)).saturating_add(1);
+    if least <= 1 { memory.since(first) } else { memory.often_between(least, first, today) }
 }
 
 fn names(state: &State) -> BTreeMap<String, CampaignId> {

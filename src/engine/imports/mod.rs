@@ -15,6 +15,7 @@
 
 mod ending;
 mod held;
+mod opted;
 mod ticket;
 mod work;
 

@@ -7,6 +7,7 @@ use crate::contacts::{AttributeSets, ConsentStatus};
 use crate::engine::recover;
 use crate::ids::{Channel, ContactRow};
 use crate::journal;
+use crate::ledger::{Fact, RowSet};
 use crate::limits::IMPORT_CHUNK_ROWS;
 
 /// A data directory, opened as the engine would.
@@ -337,4 +338,69 @@ fn what_quotes_the_file_is_for_its_owner_alone() {
         let mode = fs::metadata(path).expect("is there").permissions().mode();
         assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
     }
+}
+
+#[test]
+fn a_new_key_for_a_mailbox_that_opted_out_is_not_subscribed_by_an_import() {
+    let root = tempfile::tempdir().expect("a folder");
+    let base = Base::open(root.path());
+    let import = |text: &str, request: ImportRequest| {
+        let spooled = base.spool(text);
+        base.imports.submit(request, &spooled).expect("taken over");
+        base.finish();
+        base.imports.shared.stopping.store(false, Ordering::Release);
+    };
+    let row = |key: &str| base.store.reader().expect("a reader").row_of_key(key).expect("a read").expect("a contact").0;
+    let status = |key: &str| base.book.read().consent.status(Channel::Email, "news", row(key));
+    use ConsentStatus::{None as Silent, Subscribed, Unsubscribed};
+    import("id,email,unsubscribed\n1,ann@x.test,yes\n2,bob@x.test,\n3,cid@x.test,\n", request());
+    import("id,email\n4,Ann@x.test\n5,bob@x.test\n6,dan@x.test\n", request());
+    assert_eq!((status("4"), status("5"), status("6")), (Unsubscribed, Subscribed, Subscribed), "Ann said no");
+    import("id,email,unsubscribed\n7,eve@x.test,\n8,eve@x.test,true\n", request());
+    assert_eq!((status("7"), status("8")), (Unsubscribed, Unsubscribed), "within a file, too");
+    let topics = ImportRequest { subscribe: vec![(Channel::Email, "offers".into())], ..request() };
+    import("id,email\n9,ann@x.test\n", topics);
+    assert_eq!(status("9"), Silent, "nobody asked for this topic");
+    let offers = base.book.read().consent.status(Channel::Email, "offers", row("9"));
+    assert_eq!(offers, Subscribed, "an opt-out is one of a topic");
+    // Bob's first contact opts out after the second one has subscribed by itself.
+    let fact = crate::ledger::facts::ConsentChanged {
+        channel: Channel::Email,
+        topic: "news".into(),
+        status: Unsubscribed,
+        rows: RowSet::base(roaring::RoaringBitmap::from_iter([row("2")])),
+        source: "test".into(),
+        at: Timestamp(1),
+    };
+    base.book.commit_durable(&Fact::ConsentChanged(fact)).expect("a fact");
+    import("id,email\n5,bob@x.test\n", request());
+    assert_eq!(status("5"), Subscribed, "who is subscribed stays so");
+    import("id,email\n4,ann@x.test\n", ImportRequest { resubscribe: true, ..request() });
+    assert_eq!(status("4"), Subscribed, "unless it is told to");
+}
+
+#[test]
+fn an_opt_out_from_everything_is_taken_back_by_resubscribe_alone() {
+    let root = tempfile::tempdir().expect("a folder");
+    let base = Base::open(root.path());
+    let import = |text: &str, request: ImportRequest| {
+        let spooled = base.spool(text);
+        base.imports.submit(request, &spooled).expect("taken over");
+        base.finish();
+        base.imports.shared.stopping.store(false, Ordering::Release);
+    };
+    let hashes = ["ann@x.test", "bob@x.test"].map(|address| base.store.address_hash(Channel::Email, address));
+    let out = crate::ledger::facts::Suppressed {
+        channel: Some(Channel::Email),
+        reason: crate::ledger::suppression::SuppressReason::Unsubscribed,
+        rows: RowSet::default(),
+        addresses: hashes.to_vec(),
+        at: Timestamp(1),
+    };
+    base.book.commit_durable(&Fact::Suppressed(out)).expect("a fact");
+    let left = || hashes.map(|hash| base.book.read().suppression.is_address_suppressed(Channel::Email, hash).is_some());
+    import("id,email\n1,ann@x.test\n2,bob@x.test\n", request());
+    assert_eq!(left(), [true, true], "a contact of later with the address changes nothing");
+    import("id,email\n1,ann@x.test\n", ImportRequest { resubscribe: true, ..request() });
+    assert_eq!(left(), [false, true], "for those in the file, if it is told to");
 }

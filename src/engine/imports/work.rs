@@ -16,8 +16,10 @@ use crate::actors::book::{Book, CommitError};
 use crate::contacts::csv_import::{ChunkDone, ImportError, ImportJob, Plan, Progress};
 use crate::contacts::{ConsentEntry, ConsentStatus, ContactsError, GivenConsent, Store};
 use crate::engine::figures;
+use crate::engine::imports::opted;
 use crate::engine::imports::ticket::Ticket;
-use crate::ids::ImportId;
+use crate::ids::{Channel, ImportId};
+use crate::journal::Want;
 use crate::ledger::facts::ImportChunk;
 use crate::ledger::{Fact, RowSet, State};
 
@@ -60,6 +62,7 @@ pub(in crate::engine) fn is_full(error: &heed::Error) -> bool {
 pub struct Running {
     job: ImportJob,
     ticket: Ticket,
+    store: Store,
 }
 
 impl Running {
@@ -71,7 +74,7 @@ impl Running {
         } else {
             ImportJob::start(store, ticket.request.spec.clone(), spool, rejected)?
         };
-        Ok(Running { job, ticket })
+        Ok(Running { job, ticket, store: store.clone() })
     }
 
     pub fn plan(&self) -> &Plan {
@@ -101,7 +104,7 @@ impl Running {
 
     pub(super) fn record(&self, book: &Book, done: ChunkDone) -> Result<Vec<GivenConsent>, WorkError> {
         let (import, number) = (done.import, done.chunk);
-        record(book, &self.ticket, done)?;
+        record(book, &self.store, &self.ticket, done)?;
         Ok(given(book, import, Some(number)))
     }
 
@@ -111,9 +114,28 @@ impl Running {
 }
 
 /// Makes the chunk's consent and list durable facts, unless they are.
-fn record(book: &Book, ticket: &Ticket, done: ChunkDone) -> Result<(), CommitError> {
+fn record(book: &Book, store: &Store, ticket: &Ticket, done: ChunkDone) -> Result<(), WorkError> {
     let request = &ticket.request;
     let recorded = |state: &State| state.imports.get(&done.import).is_some_and(|next| done.chunk < *next);
+    let shared = match request.resubscribe {
+        true => {
+            let facts = opted::taken_back(store, &book.read(), &done, &request.subscribe, ticket.started_at);
+            for fact in facts.map_err(ImportError::from)? {
+                book.commit(&fact, Want::idle())?;
+            }
+            None
+        }
+        false => {
+            // Asked without holding the book while the store is read.
+            let matter = {
+                let state = book.read();
+                let matters = |(channel, topic): &&(Channel, String)| opted::matters(&state, &done, *channel, topic);
+                request.subscribe.iter().filter(matters).cloned().collect::<Vec<_>>()
+            };
+            let among = |channel: Channel, topic: &str| matter.iter().any(|(c, t)| *c == channel && t == topic);
+            Some(opted::Shared::look(store, &done, &request.subscribe, among).map_err(ImportError::from)?)
+        }
+    };
     book.commit_durable_by::<CommitError>(|state| {
         if recorded(state) {
             return Ok(None);
@@ -126,6 +148,7 @@ fn record(book: &Book, ticket: &Ticket, done: ChunkDone) -> Result<(), CommitErr
             subscribe: request.subscribe.clone(),
             unsubscribed: RowSet::base(done.unsubscribed.clone()),
             resubscribe: request.resubscribe,
+            opted_out: shared.as_ref().map_or_else(Vec::new, |s| s.opted_out(state, &done, &request.subscribe)),
             // One time for all chunks, so that their contacts share an entry of history.
             at: ticket.started_at,
         })))

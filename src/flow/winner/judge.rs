@@ -1,11 +1,11 @@
 //! What the counts of a test prove. Owns no state.
 //!
 //! In this order:
-//! 1. **Sample**: if the sizes of the arms are not what the split promised, nothing is claimed ([`mod@super::ratio`]).
+//! 1. **Sample**: if the sizes of the arms (accepted contacts, bounced ones too) are not what the split promised, nothing is claimed ([`mod@super::ratio`]).
 //! 2. **Guard-rails**: an arm with significantly more complaints or unsubscribes than another cannot win: Fisher's exact
 //!    test of every pair, one-sided at alpha/2, Holm over all pairs and both rates. It does not pay for looking often: to
 //!    stop a harmful arm too soon is the lesser harm.
-//! 3. **Minimum**: an arm below the minimum of contacts or events means that nothing is claimed.
+//! 3. **Minimum**: an arm below the minimum of delivered contacts or events means that nothing is claimed.
 //! 4. **Pairs**: every pair is compared. At planned looks the step-down procedure of Holm is applied to O'Brien–Fleming
 //!    boundaries: the pair with the i-th largest |z| of m must reach the boundary, at this look, of a test at level
 //!    alpha/(m - i + 1), and so must all before it (Maurer & Bretz, "Multiple testing in group sequential trials using
@@ -172,10 +172,10 @@ fn proportion(arm: &Arm, events: u64) -> Option<Proportion> {
 }
 
 fn check_sizes(arms: &[Arm]) -> Result<Option<RatioCheck>, WinnerError> {
-    if arms.iter().all(|arm| arm.contacts == 0) {
+    let contacts: Vec<u64> = arms.iter().map(|arm| arm.sampled.unwrap_or(arm.contacts).max(arm.contacts)).collect();
+    if contacts.iter().all(|contacts| *contacts == 0) {
         return Ok(None);
     }
-    let contacts: Vec<u64> = arms.iter().map(|arm| arm.contacts).collect();
     let shares: Vec<f64> = arms.iter().map(|arm| arm.share).collect();
     ratio(&contacts, &shares).map(Some)
 }

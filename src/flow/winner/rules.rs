@@ -11,7 +11,7 @@ use crate::limits;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Arm {
     pub name: String,
-    /// Accepted contacts whose window is over.
+    /// Contacts whose message was delivered (on e-mail: accepted and not bounced) and whose window is over.
     pub contacts: u64,
     /// Those of them with at least one human event within their window.
     pub events: u64,
@@ -19,12 +19,16 @@ pub struct Arm {
     pub unsubscribes: u64,
     /// Part of the sample that the split gives to this arm, in any unit.
     pub share: f64,
+    /// Accepted contacts whose window is over, bounced ones too: what the sizes of the sample are compared by. None: as many
+    /// as `contacts`.
+    #[serde(default)]
+    pub sampled: Option<u64>,
 }
 
 impl Arm {
     /// An arm with an equal share and nothing to complain of.
     pub fn new(name: &str, events: u64, contacts: u64) -> Arm {
-        Arm { name: name.to_owned(), contacts, events, complaints: 0, unsubscribes: 0, share: 1.0 }
+        Arm { name: name.to_owned(), contacts, events, complaints: 0, unsubscribes: 0, share: 1.0, sampled: None }
     }
 }
 
@@ -106,7 +110,7 @@ pub struct Rules {
     /// Chance that any claim is wrong, over all pairs and looks; intervals have confidence 1 - alpha.
     pub alpha: f64,
     pub looks: Looks,
-    /// Accepted and matured contacts that every arm needs.
+    /// Delivered and matured contacts that every arm needs.
     pub min_contacts: u64,
     /// Events that every arm needs.
     pub min_events: u64,

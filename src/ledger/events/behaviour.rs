@@ -1,10 +1,11 @@
 //! What contacts of the base did: per type of event how often and on which day last, as sets.
 //!
-//! Owned by the state; what segments on behaviour read. A count is bit-sliced (`counts[k]`: contacts whose count has bit k), the last
+//! Owned by the state; what segments on behaviour read. Of the newest days it is kept how often on each. A count is bit-sliced (`counts[k]`: contacts whose count has bit k), the last
 //! day is a bucket. Invariants: BH-1 a contact is in at most one day's bucket of a type, that of its newest event; BH-2
 //! `limits::EVENT_TYPES_MAX` types, beyond them new ones are refused before they get here; BH-3 at most
 //! `limits::BEHAVIOUR_DAYS_MAX` days of a type: beyond that the two oldest are one, on the older of their days; BH-4 counts stop at
-//! `2^BEHAVIOUR_COUNT_BITS - 1`.
+//! `2^BEHAVIOUR_COUNT_BITS - 1`; BH-5 of the newest `limits::HISTORY_DAYS_MAX` days it is kept who did it how often, up to
+//! `limits::BEHAVIOUR_TIMES_MAX` times a day; an event of an older day counts in all else.
 //!
 //! Must not know: what a type means, runs, the wall clock.
 
@@ -13,7 +14,8 @@ use std::collections::BTreeMap;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{BEHAVIOUR_COUNT_BITS, BEHAVIOUR_DAYS_MAX, EVENT_TYPES_MAX};
+use super::count_again;
+use crate::limits::{BEHAVIOUR_COUNT_BITS, BEHAVIOUR_DAYS_MAX, BEHAVIOUR_TIMES_MAX, EVENT_TYPES_MAX, HISTORY_DAYS_MAX};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Behaviour {
@@ -27,6 +29,9 @@ pub struct TypeMemory {
     counts: Vec<RoaringBitmap>,
     /// By day since the epoch: contacts whose last event was then.
     last: BTreeMap<i32, RoaringBitmap>,
+    /// By day: the k-th set holds who did it more than k times on it.
+    #[serde(default)]
+    often: BTreeMap<i32, Vec<RoaringBitmap>>,
 }
 
 impl Behaviour {
@@ -59,6 +64,11 @@ impl Behaviour {
                 *bucket -= rows;
                 !bucket.is_empty()
             });
+            memory.often.retain(|_, levels| {
+                levels.iter_mut().for_each(|level| *level -= rows);
+                levels.retain(|level| !level.is_empty());
+                !levels.is_empty()
+            });
         }
     }
 }
@@ -67,6 +77,7 @@ impl TypeMemory {
     fn add(&mut self, day: i32, rows: &RoaringBitmap) {
         self.total = self.total.saturating_add(rows.len());
         self.count(rows);
+        self.note_day(day, rows);
         let mut new = rows.clone();
         for (_, later) in self.last.range(day..) {
             new -= later;
@@ -82,6 +93,15 @@ impl TypeMemory {
                 merged |= next;
             }
             self.last.insert(oldest, merged);
+        }
+    }
+
+    fn note_day(&mut self, day: i32, rows: &RoaringBitmap) {
+        let newest = self.often.last_key_value().map_or(day, |(newest, _)| (*newest).max(day));
+        let oldest = newest.saturating_sub(HISTORY_DAYS_MAX as i32 - 1);
+        if day >= oldest {
+            count_again(self.often.entry(day).or_default(), rows, BEHAVIOUR_TIMES_MAX as usize);
+            self.often = self.often.split_off(&oldest);
         }
     }
 
@@ -112,6 +132,16 @@ impl TypeMemory {
     /// Contacts that did it on `day` or later.
     pub fn since(&self, day: i32) -> RoaringBitmap {
         self.last.range(day..).fold(RoaringBitmap::new(), |all, (_, rows)| all | rows)
+    }
+
+    /// Contacts that did it at least so often from one day to another, both included.
+    pub fn often_between(&self, least: u32, first: i32, last: i32) -> RoaringBitmap {
+        let least = usize::try_from(least.max(1)).unwrap_or(usize::MAX);
+        let mut levels = Vec::new();
+        for (_, of_day) in self.often.range(first..=last.max(first)) {
+            of_day.iter().for_each(|rows| count_again(&mut levels, rows, least));
+        }
+        levels.into_iter().nth(least - 1).unwrap_or_default()
     }
 
     /// Contacts that did it at least so often.

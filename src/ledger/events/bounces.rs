@@ -12,11 +12,34 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use super::count_again;
+use crate::clock::Timestamp;
 pub use crate::config::SoftRule;
-use crate::ids::Channel;
+use crate::ids::{AddressHash, Channel};
+use crate::ledger::State;
+use crate::ledger::suppression::{Entry, SuppressReason};
 use crate::limits::{SOFT_BOUNCE_DAYS_MAX, SOFT_BOUNCES_MAX, SOFT_BOUNCES_PER_DAY_MAX};
 
 type Days = BTreeMap<i32, Vec<RoaringBitmap>>;
+
+/// Mail to these addresses came back too often for passing reasons: they are not sent to any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SoftBouncesJudged {
+    pub channel: Channel,
+    /// Contacts of the base that had the addresses. What was counted of them is settled: a new address begins anew.
+    pub rows: RoaringBitmap,
+    pub addresses: Vec<AddressHash>,
+    pub at: Timestamp,
+}
+
+impl State {
+    pub(in crate::ledger) fn apply_soft_bounces(&mut self, fact: &SoftBouncesJudged) {
+        let entry = Entry { reason: SuppressReason::SoftBounces, at: fact.at };
+        for address in &fact.addresses {
+            self.suppression.add_address(Some(fact.channel), *address, entry);
+        }
+        self.events.soft.forget(Some(fact.channel), &fact.rows);
+    }
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SoftBounces {

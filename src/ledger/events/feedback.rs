@@ -4,6 +4,8 @@
 //! sends. Invariants: FB-1 every row is of the delivery's audience; FB-2 sets hold whatever the order of events was; totals
 //! count each event once; FB-3 a row is in one set of bounces only, hard before soft before policy.
 
+use std::collections::BTreeMap;
+
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +80,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn add(&mut self, rows: &RoaringBitmap, total: u64) {
+    pub(super) fn add(&mut self, rows: &RoaringBitmap, total: u64) {
         self.rows |= rows;
         self.total = self.total.saturating_add(total);
     }
@@ -93,6 +95,12 @@ pub struct Feedback {
     pub policy: Seen,
     pub complained: Seen,
     pub converted: EventSets,
+    /// Events of the sender's own, by type.
+    #[serde(default)]
+    pub custom: BTreeMap<String, Seen>,
+    /// What people's conversions were worth, by currency, in ten-thousandths.
+    #[serde(default)]
+    pub worth: BTreeMap<String, i64>,
 }
 
 impl Feedback {
@@ -143,6 +151,7 @@ impl Feedback {
             mine.add(&theirs.rows, theirs.total);
         }
         self.converted.merge(&other.converted);
+        self.merge_noted(other);
     }
 }
 

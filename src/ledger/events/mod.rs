@@ -4,7 +4,7 @@
 //! from them are in one frame, so that an event is either remembered with all its consequences or not at all.
 //!
 //! Reading order: [`feedback`] (sets per send), [`ids`] (what was taken already), [`bounces`] (soft bounces over days),
-//! [`behaviour`] (what contacts did), [`guard`] (when a run is paused by itself).
+//! [`behaviour`] (what contacts did), [`noted`] (types, sums and properties of the sender's own), [`guard`] (when a run is paused by itself).
 //!
 //! Invariants
 //! - EV-1 Sets make events commute: delivered before accepted, a bounce before its delivery, the same event twice and in any
@@ -18,15 +18,17 @@ pub mod bounces;
 pub mod feedback;
 pub mod guard;
 pub mod ids;
+pub mod noted;
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 pub use behaviour::{Behaviour, TypeMemory};
-pub use bounces::{SoftBounces, SoftRule};
+pub use bounces::{SoftBounces, SoftBouncesJudged, SoftRule};
 pub use feedback::{BounceClass, Feedback, FeedbackKind, FeedbackPart};
 pub use guard::{AutoPaused, GuardFigures, GuardRule, PauseCause, RunGuard};
 pub use ids::EventIds;
+pub use noted::{CustomPart, Properties, PropertyPart, WorthPart};
 
 use crate::clock::Timestamp;
 use crate::ids::Channel;
@@ -57,6 +59,13 @@ pub struct EventsReceived {
     /// What a test that is not decided may count: by its own time, for windows.
     #[serde(default)]
     pub watched: Vec<Reported>,
+    /// Events of the sender's own on sends.
+    #[serde(default)]
+    pub custom: Vec<CustomPart>,
+    #[serde(default)]
+    pub worth: Vec<WorthPart>,
+    #[serde(default)]
+    pub properties: Vec<PropertyPart>,
 }
 
 impl EventsReceived {
@@ -83,6 +92,8 @@ pub struct EventMemory {
     pub soft: SoftBounces,
     #[serde(default)]
     pub behaviour: Behaviour,
+    #[serde(default)]
+    pub properties: Properties,
 }
 
 impl EventMemory {
@@ -93,6 +104,9 @@ impl EventMemory {
         }
         for behaved in &fact.behaved {
             self.behaviour.add(&behaved.name, behaved.day, &(&behaved.rows - erased));
+        }
+        for part in &fact.properties {
+            self.properties.add(part, &(&part.rows - erased));
         }
         for (channel, day, rows) in &fact.soft {
             self.soft.note(*channel, *day, &(rows - erased));
@@ -105,12 +119,13 @@ impl EventMemory {
     pub fn erase(&mut self, rows: &RoaringBitmap) {
         self.soft.forget(None, rows);
         self.behaviour.erase(rows);
+        self.properties.erase(rows);
     }
 }
 
 /// Adds one to the count of each row; counts are kept as a stack of sets, `levels[k]` the rows with more than k, at most
 /// `deepest` of them.
-fn count_again(levels: &mut Vec<RoaringBitmap>, rows: &RoaringBitmap, deepest: usize) {
+pub(in crate::ledger) fn count_again(levels: &mut Vec<RoaringBitmap>, rows: &RoaringBitmap, deepest: usize) {
     let mut carry = rows.clone();
     for level in levels.iter_mut() {
         let next = &carry & &*level;

@@ -81,6 +81,9 @@ impl<'w> Compiler<'w> {
                 Err(hint) => return Err(fault(part.span, Problem::UnknownCampaign { name: campaign.clone(), hint })),
             },
             Kind::Recent { event, channel, days } => self.given(self.world.recent(*event, *channel, *days)),
+            Kind::Messages { did, least, days } => self.given(self.world.messages(*did, *least, *days)),
+            Kind::Did { name, least, days } => self.given(self.world.did(name, *least, *days)),
+            Kind::DidWith { name, property, value } => self.given(self.world.did_with(name, property, value)),
             Kind::Test(test) => self.test(test, part)?,
         };
         self.levels -= 1;

@@ -11,7 +11,7 @@ use crate::segments::expression::{
     Anchor, Comparison, Days, Expression, Kind, Literal, LiteralValue, Moment, Name, Operator, Step, Test, TextMatch,
     Unit, Zone,
 };
-use crate::segments::history::Event;
+use crate::segments::history::{Engagement, Event};
 
 fn literal(value: LiteralValue) -> Literal {
     Literal { value, span: Span::default() }
@@ -120,6 +120,15 @@ pub(super) fn expressions() -> impl Strategy<Value = Expression> {
                 Kind::Recent { event, channel, days }
             }
         ),
+        (proptest::sample::select(&Engagement::ALL[..]), 1u32..3, 1u32..15)
+            .prop_map(|(did, least, days)| Kind::Messages { did, least, days }),
+        proptest::sample::select(&["gold", "3", "x\"y"][..]).prop_map(|value| Kind::DidWith {
+            name: "cart".to_owned(),
+            property: "plan".to_owned(),
+            value: value.to_owned()
+        }),
+        (proptest::sample::select(&["cart", "login"][..]), 1u32..4, proptest::option::of(1u32..15))
+            .prop_map(|(name, least, days)| Kind::Did { name: name.to_owned(), least, days }),
     ];
     let active = (equality(), any::<bool>()).prop_map(move |(how, value)| {
         test("active".to_owned(), Operator::Compare(how, literal(LiteralValue::Bool(value))), Zone::Default)

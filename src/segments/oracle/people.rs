@@ -16,7 +16,7 @@ use crate::segments::anniversary;
 use crate::segments::expression::{
     Comparison, Expression, Kind, Literal, LiteralValue, Operator, Test, TextMatch, Zone,
 };
-use crate::segments::history::Event;
+use crate::segments::history::{Engagement, Event};
 use crate::segments::memory::MemoryWorld;
 use crate::segments::moment::resolve;
 use crate::segments::parse;
@@ -57,6 +57,10 @@ pub(super) struct Person {
     spring: [bool; 8],
     /// Days ago on which something of any campaign happened, by kind; on SMS instead of e-mail if it is even.
     days: Vec<(usize, u32)>,
+    /// Messages opened (or clicked), by days ago.
+    messages: Vec<(bool, u32)>,
+    /// Events from outside (of the type "cart", or else "login"), by days ago.
+    events: Vec<(bool, u32)>,
 }
 
 pub(super) fn one_of(texts: &'static [&'static str]) -> impl Strategy<Value = String> {
@@ -104,7 +108,8 @@ fn person() -> impl Strategy<Value = Person> {
     };
     let built_in =
         (option::of(one_of(&ZONES)), option::of(any::<bool>()), option::of(one_of(&["a@x.test", "b@y.test"])));
-    let history = (any::<[bool; 8]>(), vec((0usize..3, 0u32..12), 0..4));
+    let done = || vec((any::<bool>(), 0u32..12), 0..5);
+    let history = (any::<[bool; 8]>(), vec((0usize..3, 0u32..12), 0..4), done(), done());
     let state = (any::<bool>(), option::of(any::<bool>()), any::<bool>(), any::<bool>(), history);
     (fields("a"), fields("b"), built_in, state).prop_map(|(a, b, (zone, active, email), state)| {
         let mut person = Person {
@@ -114,6 +119,8 @@ fn person() -> impl Strategy<Value = Person> {
             suppressed_on_email: state.3,
             spring: state.4.0,
             days: state.4.1,
+            messages: state.4.2,
+            events: state.4.3,
             ..Person::default()
         };
         person.fields.extend(a.into_iter().chain(b));
@@ -170,6 +177,14 @@ pub(super) fn world(people: &People) -> MemoryWorld {
             world.days.insert((event, on_day(day), day), rows);
         }
     }
+    for (at, day, which) in (0..5).flat_map(|at| (0..12u32).flat_map(move |day| [(at, day, false), (at, day, true)])) {
+        let messages = those(&|person| person.messages.get(at) == Some(&(which, day)));
+        world.messages.push((which, day, messages));
+        let events = those(&|person| person.events.get(at) == Some(&(which, day)));
+        world.events.push((if which { "cart" } else { "login" }.to_owned(), day, events));
+    }
+    let gold = ("cart".to_owned(), "plan".to_owned(), "gold".to_owned());
+    world.properties.insert(gold, those(&|person| person.list));
     world.segments.insert("young".to_owned(), Arc::new(parse("a_number < 3 and in list 'list'").expect("parses")));
     world
 }
@@ -203,6 +218,18 @@ pub(super) fn holds(expression: &Expression, person: &Person) -> bool {
             .days
             .iter()
             .any(|(at, day)| *at == place(*event) && day < days && channel.is_none_or(|c| c == on_day(*day))),
+        Kind::Messages { did, least, days } => {
+            let asked = |(clicked, day): &&(bool, u32)| {
+                *day < *days && (*did == Engagement::Engaged || *clicked == (*did == Engagement::Clicked))
+            };
+            person.messages.iter().filter(asked).count() >= *least as usize
+        }
+        // The list stands for any set by name.
+        Kind::DidWith { value, .. } => value == "gold" && person.list,
+        Kind::Did { name, least, days } => {
+            let asked = |(cart, day): &&(bool, u32)| *cart == (name == "cart") && days.is_none_or(|days| *day < days);
+            person.events.iter().filter(asked).count() >= *least as usize
+        }
         Kind::Test(test) => test_holds(test, person),
     }
 }

@@ -4,17 +4,26 @@
 
 use super::{Parsed, Parser};
 use crate::ids::Channel;
-use crate::limits::{ANNIVERSARY_DAYS_MAX, HISTORY_DAYS_MAX};
+use crate::limits::{
+    ANNIVERSARY_DAYS_MAX, BEHAVIOUR_DAYS_MAX, BEHAVIOUR_TIMES_MAX, ENGAGED_DAYS_MAX, ENGAGED_MESSAGES_MAX,
+    HISTORY_DAYS_MAX,
+};
 use crate::segments::error::{Hint, Problem, SegmentError};
 use crate::segments::expression::{
     Anchor, Comparison, Days, Kind, Literal, LiteralValue, Moment, Name, Operator, Step, Test, Unit,
 };
-use crate::segments::history::Event;
+use crate::segments::history::{Engagement, Event};
 use crate::segments::lexer::Token;
 
 impl Parser {
-    /// `received("…")`, `opened any campaign in last 7d`, …; `None` if the word ahead means something else.
+    /// `received("…")`, `opened any campaign in last 7d`, `did "cart"`, …; `None` if the word ahead means something else.
     pub(super) fn history(&mut self) -> Parsed<Option<Kind>> {
+        if let Some(kind) = self.did()? {
+            return Ok(Some(kind));
+        }
+        if let Some(kind) = self.messages()? {
+            return Ok(Some(kind));
+        }
         let Token::Word(word) = self.peek() else { return Ok(None) };
         let Some(event) = Event::from_word(word) else { return Ok(None) };
         if self.is_symbol_at(1, "(") {
@@ -38,6 +47,91 @@ impl Parser {
         }
         let problem = Problem::NotByDay { event: event.word() };
         Err(SegmentError::new(start.to(self.last_span()), problem))
+    }
+
+    /// `did "cart"`, `did "cart" at least 2 times in last 30d`; `None` if the word means something else.
+    fn did(&mut self) -> Parsed<Option<Kind>> {
+        if !self.is_word_at(0, "did") || !matches!(self.peek_at(1), Token::Text(_)) {
+            return Ok(None);
+        }
+        self.at += 1;
+        let name = self.text("the type of an event in quotes")?;
+        if self.take_word("with") {
+            return self.did_with(name).map(Some);
+        }
+        let counted = self.is_word_at(0, "at") && self.is_word_at(1, "least");
+        let mut least = 1;
+        if counted {
+            self.at += 2;
+            least = self.count(BEHAVIOUR_TIMES_MAX)?;
+            self.need_either("time", "times")?;
+        }
+        let dated = self.is_word_at(0, "in") && self.is_word_at(1, "last");
+        if dated {
+            self.at += 2;
+        }
+        // How often is kept by day for fewer days than when last.
+        let max = if least > 1 { HISTORY_DAYS_MAX } else { BEHAVIOUR_DAYS_MAX as u32 };
+        let days = if dated { Some(self.days(max)?) } else { None };
+        Ok(Some(Kind::Did { name, least, days }))
+    }
+
+    /// `with plan = "gold"`, behind the type.
+    fn did_with(&mut self, name: String) -> Parsed<Kind> {
+        self.part()?;
+        let property = match self.next() {
+            (Token::Word(text) | Token::Quoted(text) | Token::Text(text), _) => text,
+            _ => {
+                self.at -= 1;
+                return Err(self.expected("the name of a property"));
+            }
+        };
+        self.need_symbol("=")?;
+        let value = match self.next() {
+            (Token::Text(text), _) => text,
+            // As they are kept.
+            (Token::Number(number), _) if number.fract() == 0.0 && number.abs() < 1e15 => (number as i64).to_string(),
+            (Token::Word(word), _) if matches!(word.as_str(), "true" | "false") => word,
+            _ => {
+                self.at -= 1;
+                return Err(self.expected("a text, a whole number, `true` or `false`"));
+            }
+        };
+        Ok(Kind::DidWith { name, property, value })
+    }
+
+    /// `opened at least 3 messages in last 30d`, `engaged with at least …`; `None` if the words mean something else.
+    fn messages(&mut self) -> Parsed<Option<Kind>> {
+        let asked = Engagement::ALL.into_iter().find_map(|did| {
+            let words: Vec<&str> = did.words().split(' ').collect();
+            let said = words.iter().enumerate().all(|(ahead, word)| self.is_word_at(ahead, word));
+            let counted = self.is_word_at(words.len(), "at") && self.is_word_at(words.len() + 1, "least");
+            (said && counted).then_some((did, words.len() + 2))
+        });
+        let Some((did, words)) = asked else { return Ok(None) };
+        self.at += words;
+        let least = self.count(ENGAGED_MESSAGES_MAX)?;
+        self.need_either("message", "messages")?;
+        self.need_word("in")?;
+        self.need_word("last")?;
+        let days = self.days(ENGAGED_DAYS_MAX)?;
+        Ok(Some(Kind::Messages { did, least, days }))
+    }
+
+    fn need_either(&mut self, one: &'static str, many: &'static str) -> Parsed<()> {
+        if self.take_word(one) { Ok(()) } else { self.need_word(many) }
+    }
+
+    /// A whole number from 1 to `max`.
+    fn count(&mut self, max: u32) -> Parsed<u32> {
+        self.part()?;
+        let (token, span) = self.next();
+        let Token::Number(number) = token else {
+            self.at -= 1;
+            return Err(self.expected("a whole number"));
+        };
+        let whole = number.fract() == 0.0 && (1.0..=f64::from(max)).contains(&number);
+        whole.then_some(number as u32).ok_or_else(|| SegmentError::new(span, Problem::BadCount { max }))
     }
 
     /// `anniversary(birthday) is today`, `… in 7d`, `… in next 7d`, `… in last 7d`; `None` if the word means something else.

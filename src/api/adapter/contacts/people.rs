@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::api::caller;
 use crate::api::errors::Code;
 use crate::api::port::{
     AttributeView, ConsentView, ContactInput, ContactView, NewAttribute, PortError, PortResult, Time,
@@ -15,9 +16,6 @@ use crate::engine::base::{BaseError, ConsentWish};
 use crate::ids::{AttributeId, Channel, ContactRow};
 use crate::ledger::State;
 use crate::limits::NAME_BYTES_MAX;
-
-/// Where a consent comes from when the client does not say.
-const SOURCE: &str = "api";
 
 /// Built-in fields that the view has in a form of its own, or that the store derives.
 const SHOWN_APART: [&str; 5] = ["key", "active", "created", "updated", "email_domain"];
@@ -67,8 +65,10 @@ fn wishes(consent: &BTreeMap<String, String>) -> PortResult<Vec<ConsentWish>> {
     Ok(wishes)
 }
 
+/// Where a consent comes from: what the client says, else by what it was told (`api`, `cli`).
 fn source(contact: &ContactInput) -> PortResult<String> {
-    let source = contact.consent_source.as_deref().map(str::trim).filter(|s| !s.is_empty()).unwrap_or(SOURCE);
+    let source =
+        contact.consent_source.as_deref().map(str::trim).filter(|s| !s.is_empty()).unwrap_or(caller::current().via);
     if source.len() > NAME_BYTES_MAX || source.chars().any(char::is_control) {
         let text = format!("consent_source is longer than {NAME_BYTES_MAX} bytes, or has a control character");
         return Err(PortError::new(Code::InvalidConsent, text));

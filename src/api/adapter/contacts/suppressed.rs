@@ -41,7 +41,8 @@ fn wish(index: usize, entry: &NewSuppression) -> PortResult<SuppressionWish> {
         (Some(key), None, None) => Subject::Contact(key.to_owned()),
         (None, Some(_), None) if channel.is_none() => return Err(fault(SuppressionFault::NoChannel)),
         (None, Some(address), None) => Subject::Address(address.to_owned()),
-        (None, None, Some(hash)) => Subject::Hash(hash_of(hash).ok_or_else(|| fault(SuppressionFault::Hash))?),
+        // An export names who has the address; the address is what counts.
+        (_, None, Some(hash)) => Subject::Hash(hash_of(hash).ok_or_else(|| fault(SuppressionFault::Hash))?),
         _ => return Err(fault(SuppressionFault::Subject)),
     };
     Ok(SuppressionWish { subject, channel, reason })
