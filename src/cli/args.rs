@@ -9,7 +9,7 @@ use super::audiences::Audience;
 use super::demo::Demo;
 use super::flow::DryRunArgs;
 use super::history::{Message, ResendArgs};
-use super::local::{ConfigCommand, ExampleBaseArgs, Metrics};
+use super::local::{ConfigCommand, ExampleBaseArgs, LogAddress, Metrics};
 use super::log::LogFormat;
 use super::report::ReportArgs;
 use super::schedules::{CalendarArgs, When};
@@ -141,16 +141,6 @@ pub struct Serve {
     /// The same as --log-format json.
     #[arg(long, hide = true)]
     pub log_json: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct LogAddress {
-    /// Data directory of the server that logs.
-    #[arg(long, value_name = "DIR")]
-    pub data: PathBuf,
-    /// E-mail addresses, or phone numbers in international form.
-    #[arg(required = true)]
-    pub addresses: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory, Subcommand};
 use serde_json::json;
 
-use super::args::{Cli, Connection, LogAddress};
+use super::args::{Cli, Connection};
 use super::client::Client;
 use super::example_base::{ExampleBase, generate};
 use super::log::hidden::Hider;
@@ -97,6 +97,16 @@ pub(super) fn metrics(options: &Metrics, connection: &Connection, as_json: bool)
         output::table(header, CATALOGUE.iter().map(row).collect())?;
     }
     Ok(Exit::Done)
+}
+
+#[derive(Debug, Args)]
+pub struct LogAddress {
+    /// Data directory of the server that logs.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// E-mail addresses, or phone numbers in international form.
+    #[arg(required = true)]
+    pub addresses: Vec<String>,
 }
 
 pub(super) fn log_address(options: &LogAddress, as_json: bool) -> anyhow::Result<Exit> {

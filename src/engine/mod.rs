@@ -289,16 +289,22 @@ impl Engine {
             draining: AtomicBool::new(false),
         };
         let engine = Arc::new(engine);
-        actor_figures::announce(engine.lines.keys().map(String::as_str));
-        events::announce();
-        actor_figures::returned(TakenBack::Recovery, engine.recovery.settled.returned);
-        engine.repair_base()?;
-        let runs = engine.take_up()?;
-        engine.imports.keep_for(engine.options.rejected_rows_kept);
-        engine.imports.start()?;
-        engine.start_flows()?;
-        tracing::info!(runs, seconds = engine.recovery.seconds, "recovered");
+        engine.go_on()?;
         Ok(engine)
+    }
+
+    /// Takes up what was under way when the last process ended.
+    fn go_on(self: &Arc<Self>) -> Result<(), EngineError> {
+        actor_figures::announce(self.lines.keys().map(String::as_str));
+        events::announce();
+        actor_figures::returned(TakenBack::Recovery, self.recovery.settled.returned);
+        self.repair_base()?;
+        let runs = self.take_up()?;
+        self.imports.keep_for(self.options.rejected_rows_kept);
+        self.imports.start()?;
+        self.start_flows()?;
+        tracing::info!(runs, seconds = self.recovery.seconds, "recovered");
+        Ok(())
     }
 
     pub fn uptime(&self) -> Duration {

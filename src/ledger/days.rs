@@ -188,6 +188,16 @@ impl ContactDays {
         }
     }
 
+    /// Stores the sets as runs of rows where that is shorter.
+    pub(super) fn compact(&mut self) {
+        for day in self.channels.values_mut().flat_map(BTreeMap::values_mut) {
+            let counted = day.received.0.iter_mut().chain(&mut day.unconfirmed.0);
+            counted.chain([&mut day.opened, &mut day.clicked]).for_each(|rows| {
+                rows.change().optimize();
+            });
+        }
+    }
+
     fn days(&self, channel: Option<Channel>, now: Timestamp, days: u32) -> impl Iterator<Item = &Day> {
         let today = day_of(now);
         let first = today.saturating_sub(i64::from(days)).saturating_add(1);

@@ -428,6 +428,7 @@ impl State {
         run.ended_at = if to.is_live() { None } else { Some(at) };
         if !to.is_live() {
             run.compact();
+            self.days.compact();
         }
         Ok(())
     }

@@ -405,7 +405,7 @@ fn plausible(scrape: &Scrape, ledger: &Ledger) {
         ("estafette_storage_bytes", "contacts"),
         ("estafette_journal_waiting_limit", ""),
         ("estafette_connections_max", "\"slow\""),
-        ("estafette_refusals_total", "\"fast\",reply=\"5xx\",about=\"address\""),
+        ("estafette_refusals_total", "\"fast\",reply=\"5xx\",about=\"undefined\""),
         ("estafette_runs", "paused"),
         ("estafette_campaign_window_left_seconds", "\"slow\""),
     ] {
