@@ -279,7 +279,7 @@ impl Run<'_> {
     }
 
     fn engine_round(&mut self, round: u64) -> anyhow::Result<()> {
-        let (used, of) = self.to_sink(&format!("relay-{round}"), "relay")?;
+        let (used, of) = self.one_round(&format!("relay-{round}"), "relay")?;
         self.findings.sample(&RATE, of.per_second);
         self.findings.sample(&CPU, of.cpu_microseconds);
         self.findings.sample(&JOURNAL_BYTES, used.mebibytes());
@@ -290,14 +290,14 @@ impl Run<'_> {
     }
 
     fn chunked_round(&mut self, round: u64) -> anyhow::Result<()> {
-        let (_, of) = self.to_sink(&format!("chunked-{round}"), "chunked")?;
+        let (_, of) = self.one_round(&format!("chunked-{round}"), "chunked")?;
         self.findings.sample(&CHUNKED_RATE, of.per_second);
         self.result.chunked.push(of);
         Ok(())
     }
 
     /// One campaign over a connector to its sink, and what the journal took for it.
-    fn to_sink(&mut self, name: &str, connector: &str) -> anyhow::Result<(JournalUse, Round)> {
+    fn one_round(&mut self, name: &str, connector: &str) -> anyhow::Result<(JournalUse, Round)> {
         let contacts = self.options.contacts;
         let sink = if connector == "chunked" { &mut *self.chunked } else { &mut *self.sink };
         sink.reset()?;

@@ -4,6 +4,7 @@
 //! their index. The scanner of JSON is for texts that serde_json has read: it looks for places and judges nothing.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use toml::de::{DeTable, DeValue};
 
@@ -45,10 +46,11 @@ impl Places {
     }
 
     fn note(&mut self, path: String, place: Place) {
-        if self.by_path.contains_key(&path) {
-            self.twice.push((path, place));
-        } else {
-            self.by_path.insert(path, place);
+        match self.by_path.entry(path) {
+            Entry::Occupied(first) => self.twice.push((first.key().clone(), place)),
+            Entry::Vacant(free) => {
+                free.insert(place);
+            }
         }
     }
 }

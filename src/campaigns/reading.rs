@@ -44,7 +44,7 @@ pub fn read(text: &str, format: Format) -> Reading {
         }
         Err(error) => error,
     };
-    let read = faults::read::<Table<CampaignSpec>>(plain(value), |key| parse::elsewhere(key));
+    let read = faults::read::<Table<CampaignSpec>>(plain(value), parse::elsewhere);
     let told = read.faults.into_iter().map(|fault| Problem::error(fault.code, fault.path, fault.message, fault.fix));
     let twice = places.twice.iter().map(|(path, (line, column))| {
         let problem = Problem::error("unreadable", path, "the key stands twice in its table", "keep one of them");

@@ -117,7 +117,9 @@ pub(super) fn log_address(options: &LogAddress, as_json: bool) -> anyhow::Result
         let words = words.map(|(address, word)| json!({"address": address, "word": word}));
         output::json(&words.collect())?;
     } else {
-        words.map(|(_, word)| output::line(&word)).collect::<anyhow::Result<()>>()?;
+        for (_, word) in words {
+            output::line(&word)?;
+        }
     }
     Ok(Exit::Done)
 }

@@ -120,12 +120,15 @@ pub fn render_campaigns(campaigns: &[CampaignSeries]) -> String {
     out
 }
 
+/// The samples that a campaign has of a metric: the values of its labels, and a number.
+pub(super) type SamplesOf<'f, L> = &'f dyn Fn(&Shown<'_>) -> Vec<(Vec<L>, f64)>;
+
 /// All samples of one metric; labels' values behind `campaign` in the order of the catalogue.
 pub(super) fn group<L: AsRef<str>>(
     out: &mut String,
     metric: &Metric,
     campaigns: &[Shown<'_>],
-    samples: &dyn Fn(&Shown<'_>) -> Vec<(Vec<L>, f64)>,
+    samples: SamplesOf<'_, L>,
 ) {
     let mut lines = String::new();
     for shown in campaigns {

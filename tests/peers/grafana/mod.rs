@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use estafette::clock::{Clock as _, SystemClock};
 use reqwest::blocking::Client;
 use serde_json::Value;
 
@@ -106,7 +107,7 @@ impl Prometheus {
 
     /// Finite values of an expression over the last minutes.
     fn lately(&self, expression: &str) -> Result<usize, String> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+        let now = SystemClock::new().now().0 / 1_000;
         let range = [("start", (now - 300).to_string()), ("end", now.to_string()), ("step", "1".to_owned())];
         let query = [("query", expression.to_owned())].into_iter().chain(range).collect::<Vec<_>>();
         let data = self.ask("query_range", &query)?;

@@ -56,7 +56,7 @@ fn every_panel_every_variable_and_every_rule_has_an_answer_from_an_engine_at_wor
         for (name, query) in board.variables() {
             let found = values(&prometheus, &query);
             match name.as_str() {
-                "instance" => assert_eq!(found, [target.clone()], "{}: {query}", board.name),
+                "instance" => assert_eq!(found, std::slice::from_ref(&target), "{}: {query}", board.name),
                 "connector" => assert_eq!(found, ["faulty", "inbox", "relay", "slow"], "{query}"),
                 "campaign" => {
                     assert_eq!(found, ["faulty", "flow", "relayed", "slow", "split"], "{query}");
