@@ -3,7 +3,7 @@
 //! Owns what is known of the campaign and of its runs. Invariants that are checked after every restart: 1. every ledger
 //! balances, that of the run and that of each delivery; 2. accepted never shrinks; 3. contacts are at one node each: those at
 //! all nodes are as many as entered; 4. a run that was shown is there; a launch makes one; 5. what kinds have of their own
-//! ([`super::split`], [`super::sequence`]).
+//! (`split`, `sequence`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,8 +5,8 @@
 //! is killed, also while it recovers, started again, and asked whether its ledgers balance. At the end every campaign is let
 //! finish and its sets are held against the sink's record.
 //!
-//! Read [`kinds`] (who and what), [`specs`], [`campaign`] (one of them, and what a restart must show), [`books`] (all of them),
-//! [`life`] (until the kill), then [`verify`] and [`rules`] (the accounts).
+//! Read [`kinds`] (who and what), `specs`, [`campaign`] (one of them, and what a restart must show), [`books`] (all of them),
+//! [`life`] (until the kill), then [`verify`] and `rules` (the accounts).
 //!
 //! Invariants that are checked: 1. nobody is mailed twice by one delivery of one run; 2. every contact of a delivery is in
 //! exactly one final set; 3. accepted ⊆ recorded ⊆ accepted ∪ unknown; 4. unknown ≤ connections × 1 a kill, plus the messages

@@ -1,7 +1,7 @@
 //! The accounts after the kills: the engine's sets against the sink's record, delivery by delivery, contact by contact.
 //!
 //! Owns no state. Pure but for fetching the sets, so that the accounting itself is tested on made-up books. What only one kind
-//! of campaign must keep to is in [`super::rules`].
+//! of campaign must keep to is in `rules`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};

@@ -124,7 +124,7 @@ pub struct ReadersCommand {
     /// The sink's file of whole mails (`loadtest sink --mails FILE`)
     #[arg(long, value_name = "FILE")]
     pub mails: PathBuf,
-    /// What readers do: a TOML file with [[variants]], [machines] and [delays]
+    /// What readers do: a TOML file with the tables variants, machines and delays
     #[arg(long, value_name = "FILE")]
     pub truth: PathBuf,
     /// Address of the engine's public listener

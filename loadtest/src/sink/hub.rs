@@ -1,6 +1,6 @@
 //! What all sessions of a sink share: the dice, the counts, the record, and the clock of the throttle.
 //!
-//! Owns them. Invariant: every refusal goes through [`Hub::refuse`] and is counted there, by meaning and by code.
+//! Owns them. Invariant: every refusal goes through `refuse` and is counted there, by meaning and by code.
 
 use std::time::{Duration, Instant};
 
