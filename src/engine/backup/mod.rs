@@ -178,7 +178,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    fn expect(&self, bytes: u64) {
+    fn foresee(&self, bytes: u64) {
         self.total.store(bytes, Ordering::Relaxed);
     }
 

@@ -22,7 +22,7 @@ struct Frozen {
 }
 
 pub(super) fn make(engine: &Engine, target: &Path, progress: &Progress) -> Result<Manifest, BackupError> {
-    progress.expect(files::bytes_on_disk(&engine.options.directory).saturating_mul(2));
+    progress.foresee(files::bytes_on_disk(&engine.options.directory).saturating_mul(2));
     // Fewer frames to copy and to fold. Without it the backup is as good.
     if let Err(error) = engine.book.snapshot() {
         tracing::info!(%error, "the backup begins with the snapshot before");
