@@ -275,7 +275,8 @@ pub trait TrackingPort: Send + Sync {
     /// Checks a token of a link, pixel, unsubscribe or view URL and answers what it stands for. Refuses without saying why.
     /// `None` is also the answer for a token whose campaign's tracking has expired or whose link is not in its table.
     fn resolve(&self, purpose: TokenPurpose, token: &str, link: Option<LinkAsked<'_>>) -> Option<Tracked>;
-    /// Records an open or click. The future ends when the fact is written (safe from a kill), or with `Busy`.
+    /// Records an open or click: queued in the order of the calls, and without waiting, so that one may be made under a lock.
+    /// The future ends when the fact is written (safe from a kill), or with `Busy`.
     fn record(&self, event: TrackingEvent) -> BoxFuture<'static, PortResult<()>>;
     /// Unsubscribes the contact from the message's topic, or from all (`everything`). The future ends when the fact is
     /// durable and in force for every row not yet released. Repeating it is not an error.

@@ -136,25 +136,26 @@ async fn record(state: &State, request: &HttpRequest, tracked: &Tracked, kind: E
         since_accepted: tracked.accepted_at.map(|at| now.saturating_since(at)),
         kind,
     };
-    let seen = state.recent.note(tracked, &hit, now);
-    let verdict = machine::judge(&hit, &seen);
+    let judge = |seen: &machine::Seen| machine::judge(&hit, seen);
+    let queue = |verdict: machine::Verdict, reclassified| {
+        let event = TrackingEvent {
+            space: tracked.space,
+            run: tracked.run,
+            message: tracked.message,
+            row: tracked.row,
+            kind,
+            class: verdict.class,
+            rule: verdict.rule,
+            at: now,
+            reclassified,
+        };
+        (verdict, state.port.record(event))
+    };
+    let (verdict, recorded) = state.recent.decide(tracked, &hit, now, judge, queue);
     if let Some(rule) = verdict.rule {
         ::metrics::counter!(metrics::TRACKING_MACHINE_TOTAL.name, "rule" => rule).increment(1);
     }
-    let burst = seen.links >= limits::BURST_LINKS;
-    let reclassified = state.recent.settle(tracked, &hit, verdict.class, burst, now);
-    let event = TrackingEvent {
-        space: tracked.space,
-        run: tracked.run,
-        message: tracked.message,
-        row: tracked.row,
-        kind,
-        class: verdict.class,
-        rule: verdict.rule,
-        at: now,
-        reclassified,
-    };
-    match state.port.record(event).await {
+    match recorded.await {
         Ok(()) => state.figures.recorded(kind, verdict.class),
         Err(error) => {
             state.figures.dropped(kind);

@@ -5,8 +5,10 @@
 //! a company's gateway and its people share one, and the gateway looks at a link at the moment when a person follows it. Only a
 //! burst is held against an address too, because scanners change their agent from one request to the next.
 //! Invariants: RE-1 at most `limits::RECENT_MAX` entries in all, the oldest go first; RE-2 nothing older than its window
-//! counts; RE-3 counts end one above what the rules ask for, so that a set is a few entries that are searched in order. Lost
-//! at a restart: then the rules see less for a minute.
+//! counts; RE-3 counts end one above what the rules ask for, so that a set is a few entries that are searched in order; RE-4 what
+//! was seen of a mail, the verdict, its being remembered and its being queued are one step under the mail's lock, so that what
+//! takes an event back is queued after it. Lost at a restart: then the
+//! rules see less for a minute.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, Hash};
@@ -16,7 +18,7 @@ use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::machine::{Hit, Seen};
+use super::machine::{Hit, Seen, Verdict};
 use crate::api::port::{EventClass, EventKind, Reclassified, Tracked};
 use crate::clock::Timestamp;
 use crate::content::NOBODY;
@@ -49,7 +51,7 @@ struct Followed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Source {
     Address(IpAddr),
-    Agent(u64),
+    Agent(u64, u64),
 }
 
 /// Contacts on whose behalf a source acted since `since`.
@@ -110,32 +112,48 @@ impl Recent {
         &shards[(self.hasher.hash_one(key) >> 32) as usize % shards.len()]
     }
 
-    /// What was seen shortly before, this hit included.
-    pub(super) fn note(&self, tracked: &Tracked, hit: &Hit<'_>, now: Timestamp) -> Seen {
+    /// Lets `judge` decide about a hit by what was seen shortly before, this hit included, remembers the hit under its class, and
+    /// hands the verdict to `queue`, with the earlier clicks of the mail within the window that were counted in a more human
+    /// class and are this machine's: those of the same client, and of a burst those from the same address.
+    ///
+    /// One step for each mail (RE-4): of three links that are followed at one moment over three threads, the last to come here
+    /// finds the others, and finds them queued. Neither function may wait.
+    pub(super) fn decide<T>(
+        &self,
+        tracked: &Tracked,
+        hit: &Hit<'_>,
+        now: Timestamp,
+        judge: impl FnOnce(&Seen) -> Verdict,
+        queue: impl FnOnce(Verdict, Vec<Reclassified>) -> T,
+    ) -> T {
         let who = (tracked.space, tracked.row);
-        let links = match hit.kind {
-            // All recipients share the links of a mail that names nobody: nothing follows from how many are followed.
-            EventKind::Click { .. } if tracked.row == NOBODY => 1,
-            _ => self.links(tracked, hit, now),
-        };
-        let agent = self.hasher.hash_one((network(hit.address), hit.agent));
-        Seen {
-            links,
-            contacts_of_address: self.contacts(Source::Address(hit.address), who, now),
-            contacts_of_agent: self.contacts(Source::Agent(agent), who, now),
-        }
-    }
-
-    /// Distinct links that this client, or this address, has followed within the window.
-    fn links(&self, tracked: &Tracked, hit: &Hit<'_>, now: Timestamp) -> usize {
-        let key = mail(tracked);
         let agent = self.hasher.hash_one(hit.agent);
+        let mut seen = Seen {
+            links: 1,
+            contacts_of_address: self.contacts(Source::Address(hit.address), who, now),
+            contacts_of_agent: self.contacts(Source::Agent(network(hit.address), agent), who, now),
+        };
+        if tracked.row == NOBODY {
+            // All recipients share the links of a mail that names nobody: nothing follows from how many are followed.
+            return queue(judge(&seen), Vec::new());
+        }
+        let key = mail(tracked);
         let mut table = self.shard(&self.mails, &key).lock();
         let events = table.entry(key);
-        // a wall clock that was set back leaves events of the future behind: they say nothing
-        events.retain(|e| e.event.at <= now && now.saturating_since(e.event.at) <= limits::BURST_WINDOW);
+        // A wall clock that was set back leaves events of the future behind, which say nothing; but another thread may have read
+        // the clock later and be here before.
+        let apart = |at: Timestamp| now.saturating_since(at).max(at.saturating_since(now));
+        events.retain(|e| apart(e.event.at) <= limits::BURST_WINDOW);
         let by_agent = distinct(events.iter().filter(|e| e.agent == agent), hit.kind);
-        by_agent.max(distinct(events.iter().filter(|e| e.address == hit.address), hit.kind))
+        seen.links = by_agent.max(distinct(events.iter().filter(|e| e.address == hit.address), hit.kind));
+        let verdict = judge(&seen);
+        let event = Reclassified { kind: hit.kind, was: verdict.class, at: now };
+        let own = Followed { event, address: hit.address, agent };
+        let moved = taken_along(events, &own, seen.links >= limits::BURST_LINKS);
+        if events.len() < limits::LINKS_MAX {
+            events.push(own);
+        }
+        queue(verdict, moved)
     }
 
     fn contacts(&self, source: Source, who: (RowSpace, ContactRow), now: Timestamp) -> usize {
@@ -150,38 +168,22 @@ impl Recent {
         }
         seen.contacts.len()
     }
+}
 
-    /// Remembers the hit under its class; answers earlier clicks of the mail within the window that were counted in a more
-    /// human class and are this machine's: those of the same client, and of a `burst` those from the same address.
-    pub(super) fn settle(
-        &self,
-        tracked: &Tracked,
-        hit: &Hit<'_>,
-        class: EventClass,
-        burst: bool,
-        now: Timestamp,
-    ) -> Vec<Reclassified> {
-        if tracked.row == NOBODY {
-            return Vec::new();
-        }
-        let key = mail(tracked);
-        let (address, agent) = (hit.address, self.hasher.hash_one(hit.agent));
-        let mut table = self.shard(&self.mails, &key).lock();
-        let events = table.entry(key);
-        let mut moved = Vec::new();
-        if class == EventClass::Machine && matches!(hit.kind, EventKind::Click { .. }) {
-            let own = |e: &Followed| e.agent == agent || (burst && e.address == address);
-            let clicks = events.iter_mut().filter(|e| matches!(e.event.kind, EventKind::Click { .. }));
-            for followed in clicks.filter(|e| e.event.was < class && own(e)) {
-                moved.push(followed.event);
-                followed.event.was = class;
-            }
-        }
-        if events.len() < limits::LINKS_MAX {
-            events.push(Followed { event: Reclassified { kind: hit.kind, was: class, at: now }, address, agent });
-        }
-        moved
+/// Earlier clicks that are this machine's too; they are of its class from now on.
+fn taken_along(events: &mut [Followed], own: &Followed, burst: bool) -> Vec<Reclassified> {
+    let class = own.event.was;
+    let is_click = |e: &Followed| matches!(e.event.kind, EventKind::Click { .. });
+    if class != EventClass::Machine || !is_click(own) {
+        return Vec::new();
     }
+    let is_own = |e: &Followed| e.agent == own.agent || (burst && e.address == own.address);
+    let mut moved = Vec::new();
+    for earlier in events.iter_mut().filter(|e| is_click(e) && e.event.was < class && is_own(e)) {
+        moved.push(earlier.event);
+        earlier.event.was = class;
+    }
+    moved
 }
 
 /// Distinct links among some events and one more, counted up to [`limits::BURST_LINKS`].
@@ -227,14 +229,21 @@ mod tests {
         }
     }
 
+    /// A hit that is judged as told.
+    fn take(recent: &Recent, row: u32, hit: Hit<'_>, class: EventClass, at: i64) -> (Seen, Vec<Reclassified>) {
+        let mut found = Seen::default();
+        let judge = |seen: &Seen| {
+            found = *seen;
+            Verdict { class, rule: None }
+        };
+        let moved = recent.decide(&tracked(row), &hit, Timestamp(at), judge, |_, moved| moved);
+        (found, moved)
+    }
+
     #[test]
     fn links_count_within_their_window_and_once_each() {
         let recent = Recent::new();
-        let click = |link, at| {
-            let seen = recent.note(&tracked(1), &hit(link, "192.0.2.1"), Timestamp(at)).links;
-            recent.settle(&tracked(1), &hit(link, "192.0.2.1"), EventClass::Human, true, Timestamp(at));
-            seen
-        };
+        let click = |link, at| take(&recent, 1, hit(link, "192.0.2.1"), EventClass::Human, at).0.links;
         assert_eq!(click(0, 0), 1);
         assert_eq!(click(0, 100), 1, "a double click is one link");
         assert_eq!(click(1, 200), 2);
@@ -245,31 +254,63 @@ mod tests {
     #[test]
     fn links_that_name_nobody_are_followed_by_many() {
         let recent = Recent::new();
-        let nobody = tracked(NOBODY.0);
         for link in 0..10 {
-            let click = hit(link, "192.0.2.1");
-            assert_eq!(recent.note(&nobody, &click, Timestamp(0)).links, 1, "each may be another recipient");
             let class = if link == 9 { EventClass::Machine } else { EventClass::Human };
-            assert!(
-                recent.settle(&nobody, &click, class, true, Timestamp(0)).is_empty(),
-                "nor does one judge the others"
-            );
+            let (seen, moved) = take(&recent, NOBODY.0, hit(link, "192.0.2.1"), class, 0);
+            assert_eq!(seen.links, 1, "each may be another recipient");
+            assert!(moved.is_empty(), "nor does one judge the others");
         }
     }
 
     #[test]
     fn a_burst_takes_its_first_clicks_along() {
         let recent = Recent::new();
-        recent.settle(&tracked(1), &hit(0, "192.0.2.1"), EventClass::Human, true, Timestamp(0));
-        recent.settle(&tracked(1), &hit(1, "192.0.2.1"), EventClass::Human, true, Timestamp(100));
-        let moved = recent.settle(&tracked(1), &hit(2, "192.0.2.1"), EventClass::Machine, true, Timestamp(200));
+        let (human, machine) = (EventClass::Human, EventClass::Machine);
+        take(&recent, 1, hit(0, "192.0.2.1"), human, 0);
+        take(&recent, 1, hit(1, "192.0.2.1"), human, 100);
+        let (_, moved) = take(&recent, 1, hit(2, "192.0.2.1"), machine, 200);
         let links: Vec<_> = moved.iter().map(|e| (e.kind, e.was)).collect();
-        let human = EventClass::Human;
         assert_eq!(links, [(EventKind::Click { link: 0 }, human), (EventKind::Click { link: 1 }, human)]);
-        let again = recent.settle(&tracked(1), &hit(3, "192.0.2.1"), EventClass::Machine, true, Timestamp(300));
+        let (_, again) = take(&recent, 1, hit(3, "192.0.2.1"), machine, 300);
         assert!(again.is_empty(), "nothing is moved twice: {again:?}");
-        let other = recent.settle(&tracked(2), &hit(0, "192.0.2.1"), EventClass::Machine, true, Timestamp(300));
+        let (_, other) = take(&recent, 2, hit(0, "192.0.2.1"), machine, 300);
         assert!(other.is_empty(), "another contact's clicks stay: {other:?}");
+    }
+
+    #[test]
+    fn a_burst_over_many_threads_is_a_burst() {
+        const MAILS: u32 = 2_000;
+        let recent = Recent::new();
+        let (queued, start) = (Mutex::new(Vec::new()), std::sync::Barrier::new(limits::BURST_LINKS));
+        let follow = |link: u16| {
+            for row in 0..MAILS {
+                start.wait();
+                let by_links = |seen: &Seen| match seen.links >= limits::BURST_LINKS {
+                    true => Verdict { class: EventClass::Machine, rule: Some("link_burst") },
+                    false => Verdict { class: EventClass::Human, rule: None },
+                };
+                let queue =
+                    |verdict: Verdict, moved: Vec<Reclassified>| queued.lock().push((row, link, verdict.class, moved));
+                let at = Timestamp(i64::from(link));
+                recent.decide(&tracked(row), &hit(link, "192.0.2.1"), at, by_links, queue);
+            }
+        };
+        std::thread::scope(|scope| {
+            for link in 0..limits::BURST_LINKS as u16 {
+                scope.spawn(move || follow(link));
+            }
+        });
+        let mut people = std::collections::BTreeSet::new();
+        for (row, link, class, moved) in queued.into_inner() {
+            for earlier in moved {
+                let EventKind::Click { link } = earlier.kind else { panic!("nobody opened") };
+                assert!(people.remove(&(row, link)), "{link} of mail {row} is taken back before it is queued");
+            }
+            if class == EventClass::Human {
+                people.insert((row, link));
+            }
+        }
+        assert!(people.is_empty(), "clicks of a burst that count as a person's: {people:?}");
     }
 
     #[test]
@@ -278,55 +319,51 @@ mod tests {
         let person = |link| Hit { agent: "browser", ..hit(link, "192.0.2.1") };
         // A company's gateway: the same address, another agent, at the same moment.
         let gateway = |link| Hit { agent: "gateway", head: true, ..hit(link, "192.0.2.1") };
-        let settle = |hit: Hit<'_>, class, burst, at| recent.settle(&tracked(1), &hit, class, burst, Timestamp(at));
-        settle(person(0), EventClass::Human, false, 0);
-        assert!(settle(gateway(0), EventClass::Machine, false, 10).is_empty(), "a HEAD is a sign of its own client");
+        let settle = |hit: Hit<'_>, class, at| take(&recent, 1, hit, class, at).1;
+        settle(person(0), EventClass::Human, 0);
+        assert!(settle(gateway(0), EventClass::Machine, 10).is_empty(), "a HEAD is a sign of its own client");
         let prober = Hit { agent: "browser", head: true, ..hit(1, "198.51.100.7") };
-        assert_eq!(settle(prober, EventClass::Machine, false, 20).len(), 1, "one client, whatever its addresses");
+        assert_eq!(settle(prober, EventClass::Machine, 20).len(), 1, "one client, whatever its addresses");
     }
 
     #[test]
     fn a_scanner_of_all_links_is_not_the_person_who_comes_after_it() {
         let recent = Recent::new();
+        let (human, machine) = (EventClass::Human, EventClass::Machine);
         let scanner = |link| Hit { agent: "scanner", ..hit(link, "192.0.2.1") };
         for link in 0..5 {
-            recent.note(&tracked(1), &scanner(link), Timestamp(i64::from(link)));
-            recent.settle(&tracked(1), &scanner(link), EventClass::Human, false, Timestamp(i64::from(link)));
+            take(&recent, 1, scanner(link), human, i64::from(link));
         }
         let person = Hit { agent: "browser", ..hit(2, "203.0.113.5") };
-        assert_eq!(recent.note(&tracked(1), &person, Timestamp(900)).links, 1, "another client, another address");
-        recent.settle(&tracked(1), &person, EventClass::Human, false, Timestamp(900));
-        let seen = recent.note(&tracked(1), &scanner(5), Timestamp(950));
+        let (seen, _) = take(&recent, 1, person, human, 900);
+        assert_eq!(seen.links, 1, "another client, another address");
+        let (seen, moved) = take(&recent, 1, scanner(5), machine, 950);
         assert!(seen.links >= limits::BURST_LINKS, "{seen:?}");
-        let moved = recent.settle(&tracked(1), &scanner(5), EventClass::Machine, true, Timestamp(950));
         let mut links: Vec<_> = moved.iter().map(|event| event.kind).collect();
         links.sort_by_key(|kind| if let EventKind::Click { link } = kind { *link } else { 0 });
         let scanned: Vec<_> = (0..5).map(|link| EventKind::Click { link }).collect();
         assert_eq!(links, scanned, "its own, and not the person's");
         let masked = |link, agent| Hit { agent, ..hit(link, "192.0.2.77") };
         for (link, agent) in [(0, "a"), (1, "b")] {
-            recent.settle(&tracked(2), &masked(link, agent), EventClass::Human, false, Timestamp(0));
+            take(&recent, 2, masked(link, agent), human, 0);
         }
-        assert_eq!(
-            recent.note(&tracked(2), &masked(2, "c"), Timestamp(5)).links,
-            3,
-            "agents change, the address stays"
-        );
-        let moved = recent.settle(&tracked(2), &masked(2, "c"), EventClass::Machine, true, Timestamp(5));
+        let (seen, moved) = take(&recent, 2, masked(2, "c"), machine, 5);
+        assert_eq!(seen.links, 3, "agents change, the address stays");
         assert_eq!(moved.len(), 2, "a burst is held against the address");
     }
 
     #[test]
     fn contacts_of_an_address_count_within_a_minute() {
         let recent = Recent::new();
+        let seen = |row, address, at| take(&recent, row, hit(0, address), EventClass::Human, at).0;
         let mut last = Seen::default();
         for row in 0..60 {
-            last = recent.note(&tracked(row), &hit(0, "192.0.2.1"), Timestamp(i64::from(row)));
+            last = seen(row, "192.0.2.1", i64::from(row));
         }
         assert!(last.contacts_of_address > limits::SHARED_CONTACTS, "{last:?}");
-        let elsewhere = recent.note(&tracked(99), &hit(0, "198.51.100.1"), Timestamp(60));
+        let elsewhere = seen(99, "198.51.100.1", 60);
         assert_eq!((elsewhere.contacts_of_address, elsewhere.contacts_of_agent), (1, 1), "another network");
-        let later = recent.note(&tracked(99), &hit(0, "192.0.2.1"), Timestamp(120_000));
+        let later = seen(99, "192.0.2.1", 120_000);
         assert_eq!(later.contacts_of_address, 1, "the window has passed");
     }
 
@@ -334,7 +371,7 @@ mod tests {
     fn memory_is_bounded() {
         let recent = Recent::new();
         for row in 0..200_000 {
-            recent.note(&tracked(row), &hit(0, "192.0.2.1"), Timestamp(0));
+            take(&recent, row, hit(0, "192.0.2.1"), EventClass::Human, 0);
         }
         let held: usize = recent.mails.iter().map(|m| m.lock().entries.len()).sum();
         assert!(held <= limits::RECENT_MAX, "{held} mails are remembered");
