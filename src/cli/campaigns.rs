@@ -66,8 +66,7 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         }
         Campaign::ChooseWinner(flow::ChooseArgs { campaign, variant, nobody: _, test, by }) => {
             let body = json!({"variant": variant, "test": test, "by": by});
-            let test = client.post(&path(&campaign, "/choose-winner"), &body)?;
-            print_test(&test, as_json)?;
+            print_test(&client.post(&path(&campaign, "/choose-winner"), &body)?, as_json)?;
         }
         Campaign::Resend(options) => return super::history::resend(client, &options, as_json),
         Campaign::Runs { campaign } => {
