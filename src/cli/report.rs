@@ -166,10 +166,11 @@ fn grid(grid: &Json) -> String {
 
 /// The tests of a run: arms, looks, what was decided and why. Empty without one.
 pub(super) fn tests(report: &Json) -> String {
-    report["tests"].as_array().into_iter().flatten().map(test).collect::<Vec<_>>().join("\n")
+    let over = is_over(report);
+    report["tests"].as_array().into_iter().flatten().map(|one| test(one, over)).collect::<Vec<_>>().join("\n")
 }
 
-fn test(test: &Json) -> String {
+fn test(test: &Json, over: bool) -> String {
     let count = |value: &Json| output::grouped(value.as_u64().unwrap_or(0));
     let mut lines = Vec::new();
     let window = test["window_seconds"].as_f64().filter(|seconds| *seconds > 0.0).map(output::duration);
@@ -188,6 +189,10 @@ fn test(test: &Json) -> String {
             line.push_str(&format!("  (machines: {:.0} % of all, never counted)", share * 100.0));
         }
         lines.push(line);
+        let rails: Vec<String> = arm["cannot_win"].as_array().into_iter().flatten().map(output::text).collect();
+        if !rails.is_empty() {
+            lines.push(format!("    it cannot win: significantly more {} than another", rails.join(" and ")));
+        }
     }
     if test["interleaved"] == false {
         lines.push("  the variants go out at moments of their own, not side by side".to_owned());
@@ -203,8 +208,11 @@ fn test(test: &Json) -> String {
         lines.push(format!("  winner: {winner}{label}, decided by {by}: {}", output::clean(reason)));
     } else if let Some(why) = test["waits_for_person"].as_str() {
         lines.push(format!("  a person must choose (campaign choose-winner): {}", output::clean(why)));
+    } else if over {
+        lines.push("  nobody won: the run ended without a decision".to_owned());
     } else {
-        lines.push(format!("  {} contacts wait for the winner", count(&test["waiting"])));
+        let deadline = test["deadline"].as_str().map_or(String::new(), |at| format!(", until {}", output::clean(at)));
+        lines.push(format!("  not decided yet{deadline}: {} contacts wait for the winner", count(&test["waiting"])));
     }
     lines.join("\n")
 }
