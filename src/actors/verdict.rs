@@ -78,15 +78,14 @@ pub fn may_look(run: &Run, node: NodeId, test: &AbTest, arms: &[ArmFigures]) -> 
 /// The looks of a test as its boundaries need them: after which parts of what the sample can tell. Equal times are not equal
 /// parts: windows are over late and all at once, or, where sending takes long, little by little. What is known of a part is
 /// the contacts who are judged by then; the sample is the whole, and what is there at the deadline is all of it.
-pub fn looks_of(test: &AbTest, look: u16, arms: &[ArmFigures], earlier: &[Looked]) -> Looks {
+pub fn looks_of(test: &AbTest, look: u16, sample: u64, arms: &[ArmFigures], earlier: &[Looked]) -> Looks {
     if test.continuing() {
         return Looks::Open { tuned_for: WINNER_SEQUENCE_TUNED_FOR };
     }
-    let whole: u64 = arms.iter().map(|arm| arm.contacts).sum();
-    if test.looks <= 1 || whole == 0 {
+    if test.looks <= 1 || sample == 0 {
         return Looks::Planned { look: u32::from(look.max(1)), looks: u32::from(test.looks) };
     }
-    let told = |arms: &[ArmFigures]| arms.iter().map(|arm| arm.delivered).sum::<u64>() as f64 / whole as f64;
+    let told = |arms: &[ArmFigures]| arms.iter().map(|arm| arm.delivered).sum::<u64>() as f64 / sample as f64;
     let now = if test.is_deadline(look) { 1.0 } else { told(arms) };
     let mut parts: Vec<f64> = Vec::new();
     for part in earlier.iter().map(|looked| told(&looked.arms)).chain([now]) {
@@ -305,7 +304,7 @@ mod tests {
             ..ArmFigures::none(Exit(name.into()))
         };
         let arms = vec![arm("A", events[0]), arm("B", events[1])];
-        let looks = looks_of(test, look, &arms, &[]);
+        let looks = looks_of(test, look, 0, &arms, &[]);
         match look_at(RunId(1), NodeId(1), test, (look, looks), arms, Timestamp(5)).expect("judged") {
             Fact::Looked(looked) => looked,
             other => panic!("a look makes {other:?}"),
@@ -350,12 +349,11 @@ mod tests {
     #[test]
     fn a_look_is_as_far_as_what_it_has_seen() {
         let test = test(4, NotProven::Leader);
-        let arms = |delivered: u64| {
-            ["A", "B"].map(|name| ArmFigures { contacts: 1_000, delivered, ..ArmFigures::none(Exit(name.into())) })
-        };
+        let arms =
+            |delivered: u64| ["A", "B"].map(|name| ArmFigures { delivered, ..ArmFigures::none(Exit(name.into())) });
         let seen = |delivered| Looked { arms: arms(delivered).to_vec(), ..looked(&test, 1, [0, 0]) };
         let fractions = |look, parts: &[f64]| Looks::Fractions { look, fractions: parts.to_vec() };
-        let at = |look, now, earlier: &[Looked]| looks_of(&test, look, &arms(now), earlier);
+        let at = |look, now, earlier: &[Looked]| looks_of(&test, look, 2_000, &arms(now), earlier);
         assert_eq!(at(1, 100, &[]), fractions(1, &[0.1, 1.0]), "a tenth of the sample, whatever the hour");
         assert_eq!(at(3, 500, &[seen(100)]), fractions(2, &[0.1, 0.5, 1.0]), "half of it");
         assert_eq!(at(2, 1_000, &[]), fractions(1, &[1.0]), "all windows are over: there is no more to come");
@@ -367,7 +365,7 @@ mod tests {
             assert!(rules(at(look, now, &earlier)).is_ok(), "boundaries can be drawn: {look} {now}");
         }
         let once = AbTest { looks: 1, ..test.clone() };
-        assert_eq!(looks_of(&once, 1, &arms(7), &[]), Looks::ONCE, "one look is one look");
+        assert_eq!(looks_of(&once, 1, 2_000, &arms(7), &[]), Looks::ONCE, "one look is one look");
     }
 
     #[test]

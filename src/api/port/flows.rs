@@ -179,6 +179,9 @@ pub struct ChooseWinnerRequest {
     #[serde(deserialize_with = "said")]
     #[schema(required = true)]
     pub variant: Option<String>,
+    /// Id of the test's node, as the report has it; needed only where several tests wait for a winner.
+    #[serde(default)]
+    pub test: Option<String>,
     /// Who chooses; kept with the decision.
     #[serde(default)]
     pub by: Option<String>,
