@@ -37,5 +37,4 @@ mod served;
 #[path = "../shared/sink.rs"]
 mod sink;
 mod specs;
-mod verdicts;
 mod winners;
