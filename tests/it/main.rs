@@ -37,4 +37,5 @@ mod served;
 #[path = "../shared/sink.rs"]
 mod sink;
 mod specs;
+mod verdicts;
 mod winners;
