@@ -336,6 +336,9 @@ pub const DELAY_DAYS_MAX: u32 = 366;
 /// Moments at which waiting contacts of one node are due. Waits of up to [`DELAY_DAYS_MAX`] make no more than 40 536
 /// when rounded as `flow::delay::buckets` says; beyond it the rounding gets coarser.
 pub const WAIT_BUCKETS_MAX: usize = 41_000;
+/// Of those, the buckets to which rows were added last and which are not sealed yet: one per offset of a zone, of which
+/// there are 38, and headroom.
+pub const WAIT_OPEN_BUCKETS_MAX: usize = 64;
 /// Times that a contact may enter a wait anew while timers that it left behind have not come due, before those are
 /// searched for and removed.
 pub const WAIT_GENERATIONS_MAX: usize = 4;
