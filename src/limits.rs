@@ -353,8 +353,9 @@ pub const CALENDAR_LAUNCHES_MAX: usize = 1_000;
 pub const PUBLISH_GRACE: Duration = Duration::from_secs(5 * 60);
 /// Steps of one sequence.
 pub const SEQUENCE_STEPS_MAX: usize = 100;
-/// Numbers that the steps of one sequence are given over all its versions; each makes a delivery.
-pub const SEQUENCE_NUMBER_MAX: u16 = 10_000;
+/// Numbers that the steps of one sequence are given over all its versions; each makes a delivery, and a message in each of
+/// [`MESSAGE_LANGUAGES_MAX`] languages and the default has a number of 16 bits.
+pub const SEQUENCE_NUMBER_MAX: u16 = 1_500;
 /// Branches of a split in a sequence: each needs node ids of its own.
 pub const SEQUENCE_BRANCHES_MAX: usize = 40;
 /// Bytes of the id of a step.

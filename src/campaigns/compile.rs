@@ -176,7 +176,7 @@ fn build(spec: &CampaignSpec) -> Result<Built, CompileError> {
     if kinds::follow_up::wanted(spec) && spec.kind() != Kind::Flow {
         kinds::follow_up::add(spec, &mut built)?;
     }
-    languages::expand(&mut built);
+    languages::expand(&mut built, spec.kind());
     kinds::planned::add(spec, &mut built.parts);
     Ok(built)
 }

@@ -136,7 +136,7 @@ pub struct SequenceRun {
     pub cohort_at: Option<Timestamp>,
     /// Gates that are open, and since when.
     pub started: BTreeMap<NodeId, Timestamp>,
-    /// By send: who came after its step had started, and is skipped for it.
+    /// By send (of the default language): who came after its step had started, and is skipped for it.
     pub late: BTreeMap<NodeId, RoaringBitmap>,
     pub requests: BTreeMap<String, RequestDone>,
     /// Gates that open although their hour has passed by more than their limit, because a person said so.
@@ -320,7 +320,7 @@ impl Run {
     pub(super) fn note_late(&mut self, fact: &Moved) {
         let Some(NodeKind::Step(gate)) = self.graph.node(fact.node).map(|n| &n.kind) else { return };
         let first = self.flow.left_by(fact.node, &Exit::NEXT) == 0;
-        let target = self.graph.target(fact.node, &Exit::NEXT);
+        let target = self.graph.target(fact.node, &Exit::NEXT).map(|behind| self.graph.send_of_all(behind));
         let (Some(sequence), Some(send), false, true) = (&mut self.sequence, target, first, gate.skips_late) else {
             return;
         };

@@ -31,6 +31,7 @@ mod people;
 mod readers;
 mod schedules;
 mod sequences;
+mod sequences_languages;
 mod sequences_late;
 mod served;
 #[path = "../shared/sink.rs"]
