@@ -82,6 +82,11 @@ class Query:
     shape: PromQueryFormat = PromQueryFormat.TIME_SERIES
 
 
+def percentiles(name, *matchers):
+    """The middle of a histogram and its slow end, as two lines."""
+    return [Query(quantile(0.5, name, "", *matchers), "half"), Query(quantile(0.99, name, "", *matchers), "99 of 100")]
+
+
 def with_queries(panel, queries):
     for index, query in enumerate(queries):
         target = prometheus.Dataquery().expr(query.expression).legend_format(query.legend or "__auto")

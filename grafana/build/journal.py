@@ -1,9 +1,10 @@
 """The journal, snapshots, recovery, the disk, the contact base and imports."""
 
 from .common import (
-    GREEN, JOURNAL, RED, YELLOW, Query, board, by, heat, lines, number, numbered, quantile, rate, row, say, series, steps,
-    words,
+    GREEN, JOURNAL, RED, YELLOW, Query, board, by, heat, lines, number, numbered, percentiles, quantile, rate, row, say,
+    series, steps, words,
 )
+from .shared import journal_state, up_for
 
 
 def build():
@@ -17,11 +18,7 @@ def build():
 
 def now():
     return [
-        number("Journal", "none", say(
-            "1 once a write or an fsync failed; the process ends then and recovers at its next start.",
-            "look at the kernel's log for the disk before you start it again. Runbook: EstafetteJournalFailed."),
-            Query(by("", series("journal_failed"), "max")), width=3,
-            mappings=words(_0=("fine", GREEN), _1=("failed", RED))),
+        journal_state(),
         number("Space", "none", say(
             "Whether campaigns wait because the disk is full.",
             "make space; they go on by themselves. Runbook: EstafetteDiskFull."),
@@ -46,10 +43,7 @@ def now():
         number("Contacts", "short", say(
             "Contacts in the base.", "a number that you do not expect: `estafette import list` says what came in."),
             Query(by("", series("contacts"))), width=3),
-        number("Up for", "s", say(
-            "Time since the start of the process.", "small after you did nothing: it restarted; its log says why. Runbook: "
-            "EstafetteRestarts."),
-            Query(by("", series("uptime_seconds"), "min")), width=3),
+        up_for(width=3),
     ]
 
 
@@ -61,9 +55,7 @@ def journal():
             "SSD of its own. Runbook: EstafetteFsyncSlow."), "journal_fsync_seconds"),
         lines("fsync, percentiles", "s", say(
             "Half of the fsyncs are faster than the first line, 99 of 100 than the second.", "as beside."),
-            Query(quantile(0.5, "journal_fsync_seconds", ""), "half"),
-            Query(quantile(0.99, "journal_fsync_seconds", ""), "99 of 100"),
-            thresholds=steps((None, "transparent"), (0.1, RED))),
+            *percentiles("journal_fsync_seconds"), thresholds=steps((None, "transparent"), (0.1, RED))),
         lines("Facts, by kind", "cps", say(
             "Facts written, a second. A sending engine writes claimed and settled, one for a batch.",
             "many moved or tracked facts are a busy flow; many returned ones are claims that come back, see Channels."),
@@ -75,8 +67,7 @@ def journal():
         lines("Facts of a commit", "short", say(
             "Facts that one fsync made durable: more at once is better use of the disk.",
             "1 all the time at a high rate: nothing waits for the disk, which is fine."),
-            Query(quantile(0.5, "journal_commit_frames", ""), "half"),
-            Query(quantile(0.99, "journal_commit_frames", ""), "99 of 100"), width=8),
+            *percentiles("journal_commit_frames"), width=8),
         lines("Queue of the journal", "short", say(
             "Submissions that wait for the journal's thread, and the most that fit (dashed).",
             "near the limit everything waits for the disk. Runbook: EstafetteJournalQueue."),
@@ -88,7 +79,7 @@ def journal():
             "EstafetteMailboxesFull."),
             Query(by("actor", rate("actor_refusals_total")), "{{actor}}"), width=8),
         lines("Snapshots", "s", say(
-            "Mean time to write a snapshot, and the age of the newest.",
+            "Mean time to write a snapshot, of those of the last minutes. One is made after each 128 MiB of journal.",
             "above some seconds: much state in memory, many live runs. Finished runs leave by the rules of retention."),
             Query(by("", rate("snapshot_seconds_sum")) + " / clamp_min(" + by("", rate("snapshot_seconds_count"))
                   + ", 1e-9)", "to write"), width=8),
@@ -137,13 +128,11 @@ def contacts():
         lines("Chunk of an import", "s", say(
             "Time to parse and commit one chunk of an import: the middle one, and 99 of 100.",
             "climbing with the size of the base: memory is too small for the indexes, pages come from the disk."),
-            Query(quantile(0.5, "import_chunk_seconds", ""), "half"),
-            Query(quantile(0.99, "import_chunk_seconds", ""), "99 of 100"), width=8),
+            *percentiles("import_chunk_seconds"), width=8),
         lines("Evaluation of a segment", "s", say(
             "Time to evaluate a segment expression: the middle one, and 99 of 100.",
             "slow ones look at attributes without an index: `estafette attribute list`."),
-            Query(quantile(0.5, "segment_evaluation_seconds", ""), "half"),
-            Query(quantile(0.99, "segment_evaluation_seconds", ""), "99 of 100"), width=8),
+            *percentiles("segment_evaluation_seconds"), width=8),
         lines("Index cache", "bytes", say(
             "Decoded index bitmaps in memory.", "it is bounded; if memory is short, it is the first to look at."),
             Query(by("", series("index_cache_bytes")), "cache"), width=8),

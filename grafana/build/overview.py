@@ -2,8 +2,9 @@
 
 from .common import (
     CAMPAIGN, GREEN, GREY, OVERVIEW, RED, YELLOW, Column, Query, board, by, increase, lines,
-    number, numbered, other, quantile, rate, row, rows, say, series, steps, text_link, words,
+    number, numbered, other, rate, row, rows, say, series, steps, text_link, words,
 )
+from .shared import journal_state, opens_and_clicks, public_answer_time
 
 
 def build():
@@ -31,11 +32,7 @@ def all_right():
             "key. See the runbook, EstafetteDown."),
             Query(by("", other("up"), "min")), width=3,
             mappings=words(_0=("down", RED), _1=("up", GREEN)), nothing="not scraped"),
-        number("Journal", "none", say(
-            "1 once a write or an fsync of the journal failed. The process ends then, so this is seen for one scrape at most.",
-            "look at the disk and the kernel's log before the next start. Runbook: EstafetteJournalFailed."),
-            Query(by("", series("journal_failed"), "max")), width=3,
-            mappings=words(_0=("fine", GREEN), _1=("failed", RED))),
+        journal_state(),
         number("Disk free", "percentunit", say(
             "Free share of the file system with the data directory.",
             "make space or move the data directory; below 16 MiB campaigns wait by themselves. Runbook: EstafetteDiskLow."),
@@ -149,20 +146,12 @@ def going_out():
 
 def coming_back():
     return [
-        lines("Opens and clicks", "cps", say(
-            "Opens and clicks a second, by class. Only human ones decide tests.",
-            "much suspect or machine traffic is normal at corporate receivers; if human clicks stop while mail goes out, "
-            "look at Tracking for errors, and at the public address."),
-            Query(by("event, class", rate("tracking_events_total")), "{{event}} {{class}}"), stacked=True, width=8),
+        opens_and_clicks(width=8),
         lines("Opt-outs and complaints", "cps", say(
             "Unsubscribe requests, complaints and bounces that came back, a second.",
             "complaints above 0.1 % of what was accepted: stop the campaign and look at the audience's consent. Runbook: "
             "EstafetteComplaints."),
             Query(by("", rate("unsubscribes_total")), "opt-outs"), Query(by("", rate("complaints_total")), "complaints"),
             Query(by("", rate("bounces_total")), "late bounces"), width=8),
-        lines("Answer time of the public listener", "s", say(
-            "How long opens, clicks and opt-outs wait for their answer.",
-            "above 100 ms the journal's fsync is the usual reason: see Journal."),
-            Query(quantile(0.5, "http_request_seconds", "", 'listener="public"'), "half"),
-            Query(quantile(0.99, "http_request_seconds", "", 'listener="public"'), "99 of 100"), width=8),
+        public_answer_time(width=8),
     ]

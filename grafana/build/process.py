@@ -1,9 +1,10 @@
 """The process: CPU, memory, files, the API, schedules, the scrape itself."""
 
 from .common import (
-    GREEN, PROCESS, RED, YELLOW, Query, board, by, heat, increase, lines, number, numbered, other, quantile, rate, row, say,
-    series, steps,
+    GREEN, PROCESS, RED, YELLOW, Query, board, by, heat, increase, lines, number, numbered, other, percentiles, rate, row,
+    say, series, steps,
 )
+from .shared import up_for
 
 API = 'listener="api"'
 
@@ -23,10 +24,7 @@ def now():
         number("Version", "none", say(
             "The version that runs.", "several after an update: an instance was not restarted."),
             Query(by("version", series("build"), "max"), "{{version}}"), label=True, width=4),
-        number("Up for", "s", say(
-            "Time since the start.", "small after you did nothing: it restarted; its log says why. Runbook: "
-            "EstafetteRestarts."),
-            Query(by("", series("uptime_seconds"), "min")), width=4),
+        up_for(width=4),
         number("CPU", "percentunit", say(
             "Cores in use: 100 % is one core.",
             "near the machine's cores: sending is CPU-bound; Channels shows whether fewer connections do."),
@@ -82,8 +80,7 @@ def api():
             "short requests above 100 ms: the disk or the CPU."), "http_request_seconds", API, width=8),
         lines("API answer time, percentiles", "s", say(
             "Half of the requests are faster than the first line, 99 of 100 than the second.", "as beside."),
-            Query(quantile(0.5, "http_request_seconds", "", API), "half"),
-            Query(quantile(0.99, "http_request_seconds", "", API), "99 of 100"), width=24, height=6),
+            *percentiles("http_request_seconds", API), width=24, height=6),
     ]
 
 

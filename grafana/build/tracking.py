@@ -1,10 +1,10 @@
 """The public listener: opens, clicks, opt-outs; and what comes back by other ways."""
 
 from .common import (
-    GREEN, RED, TRACKING, YELLOW, Query, board, by, heat, increase, lines, number, numbered, quantile, rate, row, say, steps,
+    GREEN, RED, TRACKING, YELLOW, Query, board, by, heat, increase, lines, number, numbered, percentiles, quantile, rate, row,
+    say, steps,
 )
-
-PUBLIC = 'listener="public"'
+from .shared import PUBLIC, opens_and_clicks, public_answer_time
 
 
 def build():
@@ -68,20 +68,13 @@ def requests():
         heat("Answer time", say(
             "How long requests to the public listener take.",
             "a band above 100 ms: fsync (see Journal) or too few cores (see Process)."), "http_request_seconds", PUBLIC),
-        lines("Answer time, percentiles", "s", say(
-            "Half of the requests are faster than the first line, 99 of 100 than the second.", "as beside."),
-            Query(quantile(0.5, "http_request_seconds", "", PUBLIC), "half"),
-            Query(quantile(0.99, "http_request_seconds", "", PUBLIC), "99 of 100")),
+        public_answer_time(width=12),
     ]
 
 
 def classes():
     return [
-        lines("Opens and clicks, by class", "cps", say(
-            "Opens and clicks a second. Only human ones count for tests and conditions.",
-            "human clicks stop while human opens go on: links are broken, or a scanner makes everything suspect; see the "
-            "rules beside."),
-            Query(by("event, class", rate("tracking_events_total")), "{{event}} {{class}}"), stacked=True),
+        opens_and_clicks(width=12),
         lines("Machine rules", "cps", say(
             "Events that a rule set apart as a machine's or as suspect, by rule.",
             "one rule that catches everything: a gateway or proxy in front of all readers; put its ranges into "
@@ -105,9 +98,7 @@ def optouts():
             "it is one fsync: see Journal. Runbook: EstafetteUnsubscribeSlow."), "unsubscribe_seconds", width=8),
         lines("Opt-out latency, percentiles", "s", say(
             "Half of the opt-outs are faster than the first line, 99 of 100 than the second.", "as beside."),
-            Query(quantile(0.5, "unsubscribe_seconds", ""), "half"),
-            Query(quantile(0.99, "unsubscribe_seconds", ""), "99 of 100"), width=8,
-            thresholds=steps((None, "transparent"), (2, RED))),
+            *percentiles("unsubscribe_seconds"), width=8, thresholds=steps((None, "transparent"), (2, RED))),
         lines("Opt-outs", "cps", say(
             "Unsubscribe requests a second: one_click by the mail program, page by a person.",
             "a jump after a start: the audience did not expect the message."),

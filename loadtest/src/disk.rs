@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, Report as RunReport};
 use crate::base::{self, Base, Columns};
-use crate::findings::{Better, Findings, Measure};
+use crate::findings::{Better, Findings, Measure, TWICE};
 use crate::message::{SUBSCRIBE, small_campaign};
 use crate::proc::MachineWatch;
 use crate::scenario::drivers::{Drive, Extras};
@@ -116,7 +116,6 @@ impl Drop for SmallDisk {
     }
 }
 
-const TWICE: Measure = Measure::promise("twice", "contacts", Better::Lower, "mailed twice");
 const LOST: Measure =
     Measure::promise("lost", "contacts", Better::Lower, "of the audience and not in the sink's record");
 const RESUME: Measure =

@@ -65,6 +65,13 @@ impl Measure {
     }
 }
 
+/// What several drivers promise, in the same words.
+pub const TWICE: Measure =
+    Measure::promise("twice", "contacts", Better::Lower, "mailed more than once by one campaign");
+/// See [`TWICE`].
+pub const UNKNOWN: Measure =
+    Measure::promise("unknown", "contacts", Better::Lower, "whose mail may have gone or not, as the campaigns say");
+
 /// Least, middle and greatest of some samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
@@ -214,8 +221,8 @@ pub struct Found {
 #[derive(Clone, Debug, Default)]
 pub struct Findings(Arc<Mutex<Found>>);
 
-/// Points of one line; a longer series is thinned to about as many.
-const POINTS_MAX: usize = 600;
+/// Points of one line: half an hour by the second. A longer series is thinned to about as many.
+const POINTS_MAX: usize = 2_000;
 
 impl Findings {
     fn found(&self) -> MutexGuard<'_, Found> {
@@ -312,16 +319,19 @@ impl Findings {
     }
 }
 
-/// Every n-th point and the last one.
+/// The series in groups of as many points as it takes: the mean of each at the group's end, with six digits.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let every = points.len().div_ceil(POINTS_MAX).max(1);
-    let mut thin: Vec<(f64, f64)> = points.iter().step_by(every).copied().collect();
-    if let Some(last) = points.last()
-        && thin.last() != Some(last)
-    {
-        thin.push(*last);
-    }
-    thin
+    let group = |group: &[(f64, f64)]| {
+        let mean = group.iter().map(|(_, y)| y).sum::<f64>() / group.len() as f64;
+        group.last().map(|(x, _)| (digits(*x), digits(mean)))
+    };
+    points.chunks(every).filter_map(group).collect()
+}
+
+/// A number with six significant digits, which no plot shows more of.
+fn digits(x: f64) -> f64 {
+    format!("{x:.5e}").parse().unwrap_or(x)
 }
 
 #[cfg(test)]
@@ -329,7 +339,6 @@ mod tests {
     use super::*;
 
     const RATE: Measure = Measure::new("rate", "1/s", Better::Higher, "how fast");
-    const TWICE: Measure = Measure::promise("twice", "contacts", Better::Lower, "mailed twice");
     const OVER_TIME: Axes = Axes { title: "rate", x: "seconds", y: "1/s", scale: Scale::Linear };
 
     #[test]
@@ -351,17 +360,21 @@ mod tests {
         assert_eq!((latency.count, latency.percentiles[0], latency.percentiles[5]), (3, (50.0, 0.001), (100.0, 2.0)));
     }
 
+    fn vec_of_means() -> Vec<(f64, f64)> {
+        (0..2_000).map(|i| (f64::from(i * 5 + 4), 0.666_667)).collect()
+    }
+
     #[test]
     fn long_series_are_thinned_and_keep_their_end() {
         let findings = Findings::default();
-        let points: Vec<(f64, f64)> = (0..10_000).map(|i| (f64::from(i), 1.0)).collect();
+        let points: Vec<(f64, f64)> = (0..10_000).map(|i| (f64::from(i), f64::from(i % 5) / 3.0)).collect();
         findings.line(&OVER_TIME, "a", &points);
         findings.line(&OVER_TIME, "b", &points[..3]);
         let charts = findings.so_far().charts;
         assert_eq!((charts.len(), charts[0].lines.len()), (1, 2), "one chart, two lines");
         let line = &charts[0].lines[0].points;
         assert!(line.len() <= POINTS_MAX + 1, "{}", line.len());
-        assert_eq!(line.last(), points.last(), "the end is there");
+        assert_eq!(*line, vec_of_means(), "the mean of five, and the end is there");
         assert_eq!(charts[0].lines[1].points.len(), 3, "short ones are whole");
     }
 }

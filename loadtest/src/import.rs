@@ -29,6 +29,9 @@ pub struct ImportOptions {
     /// Times that all of it is measured, each from an empty data directory
     #[arg(long, default_value_t = 1)]
     pub rounds: u64,
+    /// Contacts of a large base into which the file is upserted once, too; 0 leaves it out
+    #[arg(long, default_value_t = 0, value_name = "CONTACTS")]
+    pub large: u64,
     #[command(flatten)]
     #[serde(flatten)]
     pub run: RunOptions,
@@ -57,10 +60,14 @@ const PHONES_RATE: Measure =
     Measure::new("phones_rate", "rows/s", Better::Higher, "with an eleventh column of phone numbers, each checked");
 const BARE: Measure = Measure::new("bare_rate", "rows/s", Better::Neither, "the csv crate, reading and doing nothing");
 const OF_BARE: Measure = Measure::ratio("of_bare", Better::Higher, "the import's rate over the bare reader's");
+const LARGE_UPSERTS: Measure =
+    Measure::new("large_upsert_rate", "rows/s", Better::Higher, "the same file as upserts into the large base");
+const LARGE_RATE: Measure = Measure::new("large_rate", "rows/s", Better::Higher, "the import of the large base itself");
 const MEMORY: Measure = Measure::new("memory", "MiB", Better::Lower, "peak of RssAnon + RssShmem over both imports");
 
 impl Drive for ImportOptions {
-    const MEASURES: &'static [Measure] = &[RATE, UPSERTS, PHONES_RATE, BARE, OF_BARE, MEMORY];
+    const MEASURES: &'static [Measure] =
+        &[RATE, UPSERTS, PHONES_RATE, LARGE_RATE, LARGE_UPSERTS, BARE, OF_BARE, MEMORY];
 
     fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
         let watch = MachineWatch::start(&[]);
@@ -78,10 +85,16 @@ impl Drive for ImportOptions {
             ended += ten_columns.cpu_seconds() + with_phones.cpu_seconds();
             results.push(ImportResult { ten_columns, with_phones, bare_rows_per_second });
         }
+        let large = if self.large > 0 { Some(large(self)?) } else { None };
+        if let Some((whole, upsert)) = &large {
+            ended += whole.cpu.total() + upsert.cpu.total();
+            findings.sample(&LARGE_RATE, whole.rows_per_second);
+            findings.sample(&LARGE_UPSERTS, upsert.rows_per_second);
+        }
         findings.disturbance(watch.finish(ended));
         findings.detail(&results);
         if let Some(last) = results.last() {
-            tell(findings, last);
+            tell(findings, last, large.as_ref());
         }
         Ok(())
     }
@@ -110,6 +123,25 @@ fn import(options: &ImportOptions, phones: bool) -> anyhow::Result<(Imported, f6
     let bare = options.rows as f64 / bare(&file)?;
     scene.server.terminate().context("ending the engine")?;
     Ok((Imported { empty, upsert, memory }, bare))
+}
+
+/// Imports a large base, and the file as upserts of its first contacts.
+fn large(options: &ImportOptions) -> anyhow::Result<(ImportRun, ImportRun)> {
+    let engine = find_binary(options.run.engine.as_deref())?;
+    let connectors = Connectors { null: true, ..Connectors::default() };
+    let scene = Scene::start(&engine, options.run.folder.as_deref(), &connectors)?;
+    scene.declare(Columns::Ten)?;
+    let base = |contacts: u64, seed: u64, batch: &'static str| {
+        scene.generate(&Base { contacts, seed, prefix: "c", batch, columns: Columns::Ten })
+    };
+    let file = base(options.large, options.run.seed, "large")?;
+    let whole = scene.import(&file, options.large)?;
+    std::fs::remove_file(&file).with_context(|| format!("removing {}", file.display()))?;
+    // Another seed: the same keys and addresses with other values, so that indices change.
+    let rows = options.rows.min(options.large);
+    let upsert = scene.import(&base(rows, options.run.seed + 1, "again")?, rows)?;
+    scene.server.terminate().context("ending the engine")?;
+    Ok((whole, upsert))
 }
 
 /// What mobile numbers of nine countries begin with; six digits follow.
@@ -142,12 +174,12 @@ fn bare(file: &Path) -> anyhow::Result<f64> {
 }
 
 /// The last round in words.
-fn tell(findings: &Findings, result: &ImportResult) {
+fn tell(findings: &Findings, result: &ImportResult, large: Option<&(ImportRun, ImportRun)>) {
     let row = |name: &str, run: &ImportRun| {
         let cpu = format!("{:.2}", run.cpu.total() * 1e6 / run.rows as f64);
         cells([name, &grouped(run.rows as f64), &grouped(run.rows_per_second), &cpu, &mebibytes(run.bytes)])
     };
-    let rows = vec![
+    let mut rows = vec![
         cells(["import over the API", "rows", "rows/s", "CPU µs/row", "file"]),
         row("into an empty base", &result.ten_columns.empty),
         row("the same again, as upserts", &result.ten_columns.upsert),
@@ -155,6 +187,10 @@ fn tell(findings: &Findings, result: &ImportResult) {
         row("with phones, as upserts", &result.with_phones.upsert),
         cells(["csv crate, reading only", "", &grouped(result.bare_rows_per_second), "", ""]),
     ];
+    if let Some((whole, upsert)) = large {
+        rows.push(row("the large base", whole));
+        rows.push(row("upserts into the large base", upsert));
+    }
     findings.table("Import over the API", rows);
     let memory = &result.ten_columns.memory;
     findings.remark(format!(

@@ -12,6 +12,7 @@ pub mod base;
 pub mod bound;
 pub mod client;
 pub mod compare;
+pub mod confine;
 pub mod disk;
 pub mod email;
 pub mod fairness;

@@ -54,6 +54,14 @@ pub fn own_cpu_seconds() -> f64 {
     cpu_of(std::process::id()).map_or(0.0, Cpu::total)
 }
 
+/// CPU seconds of the children of this process that have ended and were waited for (`cutime` and `cstime`).
+pub fn ended_children_cpu_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind utime and stime; see `parse_stat`.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().skip(13).take(2);
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
+}
+
 /// Memory of a process, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {

@@ -2,7 +2,7 @@
 //!
 //! Owns the engine's processes, one after another. Invariants that are checked: 1. after every restart the ledger balances
 //! and nothing that was accepted is forgotten; 2. the run goes on by itself and ends; 3. in the end everybody is accepted,
-//! rejected, skipped or unknown.
+//! rejected, skipped or unknown; 4. under a memory limit, if there is one, it recovers and ends as well.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::api::{Ledger, Report};
 use crate::base::{Base, Columns};
+use crate::confine::Confined;
 use crate::findings::{Axes, Better, Findings, JudgedBy, Measure, Scale};
 use crate::message::reference_campaign;
 use crate::moments::{self, Moments};
@@ -36,6 +37,9 @@ pub struct RecoveryOptions {
     /// Kills, evenly over the run
     #[arg(long, default_value_t = 3)]
     pub kills: u64,
+    /// After one more kill the run must end within this much memory, mapped files included, MiB; 0 leaves it out (needs root)
+    #[arg(long, default_value_t = 0, value_name = "MIB")]
+    pub memory_limit: u64,
     #[command(flatten)]
     #[serde(flatten)]
     pub run: RunOptions,
@@ -61,6 +65,8 @@ pub struct RecoveryResult {
     /// Of the process that ended the run.
     pub memory: PeakMemory,
     pub seconds: f64,
+    /// The kill after which there was a memory limit, and the most that was charged to it, bytes.
+    pub limited: Option<(Kill, u64)>,
 }
 
 const RECOVERY: Measure = Measure {
@@ -79,10 +85,19 @@ const UNKNOWN: Measure =
     Measure::promise("unknown_per_kill", "contacts", Better::Lower, "that a kill added to those told as unknown");
 const RATE: Measure =
     Measure::new("rate", "contacts/s", Better::Higher, "contacts a second over the whole run, recoveries included");
+const LIMITED_RECOVERY: Measure =
+    Measure::new("limited_recovery", "s", Better::Lower, "the recovery within the memory limit, mapped files included");
+const LIMITED_PEAK: Measure = Measure::promise(
+    "limited_peak",
+    "MiB",
+    Better::Neither,
+    "the most memory that the run had within its limit, mapped files included; it is found only if the run ends there",
+);
 const PER_KILL: Axes = Axes { title: "Recovery per kill", x: "kill", y: "seconds", scale: Scale::Linear };
 
 impl Drive for RecoveryOptions {
-    const MEASURES: &'static [Measure] = &[RECOVERY, MEMORY, UNACCOUNTED, FORGOTTEN, UNKNOWN, RATE];
+    const MEASURES: &'static [Measure] =
+        &[RECOVERY, MEMORY, UNACCOUNTED, FORGOTTEN, UNKNOWN, RATE, LIMITED_RECOVERY, LIMITED_PEAK];
 
     fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
         ensure!(self.kills > 0 && self.contacts > self.kills, "a kill at least, and more contacts than kills");
@@ -101,9 +116,10 @@ impl Drive for RecoveryOptions {
         let id = scene.api().create_campaign(&reference_campaign("recovery", "null", &everybody())?)?;
         let (began, mut result) = (Instant::now(), RecoveryResult::default());
         scene.api().act(&id, "start")?;
+        let confined = self.confined(findings);
+        let parts = self.kills + 1 + u64::from(confined.is_some());
         for kill in 1..=self.kills {
-            let target = contacts * kill / (self.kills + 1);
-            let (after, of, cpu) = killed(scene, &id, target, began, findings)?;
+            let (after, of, cpu) = killed(scene, &id, contacts * kill / parts, began, findings, None)?;
             scene = after;
             ended += cpu;
             findings.sample(&RECOVERY, of.recovery_seconds);
@@ -113,8 +129,26 @@ impl Drive for RecoveryOptions {
             findings.sample(&UNKNOWN, of.unknown.saturating_sub(before) as f64);
             result.kills.push(of);
         }
+        if let Some(confined) = &confined {
+            let target = contacts * (self.kills + 1) / parts;
+            let (after, of, cpu) = killed(scene, &id, target, began, findings, Some(confined))
+                .with_context(|| format!("within a memory limit of {} MiB", self.memory_limit))?;
+            scene = after;
+            ended += cpu;
+            findings.sample(&LIMITED_RECOVERY, of.recovery_seconds);
+            findings.sample(&FORGOTTEN, of.accepted.saturating_sub(of.kept) as f64);
+            result.limited = Some((of, 0));
+        }
         let memory = MemoryWatch::start(scene.server.pid());
-        let report = life(&scene, &id, None, began, findings)?;
+        let ran = life(&scene, &id, None, began, findings);
+        let report = ran.with_context(|| match confined {
+            Some(_) => format!("the rest of the run, within a memory limit of {} MiB", self.memory_limit),
+            None => "the rest of the run".to_owned(),
+        })?;
+        if let (Some(confined), Some(limited)) = (&confined, &mut result.limited) {
+            limited.1 = confined.peak().unwrap_or(0);
+            findings.sample(&LIMITED_PEAK, mib(limited.1));
+        }
         result.memory = memory.finish();
         result.seconds = began.elapsed().as_secs_f64();
         result.ledger = report.ledger;
@@ -126,18 +160,30 @@ impl Drive for RecoveryOptions {
     }
 }
 
+impl RecoveryOptions {
+    /// The memory limit, if one is asked for and can be had; else a remark says why not.
+    fn confined(&self, findings: &Findings) -> Option<Confined> {
+        if self.memory_limit == 0 {
+            return None;
+        }
+        let confined = Confined::new(self.memory_limit);
+        confined.inspect_err(|error| findings.remark(format!("no memory limit: {error:#}"))).ok()
+    }
+}
+
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
 /// Lets the run come to `target`, kills the engine and starts it again; the new scene, the kill, and the CPU seconds of the
-/// one that was killed.
+/// one that was killed. The next process is born within `confined`, if there is one.
 fn killed(
     scene: Scene,
     id: &str,
     target: u64,
     began: Instant,
     findings: &Findings,
+    confined: Option<&Confined>,
 ) -> anyhow::Result<(Scene, Kill, f64)> {
     let memory = MemoryWatch::start(scene.server.pid());
     let before = life(&scene, id, Some(target), began, findings)?;
@@ -145,7 +191,11 @@ fn killed(
     let cpu = scene.cpu()?.total();
     let Scene { server, plan, folder } = scene;
     server.kill()?;
-    let server = plan.start(READY).context("starting the engine after a kill")?;
+    let started = match confined {
+        Some(confined) => confined.start(|| plan.start(READY)),
+        None => plan.start(READY),
+    };
+    let server = started.context("starting the engine after a kill")?;
     let recovery_seconds = server.recovery().as_secs_f64();
     let scene = Scene { server, plan, folder };
     let ledger = scene.api().report(id)?.ledger;
@@ -200,9 +250,11 @@ fn tell(findings: &Findings, result: &RecoveryResult) {
     findings.ledger("recovery", ledger);
     let mut rows =
         vec![cells(["kill", "accepted before", "after", "unknown", "ready again after", "peak memory", "RssFile"])];
-    rows.extend(result.kills.iter().enumerate().map(|(at, kill)| {
+    let limited = result.limited.iter().map(|(kill, _)| kill);
+    rows.extend(result.kills.iter().chain(limited).enumerate().map(|(at, kill)| {
+        let name = if at < result.kills.len() { (at + 1).to_string() } else { "then limited".to_owned() };
         cells([
-            &(at + 1).to_string(),
+            &name,
             &grouped(kill.accepted as f64),
             &grouped(kill.kept as f64),
             &grouped(kill.unknown as f64),
@@ -214,6 +266,13 @@ fn tell(findings: &Findings, result: &RecoveryResult) {
     findings.table("Kills in the middle of one run, engine alone", rows);
     let seconds: Vec<f64> = result.kills.iter().map(|kill| kill.recovery_seconds).collect();
     findings.repetitions(&PER_KILL, "until ready", &seconds);
+    if let Some((kill, peak)) = &result.limited {
+        findings.remark(format!(
+            "within the memory limit: ready after {:.2} s, ended; at most {} were charged, mapped files included",
+            kill.recovery_seconds,
+            mebibytes(*peak)
+        ));
+    }
     findings.remark(format!(
         "{} contacts in {:.0} s; of the process that ended the run: peak RssAnon + RssShmem {}, RssFile {}",
         grouped(ledger.audience as f64),

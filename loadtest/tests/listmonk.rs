@@ -12,21 +12,39 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+/// What is the matter with the listmonk that is played.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Matter {
+    #[default]
+    Nothing,
+    /// A campaign of the user's is being sent.
+    Busy,
+    /// Somebody has the addresses of the base.
+    Taken,
+    /// It pauses our campaign half-way, as it does after too many errors.
+    Pauses,
+    /// It stores settings and does not take them in at once.
+    Slow,
+}
+
 /// What the player remembers.
 #[derive(Debug, Default)]
 struct Player {
+    matter: Matter,
+    /// Writes of settings that were stored only.
+    stored: u64,
     asked: Vec<String>,
     imported: u64,
     settings: Value,
     sent: u64,
 }
 
-fn start() -> (SocketAddr, Arc<Mutex<Player>>) {
+fn start(matter: Matter) -> (SocketAddr, Arc<Mutex<Player>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
     let user = json!({"name": "", "uuid": "u1", "enabled": true, "host": "smtp.yoursite.com", "port": 25, "password": "••••••••"});
     let settings = json!({"app.concurrency": 10, "app.message_rate": 10, "app.batch_size": 1000, "smtp": [user]});
-    let player = Arc::new(Mutex::new(Player { settings, ..Player::default() }));
+    let player = Arc::new(Mutex::new(Player { matter, settings, ..Player::default() }));
     let theirs = Arc::clone(&player);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -78,7 +96,17 @@ impl Player {
             ("GET", "/api/settings") => json!({"data": self.settings}),
             ("PUT", "/api/settings") => {
                 self.settings = read();
+                if self.matter == Matter::Slow && self.stored < 2 {
+                    self.stored += 1;
+                    return json!({"data": {"needs_restart": true}});
+                }
                 json!({"data": true})
+            }
+            ("GET", "/api/campaigns") => {
+                json!({"data": {"results": [], "query": "", "total": u64::from(self.matter == Matter::Busy), "per_page": 1}})
+            }
+            ("GET", "/api/subscribers") => {
+                json!({"data": {"results": [], "query": "", "total": u64::from(self.matter == Matter::Taken), "per_page": 1}})
             }
             ("POST", "/api/lists") => {
                 json!({"data": {"id": 3, "uuid": "316e384b", "name": read()["name"], "subscriber_count": 0}})
@@ -114,11 +142,16 @@ impl Player {
                 json!({"data": {"id": 9, "status": "draft", "to_send": 0, "sent": 0}})
             }
             ("PUT", "/api/campaigns/9/status") => {
-                self.send();
-                json!({"data": {"id": 9, "status": "running"}})
+                let status = read()["status"].clone();
+                match (status.as_str(), self.matter) {
+                    (Some("running"), Matter::Pauses) => {}
+                    (Some("running"), _) => self.send(),
+                    _ => self.asked.push(format!("the campaign is {status}")),
+                }
+                json!({"data": {"id": 9, "status": status}})
             }
             ("GET", "/api/campaigns/9") => json!({"data": {
-                "id": 9, "status": "finished", "to_send": self.imported, "sent": self.sent,
+                "id": 9, "status": if self.matter == Matter::Pauses { "paused" } else { "finished" }, "to_send": self.imported, "sent": self.sent,
                 "started_at": "2026-11-22T13:43:10.808247Z", "updated_at": "2026-11-22T13:43:11.808247Z",
             }}),
             _ => json!({"data": true}),
@@ -147,9 +180,15 @@ fn peer(address: SocketAddr, more: &[&str]) -> std::process::Output {
         .expect("loadtest starts")
 }
 
+/// Whether the settings are those of before.
+fn is_as_before(player: &Player) -> bool {
+    let servers = player.settings["smtp"].as_array().expect("servers");
+    servers.len() == 1 && servers[0]["enabled"] == true && player.settings["app.concurrency"] == 10
+}
+
 #[test]
 fn a_listmonk_is_prepared_driven_and_left_as_it_was() {
-    let (address, player) = start();
+    let (address, player) = start(Matter::Nothing);
     let out = peer(address, &["--peer-settings"]);
     let (said, told) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     assert!(out.status.success(), "{told}");
@@ -164,15 +203,49 @@ fn a_listmonk_is_prepared_driven_and_left_as_it_was() {
     ] {
         assert!(player.asked.iter().any(|asked| asked == undone), "{undone} in {:?}", player.asked);
     }
-    let servers = player.settings["smtp"].as_array().expect("servers");
-    assert_eq!((servers.len(), &servers[0]["enabled"]), (1, &json!(true)), "the user's server is back: {servers:?}");
-    assert_eq!(servers[0]["password"], "", "and its password was not overwritten with the mask");
-    assert_eq!(player.settings["app.concurrency"], 10);
+    assert!(is_as_before(&player), "the user's server is back: {}", player.settings);
+    assert_eq!(player.settings["smtp"][0]["password"], "", "and its password was not overwritten with the mask");
+}
+
+#[test]
+fn nothing_is_changed_where_a_campaign_is_sent_or_the_addresses_are_somebodys() {
+    for (matter, why) in [(Matter::Busy, "1 campaigns are being sent"), (Matter::Taken, "1 subscribers")] {
+        let (address, player) = start(matter);
+        let out = peer(address, &["--peer-settings"]);
+        let told = String::from_utf8_lossy(&out.stderr);
+        assert!(!out.status.success() && told.contains(why), "{matter:?}: {told}");
+        let player = player.lock().unwrap();
+        assert!(player.asked.iter().all(|asked| asked.starts_with("GET ")), "{matter:?}: {:?}", player.asked);
+    }
+}
+
+#[test]
+fn a_campaign_that_fails_is_stopped_before_settings_are_put_back() {
+    let (address, player) = start(Matter::Pauses);
+    let out = peer(address, &["--peer-settings"]);
+    let told = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && told.contains("listmonk's campaign is paused"), "{told}");
+    let player = player.lock().unwrap();
+    let last = |what: &str| player.asked.iter().rposition(|asked| asked == what).unwrap_or_else(|| panic!("no {what}"));
+    assert!(last("the campaign is \"cancelled\"") < last("DELETE /api/campaigns/9"), "{:?}", player.asked);
+    assert!(last("DELETE /api/campaigns/9") < last("PUT /api/settings"), "{:?}", player.asked);
+    assert!(last("PUT /api/settings") < last("DELETE /api/lists/3"), "{:?}", player.asked);
+    assert!(is_as_before(&player), "{}", player.settings);
+}
+
+#[test]
+fn settings_that_are_only_stored_are_written_until_they_are_taken_in() {
+    let (address, player) = start(Matter::Slow);
+    let out = peer(address, &["--peer-settings"]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let player = player.lock().unwrap();
+    assert_eq!((player.stored, player.sent), (2, 200), "it was asked again, and then the campaign was sent");
+    assert!(is_as_before(&player), "{}", player.settings);
 }
 
 #[test]
 fn without_leave_settings_are_not_touched() {
-    let (address, player) = start();
+    let (address, player) = start(Matter::Nothing);
     let out = peer(address, &[]);
     let told = String::from_utf8_lossy(&out.stderr);
     assert!(!out.status.success() && told.contains("--peer-settings"), "it says what to do: {told}");

@@ -81,6 +81,8 @@ fn a_small_flow_is_reported_judged_shown_and_compared() {
     assert!(report.versions.engine.contains("estafette"), "{:?}", report.versions);
     let page = std::fs::read_to_string(&html).expect("a page");
     assert!(page.contains("<svg") && page.contains("All 1 bars are kept"), "{page}");
+    let outside = ["<script", "<link", "@import", "url(", "src="].into_iter().find(|part| page.contains(part));
+    assert_eq!(outside, None, "the page needs nothing from elsewhere");
 
     let again = path(dir.path(), "b.html");
     ends_well(&["report", &json, "--html", &again]);
@@ -113,6 +115,7 @@ fn a_small_spike_starts_in_time_and_mails_everybody_once() {
     assert_eq!(report.found.sinks[0].report.counts.accepted, 4 * 200 + 400, "the sink's own count");
     assert!(report.found.charts.iter().any(|chart| chart.title == "At the sink"), "the sink over time");
     assert!(report.found.latencies.iter().any(|latency| latency.count > 0), "round trips");
+    assert!(one("ceiling") > 0.0, "the sink's own limit stands beside");
 }
 
 #[test]
@@ -125,6 +128,10 @@ fn a_small_run_recovers_from_its_kills() {
     let report = Report::read(Path::new(&json)).expect("a report");
     assert_eq!(report.figure("recovery").expect("recoveries").samples.len(), 2, "one a kill");
     assert_eq!(report.found.ledgers[0].ledger.audience, 40_000);
+    // Where a control group can be made (as root) the run ended within its limit; elsewhere that is said.
+    let limited = report.figure("limited_peak").map(|peak| peak.judged());
+    let told = report.found.remarks.iter().any(|remark| remark.starts_with("no memory limit: "));
+    assert!(limited.map_or(told, |peak| peak > 1.0 && peak <= 512.0), "{limited:?}, {:?}", report.found.remarks);
 }
 
 #[test]

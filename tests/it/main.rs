@@ -29,6 +29,7 @@ mod operations;
 mod outages;
 mod people;
 mod readers;
+mod reviewed;
 mod schedules;
 mod sequences;
 mod sequences_languages;

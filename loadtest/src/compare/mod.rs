@@ -2,7 +2,8 @@
 //!
 //! Owns no state. Invariants: 1. a change is *proven* only against the spread of the repetitions and after the correction
 //! for all figures that are compared; 2. figures that depend on the machine have no verdict if the machine was busy or is
-//! another one; 3. a promise that was kept and is now broken is a regression, with no statistics about it.
+//! another one; 3. a promise that was kept and is now broken is a regression, with no statistics about it; 4. where so few
+//! repetitions can prove nothing it is said so, and not called noise.
 
 pub mod noise;
 
@@ -42,6 +43,8 @@ pub enum Verdict {
     Worse,
     /// Within the noise: adjusted probability of what was seen.
     Noise(f64),
+    /// Not proven, and it could not have been however far apart: what number of repetitions could.
+    TooFew(usize),
     /// Sure, and too small to matter.
     Small,
     /// Why there is no verdict.
@@ -54,6 +57,7 @@ impl std::fmt::Display for Verdict {
             Verdict::Better => write!(f, "better"),
             Verdict::Worse => write!(f, "WORSE"),
             Verdict::Noise(p) => write!(f, "noise (p {})", short(*p)),
+            Verdict::TooFew(needed) => write!(f, "not told from noise: take {needed} rounds of each"),
             Verdict::Small => write!(f, "too small to matter"),
             Verdict::None(why) => write!(f, "no verdict: {why}"),
         }
@@ -117,6 +121,9 @@ pub fn compare(before: &Report, after: &Report, least: f64) -> anyhow::Result<Ve
         let (worse, better) = (worse[place], better[place]);
         let change = (b.spread.median / a.spread.median.abs().max(1e-12) - 1.0).abs();
         match (worse <= ALPHA, better <= ALPHA) {
+            (false, false) if noise::least(a.samples.len(), b.samples.len()) * tested.len() as f64 > ALPHA => {
+                Verdict::TooFew(noise::needed(tested.len(), ALPHA))
+            }
             (false, false) => Verdict::Noise(worse.min(better)),
             _ if change < least => Verdict::Small,
             (true, _) => Verdict::Worse,
@@ -242,6 +249,13 @@ mod tests {
         let close = BASE.map(|x| 1_000.0 + (x - 1_000.0) / 40.0);
         let (one, other) = (sample(&close, false), sample(&close.map(|x| x + 2.0), false));
         assert_eq!(verdict(&one, &other, "rate"), Verdict::Small, "sure, and a fifth of a percent");
+    }
+
+    #[test]
+    fn too_few_rounds_are_not_called_noise() {
+        let (before, after) = (sample(&BASE[..2], false), sample(&[10.0, 11.0], false));
+        assert!(matches!(verdict(&before, &after, "rate"), Verdict::TooFew(3..)), "a tenth of the rate, twice");
+        assert!(matches!(verdict(&sample(&BASE, false), &sample(&BASE, false), "rate"), Verdict::Noise(_)));
     }
 
     #[test]

@@ -24,6 +24,17 @@ pub fn greater(before: &[f64], after: &[f64]) -> f64 {
     counts.get(seen..).map_or(0.0, |tail| tail.iter().sum::<f64>()) / all
 }
 
+/// The least probability that [`greater`] can answer for so many repetitions: one order among all.
+pub fn least(before: usize, after: usize) -> f64 {
+    let (before, after) = (before.min(SAMPLES_MAX), after.min(SAMPLES_MAX));
+    (1..=after).map(|place| place as f64 / (before + place) as f64).product()
+}
+
+/// Repetitions of each side with which a change can be proven at `alpha` among so many figures.
+pub fn needed(figures: usize, alpha: f64) -> usize {
+    (2..SAMPLES_MAX).find(|n| least(*n, *n) * figures as f64 <= alpha).unwrap_or(SAMPLES_MAX)
+}
+
 fn thinned(samples: &[f64]) -> Vec<f64> {
     let every = samples.len().div_ceil(SAMPLES_MAX).max(1);
     samples.iter().copied().step_by(every).collect()
@@ -85,6 +96,13 @@ mod tests {
         assert!(near(greater(&[4.0, 5.0, 6.0], &[1.0, 2.0, 3.0]), 1.0), "the other way round is no sign of it");
         assert!(near(greater(&[1.0], &[2.0]), 0.5), "one of each proves nothing");
         assert!(near(greater(&[], &[2.0]), 1.0));
+    }
+
+    #[test]
+    fn few_repetitions_prove_nothing_however_far_apart() {
+        assert!(near(least(3, 3), 1.0 / 20.0) && near(least(5, 5), 1.0 / 252.0) && near(least(2, 3), 0.1));
+        assert!(near(least(4, 4), greater(&[1.0, 2.0, 3.0, 4.0], &[5.0, 6.0, 7.0, 8.0])), "what the test answers then");
+        assert_eq!([1, 2, 10, 13].map(|figures| needed(figures, 0.05)), [3, 4, 5, 6]);
     }
 
     #[test]

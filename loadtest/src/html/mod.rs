@@ -102,7 +102,7 @@ fn parameters(report: &Report) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::findings::Latency;
+    use crate::findings::{Axes, Findings, Latency, Scale};
     use crate::report::tests::sample;
 
     #[test]
@@ -127,6 +127,28 @@ mod tests {
         );
         assert!(!page.contains("round <1>"), "names are escaped in plots, too");
         assert!(page.contains("cargo build --release"), "how to do it again");
+    }
+
+    #[test]
+    fn half_an_hour_by_the_second_is_still_a_small_file() {
+        let mut report = sample(&[900.0, 950.0, 1_100.0], false);
+        let axes = Axes { title: "over time", x: "seconds", y: "1/s", scale: Scale::Linear };
+        let findings = Findings::default();
+        for name in ["rate", "memory", "cores", "accepted", "refused"] {
+            let points: Vec<(f64, f64)> =
+                (0..1_800).map(|i| (f64::from(i) * 1.000_37, 12_345.678_9 / f64::from(i % 7 + 1))).collect();
+            findings.line(&axes, name, &points);
+        }
+        report.found.charts = findings.so_far().charts;
+        assert!(report.found.charts[0].lines.iter().all(|line| line.points.len() == 1_800), "nothing is left out");
+        let folder = tempfile::tempdir().unwrap();
+        let (html, json) = (folder.path().join("a.html"), folder.path().join("a.json"));
+        write(&report, &html).unwrap();
+        report.write(&json).unwrap();
+        for file in [html, json] {
+            let bytes = file.metadata().unwrap().len();
+            assert!(bytes < 200_000, "{}: {bytes} bytes", file.display());
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ use self::life::Life;
 use self::power::{Losses, Power};
 use self::watch::UnknownWatch;
 use crate::base::{Base, Columns};
-use crate::findings::{Better, Findings, Measure};
+use crate::findings::{Better, Findings, Measure, TWICE, UNKNOWN};
 use crate::options::RunOptions;
 use crate::proc::MachineWatch;
 use crate::rng::Rng;
@@ -213,15 +213,12 @@ pub fn faults(seed: u64) -> Faults {
     }
 }
 
-const TWICE: Measure = Measure::promise("twice", "contacts", Better::Lower, "mailed twice by one campaign");
 const UNACCOUNTED: Measure = Measure::promise(
     "unaccounted",
     "contacts",
     Better::Lower,
     "in no final set, or recorded and in one that denies it",
 );
-const UNKNOWN: Measure =
-    Measure::promise("unknown", "contacts", Better::Lower, "whose mail may have gone or not, as the campaigns say");
 const UNKNOWN_SHARE: Measure = Measure::promise(
     "unknown_share",
     "of the bound",

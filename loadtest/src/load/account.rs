@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::{CPU, LOST, PROVIDER_SHARE, REFUSED_SHARE, TWICE, UNKNOWN};
+use super::{CPU, LOST, PROVIDER_SHARE, REFUSED_SHARE};
 use crate::api::Ledger;
-use crate::findings::Findings;
+use crate::findings::{Findings, TWICE, UNKNOWN};
 use crate::sink::record;
 use crate::sink::stats::Counts;
 

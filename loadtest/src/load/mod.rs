@@ -13,7 +13,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::base::{Base, Columns};
-use crate::findings::{Axes, Better, Findings, Measure, Scale};
+use crate::email::client_process;
+use crate::findings::{Axes, Better, Findings, Measure, Scale, TWICE, UNKNOWN};
 use crate::options::RunOptions;
 use crate::proc::{MachineWatch, MemoryWatch};
 use crate::scenario::drivers::{Drive, Extras};
@@ -21,6 +22,7 @@ use crate::scene::Scene;
 use crate::server::{Connectors, find_binary};
 use crate::sink::SinkOptions;
 use crate::sink::process::SinkProcess;
+use crate::text::grouped;
 
 use self::account::Account;
 use self::clock::Clock;
@@ -65,8 +67,6 @@ const MEMORY_GROWTH: Measure = Measure::promise(
 );
 const LOST: Measure =
     Measure::promise("lost", "contacts", Better::Lower, "neither at the sink nor told as rejected, skipped or unknown");
-const TWICE: Measure = Measure::promise("twice", "contacts", Better::Lower, "mailed more than once");
-const UNKNOWN: Measure = Measure::promise("unknown", "contacts", Better::Lower, "told as unknown");
 const PROVIDER_SHARE: Measure = Measure::promise(
     "provider_share",
     "of the limit",
@@ -76,11 +76,30 @@ const PROVIDER_SHARE: Measure = Measure::promise(
 const REFUSED_SHARE: Measure =
     Measure::promise("refused_share", "of attempts", Better::Lower, "attempts that the sink refused for the moment");
 
+const CEILING: Measure = Measure::new(
+    "ceiling",
+    "messages/s",
+    Better::Neither,
+    "what a bare pipelined client gets out of the same sink, before the load, if nothing is wrong with the sink on purpose",
+);
+
 const AT_THE_SINK: Axes = Axes { title: "At the sink", x: "seconds", y: "messages a second", scale: Scale::Linear };
 
 impl Drive for LoadOptions {
-    const MEASURES: &'static [Measure] =
-        &[RATE, RATE_SHARE, LATE, CPU, MEMORY, MEMORY_GROWTH, LOST, TWICE, UNKNOWN, PROVIDER_SHARE, REFUSED_SHARE];
+    const MEASURES: &'static [Measure] = &[
+        RATE,
+        RATE_SHARE,
+        LATE,
+        CPU,
+        MEMORY,
+        MEMORY_GROWTH,
+        LOST,
+        TWICE,
+        UNKNOWN,
+        PROVIDER_SHARE,
+        REFUSED_SHARE,
+        CEILING,
+    ];
 
     fn drive(&self, extras: &Extras, findings: &Findings) -> anyhow::Result<()> {
         let engine = find_binary(self.run.engine.as_deref())?;
@@ -89,6 +108,9 @@ impl Drive for LoadOptions {
         behaviour.record = self.record.then(|| folder.path().join("record"));
         let limit = behaviour.faults.throttle_per_second;
         let record = behaviour.record.clone();
+        if extras.sink.is_empty() {
+            ceiling(self, extras, findings)?;
+        }
         let mut sink = SinkProcess::start(&behaviour)?;
         let connectors = Connectors {
             relay_port: Some(sink.address.port()),
@@ -123,6 +145,29 @@ impl Drive for LoadOptions {
         findings.detail(&clock.results());
         scene.server.terminate().context("ending the engine")
     }
+}
+
+/// Messages of the measurement of the ceiling, at most.
+const CEILING_MESSAGES: u64 = 100_000;
+
+/// The most that any sender could reach here, so that a rate can be told from the sink's own limit. The sink is another one,
+/// because what is recorded must be the engine's.
+fn ceiling(options: &LoadOptions, extras: &Extras, findings: &Findings) -> anyhow::Result<()> {
+    let mut audience = 0;
+    for step in &extras.load {
+        audience += step.audience()?;
+    }
+    let sink = SinkProcess::start(&SinkOptions::default())?;
+    let bytes = if options.small { 1_024 } else { 10_240 };
+    let seen = client_process(&sink, options.connections, audience.min(CEILING_MESSAGES), bytes)?;
+    sink.finish()?;
+    findings.sample(&CEILING, seen.per_second);
+    findings.remark(format!(
+        "the sink's ceiling: a bare pipelined client sends it {} messages a second of {bytes} bytes over {} connections",
+        grouped(seen.per_second),
+        options.connections
+    ));
+    Ok(())
 }
 
 /// Imports an audience for every step and creates its campaign.

@@ -4,6 +4,7 @@
 //! a figure is never without them; 2. there is one schema for all drivers, with a number that grows when a reader of older
 //! reports would misread a new one.
 
+mod json;
 pub mod text;
 
 use std::collections::BTreeMap;
@@ -122,7 +123,7 @@ impl Report {
     }
 
     pub fn write(&self, file: &Path) -> anyhow::Result<()> {
-        let mut text = serde_json::to_string_pretty(self).context("report as JSON")?;
+        let mut text = json::short_arrays(&serde_json::to_string_pretty(self).context("report as JSON")?);
         text.push('\n');
         std::fs::write(file, text).with_context(|| format!("writing {}", file.display()))
     }
@@ -169,7 +170,9 @@ fn without_secrets(line: impl Iterator<Item = String>) -> Vec<String> {
         if std::mem::replace(&mut hides, word == "--token") {
             return "…".to_owned();
         }
-        if word.starts_with("--token=") { "--token=…".to_owned() } else { word }
+        // As an option, or as a parameter: `--set peer_token=user:token`.
+        let secret = ["--token=", "peer_token=", "--set=peer_token="].into_iter().find(|name| word.starts_with(name));
+        secret.map_or(word, |name| format!("{name}…"))
     };
     line.map(shown).collect()
 }
@@ -242,5 +245,8 @@ pub mod tests {
         let line = ["loadtest", "email", "--token", "user:secret", "--token=user:secret", "--rounds", "1"];
         let shown = without_secrets(line.into_iter().map(str::to_owned));
         assert_eq!(shown, ["loadtest", "email", "--token", "…", "--token=…", "--rounds", "1"]);
+        let line = ["run", "email", "--set", "peer_token=user:secret", "--set=peer_token=user:secret"];
+        let shown = without_secrets(line.into_iter().map(str::to_owned));
+        assert_eq!(shown, ["run", "email", "--set", "peer_token=…", "--set=peer_token=…"]);
     }
 }

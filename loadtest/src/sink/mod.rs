@@ -34,17 +34,16 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpSocket};
 
 use self::connection::{Manner, converse};
-use self::control::{control_lines, print_line, told_to_end};
+use self::control::{Showing, Tally};
 use self::faults::{Dice, Faults};
 use self::hub::{Hub, Offers};
 use self::latency::Latency;
 use self::mails::MailWriter;
 use self::record::Recorder;
-use self::stats::{Listening, SinkReport};
+use self::stats::SinkReport;
 use self::tls::Identity;
 use crate::proc;
 use crate::rng::Rng;
-use crate::text::note;
 
 /// Bytes of one read: some messages of ten kilobytes, and small enough to stay in the second-level cache.
 const READ_BYTES: usize = 128 * 1024;
@@ -137,6 +136,10 @@ impl Shared {
     fn wait(&mut self, latency: &Latency) -> Duration {
         latency.draw(&mut self.waits)
     }
+}
+
+impl Tally for Shared {
+    type Report = SinkReport;
 
     fn report(&self) -> SinkReport {
         let window = match (self.first_accept, self.last_accept) {
@@ -153,6 +156,14 @@ impl Shared {
         self.first_accept = None;
         self.last_accept = None;
         self.cpu_at_reset = proc::own_cpu_seconds();
+    }
+
+    fn line(&self) -> String {
+        format!("accepted {}, connections {}", self.hub.counts.accepted, self.hub.counts.connections)
+    }
+
+    fn connected(&mut self) {
+        self.hub.counts.connections += 1;
     }
 }
 
@@ -179,37 +190,12 @@ async fn serve(options: &SinkOptions) -> anyhow::Result<()> {
     });
     let shared = Rc::new(RefCell::new(Shared::new(hub)));
     let listener = listen(options).with_context(|| format!("listening on {}", options.listen))?;
-    let address = listener.local_addr().context("asking for the address")?;
     let certificate = identity.as_ref().map(|identity| identity.certificate.clone());
-    let mut control = control_lines(options.detached);
-    let mut told = std::pin::pin!(told_to_end());
-    let mut tick = tokio::time::interval(Duration::from_secs(1));
-    print_line(&Listening { listen: address.to_string(), port: address.port(), certificate })?;
-    loop {
-        tokio::select! {
-            connection = listener.accept() => {
-                let Ok((stream, _)) = connection else { continue };
-                shared.borrow_mut().hub.counts.connections += 1;
-                tokio::task::spawn_local(converse(stream, Rc::clone(&shared), Rc::clone(&manner)));
-            }
-            line = control.recv() => match line.as_deref() {
-                Some("report") => print_line(&shared.borrow().report())?,
-                Some("reset") => shared.borrow_mut().reset(),
-                Some(_) => {}
-                None => break,
-            },
-            told = &mut told => {
-                told?;
-                break;
-            }
-            _ = tick.tick(), if options.count => {
-                let shared = shared.borrow();
-                note(&format!("accepted {}, connections {}", shared.hub.counts.accepted, shared.hub.counts.connections));
-            }
-        }
-    }
-    let report = shared.borrow().report();
-    print_line(&report)
+    let showing = Showing { certificate, detached: options.detached, count: options.count };
+    control::serve(listener, showing, &shared, |stream| {
+        tokio::task::spawn_local(converse(stream, Rc::clone(&shared), Rc::clone(&manner)));
+    })
+    .await
 }
 
 fn listen(options: &SinkOptions) -> anyhow::Result<TcpListener> {

@@ -1,6 +1,6 @@
 //! Rules of good dashboards, after those of Grafana's own linter, on the generated files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use promql_parser::parser::Expr;
 use serde_json::Value;
@@ -28,6 +28,22 @@ fn every_panel_says_what_it_shows_in_which_unit_and_what_to_do() {
     assert_eq!(wrong(|board| panels_that(board, unit)), none, "no unit");
     let untitled = |panel: &Value| panel["title"].as_str().unwrap_or_default().is_empty();
     assert_eq!(wrong(|board| panels_that(board, untitled)), none, "no title");
+}
+
+#[test]
+fn panels_that_ask_the_same_say_the_same() {
+    let mut said: BTreeMap<Vec<String>, (String, String)> = BTreeMap::new();
+    for board in boards() {
+        for panel in board.panels() {
+            let targets = panel["targets"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let asked: Vec<String> =
+                std::iter::once(&panel["type"]).chain(targets.iter().map(|target| &target["expr"])).map(text).collect();
+            let (title, words) = (text(&panel["title"]), text(&panel["description"]));
+            let (place, first) =
+                said.entry(asked).or_insert_with(|| (format!("{} / {title}", board.name), words.clone()));
+            assert_eq!(*first, words, "{} / {title} and {place} are one panel with two descriptions", board.name);
+        }
+    }
 }
 
 #[test]

@@ -17,6 +17,12 @@ use serde_json::{Value, json};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Time for campaigns that were cancelled to come to their end, so that new settings are taken in.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(30);
+/// listmonk reloads half a second after it has answered; after this it has begun to.
+const RELOAD: Duration = Duration::from_millis(1_500);
+/// Addresses that bases of the load test are made of (RFC 2606), as SQL has them.
+const MADE: &str = "subscribers.email LIKE '%.example.net'";
 /// Separates the parts of an upload; a base has nothing like it.
 const BOUNDARY: &str = "----loadtest-7f3c2a91d5e8";
 
@@ -98,6 +104,21 @@ impl Listmonk {
         }
     }
 
+    /// Subscribers whose addresses are those of a base of the load test.
+    pub fn made_subscribers(&self) -> anyhow::Result<u64> {
+        self.total("/api/subscribers", &[("query", MADE), ("per_page", "1")])
+    }
+
+    /// Campaigns that are being sent.
+    pub fn running_campaigns(&self) -> anyhow::Result<u64> {
+        self.total("/api/campaigns", &[("status", "running"), ("no_body", "true"), ("per_page", "1")])
+    }
+
+    fn total(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<u64> {
+        let found = self.ask(self.request(Method::GET, path).query(query), path)?;
+        found["total"].as_u64().with_context(|| format!("listmonk: {path}: no total in {found}"))
+    }
+
     pub fn create_list(&self, name: &str) -> anyhow::Result<u64> {
         let list =
             json!({"name": name, "type": "private", "optin": "single", "tags": ["loadtest"], "status": "active"});
@@ -106,8 +127,7 @@ impl Listmonk {
 
     /// Deletes a list and everybody on it whose address is a made one (RFC 2606).
     pub fn delete_list(&self, list: u64) -> anyhow::Result<()> {
-        let made = "subscribers.email LIKE '%.example.net'";
-        self.post("/api/subscribers/query/delete", &json!({"query": made, "list_ids": [list]}))?;
+        self.post("/api/subscribers/query/delete", &json!({"query": MADE, "list_ids": [list]}))?;
         self.delete(&format!("/api/lists/{list}"))
     }
 
@@ -165,8 +185,17 @@ impl Listmonk {
     }
 
     pub fn start_campaign(&self, campaign: u64) -> anyhow::Result<()> {
+        self.set_status(campaign, "running")
+    }
+
+    /// Stops the sending, which deleting a campaign does not.
+    pub fn cancel_campaign(&self, campaign: u64) -> anyhow::Result<()> {
+        self.set_status(campaign, "cancelled")
+    }
+
+    fn set_status(&self, campaign: u64, status: &str) -> anyhow::Result<()> {
         let path = format!("/api/campaigns/{campaign}/status");
-        self.ask(self.request(Method::PUT, &path).json(&json!({"status": "running"})), "starting").map(drop)
+        self.ask(self.request(Method::PUT, &path).json(&json!({"status": status})), &path).map(drop)
     }
 
     pub fn progress(&self, campaign: u64) -> anyhow::Result<Progress> {
@@ -183,10 +212,22 @@ impl Listmonk {
         self.ask(self.request(Method::GET, "/api/settings"), "settings")
     }
 
-    /// Writes all settings; listmonk reloads half a second later.
+    /// Writes all settings and waits until listmonk has reloaded. While a campaign is sent it stores them and goes on with the
+    /// old ones, which it says (`needs_restart`): that is an error if it lasts.
     pub fn put_settings(&self, settings: &Value) -> anyhow::Result<()> {
-        self.ask(self.request(Method::PUT, "/api/settings").json(settings), "settings")?;
-        std::thread::sleep(Duration::from_millis(1_500));
+        let until = Instant::now() + SETTLE_PATIENCE;
+        loop {
+            let answer = self.ask(self.request(Method::PUT, "/api/settings").json(settings), "settings")?;
+            if answer["needs_restart"] != true {
+                break;
+            }
+            ensure!(
+                Instant::now() < until,
+                "listmonk has stored its settings and uses the old ones until it is restarted, because a campaign is being sent"
+            );
+            std::thread::sleep(LOOK_EVERY);
+        }
+        std::thread::sleep(RELOAD);
         self.wait_until_up(REQUEST_TIMEOUT)
     }
 }

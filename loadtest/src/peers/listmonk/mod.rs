@@ -6,7 +6,9 @@
 //!
 //! Invariants: 1. the rate is the sink's own, as for every sender; listmonk's own figures stand beside it; 2. the user's
 //! instance is left as it was found: what was made is deleted and settings are put back, on errors too; 3. a campaign that
-//! ends with fewer messages than subscribers is an error.
+//! ends with fewer messages than subscribers is an error; 4. nothing is changed where a campaign of the user's is being sent
+//! (listmonk would go on with the old settings, and send ours to the user's own relay), or where the base's addresses are
+//! subscribers already.
 //!
 //! ```no_run
 //! # use loadtest::peers::listmonk::{Peer, PeerOptions};
@@ -79,6 +81,13 @@ pub struct PeerRound {
     pub memory_bytes: u64,
 }
 
+/// A campaign that was made.
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    id: u64,
+    finished: bool,
+}
+
 /// A listmonk that is ready to send.
 #[derive(Debug)]
 pub struct Peer {
@@ -88,8 +97,9 @@ pub struct Peer {
     template: u64,
     subscribers: u64,
     content: Content,
+    /// Those to put back, if they were changed.
     settings: Option<Value>,
-    campaigns: std::cell::RefCell<Vec<u64>>,
+    campaigns: std::cell::RefCell<Vec<Made>>,
     left: bool,
 }
 
@@ -107,11 +117,20 @@ impl Peer {
         let about = listmonk.about()?;
         let version = about["version"].as_str().unwrap_or("unknown").to_owned();
         let content = message::translate(spec)?;
-        let settings = direct(&listmonk, options.peer_settings, sink, connections)?;
-        let campaigns = std::cell::RefCell::new(Vec::new());
-        let mut peer =
-            Peer { listmonk, version, list: 0, template: 0, subscribers: 0, content, settings, campaigns, left: false };
+        in_nobodys_way(&listmonk)?;
+        let mut peer = Peer {
+            listmonk,
+            version,
+            list: 0,
+            template: 0,
+            subscribers: 0,
+            content,
+            settings: None,
+            campaigns: std::cell::RefCell::new(Vec::new()),
+            left: false,
+        };
         // From here on a failure leaves by way of `drop`, which cleans up.
+        peer.direct(options.peer_settings, sink, connections)?;
         peer.list = peer.listmonk.create_list("load test")?;
         peer.template = peer.listmonk.create_template("load test")?;
         let csv = tempfile::Builder::new().suffix(".csv").tempfile().context("making a file for the subscribers")?;
@@ -141,11 +160,12 @@ impl Peer {
             "template_id": self.template,
             "tags": ["loadtest"],
         }))?;
-        self.campaigns.borrow_mut().push(campaign);
+        self.campaigns.borrow_mut().push(Made { id: campaign, finished: false });
         let started = Instant::now();
         self.listmonk.start_campaign(campaign)?;
         let own = self.await_end(campaign)?;
         let seconds = started.elapsed().as_secs_f64();
+        self.campaigns.borrow_mut().iter_mut().for_each(|made| made.finished |= made.id == campaign);
         ensure!(own.sent == self.subscribers, "listmonk sent {} of {} messages", own.sent, self.subscribers);
         let memory = self.listmonk.about()?["system"]["memory_from_os_mb"].as_u64().unwrap_or(0);
         Ok(PeerRound { messages: own.sent, seconds, own, memory_bytes: memory << 20 })
@@ -173,13 +193,31 @@ impl Peer {
         }
     }
 
+    /// Sees to it that mail goes to the sink.
+    fn direct(&mut self, may_change: bool, sink: SocketAddr, connections: u64) -> anyhow::Result<()> {
+        let before = self.listmonk.settings()?;
+        if may_change {
+            let tuned = settings::tuned(&before, sink, connections);
+            // Noted first: a write that fails half-way is put back, too.
+            self.settings = Some(before);
+            return self.listmonk.put_settings(&tuned).context("pointing listmonk at the sink");
+        }
+        ensure!(
+            settings::goes_to(&before, sink),
+            "listmonk would not send to the sink: in its settings make {sink} the only enabled SMTP server (no authentication, \
+             TLS off, {connections} connections) and raise concurrency and message rate, or give --peer-settings"
+        );
+        Ok(())
+    }
+
     /// Takes away what was made and puts the settings back.
     pub fn finish(mut self) -> anyhow::Result<()> {
         self.left = true;
         self.leave()
     }
 
-    /// Tries everything, settings first, and reports the first failure.
+    /// Tries everything and reports the first failure: campaigns first, because listmonk takes settings in only when none is
+    /// being sent, then the settings.
     fn leave(&self) -> anyhow::Result<()> {
         let mut left = Ok(());
         let mut undo = |done: anyhow::Result<()>| {
@@ -187,9 +225,14 @@ impl Peer {
                 left = done;
             }
         };
-        // While a campaign runs listmonk takes new settings in only later.
         for campaign in self.campaigns.borrow_mut().drain(..) {
-            undo(self.listmonk.delete_campaign(campaign));
+            if !campaign.finished
+                && let Err(error) = self.listmonk.cancel_campaign(campaign.id)
+            {
+                // One that is not being sent, because listmonk has paused or ended it, refuses this.
+                note(&format!("cancelling listmonk's campaign: {error:#}"));
+            }
+            undo(self.listmonk.delete_campaign(campaign.id));
         }
         if let Some(settings) = &self.settings {
             let back = self.listmonk.put_settings(&settings::restorable(settings));
@@ -215,17 +258,18 @@ impl Drop for Peer {
     }
 }
 
-/// Sees to it that mail goes to the sink; the settings to put back, if they were changed.
-fn direct(listmonk: &Listmonk, may_change: bool, sink: SocketAddr, connections: u64) -> anyhow::Result<Option<Value>> {
-    let before = listmonk.settings()?;
-    if may_change {
-        listmonk.put_settings(&settings::tuned(&before, sink, connections)).context("pointing listmonk at the sink")?;
-        return Ok(Some(before));
-    }
+/// Refuses a listmonk in which the run would disturb something, or be disturbed.
+fn in_nobodys_way(listmonk: &Listmonk) -> anyhow::Result<()> {
+    let running = listmonk.running_campaigns()?;
     ensure!(
-        settings::goes_to(&before, sink),
-        "listmonk would not send to the sink: in its settings make {sink} the only enabled SMTP server (no authentication, TLS \
-         off, {connections} connections) and raise concurrency and message rate, or give --peer-settings"
+        running == 0,
+        "{running} campaigns are being sent in this listmonk: wait for their end, or take another one"
     );
-    Ok(None)
+    let there = listmonk.made_subscribers()?;
+    ensure!(
+        there == 0,
+        "{there} subscribers in this listmonk have addresses under example.net, which the run would overwrite and delete: delete \
+         them (Subscribers, Advanced, \"subscribers.email LIKE '%.example.net'\"), or take another listmonk"
+    );
+    Ok(())
 }

@@ -26,11 +26,10 @@ use tokio::net::TcpListener;
 
 use self::faults::{Fate, HttpDice, HttpFaults};
 use self::profile::{Answer, Profile};
-use super::control::{control_lines, print_line, told_to_end};
+use super::control::{self, Showing, Tally};
 use super::faults::name_of;
 use super::latency::Latency;
 use super::process::Process;
-use super::stats::Listening;
 use super::tls::Identity;
 use crate::proc;
 use crate::rng::Rng;
@@ -224,6 +223,10 @@ impl HttpShared {
         }
         (fate, answer)
     }
+}
+
+impl Tally for HttpShared {
+    type Report = HttpSinkReport;
 
     fn report(&self) -> HttpSinkReport {
         let window = match (self.first_accept, self.last_accept) {
@@ -240,6 +243,15 @@ impl HttpShared {
         self.first_accept = None;
         self.last_accept = None;
         self.cpu_at_reset = proc::own_cpu_seconds();
+    }
+
+    fn line(&self) -> String {
+        let counts = &self.counts;
+        format!("accepted {} of {}, connections {}", counts.accepted, counts.requests, counts.connections)
+    }
+
+    fn connected(&mut self) {
+        self.counts.connections += 1;
     }
 }
 
@@ -260,38 +272,13 @@ async fn serve(options: &HttpSinkOptions) -> anyhow::Result<()> {
     let shared = Rc::new(RefCell::new(HttpShared::new(options)?));
     let listener =
         TcpListener::bind(&options.listen).await.with_context(|| format!("listening on {}", options.listen))?;
-    let address = listener.local_addr().context("asking for the address")?;
     let certificate = identity.as_ref().map(|identity| identity.certificate.clone());
-    let mut control = control_lines(options.detached);
-    let mut told = std::pin::pin!(told_to_end());
-    let mut tick = tokio::time::interval(Duration::from_secs(1));
-    print_line(&Listening { listen: address.to_string(), port: address.port(), certificate })?;
-    loop {
-        tokio::select! {
-            connection = listener.accept() => {
-                let Ok((stream, _)) = connection else { continue };
-                shared.borrow_mut().counts.connections += 1;
-                let (shared, manner, tls) = (Rc::clone(&shared), Rc::clone(&manner), tls.clone());
-                tokio::task::spawn_local(serve::converse(stream, shared, manner, tls));
-            }
-            line = control.recv() => match line.as_deref() {
-                Some("report") => print_line(&shared.borrow().report())?,
-                Some("reset") => shared.borrow_mut().reset(),
-                Some(_) => {}
-                None => break,
-            },
-            told = &mut told => {
-                told?;
-                break;
-            }
-            _ = tick.tick(), if options.count => {
-                let counts = &shared.borrow().counts;
-                note(&format!("accepted {} of {}, connections {}", counts.accepted, counts.requests, counts.connections));
-            }
-        }
-    }
-    let report = shared.borrow().report();
-    print_line(&report)
+    let showing = Showing { certificate, detached: options.detached, count: options.count };
+    control::serve(listener, showing, &shared, |stream| {
+        let (shared, manner, tls) = (Rc::clone(&shared), Rc::clone(&manner), tls.clone());
+        tokio::task::spawn_local(serve::converse(stream, shared, manner, tls));
+    })
+    .await
 }
 
 #[cfg(test)]

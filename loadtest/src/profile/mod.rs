@@ -1,9 +1,10 @@
 //! `loadtest profile`: where the CPU time of a message goes, thread by thread and stage by stage.
 //!
 //! Owns the scene and the sampler. The threads' shares are the kernel's own counts (`/proc/PID/task`); the stages are samples of
-//! Linux's `perf` on the processor's clock, told by the system call that the kernel was in, else by the module that the
-//! program was in. Invariant: stages and threads are shares of one total, the CPU time of the engine over the campaign, and
-//! what no rule knows is shown as such.
+//! Linux's `perf` on the processor's clock (see [`stages`]). Invariant: stages and threads are shares of one total, the CPU time
+//! of the engine over the campaign.
+
+mod stages;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -15,11 +16,12 @@ use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use self::stages::{Counted, Stage};
 use crate::base::{Base, Columns};
 use crate::findings::{Better, Findings, Measure};
 use crate::message::reference_campaign;
 use crate::options::RunOptions;
-use crate::proc::MachineWatch;
+use crate::proc::{MachineWatch, ended_children_cpu_seconds};
 use crate::scenario::drivers::{Drive, Extras};
 use crate::scene::{CampaignRun, Scene, everybody};
 use crate::server::{Connectors, find_binary};
@@ -76,15 +78,36 @@ pub struct ProfileResult {
     pub per_second: f64,
     pub threads: Vec<Part>,
     /// Empty where `perf` cannot be used.
-    pub stages: Vec<Part>,
+    pub stages: Vec<StageParts>,
     pub samples: u64,
+}
+
+/// A stage of a message's way, and its parts.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageParts {
+    pub whole: Part,
+    pub parts: Vec<Part>,
 }
 
 const CPU: Measure = Measure::new("cpu", "µs/message", Better::Lower, "CPU of the engine's process per message");
 const RATE: Measure = Measure::new("rate", "messages/s", Better::Higher, "messages a second, while it was sampled");
 
+const RENDER: Measure = Measure::new("render", "µs/message", Better::Lower, "CPU for rendering");
+const SPLICE: Measure = Measure::new("splice", "µs/message", Better::Lower, "CPU for splicing and copying");
+const JOURNAL: Measure = Measure::new("journal", "µs/message", Better::Lower, "CPU for the journal");
+const SOCKET: Measure = Measure::new("socket", "µs/message", Better::Lower, "CPU of the kernel for the socket");
+const HOPS: Measure = Measure::new("hops", "µs/message", Better::Lower, "CPU for hops between actors and threads");
+/// Stages that are figures, too.
+const FIGURES: [(Stage, &Measure); 5] = [
+    (Stage::Render, &RENDER),
+    (Stage::Splice, &SPLICE),
+    (Stage::Journal, &JOURNAL),
+    (Stage::Socket, &SOCKET),
+    (Stage::Hops, &HOPS),
+];
+
 impl Drive for ProfileOptions {
-    const MEASURES: &'static [Measure] = &[CPU, RATE];
+    const MEASURES: &'static [Measure] = &[CPU, RATE, RENDER, SPLICE, JOURNAL, SOCKET, HOPS];
 
     fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
         let options = self;
@@ -102,9 +125,7 @@ impl Drive for ProfileOptions {
         let (contacts, seed) = (options.contacts, options.run.seed);
         let base = Base { contacts, seed, prefix: "c", batch: "base", columns: Columns::Full };
         scene.import(&scene.generate(&base)?, contacts)?;
-        let watch = MachineWatch::start(&[scene.server.pid(), sink.pid()]);
-        let result = measure(options, &scene)?;
-        findings.disturbance(watch.finish(0.0));
+        let result = measure(options, &scene, &[scene.server.pid(), sink.pid()], findings)?;
         findings.sample(&CPU, result.cpu_microseconds);
         findings.sample(&RATE, result.per_second);
         tell(options, findings, &result);
@@ -113,12 +134,14 @@ impl Drive for ProfileOptions {
     }
 }
 
-fn measure(options: &ProfileOptions, scene: &Scene) -> anyhow::Result<ProfileResult> {
+/// `own` are the processes that belong to the measurement.
+fn measure(options: &ProfileOptions, scene: &Scene, own: &[u32], findings: &Findings) -> anyhow::Result<ProfileResult> {
     let connector = if options.target == Target::Relay { "relay" } else { "null" };
     let spec = reference_campaign("profile", connector, &everybody())?;
     let pid = scene.server.pid();
     let before = thread_ticks(pid)?;
     let samples = scene.folder.path().join("perf.data");
+    let (watch, ended) = (MachineWatch::start(own), ended_children_cpu_seconds());
     let (run, sampled) = std::thread::scope(|scope| -> anyhow::Result<(CampaignRun, anyhow::Result<()>)> {
         let sampler = scope.spawn(|| {
             std::thread::sleep(WARM_UP);
@@ -128,6 +151,8 @@ fn measure(options: &ProfileOptions, scene: &Scene) -> anyhow::Result<ProfileRes
         let sampled = sampler.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the sampler panicked")));
         Ok((run, sampled))
     })?;
+    // The sampler is no stranger, and reading its samples comes later.
+    findings.disturbance(watch.finish(ended_children_cpu_seconds() - ended));
     let after = thread_ticks(pid)?;
     let total = run.cpu_microseconds();
     let ticks = after.into_iter().map(|(name, ticks)| {
@@ -135,16 +160,33 @@ fn measure(options: &ProfileOptions, scene: &Scene) -> anyhow::Result<ProfileRes
         (name, since)
     });
     let threads = parts(ticks.collect(), total);
-    let stages = match sampled.and_then(|()| stages_of(&samples)) {
-        Ok(stages) => stages,
+    let counted = match sampled.and_then(|()| stages_of(&samples)) {
+        Ok(counted) => counted,
         Err(error) => {
             note(&format!("no stages: {error:#}; they need Linux's perf, and the right to use it"));
-            BTreeMap::new()
+            Counted::new()
         }
     };
-    let samples = stages.values().sum();
     let per_second = run.per_second();
-    Ok(ProfileResult { cpu_microseconds: total, per_second, threads, stages: parts(stages, total), samples })
+    let (stages, samples) = (staged(&counted, total), counted.values().sum());
+    Ok(ProfileResult { cpu_microseconds: total, per_second, threads, stages, samples })
+}
+
+/// The stages in the order of a message's way, each with its parts; none without samples.
+fn staged(counted: &Counted, total: f64) -> Vec<StageParts> {
+    let all = counted.values().sum::<u64>();
+    if all == 0 {
+        return Vec::new();
+    }
+    let one = |stage: Stage| {
+        let of = counted.iter().filter(|((at, _), _)| *at == stage);
+        let of: BTreeMap<String, u64> = of.map(|((_, part), count)| ((*part).to_owned(), *count)).collect();
+        let share = of.values().sum::<u64>() as f64 / all as f64;
+        let whole = Part { name: stage.name().to_owned(), share, microseconds: share * total };
+        let parts = parts(of, whole.microseconds).into_iter().map(|part| Part { share: part.share * share, ..part });
+        (share > 0.0 || stage.is_asked_for()).then(|| StageParts { whole, parts: parts.collect() })
+    };
+    Stage::ALL.into_iter().filter_map(one).collect()
 }
 
 /// Shares of a total, the largest first.
@@ -203,7 +245,7 @@ fn sample(pid: u32, seconds: u64, into: &Path) -> anyhow::Result<()> {
 }
 
 /// Samples by stage.
-fn stages_of(samples: &Path) -> anyhow::Result<BTreeMap<String, u64>> {
+fn stages_of(samples: &Path) -> anyhow::Result<Counted> {
     let mut child = Command::new("perf")
         .args(["script", "-F", "comm,ip,sym,dso", "-i"])
         .arg(samples)
@@ -212,104 +254,34 @@ fn stages_of(samples: &Path) -> anyhow::Result<BTreeMap<String, u64>> {
         .spawn()
         .context("reading the samples")?;
     let out = BufReader::new(child.stdout.take().context("perf's output")?);
-    let stages = count_stages(out.lines().map_while(Result::ok));
+    let stages = stages::count(out.lines().map_while(Result::ok));
     ensure!(child.wait().context("perf's end")?.success(), "perf could not read its samples");
     Ok(stages)
 }
 
-fn count_stages(lines: impl Iterator<Item = String>) -> BTreeMap<String, u64> {
-    let mut stages = BTreeMap::new();
-    let (mut thread, mut frames): (String, Vec<(String, bool)>) = (String::new(), Vec::new());
-    for line in lines.chain([String::new()]) {
-        if line.trim().is_empty() {
-            if !frames.is_empty() {
-                *stages.entry(stage(&thread, &frames).to_owned()).or_default() += 1;
-            }
-            frames.clear();
-        } else if !line.starts_with([' ', '\t']) {
-            line.trim().clone_into(&mut thread);
-        } else if let Some((_, rest)) = line.trim().split_once(' ') {
-            let (symbol, place) = rest.rsplit_once(" (").unwrap_or((rest, ""));
-            frames.push((symbol.to_owned(), place.contains("kernel")));
-        }
-    }
-    stages
-}
-
-/// System calls by a part of the name of a function that they pass through.
-const CALLS: [(&str, &str); 12] = [
-    ("writev", "socket: write"),
-    ("sys_sendto", "socket: write"),
-    ("sys_recvfrom", "socket: read"),
-    ("epoll_wait", "socket: wait (epoll)"),
-    ("sys_epoll", "socket: wait (epoll)"),
-    ("fdatasync", "journal: fdatasync"),
-    ("pwrite", "journal: write"),
-    ("futex", "threads: wake and wait"),
-    ("sys_write", "threads: wake and wait"),
-    ("sched_yield", "threads: wake and wait"),
-    ("page_fault", "page faults"),
-    ("sysvec", "interrupts"),
-];
-
-/// Stages of the program by a part of the name of the function that was running; the first that holds counts.
-const MODULES: [(&str, &str); 27] = [
-    ("memmove", "copies"),
-    ("memset", "copies"),
-    ("malloc", "allocator"),
-    ("_int_free", "allocator"),
-    ("cfree", "allocator"),
-    ("realloc", "allocator"),
-    ("rust_alloc", "allocator"),
-    ("rdl_", "allocator"),
-    ("content::tokens", "tokens"),
-    ("blake3", "tokens"),
-    ("minijinja", "render: template engine"),
-    ("content::", "render: splice"),
-    ("jiff", "render: splice"),
-    ("channels::smtp::dkim", "DKIM"),
-    ("mail_auth", "DKIM"),
-    ("aws_lc", "cryptography"),
-    ("rustls", "TLS"),
-    ("channels::smtp", "session"),
-    ("channels::", "limits, grants, null connector"),
-    ("actors::", "actors and lanes"),
-    ("ledger::", "ledger"),
-    ("roaring", "ledger"),
-    ("journal::", "journal: frames"),
-    ("mdb_", "store"),
-    ("contacts::", "store"),
-    ("tokio", "runtime"),
-    ("mio::", "runtime"),
-];
-
-/// The stage of one sample, leaf first.
-fn stage(thread: &str, frames: &[(String, bool)]) -> &'static str {
-    let Some((leaf, in_kernel)) = frames.first() else { return "unknown" };
-    if *in_kernel {
-        let passed = |part: &str| frames.iter().any(|(symbol, in_kernel)| *in_kernel && symbol.contains(part));
-        return CALLS.iter().find(|(part, _)| passed(part)).map_or("kernel, other", |(_, stage)| stage);
-    }
-    match MODULES.iter().find(|(part, _)| leaf.contains(part)) {
-        Some((_, stage)) => stage,
-        None if leaf.contains("clock_gettime") || leaf.contains("Instant") => "clock",
-        None if thread.starts_with("lanes-") => "library code in lanes",
-        None => "library code elsewhere",
-    }
-}
-
 fn tell(options: &ProfileOptions, findings: &Findings, result: &ProfileResult) {
-    let rows = |head: &str, parts: &[Part]| {
-        let mut rows = vec![cells([head, "µs/message", "share"])];
-        for part in parts {
-            let (micros, share) = (format!("{:.2}", part.microseconds), format!("{:.1} %", part.share * 100.0));
-            rows.push(cells([&part.name, &micros, &share]));
-        }
-        rows
+    let row = |name: &str, part: &Part| {
+        cells([name, &format!("{:.2}", part.microseconds), &format!("{:.1} %", part.share * 100.0)])
     };
-    findings.table("CPU by thread", rows("threads", &result.threads));
+    let head = |what: &str| vec![cells([what, "µs/message", "share"])];
+    let threads = result.threads.iter().map(|part| row(&part.name, part));
+    findings.table("CPU by thread", head("threads").into_iter().chain(threads).collect());
     if !result.stages.is_empty() {
-        findings.table("CPU by stage", rows("stages", &result.stages));
+        let mut rows = head("stage");
+        for stage in &result.stages {
+            rows.push(row(&stage.whole.name, &stage.whole));
+            // A stage of one part needs no list of them.
+            let parts = stage.parts.iter().filter(|_| stage.parts.len() > 1);
+            rows.extend(parts.map(|part| row(&format!("  – {}", part.name), part)));
+        }
+        let all = Part { name: "all".to_owned(), share: 1.0, microseconds: result.cpu_microseconds };
+        rows.push(row(&all.name, &all));
+        findings.table("CPU by stage, in the order of a message's way", rows);
+    }
+    for (stage, measure) in FIGURES {
+        if let Some(found) = result.stages.iter().find(|of| of.whole.name == stage.name()) {
+            findings.sample(measure, found.whole.microseconds);
+        }
     }
     let target = match options.target {
         Target::Relay if options.chunking => "to a sink, with CHUNKING",
@@ -326,22 +298,9 @@ fn tell(options: &ProfileOptions, findings: &Findings, result: &ProfileResult) {
 mod tests {
     use super::*;
 
-    const SCRIPT: &str = "lanes-0 \n\tffffffff81b69d34 _copy_from_iter ([kernel.kallsyms])\n\tffffffff816b7aac do_writev ([kernel.kallsyms])\n\
-        \t           fde9d __GI___writev (/lib/libc.so.6)\n\nlanes-1 \n\t 14f8c2d <estafette::content::splice::BodySink as estafette::content::splice::Sink>::span (/x/estafette)\n\n\
-        journal \n\t 1 core::fmt::write (/x/estafette)\n\nlanes-0 \n\t 1 minijinja::vm::eval (/x/estafette)\n\nlanes-0 \n\t 1 what (inlined) (/x/estafette)\n";
-
-    #[test]
-    fn samples_are_sorted_into_stages() {
-        let stages = count_stages(SCRIPT.lines().map(str::to_owned));
-        let expected = [
-            ("library code elsewhere", 1),
-            ("library code in lanes", 1),
-            ("render: splice", 1),
-            ("render: template engine", 1),
-            ("socket: write", 1),
-        ];
-        let expected: BTreeMap<String, u64> = expected.into_iter().map(|(name, n)| (name.to_owned(), n)).collect();
-        assert_eq!(stages, expected);
+    fn options() -> ProfileOptions {
+        let run = RunOptions::default();
+        ProfileOptions { contacts: 1, target: Target::Relay, connections: 1, chunking: false, seconds: 1, run }
     }
 
     #[test]
@@ -350,6 +309,35 @@ mod tests {
         let parts = parts(counts.into_iter().collect(), 20.0);
         let seen: Vec<_> = parts.iter().map(|p| (p.name.as_str(), p.share, p.microseconds)).collect();
         assert_eq!(seen, [("b", 0.75, 15.0), ("a", 0.25, 5.0)]);
+    }
+
+    #[test]
+    fn the_table_shows_the_stages_that_were_asked_for_with_their_parts() {
+        let counted = Counted::from([
+            ((Stage::Socket, "write"), 4),
+            ((Stage::Socket, "read"), 2),
+            ((Stage::Render, "tokens"), 1),
+            ((Stage::Other, "clock"), 1),
+        ]);
+        let result =
+            ProfileResult { cpu_microseconds: 16.0, stages: staged(&counted, 16.0), ..ProfileResult::default() };
+        let findings = Findings::default();
+        tell(&options(), &findings, &result);
+        let found = findings.so_far();
+        let table = crate::text::table(&found.tables[1].rows);
+        for wanted in ["render:", "splice:", "journal:", "socket:", "actor hops:"] {
+            assert!(table.lines().any(|line| line.starts_with(wanted)), "{wanted} in\n{table}");
+        }
+        assert!(!table.contains("store:"), "nothing was seen of it and nobody asked: {table}");
+        let line = |name: &str| {
+            table.lines().find(|line| line.starts_with(name)).map(|line| line.split_whitespace().collect::<Vec<_>>())
+        };
+        assert!(line("socket:").is_some_and(|words| words.ends_with(&["12.00", "75.0", "%"])), "{table}");
+        assert!(line("  – write").is_some_and(|words| words.ends_with(&["8.00", "50.0", "%"])), "{table}");
+        assert!(!table.contains("– tokens"), "one part is the stage: {table}");
+        assert!(line("all").is_some_and(|words| words.ends_with(&["16.00", "100.0", "%"])), "{table}");
+        let figures: Vec<(&str, f64)> = found.figures.iter().map(|f| (f.name.as_str(), f.judged())).collect();
+        assert_eq!(figures, [("render", 2.0), ("splice", 0.0), ("journal", 0.0), ("socket", 12.0), ("hops", 0.0)]);
     }
 
     #[test]
