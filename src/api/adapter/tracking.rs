@@ -56,30 +56,15 @@ impl Adapter {
         let url = asked.signed_url.unwrap_or(&link.url);
         link.allows(url).then(|| Destination { link: link.index, url: url.to_owned(), hidden: link.hidden })
     }
-
-    /// Links, pixels and views end some time after their run did. Opting out never does: a mail may be read years later.
-    fn is_kept(&self, purpose: TokenPurpose, id: TokenId) -> bool {
-        let state = self.engine.book.read();
-        let Some(run) = state.runs.get(&id.run) else { return false };
-        let (now, kept) = (self.engine.book.now(), self.engine.options.tracking_kept);
-        purpose == TokenPurpose::Unsubscribe || !has_expired(run.ended_at, now, kept)
-    }
-
-    fn accepted_at(&self, id: TokenId) -> Option<Timestamp> {
-        let recent = self.engine.book.recently_accepted(id.run, id.row.0);
-        recent.or_else(|| {
-            let state = self.engine.book.read();
-            let run = state.runs.get(&id.run)?;
-            let on_its_way = run.deliveries.iter().any(|d| d.claimed.contains(id.row.0));
-            on_its_way.then(|| self.engine.book.now())
-        })
-    }
 }
 
 impl TrackingPort for Adapter {
     fn resolve(&self, purpose: TokenPurpose, token: &str, link: Option<LinkAsked<'_>>) -> Option<Tracked> {
         let id = self.token(purpose, token, link)?;
-        if !self.is_kept(purpose, id) {
+        let (now, kept) = (self.engine.book.now(), self.engine.options.tracking_kept);
+        let look = self.engine.book.look(id.run, id.row.0, now)?;
+        // Links, pixels and views end some time after their run did. Opting out never does: a mail may be read years later.
+        if purpose != TokenPurpose::Unsubscribe && has_expired(look.ended_at, now, kept) {
             return None;
         }
         let destination = match (purpose, link) {
@@ -87,10 +72,7 @@ impl TrackingPort for Adapter {
             (TokenPurpose::Click, None) => return None,
             _ => None,
         };
-        let accepted_at = match purpose {
-            TokenPurpose::Click | TokenPurpose::Open => self.accepted_at(id),
-            TokenPurpose::Unsubscribe | TokenPurpose::View => None,
-        };
+        let accepted_at = look.accepted_at;
         Some(Tracked { space: id.space, run: id.run, message: id.message, row: id.row, accepted_at, destination })
     }
 
