@@ -32,6 +32,7 @@ mod readers;
 mod reviewed;
 mod schedules;
 mod sequences;
+mod sequences_languages;
 mod sequences_late;
 mod served;
 #[path = "../shared/sink.rs"]
