@@ -271,8 +271,13 @@ pub const INBOX_CONNECTIONS_MAX: usize = 1_024;
 pub const SAMPLES_PER_CLASS: usize = 10;
 /// Campaigns whose series are rendered at a scrape, those that are not over first.
 pub const METRIC_CAMPAIGNS_MAX: usize = 200;
-/// Samples of all campaigns of a scrape: with those of the engine and a few connectors it has fewer than 5 000.
+/// Samples of a scrape. Those of the engine (some 500) and of connectors (some 90 each) are always there; campaigns have what is
+/// left.
+pub const METRIC_SAMPLES_MAX: usize = 4_999;
+/// Samples of all campaigns of a scrape, with few connectors.
 pub const METRIC_CAMPAIGN_SAMPLES_MAX: usize = 4_000;
+/// The same with ever so many: from some 45 connectors on a scrape is larger than [`METRIC_SAMPLES_MAX`], by their number.
+pub const METRIC_CAMPAIGN_SAMPLES_MIN: usize = 500;
 /// Messages of one campaign whose series are rendered: as many as an A/B test has variants.
 pub const METRIC_MESSAGES_MAX: usize = WINNER_ARMS_MAX;
 /// Nodes of one campaign whose series are rendered.
@@ -336,6 +341,9 @@ pub const DELAY_DAYS_MAX: u32 = 366;
 /// Moments at which waiting contacts of one node are due. Waits of up to [`DELAY_DAYS_MAX`] make no more than 40 536
 /// when rounded as `flow::delay::buckets` says; beyond it the rounding gets coarser.
 pub const WAIT_BUCKETS_MAX: usize = 41_000;
+/// Of those, the buckets to which rows were added last and which are not sealed yet: one per offset of a zone, of which
+/// there are 38, and headroom.
+pub const WAIT_OPEN_BUCKETS_MAX: usize = 64;
 /// Times that a contact may enter a wait anew while timers that it left behind have not come due, before those are
 /// searched for and removed.
 pub const WAIT_GENERATIONS_MAX: usize = 4;
@@ -350,8 +358,9 @@ pub const CALENDAR_LAUNCHES_MAX: usize = 1_000;
 pub const PUBLISH_GRACE: Duration = Duration::from_secs(5 * 60);
 /// Steps of one sequence.
 pub const SEQUENCE_STEPS_MAX: usize = 100;
-/// Numbers that the steps of one sequence are given over all its versions; each makes a delivery.
-pub const SEQUENCE_NUMBER_MAX: u16 = 10_000;
+/// Numbers that the steps of one sequence are given over all its versions; each makes a delivery, and a message in each of
+/// [`MESSAGE_LANGUAGES_MAX`] languages and the default has a number of 16 bits.
+pub const SEQUENCE_NUMBER_MAX: u16 = 1_500;
 /// Branches of a split in a sequence: each needs node ids of its own.
 pub const SEQUENCE_BRANCHES_MAX: usize = 40;
 /// Bytes of the id of a step.

@@ -91,7 +91,9 @@ pub fn gate_task(run: &Run, node: NodeId, rows: &RoaringBitmap, now: Timestamp) 
 
 /// Whether a node is what a step does that a person had skipped.
 pub fn is_behind_skipped(run: &Run, node: NodeId) -> bool {
-    let leads_here = |gate: &NodeId| run.graph.target(*gate, &Exit::NEXT) == Some(node);
+    let node = run.graph.send_of_all(node);
+    let behind = |gate: &NodeId| run.graph.target(*gate, &Exit::NEXT);
+    let leads_here = |gate: &NodeId| behind(gate).is_some_and(|behind| run.graph.send_of_all(behind) == node);
     run.sequence.as_ref().is_some_and(|sequence| sequence.skipped.iter().any(leads_here))
 }
 
@@ -125,7 +127,8 @@ pub fn may_release(run: &Run, node: NodeId, skip: bool, now: Timestamp) -> Resul
     if !is_held(run, node, now) {
         return Err(NotHeld::InTime);
     }
-    let behind = run.graph.target(node, &Exit::NEXT).and_then(|behind| run.graph.node(behind));
+    let behind = run.graph.target(node, &Exit::NEXT).map(|behind| run.graph.send_of_all(behind));
+    let behind = behind.and_then(|behind| run.graph.node(behind));
     let passes = behind.is_some_and(|n| matches!(n.kind, NodeKind::Send { .. } | NodeKind::SetAttribute(_)));
     if skip && !passes { Err(NotHeld::Split) } else { Ok(()) }
 }
@@ -163,8 +166,8 @@ pub fn may_enter(run: &Run, now: Timestamp) -> Result<(), NoEntry> {
     }
 }
 
-/// Contacts that a step still has to come: those at it, and those at a node before it.
+/// Contacts that a step still has to come: those at it, in whichever language, and those at a node before it.
 pub fn ahead_of(run: &Run, entry: NodeId) -> RoaringBitmap {
-    let nodes = run.graph.upstream(entry).into_iter().chain([entry]);
+    let nodes = run.graph.upstream(entry).into_iter().chain(run.graph.versions(entry));
     nodes.filter_map(|node| run.positions.at(node)).fold(RoaringBitmap::new(), |all, rows| all | rows)
 }

@@ -178,7 +178,7 @@ fn build(spec: &CampaignSpec) -> Result<Built, CompileError> {
     } else if spec.kind() == Kind::Single && spec.split_on_open.is_some() {
         kinds::follow_up::split_on_open(spec, &mut built)?;
     }
-    languages::expand(&mut built);
+    languages::expand(&mut built, spec.kind());
     kinds::planned::add(spec, &mut built.parts);
     Ok(built)
 }

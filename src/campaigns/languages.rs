@@ -18,14 +18,18 @@
 //!
 //! A saved message is put into the spec when the campaign starts, with its version: what is saved later does not touch the
 //! run, nor does deleting it. Messages of variants, follow-ups, cells, nodes and steps refer to saved ones alike, and have languages,
-//! too: but for those of a sequence, which sends each step in one. Owns no state. Invariant: LA-1 each contact is in exactly one language.
+//! too. A step of a sequence that has not started may get other languages with a later version; one that has keeps its own.
+//!
+//! Owns no state. Invariants: LA-1 each contact is in exactly one language; LA-2 ids of nodes and messages that languages add
+//! to a step follow from its number and the place of the language, so that those of a step that is left alone are the same
+//! in every version.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::compile::{CompileError, Compiled, MessagePlan, SendPlan};
 use super::kinds::{self, Built};
 use super::spec::kinds::overlaid;
-use super::spec::{CampaignSpec, MessageFields, MessageSpec};
+use super::spec::{CampaignSpec, Kind, MessageFields, MessageSpec};
 use super::validate::Problem;
 use crate::contacts::addresses::normalise_language;
 use crate::flow::graph::Edge;
@@ -46,6 +50,12 @@ pub struct Others {
 impl Others {
     pub(super) fn versions(&self) -> &[(String, MessageFields)] {
         &self.versions
+    }
+
+    /// Laid over and with nothing to be laid over: default and other languages as a message has them.
+    pub(super) fn into_parts(self) -> (Option<String>, BTreeMap<String, MessageFields>) {
+        let default = (!self.versions.is_empty()).then_some(self.default);
+        (default, self.versions.into_iter().collect())
     }
 }
 
@@ -70,10 +80,24 @@ pub(super) fn laid_over(base: &MessageSpec, own: &MessageSpec) -> (MessageFields
 /// Ids of the nodes that languages add to a graph without ids of people, from here on: each send has 64.
 const ADDED: u32 = 1 << 28;
 
+/// Ids of the nodes that languages add to one send.
+const ADDED_EACH: u32 = 64;
+
+/// Where contacts are sorted by language before a send of a graph without ids of people.
+pub fn sort_of(send: NodeId) -> NodeId {
+    NodeId(ADDED + send.0 * ADDED_EACH)
+}
+
+/// The send of the default language, of a node that languages added to it in a graph without ids of people; any other node
+/// is itself.
+pub fn send_of(node: NodeId) -> NodeId {
+    if node.is_implicit() { node } else { node.0.checked_sub(ADDED).map_or(node, |at| NodeId(at / ADDED_EACH)) }
+}
+
 /// The id of a node that languages add to a send: the one that sorts, or that of a language by its place.
 fn added(parts: &GraphParts, send: NodeId, at: u32, tag: &str) -> (NodeId, Option<String>) {
     match parts.keys.get(&send) {
-        None => (NodeId(ADDED + send.0 * 64 + at), None),
+        None => (NodeId(sort_of(send).0 + at), None),
         Some(key) => {
             let own = if tag.is_empty() { format!("{key}.language") } else { format!("{key}.language.{tag}") };
             (kinds::flow::ids::of_text(&own), Some(own))
@@ -83,7 +107,7 @@ fn added(parts: &GraphParts, send: NodeId, at: u32, tag: &str) -> (NodeId, Optio
 
 /// Makes each language of each message a send of its own, of the same delivery: before the send, contacts are sorted by their
 /// language, and behind it they go the same ways. What is asked about the send is asked about all of them.
-pub(super) fn expand(built: &mut Built) {
+pub(super) fn expand(built: &mut Built, kind: Kind) {
     let mut next = built.messages.iter().map(|message| message.id.0 + 1).max().unwrap_or(0);
     for at in 0..built.messages.len() {
         let others = std::mem::take(&mut built.messages[at].others);
@@ -95,7 +119,10 @@ pub(super) fn expand(built: &mut Built) {
         }
         let sort = sort_before(&mut built.parts, send, &others);
         for (place, (tag, fields)) in (1u32..).zip(others.versions) {
-            let id = MessageId(next);
+            let id = match kind {
+                Kind::Sequence => kinds::sequence::message_in(base.id, place),
+                _ => MessageId(next),
+            };
             next = next.saturating_add(1);
             let node = version_of(&mut built.parts, send, (place, &tag), id);
             built.parts.edge(sort, Exit(tag.clone().into()), node);
@@ -109,6 +136,9 @@ pub(super) fn expand(built: &mut Built) {
                 built.lasts.push(node);
             }
         }
+    }
+    if kind == Kind::Sequence {
+        built.messages.sort_by_key(|message| message.id);
     }
 }
 
@@ -211,12 +241,18 @@ pub fn message_for(message: &MessageSpec, language: Option<&str>) -> MessageId {
 
 /// Which message of a campaign somebody with this language is shown: of several variants, cells or sends, the first one's.
 pub fn shown_to(spec: &CampaignSpec, compiled: &Compiled, language: Option<&str>) -> MessageId {
-    let first = compiled.deliveries.first().and_then(|delivery| delivery.sends.first()).map(|send| send.node);
-    let Some(versions) = first.map(|send| compiled.graph.versions(send).collect::<Vec<_>>()).filter(|v| v.len() > 1)
-    else {
-        return message_for(&spec.message, language);
+    let first = compiled.deliveries.first().and_then(|delivery| delivery.sends.first());
+    let versions = first.map(|send| compiled.graph.versions(send.node).collect::<Vec<_>>()).filter(|v| v.len() > 1);
+    let Some(versions) = versions else {
+        return match first {
+            // Its messages have the numbers of their steps, and the first step may send nothing.
+            Some(send) if spec.kind() == Kind::Sequence => send.message,
+            _ => message_for(&spec.message, language),
+        };
     };
-    let default = spec.message.default_language.as_deref().unwrap_or_default();
+    let own =
+        kinds::sequence::messages(spec).into_iter().next().and_then(|first| first.own.default_language.as_deref());
+    let default = own.or(spec.message.default_language.as_deref()).unwrap_or_default();
     let of = |node: &NodeId| compiled.deliveries.first().and_then(|delivery| delivery.message_at(*node));
     let tag_of = |node: &NodeId| {
         let into = compiled.graph.edges().find(|(_, _, to)| to == node);
@@ -281,11 +317,14 @@ pub fn keep_variants_content(spec: &mut CampaignSpec) {
 
 /// The messages of a spec that are laid over that of the campaign, each with its path.
 pub(super) fn laid_on(spec: &CampaignSpec) -> Vec<(String, &MessageSpec)> {
+    if spec.kind() == Kind::Sequence {
+        return kinds::sequence::messages(spec).into_iter().map(|step| (step.path, step.own)).collect();
+    }
     let is_sent = |path: &str| path != "follow_up.message" || kinds::follow_up::wanted(spec);
     tables(spec).into_iter().skip(1).filter(|(path, _)| is_sent(path)).collect()
 }
 
-/// What is wrong with the languages of a spec's messages, but for their content. A sequence tells its own.
+/// What is wrong with the languages of a spec's messages, but for their content.
 pub(super) fn problems_of(spec: &CampaignSpec, found: &mut Vec<Problem>) {
     problems(&spec.message, "message", found);
     let default = || spec.message.default_language.clone();
@@ -293,22 +332,28 @@ pub(super) fn problems_of(spec: &CampaignSpec, found: &mut Vec<Problem>) {
         let whole = MessageSpec { default_language: own.default_language.clone().or_else(default), ..own.clone() };
         problems(&whole, &path, found);
     }
-    let sends = nodes_without(spec);
-    let each = laid_on(spec).into_iter().map(|(_, own)| laid_over(&spec.message, own).1.versions.len());
-    let added: usize = each.map(|languages| languages + 1).sum();
-    if added > 1 && sends + added > FLOW_NODES_MAX {
-        let text = format!(
-            "its messages in all their languages make {} nodes, and {FLOW_NODES_MAX} is the most",
-            sends + added
-        );
+    let added: Vec<(String, usize)> =
+        laid_on(spec).into_iter().map(|(path, own)| (path, laid_over(&spec.message, own).1.versions.len())).collect();
+    for (path, languages) in added.iter().filter(|(_, languages)| *languages > MESSAGE_LANGUAGES_MAX) {
+        let text =
+            format!("with those of [message] it has {languages} languages, and {MESSAGE_LANGUAGES_MAX} is the most");
+        found.push(Problem::error("too_many_languages", format!("{path}.languages"), text, "remove some"));
+    }
+    let added: usize = added.iter().filter(|(_, languages)| *languages > 0).map(|(_, languages)| languages + 1).sum();
+    let nodes = nodes_with(spec, added);
+    if added > 0 && nodes > FLOW_NODES_MAX {
+        let text = format!("its messages in all their languages make {nodes} nodes, and {FLOW_NODES_MAX} is the most");
         let fix = "use fewer languages, or make a campaign a language";
         found.push(Problem::error("too_many_languages", "message.languages", text, fix));
     }
 }
 
-/// Nodes that a spec has besides those that languages add.
-fn nodes_without(spec: &CampaignSpec) -> usize {
-    spec.nodes.len() + spec.cells.len() + spec.variants.len()
+/// Nodes of a spec with those that languages add.
+fn nodes_with(spec: &CampaignSpec, added: usize) -> usize {
+    match spec.kind() {
+        Kind::Sequence => super::compile::parts(spec).nodes.len(),
+        _ => spec.nodes.len() + spec.cells.len() + spec.variants.len() + added,
+    }
 }
 
 /// A saved message with what a spec says itself on top.

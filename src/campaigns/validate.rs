@@ -211,12 +211,15 @@ fn sequence(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>) {
             expression_problems("audience.segment", &segment, names, found);
         }
     }
-    for (path, own, sent) in kinds::sequence::messages(spec) {
+    for step in kinds::sequence::messages(spec) {
         let mut wrong = Vec::new();
-        message(&sent, true, names, &mut wrong);
-        let own = own.to_keys();
-        let placed = wrong.into_iter().map(|problem| parts::placed(problem, &path, &own, &spec.message));
-        for problem in placed.collect::<Vec<_>>() {
+        message(&step.sent, true, names, &mut wrong);
+        let own = step.own.to_keys();
+        for problem in wrong.iter().cloned() {
+            parts::push_new(parts::placed(problem, &step.path, &own, &spec.message), found);
+        }
+        let channel = step.sent.channel.unwrap_or(Channel::Email);
+        for problem in parts::in_languages(names, channel, (&step.path, step.own), &step.others, &wrong) {
             parts::push_new(problem, found);
         }
     }

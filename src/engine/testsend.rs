@@ -6,22 +6,24 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::actors::line::Line;
-use crate::campaigns::Compiled;
+use crate::campaigns::{CampaignSpec, Compiled, languages};
 use crate::channels::{Feed, HandBack, LaneEvent, Mark, OutMessage, Outcome, Pull, Ticket};
 use crate::clock::{Clock, Monotonic};
 use crate::contacts::addresses::normalise_email;
 use crate::content::{NOBODY, Recipient, Rendered, Renderer};
 use crate::engine::{Engine, EngineError};
-use crate::ids::{ContactRow, MessageId, RunId};
+use crate::ids::{AttributeId, ContactRow, MessageId, RunId};
 use crate::limits::{TEST_ADDRESSES_MAX, TEST_SEND_WAIT};
 
 /// Address, outcome in a word, the provider's reply.
 pub type TestResult = (String, &'static str, Option<String>);
 
 impl Engine {
-    /// Sends the first message of a campaign, rendered for one contact, to seed addresses. Blocks until answered.
+    /// Sends the first message of a campaign, rendered for one contact in its language, to seed addresses. Blocks until
+    /// answered.
     pub fn test_send(
         &self,
+        spec: &CampaignSpec,
         compiled: &Compiled,
         row: ContactRow,
         to: &[String],
@@ -29,10 +31,11 @@ impl Engine {
         if to.is_empty() || to.len() > TEST_ADDRESSES_MAX {
             return Err(EngineError::TestAddresses { given: to.len(), max: TEST_ADDRESSES_MAX });
         }
-        let plan = compiled.message(MessageId(0)).ok_or(EngineError::NoMessage { message: MessageId(0) })?;
+        let first = languages::shown_to(spec, compiled, None);
+        let plan = compiled.message(first).ok_or(EngineError::NoMessage { message: first })?;
         let missing = || EngineError::NoConnector { name: plan.connector.clone() };
         let line = Arc::clone(&self.lines.get(&plan.connector).ok_or_else(missing)?.line);
-        let messages = self.test_messages(compiled, row, to)?;
+        let messages = self.test_messages(spec, compiled, row, to)?;
         let mut feed = TestFeed { line: Arc::clone(&line), waiting: messages, results: Vec::new(), total: to.len() };
         let (done, wait) = oneshot::channel();
         let body = move || -> std::io::Result<()> {
@@ -55,15 +58,16 @@ impl Engine {
 
     fn test_messages(
         &self,
+        spec: &CampaignSpec,
         compiled: &Compiled,
         row: ContactRow,
         to: &[String],
     ) -> Result<Vec<OutMessage>, EngineError> {
-        let message = self.message(compiled, MessageId(0))?;
         let space = self.space_of(compiled)?;
         let reader = self.store_of(space)?.reader()?;
         let record = reader.record(row)?.ok_or(EngineError::NoMessage { message: MessageId(0) })?;
-        let mut renderer = Renderer::new(message, self.tokens.clone());
+        let message = languages::shown_to(spec, compiled, record.text(AttributeId::LANGUAGE));
+        let mut renderer = Renderer::new(self.message(compiled, message)?, self.tokens.clone());
         let who = Recipient { space, run: RunId(0), message: MessageId(0), row: NOBODY, sent_at: self.book.now() };
         let mut messages = Vec::with_capacity(to.len());
         for (number, address) in to.iter().enumerate() {

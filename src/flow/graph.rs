@@ -328,7 +328,8 @@ pub struct Graph {
     start: NodeId,
     keys: BTreeMap<NodeId, String>,
     notes: Vec<Note>,
-    languages: BTreeMap<NodeId, Vec<NodeId>>,
+    /// By the send of the default language: see [`super::versions`].
+    pub(super) languages: BTreeMap<NodeId, Vec<NodeId>>,
 }
 
 /// The rules that a graph breaks, all of them.
@@ -385,12 +386,6 @@ impl Graph {
         self.nodes.keys().copied().find(|id| self.key(*id) == key)
     }
 
-    /// The sends of a send's message: itself, and those of the same message in other languages.
-    pub fn versions(&self, send: NodeId) -> impl Iterator<Item = NodeId> {
-        let others = self.languages.get(&send).map_or(&[][..], Vec::as_slice);
-        std::iter::once(send).chain(others.iter().copied())
-    }
-
     pub fn notes(&self) -> &[Note] {
         &self.notes
     }
@@ -444,11 +439,13 @@ impl Graph {
 
     /// Every node from which `last` can be reached, without itself.
     pub fn upstream(&self, last: NodeId) -> BTreeSet<NodeId> {
+        let mut before: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+        self.edges.iter().for_each(|((from, _), to)| before.entry(*to).or_default().push(*from));
         let mut found = BTreeSet::new();
         let mut open = vec![last];
         while let Some(id) = open.pop() {
-            let before = self.edges.iter().filter(|(_, to)| **to == id).map(|((from, _), _)| *from);
-            open.extend(before.filter(|from| *from != last && found.insert(*from)).collect::<Vec<_>>());
+            let before = before.get(&id).into_iter().flatten().copied();
+            open.extend(before.filter(|from| *from != last && found.insert(*from)));
         }
         found
     }

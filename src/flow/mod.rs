@@ -9,6 +9,7 @@
 //! - [`step`]: [`Positions`] and how sets move.
 //! - [`split`]: which of the rows at a node leave by which exit.
 //! - [`delay`]: when a row may go on, and the rows that wait for it.
+//! - [`mod@versions`]: the sends of one message in several languages.
 //! - [`mod@dry_run`]: how many contacts would be where, and when.
 //! - [`mod@render`]: a graph as text, Mermaid or JSON.
 //! - [`winner`]: which variant of a test is better, and what follows from it.
@@ -24,6 +25,7 @@ pub mod render;
 pub mod split;
 pub mod step;
 pub mod validate;
+pub mod versions;
 pub mod winner;
 
 pub use graph::{Edge, EndKind, Exit, Graph, GraphParts, Node, NodeId, NodeKind};

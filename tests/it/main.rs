@@ -32,9 +32,11 @@ mod readers;
 mod reviewed;
 mod schedules;
 mod sequences;
+mod sequences_languages;
 mod sequences_late;
 mod served;
 #[path = "../shared/sink.rs"]
 mod sink;
 mod specs;
+mod verdicts;
 mod winners;

@@ -71,7 +71,12 @@ fn step(rng: &mut Rng, number: usize, after: &str, at: Option<Timestamp>) -> (St
         1 => (format!("{head}kind = \"set_attribute\"\nattribute = \"x\"\nvalue = 1\n"), vec![id]),
         _ => {
             let late = if rng.chance(0.3) { "late = \"skip\"\n" } else { "" };
-            (format!("{head}kind = \"send\"\n{late}message = {{ subject = \"{id}\" }}\n"), vec![id])
+            let message = match rng.below(5) {
+                0 => ", default_language = \"en\", languages = { de = { subject = \"d\" } }",
+                1 => ", default_language = \"en\", languages = { de = { subject = \"d\" }, fr = { subject = \"f\" } }",
+                _ => "",
+            };
+            (format!("{head}kind = \"send\"\n{late}message = {{ subject = \"{id}\"{message} }}\n"), vec![id])
         }
     }
 }
@@ -186,8 +191,15 @@ impl World {
         }
         let pick = rng.below(spec.steps.len() as u64) as usize;
         let later = Timestamp(self.process.now.0 + i64::try_from(rng.between(1_000, 7_200_000)).expect("small"));
-        match rng.below(5) {
+        match rng.below(6) {
             0 => drop(spec.steps.remove(pick)),
+            4 => {
+                let message = &mut spec.steps[pick].message;
+                message.default_language = Some("en".to_owned());
+                if message.languages.remove("de").is_none() {
+                    message.languages.insert("de".to_owned(), message.fields.clone());
+                }
+            }
             1 => drop(spec.message.fields.insert("subject".into(), format!("v{}", self.published).into())),
             2 => drop(spec.steps[pick].message.fields.insert("subject".into(), format!("v{}", self.published).into())),
             3 => spec.steps[pick].at = Some(estafette::campaigns::schedule::fields::TimeText(text_of(later))),
@@ -255,14 +267,16 @@ impl World {
                 flowing::share_out(run, node, &rows, &shares, at).expect("shares")
             }
             Task::Sort { node, rows, by, rest } => {
-                let matching: RoaringBitmap = rows.iter().filter(|row| row.is_multiple_of(3)).collect();
-                let left = &rows - &matching;
-                let exits =
-                    [(by[0].0.clone(), matching), (rest, left)].into_iter().filter(|(_, rows)| !rows.is_empty());
-                Fact::Moved(Moved { run: RUN, node, exits: exits.collect(), at })
+                let part = |of: u32| rows.iter().filter(|row| row % 3 == of).collect::<RoaringBitmap>();
+                let mut exits: Vec<_> = (0..2).zip(&by).map(|(of, (exit, _))| (exit.clone(), part(of))).collect();
+                let left = exits.iter().fold(rows.clone(), |left, (_, taken)| left - taken);
+                exits.push((rest, left));
+                exits.retain(|(_, rows)| !rows.is_empty());
+                Fact::Moved(Moved { run: RUN, node, exits, at })
             }
             Task::Join { delivery, node, rows } => {
-                let late = self.run().sequence.as_ref().and_then(|s| s.late.get(&node));
+                let send = self.run().graph.send_of_all(node);
+                let late = self.run().sequence.as_ref().and_then(|s| s.late.get(&send));
                 let late = match is_behind_skipped(self.run(), node) {
                     true => rows.clone(),
                     false => late.map_or_else(RoaringBitmap::new, |late| late & &rows),

@@ -363,7 +363,8 @@ impl CampaignsPort for Adapter {
         let id = self.campaign_id(campaign)?;
         let (_, compiled) = self.engine.compiled(id, None)?;
         let row = self.contact_of(&compiled, request.contact.as_deref())?;
-        let results = self.engine.test_send(&compiled, row, &request.to)?;
+        let spec = self.engine.with_saved(&self.spec(id)?)?;
+        let results = self.engine.test_send(&spec, &compiled, row, &request.to)?;
         Ok(results
             .into_iter()
             .map(|(to, outcome, reply)| TestSendResult { to, outcome: outcome.to_owned(), reply })

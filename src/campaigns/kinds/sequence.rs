@@ -4,16 +4,17 @@
 //! the step does, and those by the ends of its exits. So a contact that stands at an end tells behind which exit it ended,
 //! and an extension takes it on from there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Built, delivery, message_of};
 use crate::campaigns::compile::{CompileError, DeliveryPlan, MessagePlan, SendPlan};
+use crate::campaigns::languages::{self, Others};
 use crate::campaigns::resend;
 use crate::campaigns::schedule::ScheduleFields;
 use crate::campaigns::sequence::plan::{self, NEXT, Origin, Plan, SplitBy, Step, StepKind};
 use crate::campaigns::sequence::{alerts, timing};
-use crate::campaigns::spec::kinds::{overlaid, seconds};
+use crate::campaigns::spec::kinds::seconds;
 use crate::campaigns::spec::steps::{BranchSpec, Late, Starter, StepSpec};
 use crate::campaigns::spec::{AudienceSpec, CampaignSpec, MessageSpec};
 use crate::campaigns::validate::{Names, Problem};
@@ -21,6 +22,7 @@ use crate::flow::nodes::condition::{FALSE, TRUE};
 use crate::flow::nodes::split::REMAINING;
 use crate::flow::nodes::{Condition, SetAttribute, Split, StepGate, Test};
 use crate::flow::{EndKind, Exit, GraphParts, NodeId, NodeKind};
+use crate::ids::MessageId;
 use crate::limits;
 
 /// Ids that a step has for its nodes.
@@ -40,10 +42,17 @@ pub fn action_of(number: u16) -> NodeId {
 
 /// The number of the step that a node belongs to; none of the start.
 pub fn number_of(node: NodeId) -> Option<u16> {
+    let node = languages::send_of(node);
     if node.is_implicit() {
         return None;
     }
     u16::try_from((node.0 / STRIDE).checked_sub(1)?).ok()
+}
+
+/// The message of a step in the language of this place, from 1; at 0 it is that of the default.
+pub(in crate::campaigns) fn message_in(of_default: MessageId, place: u32) -> MessageId {
+    let id = u32::from(of_default.0) + place * u32::from(limits::SEQUENCE_NUMBER_MAX);
+    MessageId(u16::try_from(id).unwrap_or(u16::MAX))
 }
 
 fn end_of(number: u16, exit: usize) -> NodeId {
@@ -221,7 +230,9 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, names: &dyn Names, fou
     if let Some(measured) = names.measured_start() {
         found.extend(timing::small_gaps(&plan, measured));
     }
+    ended_offers(spec, &plan, &started, found);
     foreign(spec, found);
+    languages::problems_of(spec, found);
     if spec.starter == Some(Starter::Api) && spec.audience != AudienceSpec::default() {
         let message = "the campaign is started by requests: its audience is not looked at";
         found.push(Problem::warning(
@@ -248,6 +259,25 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, names: &dyn Names, fou
     }
 }
 
+/// Sends that start when nothing may be sent any more.
+pub(in crate::campaigns) fn ended_offers(
+    spec: &CampaignSpec,
+    plan: &Plan,
+    started: &BTreeSet<String>,
+    found: &mut Vec<Problem>,
+) {
+    for step in plan.steps.iter().filter(|step| step.kind == StepKind::Send && !started.contains(&step.id)) {
+        let until = spec.steps.get(step.place).and_then(|own| own.send_until).or(spec.send_until);
+        let Some((until, planned)) = until.zip(step.planned).filter(|(until, planned)| until <= planned) else {
+            continue;
+        };
+        let message =
+            format!("step {:?} is planned at {planned}, and send_until, {until}, has passed by then", step.id);
+        let fix = "set send_until of the step to a later instant, or the step's date to an earlier one";
+        found.push(Problem::error("send_until_past", format!("steps.{}.send_until", step.place), message, fix));
+    }
+}
+
 /// What other kinds of campaigns have, and a sequence has not.
 fn foreign(spec: &CampaignSpec, found: &mut Vec<Problem>) {
     let audience = &spec.audience;
@@ -271,13 +301,6 @@ fn foreign(spec: &CampaignSpec, found: &mut Vec<Problem>) {
             "set at of the first step; all that [schedule] may say is too_late, for all steps",
         ));
     }
-    let own = spec.steps.iter().enumerate().map(|(place, step)| (format!("steps.{place}.message"), &step.message));
-    for (path, message) in own.chain([("message".to_owned(), &spec.message)]) {
-        if !message.languages.is_empty() {
-            let fix = "add a split by segments of languages, and a send behind each branch";
-            found.push(Problem::error("no_languages", path, "a sequence sends each step in one language", fix));
-        }
-    }
     for (place, step) in spec.steps.iter().enumerate() {
         if let Some(text) = step.too_late.as_ref().filter(|text| seconds(text).is_none_or(|s| s == 0)) {
             let message = format!("{text:?} is no length of time");
@@ -292,19 +315,30 @@ fn foreign(spec: &CampaignSpec, found: &mut Vec<Problem>) {
     }
 }
 
-/// The messages of a sequence, each with the path of its step: as written there, and as it would be sent.
-pub(in crate::campaigns) fn messages(spec: &CampaignSpec) -> Vec<(String, &MessageSpec, MessageSpec)> {
+/// The message of a step of a sequence.
+pub(in crate::campaigns) struct StepMessage<'s> {
+    pub path: String,
+    /// As it is written there.
+    pub own: &'s MessageSpec,
+    /// As it would be sent, in the default language.
+    pub sent: MessageSpec,
+    pub others: Others,
+}
+
+/// The messages of a sequence, in the order of its steps; none, if it is another kind of campaign.
+pub(in crate::campaigns) fn messages(spec: &CampaignSpec) -> Vec<StepMessage<'_>> {
     let sends = spec.steps.iter().enumerate().filter(|(_, step)| step.kind.as_deref() == Some("send"));
     let each = sends.map(|(place, step)| {
-        let own = &step.message;
-        let message = MessageSpec {
-            channel: own.channel.or(spec.message.channel),
-            connector: own.connector.clone().or_else(|| spec.message.connector.clone()),
-            topic: own.topic.clone().or_else(|| spec.message.topic.clone()),
-            fields: overlaid(&spec.message.fields, &own.fields),
-            ..spec.message.clone()
+        let (base, own) = (&spec.message, &step.message);
+        let (fields, others) = languages::laid_over(base, own);
+        let sent = MessageSpec {
+            channel: own.channel.or(base.channel),
+            connector: own.connector.clone().or_else(|| base.connector.clone()),
+            topic: own.topic.clone().or_else(|| base.topic.clone()),
+            fields,
+            ..MessageSpec::default()
         };
-        (format!("steps.{place}.message"), own, message)
+        StepMessage { path: format!("steps.{place}.message"), own, sent, others }
     });
     each.collect()
 }
@@ -314,7 +348,9 @@ const _: () = assert!(
     limits::SEQUENCE_BRANCHES_MAX + 2 < ENDS as usize
         && ENDS as usize + limits::SEQUENCE_BRANCHES_MAX < STRIDE as usize
 );
-const _: () = assert!((limits::SEQUENCE_NUMBER_MAX as u64 + 2) * (STRIDE as u64) < 1 << 31);
+const _: () = assert!((limits::SEQUENCE_NUMBER_MAX as u64 + 2) * (STRIDE as u64) < 1 << 20);
+// A number for the message of each step in each language.
+const _: () = assert!(limits::SEQUENCE_NUMBER_MAX as usize * (limits::MESSAGE_LANGUAGES_MAX + 1) <= u16::MAX as usize);
 
 /// Ids of the steps by number.
 pub fn ids(spec: &CampaignSpec) -> BTreeMap<u16, String> {

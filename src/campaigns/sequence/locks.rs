@@ -11,8 +11,8 @@
 use std::collections::BTreeSet;
 
 use super::plan::{self, Plan, Step};
-use crate::campaigns::spec::kinds::overlaid;
-use crate::campaigns::spec::{CampaignSpec, StepSpec};
+use crate::campaigns::languages;
+use crate::campaigns::spec::{CampaignSpec, MessageSpec, StepSpec};
 use crate::clock::Timestamp;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,7 +103,9 @@ fn resolved(spec: &CampaignSpec, place: usize) -> Option<StepSpec> {
     let mut step = StepSpec { after: None, at: None, ..step.without_number() };
     if step.kind.as_deref() == Some("send") {
         let (base, own) = (&spec.message, &mut step.message);
-        own.fields = overlaid(&base.fields, &own.fields);
+        let (fields, others) = languages::laid_over(base, own);
+        own.fields = fields;
+        (own.default_language, own.languages) = others.into_parts();
         own.channel = own.channel.or(base.channel);
         own.connector = own.connector.take().or_else(|| base.connector.clone());
         own.topic = own.topic.take().or_else(|| base.topic.clone());
@@ -117,18 +119,34 @@ pub fn content_changes(old: &CampaignSpec, new: &CampaignSpec) -> Option<Vec<Str
     let bare = |spec: &CampaignSpec| {
         let steps = spec.steps.iter().map(|step| {
             let mut step = step.without_number();
-            step.message.fields.clear();
+            step.message = without_content(&step.message);
             step
         });
-        let mut bare = CampaignSpec { steps: steps.collect(), ..spec.clone() };
-        bare.message.fields.clear();
-        bare
+        CampaignSpec { steps: steps.collect(), message: without_content(&spec.message), ..spec.clone() }
     };
     if bare(old) != bare(new) {
         return None;
     }
     let differs = |place: &usize| resolved(old, *place) != resolved(new, *place);
     Some((0..old.steps.len()).filter(differs).filter_map(|place| old.steps[place].id.clone()).collect())
+}
+
+/// The way of a message: neither what it says, in any language, nor where that was saved.
+fn without_content(message: &MessageSpec) -> MessageSpec {
+    let MessageSpec { channel, connector, topic, .. } = message;
+    MessageSpec { channel: *channel, connector: connector.clone(), topic: topic.clone(), ..MessageSpec::default() }
+}
+
+/// A later version that names the saved message of a locked step as it was named before means the one that was sent, whatever
+/// was saved under the name since.
+pub fn keep_saved(spec: &mut CampaignSpec, published: &CampaignSpec, is_locked: &dyn Fn(&str) -> bool) {
+    for step in spec.steps.iter_mut().filter(|step| step.message.saved_version.is_none()) {
+        let was = published.steps.iter().find(|was| was.id == step.id && was.message.saved == step.message.saved);
+        let was = was.filter(|was| was.message.saved.is_some() && was.id.as_deref().is_some_and(is_locked));
+        if let Some((was, version)) = was.and_then(|was| Some((was, was.message.saved_version?))) {
+            step.message = languages::resolved(&was.message, version, &step.message);
+        }
+    }
 }
 
 /// The numbers of `published` for the steps that it has; the others get new ones, never one that was given before. In the

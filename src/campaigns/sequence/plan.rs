@@ -171,6 +171,13 @@ pub fn read(spec: &CampaignSpec) -> (Plan, Vec<Problem>) {
         found.push(Problem::error("too_many_steps", "steps", message, "use fewer steps, or several campaigns"));
         return (plan, found);
     }
+    if spec.steps.iter().any(|step| step.number.is_some_and(|number| number >= limits::SEQUENCE_NUMBER_MAX)) {
+        let message = format!(
+            "over all its versions the sequence had {} steps, and more are not told apart",
+            limits::SEQUENCE_NUMBER_MAX
+        );
+        found.push(Problem::error("too_many_steps", "steps", message, "go on with another campaign"));
+    }
     let zone = zone(spec, &mut found);
     let numbers = numbers(&spec.steps);
     for (place, step) in spec.steps.iter().enumerate() {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::locks::{content_changes, keep_numbers, refusals};
+use super::locks::{content_changes, keep_numbers, keep_saved, refusals};
 use super::plan::{Origin, read};
 use super::timing::{effective, small_gaps};
 use super::*;
-use crate::campaigns::kinds::sequence::{action_of, gate_of, number_of};
-use crate::campaigns::{CampaignSpec, Format, compile, parse};
+use crate::campaigns::kinds::sequence::{action_of, ended_offers, gate_of, number_of};
+use crate::campaigns::{CampaignSpec, Format, compile, languages, parse};
 use crate::clock::Timestamp;
 use crate::flow::NodeKind;
 
@@ -166,6 +166,25 @@ fn each_fault_alone_has_its_code_and_its_path() {
     }
 }
 
+#[test]
+fn a_send_that_starts_when_its_offer_has_ended_is_named() {
+    let offered =
+        STEPS.replacen("at = \"2026-12-01T09:00\"", "at = \"2026-12-01T09:00\"\nsend_until = 2026-12-01T08:00:00Z", 1);
+    let problems = |spec: &CampaignSpec, started: &[&str]| -> Vec<String> {
+        let (mut found, started) = (Vec::new(), started.iter().map(|id| (*id).to_owned()).collect());
+        ended_offers(spec, &read(spec).0, &started, &mut found);
+        found.into_iter().map(|problem| format!("{} {}", problem.code, problem.path)).collect()
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(problems(&spec(STEPS), &[]), none, "no offers");
+    assert_eq!(problems(&spec(&offered), &[]), ["send_until_past steps.0.send_until"], "nine in Paris is eight");
+    assert_eq!(problems(&spec(&offered), &["hello"]), none, "it has started");
+    let mut whole = spec(STEPS);
+    whole.send_until = Some(utc("2026-12-02T00:00:00Z"));
+    let later = ["send_until_past steps.2.send_until", "send_until_past steps.4.send_until"];
+    assert_eq!(problems(&whole, &[]), later, "the campaign's is that of each step without one");
+}
+
 fn spec_text() -> String {
     let head = "name = \"winter\"\nkind = \"sequence\"\nzone = \"Europe/Paris\"\n";
     format!("{head}{STEPS}")
@@ -291,6 +310,110 @@ fn locks_hold_what_they_say() {
     let found = refusals(&old, &moved, true, &lock_of);
     assert_eq!(found.len(), 1, "a step before the current one moves it: {found:?}");
     assert!(found[0].message.contains("\"who\" is current"), "{found:?}");
+}
+
+/// Before [`STEPS`]: what the sends say in French.
+const LANGUAGES: &str = "default_language = \"en\"\n[message.languages.fr]\nsubject = \"Bonjour\"\n";
+
+fn in_german(spec: &mut CampaignSpec, place: usize) {
+    let german = serde_json::Map::from_iter([("subject".to_owned(), "Hallo".into())]);
+    spec.steps[place].message.languages.insert("de".to_owned(), german);
+}
+
+#[test]
+fn what_languages_add_to_a_step_is_the_same_in_every_version() {
+    let first = keep_numbers(&spec(&format!("{LANGUAGES}{STEPS}")), None, 0, Timestamp(0));
+    let before = compile(&first).expect("it compiles");
+    assert_eq!(before.messages.len(), 6, "each of three sends in two languages: {:?}", before.messages);
+    let (gate, action, next) = (gate_of(0), action_of(0), crate::flow::Exit::NEXT);
+    let sort = before.graph.target(gate, &next).expect("behind the gate");
+    assert_eq!(sort, languages::sort_of(action), "they are sorted behind the gate");
+    for node in before.graph.versions(action).chain([sort]) {
+        assert_eq!((before.graph.send_of_all(node), number_of(node)), (action, Some(0)), "{node} is of the first step");
+    }
+    let others = [gate, action_of(1), gate_of(2), before.graph.start()];
+    assert_eq!(others.map(|node| before.graph.send_of_all(node)), others, "any other node is itself");
+
+    // A later version has another step in between, and one more language of the last.
+    let mut later = first.clone();
+    let new = crate::campaigns::spec::StepSpec {
+        id: Some("new".into()),
+        number: None,
+        after: None,
+        ..first.steps[2].clone()
+    };
+    later.steps.insert(3, new);
+    later.steps[4].after = None;
+    in_german(&mut later, 5);
+    let later = keep_numbers(&later, Some(&first), 5, Timestamp(0));
+    let after = compile(&later).expect("it compiles");
+    assert_eq!(after.messages.len(), 9, "two of the new step, and the German one");
+    let ids: BTreeSet<u16> = after.messages.iter().map(|message| message.id.0).collect();
+    assert_eq!(ids.len(), 9, "no two have a number");
+    for message in before.messages.iter().filter(|message| !message.name.starts_with("again")) {
+        assert_eq!(after.message(message.id).map(|m| (&m.name, &m.fields)), Some((&message.name, &message.fields)));
+    }
+    let stays = |node: &&crate::flow::Node| number_of(node.id) != Some(4) && !matches!(node.kind, NodeKind::End { .. });
+    for node in before.graph.nodes().filter(stays) {
+        let same = after.graph.node(node.id).unwrap_or_else(|| panic!("{} is gone", node.name));
+        assert_eq!(same.name, node.name, "the same node");
+    }
+}
+
+#[test]
+fn languages_are_locked_with_their_step() {
+    let old = spec(&format!("{LANGUAGES}{STEPS}"));
+    let lock_of = |id: &str| if id == "hello" { Lock::Executed } else { Lock::Unreached };
+    let cases: [(&str, Change, &[&str]); 6] = [
+        ("a language of one ahead", |s| in_german(s, 4), &[]),
+        ("a language of the executed one", |s| in_german(s, 0), &["hello"]),
+        (
+            "one that the executed one takes over",
+            |s| drop(s.message.languages.get_mut("fr").expect("French").insert("subject".into(), "Salut".into())),
+            &["hello"],
+        ),
+        ("its default", |s| s.message.default_language = Some("fr".into()), &["hello"]),
+        ("all of them", |s| s.message.languages.clear(), &["hello"]),
+        (
+            "the same, said by the step itself",
+            |s| s.steps[0].message.languages.clone_from(&s.message.languages.clone()),
+            &[],
+        ),
+    ];
+    for (what, change, refused) in cases {
+        let mut new = old.clone();
+        change(&mut new);
+        let found: Vec<String> = refusals(&old, &new, true, &lock_of).into_iter().map(|r| r.step).collect();
+        assert_eq!(found, refused, "{what}");
+    }
+    let mut new = old.clone();
+    in_german(&mut new, 4);
+    assert_eq!(content_changes(&old, &new), Some(vec!["again".to_owned()]), "and they are content");
+}
+
+#[test]
+fn a_locked_step_keeps_the_saved_message_that_was_sent() {
+    let mut published = spec(STEPS);
+    for place in [0, 4] {
+        let message = &mut published.steps[place].message;
+        (message.saved, message.saved_version) = (Some("offer".into()), Some(3));
+        message.fields.insert("subject".into(), "Offer".into());
+        in_german(&mut published, place);
+    }
+    // As a file says it: by the name alone.
+    let mut file = published.clone();
+    for place in [0, 4] {
+        file.steps[place].message =
+            crate::campaigns::spec::MessageSpec { saved: Some("offer".into()), ..Default::default() };
+    }
+    let mut kept = file.clone();
+    keep_saved(&mut kept, &published, &|id| id == "hello");
+    assert_eq!(kept.steps[0], published.steps[0], "as it was sent");
+    assert_eq!(kept.steps[4], file.steps[4], "the one ahead means what is saved now");
+    file.steps[0].message.saved = Some("another".into());
+    let mut kept = file.clone();
+    keep_saved(&mut kept, &published, &|id| id == "hello");
+    assert_eq!(kept, file, "another one is another one, and refused");
 }
 
 #[test]

@@ -15,7 +15,9 @@
 //! too_late = "2h"                  # not started by itself later than that; by default that of [schedule], or a day
 //! late = "follow"                  # who comes after it has begun: follow (default) or skip
 //! send_until = 2026-12-03T09:00:00Z
-//! [steps.message]                  # what differs from [message]
+//! [steps.message]                  # what differs from [message]; or saved = "…", a saved message
+//! subject = "…"
+//! [steps.message.languages.fr]     # what differs in a language
 //! subject = "…"
 //! [[steps]]
 //! id = "who"
@@ -71,7 +73,7 @@ pub enum Late {
 
 /// Behind what a step stands: `"hello"`, `"who.a"`, or several of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it is neither the id of a step (or step.branch) nor a list of them")]
 pub enum After {
     One(String),
     Several(Vec<String>),

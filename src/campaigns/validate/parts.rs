@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::{Names, Problem};
-use crate::campaigns::languages;
+use crate::campaigns::languages::{self, Others};
 use crate::campaigns::spec::{CampaignSpec, Kind, MessageSpec};
 use crate::ids::Channel;
 
@@ -34,15 +34,32 @@ pub(super) fn problems(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<P
         for problem in default.iter().filter(|problem| !base.contains(problem)) {
             push_new(with_node(placed(problem.clone(), &path, &keys, &spec.message), spec), found);
         }
-        for (tag, fields) in others.versions() {
-            let wrong = names.message_problems(channel, fields);
-            let table = if own.languages.contains_key(tag) { path.as_str() } else { "message" };
-            for problem in wrong.into_iter().filter(|problem| !base.contains(problem) && !default.contains(problem)) {
-                let path = problem.path.replacen("message", &format!("{table}.languages.{tag}"), 1);
-                push_new(with_node(Problem { path, ..problem }, spec), found);
-            }
+        let said: Vec<Problem> = base.iter().chain(&default).cloned().collect();
+        for problem in in_languages(names, channel, (&path, own), &others, &said) {
+            push_new(with_node(problem, spec), found);
         }
     }
+}
+
+/// What is wrong with a message in its other languages, where it is written: in its own table, or else in the campaign's. What
+/// was said of it in the default language is left out.
+pub(super) fn in_languages(
+    names: &dyn Names,
+    channel: Channel,
+    (path, own): (&str, &MessageSpec),
+    others: &Others,
+    said: &[Problem],
+) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for (tag, fields) in others.versions() {
+        let wrong = names.message_problems(channel, fields);
+        let table = if own.languages.contains_key(tag) { path } else { "message" };
+        for problem in wrong.into_iter().filter(|problem| !said.contains(problem)) {
+            let path = problem.path.replacen("message", &format!("{table}.languages.{tag}"), 1);
+            found.push(Problem { path, ..problem });
+        }
+    }
+    found
 }
 
 fn index(text: &str) -> Option<usize> {

@@ -51,7 +51,9 @@ impl Engine {
         if state.runs.get(&run).is_some_and(|run| sequencing::is_behind_skipped(run, node)) {
             return rows.clone();
         }
-        let late = state.runs.get(&run).and_then(|run| run.sequence.as_ref()).and_then(|s| s.late.get(&node));
+        let Some(run) = state.runs.get(&run) else { return RoaringBitmap::new() };
+        let send = run.graph.send_of_all(node);
+        let late = run.sequence.as_ref().and_then(|s| s.late.get(&send));
         late.map_or_else(RoaringBitmap::new, |late| late & rows)
     }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::actors::sequencing::{ahead_of, is_held};
 use crate::campaigns::kinds::sequence::{action_of, gate_of};
+use crate::campaigns::languages;
 use crate::campaigns::schedule::Launch;
 use crate::campaigns::sequence::{Lock, Plan, Step, plan};
 use crate::campaigns::{CampaignSpec, parse};
@@ -77,7 +78,14 @@ pub fn is_overdue(run: &Run, step: &Step, now: Timestamp) -> bool {
 
 fn has_started(run: &Run, step: &Step) -> bool {
     let open = run.sequence.as_ref().is_some_and(|s| s.started.contains_key(&gate_of(step.number)));
-    open || run.flow.arrived.get(&action_of(step.number)).is_some_and(|count| *count > 0)
+    open || reached(run, step) > 0
+}
+
+/// Contacts that ever came to what a step does: in several languages they are sorted first.
+fn reached(run: &Run, step: &Step) -> u64 {
+    let action = action_of(step.number);
+    let arrived = |node: NodeId| run.flow.arrived.get(&node).copied().unwrap_or(0);
+    arrived(action).max(arrived(languages::sort_of(action)))
 }
 
 /// Whether a step of a run has started, or its hour has come: no later version moves it.
@@ -128,7 +136,7 @@ fn step_now(run: &Run, plan: &Plan, step: &Step, now: Timestamp) -> StepNow {
         effective: effective_of(&run.graph, gate),
         started: run.sequence.as_ref().and_then(|s| s.started.get(&gate)).copied(),
         waiting: run.positions.count(gate),
-        reached: run.flow.arrived.get(&action).copied().unwrap_or(0),
+        reached: reached(run, step),
         ahead: ahead_of(run, entry).len(),
         held: is_held(run, gate, now),
         skipped: run.sequence.as_ref().is_some_and(|s| s.skipped.contains(&gate)),

@@ -57,7 +57,10 @@ fn wanted(state: &State, id: CampaignId, now: Timestamp) -> Result<Wanted, Engin
     let copy = state.sequences.get(&id).and_then(|memory| memory.copy.as_ref());
     let copy = copy.ok_or(if stands == Finished { SequenceError::UseExtend } else { SequenceError::NoCopy })?;
     let taken = u16::try_from(run.deliveries.len()).unwrap_or(u16::MAX);
-    let spec = locks::keep_numbers(&with_saved_of(state, &spec_of_kind(&copy.spec)?)?, Some(&published), taken, now);
+    let mut copied = spec_of_kind(&copy.spec)?;
+    let locked = look::locks(run, &published, now);
+    locks::keep_saved(&mut copied, &published, &|step| locked.get(step) == Some(&Lock::Executed));
+    let spec = locks::keep_numbers(&with_saved_of(state, &copied)?, Some(&published), taken, now);
     // A step whose hour has come runs as it was published, even while it waits for the one before.
     let overdue = plan::read(&published).0.steps.into_iter().find(|step| look::is_overdue(run, step, now));
     let closed = copy.closed_by.as_ref().map(|(step, _)| step.clone()).or(overdue.map(|step| step.id));

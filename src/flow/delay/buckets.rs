@@ -11,6 +11,8 @@
 //! over them. So that the old timer of a row that enters anew cannot fire, such a row enters the next *generation*, which
 //! has buckets and void rows of its own; only when a row is void in every generation is it searched for.
 //!
+//! How little memory a bucket takes is the business of [`sealed`](super::sealed).
+//!
 //! Who owns the state: the ledger of a run keeps a [`Waits`] per node that waits.
 //!
 //! Invariants:
@@ -24,6 +26,7 @@ use std::collections::BTreeMap;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
+use super::sealed::Buckets;
 use crate::clock::Timestamp;
 use crate::limits;
 
@@ -46,7 +49,7 @@ pub struct Waits {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Generation {
     /// By the second since 1970 at which they are due; void rows included.
-    buckets: BTreeMap<i64, RoaringBitmap>,
+    buckets: Buckets,
     live: RoaringBitmap,
     void: RoaringBitmap,
 }
@@ -82,27 +85,28 @@ impl Waits {
 
     /// Bytes of all sets when written down.
     pub fn serialized_bytes(&self) -> usize {
-        let size = |g: &Generation| {
-            let buckets = g.buckets.values().map(|bucket| size_of::<i64>() + bucket.serialized_size()).sum::<usize>();
-            buckets + g.live.serialized_size() + g.void.serialized_size()
-        };
+        let size = |g: &Generation| g.buckets.serialized_bytes() + g.live.serialized_size() + g.void.serialized_size();
         self.generations.iter().map(size).sum()
     }
 
     /// The first second since 1970 at which somebody may be due; all who were due then may have left before.
     pub fn next_due(&self) -> Option<i64> {
-        self.generations.iter().filter_map(|g| g.buckets.keys().next()).min().copied()
+        self.generations.iter().filter_map(|g| g.buckets.first_second()).min()
     }
 
     /// How many rows are due at each second since 1970, in order.
     pub fn schedule(&self) -> BTreeMap<i64, u64> {
         let mut seconds = BTreeMap::new();
-        for generation in &self.generations {
-            for (second, bucket) in &generation.buckets {
-                let live = bucket.intersection_len(&generation.live);
-                if live > 0 {
-                    *seconds.entry(*second).or_insert(0) += live;
-                }
+        let mut add = |second: i64, live: u64| {
+            if live > 0 {
+                *seconds.entry(second).or_insert(0) += live;
+            }
+        };
+        for Generation { buckets, live, void } in &self.generations {
+            if void.is_empty() {
+                buckets.counts().for_each(|(second, rows)| add(second, rows));
+            } else {
+                buckets.iter().for_each(|(second, bucket)| add(second, bucket.intersection_len(live)));
             }
         }
         seconds
@@ -113,8 +117,8 @@ impl Waits {
         let last = second_down(now);
         let mut due = RoaringBitmap::new();
         for generation in &self.generations {
-            for bucket in generation.buckets.range(..=last).map(|(_, bucket)| bucket) {
-                due |= if generation.void.is_empty() { bucket.clone() } else { bucket - &generation.void };
+            for bucket in generation.buckets.until(last) {
+                due |= if generation.void.is_empty() { bucket.into_owned() } else { &*bucket - &generation.void };
             }
         }
         due
@@ -123,13 +127,15 @@ impl Waits {
     /// Takes away rows, due or not. The first buckets are looked at, because who is due leaves bucket by bucket.
     pub fn leave(&mut self, rows: &RoaringBitmap) {
         for generation in &mut self.generations {
-            while let Some(first) = generation.buckets.first_entry() {
-                let live = first.get() & &generation.live;
+            while let Some(first) = generation.buckets.first() {
+                let live = &*first & &generation.live;
                 if !live.is_subset(rows) {
                     break;
                 }
                 generation.live -= live;
-                generation.void -= first.remove();
+                generation.void -= &*first;
+                drop(first);
+                generation.buckets.drop_first();
             }
             generation.tidy();
         }
@@ -190,8 +196,7 @@ impl Waits {
         let last = second_down(now);
         let mut due: BTreeMap<i64, RoaringBitmap> = BTreeMap::new();
         for generation in &mut self.generations {
-            while let Some(first) = generation.buckets.first_entry().filter(|first| *first.key() <= last) {
-                let (second, mut bucket) = first.remove_entry();
+            while let Some((second, mut bucket)) = generation.buckets.take_first(last) {
                 if !generation.void.is_empty() {
                     let passed = &bucket & &generation.void;
                     generation.void -= &passed;
@@ -213,12 +218,12 @@ impl Waits {
         let mut waiting = RoaringBitmap::new();
         for generation in &self.generations {
             let mut entries = RoaringBitmap::new();
-            for bucket in generation.buckets.values() {
-                let rows = entries.intersection_len(bucket);
+            for (_, bucket) in generation.buckets.iter() {
+                let rows = entries.intersection_len(&bucket);
                 if rows > 0 {
                     return Err(WaitsError::TwoTimers { rows });
                 }
-                entries |= bucket;
+                entries |= &*bucket;
             }
             let rows = waiting.intersection_len(&generation.live);
             if rows > 0 {
@@ -246,11 +251,7 @@ impl Waits {
                 m => round_up(m, step),
             };
             for generation in &mut self.generations {
-                let mut merged: BTreeMap<i64, RoaringBitmap> = BTreeMap::new();
-                for (second, bucket) in std::mem::take(&mut generation.buckets) {
-                    *merged.entry(place(second)).or_default() |= bucket;
-                }
-                generation.buckets = merged;
+                generation.buckets.move_to(place);
             }
             if self.buckets() <= limits::WAIT_BUCKETS_MAX / 8 * 7 || step > DAY * 366 {
                 return place(second);
@@ -269,17 +270,14 @@ impl Waits {
 impl Generation {
     fn put(&mut self, second: i64, rows: &RoaringBitmap) {
         if !rows.is_empty() {
-            *self.buckets.entry(second).or_default() |= rows;
+            self.buckets.put(second, rows);
             self.live |= rows;
         }
     }
 
     /// Searches for void rows and forgets them.
     fn purge(&mut self, rows: &RoaringBitmap) {
-        self.buckets.retain(|_, bucket| {
-            *bucket -= rows;
-            !bucket.is_empty()
-        });
+        self.buckets.forget(rows);
         self.void -= rows;
     }
 
@@ -387,7 +385,7 @@ mod tests {
             let rows: RoaringBitmap = (1_000..1_400).collect();
             waits.enter(&rows, at(50_000 + turn), at(0));
             waits.remove(&rows);
-            let entries: u64 = waits.generations.iter().flat_map(|g| g.buckets.values()).map(RoaringBitmap::len).sum();
+            let entries: u64 = waits.generations.iter().flat_map(|g| g.buckets.counts()).map(|(_, rows)| rows).sum();
             assert!(entries < 4 * VOID_MIN, "{entries} entries for 10 rows");
         }
         assert_eq!(waits.verify(), Ok(()), "and the invariants hold");
@@ -457,6 +455,7 @@ mod tests {
         Enter(Vec<u32>, i64),
         Remove(Vec<u32>),
         Pass(i64),
+        Seal,
         Reload,
     }
 
@@ -466,6 +465,7 @@ mod tests {
             4 => (rows(), prop_oneof![0i64..50, 0i64..4_000, 0i64..2_000_000]).prop_map(|(rows, wait)| Step::Enter(rows, wait)),
             3 => rows().prop_map(Step::Remove),
             3 => prop_oneof![0i64..30, 0i64..1_000_000].prop_map(Step::Pass),
+            1 => Just(Step::Seal),
             1 => Just(Step::Reload),
         ];
         proptest::collection::vec(step, 1..80)
@@ -503,6 +503,7 @@ mod tests {
                             prop_assert!(waits.due(at(now)).is_empty(), "all who were due have left");
                         }
                     }
+                    Step::Seal => waits.generations.iter_mut().for_each(|g| g.buckets.seal_all()),
                     Step::Reload => {
                         let bytes = rmp_serde::to_vec(&waits).expect("writes");
                         let read: Waits = rmp_serde::from_slice(&bytes).expect("reads");

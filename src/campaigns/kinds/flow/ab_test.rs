@@ -44,6 +44,21 @@ const DECIDE_AFTER_DEFAULT: &str = "4h";
 const STREAM_WINDOW_DEFAULT: &str = "1d";
 const LOOK_EVERY_DEFAULT: &str = "1h";
 
+/// Shares of the variants: of the sample, or, in per cent, of all who come.
+fn fractions(context: &mut Context<'_>, keys: &Keys) -> Option<Shares> {
+    let shares = shares::read(context, "variants", &keys.variants)?;
+    let Some(total) = shares.total else { return Some(shares) };
+    let (wrong, fix) = match keys.continuing {
+        true => (total < shares::WHOLE, "all are tested on: make them 100% together, or write weights without %"),
+        false => (keys.sample.is_some(), "remove sample: the fractions say it, or write weights without %"),
+    };
+    if wrong {
+        let message = format!("the fractions make {} of those who come", shares::percent_of(total));
+        context.refuse("shares_total", "variants", message, fix);
+    }
+    (!wrong).then_some(shares)
+}
+
 pub(super) fn kind(context: &mut Context<'_>) -> Option<NodeKind> {
     let keys = context.read::<Keys>()?;
     let alien: &[(&str, bool)] = match keys.continuing {
@@ -62,18 +77,7 @@ pub(super) fn kind(context: &mut Context<'_>) -> Option<NodeKind> {
     for key in &alien {
         context.refuse("wrong_key", key, format!("{has} {key}"), fix);
     }
-    let Shares { weights, total } = shares::read(context, "variants", &keys.variants)?;
-    if let Some(total) = total {
-        let (wrong, fix) = match keys.continuing {
-            true => (total < shares::WHOLE, "all are tested on: make them 100% together, or write weights without %"),
-            false => (keys.sample.is_some(), "remove sample: the fractions say it, or write weights without %"),
-        };
-        if wrong {
-            let message = format!("the fractions make {} of those who come", shares::percent_of(total));
-            context.refuse("shares_total", "variants", message, fix);
-            return None;
-        }
-    }
+    let Shares { weights, total } = fractions(context, &keys)?;
     let sample = match &keys.sample {
         None if total.is_some() => total.map(SampleSize::Share),
         None => Some(SampleSize::Share(SAMPLE_DEFAULT_BASIS)),
