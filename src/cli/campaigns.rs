@@ -52,10 +52,7 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::Unschedule { campaign } => return act(&campaign, "/unschedule"),
         Campaign::Pause { campaign } => return act(&campaign, "/pause"),
         Campaign::Resume { campaign } => return act(&campaign, "/resume"),
-        Campaign::Stop { campaign } => {
-            let done = client.post(&path(&campaign, "/stop"), &json!({}))?;
-            sequences::print_stopped(done, as_json)?;
-        }
+        Campaign::Stop { campaign } => stop(client, &path(&campaign, "/stop"), as_json)?,
         Campaign::Archive { campaign } => return act(&campaign, "/archive"),
         Campaign::Watch { campaign } => report::watch(client, &campaign, as_json)?,
         Campaign::Report(options) => return report::run(client, &options, as_json),
@@ -86,6 +83,10 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         }
     }
     Ok(Exit::Done)
+}
+
+fn stop(client: &Client, path: &str, as_json: bool) -> anyhow::Result<()> {
+    sequences::print_stopped(client.post(path, &json!({}))?, as_json)
 }
 
 fn audience(client: &Client, path: &str, as_json: bool) -> anyhow::Result<()> {
