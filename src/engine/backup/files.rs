@@ -17,7 +17,7 @@ use crate::engine::check::STORE_FOLDER;
 use crate::engine::{layout, root_key};
 use crate::ids::RowSpace;
 use crate::journal;
-use crate::limits::BACKUP_CHUNK_BYTES;
+use crate::limits::{BACKUP_CHUNK_BYTES, DISK_FLOOR_BYTES};
 
 /// Files at the top of a data directory that are copied as they are.
 pub(super) const KEYS: [&str; 3] = [layout::FILE, root_key::FILE, "admin.key"];
@@ -49,6 +49,28 @@ pub(super) fn may_be_made(target: &Path, data: &Path) -> Result<(), BackupError>
     Ok(())
 }
 
+/// Whether so many bytes fit where `target` is to be, and leave room for what else lies there: a backup that fills the
+/// disk of the data directory would stop its campaigns. What an earlier try has left is given back before the first byte
+/// is written, and so counts as free.
+pub(super) fn has_room(target: &Path, needed: u64) -> Result<(), BackupError> {
+    let there = target.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+    // A file system that can't say is tried.
+    let Ok(stat) = rustix::fs::statvfs(there) else { return Ok(()) };
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize).saturating_add(bytes_on_disk(&partial(target)));
+    let needed = needed.saturating_add(DISK_FLOOR_BYTES);
+    if free >= needed {
+        return Ok(());
+    }
+    Err(BackupError::NoRoom { path: target.to_owned(), needed, free })
+}
+
+/// Where the files of a target are until it is whole.
+fn partial(target: &Path) -> PathBuf {
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(".estafette-partial");
+    target.with_file_name(name)
+}
+
 /// A folder that becomes the target when it is whole.
 pub(super) struct Draft {
     pub(super) folder: PathBuf,
@@ -58,9 +80,7 @@ pub(super) struct Draft {
 impl Draft {
     /// What an earlier try has left there goes.
     pub(super) fn begin(target: &Path) -> Result<Draft, BackupError> {
-        let mut name = target.file_name().unwrap_or_default().to_owned();
-        name.push(".estafette-partial");
-        let folder = target.with_file_name(name);
+        let folder = partial(target);
         match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(BackupError::io("clear", &folder, error));
@@ -250,9 +270,11 @@ pub(super) fn unknown_names(data: &Path) -> Vec<String> {
     names
 }
 
-/// Bytes that the files below a data directory take on the disk: what a backup reads and writes at most.
-pub(super) fn bytes_on_disk(data: &Path) -> u64 {
-    let files = files_below(data).unwrap_or_default();
-    let bytes = |path: PathBuf| data.join(path).metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512));
+/// Bytes that the files below a folder take on the disk: of a data directory, what a backup reads and writes at most; of
+/// a backup, what restoring it writes, because holes stay holes. None if there is no such folder.
+pub(super) fn bytes_on_disk(folder: &Path) -> u64 {
+    let files = files_below(folder).unwrap_or_default();
+    let bytes =
+        |path: PathBuf| folder.join(path).metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512));
     files.into_iter().map(bytes).sum()
 }

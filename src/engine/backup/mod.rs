@@ -84,6 +84,8 @@ pub enum BackupError {
     },
     #[error("{path} {reason}", path = .path.display())]
     Target { path: PathBuf, reason: &'static str },
+    #[error("{path} needs up to {needed} bytes, and {free} are free there: nothing was begun", path = .path.display())]
+    NoRoom { path: PathBuf, needed: u64, free: u64 },
     #[error("backup {id} is being made: wait for its end")]
     Running { id: u32 },
     #[error("the server is shutting down")]
@@ -117,6 +119,7 @@ impl BackupError {
 
     pub fn is_full_disk(&self) -> bool {
         match self {
+            BackupError::NoRoom { .. } => true,
             BackupError::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
             BackupError::Journal(JournalError::NoSpace { .. }) | BackupError::Commit(CommitError::NoSpace) => true,
             BackupError::Contacts(ContactsError::Store { source, .. }) => is_full(source),
@@ -255,6 +258,7 @@ impl Engine {
             return Err(BackupError::Stopping);
         }
         files::may_be_made(target, &self.options.directory)?;
+        files::has_room(target, files::bytes_on_disk(&self.options.directory))?;
         if !self.book.has_space() {
             return Err(CommitError::NoSpace.into());
         }

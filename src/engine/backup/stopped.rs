@@ -22,6 +22,7 @@ pub fn make_stopped(data: &Path, target: &Path) -> Result<Manifest, BackupError>
         return Err(BackupError::Target { path: data.to_owned(), reason });
     }
     layout::look(data)?;
+    files::has_room(target, files::bytes_on_disk(data))?;
     let draft = Draft::begin(target)?;
     let copied = copy(data, &draft.folder);
     draft.complete(copied, data, &Progress::default())
@@ -60,6 +61,7 @@ pub fn restore(backup: &Path, data: &Path, each: &dyn Fn(u64)) -> Result<Manifes
         let reason = "is there already and not empty: name another folder; nothing is ever restored over data";
         return Err(BackupError::Target { path: data.to_owned(), reason });
     }
+    files::has_room(data, files::bytes_on_disk(backup))?;
     let draft = Draft::begin(data)?;
     match copy_back(backup, &manifest, &draft.folder, each) {
         Ok(()) => draft.rename().map(|()| manifest),

@@ -85,6 +85,40 @@ fn a_start_that_was_killed_before_it_held_its_runs_is_repeated() {
 }
 
 #[test]
+fn what_does_not_fit_is_not_begun() {
+    let root = tempfile::tempdir().expect("a folder");
+    let target = root.path().join("x");
+    files::has_room(&target, 1).expect("there is room for a byte");
+    files::has_room(&root.path().join("not/there/yet/x"), 1).expect("also where folders are to be made");
+    let refused = files::has_room(&target, u64::MAX / 2).expect_err("there is none");
+    assert!(refused.is_full_disk() && refused.to_string().contains("are free"), "{refused}");
+    let deep = files::has_room(&root.path().join("not/there/yet/x"), u64::MAX / 2).expect_err("nor there");
+    assert!(deep.is_full_disk(), "{deep}");
+    let relative = files::has_room(Path::new("a-name-alone"), u64::MAX / 2).expect_err("nor for a name alone");
+    assert!(relative.is_full_disk(), "the folder that it is started in is meant: {relative}");
+    assert!(!target.exists(), "and nothing was made");
+}
+
+#[test]
+fn what_an_earlier_try_has_left_counts_as_free() {
+    let root = tempfile::tempdir().expect("a folder");
+    let (target, left) = (root.path().join("x"), root.path().join("x.estafette-partial"));
+    let free = |refused: BackupError| match refused {
+        BackupError::NoRoom { free, .. } => free,
+        other => panic!("another error: {other}"),
+    };
+    fs::create_dir(&left).expect("a folder");
+    fs::write(left.join("half"), vec![7; 8 << 20]).expect("a file");
+    fs::File::open(left.join("half")).and_then(|file| file.sync_all()).expect("its blocks are given out");
+    assert_eq!(files::bytes_on_disk(&left), 8 << 20, "blocks of the file");
+    assert_eq!(files::bytes_on_disk(&target), 0, "of none");
+    let of_another = free(files::has_room(&root.path().join("y"), u64::MAX / 2).expect_err("no room"));
+    let of_this = free(files::has_room(&target, u64::MAX / 2).expect_err("no room"));
+    // Others write to this disk, too.
+    assert!(of_this > of_another, "{of_this} and {of_another}");
+}
+
+#[test]
 fn a_damaged_backup_is_found_and_not_restored() {
     let root = tempfile::tempdir().expect("a folder");
     let (data, target, back) = (root.path().join("data"), root.path().join("backup"), root.path().join("back"));
