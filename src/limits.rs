@@ -271,8 +271,13 @@ pub const INBOX_CONNECTIONS_MAX: usize = 1_024;
 pub const SAMPLES_PER_CLASS: usize = 10;
 /// Campaigns whose series are rendered at a scrape, those that are not over first.
 pub const METRIC_CAMPAIGNS_MAX: usize = 200;
-/// Samples of all campaigns of a scrape: with those of the engine and a few connectors it has fewer than 5 000.
+/// Samples of a scrape. Those of the engine (some 500) and of connectors (some 90 each) are always there; campaigns have what is
+/// left.
+pub const METRIC_SAMPLES_MAX: usize = 4_999;
+/// Samples of all campaigns of a scrape, with few connectors.
 pub const METRIC_CAMPAIGN_SAMPLES_MAX: usize = 4_000;
+/// The same with ever so many: from some 45 connectors on a scrape is larger than [`METRIC_SAMPLES_MAX`], by their number.
+pub const METRIC_CAMPAIGN_SAMPLES_MIN: usize = 500;
 /// Messages of one campaign whose series are rendered: as many as an A/B test has variants.
 pub const METRIC_MESSAGES_MAX: usize = WINNER_ARMS_MAX;
 /// Nodes of one campaign whose series are rendered.

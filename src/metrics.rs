@@ -7,7 +7,7 @@
 //!
 //! Invariants: ME-1 a series that is not in [`CATALOGUE`] does not exist; ME-2 names carry the prefix, base units, and
 //! `_total` exactly if they are counters; ME-3 no label has free text but the campaign's name and the names of its variants,
-//! and those only as far as `limits::METRIC_CAMPAIGN_SAMPLES_MAX` goes; ME-4 every histogram has buckets.
+//! and those only as far as `limits::METRIC_SAMPLES_MAX` goes; ME-4 every histogram has buckets.
 //! It must not know who counts what.
 
 mod budget;
@@ -19,6 +19,7 @@ mod render;
 use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+pub use budget::room_beside;
 pub use catalogue::*;
 pub use counters::{MessageSeries, NodeSeries, TestSeries};
 pub use live::{Live, render_live};

@@ -155,7 +155,7 @@ fn of_tests(out: &mut String, shown: &[Shown<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{METRIC_MESSAGES_MAX, METRIC_NODES_MAX};
+    use crate::limits::{METRIC_CAMPAIGN_SAMPLES_MAX, METRIC_MESSAGES_MAX, METRIC_NODES_MAX};
     use crate::metrics::{CampaignSeries, render_campaigns};
 
     fn campaign(id: u32, parts: u16) -> CampaignSeries {
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn parts_have_their_labels() {
-        let text = render_campaigns(&[campaign(1, 1)]);
+        let text = render_campaigns(&[campaign(1, 1)], METRIC_CAMPAIGN_SAMPLES_MAX);
         for line in [
             "estafette_campaign_message_contacts{campaign=\"c1\",message=\"0\",variant=\"v0\",set=\"accepted\"} 9",
             "estafette_campaign_message_unique_contacts{campaign=\"c1\",message=\"0\",variant=\"v0\",event=\"click\",class=\"human\"} 3",
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn parts_are_bounded_by_campaign_and_counted_as_they_are_rendered() {
         let whole = campaign(1, 1_000);
-        let text = render_campaigns(std::slice::from_ref(&whole));
+        let text = render_campaigns(std::slice::from_ref(&whole), METRIC_CAMPAIGN_SAMPLES_MAX);
         let count = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
         assert_eq!(count("estafette_campaign_node_contacts{"), METRIC_NODES_MAX, "nodes of a campaign");
         assert_eq!(count("estafette_campaign_message_events{"), METRIC_MESSAGES_MAX, "messages of a campaign");
@@ -231,7 +231,7 @@ mod tests {
         series.messages[0].links = (0..100).map(|place| (place, u64::from(place))).collect();
         series.messages[0].unique.insert(("open", "machine"), 0);
         series.messages[0].unique.insert(("open", "suspect"), 1);
-        let text = render_campaigns(&[series]);
+        let text = render_campaigns(&[series], METRIC_CAMPAIGN_SAMPLES_MAX);
         let links: Vec<&str> = text.lines().filter(|l| l.starts_with("estafette_campaign_link_contacts")).collect();
         assert_eq!(links.len(), METRIC_LINKS_MAX, "{links:?}");
         assert!(links[0].contains("place=\"80\"} 80"), "the last twenty, in their order: {links:?}");

@@ -108,10 +108,10 @@ impl CampaignSeries {
     }
 }
 
-/// Prometheus text of campaigns, as much as a scrape may have: those that are not over first, then the others in the order
+/// Prometheus text of campaigns, in so many samples ([`room_beside`](super::room_beside)): those that are not over first, then the others in the order
 /// given. Each series group stands once, with help and type.
-pub fn render_campaigns(campaigns: &[CampaignSeries]) -> String {
-    let shown = budget::shown(campaigns, CampaignSeries::own_samples);
+pub fn render_campaigns(campaigns: &[CampaignSeries], most: usize) -> String {
+    let shown = budget::shown(campaigns, most, CampaignSeries::own_samples);
     let mut out = String::new();
     for (metric, samples) in &OWN {
         group(&mut out, metric, &shown, &|shown| samples(shown.campaign));
@@ -175,7 +175,7 @@ pub(super) fn escape(out: &mut String, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits;
+    use crate::limits::{self, METRIC_CAMPAIGN_SAMPLES_MAX};
 
     fn spring(id: u32) -> CampaignSeries {
         CampaignSeries {
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn each_group_has_one_head_and_the_sets_add_up() {
-        let text = render_campaigns(&[spring(2), spring(1)]);
+        let text = render_campaigns(&[spring(2), spring(1)], METRIC_CAMPAIGN_SAMPLES_MAX);
         assert_eq!(text.matches("# TYPE estafette_campaign_contacts gauge").count(), 1, "{text}");
         let sum: f64 = text
             .lines()
@@ -215,15 +215,18 @@ mod tests {
     #[test]
     fn campaigns_are_bounded_and_names_escaped() {
         let many: Vec<_> = (0..500).map(spring).collect();
-        let text = render_campaigns(&many);
+        let text = render_campaigns(&many, METRIC_CAMPAIGN_SAMPLES_MAX);
         assert!(text.lines().count() < 5_000, "{} lines", text.lines().count());
         assert!(text.contains("spring 199"), "the first {} are shown", limits::METRIC_CAMPAIGNS_MAX);
         assert!(!text.contains("spring 200"), "and no more");
         let odd = CampaignSeries { name: "a\"b\\c\nd".into(), ..spring(1) };
-        assert!(render_campaigns(&[odd]).contains("{campaign=\"a\\\"b\\\\c\\nd\""), "label values are escaped");
-        assert_eq!(render_campaigns(&[]), "", "nothing runs, nothing is rendered");
+        assert!(
+            render_campaigns(&[odd], METRIC_CAMPAIGN_SAMPLES_MAX).contains("{campaign=\"a\\\"b\\\\c\\nd\""),
+            "label values are escaped"
+        );
+        assert_eq!(render_campaigns(&[], METRIC_CAMPAIGN_SAMPLES_MAX), "", "nothing runs, nothing is rendered");
         let newer = CampaignSeries { audience: 11, ..spring(1) };
-        let text = render_campaigns(&[newer, spring(1)]);
+        let text = render_campaigns(&[newer, spring(1)], METRIC_CAMPAIGN_SAMPLES_MAX);
         let audiences: Vec<_> = text.lines().filter(|l| l.starts_with("estafette_campaign_audience")).collect();
         assert_eq!(
             audiences,

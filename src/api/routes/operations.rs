@@ -83,7 +83,9 @@ async fn scrape(state: State) -> ApiResult<HttpResponse> {
     let text = blocking(move || {
         let recorded = recorder.map(|recorder| recorder.render()).unwrap_or_default();
         let live = metrics::render_live(&port.live_figures());
-        Ok([recorded, live, metrics::render_campaigns(&port.campaign_series())].concat())
+        let room = metrics::room_beside(&[&recorded, &live]);
+        let campaigns = metrics::render_campaigns(&port.campaign_series(), room);
+        Ok([recorded, live, campaigns].concat())
     })
     .await?;
     Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")).body(text))

@@ -12,10 +12,14 @@ use crate::support::spawn;
 /// The most samples of a scrape.
 const SAMPLES: usize = 5_000;
 const CAMPAIGNS: usize = 500;
+/// Each has series of its own, used or not: campaigns get what they leave.
+const CONNECTORS: usize = 20;
 
 #[test]
 fn after_five_hundred_campaigns_a_scrape_has_fewer_than_five_thousand_series() {
-    let served = Served::start("metrics_open = true\n[[connectors]]\nname = \"null\"\nkind = \"null\"\n");
+    let connector = |name: String| format!("[[connectors]]\nname = \"{name}\"\nkind = \"null\"\n");
+    let others: String = (1..CONNECTORS).map(|number| connector(format!("other-{number}"))).collect();
+    let served = Served::start(&format!("metrics_open = true\n{}{others}", connector("null".into())));
     served.people("few", 3, "x.test");
     let names: Vec<String> = (0..CAMPAIGNS).map(|number| format!("campaign {number:03}")).collect();
     for name in &names {
