@@ -73,6 +73,9 @@ pub struct State {
     /// The last backup that this state went on from.
     #[serde(default)]
     pub restored: Option<Restored>,
+    /// Rows of the base that are never given out: see [`crate::ledger::restored`].
+    #[serde(default)]
+    pub rows_left_out: RoaringBitmap,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -60,7 +60,8 @@ impl Adapter {
     /// Links, pixels and views end some time after their run did. Opting out never does: a mail may be read years later.
     fn is_kept(&self, purpose: TokenPurpose, id: TokenId) -> bool {
         let state = self.engine.book.read();
-        let Some(run) = state.runs.get(&id.run) else { return false };
+        // Who was created after the backup that this server goes on from is not known to it, nor is their opt-out.
+        let Some(run) = state.runs.get(&id.run).filter(|_| !state.is_left_out(id.space, id.row.0)) else { return false };
         let (now, kept) = (self.engine.book.now(), self.engine.options.tracking_kept);
         purpose == TokenPurpose::Unsubscribe || !has_expired(run.ended_at, now, kept)
     }
