@@ -20,11 +20,15 @@ impl Config {
             Some(folder) => format!("backup_folder = {:?}\n", folder.display().to_string()),
             None => "# backup_folder: none\n".to_owned(),
         };
+        let run_details = match self.retention.run_details_kept {
+            Some(kept) => format!("run_details_days = {}\n", days(kept)),
+            None => "# run_details_days: none, they are kept for ever\n".to_owned(),
+        };
         let mut out = format!(
             "[server]\napi_listen = \"{}\"\npublic_listen = \"{}\"\ninbox_listen = \"{}\"\npublic_url = \"{}\"\n{metrics}\ntrusted_proxies = [{}]\n\
              request_seconds_max = {}\nupload_bytes_max = {}\ndrain_seconds_max = {}\nschedule_safety_minutes = {}\n\n\
              [data]\nrejected_rows_days = {}\ntracking_days = {}\none_shot_max_bytes = {}\n\
-             one_shot_retention_days = {}\n{backup_folder}\n\
+             one_shot_retention_days = {}\n{backup_folder}\n[retention]\n{run_details}\n\
              [tracking]\naggregate_only = {}\nmachine_ranges = [{}]\nprefetch_ranges = [{}]\n\n[bounces]\nsoft_max = {}\nsoft_days = {}\nsoft_within_days = {}\n\n\
              [lanes]\nlane_threads = {}\n",
             server.api_listen,

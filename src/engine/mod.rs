@@ -25,6 +25,7 @@ pub mod one_shot;
 pub mod process;
 pub mod recover;
 pub mod resend;
+pub mod retention;
 pub mod root_key;
 pub mod runs;
 pub mod same_address;
@@ -114,6 +115,8 @@ pub enum EngineError {
     ChangedMeanwhile { id: CampaignId },
     #[error("there is no run {run}")]
     NoRun { run: RunId },
+    #[error("the details of run {run} were removed on {at}: how many is known, and who is not", run = .run.0)]
+    DetailsRemoved { run: RunId, at: crate::clock::Timestamp },
     #[error("{run} counts other rows than its campaign's audience has")]
     OtherSpace { run: RunId },
     #[error("the campaign has no message {message}")]
@@ -198,6 +201,7 @@ pub struct Engine {
     pub uploads: uploads::Uploads,
     pub backups: backup::Backups,
     pub history: history::History,
+    pub retention: retention::Retention,
     pub pulses: Arc<Pulses>,
     tracking: tracking::TrackingState,
     events: events::EventState,
@@ -256,6 +260,7 @@ impl Engine {
         let history = history::History::start(&store).map_err(directory)?;
         let notes = history.notes();
         book.gate_snapshots(move || notes.are_written(HISTORY_SNAPSHOT_WAIT));
+        let retention = retention::Retention::new(&book);
         let recovery = RecoverySummary {
             seconds: recovered.seconds,
             frames: recovered.report.frames,
@@ -275,6 +280,7 @@ impl Engine {
             uploads,
             backups: backup::Backups::default(),
             history,
+            retention,
             pulses,
             tracking: tracking::TrackingState::default(),
             events: events::EventState::default(),
@@ -329,6 +335,7 @@ impl Engine {
         self.draining.store(true, Ordering::Release);
         self.imports.ask_to_stop();
         self.uploads.stop();
+        self.retention.stop();
         self.drain_campaigns(deadline);
         self.campaign_arbiter.stop();
         self.flow_arbiter.stop();

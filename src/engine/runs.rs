@@ -133,7 +133,7 @@ impl Engine {
     }
 
     /// Rows that match an expression now.
-    pub(super) fn matching(&self, expression: &str) -> Result<Arc<RoaringBitmap>, EngineError> {
+    pub(crate) fn matching(&self, expression: &str) -> Result<Arc<RoaringBitmap>, EngineError> {
         let parsed =
             parse(expression).map_err(|source| EngineError::Segment { text: expression.to_owned(), source })?;
         let wanted = Wanted { expressions: vec![&parsed], ..Wanted::default() };
@@ -439,6 +439,9 @@ impl Engine {
         for index in 0..deliveries {
             self.book.commit_durable_by::<EngineError>(|state| {
                 let run = state.runs.get(&id).ok_or(EngineError::NoRun { run: id })?;
+                if let Some(at) = run.details_removed_at() {
+                    return Err(EngineError::DetailsRemoved { run: id, at });
+                }
                 if resend && decide::reopens(run).is_none() {
                     return Err(EngineError::NotResendable { state: run_state(run.state) });
                 }

@@ -22,6 +22,7 @@ mod counting;
 pub mod counts;
 pub mod days;
 pub mod delivery;
+pub mod details;
 pub mod engagement;
 pub mod events;
 pub mod facts;
@@ -80,4 +81,6 @@ pub enum Violation {
     BadLaunch { campaign: CampaignId },
     #[error("{delivery}: an entered row is pending and skipped at once, or outside the audience")]
     BadEntry { delivery: DeliveryId },
+    #[error("{run} has not ended, or its details are removed")]
+    NoDetails { run: RunId },
 }

@@ -132,6 +132,7 @@ impl State {
 
     /// Applies one fact. `boot` is the kernel boot under which its frame was written. On an error nothing has changed.
     pub fn apply(&mut self, fact: &Fact, boot: BootId) -> Result<(), Violation> {
+        self.has_details_for(fact)?;
         match fact {
             Fact::Claimed(claimed) => {
                 self.delivery_mut(claimed.delivery)?.claim(claimed, boot)?;
@@ -161,8 +162,10 @@ impl State {
             Fact::RunMoved { run, to, reason, at } => self.apply_run_moved(*run, *to, reason, *at),
             Fact::Tracked(tracked) => {
                 let run = self.runs.get_mut(&tracked.run).ok_or(Violation::NoRun { run: tracked.run })?;
-                run.count_tracked(tracked);
-                self.remember_tracked(tracked);
+                if run.removed.is_none() {
+                    run.count_tracked(tracked);
+                    self.remember_tracked(tracked);
+                }
                 Ok(())
             }
             Fact::Unsubscribed(fact) => self.apply_unsubscribed(fact),
@@ -195,6 +198,7 @@ impl State {
                 Ok(())
             }
             Fact::Doubted(fact) => self.apply_doubted(fact),
+            Fact::DetailsRemoved(fact) => self.apply_details_removed(fact),
             other => {
                 self.apply_base(other);
                 Ok(())
@@ -268,10 +272,13 @@ impl State {
     }
 
     fn apply_events(&mut self, fact: &EventsReceived) -> Result<(), Violation> {
-        for part in &fact.feedback {
-            self.run_mut(part.delivery.run)?.fits(part)?;
+        for part in fact.feedback.iter().filter(|part| !self.lacks_details(part.delivery.run)) {
+            self.runs.get(&part.delivery.run).ok_or(Violation::NoRun { run: part.delivery.run })?.fits(part)?;
         }
         for part in &fact.feedback {
+            if self.lacks_details(part.delivery.run) {
+                continue;
+            }
             let unknown = self.unknown_of(part);
             let run = self.run_mut(part.delivery.run)?;
             let known = |run: &Run| run.feedback_of(part.send).map_or(0, |feedback| feedback.contacts(part.kind));
@@ -283,7 +290,7 @@ impl State {
         }
         self.take_noted(fact);
         for part in &fact.watched {
-            if let Some(run) = self.runs.get_mut(&part.delivery.run) {
+            if let Some(run) = self.runs.get_mut(&part.delivery.run).filter(|run| run.removed.is_none()) {
                 run.count_reported(part);
             }
         }
@@ -485,7 +492,9 @@ impl State {
             self.suppression.add_address(Some(fact.channel), *address, entry);
         }
         let run = self.runs.get_mut(&fact.run).ok_or(Violation::NoRun { run: fact.run })?;
-        run.count_unsubscribed(fact.message, &fact.rows.rows, fact.at);
+        if run.removed.is_none() {
+            run.count_unsubscribed(fact.message, &fact.rows.rows, fact.at);
+        }
         Ok(())
     }
 

@@ -29,6 +29,7 @@ mod operations;
 mod outages;
 mod people;
 mod readers;
+mod retention;
 mod schedules;
 mod sequences;
 mod sequences_late;

@@ -61,9 +61,12 @@ impl Adapter {
     fn is_kept(&self, purpose: TokenPurpose, id: TokenId) -> bool {
         let state = self.engine.book.read();
         // Who was created after the backup that this server goes on from is not known to it, nor is their opt-out.
-        let Some(run) = state.runs.get(&id.run).filter(|_| !state.is_left_out(id.space, id.row.0)) else { return false };
+        let Some(run) = state.runs.get(&id.run).filter(|_| !state.is_left_out(id.space, id.row.0)) else {
+            return false;
+        };
         let (now, kept) = (self.engine.book.now(), self.engine.options.tracking_kept);
-        purpose == TokenPurpose::Unsubscribe || !has_expired(run.ended_at, now, kept)
+        let counts = run.details_removed_at().is_none() && !has_expired(run.ended_at, now, kept);
+        purpose == TokenPurpose::Unsubscribe || counts
     }
 
     fn accepted_at(&self, id: TokenId) -> Option<Timestamp> {
