@@ -9,7 +9,7 @@ use roaring::RoaringBitmap;
 
 use crate::actors::{sequencing, verdict, waiting};
 use crate::clock::Timestamp;
-use crate::flow::nodes::{AbTest, Split, ab_test, condition, split};
+use crate::flow::nodes::{AbTest, Split, Test, ab_test, condition, split};
 pub use crate::flow::split::SplitError;
 use crate::flow::split::{SplitKey, Stream, quotas, rank};
 use crate::flow::{Exit, Node, NodeId, NodeKind};
@@ -59,14 +59,29 @@ pub enum Shares {
 
 /// The next task of a run; `None` when everybody waits for lanes, time or people.
 pub fn next_task(run: &Run, now: Timestamp) -> Option<Task> {
-    if run.state != RunState::Running {
-        return None;
+    match run.state {
+        RunState::Running => {}
+        RunState::Paused => return next_in_pause(run, now),
+        RunState::Stopping | RunState::Stopped | RunState::Finished => return None,
     }
     if let Some(task) = sequencing::next_task(run, now) {
         return Some(task);
     }
     let resting = run.positions.iter().filter_map(|(id, rows)| run.graph.node(id).map(|node| (node, rows)));
     resting.filter_map(|(node, rows)| task_at(run, node, rows, now)).next().or_else(|| next_look(run, now))
+}
+
+/// What was on the wire when a pause began is still answered in it: the waits of these contacts begin with the answer, and
+/// not at the end of the pause. Whoever else could move waits for that.
+fn next_in_pause(run: &Run, now: Timestamp) -> Option<Task> {
+    let resting = run.positions.iter().filter_map(|(id, rows)| run.graph.node(id).map(|node| (node, rows)));
+    let mut tasks = resting.filter_map(|(node, rows)| match &node.kind {
+        NodeKind::Delay(delay) => waiting::timer(run, node.id, delay, rows, now),
+        // Stands between a message and the wait for its follow-up.
+        NodeKind::Condition(condition) if matches!(condition.test, Test::Delivered(_)) => task_at(run, node, rows, now),
+        _ => None,
+    });
+    tasks.next()
 }
 
 fn task_at(run: &Run, node: &Node, rows: &RoaringBitmap, now: Timestamp) -> Option<Task> {
@@ -257,6 +272,12 @@ pub fn engaged(run: &Run, node: NodeId, clicked: bool) -> RoaringBitmap {
     each.fold(RoaringBitmap::new(), |all, rows| all | rows)
 }
 
+/// Rows with a conversion by a person that was reported about a send's message, in whichever language.
+pub fn converted(run: &Run, node: NodeId) -> RoaringBitmap {
+    let each = run.graph.versions(node).filter_map(|node| run.feedback_of(node));
+    each.fold(RoaringBitmap::new(), |all, feedback| all | people(&feedback.converted))
+}
+
 /// The move that shares rows out: exact. It is computed once; what is journaled is the assignment.
 pub fn share_out(
     run: RunId,
@@ -301,40 +322,63 @@ pub enum NoChoice {
     UnknownVariant { name: String, variants: Vec<String> },
     #[error("the sample has not been cut yet")]
     NotCut,
+    #[error("the run has no test {name:?}; its tests are {}", .tests.join(", "))]
+    UnknownTest { name: String, tests: Vec<String> },
+    #[error("several tests wait for a winner: name one of {}", .tests.join(", "))]
+    SeveralTests { tests: Vec<String> },
     #[error("a run that is {state} sends nothing more")]
     Over { state: &'static str },
 }
 
-/// A person's choice for the first test of a run that is not decided.
-pub fn by_person(run: &Run, winner: Option<&str>, by: &str, at: Timestamp) -> Result<Decided, NoChoice> {
+/// A person's choice for a test of a run that is not decided: the one that is named, or the only one that it can mean. A
+/// choice is final, so that nothing is guessed.
+pub fn by_person(
+    run: &Run,
+    named: Option<&str>,
+    winner: Option<&str>,
+    by: &str,
+    at: Timestamp,
+) -> Result<Decided, NoChoice> {
     if !matches!(run.state, RunState::Running | RunState::Paused) {
         return Err(NoChoice::Over { state: run.state.name() });
     }
     let tests = run.graph.nodes().filter_map(|node| match &node.kind {
-        NodeKind::AbTest(test) => Some((node.id, test, run.flow.tests.get(&node.id))),
+        NodeKind::AbTest(test) => Some((node.id, test)),
         _ => None,
     });
+    let tests: Vec<(NodeId, &AbTest)> = tests.collect();
+    let names = |tests: &[(NodeId, &AbTest)]| tests.iter().map(|(node, _)| run.graph.key(*node)).collect::<Vec<_>>();
+    let meant: Vec<(NodeId, &AbTest)> = match named {
+        None => tests.clone(),
+        Some(name) => tests.iter().copied().filter(|(node, _)| run.graph.key(*node) == name).collect(),
+    };
+    if let Some(name) = named.filter(|_| meant.is_empty() && !tests.is_empty()) {
+        return Err(NoChoice::UnknownTest { name: name.to_owned(), tests: names(&tests) });
+    }
     let mut refused = NoChoice::NoTest;
-    for (node, test, memory) in tests {
-        match memory.map(|memory| (memory.cut_at, &memory.decided)) {
+    let mut open: Vec<(NodeId, &AbTest)> = Vec::new();
+    for (node, test) in meant {
+        match run.flow.tests.get(&node).map(|memory| (memory.cut_at, &memory.decided)) {
             None | Some((None, _)) => refused = NoChoice::NotCut,
             Some((_, Some(decided))) => {
                 let winner = decided.winner.as_ref().map_or("nobody", Exit::name).to_owned();
                 refused = NoChoice::Decided { winner, by: decided.by.clone() };
             }
-            Some((Some(_), None)) => {
-                let arm = winner.map(|name| {
-                    let arm = test.arms.iter().find(|arm| arm.exit.name() == name);
-                    arm.map(|arm| arm.exit.clone()).ok_or_else(|| NoChoice::UnknownVariant {
-                        name: name.to_owned(),
-                        variants: test.arms.iter().map(|arm| arm.exit.name().to_owned()).collect(),
-                    })
-                });
-                let winner = arm.transpose()?;
-                let reason = "chosen by a person".to_owned();
-                return Ok(Decided { run: run.id, node, winner, proven: false, by: by.to_owned(), reason, at });
-            }
+            Some((Some(_), None)) => open.push((node, test)),
         }
     }
-    Err(refused)
+    let arm = |test: &AbTest, name: &str| test.arms.iter().find(|arm| arm.exit.name() == name).map(|a| a.exit.clone());
+    let fitting = open.iter().copied().filter(|(_, test)| winner.is_none_or(|name| arm(test, name).is_some()));
+    let (node, winner) = match (fitting.collect::<Vec<_>>().as_slice(), winner) {
+        ([(node, test)], name) => (*node, name.and_then(|name| arm(test, name))),
+        ([], Some(name)) if !open.is_empty() => {
+            let arms = open.iter().flat_map(|(_, test)| test.arms.iter());
+            let variants = arms.map(|arm| arm.exit.name().to_owned()).collect();
+            return Err(NoChoice::UnknownVariant { name: name.to_owned(), variants });
+        }
+        ([], _) => return Err(refused),
+        (several, _) => return Err(NoChoice::SeveralTests { tests: names(several) }),
+    };
+    let reason = "chosen by a person".to_owned();
+    Ok(Decided { run: run.id, node, winner, proven: false, by: by.to_owned(), reason, at })
 }

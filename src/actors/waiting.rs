@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use roaring::RoaringBitmap;
 
-use crate::actors::flowing::{Task, engaged, moved};
+use crate::actors::flowing::{Task, converted, engaged, moved};
 use crate::clock::Timestamp;
 use crate::flow::delay::civil::instant;
 use crate::flow::delay::{Delay as Wait, ZoneSet, by_zone, due};
@@ -31,6 +31,7 @@ pub fn delay_task(run: &Run, node: NodeId, delay: &Delay, rows: &RoaringBitmap, 
             & match event {
                 WaitEvent::Opened(send) => engaged(run, *send, false),
                 WaitEvent::Clicked(send) => engaged(run, *send, true),
+                WaitEvent::Converted(send) => converted(run, *send),
             };
         if !happened.is_empty() {
             return Some(moved(run, node, vec![(delay::HAPPENED, happened)], now));
@@ -49,14 +50,24 @@ pub fn delay_task(run: &Run, node: NodeId, delay: &Delay, rows: &RoaringBitmap, 
     if run.flow.scheduled_count(node) == rows.len() {
         return None;
     }
-    let new = rows - run.flow.scheduled(node);
-    if let Some(at) = delay.due(now) {
-        return Some(Task::Record(scheduled(run, node, BTreeMap::from([(at, new)]), now)));
+    if let Some(timer) = timer(run, node, delay, rows, now) {
+        return Some(timer);
     }
+    let new = rows - run.flow.scheduled(node);
     match (delay, local_launch(run)) {
         (Delay::Launch, None) => Some(moved(run, node, vec![(Exit::NEXT, new)], now)),
         _ => Some(Task::Clocks { run: run.id, node, rows: new }),
     }
+}
+
+/// Times of those who have none yet, if they are the same in every zone.
+pub fn timer(run: &Run, node: NodeId, delay: &Delay, rows: &RoaringBitmap, now: Timestamp) -> Option<Task> {
+    if run.flow.scheduled_count(node) == rows.len() {
+        return None;
+    }
+    let at = delay.due(now)?;
+    let new = rows - run.flow.scheduled(node);
+    Some(Task::Record(scheduled(run, node, BTreeMap::from([(at, new)]), now)))
 }
 
 /// Rows whose moment passed so long ago that it is none any more: they wait for its next occurrence.

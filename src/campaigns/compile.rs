@@ -175,6 +175,8 @@ fn build(spec: &CampaignSpec) -> Result<Built, CompileError> {
     };
     if kinds::follow_up::wanted(spec) && spec.kind() != Kind::Flow {
         kinds::follow_up::add(spec, &mut built)?;
+    } else if spec.kind() == Kind::Single && spec.split_on_open.is_some() {
+        kinds::follow_up::split_on_open(spec, &mut built)?;
     }
     languages::expand(&mut built);
     kinds::planned::add(spec, &mut built.parts);

@@ -130,6 +130,7 @@ fn hint(state: State, trigger: Trigger) -> &'static str {
             " (settle as accepted, or send to these contacts in a campaign of their own)"
         }
         (Running | Paused | Stopping | Scheduled, Trigger::Archive) => " (stop it first)",
+        (Archived, Trigger::Archive) => " (it is archived already)",
         (Finished | Stopped | Archived, Trigger::Start | Trigger::Resume) => {
             " (it runs once: create another campaign from its spec)"
         }
@@ -258,6 +259,7 @@ impl Trigger {
                 | Trigger::Resume
                 | Trigger::Stop
                 | Trigger::SettleReopens
+                | Trigger::Archive
         )
     }
 }
@@ -328,10 +330,10 @@ mod tests {
             }
         }
         let pause = next(Draft, Trigger::Pause).expect_err("refused").to_string();
-        assert_eq!(pause, "cannot pause a campaign that is draft; legal now: start");
+        assert_eq!(pause, "cannot pause a campaign that is draft; legal now: start, archive");
         for state in State::ALL {
             let words = legal_text(state);
-            for absent in ["schedule", "reschedule", "submit", "approve", "archive"] {
+            for absent in ["schedule", "reschedule", "submit", "approve"] {
                 assert!(!words.split([' ', ',']).any(|word| word == absent), "{absent} is no command: {words}");
             }
         }

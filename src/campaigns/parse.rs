@@ -186,6 +186,7 @@ const PLACES: [(&str, &[&str]); 7] = [
             "same_address",
             "retry_deadline_hours",
             "send_until",
+            "split_on_open",
             "audience",
             "message",
             "limits",
@@ -238,7 +239,7 @@ const PLACES: [(&str, &[&str]); 7] = [
             "min_events",
         ],
     ),
-    ("follow_up", &["on", "after"]),
+    ("follow_up", &["on", "after", "send_until"]),
     ("schedule", &["at", "dates", "every", "until", "zone", "default_zone", "too_late"]),
 ];
 

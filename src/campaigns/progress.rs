@@ -129,6 +129,8 @@ pub struct ProgressInput<'a> {
     pub now: Timestamp,
     pub monotonic: Monotonic,
     pub counts: Counts,
+    /// Contacts of the flow on their way to an end, who wait in no delivery: for a time, an event or a decision.
+    pub waiting: u64,
     pub ring: &'a RateRing,
     pub verdict: Verdict,
     /// Why the connector is not used for a while.
@@ -214,7 +216,7 @@ impl StallReason {
             }
             StallReason::NoLane => "no connection to the provider is ready; see the connector",
             StallReason::RetryWait => "all that is left was deferred by the provider and waits for its next attempt",
-            StallReason::Held => "all that is left is held for a decision or a later date",
+            StallReason::Held => "all that is left waits for a decision, an event or a later date",
             StallReason::CampaignLimit => "the campaign's own limit of messages per second",
             StallReason::DomainLimit => "the limit of a destination domain",
             StallReason::ConnectorLimit => "the connector's limit",
@@ -244,7 +246,7 @@ pub fn progress(input: &ProgressInput<'_>) -> Progress {
     let Counts { pending, claimed, deferred, .. } = input.counts;
     let remaining = pending + claimed + deferred;
     let stands = input.ring.idle(input.monotonic) >= STALL_AFTER;
-    let reason = if remaining == 0 { None } else { reason(input) };
+    let reason = if remaining + input.waiting == 0 { None } else { reason(input) };
     let waits_for_people = matches!(reason, Some(StallReason::Paused | StallReason::Stopping));
     let stall = reason.filter(|_| stands || waits_for_people);
     let bounds = |r: &StallReason| !matches!(r, StallReason::Provider | StallReason::NoGrant);
@@ -279,7 +281,7 @@ fn reason(input: &ProgressInput<'_>) -> Option<StallReason> {
         StallReason::Unreachable => input.circuit == Some(CircuitOpen::Unreachable),
         StallReason::NoLane => input.lanes_ready == 0 && !nothing_to_send,
         StallReason::RetryWait => nothing_to_send && deferred > 0,
-        StallReason::Held => nothing_to_send && held > 0,
+        StallReason::Held => nothing_to_send && held + input.waiting > 0,
         StallReason::CampaignLimit => limited && scope == Some(LimitScope::Campaign),
         StallReason::DomainLimit => limited && scope == Some(LimitScope::Domain),
         StallReason::ConnectorLimit => limited && scope == Some(LimitScope::Connector),
@@ -293,7 +295,7 @@ fn reason(input: &ProgressInput<'_>) -> Option<StallReason> {
 
 fn eta(input: &ProgressInput<'_>, remaining: u64, stands: bool) -> Option<Duration> {
     let Counts { held, deferred, .. } = input.counts;
-    if input.state != State::Running || held > 0 {
+    if input.state != State::Running || held + input.waiting > 0 {
         return None;
     }
     if remaining == 0 {
@@ -334,6 +336,7 @@ mod tests {
 
     fn running<'a>(ring: &'a RateRing, now_millis: u64, counts: Counts) -> ProgressInput<'a> {
         ProgressInput {
+            waiting: 0,
             state: State::Running,
             now: Timestamp(i64::try_from(now_millis).expect("small")),
             monotonic: at(now_millis),
@@ -478,6 +481,7 @@ mod tests {
                 _ => Verdict::Limited(LimitScope::Domain),
             };
             let input = ProgressInput {
+                waiting: 0,
                 verdict, circuit, lanes_ready, journal_full, retries_until: retries_until.map(Timestamp),
                 ..running(&ring, 20_000 + idle, counts)
             };

@@ -9,6 +9,7 @@
 //! same_address = "newest"             # the default, or "oldest", "allow"
 //! retry_deadline_hours = 72
 //! send_until = 2026-12-01T18:00:00+01:00
+//! split_on_open = "5d"               # of a single campaign: its report tells who opened within this time
 //! [audience]                          # one of segment, list, all = true, upload
 //! segment = 'country = "FR"'
 //! exclude = 'in list "staff"'
@@ -143,6 +144,9 @@ pub struct CampaignSpec {
     pub test: TestSpec,
     #[serde(deserialize_with = "table_or_null", skip_serializing_if = "is_default")]
     pub follow_up: FollowUpSpec,
+    /// Of a single campaign: how long an open is waited for, behind which who opened and who did not go apart.
+    #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
+    pub split_on_open: Option<String>,
     #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]
     pub dimensions: Vec<DimensionSpec>,
     #[serde(deserialize_with = "list_or_null", skip_serializing_if = "Vec::is_empty")]

@@ -21,6 +21,7 @@
 //! | `bad_auto_pause` | shares of `[auto_pause]` as per cent, or "off" |
 //! | `unknown_key`, `unknown_word`, `missing_key`, `wrong_type`, `unreadable`, `syntax` | what cannot be read: see `faults` |
 //! | `bad_rate`, `bad_weight`, `bad_retry_deadline`, `send_until_past` | limits within their bounds |
+//! | `send_until_before_start`, `follow_up_too_late` and others that only the whole shows | see `whole` |
 
 use std::collections::BTreeSet;
 
@@ -37,6 +38,7 @@ use crate::ids::Channel;
 use crate::limits;
 
 mod parts;
+mod whole;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -186,6 +188,7 @@ pub fn problems(spec: &CampaignSpec, names: &dyn Names) -> Vec<Problem> {
     auto_pause::problems(&spec.auto_pause, &mut found);
     super::restraint::problems(spec, &mut found);
     of_the_kind(spec, names, &mut found);
+    whole::problems(spec, names, &mut found);
     for problem in &mut found {
         problem.node = problem.node.take().or_else(|| step_of(spec, &problem.path));
     }
@@ -236,6 +239,7 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
         ("nodes", !spec.nodes.is_empty(), Kind::Flow),
         ("steps", !spec.steps.is_empty(), Kind::Sequence),
         ("starter", spec.starter.is_some(), Kind::Sequence),
+        ("split_on_open", spec.split_on_open.is_some(), Kind::Single),
     ];
     for (table, given, owner) in tables.into_iter().filter(|(_, _, owner)| *owner != kind) {
         if given {
@@ -262,7 +266,7 @@ fn of_the_kind(spec: &CampaignSpec, names: &dyn Names, found: &mut Vec<Problem>)
         let fix = "remove it, and give the send split_on_open";
         found.push(Problem::error("wrong_kind", "follow_up", message, fix));
     } else {
-        kinds::follow_up::problems(spec, found);
+        kinds::follow_up::problems(spec, names.now(), found);
     }
     languages::problems_of(spec, found);
     parts::problems(spec, names, found);

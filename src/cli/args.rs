@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use super::EXIT_CODES;
 use super::audiences::Audience;
 use super::demo::Demo;
-use super::flow::DryRunArgs;
+use super::flow::{ChooseArgs, DryRunArgs};
 use super::history::{Message, ResendArgs};
 use super::local::{ConfigCommand, ExampleBaseArgs, LogAddress, Metrics};
 use super::log::LogFormat;
@@ -429,6 +429,10 @@ pub enum Campaign {
     Stop {
         campaign: String,
     },
+    /// Put away a draft, or what has ended: it is read, and changes no more. What it named is free.
+    Archive {
+        campaign: String,
+    },
     /// Show the progress of the latest run until it has ended.
     Watch {
         campaign: String,
@@ -448,18 +452,7 @@ pub enum Campaign {
     /// How many contacts would be at which node at what time; sends nothing and changes nothing.
     DryRun(DryRunArgs),
     /// Decide what the rest of an A/B test gets. Final.
-    ChooseWinner {
-        campaign: String,
-        /// Name of a variant.
-        #[arg(required_unless_present = "nobody")]
-        variant: Option<String>,
-        /// The rest gets nothing.
-        #[arg(long, conflicts_with = "variant")]
-        nobody: bool,
-        /// Who decides; kept with the decision.
-        #[arg(long)]
-        by: Option<String>,
-    },
+    ChooseWinner(ChooseArgs),
     /// Send to a set of a finished or stopped run again, as a campaign that is linked to it.
     Resend(ResendArgs),
     Runs {

@@ -53,6 +53,7 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::Pause { campaign } => return act(&campaign, "/pause"),
         Campaign::Resume { campaign } => return act(&campaign, "/resume"),
         Campaign::Stop { campaign } => return act(&campaign, "/stop"),
+        Campaign::Archive { campaign } => return act(&campaign, "/archive"),
         Campaign::Watch { campaign } => report::watch(client, &campaign, as_json)?,
         Campaign::Report(options) => return report::run(client, &options, as_json),
         Campaign::Timeline(options) => return figures::timeline(client, &options, as_json),
@@ -63,8 +64,9 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::DryRun(options) => {
             flow::dry_run(client, &path(&options.campaign, "/dry-run"), &options, as_json)?;
         }
-        Campaign::ChooseWinner { campaign, variant, nobody: _, by } => {
-            let test = client.post(&path(&campaign, "/choose-winner"), &json!({"variant": variant, "by": by}))?;
+        Campaign::ChooseWinner(flow::ChooseArgs { campaign, variant, nobody: _, test, by }) => {
+            let body = json!({"variant": variant, "test": test, "by": by});
+            let test = client.post(&path(&campaign, "/choose-winner"), &body)?;
             print_test(&test, as_json)?;
         }
         Campaign::Resend(options) => return super::history::resend(client, &options, as_json),
@@ -145,7 +147,8 @@ pub(super) fn send_spec(client: &Client, method: Method, path: &str, file: &Path
 fn print_problems(found: &Json, name: &str) -> anyhow::Result<usize> {
     let problems = found[name].as_array().map_or(&[][..], Vec::as_slice);
     for problem in problems {
-        output::line(&output::problem(problem))?;
+        let told = output::problem(problem);
+        output::line(&if name == "warnings" { told.replacen("  ", "  warning: ", 1) } else { told })?;
     }
     Ok(problems.len())
 }

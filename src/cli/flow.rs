@@ -19,6 +19,23 @@ pub struct DryRunArgs {
     pub assume: Vec<String>,
 }
 
+#[derive(Debug, Args)]
+pub struct ChooseArgs {
+    pub campaign: String,
+    /// Name of a variant.
+    #[arg(required_unless_present = "nobody")]
+    pub variant: Option<String>,
+    /// The rest gets nothing.
+    #[arg(long, conflicts_with = "variant")]
+    pub nobody: bool,
+    /// Id of the test's node, as the report has it; needed only where several tests wait for a winner.
+    #[arg(long, value_name = "NODE")]
+    pub test: Option<String>,
+    /// Who decides; kept with the decision.
+    #[arg(long)]
+    pub by: Option<String>,
+}
+
 /// Rates that a dry run can assume.
 const RATES: [&str; 5] = ["delivered", "opened", "clicked", "unsubscribed", "complained"];
 
@@ -38,6 +55,9 @@ pub(super) fn nodes(report: &Json) -> String {
         if let (Some(end), Some(rate)) = (node["end"].as_str(), node["rate"].as_f64()) {
             more.push(format!("{end}, {:.2} % of those who entered", rate * 100.0));
         }
+        // What is counted as delivered is not what the word says everywhere.
+        let does = node["does"].as_str().unwrap_or_default();
+        more.extend(does.contains("delivered").then(|| output::clean(does)));
         let (arrived, contacts) = (count(&node["arrived"]), count(&node["contacts"]));
         lines.push(format!("  {name:<32}{arrived:>12}{contacts:>12}  {}", more.join(", ")).trim_end().to_owned());
     }

@@ -66,7 +66,11 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
     if !links.is_empty() {
         output::line(&links)?;
     }
-    for delivery in report["deliveries"].as_array().into_iter().flatten() {
+    let deliveries = report["deliveries"].as_array().map_or(&[][..], Vec::as_slice);
+    for delivery in deliveries {
+        if deliveries.len() > 1 {
+            output::line(&own_ledger(delivery))?;
+        }
         for message in delivery["messages"].as_array().into_iter().flatten() {
             let counts = |what: &str| {
                 let c = &message[what];
@@ -105,6 +109,18 @@ pub(super) fn print(report: &Json) -> anyhow::Result<()> {
         output::line(&format!("  {}: {}", output::text(&sample["class"]), output::text(&sample["text"])))?;
     }
     Ok(())
+}
+
+/// A delivery of several: its ledger in a line, what is empty left out.
+fn own_ledger(delivery: &Json) -> String {
+    let count = |set: &str| delivery[set].as_u64().unwrap_or(0);
+    let sets = ["pending", "claimed", "deferred", "accepted", "rejected", "skipped", "unknown"];
+    let sets =
+        sets.into_iter().filter(|set| count(set) > 0).map(|set| format!("{set} {}", output::grouped(count(set))));
+    let parts: Vec<String> =
+        std::iter::once(format!("audience {}", output::grouped(count("audience")))).chain(sets).collect();
+    let name = output::clean(delivery["name"].as_str().unwrap_or_default());
+    format!("delivery {} ({name}): {}", delivery["index"], parts.join(", "))
 }
 
 /// What came back on a message; a line each, of what there is.
@@ -175,15 +191,17 @@ fn grid(grid: &Json) -> String {
 
 /// The tests of a run: arms, looks, what was decided and why. Empty without one.
 pub(super) fn tests(report: &Json) -> String {
-    report["tests"].as_array().into_iter().flatten().map(test).collect::<Vec<_>>().join("\n")
+    let tests = report["tests"].as_array().map_or(&[][..], Vec::as_slice);
+    tests.iter().map(|one| test(one, tests.len() > 1)).collect::<Vec<_>>().join("\n")
 }
 
-fn test(test: &Json) -> String {
+fn test(test: &Json, of_several: bool) -> String {
     let count = |value: &Json| output::grouped(value.as_u64().unwrap_or(0));
     let mut lines = Vec::new();
     let window = test["window_seconds"].as_f64().filter(|seconds| *seconds > 0.0).map(output::duration);
     let window = window.map_or(String::new(), |window| format!(" within {window} of each contact's send"));
-    lines.push(format!("  test by {}{window}", output::text(&test["winner_by"])));
+    let node = if of_several { format!(" {}", output::text(&test["node"])) } else { String::new() };
+    lines.push(format!("  test{node} by {}{window}", output::text(&test["winner_by"])));
     for arm in test["arms"].as_array().into_iter().flatten() {
         let name = output::clean(arm["name"].as_str().unwrap_or_default());
         let rate = arm["rate"].as_f64().map_or("-".to_owned(), |rate| format!("{:.2} %", rate * 100.0));
@@ -353,6 +371,14 @@ mod tests {
         let shown: Vec<&str> = shown.into_iter().map(str::trim).collect();
         assert_eq!(shown, ["country = FR", "1 200", "1 100", "30", "4"], "{text}");
         assert_eq!(grid(&Json::Null), "", "other kinds have none");
+    }
+
+    #[test]
+    fn each_of_several_deliveries_has_a_ledger_in_a_line() {
+        let delivery =
+            json!({"index": 1, "name": "follow-up", "audience": 1200, "accepted": 1100, "skipped": 100, "pending": 0});
+        let expected = "delivery 1 (follow-up): audience 1 200, accepted 1 100, skipped 100";
+        assert_eq!(own_ledger(&delivery).replace(['\u{202f}', '\u{a0}'], " "), expected);
     }
 
     #[test]

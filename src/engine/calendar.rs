@@ -2,6 +2,8 @@
 //!
 //! Launches of schedules, cells and variants with dates of their own, and the dated steps of sequences. Owns nothing.
 
+use std::time::Duration;
+
 use crate::actors::launching;
 use crate::campaigns::kinds::planned::{PartDate, part_dates};
 use crate::campaigns::lifecycle;
@@ -64,14 +66,17 @@ impl Engine {
     /// Cells and variants of runs that are under way, with dates of their own. What a run executes is pinned: none of
     /// these dates can be changed.
     fn parts_between(&self, from: Timestamp, to: Timestamp) -> Vec<Entry> {
-        let now = self.book.now();
+        let (now, safety) = (self.book.now(), self.safety());
         let state = self.book.read();
         let live = state.runs.values().filter(|run| run.state.is_live() && run.sequence.is_none());
         let each = live.flat_map(|run| {
             let spec = look::spec_of(&state, run.campaign, run.version).unwrap_or_default();
             let dates = part_dates(&spec, run.started_at);
+            // A launch by a schedule was published long before; a start is the publication of its cells.
+            let grace = if run.launch.is_none() && !spec.cells.is_empty() { safety } else { Duration::ZERO };
             dates.into_iter().map(move |part| {
-                let effective = part.launch.at.max(run.started_at);
+                let grace = if part.launch.local.is_none() { grace } else { Duration::ZERO };
+                let effective = part.launch.at.max(run.started_at.plus(grace));
                 Entry {
                     campaign: run.campaign,
                     name: spec.name.clone().unwrap_or_default(),

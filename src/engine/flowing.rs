@@ -24,7 +24,7 @@ use crate::ids::{AttributeId, DeliveryId, RowSpace, RunId};
 use crate::journal::Want;
 use crate::ledger::engagement::engaged;
 use crate::ledger::flowing::{Decided, Joined, Moved};
-use crate::ledger::{Fact, RowSet, RunState};
+use crate::ledger::{Fact, RowSet, Run, RunState};
 use crate::limits::FLOW_STEPS_PER_LOOK_MAX;
 use crate::segments::skip::SkipReason;
 
@@ -62,11 +62,12 @@ impl Engine {
         if spawned { Ok(()) } else { Err(EngineError::ArbiterGone) }
     }
 
-    /// One look at every running run.
+    /// One look at every run that is running, or paused: there the waits of those whose message was answered begin.
     pub fn look_at_flows(&self) {
         let running: Vec<RunId> = {
             let state = self.book.read();
-            state.runs.values().filter(|run| run.state == RunState::Running).map(|run| run.id).collect()
+            let looked_at = |run: &&Run| matches!(run.state, RunState::Running | RunState::Paused);
+            state.runs.values().filter(looked_at).map(|run| run.id).collect()
         };
         for run in running {
             match self.look_at_flow(run) {
@@ -226,12 +227,23 @@ impl Engine {
         drop(self.tell(run, RunCommand::Pause));
     }
 
-    /// A person chooses what the rest of a test gets; `None`: nothing. Always allowed while nothing is decided.
+    /// A person chooses what the rest of the run's test gets; `None`: nothing. Always allowed while nothing is decided.
     pub fn choose_winner(&self, id: RunId, winner: Option<&str>, by: &str) -> Result<Decided, EngineError> {
+        self.choose_winner_of(id, None, winner, by)
+    }
+
+    /// [`Engine::choose_winner`] of one test of several, by the id of its node.
+    pub fn choose_winner_of(
+        &self,
+        id: RunId,
+        test: Option<&str>,
+        winner: Option<&str>,
+        by: &str,
+    ) -> Result<Decided, EngineError> {
         let mut chosen = None;
         self.book.commit_durable_by::<EngineError>(|state| {
             let run = state.runs.get(&id).ok_or(EngineError::NoRun { run: id })?;
-            let decided = flowing::by_person(run, winner, by, self.book.now())
+            let decided = flowing::by_person(run, test, winner, by, self.book.now())
                 .map_err(|reason| EngineError::NoChoice { run: id, reason })?;
             chosen = Some(decided.clone());
             Ok(Some(Fact::Decided(decided)))

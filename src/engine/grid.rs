@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
+use crate::campaigns::kinds::multi_segment;
 use crate::campaigns::spec::kinds::DimensionSegment;
-use crate::campaigns::{CampaignSpec, Compiled};
-use crate::engine::{Engine, EngineError};
+use crate::campaigns::{CampaignSpec, CompileError, Compiled, Kind};
+use crate::engine::{Engine, EngineError, hold_out};
 use crate::flow::nodes::{Split, split};
 use crate::flow::{Exit, Graph, NodeId, NodeKind};
-use crate::ids::RowSpace;
+use crate::ids::{RowSpace, RunId};
 use crate::limits::GRID_OVERLAPS_MAX;
 
 /// Contacts in two segments of one level: they go to the first.
@@ -52,7 +53,8 @@ impl Sets<'_> {
         Ok(rows)
     }
 
-    /// Where rows would come to rest at once: sorted by every split, at the first node that does anything else.
+    /// Where rows would come to rest in the end: sorted by every split, past waits, at the first node that does anything
+    /// else. A cell with a date of its own, and a grid that begins by each contact's clocks, get their contacts later.
     fn arrivals(&mut self, graph: &Graph, rows: RoaringBitmap) -> Result<BTreeMap<NodeId, RoaringBitmap>, EngineError> {
         let mut at: BTreeMap<NodeId, RoaringBitmap> = BTreeMap::new();
         let mut moving = vec![(graph.start(), rows)];
@@ -68,6 +70,7 @@ impl Sets<'_> {
                     }
                     moving.extend(go(&split::REMAINING, rows));
                 }
+                Some(NodeKind::Delay(delay)) => moving.extend(go(&delay.due_exit(), rows)),
                 _ => *at.entry(id).or_default() |= rows,
             }
         }
@@ -101,13 +104,25 @@ impl Sets<'_> {
 }
 
 impl Engine {
+    /// A grid as a start at this moment makes it; any other campaign as it is.
+    pub(super) fn dated_grid(&self, compiled: Compiled) -> Result<Compiled, EngineError> {
+        if compiled.kind != Kind::MultiSegment {
+            return Ok(compiled);
+        }
+        let graph = multi_segment::dated(&compiled.graph, self.book.now(), self.safety());
+        Ok(Compiled { graph: graph.map_err(CompileError::from)?, ..compiled })
+    }
+
     /// Sorts who can be sent to now into the grid of a campaign. Reads; changes nothing.
     pub fn look_at_grid(&self, spec: &CampaignSpec, compiled: &Compiled) -> Result<GridLook, EngineError> {
         let audience = self.look(compiled, None)?;
         let mut rows = audience.matched()?;
         if let Some(plan) = compiled.delivery(0) {
             let (used, required) = self.used_attributes(compiled, plan);
-            rows = audience.assess(plan, &rows, &used, &required)?.1.eligible;
+            let (mut summary, mut eligibility) = audience.assess(plan, &rows, &used, &required)?;
+            // As large as the run's would be; who is in it is drawn anew at the start.
+            hold_out::Group::new(RunId(0), compiled.hold_out).leave_out(&mut summary, &mut eligibility)?;
+            rows = eligibility.eligible;
         }
         let mut sets = Sets { engine: self, space: self.space_of(compiled)?, known: BTreeMap::new() };
         let mut look = GridLook::default();

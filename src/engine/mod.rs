@@ -121,7 +121,10 @@ pub enum EngineError {
     OtherSpace { run: RunId },
     #[error("the campaign has no message {message}")]
     NoMessage { message: MessageId },
-    #[error("a campaign that is {state} can't be edited", state = .state.name())]
+    #[error(
+        "a campaign that is {state} can't be edited: drafts, what is scheduled, and sequences can; create another one with what is to be changed",
+        state = .state.name()
+    )]
     NotEditable { state: lifecycle::State },
     #[error("unknown contacts of a run that is {state} are not sent again", state = .state.name())]
     NotResendable { state: lifecycle::State },

@@ -14,7 +14,7 @@ use crate::content::{CompileContext, ContentProblem, MessageSource};
 use crate::engine::glance::{Glance, Wanted};
 use crate::engine::sequences::enter::general_field;
 use crate::engine::{Engine, EngineError, messages, one_shot};
-use crate::flow::nodes::{Delay, Metric, NotProven, Test};
+use crate::flow::nodes::{Delay, Metric, NotProven, Test, WaitEvent};
 use crate::flow::{Node, NodeKind};
 use crate::ids::{CampaignId, Channel};
 use crate::segments::{self, EvaluateError};
@@ -181,7 +181,9 @@ fn asks_who_engaged(node: &Node) -> bool {
         NodeKind::AbTest(test) => {
             matches!(test.metric, Metric::Opens | Metric::Clicks) && !matches!(test.not_proven, NotProven::Wait)
         }
-        NodeKind::Delay(delay) => matches!(delay, Delay::Event { .. }),
+        NodeKind::Delay(delay) => {
+            matches!(delay, Delay::Event { event: WaitEvent::Opened(_) | WaitEvent::Clicked(_), .. })
+        }
         kind => {
             let by_name = |test: &&Test| {
                 matches!(test, Test::Opened(_) | Test::Clicked(_) | Test::ClickedLinks { .. } | Test::Engaged(_))

@@ -135,6 +135,7 @@ impl Engine {
             _ if resend.message.is_some() => {}
             _ => return Err(ResendError::WhichMessage.into()),
         }
+        let until = first.follow_up.send_until.filter(|_| of_follow_up).or(first.send_until);
         let base = first.name.clone().unwrap_or_default();
         let spec = CampaignSpec {
             name: Some(resend.name.clone().unwrap_or_else(|| free_name(&state, &base))),
@@ -144,7 +145,10 @@ impl Engine {
             retry_deadline_hours: first.retry_deadline_hours,
             audience: AudienceSpec::default(),
             message,
+            // An offer that is over is sent again only by who says so anew.
+            send_until: until.filter(|until| *until > self.book.now()),
             limits: first.limits,
+            auto_pause: first.auto_pause,
             caps: first.caps,
             resend: ResendSpec { run: Some(run.0), set: Some(resend.set.clone()) },
             ..CampaignSpec::default()

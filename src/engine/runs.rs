@@ -163,7 +163,7 @@ impl Engine {
         lifecycle::next(stands, Trigger::Start)?;
         self.pin_upload(id)?;
         let pinned = self.pinned(id)?;
-        let compiled = self.compile_spec(&pinned.spec)?;
+        let compiled = self.dated_grid(self.compile_spec(&pinned.spec)?)?;
         let Prepared { mut begun, audience } = self.prepare(id, pinned.version, &compiled)?;
         let mut started = RunId(0);
         self.book.commit_durable_by::<EngineError>(|state| {
@@ -442,8 +442,10 @@ impl Engine {
                 if let Some(at) = run.details_removed_at() {
                     return Err(EngineError::DetailsRemoved { run: id, at });
                 }
-                if resend && decide::reopens(run).is_none() {
-                    return Err(EngineError::NotResendable { state: run_state(run.state) });
+                let archived = state.campaigns.get(&run.campaign).is_some_and(|campaign| campaign.archived);
+                if resend && (archived || decide::reopens(run).is_none()) {
+                    let stands = if archived { lifecycle::State::Archived } else { run_state(run.state) };
+                    return Err(EngineError::NotResendable { state: stands });
                 }
                 if resend {
                     one_shot::must_be_there(state, run.space())?;

@@ -135,6 +135,16 @@ impl Engine {
         Ok(moved)
     }
 
+    /// Puts a campaign away that is a draft or has ended. Nothing of it is changed any more, and what it named may go.
+    pub fn archive(&self, id: CampaignId) -> Result<(), EngineError> {
+        self.book.commit_durable_by::<EngineError>(|state| {
+            let stands = campaign_state(state, id).ok_or(EngineError::NoCampaign { id })?;
+            lifecycle::next(stands, Trigger::Archive)?;
+            Ok(Some(Fact::CampaignArchived { campaign: id, at: self.book.now() }))
+        })?;
+        Ok(())
+    }
+
     /// One look at every plan that is due. Each launch is made once or not at all.
     pub fn look_at_schedules(&self) {
         let due = launching::due(&self.book.read(), self.book.now());

@@ -443,6 +443,8 @@ impl<T: Today> Walk<'_, T> {
         let rate = match event {
             WaitEvent::Opened(_) => self.assumed.rates.opened,
             WaitEvent::Clicked(_) => self.assumed.rates.clicked,
+            // Nobody assumes what people buy: counted both ways.
+            WaitEvent::Converted(_) => None,
         };
         match self.by_rate(node, rate, &rows)? {
             Some(reacting) => {

@@ -55,23 +55,23 @@ pub fn describe(graph: &Graph, node: &Node) -> String {
         NodeKind::Start => "start".to_owned(),
         NodeKind::Send { delivery, message, .. } => format!("send, delivery {delivery}, message {message}"),
         NodeKind::AbTest(test) if test.continuing() => format!(
-            "continuing test of all who come, by {}, looked at every {} s",
+            "continuing test of all who come, by {}, looked at every {}",
             test.metric.name(),
-            test.look_every_seconds
+            length(test.look_every_seconds)
         ),
         NodeKind::AbTest(test) => {
             let sample = match test.sample {
                 SampleSize::Share(basis) => format!("{}.{:02} %", basis / 100, basis % 100),
                 SampleSize::Contacts(count) => format!("{count} contacts"),
             };
-            format!("test of {sample}, by {}, after {} s", test.metric.name(), test.decide_after_seconds)
+            format!("test of {sample}, by {}, after {}", test.metric.name(), length(test.decide_after_seconds))
         }
         NodeKind::Split(split) => split.name().to_owned(),
         NodeKind::Condition(condition) => format!("condition, {}", asked(graph, &condition.test)),
-        NodeKind::Delay(Delay::Seconds(seconds)) => format!("wait {seconds} s"),
+        NodeKind::Delay(Delay::Seconds(seconds)) => format!("wait {}", length(*seconds)),
         NodeKind::Delay(Delay::Until(at)) => format!("wait until {}", crate::clock::Timestamp(*at)),
         NodeKind::Delay(Delay::Event { event, seconds }) => {
-            format!("wait for {}, at most {seconds} s", graph.key(event.send()))
+            format!("wait for {} {}, at most {}", event.name(), graph.key(event.send()), length(*seconds))
         }
         NodeKind::Step(gate) => format!("starts {}", crate::clock::Timestamp(gate.effective)),
         NodeKind::SetAttribute(set) => format!("sets {} to {}", set.attribute, set.value()),
@@ -79,6 +79,13 @@ pub fn describe(graph: &Graph, node: &Node) -> String {
         NodeKind::Delay(Delay::Launch) => "wait until the launch's time, by each contact's clocks".to_owned(),
         NodeKind::End { kind } => format!("end, {}", kind.name()),
     }
+}
+
+/// A length of time as it is written in a spec, in the largest unit that it is whole in.
+fn length(seconds: u32) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let whole = units.into_iter().find(|(unit, _)| seconds > 0 && seconds % unit == 0);
+    whole.map_or_else(|| format!("{seconds}s"), |(unit, name)| format!("{}{name}", seconds / unit))
 }
 
 fn by_clock(wait: &delay::Delay, zone: &DelayZone) -> String {
@@ -97,11 +104,17 @@ fn by_clock(wait: &delay::Delay, zone: &DelayZone) -> String {
     }
 }
 
+/// E-mail has no receipts.
+const DELIVERED: &str = " (accepted and not bounced so far)";
+
 fn asked(graph: &Graph, test: &Test) -> String {
     let mut words = test.name().to_owned();
     let details = [test.send().map(|send| graph.key(send)), Some(test.detail()).filter(|detail| !detail.is_empty())];
     for more in details.into_iter().flatten() {
         put(&mut words, format_args!(" {}", printable(&more)));
+    }
+    if matches!(test, Test::Delivered(_)) {
+        words.push_str(DELIVERED);
     }
     words
 }
@@ -311,6 +324,12 @@ mod tests {
         parts.edge(start, Exit::NEXT, end);
         let graph = Graph::new(parts).expect("valid");
         assert_eq!(render(&graph, GraphFormat::Text, None).matches("n1 end").count(), 1);
+    }
+
+    #[test]
+    fn lengths_are_shown_as_people_write_them() {
+        let shown = [0, 59, 60, 5_400, 14_400, 432_000, 86_401].map(length);
+        assert_eq!(shown, ["0s", "59s", "1m", "90m", "4h", "5d", "86401s"]);
     }
 
     #[test]

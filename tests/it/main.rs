@@ -30,6 +30,7 @@ mod outages;
 mod people;
 mod readers;
 mod retention;
+mod reviewed;
 mod schedules;
 mod sequences;
 mod sequences_late;

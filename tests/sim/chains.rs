@@ -204,7 +204,9 @@ impl World {
     }
 
     fn person(&mut self, run: RunId) {
-        if let Ok(decided) = flowing::by_person(&self.process.state.runs[&run], Some("A"), "ann", self.process.now) {
+        if let Ok(decided) =
+            flowing::by_person(&self.process.state.runs[&run], None, Some("A"), "ann", self.process.now)
+        {
             self.process.commit_durable(Fact::Decided(decided));
         }
     }

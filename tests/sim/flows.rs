@@ -231,7 +231,7 @@ impl World {
 
     fn person(&mut self, rng: &mut Rng) {
         let winner = *rng.pick(&[Some("A"), Some("B"), None]).expect("one");
-        if let Ok(decided) = flowing::by_person(self.run(), winner, "ann", self.process.now) {
+        if let Ok(decided) = flowing::by_person(self.run(), None, winner, "ann", self.process.now) {
             self.process.commit_durable(Fact::Decided(decided));
         }
     }

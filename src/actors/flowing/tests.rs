@@ -7,6 +7,7 @@ use crate::campaigns::kinds::flow::ids;
 use crate::campaigns::{self, Format};
 use crate::ids::{BatchId, CampaignId, Channel};
 use crate::ledger::batch::BootId;
+use crate::ledger::events::{EventsReceived, FeedbackKind, FeedbackPart};
 use crate::ledger::facts::{Claimed, DeliveryEntered, RunStarted, Settled};
 use crate::ledger::flowing::Joined;
 use crate::ledger::{Mode, Positions, State};
@@ -57,6 +58,20 @@ kind = "end"
 "#
     )
 }
+
+/// What is sent to all, at once.
+const SINGLE: &str = r#"
+name = "single"
+[audience]
+all = true
+[message]
+channel = "email"
+connector = "relay"
+topic = "news"
+from = "a@b.test"
+subject = "S"
+text = "T"
+"#;
 
 struct Walk {
     state: State,
@@ -236,6 +251,32 @@ fn who_opens_leaves_at_the_open_and_the_others_at_the_time_out() {
     }
 }
 
+/// A message that is on the wire when a pause begins is answered in it.
+#[test]
+fn a_wait_that_begins_in_a_pause_does_not_count_from_its_end() {
+    let follow_up = format!("{SINGLE}[follow_up]\nafter = \"5d\"\n[follow_up.message]\nsubject = \"Again\"\n");
+    let cases = [
+        (parting("5d"), ids::of_text("mail.split_on_open"), ids::of_text("y")),
+        (follow_up, NodeId(1_000), NodeId(900)),
+    ];
+    for (text, wait, behind) in cases {
+        let mut walk = Walk::new(&text, 100);
+        walk.settle();
+        walk.accept((0..50).collect());
+        let moved = |to, at| Fact::RunMoved { run: RUN, to, reason: String::new(), at };
+        walk.take(moved(RunState::Paused, AT));
+        walk.accept((50..100).collect());
+        walk.settle();
+        assert_eq!(walk.run().flow.scheduled_count(wait), 100, "all have their time, paused or not");
+        let later = Timestamp(AT.0 + 6 * 24 * 3_600_000);
+        walk.settle_at(later);
+        assert_eq!(walk.run().positions.count(wait), 100, "nobody moves on in the pause");
+        walk.take(moved(RunState::Running, later));
+        walk.settle_at(later);
+        assert_eq!(walk.run().positions.count(behind), 100, "five days after the answer were over in the pause");
+    }
+}
+
 #[test]
 fn a_set_at_once_is_shared_exactly_and_two_splits_are_independent() {
     let mut walk = Walk::of_splits(false, 10_001);
@@ -303,4 +344,101 @@ fn the_journaled_move_is_the_assignment_and_is_never_computed_again() {
     let replayed = replay(&other);
     let at = |id: &str| replayed.runs[&RUN].positions.at(ids::of_text(id)).cloned().unwrap_or_default();
     assert!(y.is_subset(&at("x")) && x.is_subset(&at("y")), "as it was written");
+}
+
+/// start → split → a test each, whose arms share a name.
+const TWO_TESTS: &str = r#"
+name = "two"
+kind = "flow"
+[audience]
+all = true
+[message]
+channel = "email"
+connector = "relay"
+topic = "news"
+from = "a@b.test"
+subject = "S"
+text = "T"
+[[nodes]]
+id = "start"
+kind = "start"
+then = "parts"
+[[nodes]]
+id = "parts"
+kind = "split"
+weights = { x = 1, y = 1 }
+exits = { x = "first", y = "second" }
+[[nodes]]
+id = "first"
+kind = "ab_test"
+variants = { a = 1, b = 1 }
+exits = { a = "mail", b = "mail", rest = "end" }
+[[nodes]]
+id = "second"
+kind = "ab_test"
+variants = { a = 1, c = 1 }
+exits = { a = "mail", c = "mail", rest = "end" }
+[[nodes]]
+id = "mail"
+kind = "send"
+then = "end"
+[[nodes]]
+id = "end"
+kind = "end"
+"#;
+
+#[test]
+fn a_choice_among_several_tests_is_for_the_one_that_is_meant() {
+    let mut walk = Walk::new(TWO_TESTS, 100);
+    walk.settle();
+    let choice = |walk: &Walk, test, winner| by_person(walk.run(), test, winner, "ann", AT);
+    let tests = |error: NoChoice| match error {
+        NoChoice::SeveralTests { mut tests } | NoChoice::UnknownTest { mut tests, .. } => {
+            tests.sort();
+            tests
+        }
+        other => panic!("{other:?}"),
+    };
+    for winner in [Some("a"), None] {
+        let refused = choice(&walk, None, winner).expect_err("either could be meant");
+        assert_eq!(tests(refused), ["first", "second"], "{winner:?}");
+    }
+    let decided = choice(&walk, None, Some("c")).expect("only one has it");
+    assert_eq!(decided.node, ids::of_text("second"), "whichever comes first in the graph");
+    assert!(matches!(choice(&walk, Some("first"), Some("c")), Err(NoChoice::UnknownVariant { .. })), "not of this one");
+    assert_eq!(tests(choice(&walk, Some("third"), Some("a")).expect_err("no such test")), ["first", "second"]);
+    walk.take(Fact::Decided(decided));
+    let left = choice(&walk, None, Some("a")).expect("one is left");
+    assert_eq!(left.node, ids::of_text("first"), "the other is decided");
+    walk.take(Fact::Decided(left));
+    assert!(matches!(choice(&walk, Some("first"), Some("a")), Err(NoChoice::Decided { .. })), "once");
+}
+
+#[test]
+fn who_converts_leaves_at_the_conversion_and_the_others_at_the_time_out() {
+    let text = parting("5d")
+        .replace("split_on_open = \"5d\"\nexits = { opened = \"x\", not_opened = \"y\" }", "then = \"bought\"")
+        + "[[nodes]]\nid = \"bought\"\nkind = \"delay\"\nevent = \"converted\"\nof = \"mail\"\ntimeout = \"5d\"\n\
+           exits = { happened = \"x\", timed_out = \"y\" }\n";
+    let mut walk = Walk::new(&text, 100);
+    walk.settle();
+    walk.accept((0..100).collect());
+    walk.settle();
+    let converted = |rows: std::ops::Range<u32>, class| {
+        let part = FeedbackPart {
+            delivery: DeliveryId { run: RUN, index: 0 },
+            send: ids::of_text("mail"),
+            kind: FeedbackKind::Converted(class),
+            total: u64::from(rows.end - rows.start),
+            rows: rows.collect(),
+        };
+        Fact::EventsReceived(Box::new(EventsReceived { feedback: vec![part], at: AT, ..EventsReceived::default() }))
+    };
+    walk.take(converted(0..30, crate::ledger::tracking::EventClass::Human));
+    walk.take(converted(30..40, crate::ledger::tracking::EventClass::Machine));
+    walk.settle();
+    let at = |walk: &Walk, id| walk.run().positions.count(ids::of_text(id));
+    assert_eq!((at(&walk, "x"), at(&walk, "y")), (30, 0), "people, and not machines");
+    walk.settle_at(Timestamp(AT.0 + 6 * 24 * 3_600_000));
+    assert_eq!((at(&walk, "x"), at(&walk, "y")), (30, 70), "the others after five days");
 }

@@ -296,6 +296,10 @@ impl CampaignsPort for Adapter {
         let cancelled = if action == Action::Stop { self.to_be_cancelled(id) } else { Vec::new() };
         let run = match action {
             Action::Start => self.begin(id)?,
+            Action::Archive => {
+                self.engine.archive(id).map_err(|error| self.as_of_sequence(id, error))?;
+                self.engine.book.read().latest_run(id).map(|run| run.id)
+            }
             Action::Unschedule | Action::Pause | Action::Resume | Action::Stop => self.command_all(id, action)?,
         };
         let of_campaign = |state: &State, count: &dyn Fn(&crate::ledger::Run) -> u64| {
@@ -308,7 +312,7 @@ impl CampaignsPort for Adapter {
                 let stopping = |run: &crate::ledger::Run| u64::from(run.state == RunState::Stopping);
                 self.wait_drained(id, |state| of_campaign(state, &stopping) == 0);
             }
-            Action::Start | Action::Unschedule | Action::Resume => {}
+            Action::Start | Action::Unschedule | Action::Resume | Action::Archive => {}
         }
         let schedule = self.schedule_view(id);
         let cancelled = self.cancelled(id, cancelled);

@@ -46,13 +46,14 @@ impl Adapter {
         let none = || PortError::new(Code::RunNotFound, format!("campaign {campaign} has not been started yet"));
         let run = latest.ok_or_else(none)?;
         let by = request.by.as_deref().unwrap_or("a person");
-        let decided = self.engine.choose_winner(run, request.variant.as_deref(), by).map_err(|error| match error {
+        let decided = self.engine.choose_winner_of(run, request.test.as_deref(), request.variant.as_deref(), by);
+        let decided = decided.map_err(|error| match error {
             EngineError::NoChoice { reason, .. } => PortError::new(Code::NoChoice, reason.to_string()),
             other => other.into(),
         })?;
         let state = self.engine.book.read();
         let run = state.runs.get(&run).ok_or_else(none)?;
-        let node = decided.node.to_string();
+        let node = run.graph.key(decided.node);
         tests(run, self.engine.book.now()).into_iter().find(|test| test.node == node).ok_or_else(none)
     }
 

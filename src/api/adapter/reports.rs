@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::engine::runs::state_of;
 use crate::engine::sequences::look;
 use crate::engine::{Engine, EngineError};
+use crate::flow::NodeKind;
 use crate::ids::{AttributeId, Channel, ContactRow, RunId};
 use crate::ledger::tracking::{EventClass, EventSets};
 use crate::ledger::{Delivery, RejectClass, Run};
@@ -86,6 +87,7 @@ pub fn progress_of(engine: &Engine, run: &Run) -> Progress {
             claimed: counts.claimed,
             deferred: counts.deferred,
         },
+        waiting: on_their_way(run),
         ring: &ring,
         verdict,
         circuit,
@@ -98,6 +100,14 @@ pub fn progress_of(engine: &Engine, run: &Run) -> Progress {
             .max()
             .map(|s| crate::clock::Timestamp(s * 1_000)),
     })
+}
+
+/// Contacts that are at no end, and in no delivery that still has to do with them: they wait in the flow.
+fn on_their_way(run: &Run) -> u64 {
+    let waits = |kind: &NodeKind| !matches!(kind, NodeKind::End { .. } | NodeKind::Send { .. });
+    let at = run.positions.iter().filter(|(node, _)| run.graph.node(*node).is_some_and(|node| waits(&node.kind)));
+    let held = |rows: &RoaringBitmap| run.deliveries.iter().map(|d| rows.intersection_len(&d.held)).sum::<u64>();
+    at.map(|(_, rows)| rows.len().saturating_sub(held(rows))).sum()
 }
 
 /// A half-open circuit is not used either: one probe is out.
@@ -192,10 +202,12 @@ fn deliveries(engine: &Engine, run: &Run, compiled: Option<&Compiled>) -> Vec<De
     let each = each.filter(|(index, (delivery, _))| is_send(*index) || !delivery.audience.is_empty());
     each.map(|(index, (delivery, route))| {
         let index = u16::try_from(index).unwrap_or(u16::MAX);
-        let sends = compiled.and_then(|c| c.delivery(index)).map(|plan| plan.sends.clone()).unwrap_or_default();
+        let plan = compiled.and_then(|c| c.delivery(index));
+        let sends = plan.map(|plan| plan.sends.clone()).unwrap_or_default();
         let messages = sends.iter().map(|send| message_report(engine, run, delivery, compiled, send));
         DeliveryReport {
             index,
+            name: plan.map(|plan| plan.name.clone()).unwrap_or_default(),
             connector: route.connector.clone(),
             channel: route.channel.name().to_owned(),
             ledger: ledger(delivery),

@@ -140,7 +140,7 @@ impl Adapter {
             Action::Pause => (Trigger::Pause, &[RunState::Running]),
             Action::Resume => (Trigger::Resume, &[RunState::Paused]),
             Action::Unschedule => (Trigger::Unschedule, &[]),
-            Action::Start | Action::Stop => (Trigger::Stop, &[RunState::Running, RunState::Paused]),
+            Action::Start | Action::Archive | Action::Stop => (Trigger::Stop, &[RunState::Running, RunState::Paused]),
         };
         // First the plan: nothing is launched behind the command's back.
         let mut done = self.engine.command_plan(id, trigger)?;

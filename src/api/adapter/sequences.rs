@@ -66,9 +66,10 @@ impl Adapter {
         if action == Action::Start {
             return Err(refused(SequenceError::UsePublish));
         }
-        if campaign_state(&self.engine.book.read(), id) == Some(lifecycle::State::Draft) {
-            let message = format!("cannot {} a sequence that is draft; legal now: publish", action.name());
-            let details = json!({"state": "draft", "legal_moves": ["publish"]});
+        let is_draft = || campaign_state(&self.engine.book.read(), id) == Some(lifecycle::State::Draft);
+        if action != Action::Archive && is_draft() {
+            let message = format!("cannot {} a sequence that is draft; legal now: publish, archive", action.name());
+            let details = json!({"state": "draft", "legal_moves": ["publish", "archive"]});
             return Err(PortError::new(Code::IllegalMove, message).with(details));
         }
         if action == Action::Unschedule {

@@ -30,7 +30,7 @@ fn test_report(run: &Run, node: NodeId, test: &AbTest, memory: &TestMemory, now:
     let deadline = |at: Timestamp| Timestamp(at.0.saturating_add(test.look_after_ms(test.looks)));
     let deadline = memory.cut_at.filter(|_| !test.continuing()).map(|at| deadline(at).into());
     TestReport {
-        node: node.to_string(),
+        node: run.graph.key(node),
         winner_by: test.metric.name().to_owned(),
         goal: test.goal.clone(),
         window_seconds: test.window_seconds,

@@ -119,6 +119,7 @@ pub enum Action {
     Pause,
     Resume,
     Stop,
+    Archive,
 }
 
 impl Action {
@@ -129,6 +130,7 @@ impl Action {
             Action::Pause => "pause",
             Action::Resume => "resume",
             Action::Stop => "stop",
+            Action::Archive => "archive",
         }
     }
 }

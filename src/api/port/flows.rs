@@ -173,6 +173,9 @@ pub struct TestReport {
 pub struct ChooseWinnerRequest {
     /// Name of a variant; `null`: nobody, the rest gets nothing.
     pub variant: Option<String>,
+    /// Id of the test's node, as the report has it; needed only where several tests wait for a winner.
+    #[serde(default)]
+    pub test: Option<String>,
     /// Who chooses; kept with the decision.
     #[serde(default)]
     pub by: Option<String>,

@@ -151,6 +151,9 @@ pub struct MessageReport {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DeliveryReport {
     pub index: u16,
+    /// What the campaign calls it: `send`, `follow-up`, `cells`, the id of a node or step.
+    #[serde(default)]
+    pub name: String,
     pub connector: String,
     pub channel: String,
     #[serde(flatten)]

@@ -18,7 +18,7 @@ use crate::limits;
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
     config.service(check).service(index).service(create).service(read).service(change);
-    config.service(start).service(pause).service(resume).service(stop);
+    config.service(start).service(pause).service(resume).service(stop).service(archive);
     config.service(preview).service(test_send).service(audience);
 }
 
@@ -126,6 +126,13 @@ async fn resume(state: State, id: web::Path<String>) -> ApiResult<web::Json<Acti
 #[post("/v1/campaigns/{id}/stop")]
 async fn stop(state: State, id: web::Path<String>) -> ApiResult<web::Json<ActionDone>> {
     act(state, id, Action::Stop).await
+}
+
+/// Puts away a draft, or what has ended: it is read, and changes no more; what it named is free.
+#[utoipa::path(tag = "campaigns", responses((status = 200, body = ActionDone)))]
+#[post("/v1/campaigns/{id}/archive")]
+async fn archive(state: State, id: web::Path<String>) -> ApiResult<web::Json<ActionDone>> {
+    act(state, id, Action::Archive).await
 }
 
 /// The message as one contact would get it.

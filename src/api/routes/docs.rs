@@ -36,7 +36,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         audiences::create, audiences::index, audiences::sample_file, audiences::read, audiences::invalid, audiences::remove,
         events::receive, events::types,
         campaigns::index, campaigns::create, campaigns::check, campaigns::read, campaigns::change,
-        campaigns::start, campaigns::pause, campaigns::resume, campaigns::stop,
+        campaigns::start, campaigns::pause, campaigns::resume, campaigns::stop, campaigns::archive,
         campaigns::preview, campaigns::test_send, campaigns::audience,
         flows::graph, flows::dry_run, flows::choose_winner,
         sequences::publish, sequences::edit, sequences::extend, sequences::enter, sequences::release_step, sequences::test_start,

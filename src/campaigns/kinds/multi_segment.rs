@@ -1,17 +1,22 @@
 //! Multi-segment: a grid of dimensions gives disjoint cells, each with a message of its own or nothing. One delivery.
 //!
 //! start → a split per dimension, in the order of the spec → (wait →) a send per cell → end. A cell with a schedule of its
-//! own holds its contacts until then. A contact in two segments of a dimension
-//! goes to the first as written; who is in none goes to `others`, if the dimension has it, or gets nothing.
+//! own holds its contacts until then, and five minutes after the start at the earliest. A contact in two segments of a
+//! dimension goes to the first as written; who is in none goes to `others`, if the dimension has it, or gets nothing.
+
+use std::time::Duration;
 
 use super::grid::{self, ALL, CELL_NAME, Leaf, OTHERS, Place, values};
 use super::{Built, END, START, delivery, message_of, planned};
 use crate::campaigns::compile::{CompileError, MessagePlan, SendPlan};
+use crate::campaigns::schedule::effective_start;
 use crate::campaigns::spec::kinds::DimensionSegment;
 use crate::campaigns::spec::{CampaignSpec, DimensionSpec, MessageSpec};
 use crate::campaigns::validate::Problem;
-use crate::flow::nodes::{Split, split};
-use crate::flow::{EndKind, Exit, GraphParts, NodeId, NodeKind};
+use crate::clock::Timestamp;
+use crate::flow::graph::InvalidGraph;
+use crate::flow::nodes::{Delay, Split, split};
+use crate::flow::{EndKind, Exit, Graph, GraphParts, NodeId, NodeKind};
 use crate::limits;
 
 /// Splits of the grid, in the order in which they are made.
@@ -22,6 +27,9 @@ const FIRST_SEND: u32 = 10_000;
 const FIRST_WAIT: u32 = 20_000;
 /// Where those go who get nothing.
 const NOTHING: NodeId = NodeId(3);
+/// Where what is wrong with the grid as a whole stands in the spec.
+pub(in crate::campaigns) const PATH: &str = "dimensions";
+
 struct Grid<'s> {
     spec: &'s CampaignSpec,
     parts: GraphParts,
@@ -113,6 +121,23 @@ pub(in crate::campaigns) fn build(spec: &CampaignSpec) -> Result<Built, CompileE
     Ok(Built { parts, deliveries: vec![plan], messages, lasts })
 }
 
+/// The grid as a start at `now` makes it: a cell with a date of its own begins `safety` after that at the earliest, as every
+/// dated start. By each contact's own clocks it is the date alone that counts.
+pub fn dated(graph: &Graph, now: Timestamp, safety: Duration) -> Result<Graph, InvalidGraph> {
+    let mut parts = GraphParts::from(graph.clone());
+    let of_cells = FIRST_WAIT..FIRST_WAIT.saturating_add(u32::try_from(limits::GRID_CELLS_MAX).unwrap_or(u32::MAX));
+    for node in parts.nodes.iter_mut().filter(|node| of_cells.contains(&node.id.0)) {
+        let NodeKind::Delay(delay) = &mut node.kind else { continue };
+        if let Some(at) = delay.due(now).filter(|_| matches!(delay, Delay::Until(_) | Delay::Clock { .. })) {
+            let effective = effective_start(at, now, safety);
+            if effective > at {
+                *delay = Delay::Until(effective.0);
+            }
+        }
+    }
+    Graph::new(parts)
+}
+
 /// What is wrong with `[[dimensions]]` and `[[cells]]`.
 pub(in crate::campaigns) fn problems(spec: &CampaignSpec, found: &mut Vec<Problem>) {
     if spec.dimensions.is_empty() {
@@ -140,8 +165,12 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, found: &mut Vec<Proble
     if cells > limits::GRID_CELLS_MAX {
         let message = format!("the grid has {cells} cells, and {} is the most", limits::GRID_CELLS_MAX);
         found.push(Problem::error("too_many_cells", "dimensions", message, "use fewer segments or dimensions"));
+        return cell_problems(spec, found);
     }
     cell_problems(spec, found);
+    if spec.cells.iter().any(|cell| cell.nothing != Some(true)) {
+        uncovered(spec, found);
+    }
 }
 
 fn dimension_problems(at: usize, dimension: &DimensionSpec, found: &mut Vec<Problem>) {
@@ -232,6 +261,41 @@ fn cell_problems(spec: &CampaignSpec, found: &mut Vec<Problem>) {
     }
 }
 
+/// Names of places that a message about them lists.
+const UNCOVERED_NAMED: usize = 5;
+
+/// Contacts at a place that no cell means get nothing; who wants that says `nothing = true`.
+fn uncovered(spec: &CampaignSpec, found: &mut Vec<Problem>) {
+    let mut places = vec![(Vec::new(), Place::new())];
+    for dimension in &spec.dimensions {
+        let name = dimension.name.clone().unwrap_or_default();
+        let leaves = grid::leaves(dimension).into_iter().filter(|leaf| !leaf.nothing).collect::<Vec<_>>();
+        let grown = places.iter().flat_map(|(path, place)| {
+            leaves.iter().map(|leaf| {
+                let (mut path, mut place) = (path.clone(), place.clone());
+                path.push(leaf.label());
+                place.insert(name.clone(), leaf.clone());
+                (path, place)
+            })
+        });
+        places = grown.collect();
+    }
+    let open: Vec<String> = places
+        .into_iter()
+        .filter(|(_, place)| grid::cell_at(spec, place).is_none())
+        .map(|(path, _)| format!("{:?}", path.join(" · ")))
+        .collect();
+    if open.is_empty() {
+        return;
+    }
+    let more = open.len().saturating_sub(UNCOVERED_NAMED);
+    let named = open.iter().take(UNCOVERED_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let message = format!("no cell means {named}{tail}: contacts there get nothing");
+    let fix = "add a cell for them, with a message or with nothing = true; one without where means all who are left";
+    found.push(Problem::warning("place_without_cell", "cells", message, fix));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,5 +318,48 @@ mod tests {
         let twice = "[[dimensions.segments]]\nname = \"x\"\nsegment = 'key = \"b\"'\n";
         assert_eq!(codes(dimension("age", twice)), ["duplicate_name"], "two segments of one dimension");
         assert!(codes(dimension("age", "") + &dimension("land", "")).is_empty(), "two names");
+    }
+
+    #[test]
+    fn a_dated_cell_leaves_time_to_take_the_start_back() {
+        let text = "name = \"g\"\nkind = \"multi_segment\"\n[audience]\nall = true\n[message]\nchannel = \"email\"\n\
+            connector = \"relay\"\ntopic = \"news\"\n[[dimensions]]\nname = \"d\"\nothers = true\n\
+            [[dimensions.segments]]\nname = \"x\"\nsegment = 'key = \"a\"'\n[[cells]]\nwhere = { d = \"x\" }\n\
+            schedule = { at = \"2026-11-22T12:02\", zone = \"UTC\" }\n[[cells]]\n\
+            schedule = { at = \"2026-11-23T12:00:00Z\" }\n";
+        let compiled = crate::campaigns::compile(&parse(text, Format::Toml).expect("it parses")).expect("it compiles");
+        let utc = |text: &str| Timestamp(text.parse::<jiff::Timestamp>().expect(text).as_millisecond());
+        let (now, safety) = (utc("2026-11-22T12:00:00Z"), Duration::from_secs(300));
+        let waits = |graph: &Graph| {
+            let waits = graph.nodes().filter_map(|node| match &node.kind {
+                NodeKind::Delay(delay) => delay.due(now).map(|at| at.to_string()),
+                _ => None,
+            });
+            waits.collect::<Vec<_>>()
+        };
+        let graph = dated(&compiled.graph, now, safety).expect("valid");
+        assert_eq!(waits(&graph), ["2026-11-22T12:05:00Z", "2026-11-23T12:00:00Z"], "five minutes, and as planned");
+        let at_once = dated(&compiled.graph, now, Duration::ZERO).expect("valid");
+        assert_eq!(waits(&at_once), ["2026-11-22T12:02:00Z", "2026-11-23T12:00:00Z"], "a setting");
+    }
+
+    #[test]
+    fn places_without_a_cell_are_told_by_name() {
+        let dimension = |name: &str| {
+            format!(
+                "[[dimensions]]\nname = \"{name}\"\nothers = true\n\
+                 [[dimensions.segments]]\nname = \"x\"\nsegment = 'key = \"a\"'\n"
+            )
+        };
+        let told = |cells: &str| {
+            let text = format!("kind = \"multi_segment\"\n{}{}{cells}", dimension("age"), dimension("land"));
+            let mut found = Vec::new();
+            problems(&parse(&text, Format::Toml).expect("it parses"), &mut found);
+            found.into_iter().map(|problem| (problem.code, problem.message)).collect::<Vec<_>>()
+        };
+        let cell = "[[cells]]\nwhere = { age = \"x\" }\nmessage = { subject = \"S\" }\n";
+        let message = "no cell means \"others · x\", \"others · others\": contacts there get nothing";
+        assert_eq!(told(cell), [("place_without_cell", message.to_owned())]);
+        assert_eq!(told(&format!("{cell}[[cells]]\nnothing = true\n")), [], "said to get nothing");
     }
 }

@@ -16,7 +16,8 @@ use crate::campaigns::spec::{CampaignSpec, Kind};
 use crate::campaigns::validate::Problem;
 use crate::clock::Timestamp;
 use crate::flow::delay;
-use crate::flow::nodes::delay::zone_named;
+use crate::flow::delay::civil::{instant as instant_of, is_skipped, local, repeated};
+use crate::flow::nodes::delay::{known_zone, zone_named};
 use crate::flow::nodes::{Delay, DelayZone};
 use crate::flow::{Exit, GraphParts, NodeId, NodeKind};
 
@@ -99,6 +100,29 @@ pub fn part_dates(spec: &CampaignSpec, from: Timestamp) -> Vec<PartDate> {
     cells.chain(variants).collect()
 }
 
+/// A time that the clocks of a zone skip, or show twice: when it is, by the rule for all times.
+pub(in crate::campaigns) fn clocks_change(date: DateTime, zone: &str) -> Option<(&'static str, String)> {
+    let clocks = known_zone(zone)?;
+    if is_skipped(date, &clocks) {
+        let then = local(instant_of(date, &clocks), &clocks);
+        return Some(("time_skipped", format!("the clocks of {zone} skip {date}: it is {then} that is meant")));
+    }
+    let second = repeated(date, &clocks)?;
+    let first = instant_of(date, &clocks);
+    Some(("time_twice", format!("the clocks of {zone} show {date} twice: the first is meant, {first}, not {second}")))
+}
+
+/// Warnings about dates at a change of clocks.
+fn told_of_clocks(path: &str, schedule: &ScheduleFields, found: &mut Vec<Problem>) {
+    let Some(zone) = schedule.zone.as_deref() else { return };
+    for text in schedule.at.iter().chain(&schedule.dates) {
+        let told = text.0.parse::<DateTime>().ok().and_then(|date| clocks_change(date, zone));
+        found.extend(told.map(|(code, message)| {
+            Problem::warning(code, path, message, "fine, or choose an hour that every day has once")
+        }));
+    }
+}
+
 /// What is wrong with `[schedule]`, and with the schedules of cells.
 pub(in crate::campaigns) fn problems(spec: &CampaignSpec, ahead: Ahead, found: &mut Vec<Problem>) {
     let problem =
@@ -106,6 +130,7 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, ahead: Ahead, found: &
     if spec.schedule != ScheduleFields::default() {
         let wrong = spec.schedule.resolve_from(ahead).err().unwrap_or_default();
         found.extend(wrong.iter().map(|error| problem("schedule".to_owned(), error)));
+        told_of_clocks("schedule", &spec.schedule, found);
     }
     let kind = spec.kind();
     if spec.schedule.by_contact() && !waits_at_the_start(kind) {
@@ -129,9 +154,41 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, ahead: Ahead, found: &
         let date = ScheduleFields { at: fields.at.clone(), zone: fields.zone.clone(), ..ScheduleFields::default() };
         let wrong = date.resolve_from(ahead).err().unwrap_or_default();
         found.extend(wrong.iter().map(|error| problem(path.clone(), error)));
+        told_of_clocks(&path, &date, found);
         if spec.schedule.every.is_some() || !spec.schedule.dates.is_empty() {
             let message = "a date of a cell is over at the second launch, and the campaign has several";
             found.push(Problem::error("cell_schedule", path, message, "remove the cell's schedule, or launch once"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaigns::schedule::TimeText;
+
+    #[test]
+    fn hours_at_a_change_of_clocks_are_told() {
+        let told = |text: &str, zone: &str| clocks_change(text.parse().expect("a time"), zone).map(|(code, _)| code);
+        for (text, zone, expected) in [
+            ("2027-03-28T02:30", "Europe/Paris", Some("time_skipped")),
+            ("2027-03-28T03:00", "Europe/Paris", None),
+            ("2027-10-31T02:30", "Europe/Paris", Some("time_twice")),
+            ("2027-03-28T02:30", "UTC", None),
+            ("2027-03-28T02:30", "contact", None),
+        ] {
+            assert_eq!(told(text, zone), expected, "{text} in {zone}");
+        }
+        let (_, message) = clocks_change("2027-03-28T02:30".parse().expect("a time"), "Europe/Paris").expect("skipped");
+        assert!(message.contains("2027-03-28T03:30"), "says when it is: {message}");
+        let schedule = ScheduleFields {
+            zone: Some("Europe/Paris".to_owned()),
+            dates: ["2027-03-28T02:30", "2027-10-31T02:30", "2027-11-01T02:30"].map(|t| TimeText(t.to_owned())).into(),
+            ..ScheduleFields::default()
+        };
+        let mut found = Vec::new();
+        told_of_clocks("schedule", &schedule, &mut found);
+        let codes: Vec<_> = found.iter().map(|problem| (problem.code, problem.blocks())).collect();
+        assert_eq!(codes, [("time_skipped", false), ("time_twice", false)], "{found:?}");
     }
 }

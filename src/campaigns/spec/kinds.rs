@@ -19,6 +19,7 @@
 //! [follow_up]                  # a second message, in the same run
 //! on = "not_opened"            # opened, not_opened, clicked, not_clicked
 //! after = "5d"
+//! send_until = 2026-12-24T18:00:00+01:00   # of this message; by default the campaign's
 //! [follow_up.message]          # what differs from [message]
 //! subject = "…"
 //!
@@ -43,8 +44,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::instant;
 use super::super::schedule::ScheduleFields;
 use super::{MessageFields, MessageSpec, is_default, lines, word};
+use crate::clock::Timestamp;
 use crate::flow::nodes::Metric;
 
 /// One version of the message.
@@ -111,6 +114,9 @@ pub struct FollowUpSpec {
     pub on: Option<FollowUpOn>,
     #[serde(deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+    /// What of it is not sent by then is skipped; by default that of the campaign.
+    #[serde(with = "instant", skip_serializing_if = "Option::is_none")]
+    pub send_until: Option<Timestamp>,
     #[serde(skip_serializing_if = "is_default")]
     pub message: MessageSpec,
 }

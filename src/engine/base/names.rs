@@ -1,10 +1,15 @@
 //! Names of lists and segments, and who refers to one.
 
+use std::collections::BTreeSet;
+
 use crate::campaigns::lifecycle;
 use crate::campaigns::parse::from_stored;
 use crate::engine::Engine;
 use crate::engine::base::BaseError;
 use crate::engine::runs::campaign_state;
+use crate::ids::CampaignId;
+use crate::ledger::State;
+use crate::ledger::state::Campaign;
 use crate::limits::NAME_BYTES_MAX;
 use crate::segments::expression::{Expression, Kind};
 use crate::segments::parse;
@@ -60,7 +65,7 @@ impl Engine {
             let segments: Vec<(String, String)> =
                 state.segments.iter().map(|(n, s)| (n.clone(), s.text.clone())).collect();
             let live = state.campaigns.iter().filter(|(id, _)| campaign_state(&state, **id).is_some_and(needs_it));
-            let specs: Vec<String> = live.filter_map(|(_, c)| c.newest().map(|(_, spec)| spec.to_owned())).collect();
+            let specs: BTreeSet<String> = live.flat_map(|(id, c)| versions_at_work(&state, *id, c)).collect();
             (segments, specs)
         };
         let mut users = Vec::new();
@@ -73,11 +78,23 @@ impl Engine {
             let Ok(spec) = from_stored(&spec) else { continue };
             let named = matches!((thing, &spec.audience.list), (Thing::List(name), Some(list)) if name == list);
             if named || spec.expressions().iter().any(|text| thing.is_in_text(text)) {
-                users.push(format!("campaign {:?}", spec.name.unwrap_or_default()));
+                let user = format!("campaign {:?}", spec.name.unwrap_or_default());
+                if !users.contains(&user) {
+                    users.push(user);
+                }
             }
         }
         users
     }
+}
+
+/// The newest version of a campaign, and those that something still executes: an edit of what is scheduled leaves the runs
+/// before it to what they began with.
+fn versions_at_work(state: &State, id: CampaignId, campaign: &Campaign) -> Vec<String> {
+    let runs = state.runs.values().filter(|run| run.campaign == id && run.state.is_live()).map(|run| run.version);
+    let planned = state.plans.get(&id).filter(|plan| plan.is_open()).map(|plan| plan.version);
+    let executed = runs.chain(planned).filter_map(|version| campaign.versions.get(&version));
+    executed.map(String::as_str).chain(campaign.newest().map(|(_, text)| text)).map(str::to_owned).collect()
 }
 
 /// A campaign in this state will, or may, evaluate its audience, or shows it to people who are working with it.

@@ -31,12 +31,22 @@ pub const LATE: Exit = Exit(std::borrow::Cow::Borrowed("late"));
 pub enum WaitEvent {
     Opened(NodeId),
     Clicked(NodeId),
+    /// A conversion of any name that is reported about the message, by a person.
+    Converted(NodeId),
 }
 
 impl WaitEvent {
     pub fn send(self) -> NodeId {
         match self {
-            WaitEvent::Opened(node) | WaitEvent::Clicked(node) => node,
+            WaitEvent::Opened(node) | WaitEvent::Clicked(node) | WaitEvent::Converted(node) => node,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            WaitEvent::Opened(_) => "opened",
+            WaitEvent::Clicked(_) => "clicked",
+            WaitEvent::Converted(_) => "converted",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `kind = "ab_test"`: contacts are shared out over variants, and the better one gets those who come after the decision.
 //!
 //! ```toml
-//! variants = { a = 1, b = 1 }   # exits, and their shares of the sample
+//! variants = { a = 1, b = 1 }   # exits, and their shares of the sample; or { a = "10%", b = "5%" } of all, without sample
 //! sample = "20%"                # of one set; the rest waits here for the winner
 //! decide_after = "4h"           # the deadline; window, looks, winner_by, goal, if_not_proven as in [test]
 //!
@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::assemble::Context;
+use super::shares::{self, Share, Shares};
 use crate::campaigns::spec::SampleSpec;
 use crate::campaigns::spec::kinds::basis_points;
 use crate::flow::nodes::{AbTest, Arm, Metric, NotProven, SampleSize};
@@ -24,7 +25,7 @@ use crate::limits;
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Keys {
-    variants: BTreeMap<String, u32>,
+    variants: BTreeMap<String, Share>,
     continuing: bool,
     sample: Option<SampleSpec>,
     winner_by: Option<Metric>,
@@ -61,7 +62,20 @@ pub(super) fn kind(context: &mut Context<'_>) -> Option<NodeKind> {
     for key in &alien {
         context.refuse("wrong_key", key, format!("{has} {key}"), fix);
     }
+    let Shares { weights, total } = shares::read(context, "variants", &keys.variants)?;
+    if let Some(total) = total {
+        let (wrong, fix) = match keys.continuing {
+            true => (total < shares::WHOLE, "all are tested on: make them 100% together, or write weights without %"),
+            false => (keys.sample.is_some(), "remove sample: the fractions say it, or write weights without %"),
+        };
+        if wrong {
+            let message = format!("the fractions make {} of those who come", shares::percent_of(total));
+            context.refuse("shares_total", "variants", message, fix);
+            return None;
+        }
+    }
     let sample = match &keys.sample {
+        None if total.is_some() => total.map(SampleSize::Share),
         None => Some(SampleSize::Share(SAMPLE_DEFAULT_BASIS)),
         Some(SampleSpec::Contacts(count)) => Some(SampleSize::Contacts(*count)),
         Some(SampleSpec::Share(text)) => basis_points(text).map(SampleSize::Share),
@@ -93,7 +107,7 @@ pub(super) fn kind(context: &mut Context<'_>) -> Option<NodeKind> {
     if !alien.is_empty() {
         return None;
     }
-    let arms = keys.variants.into_iter().map(|(exit, weight)| Arm { exit: Exit(exit.into()), weight });
+    let arms = weights.into_iter().map(|(exit, weight)| Arm { exit: Exit(exit.into()), weight });
     Some(NodeKind::AbTest(AbTest {
         arms: arms.collect(),
         sample,

@@ -11,6 +11,7 @@ use crate::campaigns::faults;
 use crate::campaigns::spec::{CampaignSpec, MessageFields, NodeSpec};
 use crate::campaigns::suggest::{did_you_mean, nearest};
 use crate::campaigns::validate::{Problem, Severity};
+use crate::clock::Timestamp;
 use crate::flow::nodes::delay::{HAPPENED, TIMED_OUT};
 use crate::flow::nodes::{Delay, WaitEvent};
 use crate::flow::validate::GraphProblem;
@@ -31,6 +32,8 @@ pub(super) struct SendNode {
     pub delivery: Option<String>,
     /// Index of its delivery.
     pub index: u16,
+    /// What of it is not sent by then is skipped, whatever the campaign says.
+    pub until: Option<Timestamp>,
 }
 
 /// What the nodes of a spec make.

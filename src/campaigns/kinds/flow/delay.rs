@@ -6,7 +6,7 @@
 //! weekdays = ["tuesday", "friday"]; at = "09:00"    # the next of these; today only if the hour is ahead
 //! date = 2027-01-01T09:00:00; zone = "contact"      # by each contact's own clocks; who comes later passes at once
 //! until = 2027-01-01T09:00:00+01:00                 # an instant, the same for all; who comes later passes at once
-//! event = "opened"; of = "welcome"; timeout = "5d"  # opened, clicked; ways out: "happened", "timed_out"
+//! event = "opened"; of = "welcome"; timeout = "5d"  # opened, clicked, converted; ways out: "happened", "timed_out"
 //! ```
 //!
 //! `zone` is an IANA name, by default UTC, or `contact`: each contact's own.
@@ -15,6 +15,7 @@ use jiff::civil::{DateTime, Time};
 use serde::Deserialize;
 
 use super::assemble::{Assembled, Context};
+use crate::campaigns::kinds::planned::clocks_change;
 use crate::campaigns::validate::Problem;
 use crate::clock::Timestamp;
 use crate::flow::NodeKind;
@@ -27,6 +28,7 @@ use crate::flow::nodes::{Delay, DelayZone, WaitEvent};
 enum Event {
     Opened,
     Clicked,
+    Converted,
 }
 
 #[derive(Default, Deserialize)]
@@ -112,6 +114,7 @@ fn for_event(context: &mut Context<'_>, keys: &Keys, event: Event) -> Option<Del
     let event = match event {
         Event::Opened => WaitEvent::Opened(send),
         Event::Clicked => WaitEvent::Clicked(send),
+        Event::Converted => WaitEvent::Converted(send),
     };
     Some(Delay::Event { event, seconds })
 }
@@ -126,6 +129,13 @@ pub(super) fn problems(made: &Assembled, now: Timestamp, found: &mut Vec<Problem
             }
             _ => false,
         };
+        if let (Some(at), NodeKind::Delay(Delay::Clock { wait: Wait::Date(date), zone: DelayZone::Named(zone) })) =
+            (made.place(node.id), &node.kind)
+            && let Some((code, message)) = clocks_change(*date, zone)
+        {
+            let fix = "fine, or choose an hour that every day has once";
+            found.push(Problem::warning(code, format!("nodes.{at}"), message, fix).of_node(made.key_at(at)));
+        }
         if let Some(at) = made.place(node.id).filter(|_| past) {
             let message = format!("{:?} waits for a date that has passed: everybody goes on at once", node.name);
             let fix = "set a later date, or remove the delay";

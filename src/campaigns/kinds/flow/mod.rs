@@ -21,6 +21,7 @@ pub mod ids;
 mod links;
 mod note;
 mod send;
+mod shares;
 mod split;
 
 use super::Built;

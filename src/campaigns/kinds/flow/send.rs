@@ -4,6 +4,7 @@
 //! delivery = "reminders"        # shared with other sends: a contact gets one message of them
 //! on_undelivered = "end"        # who was not accepted leaves by "undelivered"; by default everybody continues
 //! split_on_open = "5d"          # 30m to 30d: leaves by "opened" at the open, by "not_opened" at the time-out
+//! send_until = 2026-12-24T18:00:00+01:00   # who has not got it by then does not get it; by default the campaign's
 //! ```
 //!
 //! With `split_on_open` who was not accepted leaves by `undelivered` too, unless `on_undelivered = "continue"`: only who got the
@@ -18,6 +19,7 @@ use crate::campaigns::kinds::{delivery, message_of};
 use crate::campaigns::spec::{CampaignSpec, NodeSpec};
 use crate::campaigns::suggest::did_you_mean;
 use crate::campaigns::validate::{Names, Problem};
+use crate::clock::Timestamp;
 use crate::flow::{Exit, NodeId, NodeKind};
 use crate::ids::{Channel, MessageId};
 use crate::limits;
@@ -38,6 +40,8 @@ struct Keys {
     delivery: Option<String>,
     on_undelivered: Option<OnUndelivered>,
     split_on_open: Option<String>,
+    #[serde(with = "crate::campaigns::instant")]
+    send_until: Option<Timestamp>,
 }
 
 /// The wait behind a send, if it has one.
@@ -62,7 +66,15 @@ pub(super) fn add(context: &mut Context<'_>, id: NodeId, made: &mut Assembled) {
     };
     let key = node.id.clone().unwrap_or_default();
     made.parts.node(id, name_of(node), NodeKind::Send { delivery: index, message, parts_undelivered });
-    made.sends.push(SendNode { at, node: id, key, name: name_of(node), delivery: keys.delivery, index });
+    made.sends.push(SendNode {
+        at,
+        node: id,
+        key,
+        name: name_of(node),
+        delivery: keys.delivery,
+        index,
+        until: keys.send_until,
+    });
     if let Some(text) = &keys.split_on_open {
         let seconds = context.seconds("split_on_open", text).unwrap_or(0);
         let allowed = limits::SPLIT_ON_OPEN_SECONDS_MIN..=limits::SPLIT_ON_OPEN_SECONDS_MAX;
@@ -101,6 +113,7 @@ pub(super) fn plans(
                 let name = send.delivery.as_deref().unwrap_or(&send.key);
                 deliveries.push(DeliveryPlan {
                     on_arrival: true,
+                    send_until: send.until.or(spec.send_until),
                     sends: vec![plan],
                     ..delivery(spec, send.index, name, &message)
                 });
@@ -143,7 +156,19 @@ pub(super) fn problems(spec: &CampaignSpec, made: &Assembled, names: &dyn Names,
                 Some(_) => {}
             }
         }
-        let first = made.sends.iter().find(|other| other.index == send.index).and_then(|s| spec.nodes.get(s.at));
+        if let Some(until) = send.until.filter(|until| *until <= names.now()) {
+            let message = format!("send_until, {until}, is past: nobody would get it");
+            let fix = "set a later instant, or remove it";
+            found.push(Problem::error("send_until_past", path("send_until"), message, fix).of_node(&send.key));
+        }
+        let first = made.sends.iter().find(|other| other.index == send.index);
+        if first.is_some_and(|first| first.until != send.until) {
+            let shared = send.delivery.as_deref().unwrap_or_default();
+            let message = format!("sends that share the delivery {shared:?} have different ends");
+            let fix = "a delivery has one send_until: say the same in each, or give the send another delivery";
+            found.push(Problem::error("delivery_differs", path("send_until"), message, fix).of_node(&send.key));
+        }
+        let first = first.and_then(|s| spec.nodes.get(s.at));
         if first.is_some_and(|first| way(spec, first) != (channel, topic)) {
             let shared = send.delivery.as_deref().unwrap_or_default();
             let message = format!("{shared:?} is shared by sends of different channels or topics");

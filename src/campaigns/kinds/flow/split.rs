@@ -1,7 +1,7 @@
 //! `kind = "split"`: exactly one of
 //!
 //! ```toml
-//! weights = { a = 50, b = 50 }                                          # shares of all who come
+//! weights = { a = 50, b = 50 }                                          # shares of all who come; or "50%", 100 % in all
 //! at_most = [{ exit = "a", contacts = 1000 }]                           # drawn at random; "remaining" takes the rest
 //! segments = [{ exit = "a", segment = 'age < 30' }]                     # the first that fits; "remaining" the others
 //! interactions = [{ exit = "a", test = "clicked", of = "welcome" }]     # the first that happened; tests as in a condition
@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::assemble::{Assembled, Context};
 use super::condition;
+use super::shares::{self, Share, Shares};
 use crate::campaigns::spec::MessageFields;
 use crate::flow::nodes::{Split, Test};
 use crate::flow::{Exit, NodeKind};
@@ -20,7 +21,7 @@ use crate::flow::{Exit, NodeKind};
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Keys {
-    weights: Option<BTreeMap<String, u32>>,
+    weights: Option<BTreeMap<String, Share>>,
     at_most: Option<Vec<AtMost>>,
     segments: Option<Vec<Segment>>,
     interactions: Option<Vec<MessageFields>>,
@@ -44,6 +45,17 @@ pub(super) fn kind(context: &mut Context<'_>, made: &mut Assembled) -> Option<No
     let keys = context.read::<Keys>()?;
     let split = match (keys.weights, keys.at_most, keys.segments, keys.interactions) {
         (Some(weights), None, None, None) => {
+            let Shares { weights, total } = shares::read(context, "weights", &weights)?;
+            if let Some(total) = total.filter(|total| *total < shares::WHOLE) {
+                let message = format!("the shares make {} in all: who gets the rest?", shares::percent_of(total));
+                context.refuse(
+                    "shares_total",
+                    "weights",
+                    message,
+                    "make them 100% together, or write weights without %",
+                );
+                return None;
+            }
             Split::Weights(weights.into_iter().map(|(exit, weight)| (Exit(exit.into()), weight)).collect())
         }
         (None, Some(limits), None, None) => {

@@ -113,7 +113,7 @@ fn a_flow_compiles_to_its_graph_with_a_delivery_per_send() {
     let expected = "\
 start (start)
   next → welcome Welcome mail (send, delivery 0, message 0)
-    next → welcome.split_on_open Welcome mail: opened? (wait for welcome, at most 432000 s)
+    next → welcome.split_on_open Welcome mail: opened? (wait for opened welcome, at most 5d)
       happened → happy (end, success)
       timed_out → shares (split by weights)
         note: on a: a quarter is enough (Ann, 2026-11-22)
@@ -432,4 +432,69 @@ fn what_does_not_compile_says_where() {
     let nodes = WELCOME.replace("kind = \"exit\"", "kind = \"exot\"");
     let error = compile(&parse(&format!("{HEAD}{nodes}"), Format::Toml).expect("parses")).expect_err("an unknown kind");
     assert!(error.to_string().contains("nodes.6.kind") && error.to_string().contains("exot"), "{error}");
+}
+
+#[test]
+fn a_send_has_an_end_of_its_own_and_dates_at_a_change_of_clocks_are_told() {
+    let ended = WELCOME.replace("delivery = \"second\"", "delivery = \"second\"\nsend_until = 2030-01-01T00:00:00Z");
+    assert_eq!(told(&ended), [], "ahead");
+    let deliveries = compiled(&ended).deliveries;
+    let ends: Vec<Option<String>> = deliveries.iter().map(|plan| plan.send_until.map(|at| at.to_string())).collect();
+    assert_eq!(ends, [None, Some("2030-01-01T00:00:00Z".to_owned())], "of this send alone");
+    let past = ended.replace("2030-01-01", "2020-01-01");
+    assert_eq!(told(&past), [("send_until_past", "nodes.3.send_until".into(), "remind".into())]);
+    let shared =
+        WELCOME.replace("split_on_open", "delivery = \"second\"\nsend_until = 2030-01-01T00:00:00Z\nsplit_on_open");
+    let shared = shared.replace(", topic = \"offers\"", "");
+    let expected = [("delivery_differs", "nodes.3.send_until".into(), "remind".into())];
+    assert_eq!(told(&shared), expected, "one delivery, two ends");
+    let clocks = WELCOME.replace("then = \"clicked?\"", "then = \"wait\"")
+        + "[[nodes]]\nid = \"wait\"\nkind = \"delay\"\ndate = 2027-03-28T02:30:00\nzone = \"Europe/Paris\"\nthen = \"clicked?\"\n";
+    assert_eq!(told(&clocks), [("time_skipped", "nodes.8".into(), "wait".into())], "half past two is not");
+}
+
+#[test]
+fn shares_in_per_cent_add_up() {
+    let shares = |text: &str| WELCOME.replace("weights = { a = 1, b = 3 }", &format!("weights = {{ {text} }}"));
+    let whole = shares("a = \"12.5%\", b = \"87.5%\"");
+    assert_eq!(told(&whole), [], "100 % in all");
+    let split = compiled(&whole).graph.nodes().find_map(|node| match &node.kind {
+        NodeKind::Split(Split::Weights(weights)) => Some(weights.iter().map(|(_, weight)| *weight).collect::<Vec<_>>()),
+        _ => None,
+    });
+    assert_eq!(split, Some(vec![1_250, 8_750]), "hundredths of a per cent");
+    for (text, code, path) in [
+        ("a = \"60%\", b = \"60%\"", "shares_total", "nodes.2.weights"),
+        ("a = \"60%\", b = \"30%\"", "shares_total", "nodes.2.weights"),
+        ("a = \"60%\", b = 40", "bad_share", "nodes.2.weights"),
+        ("a = \"60 per cent\", b = \"40%\"", "bad_share", "nodes.2.weights.a"),
+    ] {
+        assert_eq!(told(&shares(text)), [(code, path.to_owned(), "shares".to_owned())], "{text}");
+    }
+    assert!(found(&shares("a = \"60%\", b = \"60%\""))[0].message.contains("120%"), "says what they make");
+
+    let test = |keys: &str| {
+        let node = format!("id = \"shares\"\nkind = \"ab_test\"\n{keys}\nexits = {{ a = \"remind\", b = \"gone\" }}\n");
+        let first = WELCOME.find("id = \"shares\"").expect("the split");
+        let behind = first + WELCOME[first..].find("[[nodes]]").expect("the next");
+        format!("{}{node}{}", &WELCOME[..first], &WELCOME[behind..]).replace("on = \"shares.a\"", "on = \"remind\"")
+    };
+    let fractions = test("variants = { a = \"10%\", b = \"5%\" }");
+    let blocking = |text: &str| {
+        let blocks = found(text).into_iter().filter(Problem::blocks).map(|problem| problem.code);
+        blocks.collect::<Vec<_>>()
+    };
+    assert!(blocking(&fractions).is_empty(), "{:?}", found(&fractions));
+    let tested = compiled(&fractions).graph.nodes().find_map(|node| match &node.kind {
+        NodeKind::AbTest(test) => Some((test.sample, test.arms.iter().map(|arm| arm.weight).collect::<Vec<_>>())),
+        _ => None,
+    });
+    assert_eq!(tested, Some((crate::flow::nodes::SampleSize::Share(1_500), vec![1_000, 500])), "fractions of all");
+    for keys in [
+        "variants = { a = \"10%\", b = \"5%\" }\nsample = \"20%\"",
+        "variants = { a = \"80%\", b = \"30%\" }",
+        "variants = { a = \"10%\", b = \"5%\" }\ncontinuing = true",
+    ] {
+        assert_eq!(blocking(&test(keys)), ["shares_total"], "{keys}");
+    }
 }
