@@ -6,7 +6,8 @@
 //! for the disk. The journal's thread does the writing and syncing and calls back.
 //!
 //! Invariants: BK-1 no fact reaches the journal that the state refused, and none changes the state without reaching the
-//! journal's queue; BK-2 while the journal has no space, nothing new is committed but what ends claims.
+//! journal's queue; BK-2 while the journal has no space, nothing new is committed but what ends claims; BK-3 a row that was
+//! handed over is on its way or recently accepted for whoever holds the lock: both change under it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -37,6 +38,14 @@ pub enum CommitError {
     HistoryBehind,
     #[error("the snapshot can't be made")]
     Snapshot(#[from] snapshot::SnapshotError),
+}
+
+/// A run and one of its rows, as a link finds them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    pub ended_at: Option<Timestamp>,
+    /// When the provider took the row's message, if that was in the last seconds; now, if it is being handed over.
+    pub accepted_at: Option<Timestamp>,
 }
 
 pub struct Book {
@@ -117,9 +126,15 @@ impl Book {
         self.stalled_ms.store(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
     }
 
-    /// When a row was accepted, if that was in the last seconds.
-    pub fn recently_accepted(&self, run: RunId, row: u32) -> Option<Timestamp> {
-        self.recently.accepted_at(run, row, self.now())
+    /// What a link of this row is to know of its run; `None` if there is no such run. Asked at each open and click, and one look at
+    /// one moment (BK-3): a row that is settled between two looks is on its way no more for the one and not accepted yet for
+    /// the other, and the scanner that follows its link just then is taken for a person.
+    pub fn look(&self, run: RunId, row: u32, now: Timestamp) -> Option<Look> {
+        let state = self.state.read();
+        let of = state.runs.get(&run)?;
+        let on_its_way = || of.deliveries.iter().any(|delivery| delivery.claimed.contains(row)).then_some(now);
+        let accepted_at = self.recently.accepted_at(run, row, now).or_else(on_its_way);
+        Some(Look { ended_at: of.ended_at, accepted_at })
     }
 
     /// Applies a fact and queues it for the journal; answers its sequence number. Does not wait for the disk.
@@ -146,6 +161,8 @@ impl Book {
         }
         if let Fact::Settled(settled) = &fact {
             self.recently.note(settled.delivery.run, &settled.accepted, settled.at);
+            // The provider may have taken these as well: a scanner that comes at once says that it did.
+            self.recently.note(settled.delivery.run, &settled.unknown, settled.at);
         }
         let seq = self.journal.submit(fact.kind(), payload, want).map_err(CommitError::from)?;
         self.last_seq.store(seq, Ordering::Release);

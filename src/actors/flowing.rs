@@ -12,6 +12,7 @@ use crate::clock::Timestamp;
 use crate::flow::nodes::{AbTest, Split, Test, ab_test, condition, split};
 pub use crate::flow::split::SplitError;
 use crate::flow::split::{SplitKey, Stream, quotas, rank};
+use crate::flow::winner::Looks;
 use crate::flow::{Exit, Node, NodeId, NodeKind};
 use crate::ids::{DeliveryId, MessageId, RunId};
 use crate::ledger::engagement::people;
@@ -43,8 +44,8 @@ pub enum Task {
     SetAttribute { node: NodeId, rows: RoaringBitmap, attribute: String, value: serde_json::Value },
     /// Rows came to a delay by each contact's own clocks: in which zones are they? See [`waiting::by_clocks`].
     Clocks { run: RunId, node: NodeId, rows: RoaringBitmap },
-    /// A test is to be looked at, with these figures. See [`verdict::look_at`].
-    Look { run: RunId, node: NodeId, test: AbTest, look: u16, arms: Vec<ArmFigures> },
+    /// A test is to be looked at, with these figures; `looks` is what look this is of the sample. See [`verdict::look_at`].
+    Look { run: RunId, node: NodeId, test: AbTest, look: u16, looks: Looks, arms: Vec<ArmFigures> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,7 +173,9 @@ fn next_look(run: &Run, now: Timestamp) -> Option<Task> {
         if let Some(look) = test.look_due(cut_at.0, last, now.0) {
             let arms = verdict::figures(run, *node, test, now);
             if test.is_deadline(look) || verdict::may_look(run, *node, test, &arms) {
-                return Some(Task::Look { run: run.id, node: *node, test: test.clone(), look, arms });
+                let sample = test.arms.iter().map(|arm| run.flow.left_by(*node, &arm.exit)).sum();
+                let looks = verdict::looks_of(test, look, sample, &arms, &memory.looks);
+                return Some(Task::Look { run: run.id, node: *node, test: test.clone(), look, looks, arms });
             }
         }
     }

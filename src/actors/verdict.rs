@@ -9,7 +9,8 @@ use roaring::RoaringBitmap;
 use crate::clock::Timestamp;
 use crate::flow::nodes::{AbTest, NotProven};
 use crate::flow::winner::{
-    self, Arm, Decision, Interval, Judgement, Looks, OnNotProven, Rules, Verdict, Waiting, WinnerError,
+    self, Arm, ArmFinding, Decision, GuardRail, Interval, Judgement, Looks, OnNotProven, Rules, Verdict, Waiting,
+    WinnerError,
 };
 use crate::flow::{Exit, NodeId};
 use crate::ids::RunId;
@@ -17,7 +18,7 @@ use crate::ledger::flowing::{ArmFigures, Decided, Looked, TestMemory};
 use crate::ledger::tracking::EventClass;
 use crate::ledger::watch::{ArmSends, Watch};
 use crate::ledger::{Fact, Run};
-use crate::limits::WINNER_SEQUENCE_TUNED_FOR;
+use crate::limits::{WINNER_LOOK_GAP_MIN, WINNER_SEQUENCE_TUNED_FOR};
 
 /// Who decides when no person does.
 pub const ENGINE: &str = "engine";
@@ -74,8 +75,35 @@ pub fn may_look(run: &Run, node: NodeId, test: &AbTest, arms: &[ArmFigures]) -> 
     })
 }
 
+/// The looks of a test as its boundaries need them: after which parts of what the sample can tell. Equal times are not equal
+/// parts: windows are over late and all at once, or, where sending takes long, little by little. What is known of a part is
+/// the contacts who are judged by then; the sample is the whole, and what is there at the deadline is all of it.
+pub fn looks_of(test: &AbTest, look: u16, sample: u64, arms: &[ArmFigures], earlier: &[Looked]) -> Looks {
+    if test.continuing() {
+        return Looks::Open { tuned_for: WINNER_SEQUENCE_TUNED_FOR };
+    }
+    if test.looks <= 1 || sample == 0 {
+        return Looks::Planned { look: u32::from(look.max(1)), looks: u32::from(test.looks) };
+    }
+    let told = |arms: &[ArmFigures]| arms.iter().map(|arm| arm.delivered).sum::<u64>() as f64 / sample as f64;
+    let now = if test.is_deadline(look) { 1.0 } else { told(arms) };
+    let mut parts: Vec<f64> = Vec::new();
+    for part in earlier.iter().map(|looked| told(&looked.arms)).chain([now]) {
+        let part = if part > 1.0 - WINNER_LOOK_GAP_MIN { 1.0 } else { part.max(WINNER_LOOK_GAP_MIN) };
+        // A look that has seen nothing new is the one before.
+        if part - parts.last().copied().unwrap_or(0.0) >= WINNER_LOOK_GAP_MIN {
+            parts.push(part);
+        }
+    }
+    let look = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+    if parts.last() != Some(&1.0) {
+        parts.push(1.0);
+    }
+    Looks::Fractions { look, fractions: parts }
+}
+
 /// What the figures say at a planned look, with its statistics.
-pub fn judge(test: &AbTest, look: u16, arms: &[ArmFigures]) -> Result<Judgement, WinnerError> {
+pub fn judge(test: &AbTest, looks: Looks, arms: &[ArmFigures]) -> Result<Judgement, WinnerError> {
     let weight_of = |exit: &Exit| test.arms.iter().find(|arm| arm.exit == *exit).map_or(1, |arm| arm.weight);
     let counted: Vec<Arm> = arms
         .iter()
@@ -89,15 +117,7 @@ pub fn judge(test: &AbTest, look: u16, arms: &[ArmFigures]) -> Result<Judgement,
             share: f64::from(weight_of(&arm.arm)),
         })
         .collect();
-    let rules = Rules {
-        looks: match test.continuing() {
-            true => Looks::Open { tuned_for: WINNER_SEQUENCE_TUNED_FOR },
-            false => Looks::Planned { look: u32::from(look.max(1)), looks: u32::from(test.looks) },
-        },
-        min_contacts: test.min_delivered,
-        min_events: test.min_events,
-        ..Rules::default()
-    };
+    let rules = Rules { looks, min_contacts: test.min_delivered, min_events: test.min_events, ..Rules::default() };
     winner::judge(&counted, &rules)
 }
 
@@ -106,11 +126,11 @@ pub fn look_at(
     run: RunId,
     node: NodeId,
     test: &AbTest,
-    look: u16,
+    (look, looks): (u16, Looks),
     arms: Vec<ArmFigures>,
     at: Timestamp,
 ) -> Result<Fact, WinnerError> {
-    let judgement = judge(test, look, &arms)?;
+    let judgement = judge(test, looks, &arms)?;
     let verdict = judgement.verdict.name().to_owned();
     // A judgement holds no map and no NaN, so that there is always a text of it.
     let statistics = serde_json::to_string(&judgement).unwrap_or_default();
@@ -230,13 +250,26 @@ pub fn explain(judgement: &Judgement, looked: &Looked, test: &AbTest, chosen: Op
             pair.boundary
         )
     });
+    let guarded: String = judgement.arms.iter().filter_map(cannot_win).collect();
     let (verdict, metric) = (judgement.verdict.name(), test.metric.name());
     let chosen = chosen.map_or(String::new(), |name| format!("{name} · "));
     let look = match test.continuing() {
         true => format!("look {}", looked.look),
         false => format!("look {} of {}", looked.look, test.looks),
     };
-    format!("{chosen}{verdict} at {look}, by {metric}: {}{evidence}", parts.join(", "))
+    format!("{chosen}{verdict} at {look}, by {metric}: {}{evidence}{guarded}", parts.join(", "))
+}
+
+/// Why an arm cannot win whatever its rate is; nothing of one that may.
+fn cannot_win(arm: &ArmFinding) -> Option<String> {
+    let rails = arm.guarded.iter().map(|rail| match rail {
+        GuardRail::Complaints => format!("{} complaints", arm.complaints),
+        GuardRail::Unsubscribes => format!("{} opt-outs", arm.unsubscribes),
+    });
+    let rails: Vec<String> = rails.collect();
+    let (name, contacts, rails) = (&arm.name, arm.contacts, rails.join(" and "));
+    (!arm.guarded.is_empty())
+        .then(|| format!("; {name} cannot win: {rails} of {contacts}, significantly more than another"))
 }
 
 #[cfg(test)]
@@ -271,7 +304,8 @@ mod tests {
             ..ArmFigures::none(Exit(name.into()))
         };
         let arms = vec![arm("A", events[0]), arm("B", events[1])];
-        match look_at(RunId(1), NodeId(1), test, look, arms, Timestamp(5)).expect("judged") {
+        let looks = looks_of(test, look, 0, &arms, &[]);
+        match look_at(RunId(1), NodeId(1), test, (look, looks), arms, Timestamp(5)).expect("judged") {
             Fact::Looked(looked) => looked,
             other => panic!("a look makes {other:?}"),
         }
@@ -297,7 +331,7 @@ mod tests {
             events: 80,
             ..ArmFigures::none(Exit(name.into()))
         };
-        let judged = |a, b| judge(&test, 1, &[arm("A", a), arm("B", b)]).expect("judged");
+        let judged = |a, b| judge(&test, Looks::ONCE, &[arm("A", a), arm("B", b)]).expect("judged");
         let uneven = judged(1_000, 800);
         assert!(
             uneven.ratio.as_ref().is_some_and(|ratio| !ratio.broken),
@@ -310,6 +344,28 @@ mod tests {
             Verdict::NotEnoughData,
             "500 delivered are the minimum, not 500 accepted"
         );
+    }
+
+    #[test]
+    fn a_look_is_as_far_as_what_it_has_seen() {
+        let test = test(4, NotProven::Leader);
+        let arms =
+            |delivered: u64| ["A", "B"].map(|name| ArmFigures { delivered, ..ArmFigures::none(Exit(name.into())) });
+        let seen = |delivered| Looked { arms: arms(delivered).to_vec(), ..looked(&test, 1, [0, 0]) };
+        let fractions = |look, parts: &[f64]| Looks::Fractions { look, fractions: parts.to_vec() };
+        let at = |look, now, earlier: &[Looked]| looks_of(&test, look, 2_000, &arms(now), earlier);
+        assert_eq!(at(1, 100, &[]), fractions(1, &[0.1, 1.0]), "a tenth of the sample, whatever the hour");
+        assert_eq!(at(3, 500, &[seen(100)]), fractions(2, &[0.1, 0.5, 1.0]), "half of it");
+        assert_eq!(at(2, 1_000, &[]), fractions(1, &[1.0]), "all windows are over: there is no more to come");
+        assert_eq!(at(3, 1_000, &[seen(1_000)]), fractions(1, &[1.0]), "nothing new is no other look");
+        assert_eq!(at(4, 900, &[seen(400), seen(401)]), fractions(2, &[0.4, 1.0]), "the deadline has what there is");
+        assert_eq!(at(1, 0, &[]), fractions(1, &[WINNER_LOOK_GAP_MIN, 1.0]), "nothing yet");
+        let rules = |looks| judge(&test, looks, &arms(1_000)).map(|judgement| judgement.rules.looks);
+        for (look, now, earlier) in [(1, 3, vec![]), (2, 995, vec![seen(3)]), (4, 10, vec![seen(20), seen(985)])] {
+            assert!(rules(at(look, now, &earlier)).is_ok(), "boundaries can be drawn: {look} {now}");
+        }
+        let once = AbTest { looks: 1, ..test.clone() };
+        assert_eq!(looks_of(&once, 1, 2_000, &arms(7), &[]), Looks::ONCE, "one look is one look");
     }
 
     #[test]

@@ -106,7 +106,7 @@ error_table! {
     EventForeignMessage, "event_foreign_message", 422, "The message_id is forged, damaged or of another server: nothing follows from it.";
     EventOtherCampaign, "event_other_campaign", 422, "The message belongs to another campaign than the event names.";
     EventOtherContact, "event_other_contact", 422, "The message went to another contact than the event names.";
-    EventNotSent, "event_not_sent", 422, "No message that the event could be about can have reached the contact yet.";
+    EventNotSent, "event_not_sent", 422, "No message that the event could be about can have reached the contact when it happened.";
     EventTime, "event_time", 422, "The event is more than a day ahead, or more than 400 days old.";
     EventTypesFull, "event_types_full", 422, "There are as many types of events as can be remembered. Use one of them.";
     // connectors

@@ -52,7 +52,10 @@ pub(super) fn run(client: &Client, command: Campaign, as_json: bool) -> anyhow::
         Campaign::Unschedule { campaign } => return act(&campaign, "/unschedule"),
         Campaign::Pause { campaign } => return act(&campaign, "/pause"),
         Campaign::Resume { campaign } => return act(&campaign, "/resume"),
-        Campaign::Stop { campaign } => return act(&campaign, "/stop"),
+        Campaign::Stop { campaign } => {
+            let done = client.post(&path(&campaign, "/stop"), &json!({}))?;
+            sequences::print_stopped(done, as_json)?;
+        }
         Campaign::Archive { campaign } => return act(&campaign, "/archive"),
         Campaign::Watch { campaign } => report::watch(client, &campaign, as_json)?,
         Campaign::Report(options) => return report::run(client, &options, as_json),

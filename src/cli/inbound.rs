@@ -16,6 +16,7 @@ use super::args::Connection;
 use super::client::{CallError, CallResult, Client};
 use super::{Exit, output};
 use crate::channels::inbound::{Inbound, Report, read};
+use crate::content::RETURN_PATH_PREFIX;
 use crate::limits::INBOUND_BYTES_MAX;
 
 #[derive(Debug, Args)]
@@ -122,7 +123,9 @@ fn hand_over(report: &Report, post: impl Fn(&Json) -> CallResult<Json>, as_json:
 
 fn event(report: &Report, message_id: &str) -> Json {
     let (kind, class) = report.happened.event();
-    let token = message_id.split('@').next().unwrap_or(message_id).to_ascii_lowercase();
+    // The return path and the Message-ID carry the same token: one report names the one, another one the other.
+    let local = message_id.split('@').next().unwrap_or(message_id).to_ascii_lowercase();
+    let token = local.strip_prefix(RETURN_PATH_PREFIX).unwrap_or(&local);
     let id = format!("inbound:{kind}:{}:{token}", class.unwrap_or("-"));
     json!([{
         "id": id, "type": kind, "class": class, "message_id": message_id, "properties": {"words": report.words},
@@ -192,7 +195,8 @@ mod tests {
     #[test]
     fn the_id_follows_from_message_and_kind() {
         let one = event(&report(&[]), "bounce+ABC@b.test");
-        assert_eq!(one[0]["id"], "inbound:bounced:hard:bounce+abc");
+        assert_eq!(one[0]["id"], "inbound:bounced:hard:abc");
+        assert_eq!(one[0]["id"], event(&report(&[]), "abc@x.test")[0]["id"], "by whichever of its names");
         assert_eq!(one, event(&report(&[]), "bounce+ABC@b.test"), "whenever it comes");
     }
 

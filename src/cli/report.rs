@@ -192,10 +192,11 @@ fn grid(grid: &Json) -> String {
 /// The tests of a run: arms, looks, what was decided and why. Empty without one.
 pub(super) fn tests(report: &Json) -> String {
     let tests = report["tests"].as_array().map_or(&[][..], Vec::as_slice);
-    tests.iter().map(|one| test(one, tests.len() > 1)).collect::<Vec<_>>().join("\n")
+    let (over, several) = (is_over(report), tests.len() > 1);
+    tests.iter().map(|one| test(one, over, several)).collect::<Vec<_>>().join("\n")
 }
 
-fn test(test: &Json, of_several: bool) -> String {
+fn test(test: &Json, over: bool, of_several: bool) -> String {
     let count = |value: &Json| output::grouped(value.as_u64().unwrap_or(0));
     let mut lines = Vec::new();
     let window = test["window_seconds"].as_f64().filter(|seconds| *seconds > 0.0).map(output::duration);
@@ -215,6 +216,10 @@ fn test(test: &Json, of_several: bool) -> String {
             line.push_str(&format!("  (machines: {:.0} % of all, never counted)", share * 100.0));
         }
         lines.push(line);
+        let rails: Vec<String> = arm["cannot_win"].as_array().into_iter().flatten().map(output::text).collect();
+        if !rails.is_empty() {
+            lines.push(format!("    it cannot win: significantly more {} than another", rails.join(" and ")));
+        }
     }
     if test["interleaved"] == false {
         lines.push("  the variants go out at moments of their own, not side by side".to_owned());
@@ -230,8 +235,11 @@ fn test(test: &Json, of_several: bool) -> String {
         lines.push(format!("  winner: {winner}{label}, decided by {by}: {}", output::clean(reason)));
     } else if let Some(why) = test["waits_for_person"].as_str() {
         lines.push(format!("  a person must choose (campaign choose-winner): {}", output::clean(why)));
+    } else if over {
+        lines.push("  nobody won: the run ended without a decision".to_owned());
     } else {
-        lines.push(format!("  {} contacts wait for the winner", count(&test["waiting"])));
+        let deadline = test["deadline"].as_str().map_or(String::new(), |at| format!(", until {}", output::clean(at)));
+        lines.push(format!("  not decided yet{deadline}: {} contacts wait for the winner", count(&test["waiting"])));
     }
     lines.join("\n")
 }

@@ -187,6 +187,27 @@ pub(super) fn steps(steps: &Json) -> String {
     lines.join("\n")
 }
 
+/// What a stop did: its counts, and of a sequence the steps that it kept from starting or cut short.
+pub(super) fn print_stopped(mut done: Json, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        return output::json(&done);
+    }
+    let cancelled = done.as_object_mut().and_then(|all| all.remove("cancelled")).unwrap_or_default();
+    output::record(&done, false)?;
+    let cancelled = cancelled.as_array().map_or(&[][..], Vec::as_slice);
+    if cancelled.is_empty() {
+        return Ok(());
+    }
+    output::line(&format!("cancelled: {:<20}{:<28}{:>10}{:>10}", "step", "planned", "contacts", "sent"))?;
+    for step in cancelled {
+        let planned = step["planned"].as_str().map_or("-".to_owned(), output::clean);
+        let count = |name: &str| output::grouped(step[name].as_u64().unwrap_or(0));
+        let id = output::text(&step["id"]);
+        output::line(&format!("           {id:<20}{planned:<28}{:>10}{:>10}", count("contacts"), count("sent")))?;
+    }
+    Ok(())
+}
+
 fn print_view(view: &Json, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return output::json(view);

@@ -93,6 +93,11 @@ impl CompiledMessage {
         &self.links
     }
 
+    /// Whether it has an HTML body, and with it the picture that tells of an open.
+    pub fn has_html(&self) -> bool {
+        self.html.is_some()
+    }
+
     /// Links that are left as written, each with the reason.
     pub fn untracked(&self) -> &[UntrackedLink] {
         &self.untracked

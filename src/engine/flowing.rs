@@ -123,7 +123,9 @@ impl Engine {
                 let state = self.book.read();
                 return Ok(state.runs.get(&run).and_then(|run| waiting::by_clocks(run, node, &rows, &zones, at)));
             }
-            Task::Look { run, node, test, look, arms } => verdict::look_at(run, node, &test, look, arms, at)?,
+            Task::Look { run, node, test, look, looks, arms } => {
+                verdict::look_at(run, node, &test, (look, looks), arms, at)?
+            }
         }))
     }
 

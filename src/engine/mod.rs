@@ -35,6 +35,7 @@ pub mod sequences;
 pub(crate) mod testbase;
 pub mod testsend;
 pub mod tracking;
+pub mod uncounted;
 pub mod uploads;
 
 use std::os::unix::fs::DirBuilderExt;

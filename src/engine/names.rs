@@ -245,6 +245,7 @@ impl Engine {
         }
         found.extend(self.resend_problems(spec));
         found.extend(self.untracked(spec));
+        found.extend(self.uncounted(spec));
         found
     }
 
@@ -255,7 +256,7 @@ impl Engine {
         }
         if self.options.aggregate_only {
             let fix =
-                "have a person decide (not_proven = \"wait\"), leave the follow-up out, or change the configuration";
+                "have a person decide (if_not_proven = \"wait\"), leave the follow-up out, or change the configuration";
             let message = "it asks who opened or clicked, and the configuration says [tracking] aggregate_only = true";
             return Some(Problem::error("tracks_nobody", "kind", message, fix));
         }

@@ -196,9 +196,16 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU32;
+
     use super::*;
+    use crate::actors::book::Book;
+    use crate::campaigns::{self, Format};
     use crate::engine::base::ConsentWish;
-    use crate::engine::testbase::TestEngine;
+    use crate::engine::testbase::{NOW, TestBase, TestEngine};
+    use crate::ids::{BatchId, CampaignId, DeliveryId};
+    use crate::ledger::facts::{Claimed, DeliveryEntered, RunStarted, Settled};
+    use crate::ledger::{Mode, Positions};
 
     #[test]
     fn an_opt_out_holds_for_whoever_has_the_address_and_counts_once() {
@@ -220,5 +227,91 @@ mod tests {
         assert_eq!(status(twin), ConsentStatus::Unsubscribed, "who has the address");
         assert_eq!(status(other), ConsentStatus::Subscribed, "nobody else");
         assert_eq!(state.runs[&run].unsubscribed(), RoaringBitmap::from_iter([first.0]), "one contact opted out");
+    }
+    const RUN: RunId = RunId(1);
+
+    /// A run of these rows, each of them claimed.
+    fn hand_over(book: &Book, rows: u32) {
+        let json = serde_json::json!({
+            "name": "spring", "audience": {"all": true},
+            "message": {"channel": "email", "connector": "relay", "topic": "news", "from": "a@x.test",
+                "subject": "S", "text": "T"},
+        });
+        let spec = campaigns::parse(&json.to_string(), Format::Json).expect("it parses");
+        let graph = campaigns::compile(&spec).expect("it compiles").graph;
+        let (campaign, all) = (CampaignId(1), (0..rows).collect::<RoaringBitmap>());
+        let entered = DeliveryEntered {
+            channel: Channel::Email,
+            topic: "news".into(),
+            connector: "relay".into(),
+            mode: Mode::Strict,
+            audience: RowSet::base(all.clone()),
+            skipped: Vec::new(),
+            summary: None,
+        };
+        let started = RunStarted {
+            run: RUN,
+            campaign,
+            version: 1,
+            graph,
+            deliveries: vec![entered],
+            at: NOW,
+            entrants: RowSet::default(),
+        };
+        let claimed = Claimed {
+            batch: BatchId(1),
+            delivery: DeliveryId { run: RUN, index: 0 },
+            connector: "relay".into(),
+            message: MessageId(0),
+            rows: all,
+            positions: Positions::from_sorted(0..rows),
+            at: NOW,
+            domain: None,
+        };
+        for fact in [
+            Fact::CampaignSaved { campaign, spec: spec.to_json(), at: NOW },
+            Fact::RunStarted(Box::new(started)),
+            Fact::Claimed(claimed),
+        ] {
+            book.commit(&fact, Want::idle()).expect("it fits");
+        }
+    }
+
+    #[test]
+    fn who_is_handed_over_is_so_for_a_look_at_the_moment_of_the_answer_too() {
+        const ROWS: u32 = 4_000;
+        let folder = tempfile::tempdir().expect("a folder");
+        let book = TestBase::open(folder.path()).book;
+        hand_over(&book, ROWS);
+        let (current, mut missed) = (AtomicU32::new(0), 0_u64);
+        let mut looks = 0_u64;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for row in 0..ROWS {
+                    current.store(row, Ordering::SeqCst);
+                    let mut settled = Settled::new(BatchId(1), DeliveryId { run: RUN, index: 0 }, NOW);
+                    let to = if row % 2 == 0 { &mut settled.accepted } else { &mut settled.unknown };
+                    to.insert(row);
+                    book.commit(&Fact::Settled(settled), Want::idle()).expect("it fits");
+                }
+                current.store(ROWS, Ordering::SeqCst);
+            });
+            loop {
+                let row = current.load(Ordering::SeqCst);
+                if row == ROWS {
+                    break;
+                }
+                looks += 1;
+                let look = book.look(RUN, row, NOW).expect("the run is there");
+                missed += u64::from(look.accepted_at.is_none());
+            }
+        });
+        assert_eq!(
+            missed, 0,
+            "of {looks} looks at rows that were on their way or just settled this many found neither"
+        );
+        assert_eq!(book.look(RunId(2), 0, NOW), None, "no such run");
+        let later = NOW.plus(crate::limits::RECENT_ACCEPTED + Duration::from_millis(1));
+        assert_eq!(book.look(RUN, 0, later).expect("the run is there").accepted_at, None, "long ago");
     }
 }

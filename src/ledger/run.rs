@@ -227,7 +227,7 @@ impl Run {
             let memory = self.flow.tests.entry(fact.node).or_default();
             if memory.cut_at.is_none() {
                 memory.cut_at = Some(fact.at);
-                memory.watch = Some(Watch::new(&self.graph, fact.node, test));
+                memory.watch = Some(Watch::new(&self.graph, fact.node, test, fact.at));
             }
         }
         if let Some(NodeKind::Condition(Condition { test: Test::Unique(_) })) =
@@ -329,7 +329,17 @@ impl Run {
     /// Every delivery is finished, and no row of the run can still arrive at one.
     pub fn is_finished(&self) -> bool {
         let over = self.deliveries.iter().all(Delivery::is_finished) && self.positions.all_ended(&self.graph);
-        over && !self.expects_contacts()
+        over && !self.expects_contacts() && !self.flow.tests.keys().any(|node| self.is_tested(*node))
+    }
+
+    /// Whether a test of one set is still to be looked at. It ends with its last look or its decision, also where nobody
+    /// waits for the winner because everybody was in the sample.
+    fn is_tested(&self, node: NodeId) -> bool {
+        let Some(NodeKind::AbTest(test)) = self.graph.node(node).map(|n| &n.kind) else { return false };
+        self.flow.tests.get(&node).is_some_and(|memory| {
+            let over = memory.looks.last().is_some_and(|look| test.is_deadline(look.look));
+            memory.cut_at.is_some() && memory.decided.is_none() && !over && !test.continuing()
+        })
     }
 
     /// A finished run that has pending rows again runs again: in the same fact, or a crash could leave them for ever.

@@ -1,7 +1,7 @@
 //! What a run of a sequence remembers besides its flow: publications, steps that have started, who entered by which request.
 //!
 //! Invariants: SQ-1 a step starts once, and its working copy is closed by the same fact; SQ-2 a publication replaces the
-//! graph and leaves every contact at a node that both graphs have, or takes it on from an end that the new one has not;
+//! graph and leaves every contact at a node that both graphs have, or takes it on from an end or a gate that the new one has not;
 //! SQ-3 a contact enters once; a step is released once, before it starts; SQ-4 the deliveries of a run are never fewer, and one that somebody has entered never changes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -235,14 +235,15 @@ impl Run {
         sequence.publications.drain(..more);
     }
 
-    /// Who must go on from an end that leads somewhere in the new graph. Refused if somebody is at a node that it has not.
+    /// Who must go on from an end that leads somewhere in the new graph, or from the gate of a step that has no date any more.
+    /// Refused if somebody is at another node that it has not.
     fn taken_on(&self, new: &Graph) -> Result<Vec<(NodeId, NodeId, RoaringBitmap)>, Violation> {
         let mut moves = Vec::new();
         for (node, rows) in self.positions.iter() {
             let is_end = matches!(self.graph.node(node).map(|n| &n.kind), Some(NodeKind::End { .. }));
             if !is_end {
                 if new.node(node).is_none() {
-                    return Err(self.refused());
+                    moves.push((node, self.behind_cleared(node, new)?, rows.clone()));
                 }
                 continue;
             }
@@ -254,6 +255,13 @@ impl Run {
             }
         }
         Ok(moves)
+    }
+
+    /// What a step does whose date was cleared while contacts waited for it: they go on to it, as its requests do.
+    fn behind_cleared(&self, gate: NodeId, new: &Graph) -> Result<NodeId, Violation> {
+        let is_gate = matches!(self.graph.node(gate).map(|n| &n.kind), Some(NodeKind::Step(_)));
+        let action = self.graph.target(gate, &Exit::NEXT).filter(|action| is_gate && new.node(*action).is_some());
+        action.ok_or_else(|| self.refused())
     }
 
     pub(super) fn apply_entered(&mut self, fact: &Entered) -> Result<(), Violation> {

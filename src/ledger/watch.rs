@@ -1,7 +1,7 @@
 //! What a test of a run watches: who of its arms was accepted when, and what those contacts did within their window.
 //!
 //! A contact's window begins when its first message of the arm is accepted and is as long for every contact. What comes
-//! after it never counts, and a contact is judged only when its window is over (*matured*), so that arms are compared over
+//! after it never counts, what by its own time came before it neither, and a contact is judged only when its window is over (*matured*), so that arms are compared over
 //! equal times however unevenly they were sent. Times are kept as buckets of rows, a 64th of the window wide: an event is
 //! held against a few sets, never against contacts one by one.
 //!
@@ -24,7 +24,7 @@ use crate::ids::{DeliveryId, MessageId};
 use crate::ledger::Run;
 use crate::ledger::delivery::Delivery;
 use crate::ledger::tracking::{EventClass, EventSets, Tracked, TrackedKind};
-use crate::limits::{TEST_WINDOW_BUCKETS_MAX, TEST_WINDOW_PARTS};
+use crate::limits::{EVENT_BEFORE_SEND_MAX, TEST_WINDOW_BUCKETS_MAX, TEST_WINDOW_PARTS};
 
 /// When the windows of contacts end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -82,6 +82,13 @@ impl Windows {
             late -= open;
         }
         rows - &late
+    }
+
+    /// Those of `rows` whose window began so long after this instant that it cannot be about their message.
+    fn too_early(&self, rows: &RoaringBitmap, at: Timestamp) -> RoaringBitmap {
+        let (latest, part) = (at.plus(EVENT_BEFORE_SEND_MAX), self.part_ms());
+        let later = self.begun.iter().rev().take_while(|(begun, _)| begun.saturating_mul(part) > latest.0);
+        later.fold(RoaringBitmap::new(), |all, (_, begun)| all | (begun & rows))
     }
 
     /// Rows whose window is over.
@@ -145,6 +152,9 @@ pub struct Watch {
     /// Within the windows, too.
     pub unsubscribed: RoaringBitmap,
     pub complained: RoaringBitmap,
+    /// When the sample was cut: what happened before it, no message of the test has led to.
+    #[serde(default)]
+    pub since: Timestamp,
 }
 
 /// The type of a conversion that has no name of its own.
@@ -176,7 +186,7 @@ pub struct Seen<'a> {
 }
 
 impl Watch {
-    pub fn new(graph: &Graph, node: NodeId, test: &AbTest) -> Watch {
+    pub fn new(graph: &Graph, node: NodeId, test: &AbTest, since: Timestamp) -> Watch {
         let send = |id: NodeId| match graph.node(id).map(|n| &n.kind) {
             Some(NodeKind::Send { delivery, message, .. }) => Some((id, *delivery, MessageId(*message))),
             _ => None,
@@ -184,7 +194,7 @@ impl Watch {
         let sends = |exit: &Exit| graph.sends_of_branch(node, exit).into_iter().filter_map(send).collect();
         let arms = test.arms.iter().map(|arm| ArmSends { exit: arm.exit.clone(), sends: sends(&arm.exit) }).collect();
         let windows = Windows::new(i64::from(test.window_seconds) * 1_000);
-        Watch { arms, windows, ..Watch::default() }
+        Watch { arms, windows, since, ..Watch::default() }
     }
 
     fn messages(&self) -> BTreeSet<MessageId> {
@@ -208,7 +218,9 @@ impl Watch {
         let rows = match seen.was {
             // Only what was counted can turn out to be something else.
             Some(was) => self.counted.rows.get(&was).map_or_else(RoaringBitmap::new, |rows| rows & seen.rows),
-            None => self.windows.in_time(seen.rows, seen.at),
+            // By its own time, which another system's clock made: an order of the morning is not the afternoon's mail's.
+            None if seen.at.plus(EVENT_BEFORE_SEND_MAX) < self.since => return,
+            None => self.windows.in_time(seen.rows, seen.at) - self.windows.too_early(seen.rows, seen.at),
         };
         let total = rows.len();
         if total > 0 {
@@ -272,6 +284,17 @@ mod tests {
         assert_eq!(windows.in_time(&rows([1, 2, 3, 4]), Timestamp(late)), rows([3, 4]), "too late for two");
         assert_eq!(windows.matured(Timestamp(late + HOUR)), rows([1, 2, 3]), "all are over");
         assert!(windows.last_end().is_some_and(|end| end.0 > late && end.0 <= late + HOUR), "the last end");
+    }
+
+    #[test]
+    fn what_happened_long_before_a_window_began_does_not_count() {
+        let mut windows = Windows::new(4 * HOUR);
+        windows.begin(&rows([2]), Timestamp(8 * HOUR));
+        windows.begin(&rows([1]), Timestamp(10 * HOUR));
+        let early = |at: i64| windows.too_early(&rows([1, 2, 3]), Timestamp(at));
+        assert_eq!(early(8 * HOUR), rows([1]), "the one was not sent to yet; of the third nothing is known");
+        assert_eq!(early(10 * HOUR - 60_000), rows([]), "clocks differ a little");
+        assert_eq!(early(7 * HOUR), rows([1, 2]), "both");
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub const SOFT_BOUNCES_PER_DAY_MAX: usize = 8;
 pub const SOFT_BOUNCES_MAX: usize = 32;
 /// How far in the future an event may say that it happened: clocks differ, by no more than a day.
 pub const EVENT_AHEAD_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// How long before a message was known to be accepted an event of it may say that it happened: a relay may take ten minutes to
+/// answer the final dot (RFC 5321, 4.5.3.2.6), and clocks differ.
+pub const EVENT_BEFORE_SEND_MAX: Duration = Duration::from_secs(15 * 60);
 /// Bytes of a mail that is read for a report; more of it is the returned mail's own.
 pub const INBOUND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Parts of such a mail: a report has three, and what it returns some more.

@@ -66,8 +66,8 @@ pub(crate) fn step(process: &mut Process, id: RunId, rng: &mut Rng) -> bool {
             });
             waiting::by_clocks(found, node, &rows, &zones.collect::<Vec<_>>(), at).expect("a fact")
         }
-        Task::Look { run, node, test, look, arms } => {
-            verdict::look_at(run, node, &test, look, arms, at).expect("judged")
+        Task::Look { run, node, test, look, looks, arms } => {
+            verdict::look_at(run, node, &test, (look, looks), arms, at).expect("judged")
         }
         Task::Cohort { .. } | Task::SetAttribute { .. } => unreachable!("sequences have a world of their own"),
     };

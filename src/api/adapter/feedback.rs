@@ -5,6 +5,7 @@ use roaring::RoaringBitmap;
 use super::properties::amount_text;
 use super::reports::events;
 use crate::api::port::{FeedbackCounts, UniqueTotal};
+use crate::ledger::engagement::people;
 use crate::ledger::events::Feedback;
 use crate::ledger::events::feedback::Seen;
 
@@ -35,7 +36,7 @@ pub(super) fn rows(feedback: &Feedback, set: &str) -> Option<RoaringBitmap> {
         "bounced:soft" => feedback.soft.rows.clone(),
         "bounced:policy" => feedback.policy.rows.clone(),
         "complained" => feedback.complained.rows.clone(),
-        "converted" => feedback.converted.any(),
+        "converted" => people(&feedback.converted),
         _ => return None,
     })
 }

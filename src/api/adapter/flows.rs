@@ -1,5 +1,6 @@
 //! Flows through the port: nodes and tests of a report, the graph, a person's choice.
 
+use crate::actors::verdict::ENGINE;
 use crate::api::adapter::Adapter;
 use crate::api::adapter::verdicts::tests;
 use crate::api::errors::Code;
@@ -8,6 +9,7 @@ use crate::engine::EngineError;
 use crate::flow::{GraphFormat, NodeKind, describe, render};
 use crate::ids::CampaignId;
 use crate::ledger::Run;
+use crate::limits::NAME_BYTES_MAX;
 
 /// Contacts that entered the flow of a run.
 pub(super) fn entered(run: &Run) -> u64 {
@@ -39,13 +41,25 @@ pub(super) fn nodes(run: &Run) -> Vec<NodeReport> {
     each.collect()
 }
 
+/// Who chooses, as it is kept. The engine's own name would make a person's choice look like its verdict.
+fn chooser(by: Option<&str>) -> PortResult<&str> {
+    let Some(by) = by else { return Ok("a person") };
+    let by = by.trim();
+    if by.is_empty() || by.len() > NAME_BYTES_MAX || by.eq_ignore_ascii_case(ENGINE) {
+        let message =
+            format!("by must name who chooses in 1 to {NAME_BYTES_MAX} bytes, other than {ENGINE:?}, or be left out");
+        return Err(PortError::new(Code::InvalidParameter, message));
+    }
+    Ok(by)
+}
+
 impl Adapter {
     pub(super) fn chosen(&self, campaign: &Ref, request: &ChooseWinnerRequest) -> PortResult<TestReport> {
         let id = self.campaign_id(campaign)?;
         let latest = self.engine.book.read().latest_run(id).map(|run| run.id);
         let none = || PortError::new(Code::RunNotFound, format!("campaign {campaign} has not been started yet"));
         let run = latest.ok_or_else(none)?;
-        let by = request.by.as_deref().unwrap_or("a person");
+        let by = chooser(request.by.as_deref())?;
         let decided = self.engine.choose_winner_of(run, request.test.as_deref(), request.variant.as_deref(), by);
         let decided = decided.map_err(|error| match error {
             EngineError::NoChoice { reason, .. } => PortError::new(Code::NoChoice, reason.to_string()),

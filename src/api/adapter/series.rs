@@ -63,7 +63,8 @@ pub(super) fn tests(run: &Run, now: Timestamp) -> Vec<TestSeries> {
         let look = memory.looks.last();
         let judgement: Option<Judgement> = look.and_then(|look| serde_json::from_str(&look.statistics).ok());
         let effect = judgement.as_ref().and_then(verdict::effect);
-        let state = match (&memory.decided, verdict::waits_for_person(test, memory)) {
+        let person = verdict::waits_for_person(test, memory).filter(|_| run.state.is_live());
+        let state = match (&memory.decided, person) {
             (Some(_), _) => "decided",
             (None, Some(_)) => "waits_for_person",
             (None, None) => "testing",

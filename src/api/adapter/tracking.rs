@@ -57,33 +57,25 @@ impl Adapter {
         link.allows(url).then(|| Destination { link: link.index, url: url.to_owned(), hidden: link.hidden })
     }
 
-    /// Links, pixels and views end some time after their run did. Opting out never does: a mail may be read years later.
-    fn is_kept(&self, purpose: TokenPurpose, id: TokenId) -> bool {
+    /// Whether the row is nobody's here: of a contact who was created after the backup that this server goes on from, or,
+    /// for all but opting out, of a run whose details were removed.
+    fn names_nobody(&self, purpose: TokenPurpose, id: TokenId) -> bool {
         let state = self.engine.book.read();
-        // Who was created after the backup that this server goes on from is not known to it, nor is their opt-out.
-        let Some(run) = state.runs.get(&id.run).filter(|_| !state.is_left_out(id.space, id.row.0)) else {
-            return false;
-        };
-        let (now, kept) = (self.engine.book.now(), self.engine.options.tracking_kept);
-        let counts = run.details_removed_at().is_none() && !has_expired(run.ended_at, now, kept);
-        purpose == TokenPurpose::Unsubscribe || counts
-    }
-
-    fn accepted_at(&self, id: TokenId) -> Option<Timestamp> {
-        let recent = self.engine.book.recently_accepted(id.run, id.row.0);
-        recent.or_else(|| {
-            let state = self.engine.book.read();
-            let run = state.runs.get(&id.run)?;
-            let on_its_way = run.deliveries.iter().any(|d| d.claimed.contains(id.row.0));
-            on_its_way.then(|| self.engine.book.now())
-        })
+        let counts_nobody = purpose != TokenPurpose::Unsubscribe && state.lacks_details(id.run);
+        counts_nobody || state.is_left_out(id.space, id.row.0)
     }
 }
 
 impl TrackingPort for Adapter {
     fn resolve(&self, purpose: TokenPurpose, token: &str, link: Option<LinkAsked<'_>>) -> Option<Tracked> {
         let id = self.token(purpose, token, link)?;
-        if !self.is_kept(purpose, id) {
+        if self.names_nobody(purpose, id) {
+            return None;
+        }
+        let (now, kept) = (self.engine.book.now(), self.engine.options.tracking_kept);
+        let look = self.engine.book.look(id.run, id.row.0, now)?;
+        // Links, pixels and views end some time after their run did. Opting out never does: a mail may be read years later.
+        if purpose != TokenPurpose::Unsubscribe && has_expired(look.ended_at, now, kept) {
             return None;
         }
         let destination = match (purpose, link) {
@@ -91,10 +83,7 @@ impl TrackingPort for Adapter {
             (TokenPurpose::Click, None) => return None,
             _ => None,
         };
-        let accepted_at = match purpose {
-            TokenPurpose::Click | TokenPurpose::Open => self.accepted_at(id),
-            TokenPurpose::Unsubscribe | TokenPurpose::View => None,
-        };
+        let accepted_at = look.accepted_at;
         Some(Tracked { space: id.space, run: id.run, message: id.message, row: id.row, accepted_at, destination })
     }
 

@@ -27,6 +27,7 @@ fn test_report(run: &Run, node: NodeId, test: &AbTest, memory: &TestMemory, now:
     let at = memory.decided.as_ref().map_or(now, |decided| decided.at);
     let figures = verdict::figures(run, node, test, at);
     let looks: Vec<LookReport> = memory.looks.iter().map(look_report).collect();
+    let last: Option<Judgement> = memory.looks.last().and_then(|look| serde_json::from_str(&look.statistics).ok());
     let deadline = |at: Timestamp| Timestamp(at.0.saturating_add(test.look_after_ms(test.looks)));
     let deadline = memory.cut_at.filter(|_| !test.continuing()).map(|at| deadline(at).into());
     TestReport {
@@ -40,16 +41,17 @@ fn test_report(run: &Run, node: NodeId, test: &AbTest, memory: &TestMemory, now:
         sample_cut_at: memory.cut_at.map(Into::into),
         deadline,
         waiting: run.positions.count(node),
-        arms: figures.into_iter().map(|figures| arm_report(run, node, figures)).collect(),
+        arms: figures.into_iter().map(|figures| arm_report(run, node, figures, last.as_ref())).collect(),
         verdict: looks.last().map(|look| look.verdict.clone()),
         effect: looks.last().and_then(|look| look.effect.clone()),
         looks,
-        waits_for_person: verdict::waits_for_person(test, memory).map(why),
+        waits_for_person: verdict::waits_for_person(test, memory).filter(|_| run.state.is_live()).map(why),
         decision: memory.decided.as_ref().map(|decided| decision_report(test, decided)),
     }
 }
 
-fn arm_report(run: &Run, node: NodeId, figures: ArmFigures) -> ArmReport {
+fn arm_report(run: &Run, node: NodeId, figures: ArmFigures, last: Option<&Judgement>) -> ArmReport {
+    let guarded = last.and_then(|judgement| judgement.arm(figures.arm.name())).map(|arm| arm.guarded.as_slice());
     let counted = Proportion::new(figures.arm.name(), figures.events, figures.delivered).ok();
     let not_people = figures.machine + figures.suspect;
     let with_any = figures.events + not_people;
@@ -71,6 +73,7 @@ fn arm_report(run: &Run, node: NodeId, figures: ArmFigures) -> ArmReport {
         rejected: figures.rejected,
         skipped: figures.skipped,
         unknown: figures.unknown,
+        cannot_win: guarded.into_iter().flatten().map(|rail| rail.name().to_owned()).collect(),
     }
 }
 

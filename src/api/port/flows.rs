@@ -78,6 +78,10 @@ pub struct ArmReport {
     pub skipped: u64,
     #[serde(default)]
     pub unknown: u64,
+    /// By the last look: `complaints`, `unsubscribes`, of which it has significantly more than another variant. Whatever its
+    /// rate, it does not win by itself.
+    #[serde(default)]
+    pub cannot_win: Vec<String>,
 }
 
 /// The leader against the variant that it is least clearly ahead of.
@@ -171,7 +175,9 @@ pub struct TestReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChooseWinnerRequest {
-    /// Name of a variant; `null`: nobody, the rest gets nothing.
+    /// Name of a variant; `null`: nobody, the rest gets nothing. To be said: a choice is final, and silence is none.
+    #[serde(deserialize_with = "said")]
+    #[schema(required = true)]
     pub variant: Option<String>,
     /// Id of the test's node, as the report has it; needed only where several tests wait for a winner.
     #[serde(default)]
@@ -179,6 +185,11 @@ pub struct ChooseWinnerRequest {
     /// Who chooses; kept with the decision.
     #[serde(default)]
     pub by: Option<String>,
+}
+
+/// A field that may be `null` and must be there.
+fn said<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Option::deserialize(deserializer)
 }
 
 /// A graph as text.

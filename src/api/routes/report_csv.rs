@@ -2,10 +2,10 @@
 
 use crate::api::port::{
     ComparedReport, Comparison, DeliveryReport, EventCounts, GridCounts, GridReport, Ledger, MessageReport, NodeReport,
-    Report, Share, TestReport, TimeBucket, TimelineReport,
+    Report, Share, StepView, TestReport, TimeBucket, TimelineReport,
 };
 
-/// `section` is run, ledger, message, link, grid, cell, node, end or test; `item` is the number of the message (and link), the
+/// `section` is run, ledger, message, link, grid, cell, node, end, step or test; `item` is the number of the message (and link), the
 /// node, the dimension of a grid (`name` is its value: a row or a column); a ledger without a delivery is the run's.
 pub const HEADER: [&str; 6] = ["section", "delivery", "item", "name", "measure", "value"];
 
@@ -68,6 +68,7 @@ pub fn rows(report: &Report) -> Vec<Vec<String>> {
         of_grid(&mut rows, grid);
     }
     report.nodes.iter().for_each(|node| of_node(&mut rows, node));
+    report.steps.iter().for_each(|step| of_step(&mut rows, step));
     report.tests.iter().for_each(|test| of_test(&mut rows, test));
     rows
 }
@@ -161,6 +162,19 @@ fn of_node(rows: &mut Vec<Vec<String>>, node: &NodeReport) {
     }
 }
 
+fn of_step(rows: &mut Vec<Vec<String>>, step: &StepView) {
+    let mut lines = lines(rows, "step", "", &step.id, "");
+    lines.add("kind", &step.kind);
+    lines.add("lock", &step.lock);
+    lines.add_some("planned", step.planned);
+    lines.add_some("effective", step.effective);
+    lines.add_some("started", step.started);
+    lines.add("waiting", step.waiting);
+    lines.add("reached", step.reached);
+    lines.add("held", step.held);
+    lines.add("skipped", step.skipped);
+}
+
 fn of_test(rows: &mut Vec<Vec<String>>, test: &TestReport) {
     for arm in &test.arms {
         let mut lines = lines(rows, "test", "", &test.node, &arm.name);
@@ -184,6 +198,7 @@ fn of_test(rows: &mut Vec<Vec<String>>, test: &TestReport) {
         lines.add_some("rate", arm.rate);
         lines.add_some("rate_low", arm.rate_interval.map(|[low, _]| low));
         lines.add_some("rate_high", arm.rate_interval.map(|[_, high]| high));
+        lines.add_some("cannot_win", Some(arm.cannot_win.join(" ")).filter(|rails| !rails.is_empty()));
     }
     let mut lines = lines(rows, "test", "", &test.node, "");
     lines.add("winner_by", &test.winner_by);
@@ -267,7 +282,8 @@ mod tests {
     fn every_line_has_the_columns_of_the_header() {
         let counts = EventCounts { unique: 3, total: 5, suspect: 1, machine: 2 };
         let message = MessageReport { name: "B".into(), accepted: 9, clicked: counts, ..MessageReport::default() };
-        let arm = ArmReport { name: "B".into(), rate: Some(0.25), ..ArmReport::default() };
+        let cannot_win = vec!["complaints".to_owned()];
+        let arm = ArmReport { name: "B".into(), rate: Some(0.25), cannot_win, ..ArmReport::default() };
         let effect = EffectReport { leader: "B".into(), p: 0.01, ..EffectReport::default() };
         let test = TestReport { node: "n1".into(), arms: vec![arm], effect: Some(effect), ..TestReport::default() };
         let end = NodeReport { id: "n2".into(), end: Some("success".into()), rate: Some(0.5), ..NodeReport::default() };
@@ -275,6 +291,7 @@ mod tests {
         of_delivery(&mut found, &DeliveryReport { messages: vec![message], ..DeliveryReport::default() });
         of_node(&mut found, &end);
         of_test(&mut found, &test);
+        of_step(&mut found, &StepView { id: "hello".into(), reached: 7, ..StepView::default() });
         let counts = GridCounts { contacts: 7, clicked: 2, ..GridCounts::default() };
         let total = GridTotal { dimension: "country".into(), value: "FR".into(), counts };
         let place = [("age".to_owned(), "old".to_owned()), ("country".to_owned(), "FR".to_owned())].into();
@@ -288,6 +305,8 @@ mod tests {
         has(["end", "", "n2", "", "rate", "0.5"]);
         has(["test", "", "n1", "B", "rate", "0.25"]);
         has(["test", "", "n1", "", "p", "0.01"]);
+        has(["test", "", "n1", "B", "cannot_win", "complaints"]);
+        has(["step", "", "hello", "", "reached", "7"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! the step does, and those by the ends of its exits. So a contact that stands at an end tells behind which exit it ended,
 //! and an extension takes it on from there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Built, delivery, message_of};
@@ -221,6 +221,7 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, names: &dyn Names, fou
     if let Some(measured) = names.measured_start() {
         found.extend(timing::small_gaps(&plan, measured));
     }
+    ended_offers(spec, &plan, &started, found);
     foreign(spec, found);
     if spec.starter == Some(Starter::Api) && spec.audience != AudienceSpec::default() {
         let message = "the campaign is started by requests: its audience is not looked at";
@@ -245,6 +246,25 @@ pub(in crate::campaigns) fn problems(spec: &CampaignSpec, names: &dyn Names, fou
         if let (Some(attribute), Some(value)) = (&step.attribute, &step.value) {
             found.extend(names.attribute_problems(&format!("steps.{place}.attribute"), attribute, value));
         }
+    }
+}
+
+/// Sends that start when nothing may be sent any more.
+pub(in crate::campaigns) fn ended_offers(
+    spec: &CampaignSpec,
+    plan: &Plan,
+    started: &BTreeSet<String>,
+    found: &mut Vec<Problem>,
+) {
+    for step in plan.steps.iter().filter(|step| step.kind == StepKind::Send && !started.contains(&step.id)) {
+        let until = spec.steps.get(step.place).and_then(|own| own.send_until).or(spec.send_until);
+        let Some((until, planned)) = until.zip(step.planned).filter(|(until, planned)| until <= planned) else {
+            continue;
+        };
+        let message =
+            format!("step {:?} is planned at {planned}, and send_until, {until}, has passed by then", step.id);
+        let fix = "set send_until of the step to a later instant, or the step's date to an earlier one";
+        found.push(Problem::error("send_until_past", format!("steps.{}.send_until", step.place), message, fix));
     }
 }
 

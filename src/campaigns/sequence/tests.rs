@@ -9,7 +9,7 @@ use super::locks::{content_changes, keep_numbers, refusals};
 use super::plan::{Origin, read};
 use super::timing::{effective, small_gaps};
 use super::*;
-use crate::campaigns::kinds::sequence::{action_of, gate_of, number_of};
+use crate::campaigns::kinds::sequence::{action_of, ended_offers, gate_of, number_of};
 use crate::campaigns::{CampaignSpec, Format, compile, parse};
 use crate::clock::Timestamp;
 use crate::flow::NodeKind;
@@ -164,6 +164,25 @@ fn each_fault_alone_has_its_code_and_its_path() {
         assert!(found.contains(&(code, path.to_owned())), "{wrong:?}: {found:?}");
         assert!(found.iter().all(|(code, _)| *code != "step_not_dated"), "each has a date: {wrong:?}: {found:?}");
     }
+}
+
+#[test]
+fn a_send_that_starts_when_its_offer_has_ended_is_named() {
+    let offered =
+        STEPS.replacen("at = \"2026-12-01T09:00\"", "at = \"2026-12-01T09:00\"\nsend_until = 2026-12-01T08:00:00Z", 1);
+    let problems = |spec: &CampaignSpec, started: &[&str]| -> Vec<String> {
+        let (mut found, started) = (Vec::new(), started.iter().map(|id| (*id).to_owned()).collect());
+        ended_offers(spec, &read(spec).0, &started, &mut found);
+        found.into_iter().map(|problem| format!("{} {}", problem.code, problem.path)).collect()
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(problems(&spec(STEPS), &[]), none, "no offers");
+    assert_eq!(problems(&spec(&offered), &[]), ["send_until_past steps.0.send_until"], "nine in Paris is eight");
+    assert_eq!(problems(&spec(&offered), &["hello"]), none, "it has started");
+    let mut whole = spec(STEPS);
+    whole.send_until = Some(utc("2026-12-02T00:00:00Z"));
+    let later = ["send_until_past steps.2.send_until", "send_until_past steps.4.send_until"];
+    assert_eq!(problems(&whole, &[]), later, "the campaign's is that of each step without one");
 }
 
 fn spec_text() -> String {

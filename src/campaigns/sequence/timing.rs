@@ -34,7 +34,7 @@ pub fn small_gaps(plan: &Plan, measured: Duration) -> Vec<Problem> {
             let gap = later.saturating_since(earlier);
             if gap < measured {
                 let message = format!(
-                    "step {:?} is planned {:.1} s after {:?}, and the start takes {:.1} s: it will be shifted",
+                    "step {:?} is planned {:.3} s after {:?}, and the start takes {:.3} s: it will be shifted",
                     step.id,
                     gap.as_secs_f64(),
                     before.id,

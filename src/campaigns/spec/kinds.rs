@@ -63,7 +63,7 @@ pub struct VariantSpec {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it is neither a number of contacts nor a share such as \"20%\"")]
 pub enum SampleSpec {
     Contacts(u64),
     /// `"20%"`

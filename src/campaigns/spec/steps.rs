@@ -71,7 +71,7 @@ pub enum Late {
 
 /// Behind what a step stands: `"hello"`, `"who.a"`, or several of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it is neither the id of a step (or step.branch) nor a list of them")]
 pub enum After {
     One(String),
     Several(Vec<String>),

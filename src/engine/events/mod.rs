@@ -4,7 +4,8 @@
 //! - an `id` counts once; a repetition answers *duplicate* and changes nothing ([`crate::ledger::events::ids`] has the bound);
 //! - a `message_id` (the Message-ID header, or the return path) carries a MAC: a forged one refuses the event, so that nobody is
 //!   suppressed by it; it names run and contact, and what else the event names must agree with it;
-//! - a `contact` with a `campaign` means the newest delivery of the campaign's latest run that may have reached the contact;
+//! - a `contact` with a `campaign` means the newest delivery that may have reached the contact, of the campaign's latest run that
+//!   had begun when it happened; what happened before all of them is no conversion of it, and refused as such;
 //! - a `contact` alone: bounces and complaints count for the address that the contact has now, conversions and events of one's own for the contact;
 //! - an event may come before the outcome of its message is known, and after the end of its run; not before the message can have
 //!   left;
@@ -59,9 +60,10 @@ impl EventKind {
     /// The type under which contacts' behaviour is remembered.
     fn behaviour(&self) -> Option<&str> {
         match self {
-            EventKind::Converted(_) => Some("converted"),
+            // What a machine did is no behaviour of the contact.
+            EventKind::Converted(EventClass::Human | EventClass::Suspect) => Some("converted"),
             EventKind::Custom(name) => Some(name),
-            EventKind::Delivered | EventKind::Bounced(_) | EventKind::Complained => None,
+            EventKind::Delivered | EventKind::Bounced(_) | EventKind::Complained | EventKind::Converted(_) => None,
         }
     }
 }
@@ -103,7 +105,7 @@ pub enum EventFault {
     OtherCampaign { name: String },
     #[error("the message went to another contact than {key:?}")]
     OtherContact { key: String },
-    #[error("no message of this campaign can have reached the contact yet")]
+    #[error("no message of this campaign can have reached the contact by then")]
     NotSent,
     #[error("the event says that it happens in the future: check the clock that made its time")]
     Future,

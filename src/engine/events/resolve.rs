@@ -10,7 +10,7 @@ use crate::flow::NodeId;
 use crate::ids::{AddressHash, CampaignId, Channel, ContactRow, DeliveryId, RowSpace};
 use crate::ledger::events::BounceClass;
 use crate::ledger::{Run, State};
-use crate::limits::{EVENT_AGE_MAX, EVENT_AHEAD_MAX};
+use crate::limits::{EVENT_AGE_MAX, EVENT_AHEAD_MAX, EVENT_BEFORE_SEND_MAX};
 
 /// Campaigns by the name or number that a request gives them.
 #[derive(Default)]
@@ -118,7 +118,7 @@ fn target(
     };
     let target = match (&event.message_id, row) {
         (Some(text), row) => of_message(state, keys, event, text, row, campaign)?,
-        (None, Some(row)) => of_contact(state, event, row, campaign)?,
+        (None, Some(row)) => of_contact(state, event, row, campaign, at)?,
         (None, None) => return Err(EventFault::NoSubject),
     };
     Ok(Target { at, ..target })
@@ -155,9 +155,10 @@ fn of_contact(
     event: &Event,
     row: ContactRow,
     campaign: Option<(CampaignId, &String)>,
+    at: Timestamp,
 ) -> Result<Target, EventFault> {
     if let (Some((id, _)), false) = (campaign, matches!(event.kind, EventKind::Custom(_))) {
-        let run = state.latest_run(id).ok_or(EventFault::NotSent)?;
+        let run = run_of(state, id, &event.kind, at).ok_or(EventFault::NotSent)?;
         if run.details_removed_at().is_none() {
             let place = place_of_row(run, row.0, |_| true).ok_or(EventFault::NotSent)?;
             return Ok(at_place(run, place, RowSpace::BASE, row.0));
@@ -167,7 +168,7 @@ fn of_contact(
         return Err(EventFault::NoMessage);
     }
     // An event of the sender's own may be the goal of a test; where no message can have reached the contact it is its own.
-    if let Some(run) = campaign.and_then(|(id, _)| state.latest_run(id))
+    if let Some(run) = campaign.and_then(|(id, _)| run_of(state, id, &event.kind, at))
         && let Some(place) = place_of_row(run, row.0, |_| true)
     {
         return Ok(at_place(run, place, RowSpace::BASE, row.0));
@@ -175,6 +176,15 @@ fn of_contact(
     let channel = event.channel.unwrap_or(Channel::Email);
     let (space, at) = (RowSpace::BASE, Timestamp::default());
     Ok(Target { space, row: row.0, channel, place: None, at, address: None })
+}
+
+/// The run of a campaign that an event is about: the latest that had begun when it happened, by clocks that may differ a little.
+/// Whoever cannot be sent to any more, or has got a message, is never refused for a clock: those events take the latest run.
+pub(super) fn run_of<'s>(state: &'s State, id: CampaignId, kind: &EventKind, at: Timestamp) -> Option<&'s Run> {
+    let by = at.plus(EVENT_BEFORE_SEND_MAX);
+    let begun = state.runs.values().rev().find(|run| run.campaign == id && run.started_at <= by);
+    let depends = matches!(kind, EventKind::Converted(_) | EventKind::Custom(_));
+    begun.or_else(|| state.latest_run(id).filter(|_| !depends))
 }
 
 fn at_place(run: &Run, place: Place, space: RowSpace, row: u32) -> Target {

@@ -313,3 +313,23 @@ fn a_new_address_is_no_dead_one_and_who_comes_to_a_dead_one_is_not_sent_to() {
     assert!(told.contains(&(SuppressReason::HardBounce, Some("c0".into()))), "lists say who has it: {told:?}");
     assert!(told.contains(&(SuppressReason::SoftBounces, None)), "nobody has this one now: {told:?}");
 }
+
+#[test]
+fn an_event_is_of_the_run_that_had_begun_when_it_happened() {
+    let bench = Bench::new(1);
+    let first = bench.sent();
+    let mut state = crate::ledger::State::clone(&bench.test.engine.book.read());
+    let mut second = state.runs[&first].clone();
+    let (campaign, began) = (second.campaign, second.started_at);
+    (second.id, second.started_at) = (RunId(first.0 + 1), Timestamp(began.0 + DAY));
+    let later = second.id;
+    state.runs.insert(later, second);
+    let of =
+        |kind: &EventKind, at: i64| resolve::run_of(&state, campaign, kind, Timestamp(began.0 + at)).map(|run| run.id);
+    assert_eq!(of(&BOUGHT, DAY / 2), Some(first), "between them: the first one's");
+    assert_eq!(of(&BOUGHT, DAY), Some(later), "the latest");
+    assert_eq!(of(&BOUGHT, DAY - 60_000), Some(later), "clocks differ a little");
+    assert_eq!(of(&EventKind::Custom("cart".into()), -DAY), None, "of before both");
+    assert_eq!(of(&BOUGHT, -DAY), None, "of before both");
+    assert_eq!(of(&EventKind::Complained, -DAY), Some(later), "nobody is mailed again for a wrong clock");
+}

@@ -152,6 +152,11 @@ impl AbTest {
             let message = format!("the test names a goal and is decided by {}", self.metric.name());
             found.push(Fault::new("goal", message, "set test.winner_by = \"conversions\", or remove test.goal"));
         }
+        if let Some(goal) = self.goal.as_deref().filter(|goal| self.metric == Metric::Conversions && !is_goal(goal)) {
+            let message = format!("the goal {goal:?} is no type of events that a sender reports and a variant wins by");
+            let fix = "name a type of events of your own, such as \"purchase\"; without a goal every conversion counts";
+            found.push(Fault::new("goal", message, fix));
+        }
         if let NotProven::Arm(exit) = &self.not_proven
             && self.arm(exit).is_none()
         {
@@ -225,6 +230,16 @@ impl AbTest {
     }
 }
 
+/// What messages' own links tell, and what providers do: nobody reports it as an event of a contact, or it is no gain.
+const NO_GOALS: [&str; 6] = ["opened", "clicked", "unsubscribed", "delivered", "bounced", "complained"];
+
+/// Whether events of this type can come, and a test can be won by them.
+fn is_goal(name: &str) -> bool {
+    let is_plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    begins && is_plain && name.len() <= limits::EVENT_TYPE_BYTES_MAX && !NO_GOALS.contains(&name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,7 +299,7 @@ mod tests {
     #[test]
     fn each_fault_has_its_code() {
         assert_eq!(test().faults(), [], "sound");
-        let cases: [(Break, &str); 11] = [
+        let cases: [(Break, &str); 14] = [
             (|t| drop(t.arms.pop()), "arms"),
             (|t| t.arms[1].exit = Exit("A".into()), "exit_twice"),
             (|t| t.arms[1].exit = Exit(" ".into()), "unnamed_exit"),
@@ -302,7 +317,12 @@ mod tests {
             (|t| t.window_seconds = t.decide_after_seconds, "window"),
             (|t| t.goal = Some("purchase".into()), "goal"),
             (|t| t.not_proven = NotProven::Arm(Exit("C".into())), "unknown_variant"),
+            (|t| (t.metric, t.goal) = (Metric::Conversions, Some("complained".into())), "goal"),
+            (|t| (t.metric, t.goal) = (Metric::Conversions, Some("my goal".into())), "goal"),
+            (|t| (t.metric, t.goal) = (Metric::Conversions, Some(String::new())), "goal"),
         ];
+        let goal = AbTest { metric: Metric::Conversions, goal: Some("Order.placed-2".into()), ..test() };
+        assert_eq!(goal.faults(), [], "a type of the sender's own");
         for (break_it, code) in cases {
             let mut broken = test();
             break_it(&mut broken);

@@ -64,6 +64,15 @@ pub enum GuardRail {
     Unsubscribes,
 }
 
+impl GuardRail {
+    pub fn name(self) -> &'static str {
+        match self {
+            GuardRail::Complaints => "complaints",
+            GuardRail::Unsubscribes => "unsubscribes",
+        }
+    }
+}
+
 /// One arm, judged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArmFinding {

@@ -75,7 +75,9 @@ pub enum WinnerError {
     Fraction { look: usize, fraction: f64 },
     #[error("a sequence cannot be tuned for {tuned_for} contacts")]
     TunedFor { tuned_for: f64 },
-    #[error("rate {rate} is not between 0 and 1")]
+    #[error(
+        "rate {rate} is not between 0 and 1; a lift is absolute (0.02: two points), and base + lift is a rate, too"
+    )]
     Rate { rate: f64 },
     #[error("a lift of 0 can never be found")]
     NoLift,
