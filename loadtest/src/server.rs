@@ -22,6 +22,10 @@ const DRAIN: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct ServerPlan {
     pub binary: PathBuf,
+    /// Lines of shell that begin the process in place of the engine itself, which is `"$0"` and its arguments `"$@"`.
+    /// Not a script in a file: between its writing and its start another thread may fork, and as long as that child
+    /// holds the file open for writing the kernel refuses to run it (ETXTBSY).
+    pub through: Option<String>,
     pub data: PathBuf,
     pub config: PathBuf,
     pub log: PathBuf,
@@ -75,7 +79,15 @@ impl ServerPlan {
         fs::write(&config, connectors.to_toml()).with_context(|| format!("writing {}", config.display()))?;
         let data = folder.join("data");
         fs::create_dir_all(&data).with_context(|| format!("making {}", data.display()))?;
-        Ok(ServerPlan { binary: binary.to_owned(), data, config, log: folder.join("estafette.log") })
+        Ok(ServerPlan { binary: binary.to_owned(), through: None, data, config, log: folder.join("estafette.log") })
+    }
+
+    /// The engine's program, to which a subcommand is to be given.
+    pub fn command(&self) -> Command {
+        let Some(lines) = &self.through else { return Command::new(&self.binary) };
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(lines).arg(&self.binary);
+        shell
     }
 
     /// Starts the process and does not wait for it.
@@ -90,7 +102,7 @@ impl ServerPlan {
         }
         let log = OpenOptions::new().create(true).append(true).open(&self.log).context("opening the log")?;
         let errors = log.try_clone().context("opening the log twice")?;
-        Command::new(&self.binary)
+        self.command()
             .arg("serve")
             .arg("--data")
             .arg(&self.data)

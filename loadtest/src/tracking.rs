@@ -30,7 +30,7 @@ use crate::options::RunOptions;
 use crate::proc::{self, MachineWatch};
 use crate::scenario::drivers::{Drive, Extras};
 use crate::scene::{Scene, everybody};
-use crate::server::{ServerPlan, find_binary};
+use crate::server::{Connectors, ServerPlan, find_binary};
 use crate::text::{cells, grouped, median};
 
 #[derive(Args, Clone, Debug, Serialize)]
@@ -165,13 +165,8 @@ fn scene(options: &TrackingOptions) -> anyhow::Result<Scene> {
          public_url = \"http://127.0.0.1:8026\"\ntrusted_proxies = [\"127.0.0.1\"]\n\n\
          [[connectors]]\nname = \"inbox\"\nkind = \"inbox\"\n"
     );
-    let plan = ServerPlan {
-        binary: find_binary(options.run.engine.as_deref())?,
-        data: folder.path().join("data"),
-        config: folder.path().join("estafette.toml"),
-        log: folder.path().join("estafette.log"),
-    };
-    std::fs::create_dir_all(&plan.data).context("making the data directory")?;
+    let binary = find_binary(options.run.engine.as_deref())?;
+    let plan = ServerPlan::new(&binary, folder.path(), &Connectors::default())?;
     std::fs::write(&plan.config, config).context("writing the configuration")?;
     std::fs::write(folder.path().join("inbox.addr"), free.to_string()).context("noting the inbox's address")?;
     let server = plan.start(Duration::from_secs(60))?;

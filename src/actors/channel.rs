@@ -165,6 +165,7 @@ impl ChannelActor {
         let bound = &self.line.bound_classes;
         let (changed, measured) = self.line.limits.with(|limits| {
             let measured: Vec<_> = bound.iter().map(|b| limits.measured(Scope::Class(b.class), now)).collect();
+            limits.took(Scope::Connector, self.answers_per_second, now);
             (limits.recover(now), measured)
         });
         let mut fair = self.line.fair.lock();

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::pacing::{Gcra, WindowCounter};
+use super::slowing::{Grown, Slowed};
 use crate::clock::Monotonic;
 use crate::config::connectors::RateLimits;
 use crate::ids::RunId;
@@ -67,22 +68,6 @@ pub enum Start {
     Fresh,
     /// The process began; what an earlier one handed over is not known.
     Restarted,
-}
-
-/// Slowing begins at this share of the measured rate (as in the retry modes of cloud SDKs).
-const SLOW_DOWN_FACTOR: f64 = 0.7;
-/// At most one slow-down in this time: replies of one burst all complain about the same rate.
-const SLOW_DOWN_EVERY: Duration = Duration::from_secs(1);
-/// After each such time without a complaint the rate grows by a tenth of what it was slowed from.
-const RECOVER_EVERY: Duration = Duration::from_secs(30);
-
-/// A provider asked for less.
-#[derive(Clone, Debug)]
-struct Slowed {
-    /// Rate before the first complaint.
-    from: f64,
-    current: f64,
-    changed: Monotonic,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -326,28 +311,31 @@ impl LimitsTable {
         Some(if running >= SECOND * 2 { limit.measured as f64 / running.as_secs_f64() } else { limit.rate })
     }
 
-    /// The provider said "slow down": 0.7 of the measured rate, once a second at most. Answers the new rate. A scope that
+    /// The provider said "slow down": a share of the measured rate, once a second at most. Answers the new rate. A scope that
     /// had no limit was not measured here, or only before its limit fell: there the caller's own figure (messages per
     /// second) counts if it is higher.
     pub fn slow_down(&mut self, scope: Scope, callers_rate: Option<f64>, now: Monotonic) -> Option<f64> {
         let limit = self.limits.entry(scope).or_default();
-        if limit.slowed.as_ref().is_some_and(|s| now.since(s.changed) < SLOW_DOWN_EVERY) {
-            return None;
-        }
         let running = now.since(limit.measured_from);
         let own = if running >= SECOND || limit.rate == 0.0 {
             limit.measured as f64 / running.as_secs_f64().max(1.0)
         } else {
             limit.rate
         };
-        let measured = own.max(callers_rate.unwrap_or(0.0));
-        let before = limit.slowed.as_ref().map_or(measured, |s| s.current.min(measured.max(SLOWED_PER_SECOND_MIN)));
-        let configured = limit.per_second().unwrap_or(f64::INFINITY);
-        let current = (before.min(configured) * SLOW_DOWN_FACTOR).max(SLOWED_PER_SECOND_MIN);
-        let from = limit.slowed.as_ref().map_or(measured.max(current), |s| s.from);
-        limit.slowed = Some(Slowed { from, current, changed: now });
+        let measured = own.max(callers_rate.unwrap_or(0.0)).min(limit.per_second().unwrap_or(f64::INFINITY));
+        let current = match &mut limit.slowed {
+            Some(slowed) => slowed.again(measured, now).then(|| slowed.current())?,
+            none => none.insert(Slowed::first(measured, now)).current(),
+        };
         limit.apply_rate(current, now);
         Some(current)
+    }
+
+    /// The provider took so many messages of a scope in the second that has passed.
+    pub fn took(&mut self, scope: Scope, per_second: f64, now: Monotonic) {
+        if let Some(slowed) = self.limits.get_mut(&scope).and_then(|limit| limit.slowed.as_mut()) {
+            slowed.took(per_second, now);
+        }
     }
 
     /// The provider named a time: nothing in this scope before.
@@ -360,19 +348,13 @@ impl LimitsTable {
     pub fn recover(&mut self, now: Monotonic) -> Vec<(Scope, Option<f64>)> {
         let mut changed = Vec::new();
         for (scope, limit) in &mut self.limits {
-            let Some(slowed) = &mut limit.slowed else { continue };
-            if now.since(slowed.changed) < RECOVER_EVERY {
-                continue;
-            }
-            slowed.changed = now;
-            slowed.current += slowed.from.max(1.0) / 10.0;
-            let (current, done) = (slowed.current, slowed.current >= slowed.from * 2.0);
-            if done {
-                // Twice what it was slowed from without a complaint: back to the configured limit.
-                limit.slowed = None;
-                limit.apply_rate(f64::from(crate::limits::RATE_MESSAGES_MAX), now);
-            } else {
-                limit.apply_rate(current, now);
+            match limit.slowed.as_mut().map_or(Grown::Same, |slowed| slowed.grow(now)) {
+                Grown::Same => continue,
+                Grown::To(rate) => limit.apply_rate(rate, now),
+                Grown::Whole => {
+                    limit.slowed = None;
+                    limit.apply_rate(f64::from(crate::limits::RATE_MESSAGES_MAX), now);
+                }
             }
             changed.push((*scope, limit.per_second()));
         }

@@ -39,6 +39,7 @@ pub mod null;
 pub mod pacing;
 pub mod retry;
 pub mod simulated;
+pub mod slowing;
 pub mod smtp;
 
 use std::time::Duration;

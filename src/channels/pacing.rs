@@ -68,7 +68,10 @@ impl Gcra {
     pub fn set_rate(&mut self, per_second: f64, ceiling: &Gcra, now: Monotonic) {
         let wanted = (SECOND as f64 / per_second.max(f64::MIN_POSITIVE)).ceil();
         let spacing = if wanted >= 1e18 { 1_000_000_000_000_000_000 } else { wanted as u64 }.max(ceiling.spacing);
-        let burst = if spacing == ceiling.spacing { ceiling.burst } else { 1 };
+        // A hundredth of a second's permits at once, as at a configured rate: a thousand single permits a second would be
+        // lost to timers that count in milliseconds.
+        let slower = (SECOND / spacing / 100).clamp(1, ceiling.burst);
+        let burst = if spacing == ceiling.spacing { ceiling.burst } else { slower };
         let free_at = self.free_at(now).0;
         self.spacing = spacing;
         self.burst = burst;

@@ -67,7 +67,7 @@ fn a_backup_under_load_is_restored_and_nobody_is_mailed_twice() {
     let refused = estafette(&["serve", "--data", back.to_str().unwrap(), "--config", &config]);
     assert!(refused.code == 1 && refused.err.contains("--restored"), "{refused:?}");
 
-    server.plan.binary = Served::wrapper(server.folder.path(), "", "--restored");
+    server.plan.through = Served::through("", "--restored");
     server.plan.data = back.clone();
     server.restart();
     let report = server.report("c");
@@ -103,7 +103,7 @@ fn a_backup_under_load_is_restored_and_nobody_is_mailed_twice() {
     let distinct: BTreeSet<&String> = all.iter().collect();
     assert_eq!((all.len(), distinct.len()), (PEOPLE as usize + 5, PEOPLE as usize + 5), "everybody once");
 
-    server.plan.binary = crate::served::program();
+    server.plan.through = None;
     server.restart();
     assert_eq!(server.report("c")["state"], "finished", "from here on it is a directory like any other");
     server.end();
@@ -138,7 +138,7 @@ fn an_import_amid_a_backup_is_whole_after_the_restore() {
     let (target, back) = (target.to_str().unwrap().to_owned(), folder.path().join("back"));
     estafette(&["check", "--data", &target]).expect(0);
     estafette(&["restore", &target, "--data", back.to_str().unwrap()]).expect(0);
-    server.plan.binary = Served::wrapper(server.folder.path(), "", "--restored");
+    server.plan.through = Served::through("", "--restored");
     server.plan.data = back;
     server.restart();
     let report = server.until("the import goes on by itself and ends", || {

@@ -305,7 +305,9 @@ fn a_directory_is_checked_and_a_copy_of_it_is_held_for_review() {
     let refused = estafette(&["serve", "--data", copy.to_str().unwrap(), "--config", &config]);
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.err.contains("--restored") && refused.err.contains("copy"), "{}", refused.err);
-    restored(&mut server, &copy);
+    server.plan.through = Served::through("", "--restored");
+    server.plan.data = copy.clone();
+    server.restart();
     let report = server.await_state("c", "paused");
     assert_eq!(report["ledger"]["claimed"], 0, "{report}");
     server.act("c", "resume").expect(200);
@@ -319,20 +321,6 @@ fn a_directory_is_checked_and_a_copy_of_it_is_held_for_review() {
     fs::write(&segment, bytes).unwrap();
     let found = estafette(&["check", "--data", copy.to_str().unwrap()]).expect(6);
     assert!(found.contains(segment.file_name().unwrap().to_str().unwrap()), "what, where: {found}");
-}
-
-/// Serves a copy of the data with `--restored`.
-fn restored(server: &mut Served, copy: &std::path::Path) {
-    // The plan knows no flags, so a wrapper adds this one.
-    let wrapper = server.folder.path().join("restored");
-    fs::write(&wrapper, format!("#!/bin/sh\nexec '{}' \"$@\" --restored\n", crate::served::program().display()))
-        .unwrap();
-    let mut mode = fs::metadata(&wrapper).unwrap().permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
-    fs::set_permissions(&wrapper, mode).unwrap();
-    server.plan.binary = wrapper;
-    server.plan.data = copy.to_owned();
-    server.restart();
 }
 
 #[test]

@@ -38,4 +38,5 @@ mod served;
 #[path = "../shared/sink.rs"]
 mod sink;
 mod specs;
+mod verdicts;
 mod winners;

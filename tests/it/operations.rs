@@ -67,8 +67,7 @@ fn converse(stream: TcpStream, messages: &mut u32) -> std::io::Result<()> {
 #[test]
 fn the_log_tells_campaign_run_and_batch_and_no_address() {
     let server = Served::start_after(&relay(quoting_relay()), |plan| {
-        let folder = plan.data.parent().unwrap().to_owned();
-        plan.binary = Served::wrapper(&folder, "export ESTAFETTE_LOG=debug,actix_server=warn", "--log-format json");
+        plan.through = Served::through("export ESTAFETTE_LOG=debug,actix_server=warn", "--log-format json");
     });
     server.people("p", 40, "x.test");
     server.campaign("c", "relay", "p", &json!({}));

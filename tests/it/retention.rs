@@ -5,7 +5,7 @@
 //! under test is the one that is shipped.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use loadtest::server::ADMIN_KEY;
@@ -32,8 +32,8 @@ int clock_gettime(clockid_t id, struct timespec *out) {
 const CONFIG: &str = "[[connectors]]\nname = \"null\"\nkind = \"null\"\n[data]\ntracking_days = 60\n\
                       [retention]\nrun_details_days = 100\n";
 
-/// The program, in so many days from now.
-fn in_days(folder: &Path, days: u32) -> PathBuf {
+/// What starts the program in so many days from now.
+fn in_days(folder: &Path, days: u32) -> String {
     let (source, library) = (folder.join("clock.c"), folder.join("clock.so"));
     if !library.exists() {
         fs::write(&source, CLOCK).expect("written");
@@ -42,11 +42,7 @@ fn in_days(folder: &Path, days: u32) -> PathBuf {
         let status = made.status().expect("a C compiler, as the build needs one");
         assert!(status.success(), "the clock is compiled");
     }
-    let lines = format!("export LD_PRELOAD='{}' MOVED_DAYS={days}", library.display());
-    let wrapper = Served::wrapper(folder, &lines, "");
-    let own = folder.join(format!("in-{days}-days"));
-    fs::rename(wrapper, &own).expect("a name of its own");
-    own
+    format!("export LD_PRELOAD='{}' MOVED_DAYS={days}\nexec \"$0\" \"$@\"", library.display())
 }
 
 fn without(report: &Json, keys: &[&str]) -> Json {
@@ -93,12 +89,12 @@ fn details_go_when_they_are_old_and_a_kill_brings_none_back() {
     let long = snapshots(&server);
 
     let folder = server.folder.path().to_owned();
-    server.plan.binary = in_days(&folder, 99);
+    server.plan.through = Some(in_days(&folder, 99));
     server.restart();
     assert!(server.report("spring")["details_removed_at"].is_null(), "a day too early");
     server.end();
 
-    server.plan.binary = in_days(&folder, 101);
+    server.plan.through = Some(in_days(&folder, 101));
     server.restart();
     let until_removed = |server: &Served| {
         server.until("the details are removed", || {

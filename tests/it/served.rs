@@ -136,14 +136,9 @@ impl Served {
         }
     }
 
-    /// A program that starts the server with more arguments, and after these lines of shell; the plan knows neither.
-    pub fn wrapper(folder: &std::path::Path, lines: &str, arguments: &str) -> PathBuf {
-        let wrapper = folder.join(format!("wrapper-{}", arguments.replace([' ', '-'], "")));
-        let script = format!("#!/bin/sh\n{lines}\nexec '{}' \"$@\" {arguments}\n", program().display());
-        fs::write(&wrapper, script).expect("a script");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(&wrapper, mode).expect("its mode");
-        wrapper
+    /// What starts the server after these lines of shell and with more arguments; the plan itself knows neither.
+    pub fn through(lines: &str, arguments: &str) -> Option<String> {
+        Some(format!("{lines}\nexec \"$0\" \"$@\" {arguments}"))
     }
 
     /// SIGKILL, and the same data and configuration again.

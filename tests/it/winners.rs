@@ -429,6 +429,11 @@ fn a_goal_decides_and_a_variant_that_people_complain_of_cannot_win() {
     let decision = &test["decision"];
     assert_eq!((&decision["winner"], &decision["proven"]), (&json!("A"), &json!(false)), "B may not win: {test}");
     assert_eq!(decision["basis"], "leader", "at the deadline, by the setting: {decision}");
+    let reason = decision["reason"].as_str().expect("a reason");
+    assert!(reason.contains("B cannot win: 20 complaints of 100"), "and it says why: {reason}");
+    assert_eq!((&a["cannot_win"], &b["cannot_win"]), (&json!([]), &json!(["complaints"])), "{test}");
+    let text = served.cli(&["report", "goal"]).expect(0);
+    assert!(text.contains("it cannot win: significantly more complaints"), "{text}");
     assert_eq!(test["verdict"], "leading, not proven", "{test}");
     assert_eq!(test["goal"], "purchase", "{test}");
     let report = served.await_state("goal", "finished");

@@ -289,12 +289,9 @@ pub fn scenario(
     record: &Path,
 ) -> anyhow::Result<KillResult> {
     let started = Instant::now();
-    let (mut power, wrapper) = match options.power {
-        true => Power::new(engine, folder, options.run.seed).map(|(power, wrapper)| (Some(power), Some(wrapper)))?,
-        false => (None, None),
-    };
-    let binary = wrapper.as_deref().unwrap_or(engine);
-    let plan = ServerPlan::new(binary, folder, &connectors(options, sink.address.port()))?;
+    let mut power = options.power.then(|| Power::new(folder, options.run.seed)).transpose()?;
+    let mut plan = ServerPlan::new(engine, folder, &connectors(options, sink.address.port()))?;
+    plan.through = power.as_ref().map(Power::boot_of_ours);
     let mut books = Books::new(options, folder, record);
     let mut watch = UnknownWatch::new(options.unknown_per_kill());
     let mut server = set_up(options, &plan, folder)?;
@@ -392,7 +389,7 @@ fn end(server: Server, plan: &ServerPlan, result: &mut KillResult) -> anyhow::Re
     if let Err(error) = server.terminate() {
         result.problems.push(format!("{error:#}"));
     }
-    let check = std::process::Command::new(&plan.binary).arg("check").arg("--data").arg(&plan.data).output();
+    let check = plan.command().arg("check").arg("--data").arg(&plan.data).output();
     let check = check.context("running `estafette check`")?;
     if !check.status.success() {
         let (out, errors) = (String::from_utf8_lossy(&check.stdout), String::from_utf8_lossy(&check.stderr));

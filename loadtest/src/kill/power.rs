@@ -1,7 +1,7 @@
 //! A power loss on the directory of an engine that was killed: another boot of the kernel, and of what was never synced a
 //! random part.
 //!
-//! Owns the boot id that the engines see. The engine's binary is replaced by a wrapper that mounts a file of ours over the
+//! Owns the boot id that the engines see. The engine is started through a shell that mounts a file of ours over the
 //! kernel's boot id, in a mount namespace of the engine's own, so the engine runs unchanged.
 //!
 //! After `kill -9` the page cache holds everything. A power loss keeps what was synced, and of the rest any part. What is
@@ -11,7 +11,6 @@
 //! snapshots and the contact store are synced before anyone relies on them, and stay.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -64,22 +63,21 @@ pub struct Power {
 }
 
 impl Power {
-    /// Wraps `engine` in `folder`; answers the wrapper as well.
-    pub fn new(engine: &Path, folder: &Path, seed: u64) -> anyhow::Result<(Power, PathBuf)> {
+    /// The boot id is a file in `folder`.
+    pub fn new(folder: &Path, seed: u64) -> anyhow::Result<Power> {
         let mut power = Power { boot: folder.join("boot_id"), rng: Rng::salted(seed, 12), losses: Losses::default() };
         power.boot_again()?;
-        let engine = engine.canonicalize().with_context(|| format!("finding {}", engine.display()))?;
-        let wrapper = folder.join("engine-of-this-boot");
+        Ok(power)
+    }
+
+    /// The lines through which an engine is started that sees the boot id of this power.
+    pub fn boot_of_ours(&self) -> String {
         // `exec` throughout: the engine has the pid that is killed. Without root, a user namespace gives the right to mount.
-        let script = format!(
-            "#!/bin/sh\n[ \"$(id -u)\" = 0 ] || user=-r\nexec unshare $user -m sh -c \
-             'mount --bind \"$0\" {BOOT_ID} && exec \"$@\"' '{}' '{}' \"$@\"\n",
-            power.boot.display(),
-            engine.display()
-        );
-        fs::write(&wrapper, script).with_context(|| format!("writing {}", wrapper.display()))?;
-        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).context("permissions of the wrapper")?;
-        Ok((power, wrapper))
+        format!(
+            "[ \"$(id -u)\" = 0 ] || user=-r\nexec unshare $user -m sh -c \
+             'mount --bind \"$0\" {BOOT_ID} && exec \"$@\"' '{}' \"$0\" \"$@\"",
+            self.boot.display(),
+        )
     }
 
     /// The kernel's next boot has another id.
@@ -238,7 +236,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let journal = folder.path().join("journal");
         fs::create_dir(&journal).unwrap();
-        let (mut power, _) = Power::new(Path::new("/bin/true"), folder.path(), 3).unwrap();
+        let mut power = Power::new(folder.path(), 3).unwrap();
         let whole = segment(5, 6);
         let all = frames(&whole);
         assert_eq!((all.len(), all[5].seq, all[5].durable), (6, 10, 9), "all are found");
@@ -279,7 +277,7 @@ mod tests {
     #[test]
     fn a_boot_has_an_id_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut power, _) = Power::new(Path::new("/bin/true"), folder.path(), 3).unwrap();
+        let mut power = Power::new(folder.path(), 3).unwrap();
         let first = fs::read_to_string(folder.path().join("boot_id")).unwrap();
         power.boot_again().unwrap();
         let second = fs::read_to_string(folder.path().join("boot_id")).unwrap();
