@@ -95,8 +95,11 @@ impl Shared {
     }
 
     fn sweep(&self, kept: Duration) -> Result<(), CommitError> {
-        while !self.stopping.load(Ordering::Acquire) && remove_some(&self.book, kept)? > 0 {}
-        Ok(())
+        loop {
+            if self.stopping.load(Ordering::Acquire) || remove_some(&self.book, kept)? == 0 {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -129,11 +132,16 @@ pub(crate) fn remove_some(book: &Book, kept: Duration) -> Result<usize, CommitEr
     Ok(runs.len())
 }
 
+/// Refused for a run that knows how many, and not who.
+pub(super) fn must_know_details(run: &Run) -> Result<(), EngineError> {
+    let refused = |at| Err(EngineError::DetailsRemoved { run: run.id, at });
+    run.details_removed_at().map_or(Ok(()), refused)
+}
+
 impl Engine {
     /// Refused for a run that knows how many, and not who.
     pub fn must_know_details(&self, run: RunId) -> Result<(), EngineError> {
-        let removed = self.book.read().runs.get(&run).and_then(Run::details_removed_at);
-        removed.map_or(Ok(()), |at| Err(EngineError::DetailsRemoved { run, at }))
+        self.book.read().runs.get(&run).map_or(Ok(()), must_know_details)
     }
 }
 

@@ -21,6 +21,7 @@ use crate::engine::audience::Audience;
 use crate::engine::glance::{Glance, Wanted};
 use crate::engine::hold_out;
 use crate::engine::lines::Wired;
+use crate::engine::retention::must_know_details;
 use crate::engine::sequences::SequenceError;
 use crate::engine::{Engine, EngineError, one_shot};
 use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RunId};
@@ -439,9 +440,7 @@ impl Engine {
         for index in 0..deliveries {
             self.book.commit_durable_by::<EngineError>(|state| {
                 let run = state.runs.get(&id).ok_or(EngineError::NoRun { run: id })?;
-                if let Some(at) = run.details_removed_at() {
-                    return Err(EngineError::DetailsRemoved { run: id, at });
-                }
+                must_know_details(run)?;
                 let archived = state.campaigns.get(&run.campaign).is_some_and(|campaign| campaign.archived);
                 if resend && (archived || decide::reopens(run).is_none()) {
                     let stands = if archived { lifecycle::State::Archived } else { run_state(run.state) };

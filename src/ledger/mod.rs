@@ -36,6 +36,7 @@ mod remember;
 pub mod restored;
 pub mod rows;
 pub mod run;
+pub mod saved;
 pub mod sequence;
 pub mod snapshot;
 pub mod state;
