@@ -16,14 +16,7 @@ impl Config {
             MetricsAccess::ScrapeKey(_) => "metrics_key = \"(hidden)\"",
             MetricsAccess::Open => "metrics_open = true",
         };
-        let backup_folder = match &self.data.backup_folder {
-            Some(folder) => format!("backup_folder = {:?}\n", folder.display().to_string()),
-            None => "# backup_folder: none\n".to_owned(),
-        };
-        let run_details = match self.retention.run_details_kept {
-            Some(kept) => format!("run_details_days = {}\n", days(kept)),
-            None => "# run_details_days: none, they are kept for ever\n".to_owned(),
-        };
+        let (backup_folder, run_details) = self.kept();
         let mut out = format!(
             "[server]\napi_listen = \"{}\"\npublic_listen = \"{}\"\ninbox_listen = \"{}\"\npublic_url = \"{}\"\n{metrics}\ntrusted_proxies = [{}]\n\
              request_seconds_max = {}\nupload_bytes_max = {}\ndrain_seconds_max = {}\nschedule_safety_minutes = {}\n\n\
@@ -79,5 +72,18 @@ impl Config {
             .unwrap_or_default();
         }
         out
+    }
+
+    /// Lines of keys that may be left out.
+    fn kept(&self) -> (String, String) {
+        let backup_folder = match &self.data.backup_folder {
+            Some(folder) => format!("backup_folder = {:?}\n", folder.display().to_string()),
+            None => "# backup_folder: none\n".to_owned(),
+        };
+        let run_details = match self.retention.run_details_kept {
+            Some(kept) => format!("run_details_days = {}\n", kept.as_secs() / 86_400),
+            None => "# run_details_days: none, they are kept for ever\n".to_owned(),
+        };
+        (backup_folder, run_details)
     }
 }

@@ -264,7 +264,6 @@ impl Engine {
         let history = history::History::start(&store).map_err(directory)?;
         let notes = history.notes();
         book.gate_snapshots(move || notes.are_written(HISTORY_SNAPSHOT_WAIT));
-        let retention = retention::Retention::new(&book);
         let recovery = RecoverySummary {
             seconds: recovered.seconds,
             frames: recovered.report.frames,
@@ -275,6 +274,7 @@ impl Engine {
             options,
             clock,
             store,
+            retention: retention::Retention::new(&book),
             book,
             lines: wired,
             tokens,
@@ -284,7 +284,6 @@ impl Engine {
             uploads,
             backups: backup::Backups::default(),
             history,
-            retention,
             pulses,
             tracking: tracking::TrackingState::default(),
             events: events::EventState::default(),

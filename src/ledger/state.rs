@@ -25,6 +25,7 @@ use crate::ledger::run::{Run, RunState};
 pub use crate::ledger::saved::{SavedMessage, SavedSegment};
 use crate::ledger::sequence::SequenceMemory;
 use crate::ledger::suppression::{Entry, SuppressReason, Suppression};
+use crate::ledger::tracking::Tracked;
 use crate::ledger::uploads::UploadInfo;
 use crate::ledger::{RejectClass, Violation};
 
@@ -139,14 +140,7 @@ impl State {
             Fact::RunStarted(started) => self.apply_run_started(started),
             Fact::PinnedStarted(fact) => self.apply_pinned_started(fact),
             Fact::RunMoved { run, to, reason, at } => self.apply_run_moved(*run, *to, reason, *at),
-            Fact::Tracked(tracked) => {
-                let run = self.runs.get_mut(&tracked.run).ok_or(Violation::NoRun { run: tracked.run })?;
-                if run.removed.is_none() {
-                    run.count_tracked(tracked);
-                    self.remember_tracked(tracked);
-                }
-                Ok(())
-            }
+            Fact::Tracked(tracked) => self.apply_tracked(tracked),
             Fact::Unsubscribed(fact) => self.apply_unsubscribed(fact),
             Fact::Moved(fact) => self.run_mut(fact.run)?.apply_moved(fact),
             Fact::Shared(fact) => self.run_mut(fact.moved.run)?.apply_shared(fact),
@@ -183,6 +177,15 @@ impl State {
                 Ok(())
             }
         }
+    }
+
+    fn apply_tracked(&mut self, tracked: &Tracked) -> Result<(), Violation> {
+        let run = self.run_mut(tracked.run)?;
+        if run.removed.is_none() {
+            run.count_tracked(tracked);
+            self.remember_tracked(tracked);
+        }
+        Ok(())
     }
 
     /// Facts about the base: they always fit.
