@@ -47,6 +47,8 @@ numeric_id!(ImportId(u32), "import-");
 impl RowSpace {
     /// The contact base.
     pub const BASE: RowSpace = RowSpace(0);
+    /// Rows that name nobody: those of runs whose details were removed. No upload gets this number.
+    pub const NOBODY: RowSpace = RowSpace(u32::MAX);
 }
 
 /// One send group of a run: the scope of promise 1 and the unit of the ledger.

@@ -179,6 +179,7 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::TestSent { .. } => "test_sent",
         Fact::AudienceUploaded(_) => "audience_uploaded",
         Fact::AudienceRemoved(_) => "audience_removed",
+        Fact::DetailsRemoved(_) => "details_removed",
         Fact::Moved(_) => "moved",
         Fact::Scheduled(_) => "scheduled",
         Fact::Joined(_) => "joined",

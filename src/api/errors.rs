@@ -98,6 +98,7 @@ error_table! {
     RenderFailed, "render_failed", 422, "The message cannot be rendered for this contact: details say why.";
     InvalidSet, "invalid_set", 422, "There is no such set of contacts: details list the sets.";
     ResendRefused, "resend_refused", 409, "The run cannot be continued by a resend: it has not ended, or the message says what is missing.";
+    DetailsRemoved, "details_removed", 410, "The details of the run were removed because their retention has passed: its figures are known, and nobody behind them.";
     InvalidSettle, "invalid_settle", 422, "Nothing can be settled this way: details say why.";
     // events
     EventInvalid, "event_invalid", 422, "The event lacks a field, or one is not valid: the message says which.";

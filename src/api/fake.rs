@@ -447,6 +447,7 @@ impl CampaignsPort for Fake {
             mode: "strict".into(),
             started_at: Time::default(),
             finished_at: None,
+            details_removed_at: None,
             ledger: ledger(),
             deliveries: vec![DeliveryReport { ledger: ledger(), ..DeliveryReport::default() }],
             rate_per_second: 0.0,

@@ -36,12 +36,21 @@ pub(super) fn run(client: &Client, options: &ReportArgs, json: bool) -> anyhow::
     Ok(Exit::Done)
 }
 
+/// What it cannot tell any more.
+fn removed(report: &Json) -> Option<String> {
+    let at = report["details_removed_at"].as_str()?;
+    Some(format!("details removed on {at}: the figures stay, and who is behind them is not known"))
+}
+
 /// The report for people.
 pub(super) fn print(report: &Json) -> anyhow::Result<()> {
     let (name, run, state) = (output::text(&report["name"]), &report["run"], output::text(&report["state"]));
     output::line(&format!("{name}, run {run}: {state}, {} mode", output::text(&report["mode"])))?;
     output::line(&ledger(&report["ledger"]))?;
     if let Some(words) = pace(report) {
+        output::line(&words)?;
+    }
+    if let Some(words) = removed(report) {
         output::line(&words)?;
     }
     if let Some(words) = audience(&report["audience"]) {

@@ -34,6 +34,7 @@ pub struct Config {
     pub server: ServerConfig,
     pub mail: MailConfig,
     pub data: DataConfig,
+    pub retention: RetentionConfig,
     pub tracking: TrackingConfig,
     pub soft_bounces: SoftRule,
     /// Frequency caps of every campaign.
@@ -111,6 +112,13 @@ pub struct DataConfig {
     pub backup_folder: Option<PathBuf>,
 }
 
+/// What of old runs is forgotten, beside what [`DataConfig`] says of files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetentionConfig {
+    /// Who is behind the figures of a run is forgotten so long after its end; none: never.
+    pub run_details_kept: Option<Duration>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrackingConfig {
     /// Only totals: nobody's opens and clicks are kept by contact.
@@ -166,6 +174,7 @@ impl Config {
         let raw: raw::Raw = toml::from_str(text).map_err(|error| source.syntax(&error))?;
         let server = server(&raw.server, &source)?;
         let data = data(&raw.data, &source)?;
+        let retention = retention(&raw, &source)?;
         let mail = mail(&raw.mail, &source)?;
         let lane_threads = match &raw.lanes.lane_threads {
             None => std::thread::available_parallelism().map_or(1, usize::from).min(limits::LANE_THREADS_MAX),
@@ -176,7 +185,18 @@ impl Config {
         let tracking = tracking(&raw.tracking, &source)?;
         let soft_bounces = bounces::validate(&raw.bounces, &source)?;
         let caps = caps_of(&raw.caps, &source)?;
-        Ok(Config { server, mail, data, tracking, soft_bounces, caps, lane_threads, connectors, embedded_only })
+        Ok(Config {
+            server,
+            mail,
+            data,
+            retention,
+            tracking,
+            soft_bounces,
+            caps,
+            lane_threads,
+            connectors,
+            embedded_only,
+        })
     }
 }
 
@@ -278,6 +298,14 @@ fn data(raw: &raw::Data, source: &Source<'_>) -> Result<DataConfig, ConfigError>
         },
         one_shot_kept: days("data.one_shot_retention_days", &raw.one_shot_retention_days, 1)?,
     })
+}
+
+/// Links that still count would count for people who are forgotten: they end first.
+fn retention(raw: &raw::Raw, source: &Source<'_>) -> Result<RetentionConfig, ConfigError> {
+    let (least, most) = (*raw.data.tracking_days.get_ref(), limits::CONFIG_DAYS_MAX);
+    let days = raw.retention.run_details_days.as_ref();
+    let days = days.map(|days| source.within("retention.run_details_days", days, least, most)).transpose()?;
+    Ok(RetentionConfig { run_details_kept: days.map(|days| Duration::from_secs(days * 86_400)) })
 }
 
 fn tracking(raw: &raw::Tracking, source: &Source<'_>) -> Result<TrackingConfig, ConfigError> {

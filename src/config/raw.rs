@@ -60,6 +60,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "none",
         "backups that are asked of the server are made below this folder only; without it anywhere that it may write",
     ),
+    (
+        "retention.run_details_days",
+        "none: for ever",
+        "days after the end of a run, and of its resends, after which it keeps its figures and forgets who is behind them; data.tracking_days at least",
+    ),
     ("tracking.aggregate_only", "false", "true: only totals are kept, nobody's opens and clicks"),
     (
         "tracking.machine_ranges",
@@ -165,6 +170,7 @@ pub(super) struct Raw {
     pub(super) server: Server,
     pub(super) mail: Mail,
     pub(super) data: Data,
+    pub(super) retention: Retention,
     pub(super) tracking: Tracking,
     pub(super) lanes: Lanes,
     pub(super) bounces: super::bounces::Bounces,
@@ -226,6 +232,12 @@ impl Default for Data {
             backup_folder: None,
         }
     }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Retention {
+    pub(super) run_details_days: Option<Spanned<u64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

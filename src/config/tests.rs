@@ -43,6 +43,11 @@ fn errors_name_file_line_key_and_what_is_allowed() {
     refused("[server]\nlisten = \"x\"\n", &["estafette.toml:2:1", "listen", "api_listen"]);
     refused("[server]\n\napi_listen = \"localhost\"\n", &["estafette.toml:3:", "server.api_listen", "127.0.0.1:8025"]);
     refused("[data]\ntracking_days = 5\n", &["estafette.toml:2:", "must be 60 to"]);
+    refused("[retention]\nrun_details_days = 364\n", &["estafette.toml:2:", "must be 365 to 3650"]);
+    refused(
+        "[data]\ntracking_days = 60\n[retention]\nrun_details_days = 59\n",
+        &["estafette.toml:4:", "must be 60 to"],
+    );
     refused("[lanes]\nlane_threads = 0\n", &["lanes.lane_threads = 0", "must be 1 to"]);
     refused("[server]\npublic_url = \"ftp://x\"\n", &["server.public_url", "https://"]);
     refused("[server]\ntrusted_proxies = [\"10.0.0.0/40\"]\n", &["server.trusted_proxies", "prefix"]);
@@ -78,6 +83,17 @@ fn what_is_shown_reads_back() {
     assert_eq!(again.show(), config.show());
     assert!(again.tracking.aggregate_only);
     assert_eq!((again.tracking, again.server.trusted_proxies), (config.tracking, config.server.trusted_proxies));
+}
+
+#[test]
+fn details_of_runs_are_kept_for_ever_unless_it_is_said_how_long() {
+    let config = parse("").unwrap();
+    assert_eq!(config.retention.run_details_kept, None);
+    assert!(config.show().contains("[retention]\n# run_details_days: none"), "{}", config.show());
+    let config = parse("[data]\ntracking_days = 90\n[retention]\nrun_details_days = 90\n").unwrap();
+    assert_eq!(config.retention.run_details_kept, Some(Duration::from_secs(90 * 86_400)));
+    let again = parse(&config.show()).unwrap();
+    assert_eq!(again.retention, config.retention, "what is shown reads back");
 }
 
 #[test]

@@ -53,6 +53,18 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Gives out no row before `next`, from now on; repeating it changes nothing. Durable when it returns.
+    pub fn leave_rows_out(&self, next: u32) -> Result<(), ContactsError> {
+        if self.reader()?.next_row()? >= u64::from(next) {
+            return Ok(());
+        }
+        let mut writer = self.writer()?;
+        writer.next_row = writer.next_row.max(u64::from(next));
+        writer.commit()
+    }
+}
+
 fn has_bytes(file: &File) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.len() > 0)
 }
@@ -109,6 +121,23 @@ mod tests {
         assert_eq!(copied.verify().expect("verified").wrong, [], "whole");
         assert_eq!(copied.salt(), store.salt(), "address hashes go on to compare");
         assert!(store.copy_to(&copy.join(DATA_FILE)).is_err(), "nothing is overwritten");
+    }
+
+    #[test]
+    fn rows_that_are_left_out_are_given_to_nobody() {
+        let root = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&root.path().join("a")).expect("a store");
+        store.add_attribute("town", AttributeType::Text, None).expect("an attribute");
+        let row = |key: &str| store.upsert(&contact(key, "Ulm"), Timestamp(1)).expect("a contact").row.0;
+        assert_eq!((row("a"), row("b")), (0, 1));
+        for next in [70_000, 70_000, 1] {
+            store.leave_rows_out(next).expect("left out");
+            assert_eq!(store.reader().expect("a reader").next_row().expect("a row"), 70_000, "never backwards");
+        }
+        assert_eq!((row("a"), row("c"), row("d")), (0, 70_000, 70_001), "who is there keeps the row");
+        let reader = store.reader().expect("a reader");
+        assert_eq!(reader.contacts().expect("a count"), 4);
+        assert_eq!(store.verify().expect("verified").wrong, [], "and the store is whole");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::ledger::State;
 use crate::ledger::caps::Reached;
 use crate::ledger::suppression::SuppressReason;
 use crate::limits::SEGMENT_DEPTH_MAX;
-use crate::segments::error::Hint;
+use crate::segments::error::Untold;
 use crate::segments::expression::{Expression, Kind};
 use crate::segments::history::{Engagement, Event};
 use crate::segments::skip::SkipReason;
@@ -307,7 +307,7 @@ impl World for Glance {
         Arc::new(causes.iter().fold(RoaringBitmap::new(), |all, cause| all | &cause.rows))
     }
 
-    fn history(&self, event: Event, campaign: &str) -> Result<Arc<RoaringBitmap>, Hint> {
+    fn history(&self, event: Event, campaign: &str) -> Result<Arc<RoaringBitmap>, Untold> {
         self.past.history(event, campaign)
     }
 

@@ -25,6 +25,7 @@ pub mod one_shot;
 pub mod process;
 pub mod recover;
 pub mod resend;
+pub mod retention;
 pub mod root_key;
 pub mod runs;
 pub mod same_address;
@@ -115,6 +116,8 @@ pub enum EngineError {
     ChangedMeanwhile { id: CampaignId },
     #[error("there is no run {run}")]
     NoRun { run: RunId },
+    #[error("the details of run {run} were removed on {at}: how many is known, and who is not", run = .run.0)]
+    DetailsRemoved { run: RunId, at: crate::clock::Timestamp },
     #[error("{run} counts other rows than its campaign's audience has")]
     OtherSpace { run: RunId },
     #[error("the campaign has no message {message}")]
@@ -202,6 +205,7 @@ pub struct Engine {
     pub uploads: uploads::Uploads,
     pub backups: backup::Backups,
     pub history: history::History,
+    pub retention: retention::Retention,
     pub pulses: Arc<Pulses>,
     tracking: tracking::TrackingState,
     events: events::EventState,
@@ -270,6 +274,7 @@ impl Engine {
             options,
             clock,
             store,
+            retention: retention::Retention::new(&book),
             book,
             lines: wired,
             tokens,
@@ -333,6 +338,7 @@ impl Engine {
         self.draining.store(true, Ordering::Release);
         self.imports.ask_to_stop();
         self.uploads.stop();
+        self.retention.stop();
         self.drain_campaigns(deadline);
         self.campaign_arbiter.stop();
         self.flow_arbiter.stop();

@@ -61,6 +61,7 @@ impl Names for Checked<'_> {
             let (line, column) = place(expression, error.span.start);
             let (code, help) = match error.code() {
                 "segment_unknown_campaign" => ("unknown_campaign", "name a campaign that exists: its history is meant"),
+                "segment_details_removed" => ("details_removed", "leave the campaign out, or name one that is younger"),
                 _ => ("invalid_segment", "see the grammar of segment expressions in the documentation"),
             };
             Problem::error(code, path, error.render(expression), help).at(line, column)

@@ -72,9 +72,12 @@ pub fn open(
         hold_running(&book)?;
     }
     if let Some(backup) = &backup {
-        doubt(&book, backup)?;
+        doubt(&book, backup, store.reader()?.next_row()?)?;
     }
     book.journal().flush()?;
+    // At every start: one may have been killed between the fact and this.
+    let next_row = book.read().restored.as_ref().map(|restored| restored.next_row);
+    next_row.map_or(Ok(()), |next| store.leave_rows_out(next))?;
     if backup.is_some() {
         manifest::taken_over(directory).map_err(Box::new)?;
     }
@@ -156,12 +159,12 @@ fn forget_boots(state: &mut State) {
 }
 
 /// A backup ends at a moment, and the server that it is of may have gone on: what it could have sent since is unknown.
-fn doubt(book: &Book, backup: &Manifest) -> Result<(), EngineError> {
+fn doubt(book: &Book, backup: &Manifest, given: u64) -> Result<(), EngineError> {
     let now = book.now();
-    book.commit_by::<EngineError>(
-        |state| Ok(state.restored_from(&backup.id, backup.made_at(), backup.last_seq, now).map(Fact::Restored)),
-        crate::journal::Want::idle(),
-    )?;
+    let restored = |state: &State| {
+        state.restored_from(&backup.id, backup.made_at(), backup.last_seq, given, now).map(Fact::Restored)
+    };
+    book.commit_by::<EngineError>(|state| Ok(restored(state)), crate::journal::Want::idle())?;
     let doubts = book.read().doubts(now);
     for doubted in doubts {
         let (delivery, rows) = (doubted.delivery, doubted.rows.rows.len());

@@ -17,7 +17,7 @@ use crate::engine::runs::run_state;
 use crate::engine::{Engine, EngineError};
 use crate::flow::NodeKind;
 use crate::ids::{RowSpace, RunId};
-use crate::ledger::links::{Resent, covered, family, first_deliveries};
+use crate::ledger::links::{Resent, covered, family, family_of, first_deliveries};
 use crate::ledger::{Run, RunState, State};
 use crate::limits::{NAME_BYTES_MAX, RESEND_NAMES_MAX};
 
@@ -63,6 +63,7 @@ pub struct Resend {
 pub fn rows(state: &State, run: RunId, set: &str) -> Result<(RoaringBitmap, usize), EngineError> {
     let found = state.runs.get(&run).ok_or(EngineError::NoRun { run })?;
     let resent = Resent::parse(set).ok_or_else(|| ResendError::NoSet { set: set.to_owned() })?;
+    with_details(state, run)?;
     if found.space() != RowSpace::BASE {
         return Err(ResendError::OneShot { run }.into());
     }
@@ -80,9 +81,17 @@ pub fn rows(state: &State, run: RunId, set: &str) -> Result<(RoaringBitmap, usiz
     Ok((in_set - covered(state, run, resent.follow_up), family(state, run).len()))
 }
 
-/// Whether no other resend of the run's family has started since there were `seen`.
+/// Who got the message by any run of the family is asked: all of it must know.
+fn with_details(state: &State, run: RunId) -> Result<(), EngineError> {
+    let mut all = family(state, run).into_iter().chain([run, family_of(state, run)]);
+    let removed = all.find_map(|run| Some((run, state.runs.get(&run)?.details_removed_at()?)));
+    removed.map_or(Ok(()), |(run, at)| Err(EngineError::DetailsRemoved { run, at }))
+}
+
+/// Whether no other resend of the run's family has started since there were `seen`, and it knows all that it knew.
 pub fn is_still(state: &State, run: RunId, seen: usize) -> Result<(), ResendError> {
-    if family(state, run).len() == seen { Ok(()) } else { Err(ResendError::Raced) }
+    let is = family(state, run).len() == seen && with_details(state, run).is_ok();
+    if is { Ok(()) } else { Err(ResendError::Raced) }
 }
 
 impl Engine {

@@ -21,6 +21,7 @@ use crate::engine::audience::Audience;
 use crate::engine::glance::{Glance, Wanted};
 use crate::engine::hold_out;
 use crate::engine::lines::Wired;
+use crate::engine::retention::must_know_details;
 use crate::engine::sequences::SequenceError;
 use crate::engine::{Engine, EngineError, one_shot};
 use crate::ids::{AttributeId, CampaignId, ContactRow, DeliveryId, MessageId, RunId};
@@ -133,7 +134,7 @@ impl Engine {
     }
 
     /// Rows that match an expression now.
-    pub(super) fn matching(&self, expression: &str) -> Result<Arc<RoaringBitmap>, EngineError> {
+    pub(crate) fn matching(&self, expression: &str) -> Result<Arc<RoaringBitmap>, EngineError> {
         let parsed =
             parse(expression).map_err(|source| EngineError::Segment { text: expression.to_owned(), source })?;
         let wanted = Wanted { expressions: vec![&parsed], ..Wanted::default() };
@@ -439,6 +440,7 @@ impl Engine {
         for index in 0..deliveries {
             self.book.commit_durable_by::<EngineError>(|state| {
                 let run = state.runs.get(&id).ok_or(EngineError::NoRun { run: id })?;
+                must_know_details(run)?;
                 let archived = state.campaigns.get(&run.campaign).is_some_and(|campaign| campaign.archived);
                 if resend && (archived || decide::reopens(run).is_none()) {
                     let stands = if archived { lifecycle::State::Archived } else { run_state(run.state) };

@@ -13,7 +13,7 @@ use crate::clock::{ManualClock, Timestamp};
 use crate::config::connectors::{ConnectorSettings, NullSettings, RateLimits, RetrySettings};
 use crate::contacts::{ConsentStatus, ContactInput, Store};
 use crate::engine::base::ConsentWish;
-use crate::engine::{Engine, EngineOptions, recover};
+use crate::engine::{Engine, EngineError, EngineOptions, recover};
 use crate::ids::{AddressHash, Channel, ContactRow, RunId};
 use crate::journal;
 use crate::ledger::facts::Suppressed;
@@ -68,6 +68,26 @@ impl TestEngine {
     }
 
     pub(crate) fn with_tracking_kept(directory: &Path, tracking_kept: Duration) -> TestEngine {
+        TestEngine::try_open(directory, tracking_kept).expect("an engine")
+    }
+
+    /// Ends well, and opens the same directory again, as soon as the threads of this one have let it go.
+    pub(crate) fn again(self) -> TestEngine {
+        let TestEngine { engine, _system } = self;
+        let (directory, kept) = (engine.options.directory.clone(), engine.options.tracking_kept);
+        engine.drain(Duration::from_secs(60)).expect("it ends");
+        drop((engine, _system));
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            match TestEngine::try_open(&directory, kept) {
+                Ok(test) => return test,
+                Err(error) => assert!(std::time::Instant::now() < deadline, "it does not open again: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn try_open(directory: &Path, tracking_kept: Duration) -> Result<TestEngine, EngineError> {
         let system = actix_rt::System::new();
         let settings = ConnectorSettings::Null(NullSettings {
             name: "relay".into(),
@@ -93,7 +113,7 @@ impl TestEngine {
             tracking_kept,
         };
         let connector = Connector::open(settings).expect("a connector");
-        TestEngine { engine: Engine::open(options, vec![connector]).expect("an engine"), _system: system }
+        Ok(TestEngine { engine: Engine::open(options, vec![connector])?, _system: system })
     }
 
     pub(crate) fn contact(&self, key: &str) -> ContactRow {

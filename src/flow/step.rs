@@ -58,6 +58,11 @@ impl Positions {
         self.at.values_mut().for_each(change);
     }
 
+    /// Every set, to be given other rows.
+    pub fn sets_mut(&mut self) -> impl Iterator<Item = &mut RoaringBitmap> {
+        self.at.values_mut()
+    }
+
     /// How many rows are at a node.
     pub fn count(&self, node: NodeId) -> u64 {
         self.at.get(&node).map_or(0, RoaringBitmap::len)

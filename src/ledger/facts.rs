@@ -11,6 +11,7 @@ use crate::flow::Graph;
 use crate::ids::{AddressHash, BatchId, CampaignId, Channel, DeliveryId, ImportId, MessageId, RunId};
 use crate::ledger::consent::ConsentStatus;
 use crate::ledger::delivery::Mode;
+use crate::ledger::details::DetailsRemoved;
 use crate::ledger::events::{AutoPaused, EventsReceived, SoftBouncesJudged};
 use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled, Shared};
 use crate::ledger::outcome::RejectClass;
@@ -144,6 +145,7 @@ pub enum Fact {
     SoftBouncesJudged(SoftBouncesJudged),
     Doubted(Doubted),
     Restored(Restored),
+    DetailsRemoved(DetailsRemoved),
 }
 
 impl Fact {
@@ -200,6 +202,7 @@ impl Fact {
             Fact::MessageDeleted { .. } => 57,
             Fact::Doubted(_) => 77,
             Fact::Restored(_) => 78,
+            Fact::DetailsRemoved(_) => 81,
         }
     }
 

@@ -179,9 +179,14 @@ fn line(state: &State, run: RunId) -> Vec<RunId> {
     std::iter::successors(Some(run), |run| state.links.get(run).map(|link| link.of)).collect()
 }
 
+/// The run with which the family of a run began: itself, if it is no resend.
+pub fn family_of(state: &State, run: RunId) -> RunId {
+    line(state, run).last().copied().unwrap_or(run)
+}
+
 /// Every resend that leads back to the same run as `run` does.
 pub fn family(state: &State, run: RunId) -> BTreeSet<RunId> {
-    descendants(state, line(state, run).last().copied().unwrap_or(run))
+    descendants(state, family_of(state, run))
 }
 
 /// Whether a resend sends the follow-up's message of the run that its family began with.

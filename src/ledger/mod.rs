@@ -22,6 +22,7 @@ mod counting;
 pub mod counts;
 pub mod days;
 pub mod delivery;
+pub mod details;
 pub mod engagement;
 pub mod events;
 pub mod facts;
@@ -35,6 +36,7 @@ mod remember;
 pub mod restored;
 pub mod rows;
 pub mod run;
+pub mod saved;
 pub mod sequence;
 pub mod snapshot;
 pub mod state;
@@ -80,4 +82,6 @@ pub enum Violation {
     BadLaunch { campaign: CampaignId },
     #[error("{delivery}: an entered row is pending and skipped at once, or outside the audience")]
     BadEntry { delivery: DeliveryId },
+    #[error("{run} has not ended, or its details are removed")]
+    NoDetails { run: RunId },
 }

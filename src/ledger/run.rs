@@ -11,6 +11,7 @@ use crate::flow::{self, Exit, Graph, Move, NodeId, NodeKind};
 use crate::ids::{CampaignId, Channel, DeliveryId, MessageId, RunId};
 use crate::ledger::Violation;
 use crate::ledger::delivery::{Counts, Delivery};
+use crate::ledger::details::Removed;
 use crate::ledger::events::{Feedback, RunGuard};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
 use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled, Shared};
@@ -97,6 +98,9 @@ pub struct Run {
     /// It was taken from a backup, and contacts of it may have been sent to since: it does not end before a person has looked.
     #[serde(default)]
     pub doubted: bool,
+    /// Its details were removed: its sets are of nobody's rows.
+    #[serde(default)]
+    pub removed: Option<Removed>,
 }
 
 impl Run {
@@ -140,6 +144,7 @@ impl Run {
             guard: RunGuard::default(),
             launch: None,
             doubted: false,
+            removed: None,
         };
         // Who is not eligible never walks: only a row that can get a message is anywhere in the flow.
         let hops = flow::enter(&run.graph, &mut run.positions, &run_rows);

@@ -22,8 +22,10 @@ use crate::ledger::links::Link;
 use crate::ledger::plans::{Launched, Plan, Published};
 use crate::ledger::restored::Restored;
 use crate::ledger::run::{Run, RunState};
+pub use crate::ledger::saved::{SavedMessage, SavedSegment};
 use crate::ledger::sequence::SequenceMemory;
 use crate::ledger::suppression::{Entry, SuppressReason, Suppression};
+use crate::ledger::tracking::Tracked;
 use crate::ledger::uploads::UploadInfo;
 use crate::ledger::{RejectClass, Violation};
 
@@ -73,6 +75,9 @@ pub struct State {
     /// The last backup that this state went on from.
     #[serde(default)]
     pub restored: Option<Restored>,
+    /// Rows of the base that are never given out: see [`crate::ledger::restored`].
+    #[serde(default)]
+    pub rows_left_out: RoaringBitmap,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,28 +88,6 @@ pub struct List {
     /// Never given to another list.
     #[serde(default)]
     pub id: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedSegment {
-    pub text: String,
-    pub saved_at: Timestamp,
-    #[serde(default)]
-    pub created_at: Timestamp,
-    /// Never given to another segment.
-    #[serde(default)]
-    pub id: u32,
-}
-
-/// A message that campaigns refer to by its name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedMessage {
-    /// As JSON.
-    pub message: String,
-    /// From 1; the next one at each saving.
-    pub version: u32,
-    pub created_at: Timestamp,
-    pub saved_at: Timestamp,
 }
 
 impl State {
@@ -129,6 +112,7 @@ impl State {
 
     /// Applies one fact. `boot` is the kernel boot under which its frame was written. On an error nothing has changed.
     pub fn apply(&mut self, fact: &Fact, boot: BootId) -> Result<(), Violation> {
+        self.has_details_for(fact)?;
         match fact {
             Fact::Claimed(claimed) => {
                 self.delivery_mut(claimed.delivery)?.claim(claimed, boot)?;
@@ -156,12 +140,7 @@ impl State {
             Fact::RunStarted(started) => self.apply_run_started(started),
             Fact::PinnedStarted(fact) => self.apply_pinned_started(fact),
             Fact::RunMoved { run, to, reason, at } => self.apply_run_moved(*run, *to, reason, *at),
-            Fact::Tracked(tracked) => {
-                let run = self.runs.get_mut(&tracked.run).ok_or(Violation::NoRun { run: tracked.run })?;
-                run.count_tracked(tracked);
-                self.remember_tracked(tracked);
-                Ok(())
-            }
+            Fact::Tracked(tracked) => self.apply_tracked(tracked),
             Fact::Unsubscribed(fact) => self.apply_unsubscribed(fact),
             Fact::Moved(fact) => self.run_mut(fact.run)?.apply_moved(fact),
             Fact::Shared(fact) => self.run_mut(fact.moved.run)?.apply_shared(fact),
@@ -192,11 +171,21 @@ impl State {
                 Ok(())
             }
             Fact::Doubted(fact) => self.apply_doubted(fact),
+            Fact::DetailsRemoved(fact) => self.apply_details_removed(fact),
             other => {
                 self.apply_base(other);
                 Ok(())
             }
         }
+    }
+
+    fn apply_tracked(&mut self, tracked: &Tracked) -> Result<(), Violation> {
+        let run = self.run_mut(tracked.run)?;
+        if run.removed.is_none() {
+            run.count_tracked(tracked);
+            self.remember_tracked(tracked);
+        }
+        Ok(())
     }
 
     /// Facts about the base: they always fit.
@@ -265,10 +254,13 @@ impl State {
     }
 
     fn apply_events(&mut self, fact: &EventsReceived) -> Result<(), Violation> {
-        for part in &fact.feedback {
-            self.run_mut(part.delivery.run)?.fits(part)?;
+        for part in fact.feedback.iter().filter(|part| !self.lacks_details(part.delivery.run)) {
+            self.runs.get(&part.delivery.run).ok_or(Violation::NoRun { run: part.delivery.run })?.fits(part)?;
         }
         for part in &fact.feedback {
+            if self.lacks_details(part.delivery.run) {
+                continue;
+            }
             let unknown = self.unknown_of(part);
             let run = self.run_mut(part.delivery.run)?;
             let known = |run: &Run| run.feedback_of(part.send).map_or(0, |feedback| feedback.contacts(part.kind));
@@ -280,7 +272,7 @@ impl State {
         }
         self.take_noted(fact);
         for part in &fact.watched {
-            if let Some(run) = self.runs.get_mut(&part.delivery.run) {
+            if let Some(run) = self.runs.get_mut(&part.delivery.run).filter(|run| run.removed.is_none()) {
                 run.count_reported(part);
             }
         }
@@ -311,24 +303,6 @@ impl State {
             *next += 1;
             List { rows: RoaringBitmap::new(), source: source.to_owned(), created_at: at, id }
         })
-    }
-
-    fn apply_segment_saved(&mut self, name: &str, text: &str, at: Timestamp) {
-        if let Some(segment) = self.segments.get_mut(name) {
-            segment.text = text.to_owned();
-            segment.saved_at = at;
-            return;
-        }
-        let id = self.next_segment.max(1);
-        self.next_segment = id + 1;
-        self.segments.insert(name.to_owned(), SavedSegment { text: text.to_owned(), saved_at: at, created_at: at, id });
-    }
-
-    fn apply_message_saved(&mut self, name: &str, message: &str, at: Timestamp) {
-        let (version, created_at) =
-            self.messages.get(name).map_or((1, at), |saved| (saved.version.saturating_add(1), saved.created_at));
-        let saved = SavedMessage { message: message.to_owned(), version, created_at, saved_at: at };
-        self.messages.insert(name.to_owned(), saved);
     }
 
     fn apply_erased(&mut self, rows: &RoaringBitmap) {
@@ -482,7 +456,9 @@ impl State {
             self.suppression.add_address(Some(fact.channel), *address, entry);
         }
         let run = self.runs.get_mut(&fact.run).ok_or(Violation::NoRun { run: fact.run })?;
-        run.count_unsubscribed(fact.message, &fact.rows.rows, fact.at);
+        if run.removed.is_none() {
+            run.count_unsubscribed(fact.message, &fact.rows.rows, fact.at);
+        }
         Ok(())
     }
 

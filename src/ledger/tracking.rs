@@ -142,6 +142,11 @@ impl EventSets {
         }
     }
 
+    /// Who did it more than once.
+    pub(super) fn forget_repeats(&mut self) {
+        self.again.clear();
+    }
+
     /// Rows of every class.
     pub fn any(&self) -> RoaringBitmap {
         self.rows.values().fold(RoaringBitmap::new(), |all, rows| all | rows)

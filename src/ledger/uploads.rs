@@ -64,9 +64,9 @@ impl State {
         live().find(|(_, upload)| upload.name == text).map(|(space, _)| *space)
     }
 
-    /// Runs over the rows of an upload.
+    /// Runs over the rows of an upload, those whose details were removed too.
     pub fn runs_in(&self, space: RowSpace) -> impl Iterator<Item = &Run> {
-        self.runs.values().filter(move |run| run.space() == space)
+        self.runs.values().filter(move |run| run.origin() == space)
     }
 
     /// Runs that may still send to the rows of an upload.

@@ -101,6 +101,10 @@ impl Windows {
         self.begun.keys().next_back().map(|part| Timestamp(self.end_of(*part)))
     }
 
+    pub(super) fn sets_mut(&mut self) -> impl Iterator<Item = &mut RoaringBitmap> {
+        self.begun.values_mut().chain([&mut self.seen])
+    }
+
     pub fn seen(&self) -> &RoaringBitmap {
         &self.seen
     }

@@ -125,6 +125,10 @@ catalogue! {
         "The most that journal_waiting can be.");
     JOURNAL_FAILED = live_gauge("estafette_journal_failed", &[],
         "1 once a write or fsync failed; the process ends.");
+    DETAILS_REMOVED_TOTAL = counter("estafette_details_removed_total", &[],
+        "Runs whose details were removed because their retention has passed.");
+    DETAILS_REMOVED_BYTES_TOTAL = counter("estafette_details_removed_bytes_total", &[],
+        "Bytes of sets, as a snapshot stores them, that removed details have given back.");
     SNAPSHOT_AGE_SECONDS = live_gauge("estafette_snapshot_age_seconds", &[],
         "Time since the newest snapshot was written; absent before the first.");
     SNAPSHOT_SECONDS = histogram("estafette_snapshot_seconds", &[], LONG,

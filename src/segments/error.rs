@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use crate::clock::Timestamp;
 use crate::contacts::ContactsError;
 use crate::contacts::schema::AttributeType;
 
@@ -76,6 +77,10 @@ pub enum Problem {
     #[error("there is no campaign {name:?}{hint}")]
     UnknownCampaign { name: String, hint: Hint },
     #[error(
+        "who is behind the figures of campaign {name:?} is not known any more: the details of a run were removed on {at}, because their retention has passed"
+    )]
+    DetailsRemoved { name: String, at: Timestamp },
+    #[error(
         "{event} cannot be asked: this server keeps totals only (tracking.aggregate_only), and nobody's opens and clicks"
     )]
     NeedsTracking { event: &'static str },
@@ -91,6 +96,24 @@ pub enum Problem {
     InSegment { name: String, inner: Box<SegmentError> },
     #[error("{what} cannot be used over an uploaded one-shot audience")]
     NotInOneShot { what: &'static str },
+}
+
+/// Why the history of a campaign can't be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Untold {
+    NoCampaign(Hint),
+    /// When the details of one of its runs were removed.
+    DetailsRemoved(Timestamp),
+}
+
+impl Untold {
+    pub fn of(self, campaign: &str) -> Problem {
+        let name = campaign.to_owned();
+        match self {
+            Untold::NoCampaign(hint) => Problem::UnknownCampaign { name, hint },
+            Untold::DetailsRemoved(at) => Problem::DetailsRemoved { name, at },
+        }
+    }
 }
 
 /// A way out, shown after the fault; empty if none is known.
@@ -140,6 +163,7 @@ impl SegmentError {
             Problem::BadCount { .. } => "segment_bad_count",
             Problem::NeedsTracking { .. } => "segment_needs_tracking",
             Problem::UnknownCampaign { .. } => "segment_unknown_campaign",
+            Problem::DetailsRemoved { .. } => "segment_details_removed",
             Problem::BadTopic { .. } | Problem::UnknownChannel { .. } => "segment_unknown_channel",
             Problem::TooLong { .. } | Problem::TooDeep { .. } | Problem::TooLarge { .. } => "segment_too_large",
             Problem::UnknownAttribute { .. } => "segment_unknown_attribute",

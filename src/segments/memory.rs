@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::contacts::sets::{number_digits, time_digits};
 use crate::contacts::{AttributeSets, ContactsError, IndexKind, Record, RecordBuilder, Schema, Value};
 use crate::ids::{AttributeId, Channel};
-use crate::segments::error::Hint;
+use crate::segments::error::{Hint, Untold};
 use crate::segments::expression::Expression;
 use crate::segments::history::{Engagement, Event};
 use crate::segments::world::{Scope, World};
@@ -232,9 +232,10 @@ impl World for MemoryWorld {
         }
     }
 
-    fn history(&self, event: Event, campaign: &str) -> Result<Shared, Hint> {
+    fn history(&self, event: Event, campaign: &str) -> Result<Shared, Untold> {
         let known = self.history.get(campaign);
-        let known = known.ok_or_else(|| Hint::nearest(campaign, self.history.keys().map(String::as_str)))?;
+        let nearest = || Hint::nearest(campaign, self.history.keys().map(String::as_str));
+        let known = known.ok_or_else(|| Untold::NoCampaign(nearest()))?;
         Ok(known.get(&event).cloned().unwrap_or_default())
     }
 

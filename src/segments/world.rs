@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 use crate::clock::Timestamp;
 use crate::contacts::{AttributeSets, ContactsError, Schema};
 use crate::ids::Channel;
-use crate::segments::error::Hint;
+use crate::segments::error::Untold;
 use crate::segments::expression::Expression;
 use crate::segments::history::{Engagement, Event};
 
@@ -44,8 +44,9 @@ pub trait World {
     fn unsubscribed(&self, channel: Channel, topic: &str) -> Arc<RoaringBitmap>;
     /// Contacts suppressed everywhere, and with a channel also those suppressed on it; by contact or by address.
     fn suppressed(&self, channel: Option<Channel>) -> Arc<RoaringBitmap>;
-    /// Contacts with an event of any run of a campaign; a hint if there is no campaign of this name.
-    fn history(&self, event: Event, campaign: &str) -> Result<Arc<RoaringBitmap>, Hint>;
+    /// Contacts with an event of any run of a campaign; why not, if there is no campaign of this name, or it is not known
+    /// of all its runs.
+    fn history(&self, event: Event, campaign: &str) -> Result<Arc<RoaringBitmap>, Untold>;
     /// Contacts with an event of any campaign, on a channel or on any, today or on one of the `days` − 1 days before.
     fn recent(&self, event: Event, channel: Option<Channel>, days: u32) -> Arc<RoaringBitmap>;
     /// Contacts who opened or clicked at least so many different messages today or on one of the `days` − 1 days before.

@@ -29,6 +29,7 @@ mod operations;
 mod outages;
 mod people;
 mod readers;
+mod retention;
 mod reviewed;
 mod schedules;
 mod sequences;

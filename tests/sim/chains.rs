@@ -17,11 +17,12 @@ use estafette::engine::hold_out::Group;
 use estafette::engine::resend;
 use estafette::flow::nodes::SampleSize;
 use estafette::ids::{CampaignId, Channel, RowSpace, RunId};
+use estafette::ledger::details::{DetailsRemoved, Needs};
 use estafette::ledger::facts::{DeliveryEntered, RunStarted};
-use estafette::ledger::links::ResendSet;
-use estafette::ledger::tracking::{EventClass, Tracked, TrackedKind};
+use estafette::ledger::links::{ResendSet, family};
+use estafette::ledger::tracking::{EventClass, Tracked, TrackedKind, day_of};
 use estafette::ledger::uploads::{AudienceRemoved, AudienceUploaded};
-use estafette::ledger::{Fact, Mode, RowSet, RunState};
+use estafette::ledger::{Fact, Mode, RowSet, RunState, snapshot};
 use estafette::segments::audience::{AudienceSummary, Eligibility};
 use estafette::segments::skip::SkipReason;
 
@@ -248,6 +249,61 @@ impl World {
     }
 }
 
+/// What reports take of every run.
+fn figures(world: &World) -> Vec<String> {
+    let each = world.process.state.runs.values().map(|run| {
+        let skipped: Vec<u64> =
+            run.deliveries.iter().flat_map(|d| d.skipped.values()).map(RoaringBitmap::len).collect();
+        let engaged = [false, true].map(|clicked| {
+            let people = run.engaged(clicked);
+            run.deliveries
+                .iter()
+                .map(|d| (d.accepted.intersection_len(&people), (&d.unknown - &people).len()))
+                .collect()
+        });
+        let engaged: [Vec<(u64, u64)>; 2] = engaged;
+        let at: Vec<_> = run.positions.iter().map(|(node, rows)| (node, rows.len())).collect();
+        format!("{:?} {skipped:?} {engaged:?} {at:?}", run.counts())
+    });
+    each.collect()
+}
+
+/// Long after: details are removed, with a kill or a power loss between any two facts.
+fn forget(world: &mut World, rng: &mut Rng) {
+    let before = figures(world);
+    world.process.now.0 += 100 * 86_400_000;
+    let needs = Needs::default();
+    for tick in 0.. {
+        let now = world.process.now;
+        let runs = world.process.state.removable(now, day_of(now), &needs, 1);
+        let whole = runs.iter().all(|run| family(&world.process.state, *run).iter().all(|of| runs.contains(of)));
+        assert!(whole, "a family at once: {runs:?}");
+        if runs.is_empty() {
+            break;
+        }
+        assert!(tick < 100, "it ends");
+        world.process.commit(Fact::DetailsRemoved(DetailsRemoved { runs, at: now }));
+        if tick < 10 && rng.chance(0.5) {
+            world.process.crash(rng.chance(0.5), rng);
+        } else {
+            world.process.sync();
+        }
+        world.process.state.check().expect("sound");
+        assert_eq!(figures(world), before, "no figure moves");
+    }
+    world.process.sync();
+    world.process.crash(true, rng);
+    let state = &world.process.state;
+    assert!(state.runs.keys().all(|run| state.lacks_details(*run)), "all of them, and for good");
+    assert_eq!(figures(world), before, "after a power loss");
+    for run in state.runs.keys() {
+        let refused = resend::rows(state, *run, "not_opened").expect_err("nobody is known");
+        assert!(refused.to_string().contains("were removed"), "{refused}");
+    }
+    let bytes = snapshot::encode(state).expect("it encodes");
+    assert!(snapshot::decode(&bytes).expect("it decodes") == *state, "a snapshot holds it");
+}
+
 /// Answers how many resends there were.
 fn play(rng: &mut Rng) -> usize {
     let mut world = World::new(rng);
@@ -281,13 +337,20 @@ fn play(rng: &mut Rng) -> usize {
         world.process.check_end(run);
     }
     world.check_family();
+    world.check();
+    let forgets = rng.chance(0.5);
+    if forgets {
+        forget(&mut world, rng);
+    }
     if world.space == UPLOAD {
         let (space, by, at) = (UPLOAD, "retention".to_owned(), world.process.now);
         assert!(world.process.state.needed_last(space).is_some(), "nobody needs it any more");
         world.process.commit_durable(Fact::AudienceRemoved(AudienceRemoved { space, by, at }));
     }
     world.process.crash(true, rng);
-    world.check();
+    if !forgets {
+        world.check();
+    }
     world.parents.len()
 }
 

@@ -89,11 +89,11 @@ fn view(state: &State, space: RowSpace, upload: &UploadInfo) -> UploadView {
 
 /// What a report says of the upload that its run was sent to.
 pub(super) fn of_run(state: &State, run: &Run) -> Option<UploadUse> {
-    let upload = state.uploads.get(&run.space())?;
+    let upload = state.uploads.get(&run.origin())?;
     let stored = state.campaigns.get(&run.campaign).and_then(|campaign| campaign.versions.get(&run.version));
     let confirmed = stored.and_then(|text| parse::confirmed_of(text));
     Some(UploadUse {
-        id: run.space().0,
+        id: run.origin().0,
         name: upload.name.clone(),
         consent_confirmed_by: confirmed.as_ref().map(|word| word.by.clone()),
         consent_confirmed_key: confirmed.as_ref().map(|word| word.key.clone()).filter(|key| !key.is_empty()),

@@ -436,6 +436,7 @@ impl CampaignsPort for Adapter {
             return Err(PortError::new(Code::InvalidSettle, message));
         }
         let id = self.run_id(run)?;
+        self.engine.must_know_details(id)?;
         let mut rows = Vec::new();
         let mut not_unknown = Vec::new();
         let store = self.engine.store_of(self.engine.space_of_run(id))?;

@@ -18,6 +18,9 @@ impl From<EngineError> for PortError {
         match error {
             EngineError::NoCampaign { .. } => PortError::new(Code::CampaignNotFound, message),
             EngineError::NoRun { .. } => PortError::new(Code::RunNotFound, message),
+            EngineError::DetailsRemoved { run, at } => {
+                PortError::new(Code::DetailsRemoved, message).with(json!({"run": run.0, "removed_at": at.to_string()}))
+            }
             EngineError::ChangedMeanwhile { .. } => PortError::new(Code::Busy, message),
             EngineError::NoConnector { .. } => PortError::new(Code::ConnectorNotFound, message),
             EngineError::NoList { .. } => PortError::new(Code::ListNotFound, message),

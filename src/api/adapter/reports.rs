@@ -156,6 +156,7 @@ pub(super) fn report(engine: &Engine, id: RunId) -> PortResult<Report> {
         mode: run.deliveries.first().map_or("strict", |d| mode_name(d.mode)).to_owned(),
         started_at: run.started_at.into(),
         finished_at: run.ended_at.map(Into::into),
+        details_removed_at: run.details_removed_at().map(Into::into),
         ledger: run_ledger(run),
         grid: compiled.as_ref().and_then(|compiled| grid::grid(compiled, &deliveries)),
         deliveries,
@@ -344,6 +345,9 @@ pub(super) fn contacts(engine: &Engine, id: RunId, set: &str, page: &PageRequest
     let reader = store.map(|store| store.reader()).transpose().map_err(EngineError::from)?;
     let state = engine.book.read();
     let run = state.runs.get(&id).ok_or_else(|| no_run(id))?;
+    if let Some(at) = run.details_removed_at() {
+        return Err(EngineError::DetailsRemoved { run: id, at }.into());
+    }
     let (opened, clicked, unsubscribed) = (run.engaged(false), run.engaged(true), run.unsubscribed());
     let mut items: Vec<RunContact> = Vec::new();
     let mut last = None;

@@ -56,11 +56,22 @@ impl Adapter {
         let url = asked.signed_url.unwrap_or(&link.url);
         link.allows(url).then(|| Destination { link: link.index, url: url.to_owned(), hidden: link.hidden })
     }
+
+    /// Whether the row is nobody's here: of a contact who was created after the backup that this server goes on from, or,
+    /// for all but opting out, of a run whose details were removed.
+    fn names_nobody(&self, purpose: TokenPurpose, id: TokenId) -> bool {
+        let state = self.engine.book.read();
+        let counts_nobody = purpose != TokenPurpose::Unsubscribe && state.lacks_details(id.run);
+        counts_nobody || state.is_left_out(id.space, id.row.0)
+    }
 }
 
 impl TrackingPort for Adapter {
     fn resolve(&self, purpose: TokenPurpose, token: &str, link: Option<LinkAsked<'_>>) -> Option<Tracked> {
         let id = self.token(purpose, token, link)?;
+        if self.names_nobody(purpose, id) {
+            return None;
+        }
         let (now, kept) = (self.engine.book.now(), self.engine.options.tracking_kept);
         let look = self.engine.book.look(id.run, id.row.0, now)?;
         // Links, pixels and views end some time after their run did. Opting out never does: a mail may be read years later.

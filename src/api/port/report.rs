@@ -247,6 +247,9 @@ pub struct Report {
     pub mode: String,
     pub started_at: Time,
     pub finished_at: Option<Time>,
+    /// Since then the run knows how many, and not who: its retention (`[retention] run_details_days`) has passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details_removed_at: Option<Time>,
     /// The sum over `deliveries`.
     pub ledger: Ledger,
     pub deliveries: Vec<DeliveryReport>,

@@ -59,6 +59,7 @@ pub fn rows(report: &Report) -> Vec<Vec<String>> {
     run.add("state", &report.state);
     run.add("started_at", report.started_at);
     run.add_some("finished_at", report.finished_at);
+    run.add_some("details_removed_at", report.details_removed_at);
     ledger(&mut rows, "", &report.ledger);
     for delivery in &report.deliveries {
         of_delivery(&mut rows, delivery);

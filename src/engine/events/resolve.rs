@@ -140,6 +140,12 @@ fn of_message(
     if row.is_some_and(|row| row != id.row || id.space != RowSpace::BASE) {
         return Err(EventFault::OtherContact { key: event.contact.clone().unwrap_or_default() });
     }
+    if run.details_removed_at().is_some() {
+        // What it says of the contact holds; the run counts nothing more.
+        let channel = run.route_of(id.message).map_or(Channel::Email, |route| route.channel);
+        let (row, at) = (id.row.0, Timestamp::default());
+        return Ok(Target { space: id.space, row, channel, place: None, at, address: None });
+    }
     let place = place_of_token(run, id).ok_or(EventFault::NotSent)?;
     Ok(at_place(run, place, id.space, id.row.0))
 }
@@ -153,8 +159,10 @@ fn of_contact(
 ) -> Result<Target, EventFault> {
     if let (Some((id, _)), false) = (campaign, matches!(event.kind, EventKind::Custom(_))) {
         let run = run_of(state, id, &event.kind, at).ok_or(EventFault::NotSent)?;
-        let place = place_of_row(run, row.0, |_| true).ok_or(EventFault::NotSent)?;
-        return Ok(at_place(run, place, RowSpace::BASE, row.0));
+        if run.details_removed_at().is_none() {
+            let place = place_of_row(run, row.0, |_| true).ok_or(EventFault::NotSent)?;
+            return Ok(at_place(run, place, RowSpace::BASE, row.0));
+        }
     }
     if event.kind == EventKind::Delivered {
         return Err(EventFault::NoMessage);
@@ -194,7 +202,8 @@ fn place_of_token(run: &Run, id: TokenId) -> Option<Place> {
 
 /// The newest send that `wanted` names and whose message may have reached the row.
 fn place_of_row(run: &Run, row: u32, wanted: impl Fn(NodeId) -> bool) -> Option<Place> {
-    let left = run.deliveries.iter().rev().filter(|delivery| delivery.may_have_left(row));
+    let named = run.details_removed_at().is_none();
+    let left = run.deliveries.iter().rev().filter(|delivery| named && delivery.may_have_left(row));
     left.flat_map(|delivery| {
         let sends = run.sends_with(delivery.id.index).filter(|send| delivery.assigned(*send).contains(row));
         sends.map(|send| Place { delivery: delivery.id, send }).collect::<Vec<_>>()

@@ -1,7 +1,8 @@
 //! What campaigns did to contacts, copied out of the state for a [`Glance`](super::Glance).
 //!
 //! A campaign is meant by its name, over all its runs. One that is being checked, and so is not saved yet, has done nothing.
-//! Invariant: PA-1 a campaign that does not exist is never taken for one that did nothing.
+//! Invariant: PA-1 a campaign that does not exist, or of which it is not known any more, is never taken for one that did
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::ids::{CampaignId, Channel, RowSpace};
 use crate::ledger::engagement::engaged;
 use crate::ledger::events::day_of;
 use crate::ledger::{RejectClass, Run, State};
-use crate::segments::error::Hint;
+use crate::segments::error::{Hint, Untold};
 use crate::segments::expression::Kind;
 use crate::segments::history::{Engagement, Event};
 
@@ -26,7 +27,7 @@ pub(super) struct Past {
     names: Option<BTreeMap<String, CampaignId>>,
     /// The campaign that is being checked.
     own: Option<String>,
-    of: BTreeMap<(Event, String), Result<Rows, Hint>>,
+    of: BTreeMap<(Event, String), Result<Rows, Untold>>,
     recent: BTreeMap<(Event, Option<Channel>, u32), Vec<Rows>>,
     messages: BTreeMap<(Engagement, u32, u32), Rows>,
     did: BTreeMap<(String, u32, Option<u32>), Rows>,
@@ -82,17 +83,18 @@ impl Past {
         self.did.get(&(name.to_owned(), least, days)).cloned().unwrap_or_default()
     }
 
-    fn look(&mut self, state: &State, event: Event, campaign: &str) -> Result<Rows, Hint> {
+    fn look(&mut self, state: &State, event: Event, campaign: &str) -> Result<Rows, Untold> {
         let names = self.names.get_or_insert_with(|| names(state));
         match names.get(campaign) {
-            Some(id) => Ok(Arc::new(rows(state, *id, event))),
+            Some(id) => Ok(Arc::new(rows(state, *id, event)?)),
             None if self.own.as_deref() == Some(campaign) => Ok(Arc::default()),
-            None => Err(Hint::nearest(campaign, names.keys().map(String::as_str))),
+            None => Err(Untold::NoCampaign(Hint::nearest(campaign, names.keys().map(String::as_str)))),
         }
     }
 
-    pub(super) fn history(&self, event: Event, campaign: &str) -> Result<Rows, Hint> {
-        self.of.get(&(event, campaign.to_owned())).cloned().unwrap_or_else(|| Err(Hint::none()))
+    pub(super) fn history(&self, event: Event, campaign: &str) -> Result<Rows, Untold> {
+        let none = || Err(Untold::NoCampaign(Hint::none()));
+        self.of.get(&(event, campaign.to_owned())).cloned().unwrap_or_else(none)
     }
 
     pub(super) fn recent(&self, event: Event, channel: Option<Channel>, days: u32) -> Rows {
@@ -124,11 +126,16 @@ fn names(state: &State) -> BTreeMap<String, CampaignId> {
     state.campaigns.iter().filter_map(|(id, campaign)| Some((campaign.name.clone()?, *id))).collect()
 }
 
-/// Contacts of the base with an event of any run of a campaign.
-fn rows(state: &State, campaign: CampaignId, event: Event) -> RoaringBitmap {
-    let runs = state.runs.values().filter(|run| run.campaign == campaign);
-    let of_base = runs.filter(|run| run.deliveries.iter().all(|delivery| delivery.space == RowSpace::BASE));
-    of_base.fold(RoaringBitmap::new(), |all, run| all | of_run(run, event))
+/// Contacts of the base with an event of any run of a campaign. Who did not is asked as often as who did: what is known of
+/// some runs only is not told as if it were all.
+fn rows(state: &State, campaign: CampaignId, event: Event) -> Result<RoaringBitmap, Untold> {
+    let runs = || state.runs.values().filter(|run| run.campaign == campaign);
+    let of_base = runs().filter(|run| run.origin() == RowSpace::BASE);
+    if let Some(at) = of_base.filter_map(Run::details_removed_at).next_back() {
+        return Err(Untold::DetailsRemoved(at));
+    }
+    let of_base = runs().filter(|run| run.deliveries.iter().all(|delivery| delivery.space == RowSpace::BASE));
+    Ok(of_base.fold(RoaringBitmap::new(), |all, run| all | of_run(run, event)))
 }
 
 fn accepted(run: &Run) -> RoaringBitmap {

@@ -305,7 +305,11 @@ impl Engine {
             if copy.is_some_and(|copy| copy.closed_by.is_none() && copy.extends == extends) {
                 return Ok(None);
             }
-            let version = state.latest_run(id).map(|run| run.version).ok_or(EngineError::NoCampaign { id })?;
+            let run = state.latest_run(id).ok_or(EngineError::NoCampaign { id })?;
+            if let Some(at) = run.details_removed_at() {
+                return Err(EngineError::DetailsRemoved { run: run.id, at });
+            }
+            let version = run.version;
             let spec = campaign.versions.get(&version).cloned().ok_or(EngineError::NoCampaign { id })?;
             let at = self.book.now();
             Ok(Some(Fact::CopySaved(CopySaved { campaign: id, spec, opens: true, extends, at })))

@@ -77,12 +77,12 @@ impl State {
     /// What belongs to sends; parts of a run that is gone mean nothing.
     pub(in crate::ledger) fn take_noted(&mut self, fact: &EventsReceived) {
         for part in &fact.custom {
-            if let Some(run) = self.runs.get_mut(&part.delivery.run) {
+            if let Some(run) = self.runs.get_mut(&part.delivery.run).filter(|run| run.removed.is_none()) {
                 run.feedback.entry(part.send).or_default().take_custom(part);
             }
         }
         for part in &fact.worth {
-            if let Some(run) = self.runs.get_mut(&part.delivery.run) {
+            if let Some(run) = self.runs.get_mut(&part.delivery.run).filter(|run| run.removed.is_none()) {
                 run.feedback.entry(part.send).or_default().take_worth(&part.currency, part.amount);
             }
         }

@@ -78,7 +78,7 @@ impl<'w> Compiler<'w> {
             Kind::Suppressed(channel) => self.given(self.world.suppressed(*channel)),
             Kind::History { event, campaign } => match self.world.history(*event, campaign) {
                 Ok(rows) => self.given(rows),
-                Err(hint) => return Err(fault(part.span, Problem::UnknownCampaign { name: campaign.clone(), hint })),
+                Err(untold) => return Err(fault(part.span, untold.of(campaign))),
             },
             Kind::Recent { event, channel, days } => self.given(self.world.recent(*event, *channel, *days)),
             Kind::Messages { did, least, days } => self.given(self.world.messages(*did, *least, *days)),

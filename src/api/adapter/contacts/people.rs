@@ -13,7 +13,7 @@ use crate::contacts::export::record_json;
 use crate::contacts::{self, Attribute, AttributeType, ConsentEntry, ConsentStatus, IndexKind, Reader, Record, Value};
 use crate::engine::Engine;
 use crate::engine::base::{BaseError, ConsentWish};
-use crate::ids::{AttributeId, Channel, ContactRow};
+use crate::ids::{AttributeId, Channel, ContactRow, RowSpace};
 use crate::ledger::State;
 use crate::limits::NAME_BYTES_MAX;
 
@@ -194,7 +194,9 @@ pub(super) fn export(engine: &Engine, key: &str) -> PortResult<Json> {
     let state = engine.book.read();
     let mut runs = Vec::new();
     for run in state.runs.values() {
-        for delivery in run.deliveries.iter().filter(|d| d.audience.contains(row.0)) {
+        // Rows of an uploaded file, or of removed details, are of other numbers.
+        let of_base = run.deliveries.iter().filter(|delivery| delivery.space == RowSpace::BASE);
+        for delivery in of_base.filter(|delivery| delivery.audience.contains(row.0)) {
             let opened = run.engaged(false).contains(row.0);
             let clicked = run.engaged(true).contains(row.0);
             let accepted = delivery.accepted.contains(row.0);
