@@ -1,7 +1,7 @@
 //! `loadtest growth`: cost and memory per contact, side by side from ten thousand to millions, engine alone.
 //!
 //! Owns the scenes, one after another. Invariants: 1. each size starts from an empty data directory, so that no size profits
-//! from the one before; 2. no cost is told of fewer contacts than [`CONTACTS_MIN`]: a small base gets so many campaigns, and
+//! from the one before; 2. no cost is told of fewer contacts than `CONTACTS_MIN`: a small base gets so many campaigns, and
 //! what a process does once (buffers touched for the first time, threads begun) is in the first of them, which the median
 //! leaves behind.
 

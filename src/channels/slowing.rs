@@ -4,8 +4,8 @@
 //! the adaptive retry mode of cloud SDKs uses it for requests) in units of the rate itself: a provider of one message a
 //! second and one of ten thousand are probed after the same time.
 //!
-//! Invariants: SL-1 replies of one burst count as one complaint; SL-2 a complaint leaves [`FACTOR`] of what was sent;
-//! SL-3 without a complaint the rate never falls, nears what it was slowed from within [`RECOVER_OVER`], stays near it for
+//! Invariants: SL-1 replies of one burst count as one complaint; SL-2 a complaint leaves `FACTOR` of what was sent;
+//! SL-3 without a complaint the rate never falls, nears what it was slowed from within `RECOVER_OVER`, stays near it for
 //! as long again, and only then goes beyond.
 //!
 //! Must not know permits, scopes, or who asks.

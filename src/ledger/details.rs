@@ -1,7 +1,7 @@
 //! Details of runs that have ended, and what is left when they are removed: who was sent to, opened, bounced; and how many.
 //!
 //! Removing them is a fact, by an age that the operator chooses; what decides who may lose them is here, as a function of
-//! the state. Every figure of the run's report stays what it was ([`shapes`]); who is in a set is gone, and with it
+//! the state. Every figure of the run's report stays what it was (`shapes`); who is in a set is gone, and with it
 //! everything that has to know: lists of contacts, resends, settling, extending, questions of segments about the campaign.
 //!
 //! Owns what a run remembers of it. Invariants: DT-1 details are removed of a whole family of resends at once, and only when

@@ -1,7 +1,7 @@
 //! `loadtest profile`: where the CPU time of a message goes, thread by thread and stage by stage.
 //!
 //! Owns the scene and the sampler. The threads' shares are the kernel's own counts (`/proc/PID/task`); the stages are samples of
-//! Linux's `perf` on the processor's clock (see [`stages`]). Invariant: stages and threads are shares of one total, the CPU time
+//! Linux's `perf` on the processor's clock (see `stages`). Invariant: stages and threads are shares of one total, the CPU time
 //! of the engine over the campaign.
 
 mod stages;

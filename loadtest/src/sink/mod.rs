@@ -6,7 +6,7 @@
 //! (see [`record`]); 2. the process ends on SIGTERM, SIGINT or the end of its standard input, with its counts as the last
 //! line. It must not know the engine.
 //!
-//! Protocol with the parent, one JSON object a line on standard output: [`Listening`] at first, a [`SinkReport`] for each
+//! Protocol with the parent, one JSON object a line on standard output: `Listening` at first, a [`SinkReport`] for each
 //! line `report` on standard input, and a last one at the end. The line `reset` sets the counters back.
 
 mod connection;

@@ -11,7 +11,7 @@
 //! over them. So that the old timer of a row that enters anew cannot fire, such a row enters the next *generation*, which
 //! has buckets and void rows of its own; only when a row is void in every generation is it searched for.
 //!
-//! How little memory a bucket takes is the business of [`sealed`](super::sealed).
+//! How little memory a bucket takes is the business of `sealed`(super::sealed).
 //!
 //! Who owns the state: the ledger of a run keeps a [`Waits`] per node that waits.
 //!

@@ -6,7 +6,7 @@
 //! - [`moment`]: a time on certain days, for the first time on a date.
 //! - [`zones`]: the same for sets of rows, each contact in its own zone.
 //! - [`civil`]: times of day to instants, with the rule for changes of clocks.
-//! - [`buckets`]: the rows that wait, by the second at which they are due; [`sealed`]: in few bytes.
+//! - [`buckets`]: the rows that wait, by the second at which they are due; `sealed`: in few bytes.
 //!
 //! Who owns the state: the run holds a [`Waits`] per node that waits. All else is a function of its arguments.
 //!
