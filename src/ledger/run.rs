@@ -11,7 +11,7 @@ use crate::flow::{self, Exit, Graph, Move, NodeId, NodeKind};
 use crate::ids::{CampaignId, Channel, DeliveryId, MessageId, RunId};
 use crate::ledger::Violation;
 use crate::ledger::delivery::{Counts, Delivery};
-use crate::ledger::details::Removed;
+use crate::ledger::details::{Compared, Removed};
 use crate::ledger::events::{Feedback, RunGuard};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
 use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled, Shared};
@@ -101,6 +101,9 @@ pub struct Run {
     /// Its details were removed: its sets are of nobody's rows.
     #[serde(default)]
     pub removed: Option<Removed>,
+    /// What its control group had done beside the others when its details were removed.
+    #[serde(default)]
+    pub compared_then: Vec<Compared>,
 }
 
 impl Run {
@@ -145,6 +148,7 @@ impl Run {
             launch: None,
             doubted: false,
             removed: None,
+            compared_then: Vec::new(),
         };
         // Who is not eligible never walks: only a row that can get a message is anywhere in the flow.
         let hops = flow::enter(&run.graph, &mut run.positions, &run_rows);
