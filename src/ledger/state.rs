@@ -396,6 +396,7 @@ impl State {
     fn apply_run_moved(&mut self, id: RunId, to: RunState, reason: &str, at: Timestamp) -> Result<(), Violation> {
         let run = self.runs.get_mut(&id).ok_or(Violation::NoRun { run: id })?;
         run.note_resume(to);
+        run.pauses.note(to, at);
         run.state = to;
         run.doubted &= to == RunState::Paused;
         run.reason = reason.to_owned();

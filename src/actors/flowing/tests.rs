@@ -12,6 +12,8 @@ use crate::ledger::facts::{Claimed, DeliveryEntered, RunStarted, Settled};
 use crate::ledger::flowing::Joined;
 use crate::ledger::{Mode, Positions, State};
 
+mod looks;
+
 const RUN: RunId = RunId(1);
 const AT: Timestamp = Timestamp(1_795_000_000_000);
 
