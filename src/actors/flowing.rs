@@ -170,6 +170,10 @@ fn next_look(run: &Run, now: Timestamp) -> Option<Task> {
         if let Some(decided) = memory.looks.last().and_then(|look| verdict::follows(test, look, now)) {
             return Some(Task::Record(Fact::Decided(decided)));
         }
+        if test.continuing() && memory.unseen_until().is_none() && run.has_sent_all() {
+            // Everybody who came was looked at.
+            continue;
+        }
         let from = cut_at.0.saturating_add(run.moved_by_pauses(memory, now));
         let closes = test.continuing() && is_closing(run, memory, now);
         let closing = closes.then(|| last.saturating_add(1));
@@ -298,6 +302,14 @@ pub fn engaged(run: &Run, node: NodeId, clicked: bool) -> RoaringBitmap {
 pub fn converted(run: &Run, node: NodeId) -> RoaringBitmap {
     let each = run.graph.versions(node).filter_map(|node| run.feedback_of(node));
     each.fold(RoaringBitmap::new(), |all, feedback| all | people(&feedback.converted))
+}
+
+/// Rows of which an event of the sender's own is known: about a send's message, in whichever language, or any since the run
+/// began.
+pub fn did(run: &Run, name: &str, of: Option<NodeId>) -> RoaringBitmap {
+    let Some(send) = of else { return run.flow.happened.get(name).cloned().unwrap_or_default() };
+    let each = run.graph.versions(send).filter_map(|node| run.feedback_of(node)?.custom.get(name));
+    each.fold(RoaringBitmap::new(), |all, seen| all | &seen.rows)
 }
 
 /// The move that shares rows out: exact. It is computed once; what is journaled is the assignment.

@@ -181,6 +181,9 @@ pub struct FlowMemory {
     /// Contacts that went on as the only one of their address.
     #[serde(default)]
     pub kept: BTreeMap<NodeId, RoaringBitmap>,
+    /// Contacts of whom an event came that a delay waits for, whatever it is about, by its type; not of the run alone.
+    #[serde(default)]
+    pub happened: BTreeMap<String, RoaringBitmap>,
 }
 
 impl FlowMemory {

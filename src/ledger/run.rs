@@ -12,6 +12,7 @@ use crate::ids::{CampaignId, Channel, DeliveryId, MessageId, RunId};
 use crate::ledger::Violation;
 use crate::ledger::delivery::{Counts, Delivery};
 use crate::ledger::details::Removed;
+use crate::ledger::engagement::people;
 use crate::ledger::events::{Feedback, RunGuard};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
 use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled, Shared};
@@ -384,17 +385,9 @@ impl Run {
         self.messages.values().fold(RoaringBitmap::new(), |all, m| all | &m.unsubscribed)
     }
 
-    /// Rows that opened (or clicked) any message, machines' doing left out.
+    /// Rows of people who opened (or clicked) any message: see [`people`].
     pub fn engaged(&self, clicked: bool) -> RoaringBitmap {
-        let mut all = RoaringBitmap::new();
-        for message in self.messages.values() {
-            let sets = if clicked { &message.clicked } else { &message.opened };
-            for (class, rows) in &sets.rows {
-                if *class != crate::ledger::tracking::EventClass::Machine {
-                    all |= rows;
-                }
-            }
-        }
-        all
+        let each = self.messages.values().map(|message| if clicked { &message.clicked } else { &message.opened });
+        each.fold(RoaringBitmap::new(), |all, sets| all | people(sets))
     }
 }

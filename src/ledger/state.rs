@@ -271,6 +271,7 @@ impl State {
             self.remember_feedback(part, &unknown);
         }
         self.take_noted(fact);
+        self.take_awaited(fact);
         for part in &fact.watched {
             if let Some(run) = self.runs.get_mut(&part.delivery.run).filter(|run| run.removed.is_none()) {
                 run.count_reported(part);

@@ -12,7 +12,8 @@ fn spec(test: &str) -> String {
     let head = super::spec(true).split("[[nodes]]").next().unwrap_or_default().to_owned();
     let node = |id: &str, rest: &str| format!("[[nodes]]\nid = \"{id}\"\n{rest}\n");
     let send = "kind = \"send\"\nthen = \"end\"\nmessage = { subject = \"S\" }";
-    let exits = "variants = { a = 1, b = 1 }\nexits = { a = \"one\", b = \"two\" }\nmin_delivered = 10\nmin_events = 1\n";
+    let exits =
+        "variants = { a = 1, b = 1 }\nexits = { a = \"one\", b = \"two\" }\nmin_delivered = 10\nmin_events = 1\n";
     [
         head,
         node("start", "kind = \"start\"\nthen = \"test\""),
@@ -24,7 +25,8 @@ fn spec(test: &str) -> String {
     .concat()
 }
 
-const OF_ONE_SET: &str = "sample = \"100%\"\nwindow = \"1h\"\ndecide_after = \"4h\"\nlooks = 2\nif_not_proven = \"wait\"";
+const OF_ONE_SET: &str =
+    "sample = \"100%\"\nwindow = \"1h\"\ndecide_after = \"4h\"\nlooks = 2\nif_not_proven = \"wait\"";
 const OF_A_STREAM: &str = "continuing = true\nwindow = \"3h\"\nlook_every = \"2h\"";
 
 fn hours(after: i64) -> Timestamp {
@@ -72,7 +74,16 @@ impl Walk {
             let mut settled = Settled::new(batch, delivery, now);
             settled.accepted = rows.clone();
             let rows_of = rows.clone();
-            self.take(Fact::Claimed(Claimed { batch, delivery, connector, message, rows, positions, at, domain: None }));
+            self.take(Fact::Claimed(Claimed {
+                batch,
+                delivery,
+                connector,
+                message,
+                rows,
+                positions,
+                at,
+                domain: None,
+            }));
             self.take(Fact::Settled(settled));
             rows_of
         });
@@ -144,7 +155,11 @@ fn the_guards_pause_moves_the_deadline_and_a_pause_before_the_cut_or_behind_the_
     }));
     assert_eq!([moved(&walk, 1), moved(&walk, 3)], [0, 2], "while it goes on the deadline moves with the time");
     let again = Walk { state: walk.state.clone(), facts: Vec::new() };
-    assert_eq!(crate::ledger::snapshot::decode(&crate::ledger::snapshot::encode(&again.state).expect("bytes")).expect("reads"), walk.state, "a snapshot holds it");
+    assert_eq!(
+        crate::ledger::snapshot::decode(&crate::ledger::snapshot::encode(&again.state).expect("bytes")).expect("reads"),
+        walk.state,
+        "a snapshot holds it"
+    );
     let decided = by_person(walk.run(), None, Some("a"), "ann", hours(4)).expect("in a pause, too");
     walk.take(Fact::Decided(decided));
     walk.moves_to(RunState::Running, hours(9));
