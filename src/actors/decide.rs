@@ -4,7 +4,7 @@
 
 use roaring::RoaringBitmap;
 
-use crate::actors::RowOutcome;
+use crate::actors::{RowOutcome, flowing};
 use crate::channels::limits_table::{ClassId, Start};
 use crate::channels::retry::{Deferral, NextAttempt, next_attempt};
 use crate::clock::Timestamp;
@@ -170,11 +170,16 @@ pub enum Next {
     Stop,
 }
 
+fn may_finish(run: &Run) -> bool {
+    // The moment is no part of the answer.
+    run.is_finished() && !run.doubted && !flowing::is_about_to_decide(run, run.started_at)
+}
+
 pub fn next_of(run: &Run) -> Next {
     let claimed = run.deliveries.iter().any(|d| !d.claimed.is_empty());
     match run.state {
         // What was handed over before a pause may have been the last.
-        RunState::Running | RunState::Paused if run.is_finished() && !run.doubted => Next::Finish,
+        RunState::Running | RunState::Paused if may_finish(run) => Next::Finish,
         RunState::Stopping if !claimed => Next::Stop,
         _ => Next::GoOn,
     }

@@ -155,6 +155,16 @@ impl Engine {
         Ok(audience.assess(plan, rows, &used, &required)?.1.skipped)
     }
 
+    /// Who of a campaign's audience a start at this moment would send to; everybody, if nobody could be sent to.
+    pub fn eligible(&self, compiled: &Compiled) -> Result<RoaringBitmap, EngineError> {
+        let audience = self.look(compiled, None)?;
+        let matched = audience.matched()?;
+        let Some(plan) = compiled.deliveries.first() else { return Ok(matched) };
+        let (used, required) = self.used_attributes(compiled, plan);
+        let eligible = audience.assess(plan, &matched, &used, &required)?.1.eligible;
+        Ok(if eligible.is_empty() { matched } else { eligible })
+    }
+
     /// Starts a campaign now: evaluates its audience, enters its deliveries, begins to send.
     pub fn start(&self, id: CampaignId) -> Result<RunId, EngineError> {
         if self.is_sequence(id) {
@@ -164,7 +174,7 @@ impl Engine {
         lifecycle::next(stands, Trigger::Start)?;
         self.pin_upload(id)?;
         let pinned = self.pinned(id)?;
-        let compiled = self.dated_grid(self.compile_spec(&pinned.spec)?)?;
+        let compiled = self.dated_parts(self.compile_spec(&pinned.spec)?, self.book.now())?;
         let Prepared { mut begun, audience } = self.prepare(id, pinned.version, &compiled)?;
         let mut started = RunId(0);
         self.book.commit_durable_by::<EngineError>(|state| {

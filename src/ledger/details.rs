@@ -136,6 +136,7 @@ impl Run {
             watch.counted.forget_repeats();
         }
         self.flow.kept.clear();
+        self.flow.happened.clear();
         self.flow.waits.clear();
         self.samples.clear();
     }

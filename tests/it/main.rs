@@ -9,6 +9,7 @@
 )]
 
 mod addresses;
+mod awaited;
 mod backups;
 mod bad_input;
 mod base;
