@@ -108,7 +108,7 @@ impl Limit {
             Start::Restarted => Gcra::exhausted(n, window, now),
         };
         Limit {
-            second: rate.per_second.map(|n| Paced { now: pace(n, SECOND), ceiling: Gcra::fresh(n, SECOND) }),
+            second: rate.per_second.map(|n| Paced { now: pace(n, SECOND), ceiling: Gcra::ceiling(n, SECOND) }),
             minute: rate.per_minute.map(|n| pace(n, MINUTE)),
             hour: rate.per_hour.map(|n| WindowCounter::new(n, HOUR)),
             day: rate.per_day.map(|n| WindowCounter::new(n, DAY)),
@@ -120,7 +120,7 @@ impl Limit {
     fn state(&mut self, now: Monotonic) -> (u64, Monotonic) {
         let mut free = if self.paused_until > now { 0 } else { u64::MAX };
         let mut at = self.paused_until.max(now);
-        for pace in self.second.iter().map(|p| &p.now).chain(self.minute.iter()) {
+        for pace in self.second.iter_mut().map(|p| &mut p.now).chain(self.minute.iter_mut()) {
             free = free.min(pace.free(now));
             at = at.max(pace.free_at(now));
         }
@@ -154,7 +154,7 @@ impl Limit {
             }
             None => {
                 // Unlimited by configuration: the ceiling is as fast as a limit can be.
-                let ceiling = Gcra::fresh(crate::limits::RATE_MESSAGES_MAX, SECOND);
+                let ceiling = Gcra::ceiling(crate::limits::RATE_MESSAGES_MAX, SECOND);
                 let mut pace = ceiling.clone();
                 pace.set_rate(per_second, &ceiling, now);
                 self.second = Some(Paced { now: pace, ceiling });
@@ -467,8 +467,8 @@ mod tests {
         let mut table = LimitsTable::default();
         table.set(Scope::Connector, per_second(1_000), Start::Fresh, at(0.0));
         let scopes = [Scope::Connector];
-        for n in 0..10 {
-            assert!(table.open_envelope(&scopes, at(0.0)), "envelope {n} of a burst of ten");
+        for n in 0..20 {
+            assert!(table.open_envelope(&scopes, at(0.0)), "envelope {n} of a burst of twenty");
         }
         assert!(!table.open_envelope(&scopes, at(0.0)), "no more envelopes than permits");
         table.close_envelope(&scopes);
