@@ -72,6 +72,10 @@ pub struct Bench {
 }
 
 /// What a look for the next row found.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "made for each message and taken apart at once: a box would cost an allocation a message"
+)]
 pub enum Found {
     /// `counted`: an envelope is counted as open in the row's limited scopes.
     Row {
