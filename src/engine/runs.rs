@@ -12,7 +12,7 @@ use crate::actors::campaign::{CampaignActor, Leg};
 use crate::actors::decide::{self, Classes};
 use crate::actors::lanes::SendContext;
 use crate::campaigns::{self, CampaignSpec, Compiled, DeliveryPlan, SendPlan, Trigger, lifecycle};
-use crate::channels::limits_table::{Scope, Start};
+use crate::channels::limits_table::Scope;
 use crate::clock::{Clock, Timestamp};
 use crate::config::connectors::RateLimits;
 use crate::contacts::{AttributeSets, Store};
@@ -289,11 +289,12 @@ impl Engine {
             .flat_map(|plan| plan.sends.iter().map(move |send| (plan, send)))
             .map(|(plan, send)| self.leg_parts(run, compiled, plan, send, &store))
             .collect::<Result<_, _>>()?;
+        let start = decide::limit_start(self.book.read().runs.get(&run));
         for part in &parts {
             let now = part.wired.line.clock.monotonic();
             let rate = RateLimits { per_second: compiled.limits.messages_per_second, ..RateLimits::default() };
             let per_second = part.wired.line.limits.with(|table| {
-                table.set(Scope::Campaign(run), rate, Start::Restarted, now);
+                table.set(Scope::Campaign(run), rate, start, now);
                 table.per_second(Scope::Campaign(run))
             });
             part.wired.line.fair.lock().set_rate(Scope::Campaign(run), per_second);

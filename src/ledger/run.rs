@@ -11,7 +11,7 @@ use crate::flow::{self, Exit, Graph, Move, NodeId, NodeKind};
 use crate::ids::{CampaignId, Channel, DeliveryId, MessageId, RunId};
 use crate::ledger::Violation;
 use crate::ledger::delivery::{Counts, Delivery};
-use crate::ledger::details::Removed;
+use crate::ledger::details::{Compared, Removed};
 use crate::ledger::engagement::people;
 use crate::ledger::events::{Feedback, RunGuard};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
@@ -105,6 +105,9 @@ pub struct Run {
     pub removed: Option<Removed>,
     #[serde(default)]
     pub pauses: Pauses,
+    /// What its control group had done beside the others when its details were removed.
+    #[serde(default)]
+    pub compared_then: Vec<Compared>,
 }
 
 impl Run {
@@ -150,6 +153,7 @@ impl Run {
             doubted: false,
             removed: None,
             pauses: Pauses::default(),
+            compared_then: Vec::new(),
         };
         // Who is not eligible never walks: only a row that can get a message is anywhere in the flow.
         let hops = flow::enter(&run.graph, &mut run.positions, &run_rows);

@@ -40,5 +40,6 @@ mod served;
 #[path = "../shared/sink.rs"]
 mod sink;
 mod specs;
+mod throttled;
 mod verdicts;
 mod winners;
