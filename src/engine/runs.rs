@@ -142,29 +142,6 @@ impl Engine {
         Ok(found.map_err(|source| EngineError::Evaluate { text: expression.to_owned(), source })?.rows)
     }
 
-    /// Who of some rows may not be sent to by a delivery, by reason.
-    pub(super) fn ineligible(
-        &self,
-        compiled: &Compiled,
-        plan: &DeliveryPlan,
-        rows: &RoaringBitmap,
-        run: RunId,
-    ) -> Result<Vec<(SkipReason, RoaringBitmap)>, EngineError> {
-        let (used, required) = self.used_attributes(compiled, plan);
-        let audience = self.look(compiled, Some(run))?;
-        Ok(audience.assess(plan, rows, &used, &required)?.1.skipped)
-    }
-
-    /// Who of a campaign's audience a start at this moment would send to; everybody, if nobody could be sent to.
-    pub fn eligible(&self, compiled: &Compiled) -> Result<RoaringBitmap, EngineError> {
-        let audience = self.look(compiled, None)?;
-        let matched = audience.matched()?;
-        let Some(plan) = compiled.deliveries.first() else { return Ok(matched) };
-        let (used, required) = self.used_attributes(compiled, plan);
-        let eligible = audience.assess(plan, &matched, &used, &required)?.1.eligible;
-        Ok(if eligible.is_empty() { matched } else { eligible })
-    }
-
     /// Starts a campaign now: evaluates its audience, enters its deliveries, begins to send.
     pub fn start(&self, id: CampaignId) -> Result<RunId, EngineError> {
         if self.is_sequence(id) {
