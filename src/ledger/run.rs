@@ -16,7 +16,7 @@ use crate::ledger::events::{Feedback, RunGuard};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
 use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled, Shared};
 use crate::ledger::plans::RunLaunch;
-use crate::ledger::sequence::SequenceRun;
+use crate::ledger::sequence::{Publication, SequenceRun};
 use crate::ledger::timeline::Timeline;
 use crate::ledger::tracking::MessageTracking;
 use crate::ledger::watch::Watch;
@@ -101,6 +101,12 @@ pub struct Run {
     /// Its details were removed: its sets are of nobody's rows.
     #[serde(default)]
     pub removed: Option<Removed>,
+    /// When the first row was claimed for a message: its content is locked from then on.
+    #[serde(default)]
+    pub executed: BTreeMap<MessageId, Timestamp>,
+    /// Versions that were put into force while it was under way, or after its end; the newest ones.
+    #[serde(default)]
+    pub publications: Vec<Publication>,
 }
 
 impl Run {
@@ -145,6 +151,8 @@ impl Run {
             launch: None,
             doubted: false,
             removed: None,
+            executed: BTreeMap::new(),
+            publications: Vec::new(),
         };
         // Who is not eligible never walks: only a row that can get a message is anywhere in the flow.
         let hops = flow::enter(&run.graph, &mut run.positions, &run_rows);
