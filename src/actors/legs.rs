@@ -13,9 +13,9 @@ use crate::actors::line::Line;
 use crate::actors::{Join, Leave};
 use crate::clock::Timestamp;
 use crate::config::caps::Caps;
+use crate::contacts::Store;
 use crate::content::CompiledMessage;
 use crate::flow::NodeId;
-use crate::contacts::Store;
 use crate::ids::{CampaignId, DeliveryId, MessageId, RowSpace};
 
 /// A send of a run, as far as it is known outside its actor.

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::compile::{CompileError, Compiled, compile};
+use super::compile::{CompileError, Compiled, DeliveryPlan, MessagePlan, compile};
 use super::languages;
 use super::sequence::Lock;
 use super::spec::{CampaignSpec, Kind, MessageFields, MessageSpec};
@@ -74,15 +74,17 @@ pub fn change(
         }
         return Ok(Err(refused));
     }
-    let (was, is) = (compile(old)?, compile(&in_order(old, new))?);
+    let (was, is) = (compile(old)?, compile(&ordered(old, new))?);
     let (messages, locked) = of_messages(&was, &is, standing);
     refused.extend(locked);
     let mut places: Vec<String> = messages.iter().map(|id| place_of(&was, *id)).collect();
-    let graph = (was.graph != is.graph).then(|| is.graph.clone());
-    if graph.is_some() {
-        of_deliveries(&was, &is, standing, &mut refused);
+    let rebuilt = was.graph != is.graph || was.deliveries != is.deliveries || ways(&was) != ways(&is);
+    let graph = rebuilt.then(|| is.graph.clone());
+    if rebuilt {
+        of_deliveries(&was, &is, standing, &mut refused, &mut places);
         of_nodes(&was.graph, &is.graph, standing, &mut refused, &mut places);
     }
+    places.sort();
     if refused.is_empty() { Ok(Ok(Change { messages, places, graph, compiled: is })) } else { Ok(Err(refused)) }
 }
 
@@ -161,16 +163,11 @@ fn with_content_of(old: &CampaignSpec, new: &CampaignSpec) -> Option<CampaignSpe
 }
 
 /// The nodes that both have in the order of the old version, the new ones behind them: messages are numbered in this order.
-fn in_order(old: &CampaignSpec, new: &CampaignSpec) -> CampaignSpec {
+pub fn ordered(old: &CampaignSpec, new: &CampaignSpec) -> CampaignSpec {
     let place = |id: &Option<String>| old.nodes.iter().position(|node| node.id == *id).unwrap_or(usize::MAX);
     let mut spec = new.clone();
     spec.nodes.sort_by_key(|node| place(&node.id));
     spec
-}
-
-/// A later version as it is stored: see [`in_order`].
-pub fn ordered(old: &CampaignSpec, new: &CampaignSpec) -> CampaignSpec {
-    in_order(old, new)
 }
 
 /// What people call a message: the id of its node, the name of its variant or cell, or `message`.
@@ -185,9 +182,12 @@ fn place_of(compiled: &Compiled, id: MessageId) -> String {
 
 /// Messages of both whose content differs, and those of them that are locked.
 fn of_messages(was: &Compiled, is: &Compiled, standing: &Standing<'_>) -> (Vec<MessageId>, Vec<Refusal>) {
-    let differ = |plan: &&super::compile::MessagePlan| {
+    let differ = |plan: &&MessagePlan| {
         is.message(plan.id).is_some_and(|now| {
-            now.fields != plan.fields || now.cell != plan.cell || now.connector != plan.connector || now.upload != plan.upload
+            now.fields != plan.fields
+                || now.cell != plan.cell
+                || now.connector != plan.connector
+                || now.upload != plan.upload
         })
     };
     let changed: Vec<MessageId> = was.messages.iter().filter(differ).map(|plan| plan.id).collect();
@@ -195,7 +195,8 @@ fn of_messages(was: &Compiled, is: &Compiled, standing: &Standing<'_>) -> (Vec<M
         let place = place_of(was, *id);
         Refusal {
             message: format!("message {place:?} is executed: somebody was sent it, and nobody gets another one"),
-            fix: "leave its content as it was; to say more, edit a message that nobody was sent yet, or resend".to_owned(),
+            fix: "leave its content as it was; to say more, edit a message that nobody was sent yet, or resend"
+                .to_owned(),
             code: "executed_message",
             lock: Lock::Executed,
             place,
@@ -205,15 +206,33 @@ fn of_messages(was: &Compiled, is: &Compiled, standing: &Standing<'_>) -> (Vec<M
     (changed, locked)
 }
 
+/// The connectors of a version's deliveries.
+fn ways(compiled: &Compiled) -> Vec<(u16, Option<&str>)> {
+    compiled.deliveries.iter().map(|plan| (plan.index, connector_of(compiled, plan))).collect()
+}
+
+fn connector_of<'c>(compiled: &'c Compiled, plan: &DeliveryPlan) -> Option<&'c str> {
+    let first = plan.sends.first().and_then(|send| compiled.message(send.message));
+    first.map(|message| message.connector.as_str())
+}
+
 /// Deliveries that somebody is in keep their way and their sends.
-fn of_deliveries(was: &Compiled, is: &Compiled, standing: &Standing<'_>, refused: &mut Vec<Refusal>) {
-    let connector = |compiled: &Compiled, plan: &super::compile::DeliveryPlan| {
-        let first = plan.sends.first().and_then(|send| compiled.message(send.message));
-        first.map(|message| message.connector.clone())
-    };
-    for plan in was.deliveries.iter().filter(|plan| (standing.is_entered)(plan.index)) {
+fn of_deliveries(
+    was: &Compiled,
+    is: &Compiled,
+    standing: &Standing<'_>,
+    refused: &mut Vec<Refusal>,
+    places: &mut Vec<String>,
+) {
+    for plan in &was.deliveries {
         let Some(now) = is.delivery(plan.index) else { continue };
-        if plan == now && connector(was, plan) == connector(is, now) {
+        if plan == now && connector_of(was, plan) == connector_of(is, now) {
+            continue;
+        }
+        if !(standing.is_entered)(plan.index) {
+            if !places.contains(&plan.name) {
+                places.push(plan.name.clone());
+            }
             continue;
         }
         refused.push(Refusal {
@@ -281,7 +300,9 @@ fn of_nodes(was: &Graph, is: &Graph, standing: &Standing<'_>, refused: &mut Vec<
             refuse(code, "what follows it stays", "add nodes behind those that nobody has come to, or behind ends");
         }
     }
-    is.nodes().filter(|node| was.node(node.id).is_none() && !node.id.is_implicit()).for_each(|node| note(is.key(node.id)));
+    is.nodes()
+        .filter(|node| was.node(node.id).is_none() && !node.id.is_implicit())
+        .for_each(|node| note(is.key(node.id)));
 }
 
 fn way((_, exit, to): (NodeId, &Exit, NodeId)) -> (Exit, NodeId) {
@@ -306,7 +327,8 @@ pub fn ways_apart() -> Refusal {
         place: "nodes".to_owned(),
         code: "ways_apart",
         lock: Lock::Executed,
-        message: "contacts came to an end by several ways, and these would lead apart: nobody knows who came by which".into(),
+        message: "contacts came to an end by several ways, and these would lead apart: nobody knows who came by which"
+            .into(),
         fix: "lead all ways to that end to the same node".to_owned(),
     }
 }

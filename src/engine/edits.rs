@@ -150,11 +150,12 @@ impl Engine {
     /// Puts the working copy of a campaign that runs, or is finished, into force. Without `confirm` nothing is changed, and
     /// the refusal shows what it would change.
     pub fn publish_edit(&self, id: CampaignId, confirm: bool) -> Result<(RunId, Published), EngineError> {
-        let edition_now = || edition(&self.book.read(), id, self.book.now());
-        let Edition { fact, spec, published, change } = edition_now()?;
+        let found = edition(&self.book.read(), id, self.book.now());
+        let Edition { fact, spec, published, change } = found.map_err(|error| self.with_problems(id, error))?;
         if fact.extends {
             let state = self.book.read();
-            let onward = state.runs.get(&fact.run).zip(fact.graph.as_ref()).is_some_and(|(run, new)| leads_on(run, new));
+            let onward =
+                state.runs.get(&fact.run).zip(fact.graph.as_ref()).is_some_and(|(run, new)| leads_on(run, new));
             if !onward {
                 return Err(SequenceError::NotExtended.into());
             }
@@ -180,6 +181,15 @@ impl Engine {
         self.forget_tracked(fact.run);
         self.hand_over_legs(fact.run, fact.version, &compiled, legs)?;
         Ok((fact.run, shown))
+    }
+
+    /// Of a copy that does not compile, everything that is wrong with it.
+    fn with_problems(&self, id: CampaignId, error: EngineError) -> EngineError {
+        let EngineError::Compile(_) = &error else { return error };
+        let spec = self.copy_spec(id).ok();
+        let found = spec.map(|spec| self.problems(&spec, Some(id))).unwrap_or_default();
+        let wrong: Vec<Problem> = found.into_iter().filter(Problem::blocks).collect();
+        if wrong.is_empty() { error } else { SequenceError::Problems(wrong).into() }
     }
 
     /// Warnings of a version; refused if it has problems that the one in force has not: what was ahead when it started may
@@ -211,11 +221,13 @@ impl Engine {
     /// All that stands in the way of a working copy's publication, and how it would be refused.
     pub fn edit_alerts(&self, id: CampaignId) -> Vec<Problem> {
         let found = edition(&self.book.read(), id, self.book.now());
-        match found.and_then(|edition| self.sound(id, &edition.spec, &edition.published)) {
+        let found = found.and_then(|edition| self.sound(id, &edition.spec, &edition.published));
+        match found.map_err(|error| self.with_problems(id, error)) {
             Ok(_) => Vec::new(),
             Err(EngineError::Sequence(SequenceError::Fixed(refusals))) => {
                 let each = refusals.into_iter().map(|refusal| {
-                    Problem::error(refusal.code, refusal.place.clone(), refusal.message, refusal.fix).of_node(&refusal.place)
+                    Problem::error(refusal.code, refusal.place.clone(), refusal.message, refusal.fix)
+                        .of_node(&refusal.place)
                 });
                 each.collect()
             }
@@ -225,16 +237,15 @@ impl Engine {
         }
     }
 
-    /// Whether changes of a campaign's spec go into a working copy: it has a run that is under way, or one is open.
+    /// Whether changes of a campaign's spec go into a working copy: it has a run that is under way, or is finished.
     pub fn is_edited_live(&self, id: CampaignId) -> bool {
         let state = self.book.read();
         let Some(run) = state.latest_run(id) else { return false };
         use lifecycle::State::{Finished, Paused, Running};
-        let copied = || state.sequences.get(&id).is_some_and(|memory| memory.copy.is_some());
         match campaign_state(&state, id) {
+            _ if run.sequence.is_some() => true,
             Some(Running | Paused) => run.state.is_live(),
-            Some(Finished) => copied(),
-            _ => run.sequence.is_some(),
+            stands => stands == Some(Finished),
         }
     }
 }

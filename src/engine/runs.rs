@@ -255,7 +255,8 @@ impl Engine {
                 .collect()
         };
         for (run, campaign, version) in &live {
-            let taken = self.compiled(*campaign, Some(*version)).and_then(|(version, compiled)| self.spawn(*run, version, &compiled));
+            let compiled = self.compiled(*campaign, Some(*version));
+            let taken = compiled.and_then(|(version, compiled)| self.spawn(*run, version, &compiled));
             if let Err(error) = taken {
                 tracing::error!(%run, %error, "the run can't go on: it is paused");
                 let reason = format!("it can't go on: {error}");
@@ -289,9 +290,8 @@ impl Engine {
             part.wired.line.fair.lock().set_rate(Scope::Campaign(run), per_second);
         }
         let (weight, auto_pause) = (compiled.limits.weight, compiled.auto_pause);
-        let caps = Arc::new(compiled.caps.clone());
+        let (caps, inbox) = (Arc::new(compiled.caps.clone()), self.inbox_of(run, version));
         let (book, pool, ended) = (Arc::clone(&self.book), Arc::clone(&self.pool), self.ended.clone());
-        let inbox = self.inbox_of(run, version);
         let legs: Vec<_> = parts
             .into_iter()
             .map(|p| {

@@ -170,7 +170,8 @@ impl State {
             plan.version = fact.version;
             plan.draft = None;
         }
-        let mut used: Vec<u32> = self.runs.values().filter(|r| r.campaign == fact.campaign).map(|r| r.version).collect();
+        let mut used: Vec<u32> =
+            self.runs.values().filter(|r| r.campaign == fact.campaign).map(|r| r.version).collect();
         used.extend(self.plans.get(&fact.campaign).filter(|plan| plan.is_open()).map(|plan| plan.version));
         if let Some(campaign) = self.campaigns.get_mut(&fact.campaign) {
             campaign.versions.retain(|version, _| used.contains(version));
@@ -181,5 +182,126 @@ impl State {
             memory.copy = None;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roaring::RoaringBitmap;
+
+    use super::*;
+    use crate::campaigns::{Format, compile, parse};
+    use crate::ids::{BatchId, Channel, DeliveryId};
+    use crate::ledger::batch::BootId;
+    use crate::ledger::facts::{Claimed, Returned, RunStarted};
+    use crate::ledger::{Fact, Mode, Positions, RowSet, snapshot};
+
+    const SPEC: &str = "name = \"a\"\n[audience]\nall = true\n[message]\nchannel = \"email\"\nconnector = \"r\"\n\
+                        topic = \"t\"\nsubject = \"S\"\n[follow_up]\nafter = \"1h\"\n";
+    const CAMPAIGN: CampaignId = CampaignId(1);
+    const RUN: RunId = RunId(1);
+    const FIRST: DeliveryId = DeliveryId { run: RUN, index: 0 };
+
+    fn apply(state: &mut State, fact: &Fact) -> Result<(), Violation> {
+        let again = Fact::decode(&fact.encode().expect("encodes")).expect("decodes");
+        assert_eq!(again, *fact, "as it was written");
+        state.apply(fact, BootId::default())
+    }
+
+    fn state() -> State {
+        let compiled = compile(&parse(SPEC, Format::Toml).expect("a spec")).expect("compiles");
+        let mut state = State::default();
+        apply(&mut state, &Fact::CampaignSaved { campaign: CAMPAIGN, spec: "{1}".into(), at: Timestamp(0) })
+            .expect("saved");
+        let deliveries = compiled.deliveries.iter().map(|plan| DeliveryEntered {
+            channel: Channel::Email,
+            topic: "t".to_owned(),
+            connector: "r".to_owned(),
+            mode: Mode::Strict,
+            audience: RowSet::base(if plan.on_arrival { RoaringBitmap::new() } else { (0..10).collect() }),
+            skipped: Vec::new(),
+            summary: None,
+        });
+        let started = RunStarted {
+            run: RUN,
+            campaign: CAMPAIGN,
+            version: 1,
+            graph: compiled.graph.clone(),
+            deliveries: deliveries.collect(),
+            at: Timestamp(0),
+            entrants: RowSet::default(),
+        };
+        apply(&mut state, &Fact::RunStarted(Box::new(started))).expect("started");
+        state
+    }
+
+    fn edited(from: u32, message: u16) -> Fact {
+        Fact::Edited(Box::new(Edited {
+            campaign: CAMPAIGN,
+            run: RUN,
+            from,
+            version: from + 1,
+            spec: format!("{{{}}}", from + 1),
+            messages: vec![MessageId(message)],
+            graph: None,
+            deliveries: Vec::new(),
+            extends: false,
+            at: Timestamp(5),
+        }))
+    }
+
+    fn claimed() -> Fact {
+        Fact::Claimed(Claimed {
+            batch: BatchId(1),
+            delivery: FIRST,
+            connector: "r".to_owned(),
+            message: MessageId(0),
+            rows: (0..4).collect(),
+            positions: Positions::from_sorted(0..4),
+            at: Timestamp(3),
+            domain: None,
+        })
+    }
+
+    #[test]
+    fn of_an_edit_and_a_first_claim_the_earlier_wins() {
+        let mut state = state();
+        apply(&mut state, &edited(1, 0)).expect("nobody was sent it");
+        assert_eq!(state.runs[&RUN].version, 2, "in force");
+        assert_eq!(state.campaigns[&CAMPAIGN].newest(), Some((2, "{2}")), "and saved");
+        apply(&mut state, &claimed()).expect("claimed");
+        let before = snapshot::encode(&state).expect("bytes");
+        assert_eq!(apply(&mut state, &edited(2, 0)), Err(Violation::BadEdit { run: RUN }), "executed");
+        assert_eq!(apply(&mut state, &edited(1, 1)), Err(Violation::BadEdit { run: RUN }), "of another version");
+        assert!(snapshot::encode(&state).expect("bytes") == before, "a refusal changes nothing");
+        apply(&mut state, &edited(2, 1)).expect("the follow-up is unreached");
+        assert_eq!(state.campaigns[&CAMPAIGN].versions.len(), 1, "older versions are of no run");
+        let read = snapshot::decode(&snapshot::encode(&state).expect("bytes")).expect("reads");
+        assert_eq!(read, state, "a snapshot has all of it");
+    }
+
+    #[test]
+    fn a_message_whose_claims_all_came_back_stays_executed() {
+        let mut state = state();
+        apply(&mut state, &claimed()).expect("claimed");
+        let rows = (0..4).collect();
+        let back = Fact::Returned(Returned { batch: BatchId(1), delivery: FIRST, rows, at: Timestamp(4) });
+        apply(&mut state, &back).expect("returned");
+        assert!(state.runs[&RUN].has_claimed(MessageId(0)), "it may have been rendered");
+        assert_eq!(apply(&mut state, &edited(1, 0)), Err(Violation::BadEdit { run: RUN }), "locked");
+    }
+
+    #[test]
+    fn a_finished_run_goes_on_only_by_an_extension_with_a_graph() {
+        let mut state = state();
+        let stopped = |to| Fact::RunMoved { run: RUN, to, reason: String::new(), at: Timestamp(6) };
+        apply(&mut state, &stopped(RunState::Finished)).expect("finished");
+        assert_eq!(apply(&mut state, &edited(1, 1)), Err(Violation::BadEdit { run: RUN }), "no edit");
+        let Fact::Edited(mut fact) = edited(1, 1) else { panic!("an edit") };
+        fact.extends = true;
+        assert!(apply(&mut state, &Fact::Edited(fact.clone())).is_err(), "nobody would go on");
+        fact.graph = Some(state.runs[&RUN].graph.clone());
+        apply(&mut state, &Fact::Edited(fact)).expect("extended");
+        assert_eq!(state.runs[&RUN].state, RunState::Running, "it runs again");
     }
 }

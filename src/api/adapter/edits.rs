@@ -48,7 +48,11 @@ fn nodes(run: &Run) -> Vec<StepView> {
         let name = |id| {
             let key = run.graph.key(id);
             let named = run.graph.node(id).map_or("", |node| node.name.as_str());
-            if run.graph.find(&key) == Some(id) && key != id.to_string() || named.is_empty() { key } else { named.to_owned() }
+            if run.graph.find(&key) == Some(id) && key != id.to_string() || named.is_empty() {
+                key
+            } else {
+                named.to_owned()
+            }
         };
         StepView {
             id: name(node.id),

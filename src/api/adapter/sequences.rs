@@ -57,9 +57,9 @@ pub(super) fn refused(error: SequenceError) -> PortError {
             json!({"steps": each.collect::<Vec<_>>()})
         }
         SequenceError::Fixed(refusals) => {
-            let each = refusals.iter().map(|r| {
-                json!({"step": r.place, "code": r.code, "lock": r.lock.name(), "message": r.message, "fix": r.fix})
-            });
+            let each = refusals.iter().map(
+                |r| json!({"step": r.place, "code": r.code, "lock": r.lock.name(), "message": r.message, "fix": r.fix}),
+            );
             json!({"steps": each.collect::<Vec<_>>()})
         }
         _ => serde_json::Value::Null,

@@ -17,8 +17,8 @@ pub mod publish;
 pub mod release;
 
 use crate::actors::sequencing::{NoEntry, NotHeld};
-use crate::campaigns::{Problem, editing};
 use crate::campaigns::sequence::{Planned, Refusal};
+use crate::campaigns::{Problem, editing};
 use crate::clock::Timestamp;
 
 /// What a publication puts into force, shown before and after it.
@@ -61,13 +61,17 @@ pub enum SequenceError {
     Locked(Vec<Refusal>),
     #[error("the version changes what is locked: {}", .0.iter().map(|r| r.message.as_str()).collect::<Vec<_>>().join("; "))]
     Fixed(Vec<editing::Refusal>),
-    #[error("nothing of the campaign is under way: change it with campaign edit NAME FILE (PATCH) before its next launch")]
+    #[error(
+        "nothing of the campaign is under way: change it with campaign edit NAME FILE (PATCH) before its next launch"
+    )]
     ChangePlan,
     #[error("the working copy is what is in force: change it first")]
     NothingChanged,
     #[error("nobody who has ended would go on: lead an end that contacts came to on to a new node")]
     NotExtended,
-    #[error("{why}, and is not extended: send to a set of its run with a resend (campaign resend), which is linked to it")]
+    #[error(
+        "{why}, and is not extended: send to a set of its run with a resend (campaign resend), which is linked to it"
+    )]
     NotExtendable { why: &'static str },
     #[error("step {step:?} is not held back: {why}")]
     NotHeld { step: String, why: NotHeld },

@@ -321,7 +321,9 @@ impl Engine {
             let has_live = state.latest_run(id).is_some_and(|run| run.state.is_live());
             use lifecycle::State::{Finished, Paused, Running, Scheduled};
             match (stands, extends) {
-                (lifecycle::State::Draft, _) if kind != Kind::Sequence => return Err(SequenceError::NotASequence.into()),
+                (lifecycle::State::Draft, _) if kind != Kind::Sequence => {
+                    return Err(SequenceError::NotASequence.into());
+                }
                 // Before its next launch it is changed as a draft is.
                 (Scheduled | Paused, _) if kind != Kind::Sequence && !has_live => {
                     return Err(SequenceError::ChangePlan.into());
