@@ -214,6 +214,9 @@ pub const REPLY_SAMPLE_BYTES: usize = 200;
 pub const RATE_MESSAGES_MAX: u32 = 10_000_000;
 /// Rate up to which a limit is paced by even spacing; above it timers are too coarse and small bursts are allowed.
 pub const PACED_PER_SECOND_MAX: u32 = 200;
+/// Slices of the window of a limit above that rate, and the one that is leaving: a second by the millisecond, four kilobytes a scope.
+/// A permit comes back up to one slice late, which is a thousandth of the rate.
+pub const PACED_WINDOW_SLICES: usize = 1_001;
 /// Destination domains of one connector with a limit of their own: each is a bitmap and a queue.
 pub const LIMIT_CLASSES_MAX: usize = 256;
 /// Batches of credits that a connector can be given: 64 is 64 000 rows that a power loss may leave unknown.

@@ -178,6 +178,12 @@ impl Api {
         self.post::<Value>(&format!("/v1/campaigns/{campaign}/{action}"), &json!({})).map(drop)
     }
 
+    /// Names the winner of a test that waits for a person.
+    pub fn choose_winner(&self, campaign: &str, variant: &str) -> anyhow::Result<()> {
+        let choice = json!({"variant": variant, "by": "the load test"});
+        self.post::<Value>(&format!("/v1/campaigns/{campaign}/choose-winner"), &choice).map(drop)
+    }
+
     pub fn report(&self, campaign: &str) -> anyhow::Result<Report> {
         self.get(&format!("/v1/campaigns/{campaign}/report"))
     }

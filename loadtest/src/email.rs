@@ -26,6 +26,7 @@ use crate::scene::{ImportRun, Scene, everybody};
 use crate::server::{Connectors, find_binary};
 use crate::sink::SinkOptions;
 use crate::sink::process::SinkProcess;
+use crate::sink::stats::SinkReport;
 use crate::text::{cells, grouped, mebibytes, median, note};
 
 #[derive(Args, Clone, Debug, Serialize)]
@@ -67,6 +68,8 @@ pub struct Round {
     /// From the start to the sender's end, its preparation included.
     pub seconds: f64,
     pub sink_cpu_microseconds: f64,
+    /// Bytes of a message as the sink took it, headers included.
+    pub bytes: f64,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -312,7 +315,7 @@ impl Run<'_> {
         if seen.counts.accepted != contacts {
             bail!("the sink accepted {} messages of {contacts}", seen.counts.accepted);
         }
-        Ok((used, round_of(run.cpu, run.seconds, seen.per_second, seen.cpu_seconds, contacts)))
+        Ok((used, round_of(run.cpu, run.seconds, Some(&seen), contacts)))
     }
 
     /// Returns the CPU seconds of the peer.
@@ -324,7 +327,7 @@ impl Run<'_> {
         if seen.counts.accepted != options.contacts {
             bail!("the sink accepted {} messages of smtp-source's {}", seen.counts.accepted, options.contacts);
         }
-        let of = round_of(run.cpu, run.seconds, seen.per_second, seen.cpu_seconds, options.contacts);
+        let of = round_of(run.cpu, run.seconds, Some(&seen), options.contacts);
         self.findings.sample(&PEER_RATE, of.per_second);
         self.findings.sample(&PEER_CPU, of.cpu_microseconds);
         self.findings.peer("smtp-source", &run.command);
@@ -351,7 +354,8 @@ impl Run<'_> {
     fn null_round(&mut self, round: u64) -> anyhow::Result<()> {
         let spec = reference_campaign(&format!("null-{round}"), "null", &everybody())?;
         let run = self.scene.run_campaign(&spec, self.options.contacts, "engine to null")?;
-        let of = round_of(run.cpu, run.seconds, run.per_second(), 0.0, self.options.contacts);
+        let mut of = round_of(run.cpu, run.seconds, None, self.options.contacts);
+        of.per_second = run.per_second();
         self.findings.sample(&NULL_CPU, of.cpu_microseconds);
         self.findings.sample(&NULL_CPU_SHARE, of.cpu_microseconds / cpus(&self.result.peer).max(1e-9));
         self.result.null.push(of);
@@ -375,15 +379,17 @@ pub fn client_process(sink: &SinkProcess, connections: u64, messages: u64, bytes
     serde_json::from_slice(&out.stdout).context("report of the client")
 }
 
-fn round_of(cpu: proc::Cpu, seconds: f64, per_second: f64, sink_cpu: f64, messages: u64) -> Round {
+/// The figures of a round; rate, CPU and bytes of the sink are nought where there was none.
+fn round_of(cpu: proc::Cpu, seconds: f64, seen: Option<&SinkReport>, messages: u64) -> Round {
     let per_message = 1e6 / messages.max(1) as f64;
     Round {
-        per_second,
+        per_second: seen.map_or(0.0, |seen| seen.per_second),
         cpu_microseconds: cpu.total() * per_message,
         user_microseconds: cpu.user_seconds * per_message,
         system_microseconds: cpu.system_seconds * per_message,
         seconds,
-        sink_cpu_microseconds: sink_cpu * per_message,
+        sink_cpu_microseconds: seen.map_or(0.0, |seen| seen.cpu_seconds) * per_message,
+        bytes: seen.map_or(0.0, |seen| seen.counts.bytes as f64) / messages.max(1) as f64,
     }
 }
 
@@ -393,8 +399,13 @@ fn listmonk_row(result: &EmailResult) -> Option<Vec<String>> {
     let ratio = median(&rates_of) / rates(&result.peer).max(1e-9);
     let name = format!("listmonk {}", result.listmonk_version);
     let range = format!("{}–{}", grouped(least), grouped(most));
-    Some(cells([&name, &grouped(median(&rates_of)), &range, &format!("{ratio:.2}"), "", ""]))
+    let per_message = |seen: &Seen| seen.sink.counts.bytes as f64 / seen.sink.counts.accepted.max(1) as f64;
+    let bytes = grouped(median(&result.listmonk.iter().map(per_message).collect::<Vec<_>>()));
+    Some(cells([&name, &grouped(median(&rates_of)), &range, &format!("{ratio:.2}"), "", "", &bytes]))
 }
+
+const HEAD: [&str; 7] =
+    ["sender", "msg/s (median)", "min–max", "ratio", "CPU µs/msg (user + system)", "sink CPU µs/msg", "bytes/msg"];
 
 /// Table, remarks and the chart of the rounds.
 fn tell(findings: &Findings, result: &EmailResult, options: &EmailOptions) {
@@ -410,10 +421,10 @@ fn tell(findings: &Findings, result: &EmailResult, options: &EmailOptions) {
         let system = middle(rounds, |r| r.system_microseconds);
         let cpu = format!("{} ({user} + {system})", middle(rounds, |r| r.cpu_microseconds));
         let sink = middle(rounds, |r| r.sink_cpu_microseconds);
-        cells([name, &grouped(rates(rounds)), &range(rounds), &ratio, &cpu, &sink])
+        let bytes = grouped(median(&rounds.iter().map(|r| r.bytes).collect::<Vec<_>>()));
+        cells([name, &grouped(rates(rounds)), &range(rounds), &ratio, &cpu, &sink, &bytes])
     };
-    let mut rows =
-        vec![cells(["sender", "msg/s (median)", "min–max", "ratio", "CPU µs/msg (user + system)", "sink CPU µs/msg"])];
+    let mut rows = vec![cells(HEAD)];
     rows.push(row("estafette, SMTP", &result.engine, format!("{:.2}", result.ratio)));
     if !result.chunked.is_empty() {
         rows.push(row("estafette, SMTP with CHUNKING", &result.chunked, format!("{:.2}", result.chunked_ratio)));
@@ -428,6 +439,7 @@ fn tell(findings: &Findings, result: &EmailResult, options: &EmailOptions) {
             "",
             &ratio,
             &cpu,
+            "",
             "",
         ]));
     }

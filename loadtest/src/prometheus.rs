@@ -16,6 +16,15 @@ pub fn sum(text: &str, name: &str) -> f64 {
     text.lines().filter(of).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
+/// Sum of the series of a name that have all these labels; `None` if there is none.
+pub fn sum_with(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let wanted: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+    let starts = format!("{name}{{");
+    let of = |line: &&str| line.starts_with(&starts) && wanted.iter().all(|label| line.contains(label.as_str()));
+    let values = text.lines().filter(of).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    values.reduce(|a, b| a + b)
+}
+
 /// Cumulative counts by upper end, in seconds, all series of the histogram added; the last end is infinite.
 fn buckets(text: &str, name: &str) -> Vec<(f64, f64)> {
     let starts = format!("{name}_bucket{{");
@@ -64,6 +73,14 @@ mod tests {
     fn series_are_added() {
         assert_eq!(sum(TEXT, "x_total"), 5.0, "not those whose names only begin alike");
         assert_eq!(sum(TEXT, "nothing"), 0.0);
+    }
+
+    #[test]
+    fn series_with_labels_are_added_and_absent_ones_are_no_zero() {
+        let text = "n{a=\"1\",b=\"x\"} 2\nn{a=\"1\",b=\"y\"} 3\nn{a=\"2\",b=\"x\"} 9\n";
+        assert_eq!(sum_with(text, "n", &[("a", "1")]), Some(5.0));
+        assert_eq!(sum_with(text, "n", &[("a", "1"), ("b", "y")]), Some(3.0));
+        assert_eq!(sum_with(text, "n", &[("a", "3")]), None);
     }
 
     #[test]

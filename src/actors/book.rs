@@ -19,7 +19,7 @@ use crate::actors::figures::{self, Committing};
 use crate::actors::recently::Recently;
 use crate::actors::told::Told;
 use crate::clock::{Clock, Timestamp};
-use crate::ids::RunId;
+use crate::ids::{RowSpace, RunId};
 use crate::journal::{Journal, JournalError, Status, Want};
 use crate::ledger::batch::BootId;
 use crate::ledger::{Fact, State, Violation, snapshot};
@@ -46,6 +46,10 @@ pub struct Look {
     pub ended_at: Option<Timestamp>,
     /// When the provider took the row's message, if that was in the last seconds; now, if it is being handed over.
     pub accepted_at: Option<Timestamp>,
+    /// The run's details were removed: nothing says any more who is in it.
+    pub lacks_details: bool,
+    /// The row may be somebody's whom this server does not know: it goes on from a backup.
+    pub is_left_out: bool,
 }
 
 pub struct Book {
@@ -129,12 +133,13 @@ impl Book {
     /// What a link of this row is to know of its run; `None` if there is no such run. Asked at each open and click, and one look at
     /// one moment (BK-3): a row that is settled between two looks is on its way no more for the one and not accepted yet for
     /// the other, and the scanner that follows its link just then is taken for a person.
-    pub fn look(&self, run: RunId, row: u32, now: Timestamp) -> Option<Look> {
+    pub fn look(&self, run: RunId, space: RowSpace, row: u32, now: Timestamp) -> Option<Look> {
         let state = self.state.read();
         let of = state.runs.get(&run)?;
+        let (lacks_details, is_left_out) = (of.removed.is_some(), state.is_left_out(space, row));
         let on_its_way = || of.deliveries.iter().any(|delivery| delivery.claimed.contains(row)).then_some(now);
         let accepted_at = self.recently.accepted_at(run, row, now).or_else(on_its_way);
-        Some(Look { ended_at: of.ended_at, accepted_at })
+        Some(Look { ended_at: of.ended_at, accepted_at, lacks_details, is_left_out })
     }
 
     /// Applies a fact and queues it for the journal; answers its sequence number. Does not wait for the disk.

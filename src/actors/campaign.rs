@@ -23,7 +23,7 @@ use crate::actors::line::{Ahead, Line};
 use crate::actors::{AbortOnPanic, ChannelWord, Join, Leave, Outcomes, RunCommand, RunEnded};
 use crate::campaigns::GuardRule;
 use crate::channels::fair::{DemandKey, Grant};
-use crate::channels::limits_table::{ClassId, Scope, scopes_of};
+use crate::channels::limits_table::{ClassId, Scope};
 use crate::clock::{Clock, Timestamp};
 use crate::config::caps::Caps;
 use crate::ids::{BatchId, RunId};
@@ -182,9 +182,8 @@ impl CampaignActor {
         positions: Positions,
     ) -> Arc<LiveBatch> {
         let line = &leg.line;
-        let scopes = line.limits.limited(&scopes_of(key.class, key.delivery.run));
         let (context, pool, at) = (Arc::clone(&leg.context), Arc::clone(&self.pool), line.clock.monotonic());
-        let batch = Arc::new(LiveBatch::new(id, context, scopes, key.class, rows, positions, pool, at));
+        let batch = Arc::new(LiveBatch::new(id, context, key.class, rows, positions, pool, at));
         line.ahead.lock().push(Ahead { key, batch: Arc::downgrade(&batch), unmarked: batch.unmarked() });
         batch
     }

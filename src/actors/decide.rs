@@ -4,8 +4,8 @@
 
 use roaring::RoaringBitmap;
 
-use crate::actors::RowOutcome;
-use crate::channels::limits_table::ClassId;
+use crate::actors::{RowOutcome, flowing};
+use crate::channels::limits_table::{ClassId, Start};
 use crate::channels::retry::{Deferral, NextAttempt, next_attempt};
 use crate::clock::Timestamp;
 use crate::config::connectors::RetrySettings;
@@ -45,6 +45,19 @@ pub fn rows_to_claim(
     now: Timestamp,
 ) -> RoaringBitmap {
     delivery.ready(send, now, rows, classes.filter(class))
+}
+
+/// How the limit of a run's own begins: what was handed over in the window before is not known, unless nothing can have been.
+/// A run that has just been started may send at once.
+pub fn limit_start(run: Option<&Run>) -> Start {
+    let untouched = |d: &Delivery| {
+        let waits = d.claimed.is_empty() && d.deferred.is_empty() && d.accepted.is_empty() && d.unknown.is_empty();
+        waits && d.rejected.is_empty() && d.deferrals.is_empty() && d.unknowns.is_empty()
+    };
+    match run {
+        Some(run) if run.deliveries.iter().all(untouched) => Start::Fresh,
+        _ => Start::Restarted,
+    }
 }
 
 /// Turns outcomes into the fact that settles them: deferrals get their time, those past the deadline are rejected.
@@ -157,11 +170,16 @@ pub enum Next {
     Stop,
 }
 
+fn may_finish(run: &Run) -> bool {
+    // The moment is no part of the answer.
+    run.is_finished() && !run.doubted && !flowing::is_about_to_decide(run, run.started_at)
+}
+
 pub fn next_of(run: &Run) -> Next {
     let claimed = run.deliveries.iter().any(|d| !d.claimed.is_empty());
     match run.state {
         // What was handed over before a pause may have been the last.
-        RunState::Running | RunState::Paused if run.is_finished() && !run.doubted => Next::Finish,
+        RunState::Running | RunState::Paused if may_finish(run) => Next::Finish,
         RunState::Stopping if !claimed => Next::Stop,
         _ => Next::GoOn,
     }
@@ -332,6 +350,27 @@ mod tests {
         assert_eq!(next_of(run), Next::GoOn, "it is held, though nothing is left to send");
         moved(&mut state, RunState::Running);
         assert_eq!(next_of(&state.runs[&RUN]), Next::Finish, "resumed, it ends");
+    }
+
+    #[test]
+    fn only_a_run_that_handed_nothing_over_may_send_at_once() {
+        let mut state = state();
+        let start = |state: &State| limit_start(state.runs.get(&RUN));
+        assert_eq!(start(&state), Start::Restarted, "rows are claimed, and one was deferred");
+        let run = state.runs.get_mut(&RUN).expect("the run");
+        let fresh = run.deliveries[0].clone();
+        run.deliveries[0] = Delivery {
+            pending: fresh.audience.clone(),
+            claimed: RoaringBitmap::new(),
+            deferred: RoaringBitmap::new(),
+            deferrals: Vec::new(),
+            ..fresh
+        };
+        assert_eq!(start(&state), Start::Fresh, "all of it waits");
+        assert_eq!(limit_start(None), Start::Restarted, "nothing is known of it");
+        let run = state.runs.get_mut(&RUN).expect("the run");
+        run.deliveries[0].unknowns = vec![(0..1).collect()];
+        assert_eq!(start(&state), Start::Restarted, "an unknown that an operator settled was perhaps handed over");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::flow::winner::Looks;
 use crate::flow::{Exit, Node, NodeId, NodeKind};
 use crate::ids::{DeliveryId, MessageId, RunId};
 use crate::ledger::engagement::people;
-use crate::ledger::flowing::{ArmFigures, Decided, Moved, Shared};
+use crate::ledger::flowing::{ArmFigures, Decided, Moved, Shared, TestMemory};
 use crate::ledger::{Fact, RowSet, Run, RunState};
 use crate::limits::SPLIT_BLOCK_ROWS;
 use crate::segments::skip::SkipReason;
@@ -170,9 +170,16 @@ fn next_look(run: &Run, now: Timestamp) -> Option<Task> {
         if let Some(decided) = memory.looks.last().and_then(|look| verdict::follows(test, look, now)) {
             return Some(Task::Record(Fact::Decided(decided)));
         }
-        if let Some(look) = test.look_due(cut_at.0, last, now.0) {
+        if test.continuing() && memory.unseen_until().is_none() && run.has_sent_all() {
+            // Everybody who came was looked at.
+            continue;
+        }
+        let from = cut_at.0.saturating_add(run.moved_by_pauses(memory, now));
+        let closes = test.continuing() && is_closing(run, memory, now);
+        let closing = closes.then(|| last.saturating_add(1));
+        if let Some(look) = test.look_due(from, last, now.0).or(closing) {
             let arms = verdict::figures(run, *node, test, now);
-            if test.is_deadline(look) || verdict::may_look(run, *node, test, &arms) {
+            if closes || test.is_deadline(look) || verdict::may_look(run, *node, test, &arms) {
                 let sample = test.arms.iter().map(|arm| run.flow.left_by(*node, &arm.exit)).sum();
                 let looks = verdict::looks_of(test, look, sample, &arms, &memory.looks);
                 return Some(Task::Look { run: run.id, node: *node, test: test.clone(), look, looks, arms });
@@ -180,6 +187,22 @@ fn next_look(run: &Run, now: Timestamp) -> Option<Task> {
         }
     }
     None
+}
+
+/// Whether everybody who can come to a test of a stream has come and was sent to, and the last window is over: the look at
+/// them is the last one, and the run ends with it.
+fn is_closing(run: &Run, memory: &TestMemory, now: Timestamp) -> bool {
+    memory.unseen_until().is_some_and(|end| end <= now) && run.has_sent_all()
+}
+
+/// Whether a decision follows from what is recorded: a run does not end between a look and what it has decided.
+pub fn is_about_to_decide(run: &Run, now: Timestamp) -> bool {
+    run.flow.tests.iter().any(|(node, memory)| match run.graph.node(*node).map(|n| &n.kind) {
+        Some(NodeKind::AbTest(test)) if memory.decided.is_none() => {
+            memory.looks.last().is_some_and(|look| verdict::follows(test, look, now).is_some())
+        }
+        _ => false,
+    })
 }
 
 fn split_task(run: &Run, node: NodeId, split: &Split, rows: &RoaringBitmap, now: Timestamp) -> Task {
@@ -279,6 +302,14 @@ pub fn engaged(run: &Run, node: NodeId, clicked: bool) -> RoaringBitmap {
 pub fn converted(run: &Run, node: NodeId) -> RoaringBitmap {
     let each = run.graph.versions(node).filter_map(|node| run.feedback_of(node));
     each.fold(RoaringBitmap::new(), |all, feedback| all | people(&feedback.converted))
+}
+
+/// Rows of which an event of the sender's own is known: about a send's message, in whichever language, or any since the run
+/// began.
+pub fn did(run: &Run, name: &str, of: Option<NodeId>) -> RoaringBitmap {
+    let Some(send) = of else { return run.flow.happened.get(name).cloned().unwrap_or_default() };
+    let each = run.graph.versions(send).filter_map(|node| run.feedback_of(node)?.custom.get(name));
+    each.fold(RoaringBitmap::new(), |all, seen| all | &seen.rows)
 }
 
 /// The move that shares rows out: exact. It is computed once; what is journaled is the assignment.

@@ -18,7 +18,7 @@ use crate::ledger::flowing::{ArmFigures, Decided, Looked, TestMemory};
 use crate::ledger::tracking::EventClass;
 use crate::ledger::watch::{ArmSends, Watch};
 use crate::ledger::{Fact, Run};
-use crate::limits::{WINNER_LOOK_GAP_MIN, WINNER_SEQUENCE_TUNED_FOR};
+use crate::limits::WINNER_SEQUENCE_TUNED_FOR;
 
 /// Who decides when no person does.
 pub const ENGINE: &str = "engine";
@@ -75,9 +75,7 @@ pub fn may_look(run: &Run, node: NodeId, test: &AbTest, arms: &[ArmFigures]) -> 
     })
 }
 
-/// The looks of a test as its boundaries need them: after which parts of what the sample can tell. Equal times are not equal
-/// parts: windows are over late and all at once, or, where sending takes long, little by little. What is known of a part is
-/// the contacts who are judged by then; the sample is the whole, and what is there at the deadline is all of it.
+/// The looks of a test as its boundaries need them: after which parts of what the sample can tell (see [`winner::looks_after`]).
 pub fn looks_of(test: &AbTest, look: u16, sample: u64, arms: &[ArmFigures], earlier: &[Looked]) -> Looks {
     if test.continuing() {
         return Looks::Open { tuned_for: WINNER_SEQUENCE_TUNED_FOR };
@@ -85,21 +83,9 @@ pub fn looks_of(test: &AbTest, look: u16, sample: u64, arms: &[ArmFigures], earl
     if test.looks <= 1 || sample == 0 {
         return Looks::Planned { look: u32::from(look.max(1)), looks: u32::from(test.looks) };
     }
-    let told = |arms: &[ArmFigures]| arms.iter().map(|arm| arm.delivered).sum::<u64>() as f64 / sample as f64;
-    let now = if test.is_deadline(look) { 1.0 } else { told(arms) };
-    let mut parts: Vec<f64> = Vec::new();
-    for part in earlier.iter().map(|looked| told(&looked.arms)).chain([now]) {
-        let part = if part > 1.0 - WINNER_LOOK_GAP_MIN { 1.0 } else { part.max(WINNER_LOOK_GAP_MIN) };
-        // A look that has seen nothing new is the one before.
-        if part - parts.last().copied().unwrap_or(0.0) >= WINNER_LOOK_GAP_MIN {
-            parts.push(part);
-        }
-    }
-    let look = u32::try_from(parts.len()).unwrap_or(u32::MAX);
-    if parts.last() != Some(&1.0) {
-        parts.push(1.0);
-    }
-    Looks::Fractions { look, fractions: parts }
+    let judged = |arms: &[ArmFigures]| arms.iter().map(|arm| arm.delivered).sum::<u64>();
+    let earlier: Vec<u64> = earlier.iter().map(|looked| judged(&looked.arms)).collect();
+    winner::looks_after(&earlier, judged(arms), sample, test.is_deadline(look))
 }
 
 /// What the figures say at a planned look, with its statistics.
@@ -347,23 +333,15 @@ mod tests {
     }
 
     #[test]
-    fn a_look_is_as_far_as_what_it_has_seen() {
+    fn a_look_is_as_far_as_who_is_judged_of_the_sample() {
         let test = test(4, NotProven::Leader);
         let arms =
             |delivered: u64| ["A", "B"].map(|name| ArmFigures { delivered, ..ArmFigures::none(Exit(name.into())) });
-        let seen = |delivered| Looked { arms: arms(delivered).to_vec(), ..looked(&test, 1, [0, 0]) };
-        let fractions = |look, parts: &[f64]| Looks::Fractions { look, fractions: parts.to_vec() };
-        let at = |look, now, earlier: &[Looked]| looks_of(&test, look, 2_000, &arms(now), earlier);
-        assert_eq!(at(1, 100, &[]), fractions(1, &[0.1, 1.0]), "a tenth of the sample, whatever the hour");
-        assert_eq!(at(3, 500, &[seen(100)]), fractions(2, &[0.1, 0.5, 1.0]), "half of it");
-        assert_eq!(at(2, 1_000, &[]), fractions(1, &[1.0]), "all windows are over: there is no more to come");
-        assert_eq!(at(3, 1_000, &[seen(1_000)]), fractions(1, &[1.0]), "nothing new is no other look");
-        assert_eq!(at(4, 900, &[seen(400), seen(401)]), fractions(2, &[0.4, 1.0]), "the deadline has what there is");
-        assert_eq!(at(1, 0, &[]), fractions(1, &[WINNER_LOOK_GAP_MIN, 1.0]), "nothing yet");
-        let rules = |looks| judge(&test, looks, &arms(1_000)).map(|judgement| judgement.rules.looks);
-        for (look, now, earlier) in [(1, 3, vec![]), (2, 995, vec![seen(3)]), (4, 10, vec![seen(20), seen(985)])] {
-            assert!(rules(at(look, now, &earlier)).is_ok(), "boundaries can be drawn: {look} {now}");
-        }
+        let earlier = [Looked { arms: arms(100).to_vec(), ..looked(&test, 1, [0, 0]) }];
+        let found = looks_of(&test, 3, 2_000, &arms(500), &earlier);
+        assert_eq!(found, Looks::Fractions { look: 2, fractions: vec![0.1, 0.5, 1.0] }, "half of it");
+        let judged = judge(&test, found, &arms(1_000)).map(|judgement| judgement.rules.looks.clone());
+        assert!(judged.is_ok(), "boundaries can be drawn: {judged:?}");
         let once = AbTest { looks: 1, ..test.clone() };
         assert_eq!(looks_of(&once, 1, 2_000, &arms(7), &[]), Looks::ONCE, "one look is one look");
     }

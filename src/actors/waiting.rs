@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use roaring::RoaringBitmap;
 
-use crate::actors::flowing::{Task, converted, engaged, moved};
+use crate::actors::flowing::{Task, converted, did, engaged, moved};
 use crate::clock::Timestamp;
 use crate::flow::delay::civil::instant;
-use crate::flow::delay::{Delay as Wait, ZoneSet, by_zone, due};
+use crate::flow::delay::{Delay as Wait, ZoneSet, by_zone};
 use crate::flow::nodes::delay::{due_second, zone_named};
 use crate::flow::nodes::{Delay, WaitEvent, delay};
 use crate::flow::{Exit, NodeId, NodeKind};
@@ -32,6 +32,7 @@ pub fn delay_task(run: &Run, node: NodeId, delay: &Delay, rows: &RoaringBitmap, 
                 WaitEvent::Opened(send) => engaged(run, *send, false),
                 WaitEvent::Clicked(send) => engaged(run, *send, true),
                 WaitEvent::Converted(send) => converted(run, *send),
+                WaitEvent::Custom { name, of } => did(run, name, *of),
             };
         if !happened.is_empty() {
             return Some(moved(run, node, vec![(delay::HAPPENED, happened)], now));
@@ -47,32 +48,29 @@ pub fn delay_task(run: &Run, node: NodeId, delay: &Delay, rows: &RoaringBitmap, 
     if !ready.is_empty() {
         return Some(moved(run, node, vec![(delay.due_exit(), ready)], now));
     }
-    if run.flow.scheduled_count(node) == rows.len() {
-        return None;
-    }
-    if let Some(timer) = timer(run, node, delay, rows, now) {
-        return Some(timer);
-    }
-    let new = rows - run.flow.scheduled(node);
-    match (delay, local_launch(run)) {
-        (Delay::Launch, None) => Some(moved(run, node, vec![(Exit::NEXT, new)], now)),
-        _ => Some(Task::Clocks { run: run.id, node, rows: new }),
-    }
+    let new = without_time(run, node, rows)?;
+    Some(match (delay.due(now), delay, local_launch(run)) {
+        (Some(at), ..) => Task::Record(scheduled(run, node, BTreeMap::from([(at, new)]), now)),
+        (None, Delay::Launch, None) => moved(run, node, vec![(Exit::NEXT, new)], now),
+        (None, ..) => Task::Clocks { run: run.id, node, rows: new },
+    })
 }
 
 /// Times of those who have none yet, if they are the same in every zone.
 pub fn timer(run: &Run, node: NodeId, delay: &Delay, rows: &RoaringBitmap, now: Timestamp) -> Option<Task> {
-    if run.flow.scheduled_count(node) == rows.len() {
-        return None;
-    }
     let at = delay.due(now)?;
-    let new = rows - run.flow.scheduled(node);
+    let new = without_time(run, node, rows)?;
     Some(Task::Record(scheduled(run, node, BTreeMap::from([(at, new)]), now)))
+}
+
+/// Rows of a delay that have no time yet.
+fn without_time(run: &Run, node: NodeId, rows: &RoaringBitmap) -> Option<RoaringBitmap> {
+    (run.flow.scheduled_count(node) != rows.len()).then(|| rows - run.flow.scheduled(node))
 }
 
 /// Rows whose moment passed so long ago that it is none any more: they wait for its next occurrence.
 fn missed(run: &Run, node: NodeId, delay: &Delay, now: Timestamp) -> Option<RoaringBitmap> {
-    if !matches!(delay, Delay::Clock { wait: Wait::Moment(_), .. }) {
+    if !matches!(delay.clock(), Some((Wait::Moment(_), _))) {
         return None;
     }
     let late = i64::try_from(MOMENT_LATE_MAX.as_millis()).unwrap_or(i64::MAX);
@@ -98,8 +96,8 @@ fn scheduled(run: &Run, node: NodeId, due: BTreeMap<Timestamp, RoaringBitmap>, a
 pub fn by_clocks(run: &Run, node: NodeId, rows: &RoaringBitmap, zones: &[ZoneSet], now: Timestamp) -> Option<Fact> {
     let Some(NodeKind::Delay(delay)) = run.graph.node(node).map(|n| &n.kind) else { return None };
     match delay {
-        Delay::Clock { wait, .. } => {
-            let times = by_zone(rows, zones, &TimeZone::UTC, |zone| due(now, zone, wait));
+        Delay::Clock { .. } | Delay::Dated { .. } => {
+            let times = by_zone(rows, zones, &TimeZone::UTC, |zone| delay.due_by(now, zone).unwrap_or(now));
             Some(scheduled(run, node, times, now))
         }
         Delay::Launch => {

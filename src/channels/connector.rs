@@ -50,6 +50,14 @@ impl Connector {
         })
     }
 
+    /// Whether its lanes write messages whose static text lies apart; for any other the feed puts them together.
+    pub fn takes_shared(&self) -> bool {
+        match self {
+            Connector::Smtp(smtp) | Connector::Inbox { smtp, .. } => smtp.takes_shared(),
+            Connector::Null(_) | Connector::Simulated(_) => false,
+        }
+    }
+
     /// Serves `feed` as one lane, until the feed closes.
     pub async fn run_lane<F: Feed>(&self, feed: &mut F) {
         match self {

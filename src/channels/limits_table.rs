@@ -13,6 +13,7 @@
 //! Must not know messages, lanes, sessions, or the journal.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -107,7 +108,7 @@ impl Limit {
             Start::Restarted => Gcra::exhausted(n, window, now),
         };
         Limit {
-            second: rate.per_second.map(|n| Paced { now: pace(n, SECOND), ceiling: Gcra::fresh(n, SECOND) }),
+            second: rate.per_second.map(|n| Paced { now: pace(n, SECOND), ceiling: Gcra::ceiling(n, SECOND) }),
             minute: rate.per_minute.map(|n| pace(n, MINUTE)),
             hour: rate.per_hour.map(|n| WindowCounter::new(n, HOUR)),
             day: rate.per_day.map(|n| WindowCounter::new(n, DAY)),
@@ -119,7 +120,7 @@ impl Limit {
     fn state(&mut self, now: Monotonic) -> (u64, Monotonic) {
         let mut free = if self.paused_until > now { 0 } else { u64::MAX };
         let mut at = self.paused_until.max(now);
-        for pace in self.second.iter().map(|p| &p.now).chain(self.minute.iter()) {
+        for pace in self.second.iter_mut().map(|p| &mut p.now).chain(self.minute.iter_mut()) {
             free = free.min(pace.free(now));
             at = at.max(pace.free_at(now));
         }
@@ -153,7 +154,7 @@ impl Limit {
             }
             None => {
                 // Unlimited by configuration: the ceiling is as fast as a limit can be.
-                let ceiling = Gcra::fresh(crate::limits::RATE_MESSAGES_MAX, SECOND);
+                let ceiling = Gcra::ceiling(crate::limits::RATE_MESSAGES_MAX, SECOND);
                 let mut pace = ceiling.clone();
                 pace.set_rate(per_second, &ceiling, now);
                 self.second = Some(Paced { now: pace, ceiling });
@@ -172,20 +173,31 @@ impl Limit {
 #[derive(Debug, Default)]
 pub struct LimitsTable {
     limits: HashMap<Scope, Limit>,
+    /// Raised when a scope gets its first limit or loses its last.
+    version: u64,
 }
 
 impl LimitsTable {
     /// Adds or replaces a scope; one without limits costs nothing and is not kept.
     pub fn set(&mut self, scope: Scope, rate: RateLimits, start: Start, now: Monotonic) {
         if rate.is_unlimited() {
-            self.limits.remove(&scope);
+            self.remove(scope);
             return;
         }
-        self.limits.insert(scope, Limit::new(rate, start, now));
+        *self.limit(scope) = Limit::new(rate, start, now);
     }
 
     pub fn remove(&mut self, scope: Scope) {
-        self.limits.remove(&scope);
+        self.version += u64::from(self.limits.remove(&scope).is_some());
+    }
+
+    /// The limit of a scope, which may be its first.
+    fn limit(&mut self, scope: Scope) -> &mut Limit {
+        let version = &mut self.version;
+        self.limits.entry(scope).or_insert_with(|| {
+            *version += 1;
+            Limit::default()
+        })
     }
 
     pub fn is_limited(&self, scope: Scope) -> bool {
@@ -254,7 +266,7 @@ impl LimitsTable {
 
     /// At most so many lanes may have messages of this scope in hand at a time; its rate stays as it is.
     pub fn bind_lanes(&mut self, scope: Scope, lanes: usize) {
-        self.limits.entry(scope).or_default().lanes_max = Some(lanes.max(1) as u64);
+        self.limit(scope).lanes_max = Some(lanes.max(1) as u64);
     }
 
     /// Whether another lane may take a first message of these scopes (LT-6).
@@ -315,7 +327,7 @@ impl LimitsTable {
     /// had no limit was not measured here, or only before its limit fell: there the caller's own figure (messages per
     /// second) counts if it is higher.
     pub fn slow_down(&mut self, scope: Scope, callers_rate: Option<f64>, now: Monotonic) -> Option<f64> {
-        let limit = self.limits.entry(scope).or_default();
+        let limit = self.limit(scope);
         let running = now.since(limit.measured_from);
         let own = if running >= SECOND || limit.rate == 0.0 {
             limit.measured as f64 / running.as_secs_f64().max(1.0)
@@ -340,7 +352,7 @@ impl LimitsTable {
 
     /// The provider named a time: nothing in this scope before.
     pub fn pause(&mut self, scope: Scope, until: Monotonic) {
-        let limit = self.limits.entry(scope).or_default();
+        let limit = self.limit(scope);
         limit.paused_until = limit.paused_until.max(until);
     }
 
@@ -368,7 +380,7 @@ impl LimitsTable {
 
     /// Sets the pace of a scope (an operator's or a provider's word), never above what is configured.
     pub fn set_rate(&mut self, scope: Scope, per_second: f64, now: Monotonic) {
-        self.limits.entry(scope).or_default().apply_rate(per_second.max(SLOWED_PER_SECOND_MIN), now);
+        self.limit(scope).apply_rate(per_second.max(SLOWED_PER_SECOND_MIN), now);
     }
 
     /// Messages taken in the current hour and day of a scope, for the journal's counts.
@@ -383,17 +395,29 @@ impl LimitsTable {
 
 /// [`LimitsTable`] for lanes on several threads.
 #[derive(Debug, Default)]
-pub struct SharedLimits(Mutex<LimitsTable>);
+pub struct SharedLimits {
+    table: Mutex<LimitsTable>,
+    /// The table's, to be read without its lock.
+    version: AtomicU64,
+}
 
 impl SharedLimits {
     /// Runs `f` with the table locked; `f` is short and never waits.
     pub fn with<T>(&self, f: impl FnOnce(&mut LimitsTable) -> T) -> T {
-        f(&mut self.0.lock())
+        let mut table = self.table.lock();
+        let answer = f(&mut table);
+        self.version.store(table.version, Ordering::Release);
+        answer
+    }
+
+    /// Changes when a scope gets its first limit or loses its last: what [`SharedLimits::limited`] answered before is old.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// The scopes among these that have limits: what a lane needs to ask for; empty means no lock is taken per message.
     pub fn limited(&self, scopes: &[Scope]) -> Scopes {
-        let table = self.0.lock();
+        let table = self.table.lock();
         scopes.iter().copied().filter(|s| table.is_limited(*s)).collect()
     }
 }
@@ -443,8 +467,8 @@ mod tests {
         let mut table = LimitsTable::default();
         table.set(Scope::Connector, per_second(1_000), Start::Fresh, at(0.0));
         let scopes = [Scope::Connector];
-        for n in 0..10 {
-            assert!(table.open_envelope(&scopes, at(0.0)), "envelope {n} of a burst of ten");
+        for n in 0..20 {
+            assert!(table.open_envelope(&scopes, at(0.0)), "envelope {n} of a burst of twenty");
         }
         assert!(!table.open_envelope(&scopes, at(0.0)), "no more envelopes than permits");
         table.close_envelope(&scopes);
@@ -484,6 +508,23 @@ mod tests {
         let rate = table.measured(CLASS, at(3.0)).expect("measured");
         assert!((90.0..=110.0).contains(&rate), "a hundred a second, got {rate}");
         assert!(table.measured(CLASS, at(60.0)).is_some_and(|r| r < 3.0), "a standstill shows");
+    }
+
+    #[test]
+    fn the_version_changes_with_the_scopes_that_have_limits_and_only_then() {
+        let limits = SharedLimits::default();
+        let mut last = limits.version();
+        let mut changed = |change: &dyn Fn(&mut LimitsTable)| {
+            limits.with(change);
+            std::mem::replace(&mut last, limits.version()) != limits.version()
+        };
+        assert!(!changed(&|t| t.set(CLASS, RateLimits::default(), Start::Fresh, at(0.0))), "unlimited as before");
+        assert!(changed(&|t| assert!(t.slow_down(Scope::Connector, Some(9.0), at(1.0)).is_some())), "the first limit");
+        assert!(!changed(&|t| assert!(t.slow_down(Scope::Connector, Some(9.0), at(3.0)).is_some())), "the same one");
+        assert!(!changed(&|t| assert!(t.take(&[Scope::Connector], at(60.0)).is_ok())), "a permit is nothing new");
+        assert!(changed(&|t| t.pause(CLASS, at(4.0))), "another scope");
+        assert!(changed(&|t| t.remove(CLASS)) && !changed(&|t| t.remove(CLASS)), "gone, once");
+        assert_eq!(limits.limited(&[CLASS, Scope::Connector]).as_slice(), [Scope::Connector], "as the table has it");
     }
 
     #[test]

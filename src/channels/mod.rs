@@ -65,8 +65,6 @@ pub struct OutMessage {
     /// Where it shares its static text with all copies (`shared`), these are its own bytes only; see [`OutMessage::append_to`].
     pub body: Vec<u8>,
     pub shared: SharedSpans,
-    /// The lane writes messages that share text; for any other the feed puts them together.
-    pub takes_shared: bool,
     /// Some line of `body` may begin with a dot.
     pub needs_dot_stuffing: bool,
     /// Headers hold raw UTF-8 or the addresses do (RFC 6531).

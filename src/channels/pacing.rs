@@ -2,7 +2,9 @@
 //!
 //! Owns the state of one limit and no clock: the time is passed in. Two forms. [`Gcra`] paces windows up to a minute
 //! (generic cell rate algorithm, ITU-T I.371; the theoretical arrival time is one word): even spacing up to
-//! `PACED_PER_SECOND_MAX`, above that a burst of N/100 at a rate of 0.99 N. [`WindowCounter`] counts hours and days.
+//! `PACED_PER_SECOND_MAX`, above that bursts of N/50, smoothed a little faster than N and counted in a window by the
+//! thousandth, which is what keeps to N: pacing alone must stay below N for that, by as much as its burst, and what a
+//! sleeping thread misses is lost. [`WindowCounter`] counts hours and days.
 //!
 //! Invariants: PC-1 at most N permits are taken in every half-open window, for any pattern of asking (promise 5);
 //! PC-2 a limiter made *exhausted* gives nothing until a whole window has passed; PC-3 `take` succeeds exactly if `free`
@@ -14,7 +16,7 @@
 use std::time::Duration;
 
 use crate::clock::Monotonic;
-use crate::limits::PACED_PER_SECOND_MAX;
+use crate::limits::{PACED_PER_SECOND_MAX, PACED_WINDOW_SLICES};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -27,41 +29,54 @@ pub struct Gcra {
     burst: u64,
     /// Theoretical arrival time of the next permit, nanoseconds of the monotonic clock.
     next: u64,
+    /// What was taken in the last window, where spacing alone does not keep to N.
+    window: Option<Box<Window<PACED_WINDOW_SLICES>>>,
 }
 
 impl Gcra {
     /// At most `n` (≥ 1) permits per `window`; everything is free at once.
     pub fn fresh(n: u32, window: Duration) -> Gcra {
         let (spacing, burst) = shape(n, window);
-        Gcra { spacing, burst, next: 0 }
+        Gcra { spacing, burst, next: 0, window: (burst > 1).then(|| Box::new(Window::new(n, window))) }
+    }
+
+    /// What a slower pace may rise to; nothing is taken from it.
+    pub fn ceiling(n: u32, window: Duration) -> Gcra {
+        let (spacing, burst) = shape(n, window);
+        Gcra { spacing, burst, next: 0, window: None }
     }
 
     /// As [`Gcra::fresh`], but nothing is free before a whole window has passed: whatever was handed over just before a
     /// restart is then out of the window.
     pub fn exhausted(n: u32, window: Duration, now: Monotonic) -> Gcra {
-        let (spacing, burst) = shape(n, window);
+        let mut pace = Gcra::fresh(n, window);
         // `free` counts how far `next` lies behind the burst's horizon: with `next` beyond the window's end by the
         // burst, the first permit is free exactly at its end.
-        let next = now.plus(window).0.saturating_add((burst - 1).saturating_mul(spacing));
-        Gcra { spacing, burst, next }
+        pace.next = now.plus(window).0.saturating_add((pace.burst - 1).saturating_mul(pace.spacing));
+        pace
     }
 
     /// Permits that could be taken at `now`.
-    pub fn free(&self, now: Monotonic) -> u64 {
+    pub fn free(&mut self, now: Monotonic) -> u64 {
         let horizon = now.0.saturating_add((self.burst - 1).saturating_mul(self.spacing));
         let next = self.next.max(now.0);
-        if horizon < next { 0 } else { (horizon - next) / self.spacing + 1 }
+        let paced = if horizon < next { 0 } else { (horizon - next) / self.spacing + 1 };
+        self.window.as_mut().map_or(paced, |window| paced.min(window.free(now)))
     }
 
     /// When at least one permit is free; not later than `now` if one is.
-    pub fn free_at(&self, now: Monotonic) -> Monotonic {
+    pub fn free_at(&mut self, now: Monotonic) -> Monotonic {
         let earliest = self.next.saturating_sub((self.burst - 1).saturating_mul(self.spacing));
-        Monotonic(earliest.max(now.0))
+        let paced = Monotonic(earliest.max(now.0));
+        self.window.as_mut().map_or(paced, |window| paced.max(window.free_at(now)))
     }
 
     /// Takes one permit; the caller has seen that one is free.
     pub fn take(&mut self, now: Monotonic) {
         self.next = self.next.max(now.0).saturating_add(self.spacing);
+        if let Some(window) = &mut self.window {
+            window.take(now);
+        }
     }
 
     /// A slower or faster rate in messages per second from now on; debt is kept in units of permits.
@@ -83,14 +98,15 @@ impl Gcra {
 
     /// Permits per second in the long run.
     pub fn per_second(&self) -> f64 {
-        SECOND as f64 / self.spacing as f64
+        let paced = SECOND as f64 / self.spacing as f64;
+        self.window.as_ref().map_or(paced, |window| paced.min(window.per_second()))
     }
 }
 
 /// Spacing (ns) and burst for at most `n` permits per half-open window.
 ///
-/// Even spacing of ⌈W/n⌉ gives n marks in `[0, W)`. A burst of b = ⌊n/100⌋ refilled at spacing t = ⌈W/⌈0.99 n⌉⌉ gives at
-/// most b + ⌈W/t⌉ − 1 < b + ⌈0.99 n⌉ + 1 − 1, and ⌊n/100⌋ + ⌈99 n/100⌉ = n.
+/// Even spacing of ⌈W/n⌉ gives n marks in `[0, W)`. With a burst the pace is 1.02 n, so that what a late timer missed is made
+/// up for, and the window's own count is the limit.
 fn shape(n: u32, window: Duration) -> (u64, u64) {
     let n = u64::from(n.max(1));
     let nanos = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX).max(1);
@@ -98,16 +114,15 @@ fn shape(n: u32, window: Duration) -> (u64, u64) {
     if u128::from(n) <= paced_max.max(1) {
         return (nanos.div_ceil(n), 1);
     }
-    let refill = (n * 99).div_ceil(100).max(1);
-    (nanos.div_ceil(refill), (n / 100).max(1))
+    ((nanos * 100).div_ceil(n * 102).max(1), (n / 50).max(2))
 }
 
-/// At most `n` permits in every window, counted in slices; for hours and days, where spacing is not what is wanted.
+/// At most `n` permits in every window, counted in slices.
 ///
 /// Conservative: the oldest slice counts whole until it has wholly left the window, so a permit comes back up to one
 /// slice late and never early.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WindowCounter {
+pub struct Window<const SLICES: usize> {
     n: u64,
     slice: u64,
     /// Number of the newest slice in `counts`; slices are numbered so that the time before the start has room.
@@ -117,14 +132,19 @@ pub struct WindowCounter {
     sum: u64,
 }
 
-/// Slices that a window and its border take: 60 whole ones and the one that is leaving.
-const SLICES: usize = 61;
+/// An hour or a day: 60 whole slices and the one that is leaving.
+pub type WindowCounter = Window<61>;
 
-impl WindowCounter {
-    pub fn new(n: u32, window: Duration) -> WindowCounter {
+impl<const SLICES: usize> Window<SLICES> {
+    pub fn new(n: u32, window: Duration) -> Window<SLICES> {
         let nanos = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
         let slice = nanos.div_ceil(SLICES as u64 - 1).max(1);
-        WindowCounter { n: u64::from(n.max(1)), slice, newest: SLICES as u64, counts: [0; SLICES], sum: 0 }
+        Window { n: u64::from(n.max(1)), slice, newest: SLICES as u64, counts: [0; SLICES], sum: 0 }
+    }
+
+    /// Permits per second in the long run.
+    fn per_second(&self) -> f64 {
+        self.n as f64 * SECOND as f64 / (self.slice as f64 * (SLICES - 1) as f64)
     }
 
     /// Slice of `now`; times before the start of the process are slices below `SLICES`.
@@ -247,7 +267,27 @@ mod tests {
             }
             prop_assert!(most_in_window(&marks, SECOND) <= n as usize, "limit {}", n);
             let rate = (marks.len() - 1) as f64 / 3.0;
-            prop_assert!(rate >= f64::from(n) * 0.98 - 1.0, "rate {} of {}", rate, n);
+            prop_assert!(rate >= f64::from(n) * 0.995 - 1.0, "rate {} of {}", rate, n);
+            prop_assert!((pace.per_second() - f64::from(n)).abs() < 1.0, "{} a second are said", pace.per_second());
+        }
+
+        #[test]
+        fn late_timers_cost_little(n in 300u32..5_000, lates in prop::collection::vec(0u64..12_000_000, 300..400)) {
+            let mut pace = Gcra::fresh(n, Duration::from_secs(1));
+            let (mut now, mut marks) = (0u64, Vec::new());
+            for late in lates.iter().cycle() {
+                if marks.len() >= 3 * n as usize {
+                    break;
+                }
+                now = pace.free_at(at(now)).0 + late;
+                while pace.free(at(now)) > 0 {
+                    pace.take(at(now));
+                    marks.push(now);
+                }
+            }
+            prop_assert!(most_in_window(&marks, SECOND) <= n as usize, "limit {}", n);
+            let rate = marks.len() as f64 * SECOND as f64 / now as f64;
+            prop_assert!(rate >= f64::from(n) * 0.98, "timers up to 12 ms late: {} of {}", rate, n);
         }
 
         #[test]
@@ -296,7 +336,7 @@ mod tests {
     #[test]
     fn exhausted_opens_exactly_after_the_window() {
         for n in [1, 10, 200, 1_000] {
-            let pace = Gcra::exhausted(n, Duration::from_secs(1), at(5));
+            let mut pace = Gcra::exhausted(n, Duration::from_secs(1), at(5));
             assert_eq!(pace.free(at(5 + SECOND - 1)), 0, "limit {n}: nothing within the window");
             assert!(pace.free(at(5 + SECOND)) >= 1, "limit {n}: open at its end");
         }

@@ -2,7 +2,8 @@
 //!
 //! Owns no state. Invariants: RT-1 the same row and attempt always get the same wait, whoever computes it and whenever
 //! (after a kill the schedule applies again); RT-2 no wait is beyond the deadline: what would be is given up now; RT-3 a
-//! provider's own "come back after" is honoured within bounds.
+//! provider's own "come back after" is honoured within bounds, and a row that hears it again and again waits twice as long each
+//! time, up to what the schedule would have it wait.
 //!
 //! Must not know rows, sets, or the journal.
 
@@ -40,10 +41,13 @@ pub struct Deferral {
 pub fn next_attempt(settings: &RetrySettings, deferral: &Deferral) -> NextAttempt {
     let step = usize::try_from(deferral.attempts.max(1) - 1).unwrap_or(usize::MAX);
     let planned = settings.schedule.get(step).or(settings.schedule.last()).copied().unwrap_or(RETRY_WAIT_MAX);
-    let spread = planned.mul_f64(JITTER_SHARE * unit(deferral.seed, deferral.attempts));
     let wait = match deferral.asked {
-        Some(asked) => asked.max(planned.min(Duration::from_secs(1))) + spread,
-        None => planned + spread,
+        Some(asked) => {
+            let asked = asked.max(planned.min(Duration::from_secs(1)));
+            let wait = asked.saturating_mul(2u32.saturating_pow(deferral.attempts.max(1) - 1)).min(planned).max(asked);
+            wait + wait.min(planned).mul_f64(JITTER_SHARE * unit(deferral.seed, deferral.attempts))
+        }
+        None => planned + planned.mul_f64(JITTER_SHARE * unit(deferral.seed, deferral.attempts)),
     };
     let due = deferral.deferred_at.plus(wait.min(RETRY_WAIT_MAX));
     if due.saturating_since(deferral.first_attempt) > settings.deadline {
@@ -107,6 +111,23 @@ mod tests {
         assert!((60.0..63.0).contains(&wait), "asked for a minute, got {wait}");
         assert!(wait_seconds(asked(0)).is_some_and(|w| w >= 1.0), "no hot loop on zero");
         assert_eq!(wait_seconds(asked(u64::MAX / 4)), None, "a year is beyond the deadline");
+    }
+
+    #[test]
+    fn a_row_that_is_asked_to_wait_again_waits_twice_as_long_up_to_the_schedule() {
+        let schedule = [300, 900, 1_800].map(Duration::from_secs).to_vec();
+        let settings = RetrySettings { schedule, deadline: Duration::from_secs(48 * 3_600) };
+        let wait = |attempts| {
+            let asked = Deferral { asked: Some(Duration::from_secs(2)), ..deferral(attempts, 0) };
+            match next_attempt(&settings, &asked) {
+                NextAttempt::At(due) => due.saturating_since(asked.deferred_at).as_secs_f64(),
+                NextAttempt::GiveUp => panic!("attempt {attempts} is given up"),
+            }
+        };
+        for (attempts, planned) in [(1, 2.0), (2, 4.0), (3, 8.0), (9, 512.0), (11, 1_800.0), (400, 1_800.0)] {
+            let wait = wait(attempts);
+            assert!((planned..planned * 1.2).contains(&wait), "attempt {attempts}: {wait} for {planned}");
+        }
     }
 
     proptest! {

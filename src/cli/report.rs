@@ -239,7 +239,10 @@ fn test(test: &Json, over: bool, of_several: bool) -> String {
         lines.push("  nobody won: the run ended without a decision".to_owned());
     } else {
         let deadline = test["deadline"].as_str().map_or(String::new(), |at| format!(", until {}", output::clean(at)));
-        lines.push(format!("  not decided yet{deadline}: {} contacts wait for the winner", count(&test["waiting"])));
+        let moved = test["paused_seconds"].as_f64().filter(|seconds| *seconds > 0.0).map(output::duration);
+        let moved = moved.map_or(String::new(), |moved| format!(" (moved by {moved} of pauses)"));
+        let waiting = count(&test["waiting"]);
+        lines.push(format!("  not decided yet{deadline}{moved}: {waiting} contacts wait for the winner"));
     }
     lines.join("\n")
 }

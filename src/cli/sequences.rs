@@ -26,6 +26,9 @@ pub enum SequenceCommand {
     /// behind its ends; of a single campaign a [follow_up]. Others go on by campaign resend.
     Extend { campaign: String, file: Option<PathBuf> },
     /// Bring contacts into a sequence that is started by requests. Exit code 6 if a key has no contact.
+    ///
+    /// Requests are taken until the first dated step starts. A sequence without a dated step takes them without end, and never
+    /// finishes by itself: `campaign stop` ends it.
     Enter(EnterArgs),
     /// Start a step that did not start in time (too_late) and is held back.
     StartStep { campaign: String, step: String },

@@ -1,6 +1,7 @@
 //! The calendar: what is planned over all campaigns, and what became of it.
 //!
-//! Launches of schedules, cells and variants with dates of their own, and the dated steps of sequences. Owns nothing.
+//! Launches of schedules, cells and variants with dates of their own, deadlines of tests, and the dated steps of sequences.
+//! Owns nothing.
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::engine::Engine;
 use crate::engine::runs::{campaign_state, state_of};
 use crate::engine::sequences::look;
+use crate::flow::NodeKind;
 use crate::ids::CampaignId;
 use crate::ledger::plans::{NextLaunch, Outcome, Plan};
 
@@ -23,7 +25,7 @@ pub struct Entry {
     pub name: String,
     /// The step of a sequence.
     pub step: Option<String>,
-    /// The cell or the variant with a date of its own.
+    /// The cell or the variant with a date of its own, or a test with its deadline.
     pub part: Option<String>,
     /// What names the date when it is to be changed: a path of the spec, or the step; none if it can't be.
     pub date: Option<String>,
@@ -72,10 +74,9 @@ impl Engine {
         let each = live.flat_map(|run| {
             let spec = look::spec_of(&state, run.campaign, run.version).unwrap_or_default();
             let dates = part_dates(&spec, run.started_at);
-            // A launch by a schedule was published long before; a start is the publication of its cells.
-            let grace = if run.launch.is_none() && !spec.cells.is_empty() { safety } else { Duration::ZERO };
+            // A launch by a schedule was published long before; a start is the publication of its parts.
+            let grace = if run.launch.is_none() { safety } else { Duration::ZERO };
             dates.into_iter().map(move |part| {
-                let grace = if part.launch.local.is_none() { grace } else { Duration::ZERO };
                 let effective = part.launch.at.max(run.started_at.plus(grace));
                 Entry {
                     campaign: run.campaign,
@@ -90,6 +91,39 @@ impl Engine {
             })
         });
         each.filter(|entry| from <= entry.launch.effective && entry.launch.effective < to).collect()
+    }
+
+    /// Deadlines of tests that are under way: as planned, and as pauses have moved them.
+    fn deadlines_between(&self, from: Timestamp, to: Timestamp) -> Vec<Entry> {
+        let now = self.book.now();
+        let state = self.book.read();
+        let mut found = Vec::new();
+        for run in state.runs.values().filter(|run| run.state.is_live()) {
+            for (node, memory) in run.flow.tests.iter().filter(|(_, memory)| memory.decided.is_none()) {
+                let (Some(NodeKind::AbTest(test)), Some(cut_at)) =
+                    (run.graph.node(*node).map(|n| &n.kind), memory.cut_at)
+                else {
+                    continue;
+                };
+                let planned = Timestamp(cut_at.0.saturating_add(test.look_after_ms(test.looks)));
+                let effective = Timestamp(planned.0.saturating_add(run.moved_by_pauses(memory, now)));
+                if test.continuing() || effective < from || effective >= to {
+                    continue;
+                }
+                let spec = look::spec_of(&state, run.campaign, run.version).unwrap_or_default();
+                found.push(Entry {
+                    campaign: run.campaign,
+                    name: spec.name.unwrap_or_default(),
+                    step: None,
+                    part: Some(format!("deadline of {}", run.graph.key(*node))),
+                    date: None,
+                    launch: NextLaunch { launch: Launch::at(planned), effective },
+                    state: state_of(run),
+                    outcome: (effective <= now).then_some(Outcome::Made(run.id)),
+                });
+            }
+        }
+        found
     }
 
     /// What is planned over all campaigns from one moment on and before another, and what became of what was.
@@ -127,6 +161,7 @@ impl Engine {
             }
         }
         agenda.entries.extend(self.parts_between(from, to));
+        agenda.entries.extend(self.deadlines_between(from, to));
         agenda.entries.sort_by_key(|entry| (entry.launch.effective, entry.campaign));
         agenda.more |= agenda.entries.len() > max;
         agenda.entries.truncate(max);

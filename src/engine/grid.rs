@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use crate::campaigns::kinds::multi_segment;
+use crate::campaigns::kinds::dated::dated;
 use crate::campaigns::spec::kinds::DimensionSegment;
-use crate::campaigns::{CampaignSpec, CompileError, Compiled, Kind};
+use crate::campaigns::{CampaignSpec, CompileError, Compiled};
+use crate::clock::Timestamp;
 use crate::engine::{Engine, EngineError, hold_out};
 use crate::flow::nodes::{Split, split};
 use crate::flow::{Exit, Graph, NodeId, NodeKind};
@@ -104,12 +105,9 @@ impl Sets<'_> {
 }
 
 impl Engine {
-    /// A grid as a start at this moment makes it; any other campaign as it is.
-    pub(super) fn dated_grid(&self, compiled: Compiled) -> Result<Compiled, EngineError> {
-        if compiled.kind != Kind::MultiSegment {
-            return Ok(compiled);
-        }
-        let graph = multi_segment::dated(&compiled.graph, self.book.now(), self.safety());
+    /// A campaign as a start by a person at this moment makes it: see [`crate::campaigns::kinds::dated`].
+    pub fn dated_parts(&self, compiled: Compiled, at: Timestamp) -> Result<Compiled, EngineError> {
+        let graph = dated(compiled.kind, &compiled.graph, at, self.safety());
         Ok(Compiled { graph: graph.map_err(CompileError::from)?, ..compiled })
     }
 

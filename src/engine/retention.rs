@@ -133,7 +133,7 @@ pub(crate) fn remove_some(book: &Book, kept: Duration) -> Result<usize, CommitEr
 }
 
 /// Refused for a run that knows how many, and not who.
-pub(super) fn must_know_details(run: &Run) -> Result<(), EngineError> {
+pub fn must_know_details(run: &Run) -> Result<(), EngineError> {
     let refused = |at| Err(EngineError::DetailsRemoved { run: run.id, at });
     run.details_removed_at().map_or(Ok(()), refused)
 }

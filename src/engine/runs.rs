@@ -12,7 +12,7 @@ use crate::actors::campaign::{CampaignActor, Leg};
 use crate::actors::decide::{self, Classes};
 use crate::actors::lanes::SendContext;
 use crate::campaigns::{self, CampaignSpec, Compiled, DeliveryPlan, SendPlan, Trigger, lifecycle};
-use crate::channels::limits_table::{Scope, Start};
+use crate::channels::limits_table::Scope;
 use crate::clock::{Clock, Timestamp};
 use crate::config::connectors::RateLimits;
 use crate::contacts::{AttributeSets, Store};
@@ -155,6 +155,16 @@ impl Engine {
         Ok(audience.assess(plan, rows, &used, &required)?.1.skipped)
     }
 
+    /// Who of a campaign's audience a start at this moment would send to; everybody, if nobody could be sent to.
+    pub fn eligible(&self, compiled: &Compiled) -> Result<RoaringBitmap, EngineError> {
+        let audience = self.look(compiled, None)?;
+        let matched = audience.matched()?;
+        let Some(plan) = compiled.deliveries.first() else { return Ok(matched) };
+        let (used, required) = self.used_attributes(compiled, plan);
+        let eligible = audience.assess(plan, &matched, &used, &required)?.1.eligible;
+        Ok(if eligible.is_empty() { matched } else { eligible })
+    }
+
     /// Starts a campaign now: evaluates its audience, enters its deliveries, begins to send.
     pub fn start(&self, id: CampaignId) -> Result<RunId, EngineError> {
         if self.is_sequence(id) {
@@ -164,7 +174,7 @@ impl Engine {
         lifecycle::next(stands, Trigger::Start)?;
         self.pin_upload(id)?;
         let pinned = self.pinned(id)?;
-        let compiled = self.dated_grid(self.compile_spec(&pinned.spec)?)?;
+        let compiled = self.dated_parts(self.compile_spec(&pinned.spec)?, self.book.now())?;
         let Prepared { mut begun, audience } = self.prepare(id, pinned.version, &compiled)?;
         let mut started = RunId(0);
         self.book.commit_durable_by::<EngineError>(|state| {
@@ -280,11 +290,12 @@ impl Engine {
             .flat_map(|plan| plan.sends.iter().map(move |send| (plan, send)))
             .map(|(plan, send)| self.leg_parts(run, compiled, plan, send, &store))
             .collect::<Result<_, _>>()?;
+        let start = decide::limit_start(self.book.read().runs.get(&run));
         for part in &parts {
             let now = part.wired.line.clock.monotonic();
             let rate = RateLimits { per_second: compiled.limits.messages_per_second, ..RateLimits::default() };
             let per_second = part.wired.line.limits.with(|table| {
-                table.set(Scope::Campaign(run), rate, Start::Restarted, now);
+                table.set(Scope::Campaign(run), rate, start, now);
                 table.per_second(Scope::Campaign(run))
             });
             part.wired.line.fair.lock().set_rate(Scope::Campaign(run), per_second);

@@ -312,7 +312,7 @@ mod tests {
                     break;
                 }
                 looks += 1;
-                let look = book.look(RUN, row, NOW).expect("the run is there");
+                let look = book.look(RUN, RowSpace::BASE, row, NOW).expect("the run is there");
                 missed += u64::from(look.accepted_at.is_none());
             }
         });
@@ -320,8 +320,8 @@ mod tests {
             missed, 0,
             "of {looks} looks at rows that were on their way or just settled this many found neither"
         );
-        assert_eq!(book.look(RunId(2), 0, NOW), None, "no such run");
+        assert_eq!(book.look(RunId(2), RowSpace::BASE, 0, NOW), None, "no such run");
         let later = NOW.plus(crate::limits::RECENT_ACCEPTED + Duration::from_millis(1));
-        assert_eq!(book.look(RUN, 0, later).expect("the run is there").accepted_at, None, "long ago");
+        assert_eq!(book.look(RUN, RowSpace::BASE, 0, later).expect("the run is there").accepted_at, None, "long ago");
     }
 }

@@ -15,7 +15,7 @@ use jiff::tz::TimeZone;
 use roaring::RoaringBitmap;
 
 use super::delay::civil::instant;
-use super::delay::{ZoneSet, by_zone, due};
+use super::delay::{ZoneSet, by_zone};
 use super::graph::{Exit, Graph, Node, NodeId, NodeKind};
 use super::nodes::condition::{self, Engaged, Test, Unique};
 use super::nodes::{AbTest, Delay, Split, WaitEvent, ab_test, delay, split};
@@ -443,7 +443,7 @@ impl<T: Today> Walk<'_, T> {
         let rate = match event {
             WaitEvent::Opened(_) => self.assumed.rates.opened,
             WaitEvent::Clicked(_) => self.assumed.rates.clicked,
-            WaitEvent::Converted(_) => None,
+            WaitEvent::Converted(_) | WaitEvent::Custom { .. } => None,
         };
         match self.by_rate(node, rate, &rows)? {
             Some(reacting) => {
@@ -471,9 +471,9 @@ impl<T: Today> Walk<'_, T> {
         let now = Timestamp(at);
         match (delay.due(now), delay, &self.assumed.launch) {
             (Some(due), _, _) => Ok(BTreeMap::from([(due, rows)])),
-            (None, Delay::Clock { wait, .. }, _) => {
+            (None, Delay::Clock { .. } | Delay::Dated { .. }, _) => {
                 let zones = self.today.zones(&rows)?;
-                Ok(by_zone(&rows, &zones, &TimeZone::UTC, |zone| due(now, zone, wait)))
+                Ok(by_zone(&rows, &zones, &TimeZone::UTC, |zone| delay.due_by(now, zone).unwrap_or(now)))
             }
             (None, Delay::Launch, Some(launch)) => {
                 let zones = self.today.zones(&rows)?;

@@ -182,7 +182,7 @@ impl NodeKind {
     /// The sends whose messages the node asks about; they must stand before it on the path.
     pub fn asks_about(&self) -> Vec<NodeId> {
         match self {
-            NodeKind::Delay(Delay::Event { event, .. }) => vec![event.send()],
+            NodeKind::Delay(Delay::Event { event, .. }) => event.send().into_iter().collect(),
             _ => self.tests().into_iter().filter_map(Test::send).collect(),
         }
     }

@@ -71,11 +71,15 @@ pub fn describe(graph: &Graph, node: &Node) -> String {
         NodeKind::Delay(Delay::Seconds(seconds)) => format!("wait {}", length(*seconds)),
         NodeKind::Delay(Delay::Until(at)) => format!("wait until {}", crate::clock::Timestamp(*at)),
         NodeKind::Delay(Delay::Event { event, seconds }) => {
-            format!("wait for {} {}, at most {}", event.name(), graph.key(event.send()), length(*seconds))
+            let of = event.send().map_or(String::new(), |send| format!(" {}", graph.key(send)));
+            format!("wait for {}{of}, at most {}", printable(event.name()), length(*seconds))
         }
         NodeKind::Step(gate) => format!("starts {}", crate::clock::Timestamp(gate.effective)),
         NodeKind::SetAttribute(set) => format!("sets {} to {}", set.attribute, set.value()),
         NodeKind::Delay(Delay::Clock { wait, zone }) => format!("wait {}", by_clock(wait, zone)),
+        NodeKind::Delay(Delay::Dated { wait, zone, not_before }) => {
+            format!("wait {}, not before {}", by_clock(wait, zone), crate::clock::Timestamp(*not_before))
+        }
         NodeKind::Delay(Delay::Launch) => "wait until the launch's time, by each contact's clocks".to_owned(),
         NodeKind::End { kind } => format!("end, {}", kind.name()),
     }

@@ -26,6 +26,7 @@ impl Run {
             }
         }
         self.flow.kept.values_mut().for_each(shorten);
+        self.flow.happened.values_mut().for_each(shorten);
         for feedback in self.feedback.values_mut() {
             let seen = [&mut feedback.delivered, &mut feedback.hard, &mut feedback.soft, &mut feedback.policy];
             seen.into_iter().for_each(|seen| shorten(&mut seen.rows));

@@ -12,6 +12,7 @@
 //!
 //! Must not know: why it is asked for, the wall clock.
 
+mod compared;
 mod shapes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,8 @@ use crate::ledger::run::Run;
 use crate::ledger::state::State;
 use crate::ledger::tracking::EventSets;
 use crate::ledger::{RunState, Violation};
+use crate::limits::DETAILS_CONTACTS_AT_ONCE;
+pub use compared::Compared;
 use shapes::forget_rows;
 
 /// Who is in the sets of these runs is forgotten; how many is not.
@@ -133,6 +136,7 @@ impl Run {
             watch.counted.forget_repeats();
         }
         self.flow.kept.clear();
+        self.flow.happened.clear();
         self.flow.waits.clear();
         self.samples.clear();
     }
@@ -169,21 +173,23 @@ impl State {
     }
 
     /// Runs that ended at least so long ago with their whole families, and which nothing needs: family by family, until
-    /// there are `most`; a family is never divided.
+    /// there are `most`, or contacts of [`DETAILS_CONTACTS_AT_ONCE`]; a family is never divided.
     pub fn removable(&self, ended_before: Timestamp, today: i64, needs: &Needs, most: usize) -> Vec<RunId> {
         let mut families: BTreeMap<RunId, Vec<&Run>> = BTreeMap::new();
         for run in self.runs.values() {
             families.entry(family_of(self, run.id)).or_default().push(run);
         }
         let continued = self.continued();
-        let mut found = Vec::new();
+        let (mut found, mut contacts) = (Vec::new(), 0);
         for family in families.into_values() {
             let may_go = |run: &&Run| {
                 let old = run.ended_at.is_some_and(|ended| ended <= ended_before);
                 run.removed.is_some() || (old && !self.is_needed(run, today, needs) && !continued.contains(&run.id))
             };
-            if found.len() < most && family.iter().all(may_go) {
-                found.extend(family.iter().filter(|run| run.removed.is_none()).map(|run| run.id));
+            if found.len() < most && contacts < DETAILS_CONTACTS_AT_ONCE && family.iter().all(may_go) {
+                let left = family.iter().filter(|run| run.removed.is_none());
+                contacts += left.clone().flat_map(|run| &run.deliveries).map(|d| d.audience.len()).sum::<u64>();
+                found.extend(left.map(|run| run.id));
             }
         }
         found
@@ -216,6 +222,7 @@ impl State {
         }
         let removed: BTreeSet<RunId> = fact.runs.iter().copied().collect();
         for run in self.runs.values_mut().filter(|run| removed.contains(&run.id)) {
+            run.compared_then = run.compared(&self.events.behaviour);
             run.remove_details(fact.at);
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Recency and frequency: who opened or clicked so many different messages, of all campaigns, within so many days.
 //!
-//! Owns no state: reads the sets of every run over the contact base. Days are those of UTC, today included. Machines' doing
-//! is left out, and so is what was found to be a machine's afterwards.
+//! Owns no state: reads the sets of every run over the contact base. Days are those of UTC, today included. Only what people did
+//! counts: machines and suspects are left out, and so is what was found to be theirs afterwards.
 
 use roaring::RoaringBitmap;
 
@@ -49,10 +49,10 @@ fn of_message(message: &MessageTracking, did: Did, first: i64, last: i64) -> Roa
     found
 }
 
-/// Contacts whose doing counts as a person's.
+/// Contacts whose doing counts as a person's: what every set of contacts, every question about them and every `unique` goes by.
+/// Suspects are shown beside machines, and decide nothing.
 pub fn people(sets: &EventSets) -> RoaringBitmap {
-    let classes = sets.rows.iter().filter(|(class, _)| **class != EventClass::Machine);
-    classes.fold(RoaringBitmap::new(), |all, (_, rows)| all | rows)
+    sets.rows.get(&EventClass::Human).cloned().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -150,6 +150,20 @@ pub struct TestMemory {
     /// Its counters, from the cut to the decision.
     #[serde(default)]
     pub watch: Option<Watch>,
+    /// Pauses of the run before the cut: only those after it move the looks.
+    #[serde(default)]
+    pub paused_before_ms: i64,
+    /// By how much pauses had moved its looks when it was decided.
+    #[serde(default)]
+    pub moved_ms: Option<i64>,
+}
+
+impl TestMemory {
+    /// When the last window ends of those who came so far; `None` if a look has seen all of them, or there can be none.
+    pub fn unseen_until(&self) -> Option<Timestamp> {
+        let end = self.watch.as_ref().and_then(|watch| watch.windows.last_end())?;
+        self.looks.last().is_none_or(|look| look.at < end && look.look < u16::MAX).then_some(end)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -167,6 +181,9 @@ pub struct FlowMemory {
     /// Contacts that went on as the only one of their address.
     #[serde(default)]
     pub kept: BTreeMap<NodeId, RoaringBitmap>,
+    /// Contacts of whom an event came that a delay waits for, whatever it is about, by its type; not of the run alone.
+    #[serde(default)]
+    pub happened: BTreeMap<String, RoaringBitmap>,
 }
 
 impl FlowMemory {

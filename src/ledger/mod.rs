@@ -31,6 +31,7 @@ pub mod flowing;
 pub mod handed;
 pub mod links;
 pub mod outcome;
+pub mod pauses;
 pub mod plans;
 pub mod recover;
 mod remember;

@@ -66,9 +66,9 @@ impl State {
         let Some(channel) = run.route_of(fact.message).map(|route| route.channel) else { return };
         let clicked = matches!(fact.kind, TrackedKind::Clicked { .. });
         match (fact.class, fact.was) {
-            (EventClass::Machine, None) => {}
-            (EventClass::Machine, Some(_)) => self.days.retracted(channel, clicked, fact.at, &fact.rows),
-            _ => self.days.engaged(channel, clicked, fact.at, &fact.rows),
+            (EventClass::Human, _) => self.days.engaged(channel, clicked, fact.at, &fact.rows),
+            (_, Some(EventClass::Human)) => self.days.retracted(channel, clicked, fact.at, &fact.rows),
+            (EventClass::Suspect | EventClass::Machine, _) => {}
         }
     }
 }

@@ -11,10 +11,12 @@ use crate::flow::{self, Exit, Graph, Move, NodeId, NodeKind};
 use crate::ids::{CampaignId, Channel, DeliveryId, MessageId, RunId};
 use crate::ledger::Violation;
 use crate::ledger::delivery::{Counts, Delivery};
-use crate::ledger::details::Removed;
+use crate::ledger::details::{Compared, Removed};
+use crate::ledger::engagement::people;
 use crate::ledger::events::{Feedback, RunGuard};
 use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
 use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled, Shared};
+use crate::ledger::pauses::Pauses;
 use crate::ledger::plans::RunLaunch;
 use crate::ledger::sequence::{Publication, SequenceRun};
 use crate::ledger::timeline::Timeline;
@@ -101,6 +103,11 @@ pub struct Run {
     /// Its details were removed: its sets are of nobody's rows.
     #[serde(default)]
     pub removed: Option<Removed>,
+    #[serde(default)]
+    pub pauses: Pauses,
+    /// What its control group had done beside the others when its details were removed.
+    #[serde(default)]
+    pub compared_then: Vec<Compared>,
     /// When the first row was claimed for a message: its content is locked from then on.
     #[serde(default)]
     pub executed: BTreeMap<MessageId, Timestamp>,
@@ -151,6 +158,8 @@ impl Run {
             launch: None,
             doubted: false,
             removed: None,
+            pauses: Pauses::default(),
+            compared_then: Vec::new(),
             executed: BTreeMap::new(),
             publications: Vec::new(),
         };
@@ -235,6 +244,7 @@ impl Run {
             let memory = self.flow.tests.entry(fact.node).or_default();
             if memory.cut_at.is_none() {
                 memory.cut_at = Some(fact.at);
+                memory.paused_before_ms = self.pauses.total_ms(fact.at);
                 memory.watch = Some(Watch::new(&self.graph, fact.node, test, fact.at));
             }
         }
@@ -304,10 +314,12 @@ impl Run {
             Some(NodeKind::AbTest(test)) => fact.winner.as_ref().is_none_or(|exit| test.arm(exit).is_some()),
             _ => false,
         };
+        let moved = self.flow.tests.get(&fact.node).map(|test| self.moved_by_pauses(test, fact.at));
         let test = self.flow.tests.entry(fact.node).or_default();
         if !known || test.decided.is_some() {
             return Err(Violation::BadFlow { run: self.id });
         }
+        test.moved_ms = moved;
         test.decided = Some(fact.clone());
         Ok(())
     }
@@ -334,19 +346,27 @@ impl Run {
         sum
     }
 
-    /// Every delivery is finished, and no row of the run can still arrive at one.
+    /// Every delivery is finished, no row of the run can still arrive at one, and no test is to be looked at again.
     pub fn is_finished(&self) -> bool {
-        let over = self.deliveries.iter().all(Delivery::is_finished) && self.positions.all_ended(&self.graph);
-        over && !self.expects_contacts() && !self.flow.tests.keys().any(|node| self.is_tested(*node))
+        self.has_sent_all() && !self.flow.tests.keys().any(|node| self.is_tested(*node))
     }
 
-    /// Whether a test of one set is still to be looked at. It ends with its last look or its decision, also where nobody
-    /// waits for the winner because everybody was in the sample.
+    /// Every delivery is finished, and no row of the run can still arrive at one.
+    pub fn has_sent_all(&self) -> bool {
+        let over = self.deliveries.iter().all(Delivery::is_finished) && self.positions.all_ended(&self.graph);
+        over && !self.expects_contacts()
+    }
+
+    /// Whether a test is still to be looked at. That of one set ends with its last look or its decision, also where nobody
+    /// waits for the winner because everybody was in the sample; that of a stream with a look at everybody who came.
     fn is_tested(&self, node: NodeId) -> bool {
         let Some(NodeKind::AbTest(test)) = self.graph.node(node).map(|n| &n.kind) else { return false };
         self.flow.tests.get(&node).is_some_and(|memory| {
-            let over = memory.looks.last().is_some_and(|look| test.is_deadline(look.look));
-            memory.cut_at.is_some() && memory.decided.is_none() && !over && !test.continuing()
+            let over = || match test.continuing() {
+                true => memory.unseen_until().is_none(),
+                false => memory.looks.last().is_some_and(|look| test.is_deadline(look.look)),
+            };
+            memory.cut_at.is_some() && memory.decided.is_none() && !over()
         })
     }
 
@@ -377,17 +397,9 @@ impl Run {
         self.messages.values().fold(RoaringBitmap::new(), |all, m| all | &m.unsubscribed)
     }
 
-    /// Rows that opened (or clicked) any message, machines' doing left out.
+    /// Rows of people who opened (or clicked) any message: see [`people`].
     pub fn engaged(&self, clicked: bool) -> RoaringBitmap {
-        let mut all = RoaringBitmap::new();
-        for message in self.messages.values() {
-            let sets = if clicked { &message.clicked } else { &message.opened };
-            for (class, rows) in &sets.rows {
-                if *class != crate::ledger::tracking::EventClass::Machine {
-                    all |= rows;
-                }
-            }
-        }
-        all
+        let each = self.messages.values().map(|message| if clicked { &message.clicked } else { &message.opened });
+        each.fold(RoaringBitmap::new(), |all, sets| all | people(sets))
     }
 }

@@ -273,6 +273,7 @@ impl State {
             self.remember_feedback(part, &unknown);
         }
         self.take_noted(fact);
+        self.take_awaited(fact);
         for part in &fact.watched {
             if let Some(run) = self.runs.get_mut(&part.delivery.run).filter(|run| run.removed.is_none()) {
                 run.count_reported(part);
@@ -398,6 +399,7 @@ impl State {
     fn apply_run_moved(&mut self, id: RunId, to: RunState, reason: &str, at: Timestamp) -> Result<(), Violation> {
         let run = self.runs.get_mut(&id).ok_or(Violation::NoRun { run: id })?;
         run.note_resume(to);
+        run.pauses.note(to, at);
         run.state = to;
         run.doubted &= to == RunState::Paused;
         run.reason = reason.to_owned();

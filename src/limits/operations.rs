@@ -21,3 +21,6 @@ pub const DETAILS_SWEEP_PERIOD: Duration = Duration::from_secs(3_600);
 /// Runs whose details one fact removes, and a few more where a family of resends is larger: the book is locked meanwhile,
 /// for some ten milliseconds a million contacts.
 pub const DETAILS_RUNS_AT_ONCE: usize = 4;
+/// Contacts of runs, by delivery, after which a fact takes no further run: several large ones are several facts, and claims,
+/// opens and clicks come in between.
+pub const DETAILS_CONTACTS_AT_ONCE: u64 = 1_000_000;

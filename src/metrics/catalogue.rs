@@ -254,7 +254,7 @@ catalogue! {
     CAMPAIGN_TEST_CONTACTS = campaign("estafette_campaign_test_contacts", &["campaign", "node", "variant", "set"],
         "The counters that decide a test: contacts of the sample accepted, matured, bounced, delivered, with events within their window.");
     CAMPAIGN_TEST_STATE = campaign("estafette_campaign_test_state", &["campaign", "node", "state"],
-        "1 with the state of the test: testing, waits_for_person, decided.");
+        "1 with the state of the test: testing, waits_for_person, decided; undecided: the run ended without a decision.");
     CAMPAIGN_TEST_LOOK = campaign("estafette_campaign_test_look", &["campaign", "node"],
         "Planned looks that were made.");
     CAMPAIGN_TEST_P = campaign("estafette_campaign_test_p", &["campaign", "node"],

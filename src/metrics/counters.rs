@@ -35,7 +35,7 @@ pub struct MessageSeries {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TestSeries {
     pub node: String,
-    /// `testing`, `waits_for_person`, `decided`.
+    /// `testing`, `waits_for_person`, `decided`, `undecided`.
     pub state: &'static str,
     /// Variant, and its contacts by what is counted: accepted, matured, events, …
     pub arms: Vec<(String, BTreeMap<&'static str, u64>)>,

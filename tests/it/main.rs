@@ -9,6 +9,7 @@
 )]
 
 mod addresses;
+mod awaited;
 mod backups;
 mod bad_input;
 mod base;
@@ -40,5 +41,6 @@ mod served;
 #[path = "../shared/sink.rs"]
 mod sink;
 mod specs;
+mod throttled;
 mod verdicts;
 mod winners;

@@ -154,3 +154,46 @@ fn every_file_in_examples_does_what_it_says() {
     server.act("reference", "start").expect(200);
     assert_eq!(server.await_state("reference", "finished")["ledger"]["accepted"], 9, "ten people, two of one address");
 }
+
+/// People, and a tool that names itself (suspect): sets and exports hold who counts, and nobody else.
+#[test]
+fn a_set_of_those_who_did_something_is_as_large_as_the_report_says() {
+    let server = Served::start(INBOX);
+    server.people("p", 6, "x.test");
+    server.campaign("first", "relay", "p", &json!({}));
+    server.act("first", "start").expect(200);
+    assert_eq!(server.await_state("first", "finished")["ledger"]["accepted"], 6);
+    std::thread::sleep(Duration::from_millis(2_500));
+    let by = |agent: &str| {
+        let client = reqwest::blocking::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        client.user_agent(agent).build().unwrap()
+    };
+    let (person, tool) = (by(BROWSER), by("curl/8.5.0"));
+    for (number, client) in [(0, &person), (1, &person), (2, &tool), (3, &tool)] {
+        let mail = server.mails_to(&format!("p00000{number}@x.test")).remove(0);
+        for path in ["/o/", "/c/"] {
+            assert!(client.get(link(&mail, &server, path)).send().unwrap().status().as_u16() < 400, "{path}");
+        }
+    }
+    let message = server.until("all have come in", || {
+        let message = server.report("first")["deliveries"][0]["messages"][0].clone();
+        let seen = |what: &str| message[what]["total"].as_u64().unwrap() + message[what]["suspect"].as_u64().unwrap();
+        (seen("opened") == 4 && seen("clicked") == 4).then_some(message)
+    });
+    for what in ["opened", "clicked"] {
+        assert_eq!((&message[what]["unique"], &message[what]["suspect"]), (&json!(2), &json!(2)), "{message}");
+        let size = |set: &str| server.keys("first", set).len() as u64;
+        assert_eq!(Some(size(what)), message[what]["unique"].as_u64(), "{what}: the set is as large as the figure");
+        assert_eq!(size(&format!("not_{what}")), 4, "{what}: and the others are the others");
+        let asked = json!({"expression": format!("{what}(\"first\")"), "sample": 0});
+        let found = server.post("/v1/segments/preview", &asked).expect(200);
+        assert_eq!(found["count"].as_u64(), Some(2), "{what}: a segment says the same: {found}");
+    }
+    server
+        .post("/v1/campaigns/first/resend", &json!({"set": "not_opened", "message": {"subject": "Again"}}))
+        .expect(201);
+    server.until("the others get it again", || {
+        let sent = server.mails_to("p000002@x.test").len() + server.mails_to("p000005@x.test").len();
+        (sent == 4 && server.mails_to("p000000@x.test").len() == 1).then_some(())
+    });
+}

@@ -13,6 +13,7 @@ use crate::served::{Served, file};
 
 mod grids;
 mod moments;
+mod pauses;
 mod streams;
 
 /// Readers say from where they come; many people behind one address would be a machine.

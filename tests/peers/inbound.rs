@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use estafette::channels::inbound::{Happened, Inbound, Report, read};
 use loadtest::server::{ADMIN_KEY, Connectors, Server, ServerPlan};
@@ -83,6 +84,12 @@ fn mails(directory: &Path) -> Vec<Vec<u8>> {
 fn bounced() -> (Postfix, Program, Vec<Vec<u8>>) {
     let postfix = Postfix::start_with(RELAY);
     let program = Program::start(postfix.port);
+    send_to_four(&program);
+    let mails = mails(&postfix.mailbox(4));
+    (postfix, program, mails)
+}
+
+fn send_to_four(program: &Program) {
     for (key, domain) in
         [("good", "example.test"), ("gone", "gone.test"), ("full", "full.test"), ("strict", "strict.test")]
     {
@@ -98,8 +105,62 @@ fn bounced() -> (Postfix, Program, Vec<Vec<u8>>) {
         Some(program.server.api().report("spring").expect("the report")).filter(|report| report.state == "finished")
     });
     assert_eq!(report.ledger.accepted, 4, "the relay takes all of them: {report:?}");
-    let mails = mails(&postfix.mailbox(4));
-    (postfix, program, mails)
+}
+
+/// The service and the line of the transport map that README tells a person to write.
+fn readme_of_postfix() -> (String, String) {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README");
+    assert!(readme.contains("estafette_destination_recipient_limit = 1"), "README names the limit");
+    let block = readme.split("in `master.cf` (one line) and the transport map:").nth(1).expect("the place in README");
+    let block = block.split("```").nth(1).expect("its lines");
+    let (service, transport) = block.trim().split_once("\n\n").expect("a service, an empty line, a transport");
+    (service.to_owned(), transport.to_owned())
+}
+
+fn put(text: &str, ours: &str, instead_of: &str) -> String {
+    assert_eq!(text.matches(instead_of).count(), 1, "{instead_of:?} in {text:?}");
+    text.replace(instead_of, ours)
+}
+
+#[test]
+fn what_readme_says_for_postfix_makes_its_bounces_events() {
+    let (service, transport) = readme_of_postfix();
+    let help = run(Command::new(binary()).args(["inbound", "--help"]), INSTALL);
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(&help).contains(&words(&service)), "the help says the same as README: {service:?} in {help}");
+    let (domain, transport) = transport.split_once(char::is_whitespace).expect("a domain and its transport");
+    assert_eq!(domain, "bounces.example.com");
+    let more = format!(
+        "{}estafette_destination_recipient_limit = 1\n",
+        put(RELAY, &format!("inline:{{ {{ bounces.example.test = {} }},", transport.trim()), "inline:{")
+    );
+    let postfix = Postfix::start_with(&more);
+    let program = Program::start(postfix.port);
+    let key = open_directory();
+    let key_file = key.path().join("key");
+    std::fs::write(&key_file, ADMIN_KEY).expect("the key");
+    // Where things are, and who runs them, is another matter on each machine.
+    let service = put(&service, "user=nobody", "user=estafette");
+    let service = put(&service, &binary().display().to_string(), "/usr/local/bin/estafette");
+    let service = put(&service, &key_file.display().to_string(), "/etc/estafette/key");
+    let service = put(&service, &format!("inbound --url {}", program.url()), "inbound");
+    postfix.add_service(&service);
+    send_to_four(&program);
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let report = program.get("/v1/campaigns/spring/report");
+        let feedback = &report["deliveries"][0]["feedback"];
+        let came = |name: &str| feedback[name] == json!({"unique": 1, "total": 1});
+        if ["bounced_hard", "bounced_soft", "bounced_policy"].into_iter().all(came) {
+            break;
+        }
+        assert!(Instant::now() < until, "no bounces in {feedback}\n{}", postfix.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    await_some("the last line of the log", || {
+        (postfix.log().matches("via estafette service").count() == 3).then_some(())
+    });
+    postfix.mailbox(1);
 }
 
 #[test]

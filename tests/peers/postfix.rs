@@ -54,6 +54,15 @@ impl Postfix {
         postfix
     }
 
+    /// Adds a service, as a person does who edits `master.cf`.
+    pub fn add_service(&self, lines: &str) {
+        let conf = self.dir.path().join("conf");
+        let master = conf.join("master.cf");
+        let text = std::fs::read_to_string(&master).expect("read");
+        std::fs::write(&master, format!("{text}{lines}\n")).expect("written");
+        run(Command::new("postfix").arg("-c").arg(conf).arg("reload"), INSTALL);
+    }
+
     fn settings(&self) -> SmtpSettings {
         SmtpSettings {
             tls: TlsMode::Starttls,

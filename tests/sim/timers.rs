@@ -26,7 +26,7 @@ pub(crate) struct Timers {
 fn length_ms(delay: &Delay) -> Option<i64> {
     match delay {
         Delay::Seconds(seconds) | Delay::Event { seconds, .. } => Some(i64::from(*seconds) * 1_000),
-        Delay::Until(_) | Delay::Clock { .. } | Delay::Launch => None,
+        Delay::Until(_) | Delay::Clock { .. } | Delay::Dated { .. } | Delay::Launch => None,
     }
 }
 

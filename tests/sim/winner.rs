@@ -5,7 +5,9 @@
 //! errors of the number of campaigns.
 
 use estafette::flow::winner::plan::Wanted;
-use estafette::flow::winner::{Arm, Decision, Looks, OnNotProven, Proportion, Rules, decide, judge, plan, proportions};
+use estafette::flow::winner::{
+    Arm, Decision, Looks, OnNotProven, Proportion, Rules, Verdict, decide, judge, looks_after, plan, proportions,
+};
 
 use crate::rng::Rng;
 
@@ -155,4 +157,69 @@ fn with_three_arms_the_better_one_is_found_against_each_other_one() {
     let found = share("three arms, one of them better", &design, |arm| arm == 2);
     // both pairs at once: at least 1 - 2 · 0.1
     assert!(found >= 0.8 - error(0.8), "found in {found} of the campaigns");
+}
+
+/// How fast the contacts of each arm come to be judged: as many at each look, the last at the deadline.
+struct Pace(Vec<Vec<u64>>);
+
+/// Looks at equal times, and windows that are over late, all at once or little by little, of one arm before the other's, and
+/// of those who bounced never.
+fn pace(arms: usize, contacts: u64, rng: &mut Rng) -> Pace {
+    let looks = rng.between(2, 6);
+    let whole: Vec<u64> = (0..arms).map(|_| contacts - rng.below(contacts / 10)).collect();
+    let mut judged = vec![0; arms];
+    let each = (1..=looks).map(|look| {
+        for (judged, whole) in judged.iter_mut().zip(&whole) {
+            // Nothing, something, or nearly everything that is left.
+            let part = [0, rng.below(40), rng.below(100)][rng.below(3) as usize];
+            *judged = if look == looks { *whole } else { *judged + (*whole - *judged) * part / 100 };
+        }
+        judged.clone()
+    });
+    Pace(each.collect())
+}
+
+/// Runs one campaign of equal arms as the engine does, and answers whether a winner was proven.
+fn claims(pace: &Pace, contacts: u64, rng: &mut Rng) -> bool {
+    let arms = pace.0.first().map_or(0, Vec::len);
+    let sample = contacts * arms as u64;
+    let mut counted: Vec<Arm> = (0..arms).map(|index| Arm::new(&index.to_string(), 0, 0)).collect();
+    let mut earlier = Vec::new();
+    pace.0.iter().zip(1..).any(|(judged, look)| {
+        for (arm, judged) in counted.iter_mut().zip(judged) {
+            arm.events += (arm.contacts..*judged).map(|_| u64::from(rng.chance(0.2))).sum::<u64>();
+            arm.contacts = *judged;
+        }
+        let is_last = look == pace.0.len();
+        if !is_last && judged.contains(&0) {
+            return false;
+        }
+        let now = judged.iter().sum();
+        let looks = looks_after(&earlier, now, sample, is_last);
+        earlier.push(now);
+        let rules = Rules { alpha: ALPHA, looks, min_contacts: 100, min_events: 10 };
+        // Who is judged when is no matter of the sample's sizes, which are held against those who were sent to.
+        counted.iter_mut().for_each(|arm| arm.sampled = Some(contacts));
+        matches!(judge(&counted, &rules).expect("counts are right").verdict, Verdict::Proven)
+    })
+}
+
+/// A/A campaigns at whatever parts of the information their looks fall: boundaries are drawn by who is judged.
+#[test]
+fn equal_arms_that_are_judged_at_unequal_paces_are_told_apart_no_more_often_than_alpha() {
+    const PACES: u32 = 25;
+    const CONTACTS: u64 = 1_500;
+    for arms in [2, 3] {
+        let mut rng = Rng::new(SEED).stream(&format!("paces of {arms} arms"));
+        let mut wrong = 0;
+        let mut parts = 0;
+        for _ in 0..PACES {
+            let pace = pace(arms, CONTACTS, &mut rng);
+            parts += pace.0.len();
+            wrong += (0..CAMPAIGNS / PACES).filter(|_| claims(&pace, CONTACTS, &mut rng)).count();
+        }
+        eprintln!("{arms} arms, {PACES} paces, {parts} looks: {wrong} of {CAMPAIGNS} campaigns, seed {SEED}");
+        let share = wrong as f64 / f64::from(CAMPAIGNS);
+        assert!(share <= ALPHA + error(ALPHA), "{arms} arms: {share} claim a difference that is not there");
+    }
 }

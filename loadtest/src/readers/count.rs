@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::prometheus::sum_with;
+
 /// The readers' account of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
@@ -67,6 +69,38 @@ impl Count {
         }
         if self.failed > 0 {
             found.push(format!("{} requests failed: {:?}", self.failed, self.failures));
+        }
+        found
+    }
+}
+
+impl Count {
+    /// Every campaign-labelled figure of `/metrics` that differs from what was done, in words.
+    pub fn differences_from_metrics(&self, metrics: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for (name, variant) in &self.variants {
+            let mut check = |what: &str, series: &str, labels: &[(&str, &str)], ours: u64| {
+                let labels: Vec<(&str, &str)> = labels.iter().copied().chain([("variant", name.as_str())]).collect();
+                match sum_with(metrics, series, &labels) {
+                    Some(theirs) if theirs == ours as f64 => {}
+                    // Classes that never happened have no series.
+                    None if ours == 0 => {}
+                    theirs => found.push(format!(
+                        "{name}: {what}: the metrics say {}, the readers did {ours}",
+                        theirs.map_or("nothing".to_owned(), |theirs| theirs.to_string())
+                    )),
+                }
+            };
+            let people = |event| [("event", event), ("class", "human")];
+            let machines = |event| [("event", event), ("class", "machine")];
+            check("accepted", "estafette_campaign_message_contacts", &[("set", "accepted")], variant.mails);
+            let unique = "estafette_campaign_message_unique_contacts";
+            check("people who opened", unique, &people("open"), variant.opened);
+            check("people who clicked", unique, &people("click"), variant.clicked);
+            check("unsubscribed", unique, &people("unsubscribe"), variant.unsubscribed);
+            let events = "estafette_campaign_message_events";
+            check("opens of machines", events, &machines("open"), variant.machine_opens);
+            check("clicks of machines", events, &machines("click"), variant.machine_clicks);
         }
         found
     }
@@ -153,6 +187,25 @@ mod tests {
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].contains("opened: the report says 5, the readers did 4"), "{found:?}");
         assert_eq!(count().differences(&report(4), true), Vec::<String>::new(), "no events on either side");
+    }
+
+    #[test]
+    fn metrics_that_say_something_else_or_nothing_are_differences() {
+        let line = |name: &str, labels: &str, n: u64| {
+            format!("estafette_campaign_message_{name}{{campaign=\"c\",variant=\"A\",{labels}}} {n}\n")
+        };
+        let class = |event: &str, class: &str| format!("event=\"{event}\",class=\"{class}\"");
+        let text = [
+            line("contacts", "set=\"accepted\"", 10),
+            line("unique_contacts", &class("open", "human"), 4),
+            line("unique_contacts", &class("click", "human"), 2),
+            line("events", &class("click", "machine"), 6),
+        ];
+        assert_eq!(count().differences_from_metrics(&text.concat()), Vec::<String>::new());
+        let found = count().differences_from_metrics(&text[..3].concat());
+        assert_eq!(found, ["A: clicks of machines: the metrics say nothing, the readers did 6"]);
+        let wrong = text.concat().replace("} 4", "} 5");
+        assert_eq!(count().differences_from_metrics(&wrong).len(), 1, "{wrong}");
     }
 
     #[test]

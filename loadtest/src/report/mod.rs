@@ -157,8 +157,26 @@ pub fn in_words(bars: &BTreeMap<String, Bar>) -> String {
     bars.iter().map(|(name, bar)| format!("{name} {bar}")).collect::<Vec<_>>().join(", ")
 }
 
+/// Of the sources that this program was built from, wherever it is run; else of the folder that it is run in.
 fn revision() -> Option<String> {
-    let out = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok()?;
+    let built = std::env::current_exe().and_then(|program| program.metadata()?.modified()).ok();
+    let built = built.and_then(|at| Some(at.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs()));
+    let of = |folder| {
+        let name = git(folder, &["describe", "--always", "--dirty"])?;
+        let committed = git(folder, &["log", "-1", "--format=%ct"]).and_then(|seconds| seconds.parse().ok());
+        Some(named(&name, committed, built))
+    };
+    [env!("CARGO_MANIFEST_DIR"), "."].into_iter().find_map(of)
+}
+
+/// A revision that was committed only after this program was built is not what it was built from.
+fn named(revision: &str, committed: Option<u64>, built: Option<u64>) -> String {
+    let later = committed.zip(built).is_some_and(|(committed, built)| committed > built);
+    if later { format!("before {revision}") } else { revision.to_owned() }
+}
+
+fn git(folder: &str, arguments: &[&str]) -> Option<String> {
+    let out = Command::new("git").args(["-C", folder]).args(arguments).output().ok()?;
     let text = String::from_utf8(out.stdout).ok()?;
     (out.status.success() && !text.trim().is_empty()).then(|| text.trim().to_owned())
 }
@@ -214,6 +232,13 @@ pub mod tests {
             engine: "estafette 0.1.0".to_owned(),
         };
         Report::new(asked, ran, findings.so_far())
+    }
+
+    #[test]
+    fn a_revision_that_came_after_the_program_is_not_taken_for_its_own() {
+        assert_eq!(named("v1-3-gabc", Some(100), Some(200)), "v1-3-gabc");
+        assert_eq!(named("v1-3-gabc", Some(201), Some(200)), "before v1-3-gabc");
+        assert_eq!(named("v1-3-gabc", None, Some(200)), "v1-3-gabc", "nothing speaks against it");
     }
 
     #[test]

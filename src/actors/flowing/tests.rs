@@ -12,6 +12,9 @@ use crate::ledger::facts::{Claimed, DeliveryEntered, RunStarted, Settled};
 use crate::ledger::flowing::Joined;
 use crate::ledger::{Mode, Positions, State};
 
+mod events;
+mod looks;
+
 const RUN: RunId = RunId(1);
 const AT: Timestamp = Timestamp(1_795_000_000_000);
 

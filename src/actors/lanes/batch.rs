@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 
 use crate::actors::lanes::positions::PositionPool;
 use crate::actors::{Outcomes, RowOutcome};
-use crate::channels::limits_table::{ClassId, Scopes};
+use crate::channels::limits_table::{ClassId, Scopes, scopes_of};
 use crate::clock::Monotonic;
 use crate::contacts::one_shot::hashes::hash_of;
 use crate::contacts::{ContactsError, Store};
@@ -52,8 +52,6 @@ impl SendContext {
 pub struct LiveBatch {
     pub id: BatchId,
     pub context: Arc<SendContext>,
-    /// The limited scopes among this batch's; empty means that no permit is needed.
-    pub scopes: Scopes,
     pub class: ClassId,
     pub rows: Box<[u32]>,
     marks_at: Box<[u32]>,
@@ -72,7 +70,6 @@ impl LiveBatch {
     pub fn new(
         id: BatchId,
         context: Arc<SendContext>,
-        scopes: Scopes,
         class: ClassId,
         rows: &RoaringBitmap,
         positions: Positions,
@@ -83,7 +80,12 @@ impl LiveBatch {
         let unmarked = AtomicU32::new(u32::try_from(rows.len()).unwrap_or(u32::MAX));
         let marks_at = positions.iter().collect();
         let withdrawn = AtomicBool::new(false);
-        LiveBatch { id, context, scopes, class, rows, marks_at, positions, pool, claimed_at, withdrawn, unmarked }
+        LiveBatch { id, context, class, rows, marks_at, positions, pool, claimed_at, withdrawn, unmarked }
+    }
+
+    /// Every scope that its messages are counted in.
+    pub fn scopes(&self) -> Scopes {
+        scopes_of(self.class, self.context.delivery.run)
     }
 
     /// Rows that no lane has marked and nobody took back.

@@ -17,7 +17,7 @@ use crate::actors::lanes::queue::Admission;
 use crate::actors::lanes::release::{self, Opted};
 use crate::actors::line::Line;
 use crate::actors::{LaneReport, Nudge, Outcomes, RowOutcome};
-use crate::channels::limits_table::{ClassId, Refusal};
+use crate::channels::limits_table::{ClassId, Refusal, Scopes};
 use crate::channels::{LaneEvent, OutMessage};
 use crate::clock::Monotonic;
 use crate::contacts::one_shot::hashes::hash_of;
@@ -33,6 +33,9 @@ mod rendering;
 pub struct Stocked {
     pub batch: Arc<LiveBatch>,
     pub index: usize,
+    /// The limited scopes among its batch's, as of the last look; empty means that no permit is needed. Once a lane has the row
+    /// they stay, so that what was counted is what is given back.
+    pub scopes: Scopes,
     record: Vec<u8>,
     epoch: u64,
     /// Rendered with the rest of its chunk.
@@ -64,6 +67,8 @@ pub struct Bench {
     spare_messages: Vec<OutMessage>,
     /// Handed over since the last report of outcomes.
     bytes: u64,
+    /// Of the limits whose scopes the rows in stock have.
+    limits_version: u64,
 }
 
 /// What a look for the next row found.
@@ -81,7 +86,8 @@ pub enum Found {
 impl Bench {
     pub fn new(line: Arc<Line>) -> Bench {
         let (stock, renderers, gathered) = (VecDeque::new(), HashMap::default(), HashMap::default());
-        Bench { line, stock, renderers, gathered, spare: Vec::new(), spare_messages: Vec::new(), bytes: 0 }
+        let (spare, spare_messages) = (Vec::new(), Vec::new());
+        Bench { line, stock, renderers, gathered, spare, spare_messages, bytes: 0, limits_version: 0 }
     }
 
     pub fn line(&self) -> &Arc<Line> {
@@ -92,6 +98,7 @@ impl Bench {
     /// classes the asking lane has a message in hand.
     pub fn next(&mut self, now: Monotonic, holds: &dyn Fn(ClassId) -> bool) -> Found {
         loop {
+            self.heed_limits();
             let (position, until) = self.admitted(now, holds);
             let row = match position.and_then(|at| self.stock.remove(at)) {
                 Some(row) => row,
@@ -103,7 +110,7 @@ impl Bench {
                     }
                 },
             };
-            let counted = !row.batch.scopes.is_empty();
+            let counted = !row.scopes.is_empty();
             let first = !holds(row.batch.class);
             if row.batch.is_withdrawn() {
                 self.dismiss(&row, first);
@@ -120,11 +127,22 @@ impl Bench {
         }
     }
 
+    /// A limit that came after rows were claimed holds them, too: a provider that asks for less means them first of all.
+    fn heed_limits(&mut self) {
+        let version = self.line.limits.version();
+        if version != self.limits_version {
+            self.limits_version = version;
+            for row in &mut self.stock {
+                row.scopes = self.line.limits.limited(&row.batch.scopes());
+            }
+        }
+    }
+
     fn admitted(&self, now: Monotonic, holds: &dyn Fn(ClassId) -> bool) -> (Option<usize>, Option<Monotonic>) {
         let mut until: Option<Monotonic> = None;
         let mut refused: Vec<(crate::ids::DeliveryId, ClassId)> = Vec::new();
         for (at, row) in self.stock.iter().enumerate() {
-            let scopes = &row.batch.scopes;
+            let scopes = &row.scopes;
             let class = (row.batch.context.delivery, row.batch.class);
             if scopes.is_empty() {
                 return (Some(at), until);
@@ -148,8 +166,8 @@ impl Bench {
     /// The row that was let through is not sent: its envelope is not open, and if it was the lane's `first` of its class
     /// the class has a lane left.
     pub fn dismiss(&self, row: &Stocked, first: bool) {
-        if !row.batch.scopes.is_empty() {
-            self.line.limits.with(|limits| limits.dismiss(&row.batch.scopes, first));
+        if !row.scopes.is_empty() {
+            self.line.limits.with(|limits| limits.dismiss(&row.scopes, first));
         }
     }
 
@@ -197,12 +215,8 @@ impl Bench {
     fn refill(&mut self, now: Monotonic, holds: &dyn Fn(ClassId) -> bool) -> Result<(), Option<Monotonic>> {
         let limits = &self.line.limits;
         let admit = |batch: &LiveBatch| {
-            if batch.scopes.is_empty() {
-                return Admission::Open(usize::MAX);
-            }
-            let first = !holds(batch.class);
-            match limits.with(|table| table.free(&batch.scopes, now).map(|free| (free, table.has_lane(&batch.scopes))))
-            {
+            let (first, scopes) = (!holds(batch.class), batch.scopes());
+            match limits.with(|table| table.free(&scopes, now).map(|free| (free, table.has_lane(&scopes)))) {
                 Ok((_, false)) if first => Admission::Closed,
                 Ok((free, _)) => Admission::Open(usize::try_from(free).unwrap_or(usize::MAX)),
                 Err(blocked) => Admission::Until(blocked.until),
@@ -234,6 +248,7 @@ impl Bench {
         let epoch = self.line.book.narrowed();
         let context = Arc::clone(&batch.context);
         let rows = &batch.rows[from..to];
+        let scopes = self.line.limits.limited(&batch.scopes());
         let mut records: Vec<Option<Vec<u8>>> = vec![None; rows.len()];
         let spare = &mut self.spare;
         let read = context.store.reader().and_then(|reader| {
@@ -273,7 +288,8 @@ impl Bench {
                 Some(reason) => refused.push((index, reason)),
                 None => {
                     let record = bytes.unwrap_or_default();
-                    self.stock.push_back(Stocked { batch: Arc::clone(batch), index, record, epoch, message: None });
+                    let (batch, scopes) = (Arc::clone(batch), scopes.clone());
+                    self.stock.push_back(Stocked { batch, index, scopes, record, epoch, message: None });
                 }
             }
         }
@@ -291,7 +307,8 @@ impl Bench {
     }
 
     /// An unmarked row comes back: the next lane takes it.
-    pub fn put_back(&mut self, row: Stocked) {
+    pub fn put_back(&mut self, mut row: Stocked) {
+        row.scopes = self.line.limits.limited(&row.batch.scopes());
         self.stock.push_front(row);
     }
 

@@ -33,14 +33,14 @@ impl LaneFeed {
     fn take(&mut self, ticket: Ticket) -> Option<Stocked> {
         let at = self.find(ticket)?;
         let (_, row, attached) = self.held.swap_remove(at);
-        if !row.batch.scopes.is_empty() {
+        if !row.scopes.is_empty() {
             let last = !holds(&self.held, row.batch.class);
             self.bench.borrow().line().limits.with(|limits| {
                 if attached {
-                    limits.close_envelope(&row.batch.scopes);
+                    limits.close_envelope(&row.scopes);
                 }
                 if last {
-                    limits.leave(&row.batch.scopes);
+                    limits.leave(&row.scopes);
                 }
             });
         }
@@ -99,7 +99,7 @@ impl Feed for LaneFeed {
 
     fn may_attach(&mut self, message: &OutMessage, _: Monotonic) -> bool {
         // Its envelope was counted when it was pulled, against the permits free then; only marks take permits since.
-        self.find(message.ticket).is_some_and(|at| self.held[at].2 || self.held[at].1.batch.scopes.is_empty())
+        self.find(message.ticket).is_some_and(|at| self.held[at].2 || self.held[at].1.scopes.is_empty())
     }
 
     fn mark(&mut self, message: &OutMessage, now: Monotonic) -> Mark {
@@ -108,14 +108,14 @@ impl Feed for LaneFeed {
         if row.batch.is_withdrawn() {
             return Mark::Withdrawn;
         }
-        if row.batch.scopes.is_empty() {
+        if row.scopes.is_empty() {
             return if row.batch.try_mark(row.index) { Mark::Marked } else { Mark::Withdrawn };
         }
         let bench = self.bench.borrow();
         let taken = bench.line().limits.with(|limits| {
-            let taken = limits.take(&row.batch.scopes, now);
+            let taken = limits.take(&row.scopes, now);
             if taken.is_ok() && std::mem::take(attached) {
-                limits.close_envelope(&row.batch.scopes);
+                limits.close_envelope(&row.scopes);
             }
             taken
         });

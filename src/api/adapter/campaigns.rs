@@ -20,7 +20,7 @@ use crate::content::{self, NOBODY, Recipient, Renderer};
 use crate::engine::names::find;
 use crate::engine::one_shot;
 use crate::engine::runs::{campaign_state, state_of};
-use crate::ids::{AttributeId, CampaignId, ContactRow, MessageId, RunId};
+use crate::ids::{AttributeId, CampaignId, ContactRow, MessageId, RowSpace, RunId};
 use crate::ledger::{RunState, State};
 use crate::limits::ACT_WAIT;
 
@@ -171,7 +171,11 @@ impl Adapter {
             let row = reader.row_of_key(key).map_err(crate::engine::EngineError::from)?;
             return row.ok_or_else(|| PortError::new(Code::ContactNotFound, format!("no contact has the key {key:?}")));
         }
-        let matched = self.engine.matched(compiled)?;
+        let matched = match self.engine.space_of(compiled)? {
+            RowSpace::BASE => self.engine.matched(compiled)?,
+            // A file has rows that are skipped as a matter of course: the second of one address, one without any.
+            _ => self.engine.eligible(compiled)?,
+        };
         let empty = "the audience is empty: name a contact to preview with";
         matched.min().map(ContactRow).ok_or_else(|| PortError::new(Code::ContactNotFound, empty))
     }

@@ -107,6 +107,9 @@ impl Adapter {
         }
         let (_, compiled) = self.engine.compiled(id, None)?;
         let at = request.at.map_or_else(|| self.engine.book.now(), |at| at.0);
+        // A launch by its schedule was published before; else a person starts it then.
+        let by_hand = !spec.schedule.is_planned();
+        let compiled = if by_hand { self.engine.dated_parts(compiled, at)? } else { compiled };
         let per_second = compiled.limits.messages_per_second;
         let assumed = Assumed { rates, per_second, launch: local_launch(&spec.schedule, at) };
         let mut assumptions = assumptions(&request.rates, per_second);

@@ -1,6 +1,5 @@
 //! Linked resends, control groups and saved messages through the port.
 
-use roaring::RoaringBitmap;
 use serde_json::json;
 
 use crate::api::adapter::{Adapter, errors};
@@ -16,8 +15,7 @@ use crate::engine::messages;
 use crate::engine::names::find;
 use crate::engine::resend::Resend;
 use crate::engine::runs::{campaign_state, run_state};
-use crate::ids::{RowSpace, RunId};
-use crate::ledger::events::{TypeMemory, day_of};
+use crate::ids::RunId;
 use crate::ledger::links::{Resent, covered};
 use crate::ledger::state::SavedMessage;
 use crate::ledger::{Run, State};
@@ -46,36 +44,25 @@ pub(super) fn resends(state: &State, run: RunId) -> Vec<ResendView> {
 
 /// The control group of a run, if it has one.
 pub(super) fn hold_out(state: &State, run: &Run) -> Option<HoldOutReport> {
-    let delivery = run.deliveries.first()?;
-    let group = delivery.skipped.get(&SkipReason::HoldOut)?;
-    let held = group.len();
+    let (held, sent) = (run.held_out()?.len(), run.deliveries.first()?.accepted.len());
     let summary = run.routes.first()?.audience.as_ref();
-    // Only contacts are remembered by what they did.
-    let types = (run.space() == RowSpace::BASE).then(|| state.events.behaviour.types());
     let eligible = summary.map_or(held, |summary| summary.final_count + summary.hold_out);
+    let percent = |count: u64, of: u64| if of == 0 { 0.0 } else { count as f64 * 100.0 / of as f64 };
+    let behaviour = run.compared(&state.events.behaviour).into_iter().map(|did| ComparedBehaviour {
+        event: did.event,
+        held_out: did.held_out,
+        held_out_percent: percent(did.held_out, held),
+        sent: did.sent,
+        sent_percent: percent(did.sent, sent),
+    });
     Some(HoldOutReport {
         contacts: held,
         eligible,
-        percent: if eligible == 0 { 0.0 } else { held as f64 * 100.0 / eligible as f64 },
-        compared_with: delivery.accepted.len(),
+        percent: percent(held, eligible),
+        compared_with: sent,
         set: format!("skipped:{}", SkipReason::HoldOut.name()),
-        behaviour: types.into_iter().flatten().map(|(name, memory)| compared(name, memory, run, group)).collect(),
+        behaviour: behaviour.collect(),
     })
-}
-
-/// Who of the group, and of those it is compared with, did something on the day of the start or later.
-fn compared(name: &str, memory: &TypeMemory, run: &Run, group: &RoaringBitmap) -> ComparedBehaviour {
-    let since = memory.since(day_of(run.started_at));
-    let sent = run.deliveries.first().map(|delivery| &delivery.accepted);
-    let percent = |count: u64, of: u64| if of == 0 { 0.0 } else { count as f64 * 100.0 / of as f64 };
-    let (held, reached) = (since.intersection_len(group), sent.map_or(0, |sent| since.intersection_len(sent)));
-    ComparedBehaviour {
-        event: name.to_owned(),
-        held_out: held,
-        held_out_percent: percent(held, group.len()),
-        sent: reached,
-        sent_percent: percent(reached, sent.map_or(0, RoaringBitmap::len)),
-    }
 }
 
 impl Adapter {

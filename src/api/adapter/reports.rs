@@ -20,6 +20,7 @@ use crate::channels::circuit::{CircuitState, OpenReason};
 use crate::channels::fair::Held;
 use crate::channels::limits_table::Scope;
 use crate::clock::Clock;
+use crate::engine::retention::must_know_details;
 use crate::engine::runs::state_of;
 use crate::engine::sequences::look;
 use crate::engine::{Engine, EngineError};
@@ -345,9 +346,7 @@ pub(super) fn contacts(engine: &Engine, id: RunId, set: &str, page: &PageRequest
     let reader = store.map(|store| store.reader()).transpose().map_err(EngineError::from)?;
     let state = engine.book.read();
     let run = state.runs.get(&id).ok_or_else(|| no_run(id))?;
-    if let Some(at) = run.details_removed_at() {
-        return Err(EngineError::DetailsRemoved { run: id, at }.into());
-    }
+    must_know_details(run)?;
     let (opened, clicked, unsubscribed) = (run.engaged(false), run.engaged(true), run.unsubscribed());
     let mut items: Vec<RunContact> = Vec::new();
     let mut last = None;

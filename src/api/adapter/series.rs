@@ -67,7 +67,8 @@ pub(super) fn tests(run: &Run, now: Timestamp) -> Vec<TestSeries> {
         let state = match (&memory.decided, person) {
             (Some(_), _) => "decided",
             (None, Some(_)) => "waits_for_person",
-            (None, None) => "testing",
+            (None, None) if run.state.is_live() => "testing",
+            (None, None) => "undecided",
         };
         let arms = verdict::figures(run, node, test, at).into_iter().map(|arm| {
             let counts = [

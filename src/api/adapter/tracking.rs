@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
 
+use crate::actors::book::Look;
 use crate::actors::tracker::TrackedEvent;
 use crate::api::adapter::Adapter;
 use crate::api::errors::Code;
@@ -56,24 +58,22 @@ impl Adapter {
         let url = asked.signed_url.unwrap_or(&link.url);
         link.allows(url).then(|| Destination { link: link.index, url: url.to_owned(), hidden: link.hidden })
     }
+}
 
-    /// Whether the row is nobody's here: of a contact who was created after the backup that this server goes on from, or,
-    /// for all but opting out, of a run whose details were removed.
-    fn names_nobody(&self, purpose: TokenPurpose, id: TokenId) -> bool {
-        let state = self.engine.book.read();
-        let counts_nobody = purpose != TokenPurpose::Unsubscribe && state.lacks_details(id.run);
-        counts_nobody || state.is_left_out(id.space, id.row.0)
-    }
+/// Whether the row is nobody's here: of a contact who was created after the backup that this server goes on from, or, for all
+/// but opting out, of a run whose details were removed.
+fn names_nobody(purpose: TokenPurpose, look: &Look) -> bool {
+    look.is_left_out || (look.lacks_details && purpose != TokenPurpose::Unsubscribe)
 }
 
 impl TrackingPort for Adapter {
     fn resolve(&self, purpose: TokenPurpose, token: &str, link: Option<LinkAsked<'_>>) -> Option<Tracked> {
         let id = self.token(purpose, token, link)?;
-        if self.names_nobody(purpose, id) {
+        let (now, kept) = (self.engine.book.now(), self.engine.options.tracking_kept);
+        let look = self.engine.book.look(id.run, id.space, id.row.0, now)?;
+        if names_nobody(purpose, &look) {
             return None;
         }
-        let (now, kept) = (self.engine.book.now(), self.engine.options.tracking_kept);
-        let look = self.engine.book.look(id.run, id.row.0, now)?;
         // Links, pixels and views end some time after their run did. Opting out never does: a mail may be read years later.
         if purpose != TokenPurpose::Unsubscribe && has_expired(look.ended_at, now, kept) {
             return None;
@@ -87,7 +87,7 @@ impl TrackingPort for Adapter {
         Some(Tracked { space: id.space, run: id.run, message: id.message, row: id.row, accepted_at, destination })
     }
 
-    fn record(&self, event: TrackingEvent) -> BoxFuture<'static, PortResult<()>> {
+    fn record(&self, event: TrackingEvent) -> PortResult<oneshot::Receiver<()>> {
         let tracked = |kind_of: EventKind, was: Option<EventClass>| TrackedEvent {
             run: event.run,
             message: event.message,
@@ -102,12 +102,7 @@ impl TrackingPort for Adapter {
             drop(self.engine.record(tracked(earlier.kind, Some(earlier.was))));
         }
         let wait = self.engine.record(tracked(event.kind, None));
-        async move {
-            let busy = || PortError::new(Code::Busy, "too many tracking events at once");
-            let wait = wait.ok_or_else(busy)?;
-            wait.await.map_err(|_| busy())
-        }
-        .boxed()
+        wait.ok_or_else(|| PortError::new(Code::Busy, "too many tracking events at once"))
     }
 
     fn unsubscribe(&self, request: UnsubscribeRequest) -> BoxFuture<'static, PortResult<()>> {
@@ -137,6 +132,18 @@ impl TrackingPort for Adapter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_that_may_be_anothers_is_nobodys_and_opting_out_needs_no_details() {
+        let known = Look { ended_at: None, accepted_at: None, lacks_details: false, is_left_out: false };
+        let removed = Look { lacks_details: true, ..known };
+        let left_out = Look { is_left_out: true, ..known };
+        for purpose in [TokenPurpose::Click, TokenPurpose::Open, TokenPurpose::View, TokenPurpose::Unsubscribe] {
+            let opts_out = purpose == TokenPurpose::Unsubscribe;
+            let nobodys = [known, removed, left_out].map(|look| names_nobody(purpose, &look));
+            assert_eq!(nobodys, [false, !opts_out, true], "{purpose:?}");
+        }
+    }
 
     #[test]
     fn links_expire_after_the_end_of_their_run_and_never_before() {

@@ -28,7 +28,8 @@ fn test_report(run: &Run, node: NodeId, test: &AbTest, memory: &TestMemory, now:
     let figures = verdict::figures(run, node, test, at);
     let looks: Vec<LookReport> = memory.looks.iter().map(look_report).collect();
     let last: Option<Judgement> = memory.looks.last().and_then(|look| serde_json::from_str(&look.statistics).ok());
-    let deadline = |at: Timestamp| Timestamp(at.0.saturating_add(test.look_after_ms(test.looks)));
+    let moved = run.moved_by_pauses(memory, at);
+    let deadline = |at: Timestamp| Timestamp(at.0.saturating_add(test.look_after_ms(test.looks)).saturating_add(moved));
     let deadline = memory.cut_at.filter(|_| !test.continuing()).map(|at| deadline(at).into());
     TestReport {
         node: run.graph.key(node),
@@ -40,6 +41,7 @@ fn test_report(run: &Run, node: NodeId, test: &AbTest, memory: &TestMemory, now:
         continuing: test.continuing(),
         sample_cut_at: memory.cut_at.map(Into::into),
         deadline,
+        paused_seconds: u64::try_from(moved).unwrap_or(0) / 1_000,
         waiting: run.positions.count(node),
         arms: figures.into_iter().map(|figures| arm_report(run, node, figures, last.as_ref())).collect(),
         verdict: looks.last().map(|look| look.verdict.clone()),

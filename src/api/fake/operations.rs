@@ -1,5 +1,7 @@
 //! What [`Fake`] answers beside contacts, audiences and campaigns.
 
+use tokio::sync::oneshot;
+
 use super::*;
 
 impl SequencesPort for Fake {
@@ -73,12 +75,15 @@ impl TrackingPort for Fake {
         })
     }
 
-    fn record(&self, event: TrackingEvent) -> BoxFuture<'static, PortResult<()>> {
-        let full = *self.full.lock();
-        if !full {
-            self.events.lock().push(event);
+    fn record(&self, event: TrackingEvent) -> PortResult<oneshot::Receiver<()>> {
+        if *self.full.lock() {
+            return Err(PortError::new(Code::Busy, "full"));
         }
-        Box::pin(async move { if full { Err(PortError::new(Code::Busy, "full")) } else { Ok(()) } })
+        self.events.lock().push(event);
+        let (written, wait) = oneshot::channel();
+        // The asker has `wait` still.
+        written.send(()).ok();
+        Ok(wait)
     }
 
     fn unsubscribe(&self, request: UnsubscribeRequest) -> BoxFuture<'static, PortResult<()>> {

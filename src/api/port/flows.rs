@@ -156,7 +156,11 @@ pub struct TestReport {
     #[serde(default)]
     pub continuing: bool,
     pub sample_cut_at: Option<Time>,
+    /// When the test ends; while the run is paused it moves on with the time.
     pub deadline: Option<Time>,
+    /// By how much pauses of the run have moved the looks and the deadline.
+    #[serde(default)]
+    pub paused_seconds: u64,
     /// Contacts that wait for the winner.
     pub waiting: u64,
     pub arms: Vec<ArmReport>,

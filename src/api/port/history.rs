@@ -71,7 +71,8 @@ pub struct HoldOutReport {
     pub compared_with: u64,
     /// The set to list the group by.
     pub set: String,
-    /// What both did since the day of the start, whoever made them: events of the sender's own, conversions.
+    /// What both did since the day of the start, whoever made them: events of the sender's own, conversions. Of a run whose
+    /// details were removed: up to then (`details_removed_at`).
     #[serde(default)]
     pub behaviour: Vec<ComparedBehaviour>,
 }

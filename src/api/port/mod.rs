@@ -31,6 +31,7 @@ use std::path::PathBuf;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use tokio::sync::oneshot;
 
 pub use audiences::*;
 pub use backups::*;
@@ -276,8 +277,8 @@ pub trait TrackingPort: Send + Sync {
     /// `None` is also the answer for a token whose campaign's tracking has expired or whose link is not in its table.
     fn resolve(&self, purpose: TokenPurpose, token: &str, link: Option<LinkAsked<'_>>) -> Option<Tracked>;
     /// Records an open or click: queued in the order of the calls, and without waiting, so that one may be made under a lock.
-    /// The future ends when the fact is written (safe from a kill), or with `Busy`.
-    fn record(&self, event: TrackingEvent) -> BoxFuture<'static, PortResult<()>>;
+    /// What is answered hears when the fact is written (safe from a kill), and is closed if it can't be; `Busy` is said at once.
+    fn record(&self, event: TrackingEvent) -> PortResult<oneshot::Receiver<()>>;
     /// Unsubscribes the contact from the message's topic, or from all (`everything`). The future ends when the fact is
     /// durable and in force for every row not yet released. Repeating it is not an error.
     fn unsubscribe(&self, request: UnsubscribeRequest) -> BoxFuture<'static, PortResult<()>>;

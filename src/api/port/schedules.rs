@@ -78,7 +78,7 @@ pub struct CalendarEntry {
     /// The step of a sequence; its date is changed in a working copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
-    /// The cell, or the variant, with a date of its own.
+    /// The cell, or the variant, with a date of its own; `deadline of …`: a test that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
     /// What names this date when it is to be moved; none if it cannot be.

@@ -63,7 +63,8 @@ async fn extend(state: State, id: web::Path<String>) -> ApiResult<web::Json<Sequ
 }
 
 /// Brings contacts into a sequence that is started by requests. They start at once; each enters once; requests are taken
-/// until the first dated step starts.
+/// until the first dated step starts. A sequence without a dated step takes them without end, and never finishes by itself:
+/// `POST /v1/campaigns/{id}/stop` ends it.
 #[utoipa::path(tag = "sequences", request_body = EnterRequest, responses((status = 200, body = EnterDone)))]
 #[post("/v1/campaigns/{id}/enter")]
 async fn enter(

@@ -155,11 +155,15 @@ async fn record(state: &State, request: &HttpRequest, tracked: &Tracked, kind: E
     if let Some(rule) = verdict.rule {
         ::metrics::counter!(metrics::TRACKING_MACHINE_TOTAL.name, "rule" => rule).increment(1);
     }
-    match recorded.await {
-        Ok(()) => state.figures.recorded(kind, verdict.class),
-        Err(error) => {
+    let lost = match recorded {
+        Ok(written) => written.await.err().map(|_| "the fact was not written".to_owned()),
+        Err(error) => Some(error.to_string()),
+    };
+    match lost {
+        None => state.figures.recorded(kind, verdict.class),
+        Some(why) => {
             state.figures.dropped(kind);
-            tracing::warn!(%error, ?kind, "an event was answered and not recorded");
+            tracing::warn!(why, ?kind, "an event was answered and not recorded");
         }
     }
 }

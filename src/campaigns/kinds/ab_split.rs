@@ -1,5 +1,7 @@
 //! A/B split: start → test → a send per variant → end. One delivery: nobody gets two versions.
 
+use std::ops::Range;
+
 use super::moments;
 use super::{Built, END, START, delivery, message_of};
 use crate::campaigns::compile::{CompileError, SendPlan};
@@ -16,6 +18,8 @@ const TEST: NodeId = NodeId(1);
 const FIRST_SEND: u32 = 10;
 /// The wait for the moment of variant i has this id plus i.
 const FIRST_WAIT: u32 = 40;
+/// All of these waits.
+pub(super) const WAITS: Range<u32> = FIRST_WAIT..FIRST_WAIT + limits::WINNER_ARMS_MAX as u32;
 const DECIDE_AFTER_DEFAULT: &str = "4h";
 const SAMPLE_DEFAULT_BASIS: u32 = 2_000;
 

@@ -3,6 +3,7 @@
 //! Node ids are fixed by their place in the spec, so that each version of a campaign gives a node the same id.
 
 pub mod ab_split;
+pub mod dated;
 pub mod flow;
 pub mod follow_up;
 pub mod grid;

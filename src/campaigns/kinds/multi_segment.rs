@@ -4,19 +4,16 @@
 //! own holds its contacts until then, and five minutes after the start at the earliest. A contact in two segments of a
 //! dimension goes to the first as written; who is in none goes to `others`, if the dimension has it, or gets nothing.
 
-use std::time::Duration;
+use std::ops::Range;
 
 use super::grid::{self, ALL, CELL_NAME, Leaf, OTHERS, Place, values};
 use super::{Built, END, START, delivery, message_of, planned};
 use crate::campaigns::compile::{CompileError, MessagePlan, SendPlan};
-use crate::campaigns::schedule::effective_start;
 use crate::campaigns::spec::kinds::DimensionSegment;
 use crate::campaigns::spec::{CampaignSpec, DimensionSpec, MessageSpec};
 use crate::campaigns::validate::Problem;
-use crate::clock::Timestamp;
-use crate::flow::graph::InvalidGraph;
-use crate::flow::nodes::{Delay, Split, split};
-use crate::flow::{EndKind, Exit, Graph, GraphParts, NodeId, NodeKind};
+use crate::flow::nodes::{Split, split};
+use crate::flow::{EndKind, Exit, GraphParts, NodeId, NodeKind};
 use crate::limits;
 
 /// Splits of the grid, in the order in which they are made.
@@ -25,6 +22,8 @@ const FIRST_SPLIT: u32 = 100;
 const FIRST_SEND: u32 = 10_000;
 /// Waits before the sends of cells with a schedule of their own.
 const FIRST_WAIT: u32 = 20_000;
+/// All of these waits.
+pub(super) const WAITS: Range<u32> = FIRST_WAIT..FIRST_WAIT + limits::GRID_CELLS_MAX as u32;
 /// Where those go who get nothing.
 const NOTHING: NodeId = NodeId(3);
 /// Where what is wrong with the grid as a whole stands in the spec.
@@ -119,23 +118,6 @@ pub(in crate::campaigns) fn build(spec: &CampaignSpec) -> Result<Built, CompileE
     let lasts = sends.iter().map(|send| send.node).collect();
     plan.sends = sends;
     Ok(Built { parts, deliveries: vec![plan], messages, lasts })
-}
-
-/// The grid as a start at `now` makes it: a cell with a date of its own begins `safety` after that at the earliest, as every
-/// dated start. By each contact's own clocks it is the date alone that counts.
-pub fn dated(graph: &Graph, now: Timestamp, safety: Duration) -> Result<Graph, InvalidGraph> {
-    let mut parts = GraphParts::from(graph.clone());
-    let of_cells = FIRST_WAIT..FIRST_WAIT.saturating_add(u32::try_from(limits::GRID_CELLS_MAX).unwrap_or(u32::MAX));
-    for node in parts.nodes.iter_mut().filter(|node| of_cells.contains(&node.id.0)) {
-        let NodeKind::Delay(delay) = &mut node.kind else { continue };
-        if let Some(at) = delay.due(now).filter(|_| matches!(delay, Delay::Until(_) | Delay::Clock { .. })) {
-            let effective = effective_start(at, now, safety);
-            if effective > at {
-                *delay = Delay::Until(effective.0);
-            }
-        }
-    }
-    Graph::new(parts)
 }
 
 /// What is wrong with `[[dimensions]]` and `[[cells]]`.
@@ -318,29 +300,6 @@ mod tests {
         let twice = "[[dimensions.segments]]\nname = \"x\"\nsegment = 'key = \"b\"'\n";
         assert_eq!(codes(dimension("age", twice)), ["duplicate_name"], "two segments of one dimension");
         assert!(codes(dimension("age", "") + &dimension("land", "")).is_empty(), "two names");
-    }
-
-    #[test]
-    fn a_dated_cell_leaves_time_to_take_the_start_back() {
-        let text = "name = \"g\"\nkind = \"multi_segment\"\n[audience]\nall = true\n[message]\nchannel = \"email\"\n\
-            connector = \"relay\"\ntopic = \"news\"\n[[dimensions]]\nname = \"d\"\nothers = true\n\
-            [[dimensions.segments]]\nname = \"x\"\nsegment = 'key = \"a\"'\n[[cells]]\nwhere = { d = \"x\" }\n\
-            schedule = { at = \"2026-11-22T12:02\", zone = \"UTC\" }\n[[cells]]\n\
-            schedule = { at = \"2026-11-23T12:00:00Z\" }\n";
-        let compiled = crate::campaigns::compile(&parse(text, Format::Toml).expect("it parses")).expect("it compiles");
-        let utc = |text: &str| Timestamp(text.parse::<jiff::Timestamp>().expect(text).as_millisecond());
-        let (now, safety) = (utc("2026-11-22T12:00:00Z"), Duration::from_secs(300));
-        let waits = |graph: &Graph| {
-            let waits = graph.nodes().filter_map(|node| match &node.kind {
-                NodeKind::Delay(delay) => delay.due(now).map(|at| at.to_string()),
-                _ => None,
-            });
-            waits.collect::<Vec<_>>()
-        };
-        let graph = dated(&compiled.graph, now, safety).expect("valid");
-        assert_eq!(waits(&graph), ["2026-11-22T12:05:00Z", "2026-11-23T12:00:00Z"], "five minutes, and as planned");
-        let at_once = dated(&compiled.graph, now, Duration::ZERO).expect("valid");
-        assert_eq!(waits(&at_once), ["2026-11-22T12:02:00Z", "2026-11-23T12:00:00Z"], "a setting");
     }
 
     #[test]

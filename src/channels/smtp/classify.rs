@@ -62,8 +62,10 @@ pub struct Verdict {
 
 /// Wait after "mailbox full": a person has to tidy up first.
 const MAILBOX_FULL_WAIT: Duration = Duration::from_secs(3_600);
-/// Wait after "slow down": the limit is slowed at the same time.
-const THROTTLED_WAIT: Duration = Duration::from_secs(60);
+/// First wait after "slow down". The limit is slowed at the same time, and it is what spares the provider: a row that comes
+/// back takes a permit of it like any other. So the wait has to be longer than that takes to bite, and no more; a row that
+/// hears it again waits twice as long each time ([`crate::channels::retry`]).
+const THROTTLED_WAIT: Duration = Duration::from_secs(2);
 
 const THROTTLE_TEXTS: &[&str] = &[
     "[tss04]",

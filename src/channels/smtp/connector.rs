@@ -105,9 +105,14 @@ impl SmtpConnector {
         })
     }
 
+    /// Messages are written as they are rendered, unless they are signed: what signs them reads all of their bytes.
+    pub fn takes_shared(&self) -> bool {
+        self.signer.is_none()
+    }
+
     /// Serves `feed` until it closes. One lane is one connection at a time.
     pub async fn run_lane<F: Feed>(&self, feed: &mut F) {
-        let mut hand = Hand::unsigned(self.signer.is_none());
+        let mut hand = Hand::default();
         let mut pipelining = true;
         let mut pause = RECONNECT_WAIT_MIN;
         while !feed.closing() {

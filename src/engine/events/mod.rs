@@ -60,8 +60,8 @@ impl EventKind {
     /// The type under which contacts' behaviour is remembered.
     fn behaviour(&self) -> Option<&str> {
         match self {
-            // What a machine did is no behaviour of the contact.
-            EventKind::Converted(EventClass::Human | EventClass::Suspect) => Some("converted"),
+            // What a machine did, or perhaps did, is no behaviour of the contact.
+            EventKind::Converted(EventClass::Human) => Some("converted"),
             EventKind::Custom(name) => Some(name),
             EventKind::Delivered | EventKind::Bounced(_) | EventKind::Complained | EventKind::Converted(_) => None,
         }

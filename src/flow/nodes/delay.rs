@@ -6,6 +6,7 @@
 //! | [`Delay::Until`] | an instant, the same for all |
 //! | [`Delay::Event`] | something happens to the contact, or a time after its arrival |
 //! | [`Delay::Clock`] | a period of the calendar, days of the week or a date, by the clocks of a zone or of each contact |
+//! | [`Delay::Dated`] | the same, and not before an instant: a dated start of what was published just now |
 //! | [`Delay::Launch`] | the time of day for which the run was launched, by each contact's own clocks |
 //!
 //! Instants are computed for sets: once, or once per zone. Who arrives too late for a date passes at once.
@@ -26,29 +27,48 @@ pub const TIMED_OUT: Exit = Exit(std::borrow::Cow::Borrowed("timed_out"));
 pub const LATE: Exit = Exit(std::borrow::Cow::Borrowed("late"));
 
 /// What is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitEvent {
     Opened(NodeId),
     Clicked(NodeId),
     /// A conversion of any name that is reported about the message, by a person.
     Converted(NodeId),
+    /// An event of the sender's own, by its type: one that is reported about the message of a send or, without a send, any
+    /// of the contact that comes while the run goes on.
+    Custom {
+        name: String,
+        of: Option<NodeId>,
+    },
 }
 
 impl WaitEvent {
-    pub fn send(self) -> NodeId {
+    /// The send whose message it must be about, if it is about one.
+    pub fn send(&self) -> Option<NodeId> {
         match self {
-            WaitEvent::Opened(node) | WaitEvent::Clicked(node) | WaitEvent::Converted(node) => node,
+            WaitEvent::Opened(node) | WaitEvent::Clicked(node) | WaitEvent::Converted(node) => Some(*node),
+            WaitEvent::Custom { of, .. } => *of,
         }
     }
 
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             WaitEvent::Opened(_) => "opened",
             WaitEvent::Clicked(_) => "clicked",
             WaitEvent::Converted(_) => "converted",
+            WaitEvent::Custom { name, .. } => name,
         }
     }
+}
+
+/// Types of events that have a meaning of their own: the messages' own links tell them, providers do, or they are conversions.
+const NOT_OWN: [&str; 7] = ["opened", "clicked", "unsubscribed", "delivered", "bounced", "complained", "converted"];
+
+/// Whether a sender can report events of this type as those of its own.
+pub fn is_own_event(name: &str) -> bool {
+    let is_plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    begins && is_plain && name.len() <= limits::EVENT_TYPE_BYTES_MAX && !NOT_OWN.contains(&name)
 }
 
 /// Whose clocks a delay goes by.
@@ -89,6 +109,8 @@ pub enum Delay {
     Event { event: WaitEvent, seconds: u32 },
     /// By the clocks of a zone.
     Clock { wait: delay::Delay, zone: DelayZone },
+    /// By the clocks of a zone, and never before this instant, in milliseconds since the epoch.
+    Dated { wait: delay::Delay, zone: DelayZone, not_before: i64 },
     /// Until the time of day for which the run was launched, by each contact's own clocks; who is too late for it leaves
     /// by `late`. In a run that was launched at one instant for all, everybody passes at once.
     Launch,
@@ -97,7 +119,9 @@ pub enum Delay {
 impl Delay {
     pub fn exits(&self) -> Vec<Exit> {
         match self {
-            Delay::Seconds(_) | Delay::Until(_) | Delay::Clock { .. } | Delay::Launch => vec![Exit::NEXT],
+            Delay::Seconds(_) | Delay::Until(_) | Delay::Clock { .. } | Delay::Dated { .. } | Delay::Launch => {
+                vec![Exit::NEXT]
+            }
             Delay::Event { .. } => vec![HAPPENED, TIMED_OUT],
         }
     }
@@ -110,7 +134,9 @@ impl Delay {
     pub fn due_exit(&self) -> Exit {
         match self {
             Delay::Event { .. } => TIMED_OUT,
-            Delay::Seconds(_) | Delay::Until(_) | Delay::Clock { .. } | Delay::Launch => Exit::NEXT,
+            Delay::Seconds(_) | Delay::Until(_) | Delay::Clock { .. } | Delay::Dated { .. } | Delay::Launch => {
+                Exit::NEXT
+            }
         }
     }
 
@@ -122,11 +148,39 @@ impl Delay {
                 Some(Timestamp(now.0.saturating_add(i64::from(*seconds) * 1_000)))
             }
             Delay::Until(at) => Some(Timestamp(*at)),
-            Delay::Clock { wait, zone: DelayZone::Named(name) } => Some(delay::due(now, &zone_named(name), wait)),
-            Delay::Clock { wait, zone: DelayZone::Contact } if !wait.depends_on_zone() => {
-                Some(delay::due(now, &jiff::tz::TimeZone::UTC, wait))
+            Delay::Clock { .. } | Delay::Dated { .. } => {
+                let (wait, zone) = self.clock()?;
+                match zone {
+                    DelayZone::Named(name) => self.due_by(now, &zone_named(name)),
+                    DelayZone::Contact if !wait.depends_on_zone() => self.due_by(now, &jiff::tz::TimeZone::UTC),
+                    DelayZone::Contact => None,
+                }
             }
-            Delay::Clock { .. } | Delay::Launch => None,
+            Delay::Launch => None,
+        }
+    }
+
+    /// What a wait by clocks waits for, and by whose.
+    pub fn clock(&self) -> Option<(&delay::Delay, &DelayZone)> {
+        match self {
+            Delay::Clock { wait, zone } | Delay::Dated { wait, zone, .. } => Some((wait, zone)),
+            Delay::Seconds(_) | Delay::Until(_) | Delay::Event { .. } | Delay::Launch => None,
+        }
+    }
+
+    /// When somebody who arrives at `now` leaves by these clocks; `None` if no clocks are asked.
+    pub fn due_by(&self, now: Timestamp, zone: &jiff::tz::TimeZone) -> Option<Timestamp> {
+        let (wait, _) = self.clock()?;
+        let due = delay::due(now, zone, wait);
+        Some(if let Delay::Dated { not_before, .. } = self { due.max(Timestamp(*not_before)) } else { due })
+    }
+
+    /// The same delay as a start that was published just now makes it: nobody leaves before this instant.
+    pub fn not_before(self, earliest: Timestamp) -> Delay {
+        match self {
+            Delay::Until(at) => Delay::Until(at.max(earliest.0)),
+            Delay::Clock { wait, zone } => Delay::Dated { wait, zone, not_before: earliest.0 },
+            other => other,
         }
     }
 
@@ -134,7 +188,7 @@ impl Delay {
     pub fn always_waits(&self) -> bool {
         match self {
             Delay::Seconds(_) | Delay::Event { .. } => true,
-            Delay::Clock { wait, .. } => !matches!(wait, delay::Delay::Date(_)),
+            Delay::Clock { wait, .. } | Delay::Dated { wait, .. } => !matches!(wait, delay::Delay::Date(_)),
             Delay::Until(_) | Delay::Launch => false,
         }
     }
@@ -147,7 +201,14 @@ impl Delay {
                 let message = format!("the wait is {seconds} seconds, and 1 to {} may be", limits::WAIT_SECONDS_MAX);
                 vec![Fault::new("wait_length", message, "set a length within these bounds")]
             }
-            Delay::Clock { zone: DelayZone::Named(name), .. } if known_zone(name).is_none() => {
+            Delay::Event { event: WaitEvent::Custom { name, .. }, .. } if !is_own_event(name) => {
+                let message = format!("{name:?} is no type of events of a sender's own");
+                let fix = "name the type that is reported, such as \"purchase\": a letter, then letters, digits, '_', '-', '.'";
+                vec![Fault::new("event_type", message, fix)]
+            }
+            Delay::Clock { zone: DelayZone::Named(name), .. } | Delay::Dated { zone: DelayZone::Named(name), .. }
+                if known_zone(name).is_none() =>
+            {
                 let message = format!("{name:?} is no time zone");
                 let fix = "write an IANA name such as \"Europe/Paris\", or \"contact\" for each contact's own";
                 vec![Fault::new("unknown_zone", message, fix)]
@@ -211,6 +272,11 @@ mod tests {
                 zone: DelayZone::named("Asia/Kathmandu"),
             },
             Delay::Launch,
+            Delay::Dated {
+                wait: delay::Delay::Moment("saturday 10:00".parse().expect("a moment")),
+                zone: DelayZone::Contact,
+                not_before: 5,
+            },
         ] {
             let json = serde_json::to_string(&one).expect("JSON");
             assert_eq!(serde_json::from_str::<Delay>(&json).expect("reads"), one, "{json}");
@@ -224,7 +290,14 @@ mod tests {
         let event = WaitEvent::Opened(NodeId(1));
         for seconds in [0, limits::WAIT_SECONDS_MAX + 1] {
             assert_eq!(Delay::Seconds(seconds).faults().len(), 1, "{seconds}");
-            assert_eq!(Delay::Event { event, seconds }.faults().len(), 1, "{seconds}");
+            assert_eq!(Delay::Event { event: event.clone(), seconds }.faults().len(), 1, "{seconds}");
+        }
+        for (name, sound) in
+            [("Order.placed-2", true), ("opened", false), ("converted", false), ("", false), ("a b", false)]
+        {
+            let event = WaitEvent::Custom { name: name.to_owned(), of: None };
+            let codes: Vec<_> = Delay::Event { event, seconds: 5 }.faults().iter().map(|fault| fault.code).collect();
+            assert_eq!(codes, if sound { vec![] } else { vec!["event_type"] }, "{name:?}");
         }
         assert_eq!(Delay::Seconds(1).faults(), [], "a second");
     }

@@ -21,7 +21,11 @@ use crate::limits;
 thread_local! {
     /// Constants by looks and the bits of alpha; emptied when it is full.
     static CONSTANTS: RefCell<HashMap<(u32, u64), f64>> = RefCell::default();
+    /// Boundaries by the bits of the parts and of alpha; emptied when it is full.
+    static SPENDING: RefCell<HashMap<Parts, Vec<f64>>> = RefCell::default();
 }
+
+type Parts = (Vec<u64>, u64);
 
 /// Highest boundary, standard errors: a chance below 1e-300 cannot be told from none.
 const HIGHEST: f64 = 37.0;
@@ -66,6 +70,21 @@ fn solve_constant(looks: u32, alpha: f64) -> f64 {
 
 /// Boundary at each look after these parts of the information (rising, the last one 1); 0 < `alpha` < 1.
 pub fn spending(fractions: &[f64], alpha: f64) -> Vec<f64> {
+    let key = (fractions.iter().map(|part| part.to_bits()).collect(), alpha.to_bits());
+    if let Some(known) = SPENDING.with_borrow(|kept| kept.get(&key).cloned()) {
+        return known;
+    }
+    let boundaries = solve_spending(fractions, alpha);
+    SPENDING.with_borrow_mut(|kept| {
+        if kept.len() >= limits::WINNER_BOUNDARIES_KEPT {
+            kept.clear();
+        }
+        kept.insert(key, boundaries.clone());
+    });
+    boundaries
+}
+
+fn solve_spending(fractions: &[f64], alpha: f64) -> Vec<f64> {
     let mut walk = Walk::start(0.0);
     let mut spent = 0.0;
     let mut boundaries = Vec::with_capacity(fractions.len());
@@ -177,6 +196,16 @@ mod tests {
         }
         let once = spending(&[1.0], 0.05);
         assert!((once[0] - 1.959_963_984_540_054).abs() < 1e-10, "one look: {once:?}");
+    }
+
+    #[test]
+    fn what_was_drawn_before_is_not_drawn_again_and_is_the_same() {
+        let parts = [0.1, 0.35, 1.0];
+        let first = spending(&parts, 0.01);
+        assert_eq!(spending(&parts, 0.01), first, "the same");
+        assert_eq!(solve_spending(&parts, 0.01), first, "as if drawn anew");
+        assert_ne!(spending(&parts, 0.02), first, "of another alpha");
+        assert_ne!(spending(&[0.1, 0.36, 1.0], 0.01), first, "of other parts");
     }
 
     #[test]

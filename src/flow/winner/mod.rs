@@ -25,6 +25,7 @@ pub mod chi_square;
 pub mod decision;
 pub mod fisher;
 pub mod holm;
+mod information;
 pub mod integration;
 pub mod judge;
 pub mod normal;
@@ -35,6 +36,7 @@ mod rules;
 pub mod sequences;
 
 pub use decision::{Basis, Decision, OnNotProven, Waiting, decide};
+pub use information::looks_after;
 pub use judge::{ArmFinding, GuardRail, Judgement, PairFinding, SequenceFinding, Verdict, judge};
 pub use plan::{Plan, plan, power};
 pub use proportions::{Interval, Proportion};

@@ -225,3 +225,40 @@ fn opens_that_somebody_counts_by_days_are_kept() {
     assert_eq!((found(10, 0), found(10, 1), found(11, 1), found(11, 2)), (1, 0, 1, 0), "today is one of the days");
     assert_eq!((found(39, 30), found(40, 30)), (0, 1));
 }
+
+#[test]
+fn what_a_control_group_did_stays_as_it_was_counted_then() {
+    let mut state = State::default();
+    sent(&mut state, 1);
+    let id = RunId(1);
+    let skipped = &mut state.runs.get_mut(&id).expect("the run").deliveries[0].skipped;
+    let group = skipped.remove(&SkipReason::NoAddress).expect("some were left out");
+    skipped.insert(SkipReason::HoldOut, group.clone());
+    state.events.behaviour.add("early", 0, &every(2));
+    state.events.behaviour.add("purchase", 1, &every(2));
+    let before = state.runs[&id].compared(&state.events.behaviour);
+    let of = |rows: &RoaringBitmap| rows.intersection_len(&every(2));
+    let (held_out, sent) = (of(&group), of(&state.runs[&id].deliveries[0].accepted));
+    let [early, purchase] = &before[..] else { panic!("two types: {before:?}") };
+    assert_eq!((early.held_out, early.sent), (0, 0), "before the start");
+    assert!(held_out > 0 && sent > held_out, "{held_out} {sent}");
+    assert_eq!(purchase, &Compared { event: "purchase".into(), held_out, sent });
+    apply(&mut state, &removed(&[1], 400 * DAY));
+    assert_eq!(state.runs[&id].compared(&state.events.behaviour), before, "the figures");
+    state.events.behaviour.add("purchase", 401, &every(1));
+    assert_eq!(state.runs[&id].compared(&state.events.behaviour), before, "what comes late is not counted");
+    let again = snapshot::decode(&snapshot::encode(&state).expect("it encodes")).expect("it decodes");
+    assert_eq!(again.runs[&id].compared_then, before, "a snapshot has them");
+}
+
+#[test]
+fn large_runs_are_removed_by_facts_of_their_own() {
+    let mut state = State::default();
+    (1..=3).for_each(|number| sent(&mut state, number));
+    let all = state.removable(Timestamp(9 * DAY), 400, &Needs::default(), 100);
+    assert_eq!(all, [1, 2, 3].map(RunId), "small ones together");
+    let large = u32::try_from(DETAILS_CONTACTS_AT_ONCE).expect("few enough for rows");
+    state.runs.get_mut(&RunId(2)).expect("the run").deliveries[0].audience.insert_range(0..large);
+    let some = state.removable(Timestamp(9 * DAY), 400, &Needs::default(), 100);
+    assert_eq!(some, [1, 2].map(RunId), "none after a large one");
+}

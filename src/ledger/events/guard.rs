@@ -138,6 +138,7 @@ pub fn judge(run: &Run, rule: &GuardRule, at: Timestamp) -> Option<AutoPaused> {
 impl Run {
     pub(crate) fn apply_auto_paused(&mut self, fact: &AutoPaused) {
         self.state = RunState::Paused;
+        self.pauses.note(RunState::Paused, fact.at);
         self.reason = fact.reason();
         self.guard.pauses = self.guard.pauses.saturating_add(1);
         self.guard.paused = Some(fact.clone());

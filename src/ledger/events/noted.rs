@@ -9,15 +9,16 @@
 //! NO-2 a send has at most `limits::SEND_EVENT_TYPES_MAX` types, beyond them events are refused before they get here; NO-3 amounts
 //! are ten-thousandths, stop at their bounds and are never rounded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use super::feedback::Seen;
-use super::{EventsReceived, Feedback};
-use crate::flow::NodeId;
-use crate::ids::DeliveryId;
+use super::{EventsReceived, Feedback, day_of};
+use crate::flow::nodes::{Delay, WaitEvent};
+use crate::flow::{NodeId, NodeKind};
+use crate::ids::{DeliveryId, RowSpace};
 use crate::ledger::State;
 use crate::limits::{CURRENCIES_MAX, PROPERTY_SETS_MAX};
 
@@ -86,6 +87,31 @@ impl State {
                 run.feedback.entry(part.send).or_default().take_worth(&part.currency, part.amount);
             }
         }
+    }
+}
+
+impl State {
+    /// What contacts did, for the delays of runs that wait for it. Of days before the run it is none of its business: a report
+    /// that comes late tells of what the run's messages did not lead to.
+    pub(in crate::ledger) fn take_awaited(&mut self, fact: &EventsReceived) {
+        if fact.behaved.is_empty() {
+            return;
+        }
+        for run in self.runs.values_mut().filter(|run| run.state.is_live() && run.space() == RowSpace::BASE) {
+            let awaited: BTreeSet<String> = run.graph.nodes().filter_map(|node| awaited_at(&node.kind)).collect();
+            let since = day_of(run.started_at);
+            for part in fact.behaved.iter().filter(|part| part.day >= since && awaited.contains(&part.name)) {
+                *run.flow.happened.entry(part.name.clone()).or_default() |= &part.rows;
+            }
+        }
+    }
+}
+
+/// The type of the events of contacts, whatever they are about, that a node waits for.
+fn awaited_at(kind: &NodeKind) -> Option<String> {
+    match kind {
+        NodeKind::Delay(Delay::Event { event: WaitEvent::Custom { name, of: None }, .. }) => Some(name.clone()),
+        _ => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A stream in two parts: some come at once, the others when the first have shown who is better.
-const STREAM: &str = r#"
+pub(super) const STREAM: &str = r#"
 name = "stream"
 kind = "flow"
 [audience]

@@ -34,9 +34,9 @@ impl Bench {
 
     /// Puts the row's message into the lane's; `false` if the contact is skipped instead.
     pub fn fill(&mut self, row: &mut Stocked, into: &mut OutMessage) -> bool {
+        let shared = self.line.connector.takes_shared();
         match row.message.take() {
-            Some(mut rendered) if into.takes_shared => {
-                rendered.takes_shared = true;
+            Some(rendered) if shared => {
                 self.keep_message(std::mem::replace(into, rendered));
                 true
             }
@@ -53,7 +53,7 @@ impl Bench {
             }
             None => {
                 let rendered = self.render(row, into);
-                if rendered && !into.takes_shared {
+                if rendered && !shared {
                     into.put_together();
                 }
                 rendered

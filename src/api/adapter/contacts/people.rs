@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::engine::base::{BaseError, ConsentWish};
 use crate::ids::{AttributeId, Channel, ContactRow, RowSpace};
 use crate::ledger::State;
+use crate::ledger::engagement::people;
 use crate::limits::NAME_BYTES_MAX;
 
 /// Built-in fields that the view has in a form of its own, or that the store derives.
@@ -205,7 +206,7 @@ pub(super) fn export(engine: &Engine, key: &str) -> PortResult<Json> {
                 "run": run.id.0, "campaign": run.campaign.0, "delivery": delivery.id.index, "accepted": accepted,
                 "opened": opened, "clicked": clicked, "unsubscribed": run.unsubscribed().contains(row.0),
                 "delivered": came_back.delivered.rows.contains(row.0), "bounced": came_back.bounced().contains(row.0),
-                "complained": came_back.complained.rows.contains(row.0), "converted": came_back.converted.any().contains(row.0),
+                "complained": came_back.complained.rows.contains(row.0), "converted": people(&came_back.converted).contains(row.0),
                 "started_at": run.started_at.to_string(),
             }));
         }

@@ -7,7 +7,11 @@
 //! date = 2027-01-01T09:00:00; zone = "contact"      # by each contact's own clocks; who comes later passes at once
 //! until = 2027-01-01T09:00:00+01:00                 # an instant, the same for all; who comes later passes at once
 //! event = "opened"; of = "welcome"; timeout = "5d"  # opened, clicked, converted; ways out: "happened", "timed_out"
+//! event = "custom"; type = "purchase"; timeout = "5d"  # one that you report: of the contact or, with `of`, about that message
 //! ```
+//!
+//! An event that came before the contact came to the delay has happened: an open since the message was sent, one of your own
+//! since the run began.
 //!
 //! `zone` is an IANA name, by default UTC, or `contact`: each contact's own.
 
@@ -29,6 +33,7 @@ enum Event {
     Opened,
     Clicked,
     Converted,
+    Custom,
 }
 
 #[derive(Default, Deserialize)]
@@ -43,6 +48,8 @@ struct Keys {
     #[serde(with = "crate::campaigns::instant")]
     until: Option<Timestamp>,
     event: Option<Event>,
+    #[serde(rename = "type")]
+    of_type: Option<String>,
     of: Option<String>,
     timeout: Option<String>,
 }
@@ -59,6 +66,7 @@ impl Keys {
             ("at", self.at.is_some() && self.weekdays.is_none()),
             ("zone", self.zone.is_some() && !by_clock),
             ("of", self.of.is_some() && self.event.is_none()),
+            ("type", self.of_type.is_some() && self.event != Some(Event::Custom)),
             ("timeout", self.timeout.is_some() && self.event.is_none()),
         ];
         given.into_iter().filter(|(_, beside)| *beside).map(|(key, _)| key).collect()
@@ -104,19 +112,32 @@ pub(super) fn kind(context: &mut Context<'_>) -> Option<NodeKind> {
 }
 
 fn for_event(context: &mut Context<'_>, keys: &Keys, event: Event) -> Option<Delay> {
-    let Some(text) = &keys.timeout else {
-        context.refuse("no_length", "timeout", "the wait has no end", "set timeout, such as \"5d\"");
-        context.named("of", keys.of.as_deref());
+    let seconds = match &keys.timeout {
+        Some(text) => context.seconds("timeout", text),
+        None => {
+            context.refuse("no_length", "timeout", "the wait has no end", "set timeout, such as \"5d\"");
+            None
+        }
+    };
+    let of = keys.of.as_deref();
+    let event = match event {
+        Event::Opened => context.named("of", of).map(WaitEvent::Opened),
+        Event::Clicked => context.named("of", of).map(WaitEvent::Clicked),
+        Event::Converted => context.named("of", of).map(WaitEvent::Converted),
+        Event::Custom => custom(context, keys),
+    };
+    Some(Delay::Event { event: event?, seconds: seconds? })
+}
+
+fn custom(context: &mut Context<'_>, keys: &Keys) -> Option<WaitEvent> {
+    // Whose message it is about may be left open.
+    let of = keys.of.as_deref().map(|of| context.named("of", Some(of)));
+    let Some(name) = keys.of_type.clone() else {
+        let fix = "set type to that of the events that you report, such as \"purchase\"";
+        context.refuse("no_event_type", "type", "it is not said what is waited for", fix);
         return None;
     };
-    let (seconds, send) = (context.seconds("timeout", text), context.named("of", keys.of.as_deref()));
-    let (seconds, send) = (seconds?, send?);
-    let event = match event {
-        Event::Opened => WaitEvent::Opened(send),
-        Event::Clicked => WaitEvent::Clicked(send),
-        Event::Converted => WaitEvent::Converted(send),
-    };
-    Some(Delay::Event { event, seconds })
+    Some(WaitEvent::Custom { name, of: of.map_or(Some(None), |of| of.map(Some))? })
 }
 
 /// Dates that have passed let everybody go on at once: a warning.

@@ -49,23 +49,16 @@ pub struct Hand {
     pub(super) out: Outgoing,
     /// Pulled and not begun: the next to go.
     pub(super) waiting: Option<SlotId>,
-    /// Messages may come with their shared text apart.
-    takes_shared: bool,
 }
 
 impl Default for Hand {
     fn default() -> Hand {
         let slots = (0..SLOTS).map(|_| Slot::default()).collect();
-        Hand { slots, out: Outgoing::default(), waiting: None, takes_shared: false }
+        Hand { slots, out: Outgoing::default(), waiting: None }
     }
 }
 
 impl Hand {
-    /// For messages that are written as they are rendered: what signs them reads all of their bytes.
-    pub fn unsigned(takes_shared: bool) -> Hand {
-        Hand { takes_shared, ..Hand::default() }
-    }
-
     /// Pulls a message if there is none; `Err` is when to ask again.
     pub fn pull<F: Feed>(&mut self, feed: &mut F) -> Result<(), Option<Monotonic>> {
         if self.waiting.is_some() {
@@ -75,7 +68,6 @@ impl Hand {
         let now = feed.now();
         let slot = &mut self.slots[id];
         slot.message.clear();
-        slot.message.takes_shared = self.takes_shared;
         match feed.pull(&mut slot.message, now) {
             Pull::Idle { until } => Err(until),
             Pull::Filled => {
