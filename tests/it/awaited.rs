@@ -93,7 +93,7 @@ fn who_does_what_is_waited_for_goes_on_then_and_the_others_at_the_time_out() {
         ("of = \"mail\"", "of = \"male\"", "unknown_node"),
         ("of = \"mail\"", "of = \"silent\"", "asks_about_no_send"),
         ("timeout = \"20s\"\n", "", "no_length"),
-        ("event = \"custom\"\ntype = \"cart\"", "event = \"cart\"", "unreadable"),
+        ("event = \"custom\"\ntype = \"cart\"", "event = \"cart\"", "unknown_word"),
     ] {
         let found = check(from, to);
         assert_eq!(found["problems"][0]["code"], code, "{to:?}: {found}");

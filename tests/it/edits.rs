@@ -175,6 +175,11 @@ fn a_finished_flow_goes_on_behind_its_end_and_others_are_resent() {
     let variants = json!([{"name": "A", "subject": "A"}, {"name": "B", "subject": "B"}]);
     let test = json!({"sample": 10, "decide_after": "1s", "if_not_proven": "nobody"});
     begin(&server, "split", &json!({"kind": "ab_split", "variants": variants, "test": test}));
+    // Nobody clicks: a tie is for a person.
+    server.until("the winner is chosen", || {
+        let chosen = server.post("/v1/campaigns/split/choose-winner", &json!({"winner": "A", "by": "ann"}));
+        (chosen.status == 200).then_some(())
+    });
     server.await_state("split", "finished");
     post(&server, "split", "extend").refused("not_extendable", "resend");
     server.campaign("draft", "relay", "p", &json!({}));

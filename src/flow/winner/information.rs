@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn boundaries_can_be_drawn_after_any_parts() {
-        let arms = ["A", "B"].map(|name| Arm::new(name, 1_000, 100));
+        let arms = ["A", "B"].map(|name| Arm::new(name, 100, 1_000));
         for (earlier, judged, is_last) in [(&[][..], 6, false), (&[6], 1_990, false), (&[40, 1_970], 20, true)] {
             let looks = looks_after(earlier, judged, 2_000, is_last);
             let judged = judge(&arms, &Rules { looks: looks.clone(), ..Rules::default() });
