@@ -177,7 +177,7 @@ fn a_finished_flow_goes_on_behind_its_end_and_others_are_resent() {
     begin(&server, "split", &json!({"kind": "ab_split", "variants": variants, "test": test}));
     // Nobody clicks: a tie is for a person.
     server.until("the winner is chosen", || {
-        let chosen = server.post("/v1/campaigns/split/choose-winner", &json!({"winner": "A", "by": "ann"}));
+        let chosen = server.post("/v1/campaigns/split/choose-winner", &json!({"variant": "A", "by": "ann"}));
         (chosen.status == 200).then_some(())
     });
     server.await_state("split", "finished");
