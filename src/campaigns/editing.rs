@@ -287,11 +287,10 @@ fn of_nodes(was: &Graph, is: &Graph, standing: &Standing<'_>, refused: &mut Vec<
         if lock == Lock::Current && now.kind.name() != node.kind.name() {
             refuse(code, "contacts stand at it: it stays of its kind", "change its length, date or expression alone");
         }
-        let ins = |graph: &Graph| {
+        let ins = |graph: &Graph| -> BTreeSet<(NodeId, Exit)> {
             graph.edges().filter(|(.., to)| *to == node.id).map(|(from, exit, _)| (from, exit.clone())).collect()
         };
-        let (old_ins, new_ins): (BTreeSet<(NodeId, Exit)>, BTreeSet<(NodeId, Exit)>) = (ins(was), ins(is));
-        if !old_ins.is_subset(&new_ins) {
+        if !ins(was).is_subset(&ins(is)) {
             refuse(code, "it cannot be moved", "leave what leads to it");
         }
         let moved = was.edges().filter(|(from, _, to)| *from == node.id && !is_an_end(was, *to));
