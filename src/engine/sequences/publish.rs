@@ -328,10 +328,11 @@ impl Engine {
                 (Scheduled | Paused, _) if kind != Kind::Sequence && !has_live => {
                     return Err(SequenceError::ChangePlan.into());
                 }
-                (Finished, true) => match edits::not_extended(kind) {
-                    Some(refused) => return Err(refused.into()),
-                    None => {}
-                },
+                (Finished, true) => {
+                    if let Some(refused) = edits::not_extended(kind) {
+                        return Err(refused.into());
+                    }
+                }
                 (Running | Paused | Scheduled, false) => {}
                 (Finished, false) => return Err(SequenceError::UseExtend.into()),
                 (Running | Paused | Scheduled, true) => return Err(SequenceError::UseEdit.into()),
