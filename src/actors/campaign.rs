@@ -3,7 +3,7 @@
 //! Owns the table of open batches and no sets: those are the book's. Invariants: CA-1 a batch is in the table from before
 //! its claim is submitted until no row of it is claimed; CA-2 rows are withdrawn before the fact *Returned* is submitted;
 //! CA-3 a paused, stopping or draining run claims nothing, and no run does after its
-//! `send_until`.
+//! `send_until`; CA-4 a claim is made of the version in force, or not at all.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::config::caps::Caps;
 use crate::ids::{BatchId, RunId};
 use crate::journal::Want;
 use crate::ledger::facts::Returned;
-use crate::ledger::{Fact, Positions, RejectClass, RowSet, RunState};
+use crate::ledger::{Fact, Positions, RejectClass, RowSet, RunState, State};
 use crate::limits::{ACTOR_TICK, MAILBOX_MESSAGES};
 
 mod claiming;
@@ -39,6 +39,8 @@ mod legs;
 
 /// One send of the run and the line that it goes over.
 pub struct Leg {
+    /// The version whose content it sends: rows are claimed only while that is in force.
+    pub version: u32,
     pub context: Arc<SendContext>,
     pub line: Arc<Line>,
     pub channel: Recipient<Join>,
@@ -111,7 +113,7 @@ impl CampaignActor {
         let state = self.book.read();
         let now = self.book.now();
         for leg in &self.legs {
-            let may_claim = may_claim && !decide::is_late(leg.send_until, now);
+            let may_claim = may_claim && !decide::is_late(leg.send_until, now) && is_in_force(&state, leg);
             let Ok(delivery) = state.delivery(leg.context.delivery) else { continue };
             let mut fair = leg.line.fair.lock();
             for class in leg.classes.ids() {
@@ -148,6 +150,10 @@ impl CampaignActor {
         let leg = &self.legs[at];
         let state = self.book.read();
         let Ok(delivery) = state.delivery(leg.context.delivery) else { return };
+        if !is_in_force(&state, leg) {
+            leg.line.fair.lock().set_demand(leg.key(class), 0, leg.weight);
+            return;
+        }
         let ready = delivery.ready_count(leg.context.send, self.book.now(), leg.classes.filter(class));
         leg.line.fair.lock().set_demand(leg.key(class), ready, leg.weight);
     }
@@ -366,6 +372,11 @@ impl CampaignActor {
         drop(self.ended.try_send(RunEnded { run: self.run }));
         context.stop();
     }
+}
+
+/// Whether a send says what the version in force says; the actor hears of a later one after it is published.
+fn is_in_force(state: &State, leg: &Leg) -> bool {
+    state.runs.get(&leg.context.delivery.run).is_some_and(|run| run.version == leg.version)
 }
 
 fn give_back(line: &Line, key: DemandKey, rows: usize) {

@@ -202,6 +202,7 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::SoftBouncesJudged(_) => "soft_bounces_judged",
         Fact::Doubted(_) => "doubted",
         Fact::Restored(_) => "restored",
+        Fact::Edited(_) => "edited",
     }
 }
 

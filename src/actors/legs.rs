@@ -1,4 +1,4 @@
-//! New sends for a run whose actor is on its way: a later version of a sequence adds steps and changes those ahead.
+//! New sends for a run whose actor is on its way: a later version adds sends and changes those ahead.
 //!
 //! The engine puts them into the inbox, and the actor takes them in at its next look. Nothing is lost with them: after a
 //! restart the actor begins with the sends of the version in force.
@@ -13,12 +13,18 @@ use crate::actors::line::Line;
 use crate::actors::{Join, Leave};
 use crate::clock::Timestamp;
 use crate::config::caps::Caps;
+use crate::contacts::Store;
 use crate::content::CompiledMessage;
 use crate::flow::NodeId;
-use crate::ids::{CampaignId, DeliveryId, MessageId};
+use crate::ids::{CampaignId, DeliveryId, MessageId, RowSpace};
 
 /// A send of a run, as far as it is known outside its actor.
 pub struct NewLeg {
+    /// The version whose content it sends.
+    pub version: u32,
+    /// Whose rows are sent to, and where their records are.
+    pub space: RowSpace,
+    pub store: Store,
     pub delivery: DeliveryId,
     pub campaign: CampaignId,
     pub topic: String,

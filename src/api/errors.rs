@@ -84,12 +84,13 @@ error_table! {
     CampaignLocked, "campaign_locked", 409, "The campaign has started and can no longer be edited.";
     InvalidSchedule, "invalid_schedule", 422, "The schedule cannot be published: details list each fault with its code.";
     NoChoice, "no_choice", 409, "There is no test to choose a winner for, or it is decided: the message says which.";
-    NotASequence, "not_a_sequence", 409, "The campaign is of another kind: only sequences are published, edited live, extended and entered.";
+    NotASequence, "not_a_sequence", 409, "The campaign is no sequence, and has no run that could be edited or extended: its draft is started. Only sequences are entered.";
     UsePublish, "use_publish", 409, "A sequence is not started: publish it.";
-    ConfirmationNeeded, "confirmation_needed", 409, "Nothing was published: details show planned and effective start of each step. Publish with confirm = true.";
+    ConfirmationNeeded, "confirmation_needed", 409, "Nothing was published: details show planned and effective start of each step, or what would be changed. Publish with confirm = true.";
     NoWorkingCopy, "no_working_copy", 409, "There is nothing to publish or to change: open a working copy with edit, or extend.";
     WorkingCopyClosed, "working_copy_closed", 409, "A step has started by the version that was published before: details name it. Open a new working copy.";
-    StepLocked, "step_locked", 409, "The version changes what is locked: details name each step and its lock.";
+    StepLocked, "step_locked", 409, "The version changes what is locked: details name each step, message or node with its lock, and what to do.";
+    NotExtendable, "not_extendable", 409, "The finished campaign cannot go on with this: the message says why, and what can be done.";
     StepNotHeld, "step_not_held", 409, "A person starts or skips only a step that did not start within its limit (too_late): the message says how this one stands.";
     StepNotFound, "step_not_found", 404, "The published version has no step with this id: details list the steps.";
     UseEdit, "use_edit", 409, "The campaign is under way: open a working copy with edit.";

@@ -5,7 +5,7 @@
 //! - [`kinds`]: what each kind compiles to, and the tables that only it has.
 //! - [`one_shot`]: audiences from an uploaded file.
 //! - [`mod@compile`]: a spec becomes a flow graph and the plans of its deliveries.
-//! - [`sequence`]: steps, dates, locks of sequences.
+//! - [`sequence`]: steps, dates, locks of sequences; [`editing`]: what may be changed in the others while they run.
 //! - [`schedule`]: when a campaign starts, once or again and again.
 //! - [`languages`]: messages in several languages, and saved ones.
 //! - [`resend`]: campaigns to a set of an earlier run.
@@ -18,6 +18,7 @@
 //! What it must not know: content and templates (the fields of a message are passed through), ledgers, time, actors.
 
 pub mod compile;
+pub mod editing;
 pub mod faults;
 mod instant;
 pub mod kinds;

@@ -367,8 +367,9 @@ pub enum Campaign {
     Create {
         file: PathBuf,
     },
-    /// Change a draft by a merge patch (TOML, or JSON by the file's name). Of a sequence that is under way, change its
-    /// working copy, which is opened; without a file, open it and show the steps with their locks.
+    /// Change a draft by a merge patch (TOML, or JSON by the file's name). Of a campaign that is under way, change its
+    /// working copy, which is opened; publish puts it into force. Without a file, open it and show the steps, or the nodes,
+    /// with their locks.
     Edit {
         campaign: String,
         file: Option<PathBuf>,

@@ -13,16 +13,17 @@ use super::{Exit, output};
 
 #[derive(Debug, Subcommand)]
 pub enum SequenceCommand {
-    /// Put a sequence, or the working copy of one, into force. Shows planned and effective start of each step, and exits
-    /// with 6, unless --yes is said.
+    /// Put a sequence, or the working copy of any campaign that runs or is finished, into force. Shows planned and effective
+    /// start of each step, or what would be changed, and exits with 6, unless --yes is said.
     Publish {
         campaign: String,
         /// Confirm that the steps start when they say.
         #[arg(long, short)]
         yes: bool,
     },
-    /// Add steps behind the last ones of a finished sequence: opens a working copy, and changes it by the file, which holds
-    /// only the new steps, or all of them, the earlier ones as they were.
+    /// Go on with a finished campaign for the same contacts: opens a working copy, and changes it by the file. Of a sequence
+    /// that holds only the new steps, or all of them, the earlier ones as they were; of a flow all nodes, with new ones
+    /// behind its ends; of a single campaign a [follow_up]. Others go on by campaign resend.
     Extend { campaign: String, file: Option<PathBuf> },
     /// Bring contacts into a sequence that is started by requests. Exit code 6 if a key has no contact.
     ///
@@ -140,7 +141,11 @@ fn publish(client: &Client, path: &str, yes: bool, as_json: bool) -> anyhow::Res
 
 /// Planned and effective start of each step.
 pub(super) fn starts(shown: &Json) -> String {
-    let mut lines = vec![format!("  {:<20}{:<28}{:<28}", "step", "planned", "effective")];
+    let changed: Vec<String> = shown["changed"].as_array().into_iter().flatten().map(output::text).collect();
+    let mut lines = match changed.is_empty() {
+        true => vec![format!("  {:<20}{:<28}{:<28}", "step", "planned", "effective")],
+        false => vec![format!("  changes {}", changed.join(", "))],
+    };
     for step in shown["steps"].as_array().into_iter().flatten() {
         let time = |name: &str| step[name].as_str().map_or("at once, by request".to_owned(), output::clean);
         let executed = if step["executed"] == true { "executed" } else { "" };

@@ -17,6 +17,7 @@ use crate::engine::{Engine, EngineError, one_shot, resend, same_address};
 use crate::ids::{AttributeId, Channel, MessageId, RowSpace, RunId};
 use crate::ledger::State;
 use crate::segments::audience::{self, AudienceInput, AudienceSummary, Eligibility, LackingSet, SuppressedSet};
+use crate::segments::skip::SkipReason;
 use crate::segments::{Expression, World, parse};
 
 /// An expression and the text that it was parsed from.
@@ -225,6 +226,29 @@ impl<'c> Audience<'c> {
 }
 
 impl Engine {
+    /// Who of some rows may not be sent to by a delivery, by reason.
+    pub(super) fn ineligible(
+        &self,
+        compiled: &Compiled,
+        plan: &DeliveryPlan,
+        rows: &RoaringBitmap,
+        run: RunId,
+    ) -> Result<Vec<(SkipReason, RoaringBitmap)>, EngineError> {
+        let (used, required) = self.used_attributes(compiled, plan);
+        let audience = self.look(compiled, Some(run))?;
+        Ok(audience.assess(plan, rows, &used, &required)?.1.skipped)
+    }
+
+    /// Who of a campaign's audience a start at this moment would send to; everybody, if nobody could be sent to.
+    pub fn eligible(&self, compiled: &Compiled) -> Result<RoaringBitmap, EngineError> {
+        let audience = self.look(compiled, None)?;
+        let matched = audience.matched()?;
+        let Some(plan) = compiled.deliveries.first() else { return Ok(matched) };
+        let (used, required) = self.used_attributes(compiled, plan);
+        let eligible = audience.assess(plan, &matched, &used, &required)?.1.eligible;
+        Ok(if eligible.is_empty() { matched } else { eligible })
+    }
+
     /// Attributes that the messages of a delivery use, and those that every one of them needs: who lacks one of these gets
     /// nothing of the delivery, whichever message it would be. An audience can be looked at before there is content.
     pub(super) fn used_attributes(

@@ -9,6 +9,7 @@ pub mod base;
 pub mod calendar;
 pub mod check;
 pub mod dry_run;
+pub mod edits;
 pub mod events;
 pub mod figures;
 pub mod flowing;

@@ -103,7 +103,7 @@ impl Engine {
     }
 
     /// Compiles a spec with its saved messages put in, and with what the configuration adds.
-    fn compile_spec(&self, spec: &CampaignSpec) -> Result<Compiled, EngineError> {
+    pub(super) fn compile_spec(&self, spec: &CampaignSpec) -> Result<Compiled, EngineError> {
         let mut compiled = campaigns::compile(spec)?;
         compiled.caps.caps.extend_from_slice(&self.options.caps);
         Ok(compiled)
@@ -142,29 +142,6 @@ impl Engine {
         Ok(found.map_err(|source| EngineError::Evaluate { text: expression.to_owned(), source })?.rows)
     }
 
-    /// Who of some rows may not be sent to by a delivery, by reason.
-    pub(super) fn ineligible(
-        &self,
-        compiled: &Compiled,
-        plan: &DeliveryPlan,
-        rows: &RoaringBitmap,
-        run: RunId,
-    ) -> Result<Vec<(SkipReason, RoaringBitmap)>, EngineError> {
-        let (used, required) = self.used_attributes(compiled, plan);
-        let audience = self.look(compiled, Some(run))?;
-        Ok(audience.assess(plan, rows, &used, &required)?.1.skipped)
-    }
-
-    /// Who of a campaign's audience a start at this moment would send to; everybody, if nobody could be sent to.
-    pub fn eligible(&self, compiled: &Compiled) -> Result<RoaringBitmap, EngineError> {
-        let audience = self.look(compiled, None)?;
-        let matched = audience.matched()?;
-        let Some(plan) = compiled.deliveries.first() else { return Ok(matched) };
-        let (used, required) = self.used_attributes(compiled, plan);
-        let eligible = audience.assess(plan, &matched, &used, &required)?.1.eligible;
-        Ok(if eligible.is_empty() { matched } else { eligible })
-    }
-
     /// Starts a campaign now: evaluates its audience, enters its deliveries, begins to send.
     pub fn start(&self, id: CampaignId) -> Result<RunId, EngineError> {
         if self.is_sequence(id) {
@@ -193,7 +170,7 @@ impl Engine {
             Ok(Some(Fact::PinnedStarted(Box::new(pinned))))
         })?;
         drop(audience);
-        self.spawn(started, &compiled)?;
+        self.spawn(started, pinned.version, &compiled)?;
         Ok(started)
     }
 
@@ -265,7 +242,8 @@ impl Engine {
                 .collect()
         };
         for (run, campaign, version) in &live {
-            let taken = self.compiled(*campaign, Some(*version)).and_then(|(_, compiled)| self.spawn(*run, &compiled));
+            let compiled = self.compiled(*campaign, Some(*version));
+            let taken = compiled.and_then(|(version, compiled)| self.spawn(*run, version, &compiled));
             if let Err(error) = taken {
                 tracing::error!(%run, %error, "the run can't go on: it is paused");
                 let reason = format!("it can't go on: {error}");
@@ -276,7 +254,7 @@ impl Engine {
         Ok(live.len())
     }
 
-    pub(super) fn spawn(&self, run: RunId, compiled: &Compiled) -> Result<(), EngineError> {
+    pub(super) fn spawn(&self, run: RunId, version: u32, compiled: &Compiled) -> Result<(), EngineError> {
         let space = self.space_of_run(run);
         // Rows of one space must never be read as those of another: that would mail strangers.
         if self.space_of(compiled)? != space {
@@ -300,9 +278,8 @@ impl Engine {
             part.wired.line.fair.lock().set_rate(Scope::Campaign(run), per_second);
         }
         let (weight, auto_pause) = (compiled.limits.weight, compiled.auto_pause);
-        let caps = Arc::new(compiled.caps.clone());
+        let (caps, inbox) = (Arc::new(compiled.caps.clone()), self.inbox_of(run, version));
         let (book, pool, ended) = (Arc::clone(&self.book), Arc::clone(&self.pool), self.ended.clone());
-        let inbox = self.inbox_of(run);
         let legs: Vec<_> = parts
             .into_iter()
             .map(|p| {
@@ -330,7 +307,7 @@ impl Engine {
                         settler: context.address().recipient(),
                     });
                     let caps = Arc::clone(&caps);
-                    actor.add_leg(Leg { context, line, channel, leave, classes, weight, send_until, caps });
+                    actor.add_leg(Leg { version, context, line, channel, leave, classes, weight, send_until, caps });
                 }
                 actor
             });
@@ -439,7 +416,7 @@ impl Engine {
                     }
                 };
                 let (_, compiled) = self.compiled(campaign, Some(version))?;
-                self.spawn(run, &compiled)
+                self.spawn(run, version, &compiled)
             }
         }
     }

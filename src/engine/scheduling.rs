@@ -213,7 +213,7 @@ impl Engine {
         figures::launches("made", 1);
         tracing::info!(campaign = %id, %run, planned = %launch.launch.at, "a campaign is launched");
         // It is launched, whatever comes: a run whose actor could not start is started by the next who tells it something.
-        if let Err(error) = self.spawn(run, &compiled) {
+        if let Err(error) = self.spawn(run, version, &compiled) {
             tracing::error!(%run, %error, "the run's actor could not start");
         }
         Ok(())

@@ -35,14 +35,24 @@ impl Engine {
         if let Some(known) = self.tracking.messages.get(&(run, message)) {
             return Some(Arc::clone(&known));
         }
-        let (campaign, version) = self.book.read().runs.get(&run).map(|r| (r.campaign, r.version))?;
+        let in_force = || self.book.read().runs.get(&run).map(|r| (r.campaign, r.version));
+        let (campaign, version) = in_force()?;
         let (_, compiled) = self.compiled(campaign, Some(version)).ok()?;
         let made = self.message(&compiled, message).ok()?;
         if self.tracking.messages.len() >= TRACKED_MESSAGES_MAX {
             self.tracking.messages.clear();
         }
         self.tracking.messages.insert((run, message), Arc::clone(&made));
+        // Another version came into force meanwhile: who published it has forgotten what was known before this was.
+        if in_force() != Some((campaign, version)) {
+            self.tracking.messages.remove(&(run, message));
+        }
         Some(made)
+    }
+
+    /// What is known of the messages of a run is of another version than the one in force now.
+    pub(super) fn forget_tracked(&self, run: RunId) {
+        self.tracking.messages.retain(|(of, _), _| *of != run);
     }
 
     /// Queues an open or click; `None` if the tracker can't take it now.

@@ -246,6 +246,7 @@ impl State {
             Fact::Looked(fact) => fact.run,
             Fact::Decided(fact) => fact.run,
             Fact::SequencePublished(fact) => fact.run,
+            Fact::Edited(fact) => fact.run,
             Fact::StepStarted(fact) => fact.run,
             Fact::StepReleased(fact) => fact.run,
             Fact::Entered(fact) => fact.run,

@@ -12,6 +12,7 @@ use crate::ids::{AddressHash, BatchId, CampaignId, Channel, DeliveryId, ImportId
 use crate::ledger::consent::ConsentStatus;
 use crate::ledger::delivery::Mode;
 use crate::ledger::details::DetailsRemoved;
+use crate::ledger::edits::Edited;
 use crate::ledger::events::{AutoPaused, EventsReceived, SoftBouncesJudged};
 use crate::ledger::flowing::{Decided, Joined, Looked, Moved, Scheduled, Shared};
 use crate::ledger::outcome::RejectClass;
@@ -146,6 +147,7 @@ pub enum Fact {
     Doubted(Doubted),
     Restored(Restored),
     DetailsRemoved(DetailsRemoved),
+    Edited(Box<Edited>),
 }
 
 impl Fact {
@@ -203,6 +205,7 @@ impl Fact {
             Fact::Doubted(_) => 77,
             Fact::Restored(_) => 78,
             Fact::DetailsRemoved(_) => 81,
+            Fact::Edited(_) => 86,
         }
     }
 

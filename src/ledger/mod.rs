@@ -23,6 +23,7 @@ pub mod counts;
 pub mod days;
 pub mod delivery;
 pub mod details;
+pub mod edits;
 pub mod engagement;
 pub mod events;
 pub mod facts;
@@ -79,6 +80,8 @@ pub enum Violation {
     Unbalanced { delivery: DeliveryId },
     #[error("{run}: the flow can't take the contacts where the fact says")]
     BadFlow { run: RunId },
+    #[error("{run} cannot take the version: it changes what is locked, or is made from another one")]
+    BadEdit { run: RunId },
     #[error("{campaign} has no such launch ahead")]
     BadLaunch { campaign: CampaignId },
     #[error("{delivery}: an entered row is pending and skipped at once, or outside the audience")]

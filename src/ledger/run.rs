@@ -18,7 +18,7 @@ use crate::ledger::facts::{DeliveryEntered, RunStarted, Sample};
 use crate::ledger::flowing::{Decided, FlowMemory, Joined, Looked, Moved, Scheduled, Shared};
 use crate::ledger::pauses::Pauses;
 use crate::ledger::plans::RunLaunch;
-use crate::ledger::sequence::SequenceRun;
+use crate::ledger::sequence::{Publication, SequenceRun};
 use crate::ledger::timeline::Timeline;
 use crate::ledger::tracking::MessageTracking;
 use crate::ledger::watch::Watch;
@@ -108,6 +108,12 @@ pub struct Run {
     /// What its control group had done beside the others when its details were removed.
     #[serde(default)]
     pub compared_then: Vec<Compared>,
+    /// When the first row was claimed for a message: its content is locked from then on.
+    #[serde(default)]
+    pub executed: BTreeMap<MessageId, Timestamp>,
+    /// Versions that were put into force while it was under way, or after its end; the newest ones.
+    #[serde(default)]
+    pub publications: Vec<Publication>,
 }
 
 impl Run {
@@ -154,6 +160,8 @@ impl Run {
             removed: None,
             pauses: Pauses::default(),
             compared_then: Vec::new(),
+            executed: BTreeMap::new(),
+            publications: Vec::new(),
         };
         // Who is not eligible never walks: only a row that can get a message is anywhere in the flow.
         let hops = flow::enter(&run.graph, &mut run.positions, &run_rows);

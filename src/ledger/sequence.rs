@@ -190,7 +190,21 @@ impl Run {
 
     pub(super) fn apply_published(&mut self, fact: &SequencePublished) -> Result<(), Violation> {
         let moves = self.taken_on(&fact.graph)?;
-        for (index, entered) in fact.deliveries.iter().enumerate() {
+        self.adopt(&fact.graph, &fact.deliveries, moves)?;
+        self.version = fact.version;
+        self.remember_publication(fact);
+        self.go_on();
+        Ok(())
+    }
+
+    /// Replaces the graph, adds the deliveries that the run has not, and takes contacts on from where they cannot stay.
+    pub(super) fn adopt(
+        &mut self,
+        graph: &Graph,
+        deliveries: &[DeliveryEntered],
+        moves: Vec<(NodeId, NodeId, RoaringBitmap)>,
+    ) -> Result<(), Violation> {
+        for (index, entered) in deliveries.iter().enumerate() {
             let route = Route {
                 channel: entered.channel,
                 topic: entered.topic.clone(),
@@ -212,20 +226,22 @@ impl Run {
                 }
             }
         }
-        self.graph = fact.graph.clone();
-        self.version = fact.version;
+        self.graph = graph.clone();
         for (from, to, rows) in moves {
             let hops = flow::step::relocate(&self.graph, &mut self.positions, from, to, &rows);
             let hops = hops.map_err(|_| Violation::BadFlow { run: self.id })?;
             self.arrived(hops)?;
         }
-        self.remember_publication(fact);
+        Ok(())
+    }
+
+    /// A finished run that was extended runs again.
+    pub(super) fn go_on(&mut self) {
         if self.state == RunState::Finished {
             self.state = RunState::Running;
             "extended".clone_into(&mut self.reason);
             self.ended_at = None;
         }
-        Ok(())
     }
 
     fn remember_publication(&mut self, fact: &SequencePublished) {

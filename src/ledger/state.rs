@@ -117,6 +117,7 @@ impl State {
             Fact::Claimed(claimed) => {
                 self.delivery_mut(claimed.delivery)?.claim(claimed, boot)?;
                 self.next_batch = self.next_batch.max(claimed.batch.0 + 1);
+                self.run_mut(claimed.delivery.run)?.note_claim(claimed.message, claimed.at);
                 Ok(())
             }
             Fact::Settled(settled) => self.apply_settled(settled),
@@ -149,6 +150,7 @@ impl State {
             Fact::Looked(fact) => self.run_mut(fact.run)?.apply_looked(fact),
             Fact::Decided(fact) => self.run_mut(fact.run)?.apply_decided(fact),
             Fact::SequencePublished(fact) => self.apply_sequence_published(fact),
+            Fact::Edited(fact) => self.apply_edited(fact),
             Fact::StepStarted(fact) => self.apply_step_started(fact),
             Fact::StepReleased(fact) => self.apply_step_released(fact),
             Fact::Entered(fact) => self.run_mut(fact.run)?.apply_entered(fact),

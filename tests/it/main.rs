@@ -16,6 +16,7 @@ mod base;
 mod behaviour;
 mod campaigns;
 mod cli;
+mod edits;
 mod events;
 mod flows;
 mod graphs;

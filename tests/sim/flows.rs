@@ -26,6 +26,7 @@ use estafette::ledger::{Fact, Mode, RowSet, Run, RunState};
 use estafette::segments::skip::SkipReason;
 
 use crate::channel::Process;
+use crate::edits::Contents;
 use crate::graphs;
 use crate::moves::{self, ROWS};
 use crate::rng::Rng;
@@ -104,6 +105,7 @@ struct World {
     process: Process,
     /// What was decided, as some durable state had it.
     decided: BTreeMap<NodeId, Decided>,
+    contents: Contents,
 }
 
 impl World {
@@ -112,7 +114,8 @@ impl World {
         let spec = parse(&text, Format::Toml).unwrap_or_else(|error| panic!("{error} in {text}"));
         let compiled = compile(&spec).unwrap_or_else(|error| panic!("{error} in {text}"));
         let process = Process::new(Timestamp(1_795_000_000_000));
-        let mut world = World { compiled, process, decided: BTreeMap::new() };
+        let contents = Contents::default();
+        let mut world = World { compiled, process, decided: BTreeMap::new(), contents };
         let at = world.process.now;
         world.process.commit(Fact::CampaignSaved { campaign: CampaignId(1), spec: spec.to_json(), at });
         let rows: RoaringBitmap = (0..ROWS).collect();
@@ -236,7 +239,8 @@ impl World {
         }
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
+        self.contents.check(&self.process, RUN);
         let run = self.run();
         self.process.check(run);
         let entered = run.flow.arrived.get(&run.graph.start()).copied().unwrap_or(0);
@@ -265,12 +269,14 @@ struct Seen {
     returns: u64,
     /// Decisions by who made them and what they rest on.
     decided: BTreeMap<String, u64>,
+    /// Edits that came into force, edits that were refused, extensions.
+    edits: [u64; 3],
 }
 
 fn one(rng: &mut Rng, seen: &mut Seen) {
     let mut world = World::new(rng);
     for _ in 0..rng.between(20, 160) {
-        match rng.below(26) {
+        match rng.below(28) {
             0..=7 => drop(moves::step(&mut world.process, RUN, rng)),
             8..=11 => world.process.claim(RUN, rng),
             12..=15 => world.process.hand_over(rng),
@@ -282,6 +288,7 @@ fn one(rng: &mut Rng, seen: &mut Seen) {
             22 if rng.chance(0.1) => world.person(rng),
             23 => world.crash(true, rng),
             24 => world.process.sync(),
+            25..=26 => world.contents.edit(&mut world.process, RUN, rng),
             _ => match world.run().state {
                 RunState::Running if rng.chance(0.2) => world.process.move_to(RUN, RunState::Paused),
                 RunState::Paused => world.process.move_to(RUN, RunState::Running),
@@ -306,7 +313,14 @@ fn one(rng: &mut Rng, seen: &mut Seen) {
             world.check();
             world.crash(false, rng);
             world.process.check_end(world.run());
+            if rng.chance(0.5) && world.contents.extend(&mut world.process, RUN, rng) {
+                world.check();
+                continue;
+            }
             seen.ended += 1;
+            seen.edits[0] += world.contents.taken;
+            seen.edits[1] += world.contents.refused;
+            seen.edits[2] += world.contents.extended;
             seen.returns += world.process.returns();
             for decided in world.decided.values() {
                 let winner = if decided.winner.is_some() { "a winner" } else { "nobody" };
@@ -328,8 +342,9 @@ fn flows_lose_nobody_and_mail_nobody_twice_whatever_dies() {
     let mut seen = Seen::default();
     let ran = for_each_seed("flows", 2_500, |_, rng| one(rng, &mut seen));
     assert_eq!(seen.ended, ran, "every run came to its end");
-    eprintln!("decisions of {ran} runs: {:?}", seen.decided);
+    eprintln!("decisions of {ran} runs: {:?}; edits taken, refused, extensions: {:?}", seen.decided, seen.edits);
     if ran >= 1_000 {
+        assert!(seen.edits.iter().all(|count| *count > 20), "edits came, taken and refused: {:?}", seen.edits);
         assert!(seen.returns > 1_000, "contacts come back to delays: {}", seen.returns);
         // A proof is rare here, where nothing is better than anything else: `winner` knows cases that are.
         let wanted = ["a winner by engine, not proven", "nobody by engine, not proven"];

@@ -7,6 +7,7 @@
 //! - [`channel`]: a process with one channel for runs of any shape.
 //! - [`moves`]: what a run's flow does next, with a base that answers by rules.
 //! - [`flows`]: every kind of campaign, its moves, tests and waits.
+//! - [`edits`]: versions that are published while a run is under way, and extensions.
 //! - [`timers`]: since when each contact rests at each delay.
 //! - [`chains`]: one-shot audiences, control groups, resends of runs and of their resends.
 //! - [`sequences`]: dated steps, edited while they run.
@@ -18,6 +19,7 @@
 mod chains;
 mod channel;
 mod delivery;
+mod edits;
 mod flows;
 mod graphs;
 mod moves;

@@ -16,8 +16,10 @@ use estafette::ledger::{Run, State};
 
 #[derive(Default)]
 pub(crate) struct Timers {
-    /// By run and delay: since when each row rests there, and how often it has come.
-    resting: BTreeMap<(RunId, NodeId, u32), Timestamp>,
+    /// By run and delay: since when each row rests there and the shortest length of the delay meanwhile (an edit changes it
+    /// for those who come after), and how often it has come.
+    resting: BTreeMap<(RunId, NodeId, u32), (Timestamp, i64)>,
+    lengths: BTreeMap<(RunId, NodeId), i64>,
     stays: BTreeMap<(RunId, NodeId, u32), u32>,
 }
 
@@ -32,15 +34,17 @@ impl Timers {
     /// Before a move is applied: whoever goes because the time has come has rested for all of it.
     pub(crate) fn moving(&self, run: &Run, moved: &Moved) {
         let Some(NodeKind::Delay(delay)) = run.graph.node(moved.node).map(|node| &node.kind) else { return };
-        let Some(length) = length_ms(delay) else { return };
+        if length_ms(delay).is_none() {
+            return;
+        }
         for (_, rows) in moved.exits.iter().filter(|(exit, _)| *exit == delay.due_exit()) {
             for row in rows {
                 let place = (run.id, moved.node, row);
-                let since = self.resting.get(&place).expect("only who rests there leaves");
+                let (since, length) = self.resting.get(&place).expect("only who rests there leaves");
                 let rested = moved.at.0 - since.0;
                 let stay = self.stays[&place];
                 assert!(
-                    rested >= length,
+                    rested >= *length,
                     "row {row} left {} after {rested} of {length} ms, in stay {stay}",
                     moved.node
                 );
@@ -64,11 +68,17 @@ impl Timers {
             let known =
                 self.resting.range((run.id, node.id, 0)..=(run.id, node.id, u32::MAX)).map(|((.., row), _)| *row);
             let known: RoaringBitmap = known.collect();
+            let NodeKind::Delay(delay) = &node.kind else { continue };
+            let length = length_ms(delay).unwrap_or(0);
+            if self.lengths.insert((run.id, node.id), length).is_some_and(|before| before != length) {
+                let stays = self.resting.range_mut((run.id, node.id, 0)..=(run.id, node.id, u32::MAX));
+                stays.for_each(|(_, (_, least))| *least = length.min(*least));
+            }
             for row in &known - &here {
                 self.resting.remove(&(run.id, node.id, row));
             }
             for row in &here - &known {
-                self.resting.insert((run.id, node.id, row), now);
+                self.resting.insert((run.id, node.id, row), (now, length));
                 *self.stays.entry((run.id, node.id, row)).or_default() += 1;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::CampaignActor;
+use super::{CampaignActor, is_in_force};
 use crate::actors::book::CommitError;
 use crate::actors::claim::{self, Way};
 use crate::actors::figures;
@@ -38,7 +38,7 @@ impl CampaignActor {
         let (line, context) = (&leg.line, &leg.context);
         let now = self.book.now();
         let granted = line.clock.monotonic();
-        let mut made: Option<Arc<LiveBatch>> = None;
+        let (mut made, mut outdated): (Option<Arc<LiveBatch>>, bool) = (None, false);
         let (done, batch_cell) = (Arc::clone(line), Arc::new(parking_lot::Mutex::new(None::<Arc<LiveBatch>>)));
         let on_durable = Arc::clone(&batch_cell);
         let want = Want::durable(move |_| {
@@ -49,6 +49,11 @@ impl CampaignActor {
         });
         let decided = self.book.commit_by::<CommitError>(
             |state| {
+                // A publication that came first: the sends of that version are on their way to this actor.
+                if !is_in_force(state, leg) {
+                    outdated = true;
+                    return Ok(None);
+                }
                 let delivery = state.delivery(context.delivery)?;
                 let rows = claim::rows_of(&grant, delivery, &leg.classes, now);
                 let capped = claim::capped(state, &leg.caps, context.channel, &grant, &leg.classes, &rows, now);
@@ -68,6 +73,9 @@ impl CampaignActor {
             },
             want,
         );
+        if outdated {
+            line.fair.lock().claimed(grant.id, 0);
+        }
         match (decided, made) {
             (Ok(_), made) => Ok(made.map(|batch| (batch.id, batch))),
             (Err(error), made) => {

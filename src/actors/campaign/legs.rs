@@ -15,13 +15,20 @@ impl CampaignActor {
         self.inbox = inbox;
     }
 
-    /// Takes in the sends of a later version. One with open batches stays: its step has started, and is locked.
+    /// Takes in the sends of a later version. One with open batches stays: its message is executed, and says in every later
+    /// version what it says.
     pub(super) fn take_in(&mut self, context: &mut Context<Self>) {
         let new = std::mem::take(&mut *self.inbox.lock());
         for leg in new {
             let at = self.legs.iter().position(|l| l.context.delivery == leg.delivery && l.context.send == leg.send);
-            if at.is_some_and(|at| self.open.values().any(|open| open.leg == at)) {
-                continue;
+            if let Some(at) = at {
+                if leg.version < self.legs[at].version {
+                    continue;
+                }
+                if self.open.values().any(|open| open.leg == at) {
+                    self.legs[at].version = leg.version;
+                    continue;
+                }
             }
             let leg = self.leg(leg, context);
             self.join(&leg, context);
@@ -40,17 +47,16 @@ impl CampaignActor {
             delivery: new.delivery,
             send: new.send,
             campaign: new.campaign,
-            // Only sequences have later versions, and they are for contacts.
-            space: crate::ids::RowSpace::BASE,
-            store: new.line.store.clone(),
+            space: new.space,
+            store: new.store,
             message: new.message,
             channel: crate::ids::Channel::Email,
             topic: new.topic,
             compiled: new.compiled,
             settler: context.address().recipient(),
         });
-        let NewLeg { line, channel, leave, classes, caps, weight, send_until, .. } = new;
-        Leg { context: sends, line, channel, leave, classes, weight, send_until, caps }
+        let NewLeg { version, line, channel, leave, classes, caps, weight, send_until, .. } = new;
+        Leg { version, context: sends, line, channel, leave, classes, weight, send_until, caps }
     }
 
     pub(super) fn join(&self, leg: &Leg, context: &Context<Self>) {

@@ -64,12 +64,15 @@ impl Adapter {
     }
 
     fn view_of(&self, id: CampaignId, spec: &CampaignSpec, problems: &[campaigns::Problem]) -> CampaignView {
-        let sequence = (spec.kind() == Kind::Sequence).then(|| self.sequence_view(id, spec));
+        let sequence = match spec.kind() {
+            Kind::Sequence => Some(self.sequence_view(id, spec)),
+            _ => self.edit_view(id, spec),
+        };
         let schedule = self.schedule_view(id);
         let state = self.engine.book.read();
         let summary = summary(&state, id, spec);
         let stands = campaign_state(&state, id).unwrap_or(campaigns::State::Draft);
-        let is_other = |t: &Trigger| sequence.is_none() || sequences::is_move_of_sequence(*t);
+        let is_other = |t: &Trigger| spec.kind() != Kind::Sequence || sequences::is_move_of_sequence(*t);
         let moves = stands.legal().filter(|t| t.is_offered() && is_other(t));
         CampaignView {
             summary,
@@ -280,11 +283,15 @@ impl CampaignsPort for Adapter {
 
     fn patch_campaign(&self, campaign: &Ref, patch: SpecText) -> PortResult<CampaignView> {
         let id = self.campaign_id(campaign)?;
-        if self.engine.is_sequence(id) && self.engine.book.read().latest_run(id).is_some() {
+        if self.engine.is_edited_live(id) {
             let copy = self.engine.copy_spec(id)?;
             readable_patch(&patch)?;
             let patched = campaigns::merge_patch(&copy, &patch.text, format(patch.format)).map_err(|e| invalid(&e))?;
-            let patched = self.engine.extended(id, switched(&copy, patched))?;
+            let patched = if self.engine.is_sequence(id) {
+                self.engine.extended(id, switched(&copy, patched))?
+            } else {
+                one_shot::pinned(&self.engine.book.read(), &patched)
+            };
             self.engine.save_copy(id, &patched)?;
             return self.view(id);
         }

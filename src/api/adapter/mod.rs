@@ -7,6 +7,7 @@ mod backups;
 pub mod campaigns;
 pub mod contacts;
 mod dry_run;
+mod edits;
 pub mod errors;
 mod events;
 mod feedback;

@@ -32,7 +32,10 @@ pub(super) fn refused(error: SequenceError) -> PortError {
         SequenceError::UseEdit => Code::UseEdit,
         SequenceError::UseExtend => Code::UseExtend,
         SequenceError::CopyClosed { .. } => Code::WorkingCopyClosed,
-        SequenceError::Locked(_) | SequenceError::LeftOut { .. } => Code::StepLocked,
+        SequenceError::Locked(_) | SequenceError::Fixed(_) | SequenceError::LeftOut { .. } => Code::StepLocked,
+        SequenceError::NothingChanged => Code::NoWorkingCopy,
+        SequenceError::NotExtended | SequenceError::NotExtendable { .. } => Code::NotExtendable,
+        SequenceError::ChangePlan => Code::IllegalMove,
         SequenceError::NotHeld { .. } => Code::StepNotHeld,
         SequenceError::NoStep { .. } => Code::StepNotFound,
         SequenceError::NoEntry(_) => Code::NoEntry,
@@ -43,13 +46,20 @@ pub(super) fn refused(error: SequenceError) -> PortError {
     };
     let details = match error {
         SequenceError::Unconfirmed(shown) => {
-            json!({"version": shown.version, "steps": planned(&shown), "warnings": warnings(&shown.warnings)})
+            let (steps, warnings) = (planned(&shown), warnings(&shown.warnings));
+            json!({"version": shown.version, "steps": steps, "changed": shown.changed, "warnings": warnings})
         }
         SequenceError::CopyClosed { step } | SequenceError::NotHeld { step, .. } => json!({"step": step}),
         SequenceError::NoStep { known, .. } => json!({"steps": known}),
         SequenceError::LeftOut { missing } => json!({"missing": missing}),
         SequenceError::Locked(refusals) => {
             let each = refusals.iter().map(|r| json!({"step": r.step, "lock": r.lock.name(), "message": r.message}));
+            json!({"steps": each.collect::<Vec<_>>()})
+        }
+        SequenceError::Fixed(refusals) => {
+            let each = refusals.iter().map(
+                |r| json!({"step": r.place, "code": r.code, "lock": r.lock.name(), "message": r.message, "fix": r.fix}),
+            );
             json!({"steps": each.collect::<Vec<_>>()})
         }
         _ => serde_json::Value::Null,
@@ -237,14 +247,22 @@ impl Adapter {
     fn opened(&self, campaign: &Ref, extends: bool) -> PortResult<SequenceView> {
         let id = self.campaign_id(campaign)?;
         self.engine.open_copy(id, extends)?;
-        Ok(self.sequence_view(id, &self.spec(id)?))
+        let spec = self.spec(id)?;
+        match self.edit_view(id, &spec) {
+            Some(view) => Ok(view),
+            None => Ok(self.sequence_view(id, &spec)),
+        }
     }
 }
 
 impl SequencesPort for Adapter {
     fn publish(&self, campaign: &Ref, request: PublishRequest) -> PortResult<PublishDone> {
         let id = self.campaign_id(campaign)?;
-        let (run, published) = self.engine.publish_sequence(id, request.confirm)?;
+        let (run, published) = if self.engine.is_sequence(id) {
+            self.engine.publish_sequence(id, request.confirm)?
+        } else {
+            self.engine.publish_edit(id, request.confirm)?
+        };
         let stands = campaign_state(&self.engine.book.read(), id).unwrap_or(lifecycle::State::Draft);
         Ok(PublishDone {
             campaign: id.0,
@@ -255,6 +273,7 @@ impl SequencesPort for Adapter {
             published_at: published.at.into(),
             steps: planned(&published),
             warnings: warnings(&published.warnings),
+            changed: published.changed,
         })
     }
 

@@ -103,7 +103,8 @@ pub struct CampaignView {
     #[serde(default)]
     pub warnings: Vec<ProblemView>,
     pub legal_moves: Vec<String>,
-    /// Of a sequence: its steps with their starts and locks, and the working copy.
+    /// Of a sequence: its steps with their starts and locks, and the working copy. Of another kind: its nodes with their locks,
+    /// while a working copy is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<SequenceView>,
     /// What is planned and what became of it, once it was published with a schedule.

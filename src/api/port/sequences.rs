@@ -1,4 +1,4 @@
-//! Wire types of sequences: steps with their starts and locks, publications, working copies, requests. Owns no state.
+//! Wire types of sequences, and of edits of what runs: steps with their starts and locks, publications, working copies, requests. Owns no state.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -53,10 +53,10 @@ pub struct WorkingCopyView {
     pub alerts: Vec<ProblemView>,
 }
 
-/// What a sequence has besides the rest of a campaign.
+/// What a sequence has besides the rest of a campaign; of another kind, its nodes and their locks while a working copy is open.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SequenceView {
-    /// Steps of the version in force; of a draft, as they would be.
+    /// Steps of the version in force; of a draft, as they would be. Of another kind: the nodes of the run.
     pub steps: Vec<StepView>,
     pub version: Option<u32>,
     pub published_at: Option<Time>,
@@ -100,6 +100,9 @@ pub struct PublishDone {
     pub published_at: Time,
     pub steps: Vec<PlannedStep>,
     pub warnings: Vec<ProblemView>,
+    /// Of a campaign that is no sequence: the messages and nodes that it changed.
+    #[serde(default)]
+    pub changed: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

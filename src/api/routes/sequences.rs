@@ -25,7 +25,9 @@ pub struct PublishQuery {
     pub confirm: bool,
 }
 
-/// Puts a sequence into force: its draft, or the working copy of what runs. Answers planned and effective start of each step.
+/// Puts a version into force: the draft of a sequence, or the working copy of any campaign that runs or is finished. Answers
+/// planned and effective start of each step, or the messages and nodes that are changed. What somebody was sent already is
+/// locked, and so is what contacts have gone through: the refusal lists all of it.
 /// Without `confirm` nothing is published, and the refusal shows the same.
 #[utoipa::path(tag = "sequences", params(PublishQuery), request_body = PublishRequest,
     responses((status = 200, body = PublishDone)))]
@@ -42,8 +44,8 @@ async fn publish(
     Ok(web::Json(blocking(move || port.publish(&Ref::parse(&id), request)).await?))
 }
 
-/// Opens a working copy of a sequence that is scheduled or running; PATCH changes it, publish puts it into force. The start
-/// of the next step closes it.
+/// Opens a working copy of a campaign that is running (a sequence: or scheduled); PATCH changes it, publish puts it into
+/// force. Of a sequence, the start of the next step closes it.
 #[utoipa::path(tag = "sequences", responses((status = 200, body = SequenceView)))]
 #[post("/v1/campaigns/{id}/edit")]
 async fn edit(state: State, id: web::Path<String>) -> ApiResult<web::Json<SequenceView>> {
@@ -51,7 +53,8 @@ async fn edit(state: State, id: web::Path<String>) -> ApiResult<web::Json<Sequen
     Ok(web::Json(blocking(move || port.edit(&Ref::parse(&id))).await?))
 }
 
-/// Opens a working copy of a finished sequence, to add steps behind its last ones for the same cohort.
+/// Opens a working copy of a finished sequence, flow or single campaign, to go on with the same contacts: steps or nodes
+/// behind its ends, a follow-up. A/B splits and grids go on by a resend.
 #[utoipa::path(tag = "sequences", responses((status = 200, body = SequenceView)))]
 #[post("/v1/campaigns/{id}/extend")]
 async fn extend(state: State, id: web::Path<String>) -> ApiResult<web::Json<SequenceView>> {

@@ -17,8 +17,8 @@ pub mod publish;
 pub mod release;
 
 use crate::actors::sequencing::{NoEntry, NotHeld};
-use crate::campaigns::Problem;
 use crate::campaigns::sequence::{Planned, Refusal};
+use crate::campaigns::{Problem, editing};
 use crate::clock::Timestamp;
 
 /// What a publication puts into force, shown before and after it.
@@ -29,13 +29,16 @@ pub struct Published {
     pub steps: Vec<Planned>,
     /// Worth knowing, and no obstacle.
     pub warnings: Vec<Problem>,
+    /// Of a campaign that is no sequence: the messages and nodes that it changes.
+    pub changed: Vec<String>,
 }
 
 /// Why something cannot be done with a sequence; each says what can.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SequenceError {
     #[error(
-        "the campaign is no sequence (kind = \"sequence\"): publish, edit, extend, enter and test-start are for sequences"
+        "the campaign is no sequence (kind = \"sequence\"): it is started, and edited live or extended once it has a run; \
+         a draft is changed with campaign edit NAME FILE (PATCH); enter and test-start are for sequences"
     )]
     NotASequence,
     #[error("a sequence is not started, it is published: use publish")]
@@ -56,6 +59,20 @@ pub enum SequenceError {
     CopyClosed { step: String },
     #[error("the version changes what is locked: {}", join(.0))]
     Locked(Vec<Refusal>),
+    #[error("the version changes what is locked: {}", .0.iter().map(|r| r.message.as_str()).collect::<Vec<_>>().join("; "))]
+    Fixed(Vec<editing::Refusal>),
+    #[error(
+        "nothing of the campaign is under way: change it with campaign edit NAME FILE (PATCH) before its next launch"
+    )]
+    ChangePlan,
+    #[error("the working copy is what is in force: change it first")]
+    NothingChanged,
+    #[error("nobody who has ended would go on: lead an end that contacts came to on to a new node")]
+    NotExtended,
+    #[error(
+        "{why}, and is not extended: send to a set of its run with a resend (campaign resend), which is linked to it"
+    )]
+    NotExtendable { why: &'static str },
     #[error("step {step:?} is not held back: {why}")]
     NotHeld { step: String, why: NotHeld },
     #[error("there is no step {step:?}; the steps that are published are: {}", .known.join(", "))]

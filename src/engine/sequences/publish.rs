@@ -17,7 +17,7 @@ use crate::config::connectors::RateLimits;
 use crate::engine::messages::with_saved_of;
 use crate::engine::runs::{campaign_state, connector_of};
 use crate::engine::sequences::{Published, SequenceError, look};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, edits};
 use crate::flow::graph::InvalidGraph;
 use crate::flow::{Graph, GraphParts, NodeKind};
 use crate::ids::{CampaignId, Channel, RunId};
@@ -210,6 +210,7 @@ impl Engine {
                 at: fact.at,
                 version: fact.version,
                 steps: starts(&steps, fact, state.runs.get(&fact.run)),
+                changed: Vec::new(),
                 warnings: still_to_come(&steps, &warnings, |step| {
                     state.runs.get(&fact.run).is_some_and(|run| look::is_executed(run, step, fact.at))
                 }),
@@ -230,31 +231,52 @@ impl Engine {
         })?;
         // As a restart would compile it, with what the configuration adds.
         let (_, compiled) = self.compiled(id, Some(published.version))?;
-        self.take_in_version(run, &compiled)?;
+        let legs = self.new_legs(run, published.version, &compiled)?;
+        self.hand_over_legs(run, published.version, &compiled, legs)?;
         Ok((run, published))
     }
 
     /// The run's actor hears of the sends of a version, or begins with them.
-    fn take_in_version(&self, run: RunId, compiled: &Compiled) -> Result<(), EngineError> {
+    pub(in crate::engine) fn hand_over_legs(
+        &self,
+        run: RunId,
+        version: u32,
+        compiled: &Compiled,
+        legs: Vec<NewLeg>,
+    ) -> Result<(), EngineError> {
         let inbox = self.leg_inboxes.get(&run).map(|inbox| Arc::clone(&inbox));
-        let Some(inbox) = inbox else { return self.spawn(run, compiled) };
-        let new = self.new_legs(run, compiled)?;
-        *inbox.lock() = new;
+        let Some(inbox) = inbox else { return self.spawn(run, version, compiled) };
+        {
+            let mut waiting = inbox.lock();
+            // Somebody has published after us, and was faster.
+            if waiting.iter().all(|leg| leg.version <= version) {
+                *waiting = legs;
+            }
+        }
         self.tell(run, RunCommand::Refresh)
     }
 
-    /// Where sends of later versions are left for the run's actor; emptied, because it begins with those in force.
-    pub(in crate::engine) fn inbox_of(&self, run: RunId) -> Arc<LegInbox> {
+    /// Where sends of later versions are left for the run's actor, which begins with those of `version`: older ones are
+    /// forgotten.
+    pub(in crate::engine) fn inbox_of(&self, run: RunId, version: u32) -> Arc<LegInbox> {
         let inbox = Arc::clone(&self.leg_inboxes.entry(run).or_default());
-        inbox.lock().clear();
+        inbox.lock().retain(|leg| leg.version > version);
         inbox
     }
 
-    fn new_legs(&self, run: RunId, compiled: &Compiled) -> Result<Vec<NewLeg>, EngineError> {
+    /// The sends of a version, ready to be claimed for.
+    pub(in crate::engine) fn new_legs(
+        &self,
+        run: RunId,
+        version: u32,
+        compiled: &Compiled,
+    ) -> Result<Vec<NewLeg>, EngineError> {
+        let space = self.space_of_run(run);
+        let store = self.store_of(space)?;
         let mut legs = Vec::new();
         for plan in &compiled.deliveries {
             for send in &plan.sends {
-                let parts = self.leg_parts(run, compiled, plan, send, &self.store)?;
+                let parts = self.leg_parts(run, compiled, plan, send, &store)?;
                 let rate = RateLimits { per_second: compiled.limits.messages_per_second, ..RateLimits::default() };
                 let now = parts.wired.line.clock.monotonic();
                 let per_second = parts.wired.line.limits.with(|table| {
@@ -267,6 +289,9 @@ impl Engine {
                 parts.wired.line.fair.lock().set_rate(Scope::Campaign(run), per_second);
                 let (line, channel, leave) = parts.wired.handles();
                 legs.push(NewLeg {
+                    version,
+                    space,
+                    store: store.clone(),
                     delivery: parts.delivery,
                     campaign: parts.campaign,
                     topic: parts.plan_topic,
@@ -292,10 +317,23 @@ impl Engine {
             let stands = campaign_state(state, id).ok_or(EngineError::NoCampaign { id })?;
             let campaign = state.campaigns.get(&id).ok_or(EngineError::NoCampaign { id })?;
             let (_, newest) = campaign.newest().ok_or(EngineError::NoCampaign { id })?;
-            spec_of_kind(newest)?;
+            let kind = parse::from_stored(newest)?.kind();
+            let has_live = state.latest_run(id).is_some_and(|run| run.state.is_live());
             use lifecycle::State::{Finished, Paused, Running, Scheduled};
             match (stands, extends) {
-                (Finished, true) | (Running | Paused | Scheduled, false) => {}
+                (lifecycle::State::Draft, _) if kind != Kind::Sequence => {
+                    return Err(SequenceError::NotASequence.into());
+                }
+                // Before its next launch it is changed as a draft is.
+                (Scheduled | Paused, _) if kind != Kind::Sequence && !has_live => {
+                    return Err(SequenceError::ChangePlan.into());
+                }
+                (Finished, true) => {
+                    if let Some(refused) = edits::not_extended(kind) {
+                        return Err(refused.into());
+                    }
+                }
+                (Running | Paused | Scheduled, false) => {}
                 (Finished, false) => return Err(SequenceError::UseExtend.into()),
                 (Running | Paused | Scheduled, true) => return Err(SequenceError::UseEdit.into()),
                 (lifecycle::State::Draft, _) => return Err(SequenceError::StillDraft.into()),
