@@ -21,6 +21,7 @@ use crate::flow::{Graph, NodeId, NodeKind};
 use crate::ids::{CampaignId, RunId};
 use crate::ledger::edits::Edited;
 use crate::ledger::facts::DeliveryEntered;
+use crate::ledger::plans::Plan;
 use crate::ledger::{Fact, RowSet, Run, State};
 
 /// How a node of a run stands for who wants to change it.
@@ -237,14 +238,18 @@ impl Engine {
         }
     }
 
-    /// Whether changes of a campaign's spec go into a working copy: it has a run that is under way, or is finished.
+    /// Whether changes of a campaign's spec go into a working copy: it has a run that is under way, or is finished. While
+    /// launches are still to come, they are what changes until a copy is opened.
     pub fn is_edited_live(&self, id: CampaignId) -> bool {
         let state = self.book.read();
         let Some(run) = state.latest_run(id) else { return false };
         use lifecycle::State::{Finished, Paused, Running};
         match campaign_state(&state, id) {
             _ if run.sequence.is_some() => true,
-            Some(Running | Paused) => run.state.is_live(),
+            Some(Running | Paused) => {
+                let copied = state.sequences.get(&id).is_some_and(|memory| memory.copy.is_some());
+                run.state.is_live() && (copied || !state.plans.get(&id).is_some_and(Plan::is_open))
+            }
             stands => stands == Some(Finished),
         }
     }
