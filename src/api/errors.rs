@@ -88,6 +88,8 @@ error_table! {
     UsePublish, "use_publish", 409, "A sequence is not started: publish it.";
     ConfirmationNeeded, "confirmation_needed", 409, "Nothing was published: details show planned and effective start of each step, or what would be changed. Publish with confirm = true.";
     NoWorkingCopy, "no_working_copy", 409, "There is nothing to publish or to change: open a working copy with edit, or extend.";
+    NothingChanged, "nothing_changed", 409, "The working copy says what is in force: change it first.";
+    LaunchesAhead, "launches_ahead", 409, "Launches are still to come, and changes are for them (PATCH). To edit the run that is under way, unschedule first, or wait for the last launch.";
     WorkingCopyClosed, "working_copy_closed", 409, "A step has started by the version that was published before: details name it. Open a new working copy.";
     StepLocked, "step_locked", 409, "The version changes what is locked: details name each step, message or node with its lock, and what to do.";
     NotExtendable, "not_extendable", 409, "The finished campaign cannot go on with this: the message says why, and what can be done.";

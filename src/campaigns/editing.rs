@@ -170,6 +170,12 @@ pub fn ordered(old: &CampaignSpec, new: &CampaignSpec) -> CampaignSpec {
     spec
 }
 
+/// What people call a node: the id that a person gave; in a graph without such ids, its name.
+pub fn called(graph: &Graph, id: NodeId) -> String {
+    let (key, named) = (graph.key(id), graph.node(id).map_or("", |node| node.name.as_str()));
+    if named.is_empty() || key != id.to_string() { key } else { named.to_owned() }
+}
+
 /// What people call a message: the id of its node, the name of its variant or cell, or `message`.
 fn place_of(compiled: &Compiled, id: MessageId) -> String {
     if compiled.kind == Kind::Flow {
@@ -252,7 +258,7 @@ fn of_nodes(was: &Graph, is: &Graph, standing: &Standing<'_>, refused: &mut Vec<
         }
     };
     for node in was.nodes() {
-        let (place, lock) = (was.key(node.id), (standing.lock_of)(node.id));
+        let (place, lock) = (called(was, node.id), (standing.lock_of)(node.id));
         let is_end = matches!(node.kind, NodeKind::End { .. });
         let now = is.node(node.id);
         let code = if lock == Lock::Executed { "executed_node" } else { "current_node" };
@@ -301,7 +307,7 @@ fn of_nodes(was: &Graph, is: &Graph, standing: &Standing<'_>, refused: &mut Vec<
     }
     is.nodes()
         .filter(|node| was.node(node.id).is_none() && !node.id.is_implicit())
-        .for_each(|node| note(is.key(node.id)));
+        .for_each(|node| note(called(is, node.id)));
 }
 
 fn way((_, exit, to): (NodeId, &Exit, NodeId)) -> (Exit, NodeId) {

@@ -369,7 +369,8 @@ pub enum Campaign {
     },
     /// Change a draft by a merge patch (TOML, or JSON by the file's name). Of a campaign that is under way, change its
     /// working copy, which is opened; publish puts it into force. Without a file, open it and show the steps, or the nodes,
-    /// with their locks.
+    /// with their locks. While launches are still to come, the change is theirs, and no working copy is opened: unschedule
+    /// first to edit the run.
     Edit {
         campaign: String,
         file: Option<PathBuf>,

@@ -93,7 +93,13 @@ pub(super) fn edit(client: &Client, campaign: &str, file: Option<&Path>, as_json
             client.post(&format!("{path}/edit"), &json!({}))?;
             changed(client, &path, file, as_json)
         }
-        made => print_saved(&made?, as_json),
+        made => {
+            let made = made?;
+            match made["sequence"]["working_copy"].is_object() && !as_json {
+                true => print_view(&made["sequence"], false),
+                false => print_saved(&made, as_json),
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use roaring::RoaringBitmap;
 
 use crate::campaigns::editing::{self, Change, Standing};
 use crate::campaigns::sequence::Lock;
+use crate::campaigns::spec::MessageSpec;
 use crate::campaigns::{self, CampaignSpec, Compiled, Kind, Problem, languages, lifecycle, parse};
 use crate::clock::Timestamp;
 use crate::engine::messages::with_saved_of;
@@ -50,12 +51,27 @@ struct Edition {
     change: Change,
 }
 
+/// Whether launches of a campaign are still to come: they are what its changes are for, and its runs are not edited.
+pub(super) fn launches_ahead(state: &State, id: CampaignId) -> bool {
+    state.plans.get(&id).is_some_and(Plan::is_open)
+}
+
+/// The messages of a spec by what they keep wherever they are moved to: those of nodes by the ids of these.
+fn message_keys(spec: &CampaignSpec) -> Vec<String> {
+    let key = |(path, _): (String, _)| {
+        let place = path.strip_prefix("nodes.").and_then(|rest| rest.strip_suffix(".message"));
+        let node = place.and_then(|place| spec.nodes.get(place.parse::<usize>().ok()?));
+        node.and_then(|node| node.id.as_ref()).map_or(path, |id| format!("node {id}"))
+    };
+    languages::tables(spec).into_iter().map(key).collect()
+}
+
 /// A message of a list that names a saved one as the version in force does means the one that was pinned for that.
 fn keep_pinned(spec: &mut CampaignSpec, published: &CampaignSpec) {
-    let was = languages::tables(published);
-    let paths: Vec<String> = languages::tables(spec).into_iter().map(|(path, _)| path).collect();
-    for (path, table) in paths.into_iter().zip(languages::tables_mut(spec)) {
-        let same = was.iter().find(|(of, was)| *of == path && was.saved == table.saved && was.saved.is_some());
+    let tables = languages::tables(published).into_iter().map(|(_, table)| table);
+    let was: Vec<(String, &MessageSpec)> = message_keys(published).into_iter().zip(tables).collect();
+    for (key, table) in message_keys(spec).into_iter().zip(languages::tables_mut(spec)) {
+        let same = was.iter().find(|(of, was)| *of == key && was.saved == table.saved && was.saved.is_some());
         if let Some((_, was)) = same.filter(|_| table.saved_version.is_none())
             && let Some(version) = was.saved_version
         {
@@ -72,6 +88,9 @@ fn edition(state: &State, id: CampaignId, at: Timestamp) -> Result<Edition, Engi
     let run = state.latest_run(id);
     let is_live = run.is_some_and(|run| run.state.is_live());
     use lifecycle::State::{Finished, Paused, Running};
+    if is_live && launches_ahead(state, id) {
+        return Err(SequenceError::LaunchesAhead.into());
+    }
     let (Some(run), Some(copy)) = (run, copy) else {
         return Err(match (run, stands) {
             (None, _) => SequenceError::NotASequence.into(),
@@ -234,24 +253,33 @@ impl Engine {
             }
             Err(EngineError::Sequence(SequenceError::Problems(problems))) => problems,
             Err(EngineError::Sequence(SequenceError::NothingChanged)) => Vec::new(),
-            Err(error) => vec![Problem::error("not_publishable", "", error.to_string(), "see the message")],
+            Err(error) => vec![Problem::error("not_publishable", "", error.to_string(), way_out(&error))],
         }
     }
 
     /// Whether changes of a campaign's spec go into a working copy: it has a run that is under way, or is finished. While
-    /// launches are still to come, they are what changes until a copy is opened.
+    /// launches are still to come, those are what changes.
     pub fn is_edited_live(&self, id: CampaignId) -> bool {
         let state = self.book.read();
         let Some(run) = state.latest_run(id) else { return false };
         use lifecycle::State::{Finished, Paused, Running};
         match campaign_state(&state, id) {
             _ if run.sequence.is_some() => true,
-            Some(Running | Paused) => {
-                let copied = state.sequences.get(&id).is_some_and(|memory| memory.copy.is_some());
-                run.state.is_live() && (copied || !state.plans.get(&id).is_some_and(Plan::is_open))
-            }
+            Some(Running | Paused) => run.state.is_live() && !launches_ahead(&state, id),
             stands => stands == Some(Finished),
         }
+    }
+}
+
+/// What to do about a working copy that cannot come into force as the campaign stands.
+fn way_out(error: &EngineError) -> &'static str {
+    match error {
+        EngineError::Sequence(SequenceError::LaunchesAhead) => "unschedule, or wait for the last launch; then publish",
+        EngineError::Sequence(SequenceError::UseExtend) => "go on with extend, which keeps what the copy says",
+        EngineError::Sequence(SequenceError::NotExtended) => "lead an end that contacts came to on to a new node",
+        EngineError::NoConnector { .. } => "name a connector that is configured",
+        EngineError::NotEditable { .. } => "nothing more of it is published: use a resend, or a campaign of its own",
+        _ => "change in the working copy what the message names, then publish",
     }
 }
 
@@ -263,4 +291,28 @@ pub(super) fn not_extended(kind: Kind) -> Option<SequenceError> {
         Kind::Single | Kind::Flow | Kind::Sequence => return None,
     };
     Some(SequenceError::NotExtendable { why: message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaigns::{Format, parse};
+
+    #[test]
+    fn a_node_that_is_moved_keeps_the_saved_message_that_was_pinned_for_it() {
+        let spec = |nodes: [&str; 2]| {
+            let text = format!("name = \"a\"\nkind = \"flow\"\n[audience]\nall = true\n{}{}", nodes[0], nodes[1]);
+            parse(&text, Format::Toml).expect("a spec")
+        };
+        let node = |id: &str, more: &str| {
+            format!("[[nodes]]\nid = \"{id}\"\nkind = \"send\"\nmessage = {{ saved = \"{id}\"{more} }}\n")
+        };
+        let pinned = |id: &str, version: u32| node(id, &format!(", saved_version = {version}, subject = \"{id}\""));
+        let published = spec([&pinned("first", 3), &pinned("second", 5)]);
+        let mut moved = spec([&node("second", ""), &node("first", "")]);
+        keep_pinned(&mut moved, &published);
+        let kept: Vec<_> = moved.nodes.iter().map(|node| node.message.saved_version).collect();
+        assert_eq!(kept, [Some(5), Some(3)], "by the ids of the nodes");
+        assert_eq!(moved.nodes[0].message.fields, published.nodes[1].message.fields, "with what it says");
+    }
 }

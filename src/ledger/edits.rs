@@ -172,6 +172,8 @@ impl State {
         }
         let mut used: Vec<u32> =
             self.runs.values().filter(|r| r.campaign == fact.campaign).map(|r| r.version).collect();
+        // Who has just read the run's version still finds it, until the next publication.
+        used.push(fact.from);
         used.extend(self.plans.get(&fact.campaign).filter(|plan| plan.is_open()).map(|plan| plan.version));
         if let Some(campaign) = self.campaigns.get_mut(&fact.campaign) {
             campaign.versions.retain(|version, _| used.contains(version));
@@ -275,7 +277,8 @@ mod tests {
         assert_eq!(apply(&mut state, &edited(1, 1)), Err(Violation::BadEdit { run: RUN }), "of another version");
         assert!(snapshot::encode(&state).expect("bytes") == before, "a refusal changes nothing");
         apply(&mut state, &edited(2, 1)).expect("the follow-up is unreached");
-        assert_eq!(state.campaigns[&CAMPAIGN].versions.len(), 1, "older versions are of no run");
+        let kept: Vec<u32> = state.campaigns[&CAMPAIGN].versions.keys().copied().collect();
+        assert_eq!(kept, [2, 3], "the one before stays for who has just read its number; older ones are of no run");
         let read = snapshot::decode(&snapshot::encode(&state).expect("bytes")).expect("reads");
         assert_eq!(read, state, "a snapshot has all of it");
     }

@@ -95,7 +95,7 @@ fn a_finished_single_campaign_goes_on_with_a_follow_up() {
     begin(&server, "spring", &json!({}));
     server.await_state("spring", "finished");
     post(&server, "spring", "extend").expect(200);
-    post(&server, "spring", "publish?confirm=true").refused("no_working_copy", "change it first");
+    post(&server, "spring", "publish?confirm=true").refused("nothing_changed", "change it first");
     patch(&server, "spring", &json!({"message": {"subject": "Other"}}));
     let refused = post(&server, "spring", "publish?confirm=true").refused("step_locked", "executed");
     assert_eq!(locked(&refused), [("message".to_owned(), "executed_message".to_owned())], "{refused}");
@@ -109,6 +109,70 @@ fn a_finished_single_campaign_goes_on_with_a_follow_up() {
     });
     assert_eq!(report["deliveries"][1]["accepted"], PEOPLE, "the same people: {report}");
     assert_eq!((mails(&server, 3, "spring hello"), mails(&server, 3, "Again")), (1, 1), "each once");
+}
+
+#[test]
+fn an_extension_starts_from_the_copy_that_was_open_when_the_run_ended() {
+    let server = served();
+    begin(&server, "spring", &json!({"limits": {"messages_per_second": 10}}));
+    post(&server, "spring", "edit").expect(200);
+    let follow_up = json!({"on": "not_opened", "after": "1h", "message": {"subject": "Again"}});
+    let file = server.write("more.json", json!({"follow_up": follow_up}).to_string());
+    let shown = server.cli(&["campaign", "edit", "spring", &file]).expect(0);
+    assert!(shown.contains("a working copy is open") && !shown.contains("is saved as"), "the copy: {shown}");
+    server.await_state("spring", "finished");
+    let opened = post(&server, "spring", "extend").expect(200);
+    let copy = &opened["working_copy"];
+    let said = &copy["spec"]["follow_up"]["message"]["subject"];
+    assert_eq!((said, &copy["extends"]), (&json!("Again"), &json!(true)), "{opened}");
+    let done = post(&server, "spring", "publish?confirm=true").expect(200);
+    let changed: Vec<&str> = done["changed"].as_array().expect("places").iter().filter_map(Json::as_str).collect();
+    let is_number = |place: &&str| place.strip_prefix('n').is_some_and(|rest| rest.parse::<u32>().is_ok());
+    assert!(changed.contains(&"follow-up") && !changed.iter().any(is_number), "names for people: {changed:?}");
+    server.act("spring", "stop").expect(200);
+}
+
+fn in_seconds(seconds: i64) -> String {
+    let then = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_secs(seconds)).expect("a time");
+    then.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[test]
+fn while_launches_are_ahead_changes_are_theirs_and_the_run_is_not_edited() {
+    let server = Served::start(&format!("schedule_safety_minutes = 0\n{INBOX}"));
+    server.people("p", PEOPLE, "x.test");
+    for name in ["weekly", "monthly"] {
+        let dates = json!({"dates": [in_seconds(3), in_seconds(3_600)]});
+        begin(&server, name, &json!({"schedule": dates, "limits": {"messages_per_second": 2}}));
+    }
+    for name in ["weekly", "monthly"] {
+        let path = format!("/v1/campaigns/{name}");
+        server.until("it runs", || (server.get(&path)["state"] == "running").then_some(()));
+        for what in ["edit", "extend", "publish?confirm=true"] {
+            post(&server, name, what).refused("launches_ahead", "unschedule");
+        }
+        let changed = patch(&server, name, &json!({"message": {"subject": format!("{name} later")}}));
+        assert_eq!(changed["sequence"], Json::Null, "no working copy: {changed}");
+    }
+
+    // Without launches ahead, the run is edited from what it is itself.
+    server.act("monthly", "unschedule").expect(200);
+    let opened = post(&server, "monthly", "edit").expect(200);
+    let said = &opened["working_copy"]["spec"]["message"]["subject"];
+    assert_eq!((said, &opened["version"]), (&json!("monthly hello"), &json!(1)), "as it runs: {opened}");
+    server.act("monthly", "stop").expect(200);
+
+    // The next launch, which is the last, has the change; the run before it has not.
+    let soon = json!({"dates": [in_seconds(2)]});
+    server.call(Method::PATCH, "/v1/campaigns/weekly/schedule", &soon).expect(200);
+    let runs = || server.get("/v1/campaigns/weekly/runs")["items"].as_array().expect("runs").len();
+    server.until("it is launched again", || (runs() == 2).then_some(()));
+    let opened = post(&server, "weekly", "edit").expect(200);
+    assert_eq!(opened["working_copy"]["spec"]["message"]["subject"], "weekly later", "{opened}");
+    server.until("both are sent", || (server.get("/v1/campaigns/weekly")["state"] == "finished").then_some(()));
+    for row in [0, PEOPLE - 1] {
+        assert_eq!((mails(&server, row, "weekly hello"), mails(&server, row, "weekly later")), (1, 1), "one of each");
+    }
 }
 
 fn flow(first: &str, nodes: Json) -> Json {
@@ -190,13 +254,16 @@ fn a_finished_flow_goes_on_behind_its_end_and_others_are_resent() {
 #[test]
 fn a_publication_and_the_first_claim_never_both_win() {
     let server = served();
-    for round in 0..6 {
+    let limits = [200, 200, 100, 50, 20, 10];
+    let mut over = 0;
+    for (round, limit) in limits.into_iter().enumerate() {
         let name = format!("race{round}");
         // A limit lets the first claims wait for a moment, more or less.
-        begin(&server, &name, &json!({"limits": {"messages_per_second": 200}}));
+        begin(&server, &name, &json!({"limits": {"messages_per_second": limit}}));
         let opened = post(&server, &name, "edit");
         if opened.status == 409 {
             opened.refused("use_extend", "extend");
+            over += 1;
             continue;
         }
         let path = format!("/v1/campaigns/{name}");
@@ -214,4 +281,5 @@ fn a_publication_and_the_first_claim_never_both_win() {
             );
         }
     }
+    assert!(over < limits.len(), "one run at least was still under way when it was edited");
 }

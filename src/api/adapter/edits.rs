@@ -2,6 +2,7 @@
 
 use crate::api::adapter::{Adapter, specs::problem_view};
 use crate::api::port::{SequenceView, StepView, WorkingCopyView};
+use crate::campaigns::editing::called;
 use crate::campaigns::{CampaignSpec, Kind, parse};
 use crate::engine::edits::lock_of;
 use crate::flow::NodeKind;
@@ -45,15 +46,7 @@ fn nodes(run: &Run) -> Vec<StepView> {
     let shown = run.graph.nodes().filter(|node| !matches!(node.kind, NodeKind::Start | NodeKind::End { .. }));
     let each = shown.map(|node| {
         let behind = run.graph.edges().filter(|(.., to)| *to == node.id).map(|(from, ..)| from);
-        let name = |id| {
-            let key = run.graph.key(id);
-            let named = run.graph.node(id).map_or("", |node| node.name.as_str());
-            if run.graph.find(&key) == Some(id) && key != id.to_string() || named.is_empty() {
-                key
-            } else {
-                named.to_owned()
-            }
-        };
+        let name = |id| called(&run.graph, id);
         StepView {
             id: name(node.id),
             kind: node.kind.name().to_owned(),

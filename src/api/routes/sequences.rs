@@ -45,7 +45,8 @@ async fn publish(
 }
 
 /// Opens a working copy of a campaign that is running (a sequence: or scheduled); PATCH changes it, publish puts it into
-/// force. Of a sequence, the start of the next step closes it.
+/// force. Of a sequence, the start of the next step closes it. While launches are still to come, PATCH changes those, and no
+/// working copy is opened (`launches_ahead`): unschedule first to edit the run.
 #[utoipa::path(tag = "sequences", responses((status = 200, body = SequenceView)))]
 #[post("/v1/campaigns/{id}/edit")]
 async fn edit(state: State, id: web::Path<String>) -> ApiResult<web::Json<SequenceView>> {

@@ -51,9 +51,11 @@ pub enum SequenceError {
     Problems(Vec<Problem>),
     #[error("there is nothing to publish: open a working copy with edit first")]
     NoCopy,
-    #[error("the campaign is under way, and is not extended: use edit, which can add steps behind its last ones, too")]
+    #[error("the campaign is under way, and is not extended: use edit, which can add steps, nodes or a follow-up, too")]
     UseEdit,
-    #[error("the campaign is finished: use extend, which adds steps behind its last ones")]
+    #[error(
+        "the campaign is finished: use extend, which adds steps behind its last ones, a follow-up, or nodes behind its ends"
+    )]
     UseExtend,
     #[error("step {step:?} has started, by the version that was published: the working copy is closed; open a new one")]
     CopyClosed { step: String },
@@ -65,6 +67,11 @@ pub enum SequenceError {
         "nothing of the campaign is under way: change it with campaign edit NAME FILE (PATCH) before its next launch"
     )]
     ChangePlan,
+    #[error(
+        "launches of the campaign are still to come, and its changes are for them (campaign edit NAME FILE, campaign \
+         schedule; PATCH); to edit the run that is under way, take them back first (unschedule), or wait for the last one"
+    )]
+    LaunchesAhead,
     #[error("the working copy is what is in force: change it first")]
     NothingChanged,
     #[error("nobody who has ended would go on: lead an end that contacts came to on to a new node")]

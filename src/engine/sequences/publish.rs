@@ -311,7 +311,8 @@ impl Engine {
         Ok(legs)
     }
 
-    /// Opens a working copy of the version in force; one that is open is answered as it is. `extends`: of a finished run.
+    /// Opens a working copy of the version in force; one that is open is answered as it is. `extends`: of a finished run; a
+    /// copy that was opened before its end goes on as the extension.
     pub fn open_copy(&self, id: CampaignId, extends: bool) -> Result<(), EngineError> {
         self.book.commit_durable_by::<EngineError>(|state| {
             let stands = campaign_state(state, id).ok_or(EngineError::NoCampaign { id })?;
@@ -327,6 +328,9 @@ impl Engine {
                 // Before its next launch it is changed as a draft is.
                 (Scheduled | Paused, _) if kind != Kind::Sequence && !has_live => {
                     return Err(SequenceError::ChangePlan.into());
+                }
+                (Running | Paused, _) if kind != Kind::Sequence && edits::launches_ahead(state, id) => {
+                    return Err(SequenceError::LaunchesAhead.into());
                 }
                 (Finished, true) => {
                     if let Some(refused) = edits::not_extended(kind) {
@@ -347,9 +351,10 @@ impl Engine {
             if let Some(at) = run.details_removed_at() {
                 return Err(EngineError::DetailsRemoved { run: run.id, at });
             }
-            let version = run.version;
-            let spec = campaign.versions.get(&version).cloned().ok_or(EngineError::NoCampaign { id })?;
-            let at = self.book.now();
+            // The run ended while it was edited: what the copy says is not lost.
+            let kept = copy.filter(|copy| copy.closed_by.is_none() && copy.opened_at >= run.started_at);
+            let spec = kept.map(|copy| &copy.spec).or_else(|| campaign.versions.get(&run.version)).cloned();
+            let (spec, at) = (spec.ok_or(EngineError::NoCampaign { id })?, self.book.now());
             Ok(Some(Fact::CopySaved(CopySaved { campaign: id, spec, opens: true, extends, at })))
         })?;
         Ok(())
