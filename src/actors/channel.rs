@@ -37,6 +37,7 @@ pub struct ChannelActor {
     /// Measured over the last second or so.
     answers_per_second: f64,
     answers_seen: u64,
+    taken_seen: u64,
     /// Runs that have not yet heard that they must take back what is claimed ahead.
     to_take_back: Vec<RunId>,
     _guard: AbortOnPanic,
@@ -57,6 +58,7 @@ impl ChannelActor {
             last_recovery: start,
             answers_per_second: 0.0,
             answers_seen: 0,
+            taken_seen: 0,
             to_take_back: Vec::new(),
             _guard: AbortOnPanic,
         }
@@ -161,11 +163,14 @@ impl ChannelActor {
         let answers = self.line.figures.done.load(Ordering::Relaxed);
         self.answers_per_second = answers.saturating_sub(self.answers_seen) as f64 / seconds;
         self.answers_seen = answers;
+        let taken = self.line.figures.taken.load(Ordering::Relaxed);
+        let taken_per_second = taken.saturating_sub(self.taken_seen) as f64 / seconds;
+        self.taken_seen = taken;
         self.last_recovery = now;
         let bound = &self.line.bound_classes;
         let (changed, measured) = self.line.limits.with(|limits| {
             let measured: Vec<_> = bound.iter().map(|b| limits.measured(Scope::Class(b.class), now)).collect();
-            limits.took(Scope::Connector, self.answers_per_second, now);
+            limits.took(Scope::Connector, taken_per_second, now);
             (limits.recover(now), measured)
         });
         let mut fair = self.line.fair.lock();

@@ -100,6 +100,8 @@ pub struct LineFigures {
     pub refusals: Refusals,
     /// Rows that lanes are done with: answered or skipped.
     pub done: AtomicU64,
+    /// Those of them that the provider took, or refused for good.
+    pub taken: AtomicU64,
     pub last_problem: Mutex<String>,
 }
 

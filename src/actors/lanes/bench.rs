@@ -376,6 +376,9 @@ impl Bench {
     /// For the circuits and for what may be claimed ahead: counted by the report, and again if a report must be sent again, which dilutes nothing.
     fn count_answers(&self, batch: &LiveBatch, accepted: &[u32], others: &[(u32, RowOutcome)]) {
         self.line.figures.done.fetch_add((accepted.len() + others.len()) as u64, Ordering::Relaxed);
+        // A refusal for the moment is what the provider did not take.
+        let rejected = others.iter().filter(|(_, outcome)| matches!(outcome, RowOutcome::Rejected(..))).count();
+        self.line.figures.taken.fetch_add((accepted.len() + rejected) as u64, Ordering::Relaxed);
         let Some(counts) = self.line.class_answers.get(usize::from(batch.class.0)) else { return };
         let answered = others.iter().filter(|(_, outcome)| !matches!(outcome, RowOutcome::Skipped(..))).count();
         let refused = others
