@@ -104,9 +104,8 @@ fn a_throttled_domain_and_a_throttled_connector_hold_a_second_of_claims_and_dela
     let mut looks = 0;
     let report = server.until("the free campaign ends", || {
         let (domain, connector) = (server.count("domain", "claimed"), server.count("connector", "claimed"));
-        // A claim ends when its outcome is in the ledger: on a busy machine some that were sent are claims for half a second more.
-        assert!(domain <= 20 + 10, "a domain of 20 a second holds {domain} claims");
-        assert!(connector <= 30 + 15, "a connector of 30 a second holds {connector} claims");
+        assert!(domain <= 20, "a domain of 20 a second holds {domain} claims");
+        assert!(connector <= 30, "a connector of 30 a second holds {connector} claims");
         let used = server.get("/v1/connectors")["items"][1]["credits_used"].as_u64().unwrap();
         assert!(used <= 60, "a connector of 30 a second holds {used} credits");
         looks += 1;
