@@ -37,7 +37,11 @@ impl LaneThreads {
         let mut threads = Vec::with_capacity(count);
         for index in 0..count.max(1) {
             let (sender, receiver) = mpsc::channel(LANE_COMMANDS_MAX);
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            // Whoever else waits for this processor goes first, often the very peer whose answers the lanes are out of: they are
+            // here when it is our turn again, and nobody had to put this thread to sleep and wake it.
+            builder.on_thread_park(std::thread::yield_now);
+            let runtime = builder.enable_all().build()?;
             let body = move || runtime.block_on(LocalSet::new().run_until(serve(receiver)));
             let thread = std::thread::Builder::new().name(format!("lanes-{index}")).spawn(body)?;
             threads.push((sender, thread));
