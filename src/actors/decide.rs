@@ -6,7 +6,7 @@ use roaring::RoaringBitmap;
 
 use crate::actors::{RowOutcome, flowing};
 use crate::channels::limits_table::{ClassId, Start};
-use crate::channels::retry::{Deferral, NextAttempt, next_attempt};
+use crate::channels::retry::{Deferral, NextAttempt, first_attempt, next_attempt};
 use crate::clock::Timestamp;
 use crate::config::connectors::RetrySettings;
 use crate::flow::NodeId;
@@ -113,18 +113,13 @@ pub fn retry_at(
     now: Timestamp,
 ) -> Option<i64> {
     let attempts = u32::try_from(delivery.deferral_count(row)).unwrap_or(u32::MAX).saturating_add(1);
-    // The time of the first attempt is not kept per row: it follows from the waits that the schedule gave since.
-    let waits = retry.schedule.iter().chain(std::iter::repeat(retry.schedule.last().unwrap_or(&LAST_WAIT)));
-    let waited: std::time::Duration = waits.take(usize::try_from(attempts - 1).unwrap_or(usize::MAX).min(10_000)).sum();
-    let first_attempt = Timestamp(now.0.saturating_sub(i64::try_from(waited.as_millis()).unwrap_or(i64::MAX)));
+    let first_attempt = first_attempt(retry, attempts, asked, now);
     let seed = (u64::from(delivery.id.run.0) << 32) ^ (u64::from(delivery.id.index) << 48) ^ u64::from(row);
     match next_attempt(retry, &Deferral { attempts, first_attempt, deferred_at: now, asked, seed }) {
         NextAttempt::At(due) => Some(bucket_second(due, now)),
         NextAttempt::GiveUp => None,
     }
 }
-
-const LAST_WAIT: std::time::Duration = std::time::Duration::from_secs(3_600);
 
 /// Due times are rounded up to a 32nd of the wait, so that a million deferrals make dozens of buckets and not thousands;
 /// never beyond the longest wait, by which the ledger tells a clock that has gone back.

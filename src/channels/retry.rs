@@ -39,22 +39,43 @@ pub struct Deferral {
 
 /// When to try again after `deferral`, by the connector's schedule.
 pub fn next_attempt(settings: &RetrySettings, deferral: &Deferral) -> NextAttempt {
-    let step = usize::try_from(deferral.attempts.max(1) - 1).unwrap_or(usize::MAX);
-    let planned = settings.schedule.get(step).or(settings.schedule.last()).copied().unwrap_or(RETRY_WAIT_MAX);
-    let wait = match deferral.asked {
-        Some(asked) => {
-            let asked = asked.max(planned.min(Duration::from_secs(1)));
-            let wait = asked.saturating_mul(2u32.saturating_pow(deferral.attempts.max(1) - 1)).min(planned).max(asked);
-            wait + wait.min(planned).mul_f64(JITTER_SHARE * unit(deferral.seed, deferral.attempts))
-        }
-        None => planned + planned.mul_f64(JITTER_SHARE * unit(deferral.seed, deferral.attempts)),
-    };
-    let due = deferral.deferred_at.plus(wait.min(RETRY_WAIT_MAX));
+    let attempts = deferral.attempts.max(1);
+    let wait = planned_wait(settings, attempts, deferral.asked);
+    let spread = wait.min(scheduled(settings, attempts)).mul_f64(JITTER_SHARE * unit(deferral.seed, deferral.attempts));
+    let due = deferral.deferred_at.plus((wait + spread).min(RETRY_WAIT_MAX));
     if due.saturating_since(deferral.first_attempt) > settings.deadline {
         NextAttempt::GiveUp
     } else {
         NextAttempt::At(due)
     }
+}
+
+/// When a row that is deferred for the `attempts`-th time now was first tried. The time is kept for no row: it follows from the
+/// waits since, each taken for one that was asked for as this one is. Jitter is left out, so that the answer is rather too late
+/// than too early: nobody is given up before the deadline for waits that were never given.
+pub fn first_attempt(settings: &RetrySettings, attempts: u32, asked: Option<Duration>, now: Timestamp) -> Timestamp {
+    let mut waited = Duration::ZERO;
+    for attempt in 1..attempts {
+        // Beyond the deadline nothing depends on how much.
+        if waited > settings.deadline {
+            break;
+        }
+        waited += planned_wait(settings, attempt, asked).min(RETRY_WAIT_MAX);
+    }
+    Timestamp(now.0.saturating_sub(i64::try_from(waited.as_millis()).unwrap_or(i64::MAX)))
+}
+
+/// The wait after the `attempt`-th deferral (≥ 1), without jitter.
+fn planned_wait(settings: &RetrySettings, attempt: u32, asked: Option<Duration>) -> Duration {
+    let planned = scheduled(settings, attempt);
+    let Some(asked) = asked else { return planned };
+    let asked = asked.max(planned.min(Duration::from_secs(1)));
+    asked.saturating_mul(2u32.saturating_pow(attempt - 1)).min(planned).max(asked)
+}
+
+fn scheduled(settings: &RetrySettings, attempt: u32) -> Duration {
+    let step = usize::try_from(attempt - 1).unwrap_or(usize::MAX);
+    settings.schedule.get(step).or(settings.schedule.last()).copied().unwrap_or(RETRY_WAIT_MAX)
 }
 
 /// A number in `[0, 1)` that only depends on its inputs (the finaliser of SplitMix64).
@@ -127,6 +148,29 @@ mod tests {
         for (attempts, planned) in [(1, 2.0), (2, 4.0), (3, 8.0), (9, 512.0), (11, 1_800.0), (400, 1_800.0)] {
             let wait = wait(attempts);
             assert!((planned..planned * 1.2).contains(&wait), "attempt {attempts}: {wait} for {planned}");
+        }
+    }
+
+    #[test]
+    fn who_is_throttled_all_day_is_tried_until_the_deadline() {
+        let settings = RetrySettings {
+            schedule: [300, 900, 1_800, 3_600].map(Duration::from_secs).to_vec(),
+            deadline: Duration::from_secs(48 * 3_600),
+        };
+        for (asked, seed) in [(Some(2), 1), (Some(60), 2), (Some(7_200), 3), (None, 4)] {
+            let asked = asked.map(Duration::from_secs);
+            let (mut now, mut attempts) = (Timestamp(0), 1);
+            let last = loop {
+                let first_attempt = first_attempt(&settings, attempts, asked, now);
+                assert!(first_attempt >= Timestamp(0), "attempt {attempts}, asked {asked:?}: never before the first");
+                let deferral = Deferral { attempts, first_attempt, deferred_at: now, asked, seed };
+                match next_attempt(&settings, &deferral) {
+                    NextAttempt::At(due) => (now, attempts) = (due, attempts + 1),
+                    NextAttempt::GiveUp => break now.saturating_since(Timestamp(0)).as_secs_f64() / 3_600.0,
+                }
+            };
+            // A fifth of jitter is not seen, and the last wait would have gone beyond.
+            assert!((46.0..58.0).contains(&last), "asked {asked:?}: given up after {last} h");
         }
     }
 
