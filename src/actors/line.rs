@@ -134,6 +134,14 @@ impl Line {
         self.domains.get(at).map(String::as_str)
     }
 
+    /// Rows that are claimed and not handed over, of one class or of all: by the marks themselves, not by what the fair queue
+    /// has been told of them.
+    pub fn claimed_ahead(&self, class: Option<ClassId>) -> u64 {
+        let ahead = self.ahead.lock();
+        let entries = ahead.iter().filter(|entry| class.is_none_or(|class| entry.key.class == class));
+        entries.filter_map(|entry| entry.batch.upgrade()).map(|batch| u64::from(batch.unmarked())).sum()
+    }
+
     /// The class that an address belongs to.
     pub fn class_of(&self, address: &str) -> ClassId {
         let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);

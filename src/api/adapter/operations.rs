@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use crate::actors::line::Line;
 use crate::api::adapter::{Adapter, health, reports, series};
 use crate::api::errors::Code;
-use crate::api::port::{ConnectorTest, ConnectorView, Health, OperationsPort, PortError, PortResult};
+use crate::api::port::{ConnectorDomain, ConnectorTest, ConnectorView, Health, OperationsPort, PortError, PortResult};
 use crate::campaigns::parse;
 use crate::channels::circuit::{Circuit, CircuitState, OpenReason};
-use crate::channels::limits_table::Scope;
+use crate::channels::limits_table::{ClassId, Scope};
 use crate::clock::Timestamp;
 use crate::engine::lines::Wired;
 use crate::engine::runs::state_of;
@@ -52,7 +53,20 @@ fn view(name: &str, wired: &Wired) -> ConnectorView {
         credits_used,
         credits_max: line.credits,
         waiting,
+        claimed_ahead: line.claimed_ahead(None),
+        domains: domains(line),
     }
+}
+
+fn domains(line: &Line) -> Vec<ConnectorDomain> {
+    let classes = line.domains.iter().zip((1..).map(ClassId));
+    let domain = |(name, class): (&String, ClassId)| ConnectorDomain {
+        domain: name.clone(),
+        messages_per_second: line.limits.with(|limits| limits.per_second(Scope::Class(class))),
+        waiting: line.fair.lock().waiting_in(class),
+        claimed_ahead: line.claimed_ahead(Some(class)),
+    };
+    classes.map(domain).collect()
 }
 
 impl OperationsPort for Adapter {

@@ -23,6 +23,23 @@ pub struct ConnectorView {
     pub credits_max: u64,
     /// Messages that wait for this connector.
     pub waiting: u64,
+    /// Claimed and not handed over: what its lanes have before them. A limited connector holds a second of its limit at most.
+    pub claimed_ahead: u64,
+    /// Destination domains with limits of their own.
+    pub domains: Vec<ConnectorDomain>,
+}
+
+/// A destination domain with limits of its own on a connector.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ConnectorDomain {
+    #[schema(example = "gmail.com")]
+    pub domain: String,
+    /// None: as fast as the connector.
+    pub messages_per_second: Option<f64>,
+    /// Messages that wait for this domain.
+    pub waiting: u64,
+    /// Claimed and not handed over: at most a second of its limit.
+    pub claimed_ahead: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
