@@ -82,26 +82,32 @@ pub struct EmailResult {
     /// A listmonk that the user runs, with its version.
     pub listmonk: Vec<Seen>,
     pub listmonk_version: String,
-    pub ceiling: Option<ClientReport>,
+    /// The bare pipelined client, without CHUNKING.
+    pub ceiling: Vec<ClientReport>,
     pub peer_command: String,
     pub memory: PeakMemory,
     pub import: Option<ImportRun>,
-    /// Median over median.
+    /// Median of the rounds' ratios.
     pub ratio: f64,
     /// Of the rounds with CHUNKING.
     pub chunked_ratio: f64,
     /// What the journal took for the rounds to the sink.
     pub journal: JournalUse,
-    /// The engine's CPU per message with the null connector, of smtp-source's.
+    /// The engine's CPU per message with the null connector, of smtp-source's: median of the rounds' shares.
     pub null_cpu_share: f64,
 }
 
 fn rates(rounds: &[Round]) -> f64 {
-    median(&rounds.iter().map(|r| r.per_second).collect::<Vec<_>>())
+    median(&each(rounds, |r| r.per_second))
 }
 
-fn cpus(rounds: &[Round]) -> f64 {
-    median(&rounds.iter().map(|r| r.cpu_microseconds).collect::<Vec<_>>())
+/// Median over the rounds of one figure of a sender over the peer's of the same round.
+fn over(ours: &[f64], theirs: &[f64]) -> f64 {
+    median(&ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs.max(1e-9)).collect::<Vec<_>>())
+}
+
+fn each(rounds: &[Round], pick: fn(&Round) -> f64) -> Vec<f64> {
+    rounds.iter().map(pick).collect()
 }
 
 const RATE: Measure =
@@ -114,8 +120,12 @@ const NULL_CPU: Measure =
     Measure::new("null_cpu", "µs/message", Better::Lower, "CPU of the engine per message without a network");
 const NULL_CPU_SHARE: Measure =
     Measure::ratio("null_cpu_share", Better::Lower, "CPU per message without a network, of smtp-source's");
-const CEILING: Measure =
-    Measure::new("ceiling", "messages/s", Better::Neither, "what a bare pipelined client gets out of the sink");
+const CEILING: Measure = Measure::new(
+    "ceiling",
+    "messages/s",
+    Better::Neither,
+    "what a bare pipelined client gets out of the sink, without CHUNKING",
+);
 const MEMORY: Measure = Measure::new("memory", "MiB", Better::Lower, "peak of RssAnon + RssShmem of the engine");
 const IMPORT: Measure = Measure::new("import_rate", "rows/s", Better::Higher, "rows a second of the base's import");
 const CHUNKED_RATE: Measure =
@@ -206,9 +216,11 @@ impl Drive for EmailOptions {
             listmonk.finish()?;
         }
         result.memory = memory.finish();
-        result.ratio = rates(&result.engine) / rates(&result.peer).max(1e-9);
-        result.chunked_ratio = rates(&result.chunked) / rates(&result.peer).max(1e-9);
-        result.null_cpu_share = cpus(&result.null) / cpus(&result.peer).max(1e-9);
+        let peer = each(&result.peer, |r| r.per_second);
+        result.ratio = over(&each(&result.engine, |r| r.per_second), &peer);
+        result.chunked_ratio = over(&each(&result.chunked, |r| r.per_second), &peer);
+        let peer = each(&result.peer, |r| r.cpu_microseconds);
+        result.null_cpu_share = over(&each(&result.null, |r| r.cpu_microseconds), &peer);
         findings.disturbance(watch.finish(ended));
         findings.sample(&MEMORY, result.memory.own as f64 / f64::from(1 << 20));
         scene.server.terminate().context("ending the engine")?;
@@ -240,7 +252,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// All rounds; the CPU seconds of what came and went.
     fn rounds(&mut self) -> anyhow::Result<f64> {
-        let mut ended = self.ceiling()?;
+        let mut ended = 0.0;
         for round in 0..self.options.rounds {
             if round.is_multiple_of(2) {
                 self.engine_round(round)?;
@@ -249,14 +261,13 @@ impl Run<'_> {
                 ended += self.peer_round()?;
                 self.engine_round(round)?;
             }
+            self.null_round(round)?;
             if !self.options.without_chunking {
                 self.chunked_round(round)?;
             }
+            ended += self.ceiling()?;
             self.compare_last();
             self.listmonk_round(round)?;
-        }
-        for round in 0..self.options.rounds {
-            self.null_round(round)?;
         }
         Ok(ended)
     }
@@ -264,16 +275,20 @@ impl Run<'_> {
     /// The bare pipelined client, in a process of its own; returns its CPU seconds.
     fn ceiling(&mut self) -> anyhow::Result<f64> {
         let options = self.options;
+        self.sink.reset()?;
         let report = client_process(self.sink, options.connections, options.contacts, options.peer_bytes)?;
         let cpu = report.cpu_microseconds_per_message * report.messages as f64 / 1e6;
         self.findings.sample(&CEILING, report.per_second);
-        self.result.ceiling = Some(report);
+        self.result.ceiling.push(report);
         Ok(cpu)
     }
 
-    /// Our rates of a round over the peer's.
+    /// Our rates and costs of a round over the peer's.
     fn compare_last(&self) {
         let Some(theirs) = self.result.peer.last() else { return };
+        if let Some(null) = self.result.null.last() {
+            self.findings.sample(&NULL_CPU_SHARE, null.cpu_microseconds / theirs.cpu_microseconds.max(1e-9));
+        }
         for (rounds, ratio) in [(&self.result.engine, &RATIO), (&self.result.chunked, &CHUNKED_RATIO)] {
             if let Some(ours) = rounds.last() {
                 self.findings.sample(ratio, ours.per_second / theirs.per_second.max(1e-9));
@@ -357,7 +372,6 @@ impl Run<'_> {
         let mut of = round_of(run.cpu, run.seconds, None, self.options.contacts);
         of.per_second = run.per_second();
         self.findings.sample(&NULL_CPU, of.cpu_microseconds);
-        self.findings.sample(&NULL_CPU_SHARE, of.cpu_microseconds / cpus(&self.result.peer).max(1e-9));
         self.result.null.push(of);
         Ok(())
     }
@@ -396,7 +410,7 @@ fn round_of(cpu: proc::Cpu, seconds: f64, seen: Option<&SinkReport>, messages: u
 fn listmonk_row(result: &EmailResult) -> Option<Vec<String>> {
     let rates_of: Vec<f64> = result.listmonk.iter().map(|seen| seen.sink.per_second).collect();
     let (least, most) = (rates_of.iter().copied().reduce(f64::min)?, rates_of.iter().copied().reduce(f64::max)?);
-    let ratio = median(&rates_of) / rates(&result.peer).max(1e-9);
+    let ratio = over(&rates_of, &each(&result.peer, |r| r.per_second));
     let name = format!("listmonk {}", result.listmonk_version);
     let range = format!("{}–{}", grouped(least), grouped(most));
     let per_message = |seen: &Seen| seen.sink.counts.bytes as f64 / seen.sink.counts.accepted.max(1) as f64;
@@ -404,8 +418,27 @@ fn listmonk_row(result: &EmailResult) -> Option<Vec<String>> {
     Some(cells([&name, &grouped(median(&rates_of)), &range, &format!("{ratio:.2}"), "", "", &bytes]))
 }
 
-const HEAD: [&str; 7] =
-    ["sender", "msg/s (median)", "min–max", "ratio", "CPU µs/msg (user + system)", "sink CPU µs/msg", "bytes/msg"];
+/// What the sink takes from a client that sends one message a round trip, and does nothing else.
+fn ceiling_row(result: &EmailResult) -> Vec<String> {
+    let rates_of: Vec<f64> = result.ceiling.iter().map(|client| client.per_second).collect();
+    let cpu = median(&result.ceiling.iter().map(|client| client.cpu_microseconds_per_message).collect::<Vec<_>>());
+    let (least, most) =
+        (rates_of.iter().copied().fold(f64::INFINITY, f64::min), rates_of.iter().copied().fold(0.0, f64::max));
+    let range = format!("{}–{}", grouped(least), grouped(most));
+    let ratio = format!("{:.2}", over(&rates_of, &each(&result.peer, |r| r.per_second)));
+    let name = "bare pipelined client, no CHUNKING";
+    cells([name, &grouped(median(&rates_of)), &range, &ratio, &format!("{cpu:.1}"), "", ""])
+}
+
+const HEAD: [&str; 7] = [
+    "sender",
+    "msg/s (median)",
+    "min–max",
+    "ratio (median of rounds)",
+    "CPU µs/msg (user + system)",
+    "sink CPU µs/msg",
+    "bytes/msg",
+];
 
 /// Table, remarks and the chart of the rounds.
 fn tell(findings: &Findings, result: &EmailResult, options: &EmailOptions) {
@@ -430,19 +463,7 @@ fn tell(findings: &Findings, result: &EmailResult, options: &EmailOptions) {
         rows.push(row("estafette, SMTP with CHUNKING", &result.chunked, format!("{:.2}", result.chunked_ratio)));
     }
     rows.push(row("smtp-source -d", &result.peer, "1".to_owned()));
-    if let Some(ceiling) = &result.ceiling {
-        let cpu = format!("{:.1}", ceiling.cpu_microseconds_per_message);
-        let ratio = format!("{:.2}", ceiling.per_second / rates(&result.peer).max(1e-9));
-        rows.push(cells([
-            "bare pipelined client (sink's ceiling)",
-            &grouped(ceiling.per_second),
-            "",
-            &ratio,
-            &cpu,
-            "",
-            "",
-        ]));
-    }
+    rows.push(ceiling_row(result));
     rows.push(row("estafette, null connector", &result.null, String::new()));
     rows.extend(listmonk_row(result));
     findings.table("Senders, to the same sink, alternating", rows);

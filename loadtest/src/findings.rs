@@ -46,22 +46,29 @@ pub struct Measure {
     pub judged_by: JudgedBy,
     /// Whether it depends on the machine: a ratio to a peer of the same run does not, a rate does.
     pub absolute: bool,
+    /// Whether its samples are the same thing done again; else each is of another size or step.
+    pub repeats: bool,
 }
 
 impl Measure {
     /// A figure whose middle counts, and which depends on the machine.
     pub const fn new(name: &'static str, unit: &'static str, better: Better, about: &'static str) -> Measure {
-        Measure { name, unit, about, better, judged_by: JudgedBy::Median, absolute: true }
+        Measure { name, unit, about, better, judged_by: JudgedBy::Median, absolute: true, repeats: true }
     }
 
     /// A promise: its worst sample counts, on any machine.
     pub const fn promise(name: &'static str, unit: &'static str, better: Better, about: &'static str) -> Measure {
-        Measure { name, unit, about, better, judged_by: JudgedBy::Worst, absolute: false }
+        Measure { name, unit, about, better, judged_by: JudgedBy::Worst, absolute: false, repeats: true }
+    }
+
+    /// A figure with a sample for each size or step: no repetitions, from which noise could be told.
+    pub const fn of_each(self) -> Measure {
+        Measure { repeats: false, ..self }
     }
 
     /// A figure relative to a peer's of the same run.
     pub const fn ratio(name: &'static str, better: Better, about: &'static str) -> Measure {
-        Measure { name, unit: "×", about, better, judged_by: JudgedBy::Median, absolute: false }
+        Measure { name, unit: "×", about, better, judged_by: JudgedBy::Median, absolute: false, repeats: true }
     }
 }
 
@@ -98,8 +105,15 @@ pub struct Figure {
     pub better: Better,
     pub judged_by: JudgedBy,
     pub absolute: bool,
+    #[serde(default = "repeats")]
+    pub repeats: bool,
     pub samples: Vec<f64>,
     pub spread: Spread,
+}
+
+/// Reports of before the mark was made have it of no figure.
+fn repeats() -> bool {
+    true
 }
 
 impl Figure {
@@ -249,6 +263,7 @@ impl Findings {
                     better: measure.better,
                     judged_by: measure.judged_by,
                     absolute: measure.absolute,
+                    repeats: measure.repeats,
                     samples: Vec::new(),
                     spread: Spread::default(),
                 });

@@ -57,14 +57,17 @@ const SPREAD: Measure = Measure::promise(
     "how far the dearest and the cheapest size are from the middle between them: 0.2 is flat ± 20 %",
 );
 const COST: Measure =
-    Measure::new("cpu", "µs/contact", Better::Lower, "CPU of the engine per contact, a sample for each size");
-const RATE: Measure = Measure::new("rate", "contacts/s", Better::Higher, "contacts a second, a sample for each size");
+    Measure::new("cpu", "µs/contact", Better::Lower, "CPU of the engine per contact, a sample for each size").of_each();
+const RATE: Measure =
+    Measure::new("rate", "contacts/s", Better::Higher, "contacts a second, a sample for each size").of_each();
 const MEMORY: Measure = Measure {
     judged_by: JudgedBy::Worst,
     ..Measure::new("memory", "MiB", Better::Lower, "peak of RssAnon + RssShmem over a campaign, a sample for each size")
+        .of_each()
 };
 const IMPORT: Measure =
-    Measure::new("import_rate", "rows/s", Better::Higher, "rows a second of the import, a sample for each size");
+    Measure::new("import_rate", "rows/s", Better::Higher, "rows a second of the import, a sample for each size")
+        .of_each();
 const COSTS: Axes =
     Axes { title: "CPU per contact by size of the base", x: "contacts", y: "µs a contact", scale: Scale::Logarithmic };
 const MEMORIES: Axes = Axes { title: "Memory by size of the base", x: "contacts", y: "MiB", scale: Scale::Logarithmic };

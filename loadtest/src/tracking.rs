@@ -28,6 +28,7 @@ use crate::openloop::http::{self, read_answer};
 use crate::openloop::{self, LoopOptions, LoopResult};
 use crate::options::RunOptions;
 use crate::proc::{self, MachineWatch};
+use crate::prometheus::{sum, sum_with};
 use crate::scenario::drivers::{Drive, Extras};
 use crate::scene::{Scene, everybody};
 use crate::server::{Connectors, ServerPlan, find_binary};
@@ -64,6 +65,7 @@ pub struct Rate {
     pub per_second: f64,
     /// CPU of the server's process per request.
     pub cpu_microseconds: f64,
+    pub answered: u64,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -92,7 +94,8 @@ const CLICKS_RATIO: Measure =
     Measure::ratio("clicks_ratio", Better::Higher, "clicks a second over the empty handler's just before");
 const OPENS_RATIO: Measure =
     Measure::ratio("opens_ratio", Better::Higher, "opens a second over the empty handler's just before");
-const DROPPED: Measure = Measure::promise("dropped", "events", Better::Lower, "answered and not counted by the engine");
+const DROPPED: Measure =
+    Measure::promise("dropped", "events", Better::Lower, "answered and not in the campaign's figures");
 const FSYNC: Measure =
     Measure::new("fsync_p50", "ms", Better::Lower, "median fdatasync of the journal, the upper end of its bucket");
 const CLICK_P50: Measure = Measure::new(
@@ -102,6 +105,8 @@ const CLICK_P50: Measure = Measure::new(
     "median latency of a click at the open loop's rate, from its planned time",
 );
 const CLICK_P99: Measure = Measure::new("click_p99", "ms", Better::Lower, "99th percentile of the same");
+/// An event is in the ledger as soon as its group is written, which takes milliseconds.
+const COUNTED_WITHIN: Duration = Duration::from_secs(10);
 const PER_ROUND: Axes = Axes { title: "Rate per round", x: "round", y: "requests a second", scale: Scale::Linear };
 
 impl Drive for TrackingOptions {
@@ -139,9 +144,9 @@ impl Drive for TrackingOptions {
                 result.open_loops.push(seen);
             }
         }
-        let metrics = scene.api().metrics()?;
+        let (metrics, uncounted) = uncounted(&scene, &result)?;
         result.fsync_p50_seconds = fsync_p50(&metrics);
-        result.dropped = sum(&metrics, "estafette_tracking_dropped_total");
+        result.dropped = uncounted.max(sum(&metrics, "estafette_tracking_dropped_total"));
         findings.disturbance(watch.finish(0.0));
         findings.sample(&DROPPED, result.dropped);
         findings.sample(&FSYNC, result.fsync_p50_seconds * 1e3);
@@ -149,6 +154,24 @@ impl Drive for TrackingOptions {
         tell(self, findings, &result);
         findings.detail(&result);
         Ok(())
+    }
+}
+
+/// The metrics once the ledger has every click and open that was answered, or has not got them in time, and how many it lacks.
+fn uncounted(scene: &Scene, result: &TrackingResult) -> anyhow::Result<(String, f64)> {
+    let rounds: u64 = result.clicks.iter().chain(&result.opens).map(|rate| rate.answered).sum();
+    // The second loop is the engine's, and has only clicks.
+    let open: u64 = result.open_loops.iter().skip(1).flat_map(|seen| &seen.series).map(|s| s.answered).sum();
+    let answered = (rounds + open) as f64;
+    let until = Instant::now() + COUNTED_WITHIN;
+    loop {
+        let metrics = scene.api().metrics()?;
+        let of = |event| sum_with(&metrics, "estafette_campaign_message_events", &[("event", event)]).unwrap_or(0.0);
+        let lacking = (answered - of("click") - of("open")).max(0.0);
+        if lacking == 0.0 || Instant::now() > until {
+            return Ok((metrics, lacking));
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -260,7 +283,8 @@ fn measure(
     let answered = tokio::task::LocalSet::new().block_on(&runtime, ask_all(options, address, requests, status))?;
     let seconds = began.elapsed().as_secs_f64();
     let cpu = proc::cpu_of(pid).context("the server has ended")?.since(before);
-    Ok(Rate { per_second: answered as f64 / seconds, cpu_microseconds: cpu.total() * 1e6 / answered.max(1) as f64 })
+    let cpu_microseconds = cpu.total() * 1e6 / answered.max(1) as f64;
+    Ok(Rate { per_second: answered as f64 / seconds, cpu_microseconds, answered })
 }
 
 /// Clicks at a rate, as they were planned; one that fails is an error.
@@ -340,11 +364,6 @@ fn fsync_p50(metrics: &str) -> f64 {
     let buckets: Vec<(f64, f64)> = buckets.collect();
     let all = buckets.last().map_or(0.0, |(_, count)| *count);
     buckets.iter().find(|(_, count)| *count * 2.0 >= all).map_or(0.0, |(end, _)| *end)
-}
-
-fn sum(metrics: &str, name: &str) -> f64 {
-    let lines = metrics.lines().filter(|line| line.starts_with(name));
-    lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }
 
 fn tell(options: &TrackingOptions, findings: &Findings, result: &TrackingResult) {

@@ -1,7 +1,7 @@
 //! A rendered message that shares its static text with all its copies: bytes of its own, and where spans of the compiled
 //! message stand between them.
 //!
-//! Of a mail of thirteen kilobytes some two are its own. What waits in a lane is these two; the rest is put between them when it
+//! Of a mail of ten kilobytes some two are its own. What waits in a lane is these two; the rest is put between them when it
 //! is written, out of bytes that the processor has at hand because every copy uses them.
 //!
 //! Owns no message. Invariants: SH-1 cuts ascend in their place among the own bytes; SH-2 every cut lies within the shared bytes.

@@ -3,7 +3,7 @@
 //! Owns no state. Invariants: 1. a change is *proven* only against the spread of the repetitions and after the correction
 //! for all figures that are compared; 2. figures that depend on the machine have no verdict if the machine was busy or is
 //! another one; 3. a promise that was kept and is now broken is a regression, with no statistics about it; 4. where so few
-//! repetitions can prove nothing it is said so, and not called noise.
+//! repetitions can prove nothing it is said so, and not called noise; 5. samples of different sizes or steps are no repetitions.
 
 pub mod noise;
 
@@ -155,7 +155,10 @@ fn excuse(before: &Report, after: &Report, a: &Figure, b: &Figure) -> Option<&'s
     if a.absolute && (&one.cpu, one.cores) != (&other.cpu, other.cores) {
         return Some("another machine");
     }
-    (a.samples.len().min(b.samples.len()) < 2).then_some("one sample: take more rounds")
+    if !a.repeats || !b.repeats {
+        return Some("a sample for each size or step, and no repetitions");
+    }
+    (a.samples.len().min(b.samples.len()) < 2).then_some("one sample")
 }
 
 /// Probabilities that chance alone made it as much worse, and as much better.

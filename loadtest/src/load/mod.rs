@@ -48,7 +48,8 @@ const RATE: Measure = Measure::new(
     "messages/s",
     Better::Higher,
     "messages a second of a step, from its start to its end; one a step",
-);
+)
+.of_each();
 const RATE_SHARE: Measure = Measure::promise(
     "rate_share",
     "of the asked",
