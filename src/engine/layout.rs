@@ -2,9 +2,9 @@
 //!
 //! Owns the file. The layout is what lies where, and what it means; journal, snapshot and store have format numbers
 //! of their own beside it and refuse what they don't read. Invariants: LY-1 a directory of a newer layout is refused,
-//! untouched; LY-2 one of an older layout is migrated step by step, under its lock, or refused with the way out; LY-3
-//! nothing is guessed: a file that can't be read is refused; LY-4 a step can be repeated, because the file gets its
-//! new number when the step is durable.
+//! untouched; LY-2 one of an older layout is refused with the way out, until there is one and a step that migrates it; LY-3
+//! nothing is guessed: a file that can't be read, or is missing beside a journal, is refused; LY-4 the file is written under
+//! the directory's lock, before anything else is.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -17,10 +17,6 @@ pub const LAYOUT: u32 = 1;
 pub const FILE: &str = "version";
 const TITLE: &str = "estafette data directory";
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");
-
-/// One step of an upgrade: from this layout to the next. Layout 0 had no file; all else is as in layout 1.
-type Step = fn(&Path) -> Result<(), LayoutError>;
-const STEPS: [(u32, Step); 1] = [(0, |_| Ok(()))];
 
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
@@ -65,13 +61,14 @@ pub fn look(directory: &Path) -> Result<Option<Found>, LayoutError> {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(LayoutError::Unreadable { path }),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(LayoutError::File { path, source: error }),
         Err(_) if !directory.join(journal::FOLDER).is_dir() => return Ok(None),
-        Err(_) => Found { layout: 0, by: "0.1, before there was this file".to_owned() },
+        // Whichever layout it was that lost its file: to take it for one would stamp it as that.
+        Err(_) => return Err(LayoutError::Unreadable { path }),
     };
     let (layout, by) = (found.layout, found.by.clone());
     if layout > LAYOUT {
         return Err(LayoutError::Newer { path: directory.to_owned(), found: layout, by });
     }
-    if (layout..LAYOUT).any(|from| STEPS.iter().all(|(step, _)| *step != from)) {
+    if layout < LAYOUT {
         return Err(LayoutError::TooOld { path: directory.to_owned(), found: layout, by });
     }
     Ok(Some(found))
@@ -93,12 +90,7 @@ pub fn prepare(directory: &Path) -> Result<(), LayoutError> {
     }
     let _lock = journal::lock_stopped(directory)?;
     // What was seen without the lock may have changed.
-    let found = look(directory)?;
-    for (from, step) in STEPS.iter().filter(|(from, _)| found.as_ref().is_some_and(|found| found.layout <= *from)) {
-        tracing::info!(from, to = from + 1, "the layout of the data directory is upgraded");
-        step(directory)?;
-        write(directory, &Found { layout: from + 1, by: PROGRAM.to_owned() })?;
-    }
+    look(directory)?;
     write(directory, &this)
 }
 
@@ -124,18 +116,18 @@ mod tests {
     }
 
     #[test]
-    fn a_new_directory_and_one_from_before_the_file_get_it() {
+    fn a_new_directory_gets_the_file_and_one_that_lost_it_is_refused() {
         let root = tempfile::tempdir().expect("a folder");
         assert_eq!(look(root.path()).expect("new"), None);
         assert_eq!(fs::read_dir(root.path()).expect("listed").count(), 0, "looking changes nothing");
         prepare(root.path()).expect("made");
         let this = Found { layout: LAYOUT, by: PROGRAM.to_owned() };
-        assert_eq!(look(root.path()).expect("readable"), Some(this.clone()));
+        assert_eq!(look(root.path()).expect("readable"), Some(this));
         fs::remove_file(root.path().join(FILE)).expect("removed");
         fs::create_dir(root.path().join(journal::FOLDER)).expect("a journal's folder");
-        assert_eq!(look(root.path()).expect("layout 0").map(|found| found.layout), Some(0));
-        prepare(root.path()).expect("upgraded");
-        assert_eq!(look(root.path()).expect("readable"), Some(this));
+        let error = prepare(root.path()).expect_err("it is not guessed").to_string();
+        assert!(error.contains("put the file back"), "{error}");
+        assert!(!root.path().join(FILE).exists(), "nor written");
     }
 
     #[test]
@@ -150,6 +142,7 @@ mod tests {
         let newer = format!("{TITLE}\nlayout {}\nwritten by 9.1.0\n", LAYOUT + 1);
         let cases = [
             (newer.as_str(), "9.1.0 or a newer one"),
+            ("estafette data directory\nlayout 0\nwritten by 0.0.1\n", "can't upgrade any more"),
             ("", "put the file back"),
             ("estafette data directory\nlayout one\nwritten by 1\n", "put the file back"),
             ("estafette data directory\nlayout 1\nwritten by 1\nmore\n", "put the file back"),
