@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use ::metrics::{counter, histogram};
 
 use crate::campaigns::lifecycle::State;
-use crate::channels::circuit::CircuitState;
 use crate::channels::limits_table::Scope;
 use crate::contacts::csv_import::Progress;
 use crate::engine::Engine;
@@ -116,8 +115,8 @@ fn line(live: &mut Live, name: &str, wired: &Wired) {
         live.number(&REFUSALS_TOTAL, &[name, reply, about], count as f64);
     }
     live.number(&CONNECTION_FAILURES_TOTAL, &labels, figures.connect_failures.load(Relaxed) as f64);
-    let open = matches!(line.circuit.lock().state(), CircuitState::Open { .. });
-    live.number(&CIRCUIT_OPEN, &labels, flag(open));
+    // While it is tried again it is not well: an alert must not begin anew with each attempt.
+    live.number(&CIRCUIT_OPEN, &labels, flag(!line.circuit.lock().is_closed()));
     live.number(&THROTTLED_TOTAL, &labels, figures.throttled.load(Relaxed) as f64);
     if let Some(rate) = line.limits.with(|limits| limits.per_second(Scope::Connector)) {
         live.number(&LIMIT_MESSAGES_PER_SECOND, &labels, rate);

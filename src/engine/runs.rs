@@ -245,7 +245,7 @@ impl Engine {
             let compiled = self.compiled(*campaign, Some(*version));
             let taken = compiled.and_then(|(version, compiled)| self.spawn(*run, version, &compiled));
             if let Err(error) = taken {
-                tracing::error!(%run, %error, "the run can't go on: it is paused");
+                tracing::error!(%campaign, %run, %error, "the run can't go on: it is paused");
                 let reason = format!("it can't go on: {error}");
                 let fact = Fact::RunMoved { run: *run, to: RunState::Paused, reason, at: self.book.now() };
                 self.book.commit(&fact, crate::journal::Want::idle())?;

@@ -84,7 +84,7 @@ catalogue! {
     CONNECTION_FAILURES_TOTAL = live_counter("estafette_connection_failures_total", &["connector"],
         "Connections that failed before they were ready for messages.");
     CIRCUIT_OPEN = live_gauge("estafette_circuit_open", &["connector"],
-        "1 while the connector is not used because the provider refused the sender.");
+        "1 while the connector is not used, or only tried, because the provider can't be reached or refused the sender.");
     THROTTLED_TOTAL = live_counter("estafette_throttled_total", &["connector"],
         "Times that a provider asked to slow down.");
     LIMIT_MESSAGES_PER_SECOND = live_gauge("estafette_limit_messages_per_second", &["connector"],
