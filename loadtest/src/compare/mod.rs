@@ -276,6 +276,18 @@ mod tests {
     }
 
     #[test]
+    fn samples_of_several_sizes_are_no_repetitions() {
+        let of_each = |values: &[f64; 5]| {
+            let mut report = sample(values, false);
+            report.found.figures.iter_mut().for_each(|figure| figure.repeats = false);
+            report
+        };
+        let (before, after) = (of_each(&BASE), of_each(&BASE.map(|x| x * 0.5)));
+        assert!(matches!(verdict(&before, &after, "rate"), Verdict::None(why) if why.contains("each size")));
+        assert_eq!(verdict(&sample(&BASE, false), &sample(&BASE.map(|x| x * 0.5), false), "rate"), Verdict::Worse);
+    }
+
+    #[test]
     fn a_broken_promise_needs_no_statistics() {
         let before = sample(&BASE, true);
         let mut after = sample(&BASE, true);
