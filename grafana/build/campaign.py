@@ -21,8 +21,9 @@ def share(part, whole):
 def build():
     made = board(CAMPAIGN, "One campaign: its ledger, rate and time left, what holds it, variants and winner, nodes, links.")
     made = made.with_variable(variable(
-        "campaign", "Campaign", "Campaigns that run, wait, or ended in the last minutes of the chosen time.",
-        f'label_values({PREFIX}campaign_contacts{{instance=~"$instance"}}, campaign)', several=False))
+        "campaign", "Campaign", "Campaigns that run, wait, or ended in the last minutes of the chosen time. Choose one: "
+        "the figures of several are added up.",
+        f'label_values({PREFIX}campaign_contacts{{instance=~"$instance"}}, campaign)', everything=False))
     for title, panels in [
         ("Now", now()), ("Ledger", ledger()), ("Rate, time left, and what holds it", rate_and_reason()),
         ("Variants and winner", variants()), ("Flow", flow()), ("Links and answers", links()),
@@ -97,8 +98,12 @@ def rate_and_reason():
         states("What held it", say(
             "The reasons for which the campaign was slower than it could be.",
             "campaign_limit, domain_limit, connector_limit: your own limits. fair_share: other campaigns use the same "
-            "connector. circuit_open, unreachable, no_lane, provider: see Channels. credits: the journal is slower than the "
-            "lanes, see Journal. journal_full: the disk. retry_wait: only contacts that wait for another attempt are left."),
+            "connector. circuit_open, unreachable, no_lane, provider: see Channels, and there whether lanes wait for a permit: a "
+            "used-up quota of the hour or the day may show as provider or no_lane. credits: the journal is slower than the lanes, see "
+            "Journal. journal_full: the disk. retry_wait: only contacts that wait for another attempt are left. held: those that "
+            "are left wait for a decision, an event or a later date. paused waits for you, or its guard paused it: see its "
+            "report; stopping: what is on the wire is being answered. no_grant for minutes: the connector was not asked, which "
+            "is a defect: report it with the log."),
             Query(by("reason", of("stalled"), "max"), "{{reason}}"),
             mappings=words(_1=("holds", ORANGE)), width=12, height=6, nothing="nothing held it"),
         states("State", say(

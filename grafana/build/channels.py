@@ -31,13 +31,15 @@ def rates():
     limit = by("connector", series("limit_messages_per_second", HERE))
     return [
         lines("Rate and limit", "cps", say(
-            "Messages accepted a second, and the limit in force (dashed). Without a limit only the rate is there.",
+            "Messages accepted a second, and the limit in force (dashed): that of the second or the minute, whichever is less. "
+            "Without one only the rate is there; limits of the hour and the day are not drawn.",
             "the limit below what is configured: the provider asked to slow down, and it comes back by itself. The rate "
             "below the limit with contacts waiting: see Circuits and lanes."),
             Query(accepted, "{{connector}}"), Query(limit, "limit {{connector}}"), dashed="limit .*"),
         bars("Limit in use", "percentunit", say(
-            "The rate as a share of the limit, of connectors that have one.",
-            "near 100 %: your own limit is the bottleneck. Far below with contacts waiting: it is the provider or the lanes."),
+            "The rate as a share of the limit of the second or the minute, of connectors that have one.",
+            "near 100 %: your own limit is the bottleneck. Far below with contacts waiting: it is the provider or the lanes, or a "
+            "quota of the hour or the day, for which lanes wait in Lanes that wait for a permit."),
             Query(f"{accepted} / {limit}", "{{connector}}"), most=1.0, width=6,
             thresholds=steps((None, GREEN), (0.9, YELLOW)), nothing="no connector has a limit"),
         bars("Contacts that wait", "short", say(
@@ -78,7 +80,8 @@ def replies():
             Query(answers('outcome="deferred"') + " / clamp_min(" + answers(ANSWERED) + ", 0.001)", "{{connector}}"),
             most=1.0, thresholds=steps((None, "transparent"), (0.2, RED)), width=6),
         lines("Hard bounces", "percentunit", say(
-            "Share of the provider's final answers that say: no such address.",
+            "Share of the provider's final answers that say at once: no such address. Behind a smarthost they come back later: see "
+            "Late bounces in Tracking.",
             "above 5 % stop the campaign and clean the list; above 10 % providers block the sender. Runbook: "
             "EstafetteHardBounces."),
             Query(by("connector", rate("rejections_total", HERE, 'class="hard_bounce"')) + " / clamp_min("
@@ -119,8 +122,10 @@ def circuits_and_lanes():
             Query(by("connector", series("connections_limit", HERE)), "wanted {{connector}}"),
             Query(by("connector", series("connections_max", HERE)), "most {{connector}}"), dashed="most .*"),
         lines("Lanes that wait for a permit", "short", say(
-            "How many lanes, on average, stood still with a message because a limit had no permit.",
-            "about all lanes: the limit is the bottleneck, and fewer connections would do as well."),
+            "How many lanes, on average, stood still with a message because a limit had no permit: of the second, the minute, the "
+            "hour or the day, of the connector, a domain or a campaign, or because the provider asked to wait.",
+            "about all lanes: the limit is the bottleneck, and fewer connections would do as well. With a rate of 0 a quota of the "
+            "hour or the day is used up: it goes on by itself."),
             Query(by("connector", rate("limit_wait_seconds_total", HERE)), "{{connector}}")),
         lines("Bytes", "Bps", say(
             "Bytes of messages handed over, a second.", "if the network is the limit, make the messages smaller."),

@@ -286,8 +286,9 @@ def rows(title, description, key, columns, *, extra=(), width=24, height=8, link
     return finished(panel, title, "short", description, queries, width, height)
 
 
-def text_link(title, dashboard_of, variable, value="${__value.text}"):
-    """A link of a table's cell to another dashboard, with a variable set."""
+def text_link(title, dashboard_of, variable, value="${__value.text:percentencode}"):
+    """A link of a table's cell to another dashboard, with a variable set. Without a format Grafana leaves `+`, `&` and `#` as
+    they are, which mean something else in an address."""
     return {"title": title, "targetBlank": False,
             "url": f"/d/{dashboard_of[0]}?var-{variable}={value}&${{__url_time_range}}&${{instance:queryparam}}"
                    "&${datasource:queryparam}"}
@@ -296,12 +297,15 @@ def text_link(title, dashboard_of, variable, value="${__value.text}"):
 # --- dashboards --------------------------------------------------------------------------------------------------------
 
 
-def variable(name, label, description, query, *, several=True):
+def variable(name, label, description, query, *, everything=True):
+    """A variable with values of a label. Several may be chosen of each: only of such variables Grafana escapes the values for
+    a regular expression, so that names with brackets, plus signs or apostrophes are found."""
     made = dashboard.QueryVariable(name).label(label).description(description).datasource(SOURCE)
     made = made.query({"query": query, "refId": f"variable-{name}", "qryType": 1})
     made = made.refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(model.VariableSort.ALPHABETICAL_ASC)
-    if several:
-        made = made.multi(True).include_all(True).all_value(".*")
+    made = made.multi(True)
+    if everything:
+        made = made.include_all(True).all_value(".*")
         made = made.current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
     return made
 

@@ -54,7 +54,9 @@ def journal():
             "a band at 10 ms and more is a disk without a write cache, or one that is shared: move the data directory to an "
             "SSD of its own. Runbook: EstafetteFsyncSlow."), "journal_fsync_seconds"),
         lines("fsync, percentiles", "s", say(
-            "Half of the fsyncs are faster than the first line, 99 of 100 than the second.", "as beside."),
+            "Half of the fsyncs are faster than the first line, 99 of 100 than the second.",
+            "both high: the disk is slow by nature, move the data directory to an SSD. Only the second: somebody else writes to "
+            "the disk now and then, find out who with `iotop`. Runbook: EstafetteFsyncSlow."),
             *percentiles("journal_fsync_seconds"), thresholds=steps((None, "transparent"), (0.1, RED))),
         lines("Facts, by kind", "cps", say(
             "Facts written, a second. A sending engine writes claimed and settled, one for a batch.",
@@ -85,7 +87,8 @@ def journal():
                   + ", 1e-9)", "to write"), width=8),
         lines("Segments", "short", say(
             "Segments of 64 MiB on disk. A snapshot removes those it replaces.",
-            "growing without end: snapshots fail; the log says why. Runbook: EstafetteSnapshotOld."),
+            "four are normal. More than six: snapshots fail, the log says why, or a backup that runs keeps them. Runbook: "
+            "EstafetteSnapshotOld."),
             Query(by("", series("journal_segments"), "max"), "segments"), steps_drawn=True, width=8),
         lines("Standing still", "s", say(
             "How long the journal has made nothing durable though something waits.",

@@ -30,7 +30,7 @@ def all_right():
             "Whether Prometheus reaches every chosen engine.",
             "look whether the process runs and says why it ended (`journalctl -u estafette`); a 401 at the scrape is a wrong "
             "key. See the runbook, EstafetteDown."),
-            Query(by("", other("up"), "min")), width=3,
+            Query(by("", other("up", 'job="estafette"'), "min")), width=3,
             mappings=words(_0=("down", RED), _1=("up", GREEN)), nothing="not scraped"),
         journal_state(),
         number("Disk free", "percentunit", say(
@@ -55,9 +55,11 @@ def all_right():
             Query(by("", series("schedule_lateness_seconds"), "max")), width=3,
             thresholds=steps((None, GREEN), (10, YELLOW), (60, RED))),
         number("Hard bounces", "percentunit", say(
-            "Share of hard bounces among the answers of the chosen time.",
-            "above 5 % stop and clean the list: providers block senders who go on. Runbook: EstafetteHardBounces."),
-            Query("sum(" + increase("rejections_total", 'class="hard_bounce"', window="$__range") + ") / clamp_min(sum("
+            "Hard bounces of the chosen time, at once or later, as a share of the messages that were accepted or rejected in it.",
+            "above 5 % stop and clean the list: providers block senders who go on. A short time after a large run counts its "
+            "bounces and not its messages: choose a longer one. Runbook: EstafetteHardBounces."),
+            Query("(sum(" + increase("rejections_total", 'class="hard_bounce"', window="$__range") + ") + sum("
+                  + increase("bounces_total", 'class="hard"', window="$__range") + ")) / clamp_min(sum("
                   + increase("messages_total", 'outcome=~"accepted|rejected"', window="$__range") + "), 1)"),
             width=3, decimals=2, thresholds=steps((None, GREEN), (0.05, YELLOW), (0.1, RED))),
         number("Alerts", "none", say(

@@ -48,7 +48,9 @@ def now():
 def resources():
     return [
         lines("CPU", "percentunit", say(
-            "Cores in use by each instance: 100 % is one core.", "as above."),
+            "Cores in use by each instance: 100 % is one core.",
+            "at the machine's number of cores: everything gets slower, opt-outs too. Set limits for the connectors, or give it "
+            "more cores. High while nothing is sent or imported: look at API requests below for who asks without pause."),
             Query(by("instance", rate("cpu_seconds_total")), "{{instance}}")),
         lines("Memory", "bytes", say(
             "Resident memory: anonymous is the process' own, file is pages of the contact base, which the system may drop.",
@@ -79,7 +81,9 @@ def api():
             "How long API requests take. Imports and exports are long by nature.",
             "short requests above 100 ms: the disk or the CPU."), "http_request_seconds", API, width=8),
         lines("API answer time, percentiles", "s", say(
-            "Half of the requests are faster than the first line, 99 of 100 than the second.", "as beside."),
+            "Half of the requests are faster than the first line, 99 of 100 than the second.",
+            "only the second high: exports, imports and reports of large campaigns, which is normal. Both: requests wait for the "
+            "disk (fsync in Journal) or for a core (CPU above)."),
             *percentiles("http_request_seconds", API), width=24, height=6),
     ]
 

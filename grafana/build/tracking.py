@@ -82,11 +82,14 @@ def classes():
             Query(by("rule", rate("tracking_machine_total")), "{{rule}}"), stacked=True),
         lines("Refused tokens", "cps", say(
             "Requests with a token that is damaged, foreign or expired, by endpoint.",
-            "as Foreign tokens above."),
+            "a steady few are old links and scanners that change letters. A jump: readers of an old campaign whose links have "
+            "expired, or somebody who guesses: limit it in a proxy in front. Every link refused: the root key is not the one that made "
+            "them; restore it."),
             Query(by("endpoint", rate("tracking_refused_total")), "{{endpoint}}")),
         lines("Events that were lost", "cps", say(
             "Opens and clicks that were answered and could not be recorded.",
-            "Runbook: EstafetteTrackingDropped."),
+            "more than the engine can write: look at CPU in Process and fsync in Journal, and limit floods in front. Runbook: "
+            "EstafetteTrackingDropped."),
             Query(by("event", rate("tracking_dropped_total")), "{{event}}")),
     ]
 
@@ -97,7 +100,9 @@ def optouts():
             "Time from an unsubscribe request to its answer, which is after it is durable and in force.",
             "it is one fsync: see Journal. Runbook: EstafetteUnsubscribeSlow."), "unsubscribe_seconds", width=8),
         lines("Opt-out latency, percentiles", "s", say(
-            "Half of the opt-outs are faster than the first line, 99 of 100 than the second.", "as beside."),
+            "Half of the opt-outs are faster than the first line, 99 of 100 than the second.",
+            "above 2 s mailbox providers give up: see fsync and the queue in Journal, then CPU in Process. Runbook: "
+            "EstafetteUnsubscribeSlow."),
             *percentiles("unsubscribe_seconds"), width=8, thresholds=steps((None, "transparent"), (2, RED))),
         lines("Opt-outs", "cps", say(
             "Unsubscribe requests a second: one_click by the mail program, page by a person.",
@@ -115,7 +120,8 @@ def others():
             Query(by("type, result", rate("events_total")), "{{type}} {{result}}"), stacked=True, width=8),
         lines("Late bounces", "cps", say(
             "Bounces that came back after the hand-over, by class.",
-            "as hard bounces in Channels: clean the list. Runbook: EstafetteHardBounces."),
+            "hard ones above 5 % of what was accepted: pause the campaign and clean the list. policy: a receiver objects to the "
+            "content or the sender, read its words in `estafette report`. Runbook: EstafetteHardBounces."),
             Query(by("class", rate("bounces_total")), "{{class}}"), stacked=True, width=8),
         lines("Complaints", "percentunit", say(
             "Complaints as a share of what was accepted in the same hours (six).",
