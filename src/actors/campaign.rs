@@ -203,10 +203,11 @@ impl CampaignActor {
             let settled = self.book.commit_by::<CommitError>(
                 |state| {
                     let delivery = state.delivery(leg.context.delivery)?;
+                    let started_at = state.runs.get(&self.run).map_or(now, |run| run.started_at);
                     let fact = decide::settle(
                         report.batch.id,
                         delivery,
-                        &leg.line.retry,
+                        decide::Retry { settings: &leg.line.retry, started_at },
                         &report.accepted,
                         &report.others,
                         now,

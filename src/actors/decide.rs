@@ -60,11 +60,18 @@ pub fn limit_start(run: Option<&Run>) -> Start {
     }
 }
 
+/// How a run tries again what was deferred. Nobody was tried before the run began, whatever the waits since add up to.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry<'a> {
+    pub settings: &'a RetrySettings,
+    pub started_at: Timestamp,
+}
+
 /// Turns outcomes into the fact that settles them: deferrals get their time, those past the deadline are rejected.
 pub fn settle(
     batch: BatchId,
     delivery: &Delivery,
-    retry: &RetrySettings,
+    retry: Retry<'_>,
     accepted: &[u32],
     others: &[(u32, RowOutcome)],
     now: Timestamp,
@@ -107,15 +114,15 @@ fn sample(samples: &mut Vec<Sample>, label: String, row: u32, text: &str) {
 /// The second at which a deferred row is due; `None` when the deadline is past.
 pub fn retry_at(
     delivery: &Delivery,
-    retry: &RetrySettings,
+    retry: Retry<'_>,
     row: u32,
     asked: Option<std::time::Duration>,
     now: Timestamp,
 ) -> Option<i64> {
     let attempts = u32::try_from(delivery.deferral_count(row)).unwrap_or(u32::MAX).saturating_add(1);
-    let first_attempt = first_attempt(retry, attempts, asked, now);
+    let first_attempt = first_attempt(retry.settings, attempts, asked, now).max(retry.started_at);
     let seed = (u64::from(delivery.id.run.0) << 32) ^ (u64::from(delivery.id.index) << 48) ^ u64::from(row);
-    match next_attempt(retry, &Deferral { attempts, first_attempt, deferred_at: now, asked, seed }) {
+    match next_attempt(retry.settings, &Deferral { attempts, first_attempt, deferred_at: now, asked, seed }) {
         NextAttempt::At(due) => Some(bucket_second(due, now)),
         NextAttempt::GiveUp => None,
     }
@@ -328,6 +335,23 @@ mod tests {
         assert!(again(Timestamp(deferred_at.0 - day)), "no wait is so long: the clock has gone back");
         let longest = bucket_second(deferred_at.plus(RETRY_WAIT_MAX), deferred_at);
         assert!(longest - deferred_at.0 / 1_000 <= 86_401, "rounding stays within the longest wait: {longest}");
+    }
+
+    #[test]
+    fn who_got_other_answers_before_is_not_given_up_before_the_deadline() {
+        let hour = 3_600_000;
+        let mut delivery = state().runs[&RUN].deliveries[0].clone();
+        // Thrown back for the moment sixteen times, in sixteen hours; now the mailbox is full, or a crash has lost the answer.
+        delivery.deferrals = vec![(0..1).collect(); 16];
+        let settings = RetrySettings::default();
+        let due = |started_at: i64, now: i64, asked: Option<u64>| {
+            let retry = Retry { settings: &settings, started_at: Timestamp(started_at * hour) };
+            retry_at(&delivery, retry, 0, asked.map(std::time::Duration::from_secs), Timestamp(now * hour))
+        };
+        for asked in [None, Some(3_600), Some(2)] {
+            assert!(due(100, 116, asked).is_some(), "asked {asked:?} in the sixteenth hour of its run");
+        }
+        assert_eq!(due(0, 116, None), None, "in a run that is old enough, the schedule's waits are taken for given");
     }
 
     #[test]

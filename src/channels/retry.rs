@@ -1,7 +1,7 @@
 //! When a deferred message is tried again.
 //!
 //! Owns no state. Invariants: RT-1 the same row and attempt always get the same wait, whoever computes it and whenever
-//! (after a kill the schedule applies again); RT-2 no wait is beyond the deadline: what would be is given up now; RT-3 a
+//! (after a kill the schedule applies again); RT-2 no wait is beyond the deadline, but for jitter that is not counted: what would be is given up now; RT-3 a
 //! provider's own "come back after" is honoured within bounds, and a row that hears it again and again waits twice as long each
 //! time, up to what the schedule would have it wait.
 //!
@@ -51,8 +51,8 @@ pub fn next_attempt(settings: &RetrySettings, deferral: &Deferral) -> NextAttemp
 }
 
 /// When a row that is deferred for the `attempts`-th time now was first tried. The time is kept for no row: it follows from the
-/// waits since, each taken for one that was asked for as this one is. Jitter is left out, so that the answer is rather too late
-/// than too early: nobody is given up before the deadline for waits that were never given.
+/// waits since, each taken for one that was asked for as this one is, jitter left out. Where the answers before were others it is
+/// too early or too late by as much; it cannot be before the beginning of its run, which the caller knows.
 pub fn first_attempt(settings: &RetrySettings, attempts: u32, asked: Option<Duration>, now: Timestamp) -> Timestamp {
     let mut waited = Duration::ZERO;
     for attempt in 1..attempts {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::actors::book::Book;
-use crate::actors::decide::retry_at;
+use crate::actors::decide::{Retry, retry_at};
 use crate::clock::{Clock, Timestamp};
 use crate::config::connectors::RetrySettings;
 use crate::contacts::{ContactsError, Store};
@@ -183,11 +183,11 @@ fn crash_facts(state: &State, marks: &Marks, retry_of: &dyn Fn(&str) -> RetrySet
         MarkState::Unknown => MarkWord::Unknown,
         MarkState::Rejected(class) => MarkWord::Rejected(RejectClass::from_number(class).unwrap_or(RejectClass::Other)),
     };
-    let deliveries = state.runs.values().flat_map(|run| &run.deliveries);
-    let open = deliveries.flat_map(|d| d.batches.iter().map(move |(id, batch)| (d, *id, batch)));
-    open.flat_map(|(delivery, id, batch)| {
-        let retry = retry_of(&batch.connector);
-        let due = |row| retry_at(delivery, &retry, row, None, now);
+    let deliveries = state.runs.values().flat_map(|run| run.deliveries.iter().map(move |d| (run.started_at, d)));
+    let open = deliveries.flat_map(|(at, d)| d.batches.iter().map(move |(id, batch)| (at, d, *id, batch)));
+    open.flat_map(|(started_at, delivery, id, batch)| {
+        let settings = retry_of(&batch.connector);
+        let due = |row| retry_at(delivery, Retry { settings: &settings, started_at }, row, None, now);
         facts_of(id, delivery.id, batch, THIS_BOOT, Some(&word), &due, now)
     })
     .collect()

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use roaring::RoaringBitmap;
 
-use estafette::actors::decide::{self, Classes, rows_to_claim};
+use estafette::actors::decide::{self, Classes, Retry, rows_to_claim};
 use estafette::channels::limits_table::ClassId;
 use estafette::clock::Timestamp;
 use estafette::config::connectors::RetrySettings;
@@ -253,7 +253,8 @@ impl Process {
         let unknown = self.unknown();
         for (delivery, batch) in self.state.open_batches().collect::<Vec<_>>() {
             let sets = self.state.delivery(delivery).expect("there");
-            let due = |row| decide::retry_at(sets, &self.retry, row, None, self.now);
+            let retry = Retry { settings: &self.retry, started_at: self.state.runs[&delivery.run].started_at };
+            let due = |row| decide::retry_at(sets, retry, row, None, self.now);
             let word = |position| self.mark(position);
             let facts = facts_of(batch, delivery, &sets.batches[&batch], self.boot, Some(&word), &due, self.now);
             facts.into_iter().for_each(|fact| self.commit(fact));

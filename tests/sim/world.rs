@@ -9,7 +9,7 @@ use std::time::Duration;
 use roaring::RoaringBitmap;
 
 use estafette::actors::RowOutcome;
-use estafette::actors::decide::{self, Classes};
+use estafette::actors::decide::{self, Classes, Retry};
 use estafette::channels::limits_table::ClassId;
 use estafette::clock::Timestamp;
 use estafette::config::connectors::RetrySettings;
@@ -200,7 +200,8 @@ impl World {
     pub(crate) fn flush(&mut self, now: Timestamp) {
         for (batch, outcomes) in std::mem::take(&mut self.gathered) {
             let delivery = self.state.delivery(DELIVERY).expect("the delivery exists");
-            let fact = decide::settle(batch, delivery, &self.retry, &[], &outcomes, now);
+            let retry = Retry { settings: &self.retry, started_at: self.state.runs[&RUN].started_at };
+            let fact = decide::settle(batch, delivery, retry, &[], &outcomes, now);
             for row in fact.unknown.iter().filter(|_| self.mode == Mode::AtLeastOnce) {
                 *self.allowed.entry(row).or_default() += 1;
             }
@@ -343,7 +344,8 @@ impl World {
         };
         for (id, batch) in &open {
             let delivery = &self.state.runs[&RUN].deliveries[0];
-            let due = |row| decide::retry_at(delivery, &self.retry, row, None, now);
+            let retry = Retry { settings: &self.retry, started_at: self.state.runs[&RUN].started_at };
+            let due = |row| decide::retry_at(delivery, retry, row, None, now);
             for fact in facts_of(*id, DELIVERY, batch, self.boot, Some(&word), &due, now) {
                 if let (Mode::AtLeastOnce, Fact::Settled(settled)) = (self.mode, &fact) {
                     settled.unknown.iter().for_each(|row| *self.allowed.entry(row).or_default() += 1);
