@@ -419,15 +419,14 @@ fn listmonk_row(result: &EmailResult) -> Option<Vec<String>> {
 }
 
 /// What the sink takes from a client that sends one message a round trip, and does nothing else.
-fn ceiling_row(result: &EmailResult) -> Vec<String> {
+fn ceiling_row(result: &EmailResult) -> Option<Vec<String>> {
     let rates_of: Vec<f64> = result.ceiling.iter().map(|client| client.per_second).collect();
     let cpu = median(&result.ceiling.iter().map(|client| client.cpu_microseconds_per_message).collect::<Vec<_>>());
-    let (least, most) =
-        (rates_of.iter().copied().fold(f64::INFINITY, f64::min), rates_of.iter().copied().fold(0.0, f64::max));
+    let (least, most) = (rates_of.iter().copied().reduce(f64::min)?, rates_of.iter().copied().reduce(f64::max)?);
     let range = format!("{}–{}", grouped(least), grouped(most));
     let ratio = format!("{:.2}", over(&rates_of, &each(&result.peer, |r| r.per_second)));
     let name = "bare pipelined client, no CHUNKING";
-    cells([name, &grouped(median(&rates_of)), &range, &ratio, &format!("{cpu:.1}"), "", ""])
+    Some(cells([name, &grouped(median(&rates_of)), &range, &ratio, &format!("{cpu:.1}"), "", ""]))
 }
 
 const HEAD: [&str; 7] = [
@@ -463,7 +462,7 @@ fn tell(findings: &Findings, result: &EmailResult, options: &EmailOptions) {
         rows.push(row("estafette, SMTP with CHUNKING", &result.chunked, format!("{:.2}", result.chunked_ratio)));
     }
     rows.push(row("smtp-source -d", &result.peer, "1".to_owned()));
-    rows.push(ceiling_row(result));
+    rows.extend(ceiling_row(result));
     rows.push(row("estafette, null connector", &result.null, String::new()));
     rows.extend(listmonk_row(result));
     findings.table("Senders, to the same sink, alternating", rows);

@@ -159,15 +159,15 @@ impl Drive for TrackingOptions {
 
 /// The metrics once the ledger has every click and open that was answered, or has not got them in time, and how many it lacks.
 fn uncounted(scene: &Scene, result: &TrackingResult) -> anyhow::Result<(String, f64)> {
-    let rounds: u64 = result.clicks.iter().chain(&result.opens).map(|rate| rate.answered).sum();
+    let rounds = |rates: &[Rate]| rates.iter().map(|rate| rate.answered).sum::<u64>();
     // The second loop is the engine's, and has only clicks.
     let open: u64 = result.open_loops.iter().skip(1).flat_map(|seen| &seen.series).map(|s| s.answered).sum();
-    let answered = (rounds + open) as f64;
+    let (clicks, opens) = (rounds(&result.clicks) + open, rounds(&result.opens));
     let until = Instant::now() + COUNTED_WITHIN;
     loop {
         let metrics = scene.api().metrics()?;
         let of = |event| sum_with(&metrics, "estafette_campaign_message_events", &[("event", event)]).unwrap_or(0.0);
-        let lacking = (answered - of("click") - of("open")).max(0.0);
+        let lacking = (clicks as f64 - of("click")).max(0.0) + (opens as f64 - of("open")).max(0.0);
         if lacking == 0.0 || Instant::now() > until {
             return Ok((metrics, lacking));
         }

@@ -2,7 +2,7 @@
 //!
 //! Owns the file. The layout is what lies where, and what it means; journal, snapshot and store have format numbers
 //! of their own beside it and refuse what they don't read. Invariants: LY-1 a directory of a newer layout is refused,
-//! untouched; LY-2 one of an older layout is refused with the way out, until there is one and a step that migrates it; LY-3
+//! untouched; LY-2 one of an older layout is refused with the way out (there is none yet; the first new layout brings the step from this one); LY-3
 //! nothing is guessed: a file that can't be read, or is missing beside a journal, is refused; LY-4 the file is written under
 //! the directory's lock, before anything else is.
 
@@ -26,7 +26,7 @@ pub enum LayoutError {
     )]
     Newer { path: PathBuf, found: u32, by: String },
     #[error(
-        "{path} has layout {found}, written by estafette {by}, which {PROGRAM} can't upgrade any more: start it once with a version \
+        "{path} has layout {found}, written by estafette {by}, which {PROGRAM} can't upgrade: start it once with a version \
          between them that can, or restore a newer backup; nothing was changed", path = .path.display()
     )]
     TooOld { path: PathBuf, found: u32, by: String },
@@ -142,7 +142,7 @@ mod tests {
         let newer = format!("{TITLE}\nlayout {}\nwritten by 9.1.0\n", LAYOUT + 1);
         let cases = [
             (newer.as_str(), "9.1.0 or a newer one"),
-            ("estafette data directory\nlayout 0\nwritten by 0.0.1\n", "can't upgrade any more"),
+            ("estafette data directory\nlayout 0\nwritten by 0.0.1\n", "can't upgrade: start it once"),
             ("", "put the file back"),
             ("estafette data directory\nlayout one\nwritten by 1\n", "put the file back"),
             ("estafette data directory\nlayout 1\nwritten by 1\nmore\n", "put the file back"),

@@ -358,9 +358,9 @@ impl Bench {
         self.line.figures.message_bytes.fetch_add(std::mem::take(&mut self.bytes), Ordering::Relaxed);
         let Gathered { batch, accepted, others } = gathered;
         self.count_answers(&batch, &accepted, &others);
-        let (settler, batch_of) = (batch.context.settler.clone(), Arc::clone(&batch));
+        let context = Arc::clone(&batch.context);
         let report = Outcomes { batch, accepted, others };
-        match settler.try_send(report) {
+        match context.settler.try_send(report) {
             Ok(()) => {}
             Err(actix::prelude::SendError::Full(report)) => {
                 figures::refused("campaign");
@@ -368,7 +368,7 @@ impl Bench {
                 self.gathered.insert(id, Gathered { batch, accepted, others });
             }
             Err(actix::prelude::SendError::Closed(_)) => {
-                let (campaign, run) = (batch_of.context.campaign, batch_of.context.delivery.run);
+                let (campaign, run) = (context.campaign, context.delivery.run);
                 tracing::error!(%campaign, %run, batch = %id, "the campaign's actor is gone: outcomes stay in the mark file until a restart");
             }
         }
