@@ -13,7 +13,7 @@ use crate::clock::{ManualClock, Timestamp};
 use crate::config::connectors::{ConnectorSettings, NullSettings, RateLimits, RetrySettings};
 use crate::contacts::{ConsentStatus, ContactInput, Store};
 use crate::engine::base::ConsentWish;
-use crate::engine::{Engine, EngineError, EngineOptions, recover};
+use crate::engine::{Engine, EngineError, EngineOptions, layout, recover};
 use crate::ids::{AddressHash, Channel, ContactRow, RunId};
 use crate::journal;
 use crate::ledger::facts::Suppressed;
@@ -29,6 +29,9 @@ pub(crate) struct TestBase {
 
 impl TestBase {
     pub(crate) fn open(directory: &Path) -> TestBase {
+        // As a server's start does, before anything else is opened.
+        std::fs::create_dir_all(directory).expect("a folder");
+        layout::prepare(directory).expect("its layout");
         let options =
             journal::Options { mark_positions: 1, segment_bytes: 1 << 20, restored: true, ..Default::default() };
         let clock = Arc::new(ManualClock::at(NOW));
