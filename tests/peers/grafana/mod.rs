@@ -78,6 +78,8 @@ impl Prometheus {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let process = spawn(&mut command, INSTALL);
+        // Some tests ask a Prometheus that watches no engine, so that nobody else has chosen the cryptography.
+        loadtest::api::install_crypto();
         let http = Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
         let started = Prometheus { base: format!("http://{address}"), http, _folder: there, _process: process };
         await_some("Prometheus", || {
