@@ -1,9 +1,9 @@
 //! When a deferred message is tried again.
 //!
 //! Owns no state. Invariants: RT-1 the same row and attempt always get the same wait, whoever computes it and whenever
-//! (after a kill the schedule applies again); RT-2 no wait is beyond the deadline, but for jitter that is not counted: what would be is given up now; RT-3 a
-//! provider's own "come back after" is honoured within bounds, and a row that hears it again and again waits twice as long each
-//! time, up to what the schedule would have it wait.
+//! (after a kill the schedule applies again); RT-2 no wait is beyond the deadline, but for jitter, which is not counted: what
+//! would be is given up now; RT-3 a provider's own "come back after" is honoured within bounds, and a row that hears it again
+//! and again waits twice as long each time, up to what the schedule would have it wait.
 //!
 //! Must not know rows, sets, or the journal.
 
@@ -56,11 +56,14 @@ pub fn next_attempt(settings: &RetrySettings, deferral: &Deferral) -> NextAttemp
 pub fn first_attempt(settings: &RetrySettings, attempts: u32, asked: Option<Duration>, now: Timestamp) -> Timestamp {
     let mut waited = Duration::ZERO;
     for attempt in 1..attempts {
-        // Beyond the deadline nothing depends on how much.
-        if waited > settings.deadline {
+        let wait = planned_wait(settings, attempt, asked).min(RETRY_WAIT_MAX);
+        waited = waited.saturating_add(wait);
+        let repeats = usize::try_from(attempt).unwrap_or(usize::MAX) >= settings.schedule.len();
+        if repeats && wait >= scheduled(settings, attempt).min(RETRY_WAIT_MAX) {
+            // All that follow are as long: a row of thousands of attempts is no more work than one of dozens.
+            waited = waited.saturating_add(wait.saturating_mul(attempts - 1 - attempt));
             break;
         }
-        waited += planned_wait(settings, attempt, asked).min(RETRY_WAIT_MAX);
     }
     Timestamp(now.0.saturating_sub(i64::try_from(waited.as_millis()).unwrap_or(i64::MAX)))
 }
@@ -149,6 +152,20 @@ mod tests {
             let wait = wait(attempts);
             assert!((planned..planned * 1.2).contains(&wait), "attempt {attempts}: {wait} for {planned}");
         }
+    }
+
+    #[test]
+    fn waits_add_up_as_one_by_one_however_many_there_are() {
+        let now = Timestamp(10_000_000_000);
+        for asked in [None, Some(0), Some(2), Some(60), Some(5_000)] {
+            let asked = asked.map(Duration::from_secs);
+            for attempts in [1, 2, 3, 4, 5, 12, 40] {
+                let each: Duration = (1..attempts).map(|attempt| planned_wait(&settings(), attempt, asked)).sum();
+                let first = first_attempt(&settings(), attempts, asked, now);
+                assert_eq!(now.saturating_since(first), each, "attempt {attempts}, asked {asked:?}");
+            }
+        }
+        assert!(first_attempt(&settings(), u32::MAX, None, now) < Timestamp(0), "four milliards of them at once");
     }
 
     #[test]

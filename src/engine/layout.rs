@@ -2,9 +2,9 @@
 //!
 //! Owns the file. The layout is what lies where, and what it means; journal, snapshot and store have format numbers
 //! of their own beside it and refuse what they don't read. Invariants: LY-1 a directory of a newer layout is refused,
-//! untouched; LY-2 one of an older layout is refused with the way out (there is none yet; the first new layout brings the step from this one); LY-3
-//! nothing is guessed: a file that can't be read, or is missing beside a journal, is refused; LY-4 the file is written under
-//! the directory's lock, before anything else is.
+//! untouched; LY-2 so is one of an older layout, with the way out (there is none yet: the next layout brings the step from
+//! this one); LY-3 nothing is guessed: a file that can't be read, or is missing beside a journal, is refused; LY-4 the file
+//! is written under the directory's lock, before anything else is.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
