@@ -49,8 +49,13 @@ pub const OUTCOME_FLUSH: Duration = Duration::from_millis(20);
 pub const OUTCOME_FLUSH_IDLE: Duration = Duration::from_millis(50);
 /// Longest sleep of a waiting lane: a neighbour may have put a row back without a notice.
 pub const LANE_LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// How soon a lane looks again when all permits of a class are promised to open envelopes.
-pub const ENVELOPE_LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How soon a lane that found every permit promised looks again, at the soonest: shorter than the least lead.
+pub const ENVELOPE_LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// How long before its permit an envelope is opened, beside twice what opening one takes: a permit that waits for a round
+/// trip is lost, because no window may have one more later.
+pub const ENVELOPE_LEAD_MIN: Duration = Duration::from_millis(4);
+/// Longest lead: a relay that is slower has its lanes wait for it anyway, and a pause costs every open envelope its connection.
+pub const ENVELOPE_LEAD_MAX: Duration = Duration::from_millis(250);
 /// Lanes that wait to be opened on one thread.
 pub const LANE_COMMANDS_MAX: usize = CONNECTIONS_MAX;
 /// How often actors look at what no message told them: expired claims, due deferrals, finished runs.
@@ -212,9 +217,14 @@ pub const SMTP_REPLY_LINES_MAX: usize = 128;
 pub const REPLY_SAMPLE_BYTES: usize = 200;
 /// Messages per window that a limit can name; beyond it a limit is none.
 pub const RATE_MESSAGES_MAX: u32 = 10_000_000;
-/// Rate up to which a limit is paced by even spacing; above it timers are too coarse and small bursts are allowed.
+/// Rate up to which a limit is paced by even spacing; above it the pace is a little faster than the limit, which its window counts.
 pub const PACED_PER_SECOND_MAX: u32 = 200;
-/// Slices of the window of a limit above that rate, and the one that is leaving: a second by the millisecond, four kilobytes a scope.
+/// What a timer's lateness may cost no permits, and so what comes at once after a pause: timers count in milliseconds, and a busy
+/// machine's threads wait for some.
+pub const PACED_LATE_TOLERATED: Duration = Duration::from_millis(20);
+/// Spacing of permits from which lateness is nothing beside it: such a limit is spaced evenly and needs no count.
+pub const PACED_EVENLY_FROM: Duration = Duration::from_secs(1);
+/// Slices of the window of a faster limit, and the one that is leaving: a second by the millisecond, four kilobytes a scope.
 /// A permit comes back up to one slice late, which is a thousandth of the rate.
 pub const PACED_WINDOW_SLICES: usize = 1_001;
 /// Destination domains of one connector with a limit of their own: each is a bitmap and a queue.

@@ -5,8 +5,8 @@
 //! await). A message's scopes are its connector, its destination class and its campaign, where these have limits.
 //!
 //! Invariants: LT-1 a permit is taken of every scope or of none; LT-2 promise 5 holds for each scope and window, across
-//! campaigns, retries and test sends; LT-3 a scope made after a restart is exhausted; LT-4 an envelope is attached only
-//! while every scope of it has more permits free than envelopes open in it; LT-5 slowing never exceeds what is configured
+//! campaigns, retries and test sends; LT-3 a scope made after a restart is exhausted; LT-4 an envelope is opened only
+//! if every scope of it has a permit free, beside those of the envelopes open in it, within the lead that opening one takes; LT-5 slowing never exceeds what is configured
 //! and is undone step by step; LT-6 at most so many lanes as a scope is bound to have a message of it in hand, from the
 //! pull to the answer.
 //!
@@ -24,7 +24,7 @@ use super::slowing::{Grown, Slowed};
 use crate::clock::Monotonic;
 use crate::config::connectors::RateLimits;
 use crate::ids::RunId;
-use crate::limits::{ENVELOPE_LOOK_AGAIN, SLOWED_PER_SECOND_MIN};
+use crate::limits::{ENVELOPE_LEAD_MAX, ENVELOPE_LEAD_MIN, ENVELOPE_LOOK_AGAIN, SLOWED_PER_SECOND_MIN};
 
 /// Destination class of a connector: 0 has no limit of its own, class k is the k-th configured domain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,13 +122,22 @@ impl Limit {
         let mut at = self.paused_until.max(now);
         for pace in self.second.iter_mut().map(|p| &mut p.now).chain(self.minute.iter_mut()) {
             free = free.min(pace.free(now));
-            at = at.max(pace.free_at(now));
+            at = at.max(pace.free_at(0, now));
         }
         for window in self.hour.iter_mut().chain(self.day.iter_mut()) {
             free = free.min(window.free(now));
-            at = at.max(window.free_at(now));
+            at = at.max(window.free_at(0, now));
         }
         (free, at)
+    }
+
+    /// When another envelope's permit is free, beside those of the open ones.
+    fn due(&mut self, now: Monotonic) -> Monotonic {
+        let (ahead, start) = (self.open_envelopes, self.paused_until.max(now));
+        let paces = self.second.iter_mut().map(|p| &mut p.now).chain(self.minute.iter_mut());
+        let paced = paces.map(|pace| pace.free_at(ahead, now)).fold(start, Monotonic::max);
+        let windows = self.hour.iter_mut().chain(self.day.iter_mut());
+        windows.map(|window| window.free_at(ahead, now)).fold(paced, Monotonic::max)
     }
 
     fn take(&mut self, now: Monotonic) {
@@ -173,6 +182,8 @@ impl Limit {
 #[derive(Debug, Default)]
 pub struct LimitsTable {
     limits: HashMap<Scope, Limit>,
+    /// What an envelope takes from the pull to the first asking for its mark, smoothed.
+    opening: Duration,
     /// Raised when a scope gets its first limit or loses its last.
     version: u64,
 }
@@ -244,22 +255,27 @@ impl LimitsTable {
         Ok(())
     }
 
-    /// Whether another envelope may be opened ahead of its permit (LT-4); counts it as open if so.
-    pub fn open_envelope(&mut self, scopes: &[Scope], now: Monotonic) -> bool {
-        for scope in scopes {
-            let Some(limit) = self.limits.get_mut(scope) else {
-                continue;
-            };
-            let (free, _) = limit.state(now);
-            if free <= limit.open_envelopes {
-                return false;
-            }
-        }
-        self.of_scopes(scopes, |limit| limit.open_envelopes += 1);
-        true
+    /// An envelope was open so long after its message was pulled, whether there was a permit then or not.
+    pub fn opened(&mut self, took: Duration) {
+        self.opening = (self.opening * 7 + took.min(ENVELOPE_LEAD_MAX)) / 8;
     }
 
-    /// An envelope that [`LimitsTable::open_envelope`] counted was marked, withdrawn or lost.
+    /// How long before its permit an envelope may be opened.
+    fn lead(&self) -> Duration {
+        (self.opening * 2 + ENVELOPE_LEAD_MIN).min(ENVELOPE_LEAD_MAX)
+    }
+
+    /// From when on another envelope may be opened (LT-4); `now` if it may.
+    pub fn opens_at(&mut self, scopes: &[Scope], now: Monotonic) -> Monotonic {
+        let lead = self.lead();
+        let mut due = now;
+        for scope in scopes {
+            due = self.limits.get_mut(scope).map_or(due, |limit| due.max(limit.due(now)));
+        }
+        Monotonic(due.0.saturating_sub(u64::try_from(lead.as_nanos()).unwrap_or(u64::MAX))).max(now)
+    }
+
+    /// An envelope that [`LimitsTable::admit`] counted was marked, withdrawn or lost.
     pub fn close_envelope(&mut self, scopes: &[Scope]) {
         self.of_scopes(scopes, |limit| limit.open_envelopes = limit.open_envelopes.saturating_sub(1));
     }
@@ -278,14 +294,15 @@ impl LimitsTable {
     /// Lets a lane take a message into its hand: an envelope is counted as open, and the lane as one of its scopes' if
     /// `first` (it has no other message of them). [`LimitsTable::dismiss`] undoes both.
     pub fn admit(&mut self, scopes: &[Scope], first: bool, now: Monotonic) -> Result<(), Refusal> {
-        self.free(scopes, now).map_err(|blocked| Refusal::Until(blocked.until))?;
+        // Permits are promised to open envelopes: more lanes than permits would hold DATA for nothing.
+        let opens_at = self.opens_at(scopes, now);
+        if opens_at > now {
+            return Err(Refusal::Until(opens_at.max(now.plus(ENVELOPE_LOOK_AGAIN))));
+        }
         if first && !self.has_lane(scopes) {
             return Err(Refusal::Lanes);
         }
-        // Permits are promised to open envelopes: more lanes than permits would hold DATA for nothing.
-        if !self.open_envelope(scopes, now) {
-            return Err(Refusal::Until(now.plus(ENVELOPE_LOOK_AGAIN)));
-        }
+        self.of_scopes(scopes, |limit| limit.open_envelopes += 1);
         if first {
             self.of_scopes(scopes, |limit| limit.lanes += u64::from(limit.lanes_max.is_some()));
         }
@@ -467,15 +484,38 @@ mod tests {
         let mut table = LimitsTable::default();
         table.set(Scope::Connector, per_second(1_000), Start::Fresh, at(0.0));
         let scopes = [Scope::Connector];
-        for n in 0..20 {
-            assert!(table.open_envelope(&scopes, at(0.0)), "envelope {n} of a burst of twenty");
+        for n in 0..24 {
+            assert_eq!(
+                table.admit(&scopes, false, at(0.0)),
+                Ok(()),
+                "envelope {n} of twenty free and four that are due"
+            );
         }
-        assert!(!table.open_envelope(&scopes, at(0.0)), "no more envelopes than permits");
+        assert!(table.admit(&scopes, false, at(0.0)).is_err(), "no more envelopes than permits");
         table.close_envelope(&scopes);
-        assert!(table.open_envelope(&scopes, at(0.0)), "one closed, one may open");
+        assert_eq!(table.admit(&scopes, false, at(0.0)), Ok(()), "one closed, one may open");
         table.set(Scope::Connector, per_second(100), Start::Fresh, at(0.0));
+        (0..2).for_each(|n| table.take(&scopes, at(0.0)).unwrap_or_else(|_| panic!("permit {n}")));
+        assert_eq!(
+            table.admit(&scopes, false, at(0.0)),
+            Err(Refusal::Until(at(0.006))),
+            "it is due after ten milliseconds"
+        );
+        assert_eq!(table.admit(&scopes, false, at(0.006)), Ok(()), "the lead before it");
+    }
+
+    #[test]
+    fn envelopes_that_take_long_are_opened_earlier() {
+        let mut table = LimitsTable::default();
+        table.set(Scope::Connector, per_second(1), Start::Fresh, at(0.0));
+        let scopes = [Scope::Connector];
         table.take(&scopes, at(0.0)).expect("a permit");
-        assert!(!table.open_envelope(&scopes, at(0.005)), "in spaced mode there is no permit ahead");
+        (0..60).for_each(|_| table.opened(Duration::from_millis(50)));
+        let Err(Refusal::Until(opens)) = table.admit(&scopes, false, at(0.1)) else { panic!("the permit is far") };
+        assert!((0.895..=0.897).contains(&(opens.0 as f64 / NANOS as f64)), "two round trips and a bit: {opens:?}");
+        (0..60).for_each(|_| table.opened(Duration::from_secs(60)));
+        let opens = table.opens_at(&scopes, at(0.1));
+        assert_eq!(opens, at(0.75), "a relay that stands still does not open everything");
     }
 
     #[test]

@@ -195,7 +195,7 @@ pub trait Feed {
     /// happened since the last pull. May be dropped before it resolves (lanes watch their connection beside it).
     async fn wait(&mut self, until: Option<Monotonic>);
     /// Whether the envelope of `message` may go out while `open` other envelopes are open on all lanes' behalf: true while
-    /// every limit scope of it has more permits free now than envelopes open in it. Unlimited scopes always may.
+    /// every limit scope of it has a permit, beside those of the envelopes open in it, now or within the time that opening one takes. Unlimited scopes always may.
     fn may_attach(&mut self, message: &OutMessage, now: Monotonic) -> bool;
     /// The arbiter: asks to complete the hand-over of `message`, takes its permits.
     fn mark(&mut self, message: &OutMessage, now: Monotonic) -> Mark;

@@ -1,10 +1,10 @@
-//! Pacing of one limit: how many permits are free now, and when the next one is.
+//! Pacing of one limit: how many permits are free now, and when the next ones are.
 //!
 //! Owns the state of one limit and no clock: the time is passed in. Two forms. [`Gcra`] paces windows up to a minute
 //! (generic cell rate algorithm, ITU-T I.371; the theoretical arrival time is one word): even spacing up to
-//! `PACED_PER_SECOND_MAX`, above that bursts of N/50, smoothed a little faster than N and counted in a window by the
-//! thousandth, which is what keeps to N: pacing alone must stay below N for that, by as much as its burst, and what a
-//! sleeping thread misses is lost. [`WindowCounter`] counts hours and days.
+//! `PACED_PER_SECOND_MAX`, a little faster above it. A timer that is late may catch up (the algorithm's tolerance), and what
+//! then keeps to N is a count of the window by the thousandth: pacing alone would have to lose whatever a sleeping thread
+//! misses. [`WindowCounter`] counts hours and days.
 //!
 //! Invariants: PC-1 at most N permits are taken in every half-open window, for any pattern of asking (promise 5);
 //! PC-2 a limiter made *exhausted* gives nothing until a whole window has passed; PC-3 `take` succeeds exactly if `free`
@@ -16,7 +16,7 @@
 use std::time::Duration;
 
 use crate::clock::Monotonic;
-use crate::limits::{PACED_PER_SECOND_MAX, PACED_WINDOW_SLICES};
+use crate::limits::{PACED_EVENLY_FROM, PACED_LATE_TOLERATED, PACED_PER_SECOND_MAX, PACED_WINDOW_SLICES};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -25,8 +25,8 @@ const SECOND: u64 = 1_000_000_000;
 pub struct Gcra {
     /// Nanoseconds between two permits in the long run.
     spacing: u64,
-    /// Permits that may be taken at one instant after a pause.
-    burst: u64,
+    /// Nanoseconds that a permit may be taken before its theoretical time, so that a late one delays none after it.
+    tolerance: u64,
     /// Theoretical arrival time of the next permit, nanoseconds of the monotonic clock.
     next: u64,
     /// What was taken in the last window, where spacing alone does not keep to N.
@@ -36,39 +36,38 @@ pub struct Gcra {
 impl Gcra {
     /// At most `n` (≥ 1) permits per `window`; everything is free at once.
     pub fn fresh(n: u32, window: Duration) -> Gcra {
-        let (spacing, burst) = shape(n, window);
-        Gcra { spacing, burst, next: 0, window: (burst > 1).then(|| Box::new(Window::new(n, window))) }
+        let spacing = spacing_of(n, window);
+        let tolerance = tolerance_of(spacing);
+        Gcra { spacing, tolerance, next: 0, window: (tolerance > 0).then(|| Box::new(Window::new(n, window))) }
     }
 
     /// What a slower pace may rise to; nothing is taken from it.
     pub fn ceiling(n: u32, window: Duration) -> Gcra {
-        let (spacing, burst) = shape(n, window);
-        Gcra { spacing, burst, next: 0, window: None }
+        let spacing = spacing_of(n, window);
+        Gcra { spacing, tolerance: tolerance_of(spacing), next: 0, window: None }
     }
 
     /// As [`Gcra::fresh`], but nothing is free before a whole window has passed: whatever was handed over just before a
     /// restart is then out of the window.
     pub fn exhausted(n: u32, window: Duration, now: Monotonic) -> Gcra {
         let mut pace = Gcra::fresh(n, window);
-        // `free` counts how far `next` lies behind the burst's horizon: with `next` beyond the window's end by the
-        // burst, the first permit is free exactly at its end.
-        pace.next = now.plus(window).0.saturating_add((pace.burst - 1).saturating_mul(pace.spacing));
+        pace.next = now.plus(window).0.saturating_add(pace.tolerance);
         pace
     }
 
     /// Permits that could be taken at `now`.
     pub fn free(&mut self, now: Monotonic) -> u64 {
-        let horizon = now.0.saturating_add((self.burst - 1).saturating_mul(self.spacing));
+        let horizon = now.0.saturating_add(self.tolerance);
         let next = self.next.max(now.0);
         let paced = if horizon < next { 0 } else { (horizon - next) / self.spacing + 1 };
         self.window.as_mut().map_or(paced, |window| paced.min(window.free(now)))
     }
 
-    /// When at least one permit is free; not later than `now` if one is.
-    pub fn free_at(&mut self, now: Monotonic) -> Monotonic {
-        let earliest = self.next.saturating_sub((self.burst - 1).saturating_mul(self.spacing));
-        let paced = Monotonic(earliest.max(now.0));
-        self.window.as_mut().map_or(paced, |window| paced.max(window.free_at(now)))
+    /// When a permit is free beside `ahead` others, if none is taken until then; not later than `now` if one is.
+    pub fn free_at(&mut self, ahead: u64, now: Monotonic) -> Monotonic {
+        let theoretical = self.next.max(now.0).saturating_add(ahead.saturating_mul(self.spacing));
+        let paced = Monotonic(theoretical.saturating_sub(self.tolerance).max(now.0));
+        self.window.as_mut().map_or(paced, |window| paced.max(window.free_at(ahead, now)))
     }
 
     /// Takes one permit; the caller has seen that one is free.
@@ -83,17 +82,12 @@ impl Gcra {
     pub fn set_rate(&mut self, per_second: f64, ceiling: &Gcra, now: Monotonic) {
         let wanted = (SECOND as f64 / per_second.max(f64::MIN_POSITIVE)).ceil();
         let spacing = if wanted >= 1e18 { 1_000_000_000_000_000_000 } else { wanted as u64 }.max(ceiling.spacing);
-        // A hundredth of a second's permits at once, as at a configured rate: a thousand single permits a second would be
-        // lost to timers that count in milliseconds.
-        let slower = (SECOND / spacing / 100).clamp(1, ceiling.burst);
-        let burst = if spacing == ceiling.spacing { ceiling.burst } else { slower };
-        let free_at = self.free_at(now).0;
+        let free_at = self.free_at(0, now).0;
         self.spacing = spacing;
-        self.burst = burst;
+        self.tolerance = tolerance_of(spacing);
         // The next permit comes when it would have come, and at least one new spacing away: a faster rate never frees
-        // more than its own burst, a slower one bites at once.
-        let earliest = if free_at > now.0 { free_at } else { now.0 };
-        self.next = earliest.saturating_add(burst.saturating_mul(spacing));
+        // more than its own tolerance, a slower one bites at once.
+        self.next = free_at.max(now.0).saturating_add(spacing).saturating_add(self.tolerance);
     }
 
     /// Permits per second in the long run.
@@ -103,18 +97,23 @@ impl Gcra {
     }
 }
 
-/// Spacing (ns) and burst for at most `n` permits per half-open window.
-///
-/// Even spacing of ⌈W/n⌉ gives n marks in `[0, W)`. With a burst the pace is 1.02 n, so that what a late timer missed is made
-/// up for, and the window's own count is the limit.
-fn shape(n: u32, window: Duration) -> (u64, u64) {
+/// Nanoseconds between permits for at most `n` per half-open window: ⌈W/n⌉ gives n marks in `[0, W)`. Above
+/// `PACED_PER_SECOND_MAX` the pace is 1.02 n, so that what a late timer missed is made up for.
+fn spacing_of(n: u32, window: Duration) -> u64 {
     let n = u64::from(n.max(1));
     let nanos = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX).max(1);
     let paced_max = u128::from(PACED_PER_SECOND_MAX) * u128::from(nanos) / u128::from(SECOND);
-    if u128::from(n) <= paced_max.max(1) {
-        return (nanos.div_ceil(n), 1);
+    if u128::from(n) <= paced_max.max(1) { nanos.div_ceil(n) } else { (nanos * 100).div_ceil(n * 102).max(1) }
+}
+
+/// How late a permit of so many nanoseconds' spacing may be taken and cost none after it. It is also what comes at once
+/// after a pause, which is why it is short.
+fn tolerance_of(spacing: u64) -> u64 {
+    if u128::from(spacing) >= PACED_EVENLY_FROM.as_nanos() {
+        return 0;
     }
-    ((nanos * 100).div_ceil(n * 102).max(1), (n / 50).max(2))
+    let late = PACED_LATE_TOLERATED.as_nanos() as u64;
+    late.saturating_sub(spacing).max(late / 2)
 }
 
 /// At most `n` permits in every window, counted in slices.
@@ -182,12 +181,12 @@ impl<const SLICES: usize> Window<SLICES> {
         self.n.saturating_sub(self.sum)
     }
 
-    /// When a permit is free again.
-    pub fn free_at(&mut self, now: Monotonic) -> Monotonic {
+    /// When a permit is free beside `ahead` others; beyond N, when all of them are.
+    pub fn free_at(&mut self, ahead: u64, now: Monotonic) -> Monotonic {
         self.roll(now);
         let mut left = self.sum;
         let mut slice = self.newest.saturating_sub(SLICES as u64 - 1);
-        while left >= self.n && slice <= self.newest {
+        while left.saturating_add(ahead) >= self.n && left > 0 && slice <= self.newest {
             left -= u64::from(self.counts[(slice % SLICES as u64) as usize]);
             slice += 1;
         }
@@ -260,7 +259,7 @@ mod tests {
             let mut pace = Gcra::fresh(n, Duration::from_secs(1));
             let (mut now, mut marks) = (0u64, Vec::new());
             while now < 3 * SECOND {
-                now = pace.free_at(at(now)).0;
+                now = pace.free_at(0, at(now)).0;
                 prop_assert!(pace.free(at(now)) > 0, "free at the time that free_at named");
                 pace.take(at(now));
                 marks.push(now);
@@ -272,14 +271,14 @@ mod tests {
         }
 
         #[test]
-        fn late_timers_cost_little(n in 300u32..5_000, lates in prop::collection::vec(0u64..12_000_000, 300..400)) {
+        fn late_timers_cost_little(n in 2u32..5_000, lates in prop::collection::vec(0u64..12_000_000, 300..400)) {
             let mut pace = Gcra::fresh(n, Duration::from_secs(1));
             let (mut now, mut marks) = (0u64, Vec::new());
             for late in lates.iter().cycle() {
                 if marks.len() >= 3 * n as usize {
                     break;
                 }
-                now = pace.free_at(at(now)).0 + late;
+                now = pace.free_at(0, at(now)).0 + late;
                 while pace.free(at(now)) > 0 {
                     pace.take(at(now));
                     marks.push(now);
@@ -297,7 +296,7 @@ mod tests {
             for pause in asks {
                 now += pause;
                 let free = pace.free(at(now));
-                prop_assert_eq!(free > 0, pace.free_at(at(now)).0 <= now, "free and free_at agree");
+                prop_assert_eq!(free > 0, pace.free_at(0, at(now)).0 <= now, "free and free_at agree");
                 if now < 7 + SECOND {
                     prop_assert_eq!(free, 0, "exhausted until a whole window has passed");
                 }
@@ -323,7 +322,7 @@ mod tests {
                         counter.take(at(now));
                         marks.push(now);
                     } else {
-                        let free_at = counter.free_at(at(now));
+                        let free_at = counter.free_at(0, at(now));
                         prop_assert!(free_at.0 > now, "nothing free now, so later");
                         prop_assert!(counter.clone().free(free_at) > 0, "free at the time it names");
                     }
@@ -346,7 +345,7 @@ mod tests {
     fn a_minute_is_paced_too() {
         let mut pace = Gcra::fresh(30, Duration::from_secs(60));
         pace.take(at(0));
-        assert_eq!(pace.free_at(at(0)), at(2 * SECOND), "30 a minute is one every two seconds");
+        assert_eq!(pace.free_at(0, at(0)), at(2 * SECOND), "30 a minute is one every two seconds");
     }
 
     #[test]
@@ -355,9 +354,13 @@ mod tests {
         let mut pace = ceiling.clone();
         pace.set_rate(2.0, &ceiling, at(SECOND));
         assert_eq!(pace.free(at(SECOND)), 0, "the burst is gone");
-        assert_eq!(pace.free_at(at(SECOND)), at(SECOND + SECOND / 2), "one every half second");
+        assert_eq!(pace.free_at(0, at(SECOND)), at(SECOND + SECOND / 2), "one every half second");
         pace.set_rate(1e9, &ceiling, at(SECOND));
-        assert_eq!((pace.spacing, pace.burst), (ceiling.spacing, ceiling.burst), "never faster than configured");
+        assert_eq!(
+            (pace.spacing, pace.tolerance),
+            (ceiling.spacing, ceiling.tolerance),
+            "never faster than configured"
+        );
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::contacts::one_shot::hashes::hash_of;
 use crate::contacts::{ContactsError, Reader, Record};
 use crate::content::{CompiledMessage, Renderer};
 use crate::ids::{AddressHash, BatchId, ContactRow, RowSpace};
-use crate::limits::{BATCH_CONTACTS_MAX, BATCHES_AHEAD, LANE_CHUNK_ROWS, OUTCOMES_PER_REPORT};
+use crate::limits::{BATCH_CONTACTS_MAX, BATCHES_AHEAD, ENVELOPE_LOOK_AGAIN, LANE_CHUNK_ROWS, OUTCOMES_PER_REPORT};
 use crate::segments::skip::SkipReason;
 
 mod rendering;
@@ -220,11 +220,15 @@ impl Bench {
         let limits = &self.line.limits;
         let admit = |batch: &LiveBatch| {
             let (first, scopes) = (!holds(batch.class), batch.scopes());
-            match limits.with(|table| table.free(&scopes, now).map(|free| (free, table.has_lane(&scopes)))) {
-                Ok((_, false)) if first => Admission::Closed,
-                Ok((free, _)) => Admission::Open(usize::try_from(free).unwrap_or(usize::MAX)),
-                Err(blocked) => Admission::Until(blocked.until),
-            }
+            limits.with(|table| {
+                let opens_at = table.opens_at(&scopes, now);
+                let free = table.free(&scopes, now).unwrap_or(1);
+                match first && !table.has_lane(&scopes) {
+                    _ if opens_at > now => Admission::Until(opens_at.max(now.plus(ENVELOPE_LOOK_AGAIN))),
+                    true => Admission::Closed,
+                    false => Admission::Open(usize::try_from(free).unwrap_or(usize::MAX)),
+                }
+            })
         };
         let chunk = match self.line.queue.take(LANE_CHUNK_ROWS, admit) {
             Ok(chunk) => chunk,

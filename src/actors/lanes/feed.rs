@@ -14,11 +14,20 @@ pub struct LaneFeed {
     bench: Rc<RefCell<Bench>>,
     /// Which lane of the connector this is; lanes from `lanes_wanted` on end.
     ordinal: usize,
-    /// Rows that the lane holds, by ticket.
-    held: Vec<(Ticket, Stocked, bool)>,
+    held: Vec<Held>,
     next_ticket: u64,
     /// Version of the queue at the last look.
     seen: u64,
+}
+
+/// A row that the lane holds.
+struct Held {
+    ticket: Ticket,
+    row: Stocked,
+    /// Its envelope is counted as open in the row's limited scopes.
+    counted: bool,
+    /// When it was pulled, until its mark is asked for.
+    pulled: Option<Monotonic>,
 }
 
 impl LaneFeed {
@@ -27,16 +36,16 @@ impl LaneFeed {
     }
 
     fn find(&self, ticket: Ticket) -> Option<usize> {
-        self.held.iter().position(|(held, _, _)| *held == ticket)
+        self.held.iter().position(|held| held.ticket == ticket)
     }
 
     fn take(&mut self, ticket: Ticket) -> Option<Stocked> {
         let at = self.find(ticket)?;
-        let (_, row, attached) = self.held.swap_remove(at);
+        let Held { row, counted, .. } = self.held.swap_remove(at);
         if !row.scopes.is_empty() {
             let last = !holds(&self.held, row.batch.class);
             self.bench.borrow().line().limits.with(|limits| {
-                if attached {
+                if counted {
                     limits.close_envelope(&row.scopes);
                 }
                 if last {
@@ -48,8 +57,8 @@ impl LaneFeed {
     }
 }
 
-fn holds(held: &[(Ticket, Stocked, bool)], class: ClassId) -> bool {
-    held.iter().any(|(_, row, _)| row.batch.class == class)
+fn holds(held: &[Held], class: ClassId) -> bool {
+    held.iter().any(|held| held.row.batch.class == class)
 }
 
 impl Feed for LaneFeed {
@@ -70,7 +79,7 @@ impl Feed for LaneFeed {
                     }
                     into.ticket = Ticket(self.next_ticket);
                     self.next_ticket += 1;
-                    self.held.push((into.ticket, row, counted));
+                    self.held.push(Held { ticket: into.ticket, row, counted, pulled: Some(now) });
                     return Pull::Filled;
                 }
             }
@@ -99,12 +108,12 @@ impl Feed for LaneFeed {
 
     fn may_attach(&mut self, message: &OutMessage, _: Monotonic) -> bool {
         // Its envelope was counted when it was pulled, against the permits free then; only marks take permits since.
-        self.find(message.ticket).is_some_and(|at| self.held[at].2 || self.held[at].1.scopes.is_empty())
+        self.find(message.ticket).is_some_and(|at| self.held[at].counted || self.held[at].row.scopes.is_empty())
     }
 
     fn mark(&mut self, message: &OutMessage, now: Monotonic) -> Mark {
         let Some(at) = self.find(message.ticket) else { return Mark::Withdrawn };
-        let (_, row, attached) = &mut self.held[at];
+        let Held { row, counted, pulled, .. } = &mut self.held[at];
         if row.batch.is_withdrawn() {
             return Mark::Withdrawn;
         }
@@ -113,8 +122,11 @@ impl Feed for LaneFeed {
         }
         let bench = self.bench.borrow();
         let taken = bench.line().limits.with(|limits| {
+            if let Some(pulled) = pulled.take() {
+                limits.opened(now.since(pulled));
+            }
             let taken = limits.take(&row.scopes, now);
-            if taken.is_ok() && std::mem::take(attached) {
+            if taken.is_ok() && std::mem::take(counted) {
                 limits.close_envelope(&row.scopes);
             }
             taken
