@@ -24,6 +24,11 @@ pub const BATCH_CONTACTS_MAX: usize = 1_000;
 pub const CREDITS_BATCHES_DEFAULT: usize = 8;
 /// Batches claimed ahead of the lanes on an unlimited connector; fewer let lanes wait for a commit.
 pub const BATCHES_AHEAD: usize = 4;
+/// Waiting rows below which lanes ask for more: one batch fewer than may be ahead.
+pub const SHORTAGE_ROWS: usize = (BATCHES_AHEAD - 1) * BATCH_CONTACTS_MAX;
+/// They ask again each so many rows further down: rows that lanes have in hand count as ahead, too, so that the first asking may
+/// find no room.
+pub const SHORTAGE_STEP_ROWS: usize = BATCH_CONTACTS_MAX / 4;
 /// How far ahead of a limit claims may run, so that a throttled scope holds back nobody else.
 pub const CLAIM_AHEAD: Duration = Duration::from_secs(1);
 /// A claimed row that no lane has marked for this long is taken back.
@@ -40,8 +45,9 @@ pub const RENDER_AHEAD_BYTES: usize = 512 * 1024;
 /// Messages up to this lie in a lane as what is their own, and are put together when they are written; for each part of one
 /// that the peer takes at a time, again.
 pub const SHARED_MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// Outcomes of one batch that a lane thread gathers before it reports them: a batch.
-pub const OUTCOMES_PER_REPORT: usize = 1_000;
+/// Outcomes of one batch that a lane thread gathers before it reports them: its part of a batch that two threads share. A whole
+/// batch would never come together, and its credits wait for the timer.
+pub const OUTCOMES_PER_REPORT: usize = BATCH_CONTACTS_MAX / 2;
 /// How long outcomes wait for company, and how often an idle thread looks. They are in the mark file meanwhile; each report
 /// costs a fact and four threads' attention.
 pub const OUTCOME_FLUSH: Duration = Duration::from_millis(20);

@@ -24,7 +24,7 @@ use crate::contacts::one_shot::hashes::hash_of;
 use crate::contacts::{ContactsError, Reader, Record};
 use crate::content::{CompiledMessage, Renderer};
 use crate::ids::{AddressHash, BatchId, ContactRow, RowSpace};
-use crate::limits::{BATCH_CONTACTS_MAX, BATCHES_AHEAD, ENVELOPE_LOOK_AGAIN, LANE_CHUNK_ROWS, OUTCOMES_PER_REPORT};
+use crate::limits::{ENVELOPE_LOOK_AGAIN, LANE_CHUNK_ROWS, OUTCOMES_PER_REPORT};
 use crate::segments::skip::SkipReason;
 
 mod rendering;
@@ -233,19 +233,17 @@ impl Bench {
         let chunk = match self.line.queue.take(LANE_CHUNK_ROWS, admit) {
             Ok(chunk) => chunk,
             Err(until) => {
-                self.tell_hungry();
+                self.tell_shortage();
                 return Err(until);
             }
         };
         self.stock_chunk(&chunk.batch, chunk.from, chunk.to);
-        if self.line.queue.waiting_rows() < (BATCHES_AHEAD - 1) * BATCH_CONTACTS_MAX {
-            self.tell_hungry();
-        }
+        self.tell_shortage();
         Ok(())
     }
 
-    fn tell_hungry(&self) {
-        if self.line.queue.turned_hungry() {
+    fn tell_shortage(&self) {
+        if self.line.queue.turned_short() {
             // A refused nudge is no loss: the channel actor's timer follows.
             drop(self.line.nudge.try_send(Nudge));
         }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -15,6 +15,7 @@ use crate::actors::lanes::batch::LiveBatch;
 use crate::channels::limits_table::ClassId;
 use crate::clock::Monotonic;
 use crate::ids::DeliveryId;
+use crate::limits::{SHORTAGE_ROWS, SHORTAGE_STEP_ROWS};
 
 /// Some rows of one batch, by index.
 pub struct Chunk {
@@ -49,7 +50,8 @@ pub struct LaneQueue {
     notify: Notify,
     /// Raised with every notice, so that one between a lane's look and its wait is not missed.
     version: AtomicU64,
-    hungry: AtomicBool,
+    /// Fewer rows than this are told as a shortage; lower with each telling, until rows come.
+    short_below: AtomicUsize,
     /// Lanes with an ordinal below this may run.
     lanes_wanted: AtomicUsize,
 }
@@ -61,7 +63,7 @@ impl Default for LaneQueue {
             waiting_rows: AtomicUsize::new(0),
             notify: Notify::new(),
             version: AtomicU64::new(0),
-            hungry: AtomicBool::new(false),
+            short_below: AtomicUsize::new(SHORTAGE_ROWS),
             lanes_wanted: AtomicUsize::new(0),
         }
     }
@@ -74,7 +76,7 @@ impl LaneQueue {
         let key = (batch.context.delivery, batch.class);
         inner.classes.entry(key).or_default().push_back(Waiting { batch, next: 0 });
         drop(inner);
-        self.hungry.store(false, Ordering::Release);
+        self.short_below.store(SHORTAGE_ROWS, Ordering::Release);
         self.wake();
     }
 
@@ -123,9 +125,12 @@ impl LaneQueue {
         Err(until)
     }
 
-    /// `true` once per shortage: the caller tells the channel actor that lanes run out of rows.
-    pub fn turned_hungry(&self) -> bool {
-        !self.hungry.swap(true, Ordering::AcqRel)
+    /// Whether the caller is to tell the channel actor that lanes run out of rows: once below `SHORTAGE_ROWS`, and again a
+    /// step further down while no rows came, because the bounds may have had no room the first time.
+    pub fn turned_short(&self) -> bool {
+        let (waiting, below) = (self.waiting_rows(), self.short_below.load(Ordering::Acquire));
+        let next = waiting.saturating_sub(SHORTAGE_STEP_ROWS);
+        waiting < below && self.short_below.compare_exchange(below, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     pub fn set_lanes_wanted(&self, lanes: usize) {
@@ -155,5 +160,27 @@ impl LaneQueue {
         if self.version() == seen {
             notified.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_is_told_again_further_down_until_rows_come() {
+        let queue = LaneQueue::default();
+        let mut told = 0;
+        for waiting in (0..=4 * SHORTAGE_ROWS).rev().step_by(10) {
+            queue.waiting_rows.store(waiting, Ordering::Release);
+            let tells = queue.turned_short();
+            assert!(!tells || waiting < SHORTAGE_ROWS, "{waiting} rows are enough");
+            told += usize::from(tells);
+        }
+        let steps = SHORTAGE_ROWS / SHORTAGE_STEP_ROWS;
+        assert!((steps - 1..=steps + 1).contains(&told), "told {told} times, not with every look");
+        assert!(!queue.turned_short(), "an empty queue was told already");
+        queue.short_below.store(SHORTAGE_ROWS, Ordering::Release);
+        assert!(queue.turned_short(), "rows came and went: a new shortage");
     }
 }
