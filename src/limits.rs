@@ -45,9 +45,9 @@ pub const RENDER_AHEAD_BYTES: usize = 512 * 1024;
 /// Messages up to this lie in a lane as what is their own, and are put together when they are written; for each part of one
 /// that the peer takes at a time, again.
 pub const SHARED_MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// Outcomes of one batch that a lane thread gathers before it reports them: its part of a batch that two threads share. A whole
-/// batch would never come together, and its credits wait for the timer.
-pub const OUTCOMES_PER_REPORT: usize = BATCH_CONTACTS_MAX / 2;
+/// Fewest outcomes of one batch that a lane thread gathers before it reports them without waiting for the timer. It is its part of a
+/// batch that all threads share, which a whole batch would never come to; each report costs a fact.
+pub const OUTCOMES_PER_REPORT_MIN: usize = 100;
 /// How long outcomes wait for company, and how often an idle thread looks. They are in the mark file meanwhile; each report
 /// costs a fact and four threads' attention.
 pub const OUTCOME_FLUSH: Duration = Duration::from_millis(20);
@@ -57,11 +57,13 @@ pub const OUTCOME_FLUSH_IDLE: Duration = Duration::from_millis(50);
 pub const LANE_LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How soon a lane that found every permit promised looks again, at the soonest: shorter than the least lead.
 pub const ENVELOPE_LOOK_AGAIN: Duration = Duration::from_millis(2);
-/// How long before its permit an envelope is opened, beside twice what opening one takes: a permit that waits for a round
-/// trip is lost, because no window may have one more later.
+/// How long before its permit an envelope is opened, beside what opening one takes: a permit that waits for a round trip is lost,
+/// because no window may have one more later.
 pub const ENVELOPE_LEAD_MIN: Duration = Duration::from_millis(4);
-/// Longest lead: a relay that is slower has its lanes wait for it anyway, and a pause costs every open envelope its connection.
+/// Longest lead: a pause costs every open envelope its connection.
 pub const ENVELOPE_LEAD_MAX: Duration = Duration::from_millis(250);
+/// An envelope whose mark was not asked for in this time has no permit kept for it any more: well above the longest lead.
+pub const ENVELOPE_COUNTED_MAX: Duration = Duration::from_secs(1);
 /// Lanes that wait to be opened on one thread.
 pub const LANE_COMMANDS_MAX: usize = CONNECTIONS_MAX;
 /// How often actors look at what no message told them: expired claims, due deferrals, finished runs.

@@ -6,9 +6,9 @@
 //!
 //! Invariants: LT-1 a permit is taken of every scope or of none; LT-2 promise 5 holds for each scope and window, across
 //! campaigns, retries and test sends; LT-3 a scope made after a restart is exhausted; LT-4 an envelope is opened only
-//! if every scope of it has a permit free, beside those of the envelopes open in it, within the lead that opening one takes; LT-5 slowing never exceeds what is configured
-//! and is undone step by step; LT-6 at most so many lanes as a scope is bound to have a message of it in hand, from the
-//! pull to the answer.
+//! if every scope of it has a permit free, beside those of the envelopes open in it, within the lead that opening one takes, and behind
+//! a message that is not answered yet only if it is free now and answers come soon; LT-5 slowing never exceeds what is configured and
+//! is undone step by step; LT-6 at most so many lanes as a scope is bound to have a message of it in hand, from the pull to the answer.
 //!
 //! Must not know messages, lanes, sessions, or the journal.
 
@@ -19,12 +19,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use super::envelopes::{Habits, OpenEnvelopes};
 use super::pacing::{Gcra, WindowCounter};
 use super::slowing::{Grown, Slowed};
 use crate::clock::Monotonic;
 use crate::config::connectors::RateLimits;
 use crate::ids::RunId;
-use crate::limits::{ENVELOPE_LEAD_MAX, ENVELOPE_LEAD_MIN, ENVELOPE_LOOK_AGAIN, SLOWED_PER_SECOND_MIN};
+use crate::limits::{ENVELOPE_LOOK_AGAIN, PACED_LATE_TOLERATED, SLOWED_PER_SECOND_MIN};
 
 /// Destination class of a connector: 0 has no limit of its own, class k is the k-th configured domain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +63,23 @@ pub enum Refusal {
     Lanes,
 }
 
+/// What a lane that asks for a message has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asking {
+    /// No message of these scopes.
+    pub first: bool,
+    /// A message that is not answered yet: an envelope would be open for as long as that takes.
+    pub behind: bool,
+}
+
+/// An envelope that is counted as open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    pub at: Monotonic,
+    /// When its permit is due, if no other is in the way.
+    pub due: Monotonic,
+}
+
 /// How a new scope begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -80,7 +98,7 @@ struct Limit {
     slowed: Option<Slowed>,
     /// Stands still until then ("come back in 60 seconds").
     paused_until: Monotonic,
-    open_envelopes: u64,
+    open_envelopes: OpenEnvelopes,
     /// Lanes that may have messages of this scope in hand at a time, and those that have.
     lanes_max: Option<u64>,
     lanes: u64,
@@ -133,7 +151,7 @@ impl Limit {
 
     /// When another envelope's permit is free, beside those of the open ones.
     fn due(&mut self, now: Monotonic) -> Monotonic {
-        let (ahead, start) = (self.open_envelopes, self.paused_until.max(now));
+        let (ahead, start) = (self.open_envelopes.count(now), self.paused_until.max(now));
         let paces = self.second.iter_mut().map(|p| &mut p.now).chain(self.minute.iter_mut());
         let paced = paces.map(|pace| pace.free_at(ahead, now)).fold(start, Monotonic::max);
         let windows = self.hour.iter_mut().chain(self.day.iter_mut());
@@ -182,8 +200,7 @@ impl Limit {
 #[derive(Debug, Default)]
 pub struct LimitsTable {
     limits: HashMap<Scope, Limit>,
-    /// What an envelope takes from the pull to the first asking for its mark, smoothed.
-    opening: Duration,
+    habits: Habits,
     /// Raised when a scope gets its first limit or loses its last.
     version: u64,
 }
@@ -255,29 +272,52 @@ impl LimitsTable {
         Ok(())
     }
 
-    /// An envelope was open so long after its message was pulled, whether there was a permit then or not.
-    pub fn opened(&mut self, took: Duration) {
-        self.opening = (self.opening * 7 + took.min(ENVELOPE_LEAD_MAX)) / 8;
+    /// What the relay takes is learned from every message that has limits.
+    pub fn habits(&mut self) -> &mut Habits {
+        &mut self.habits
     }
 
-    /// How long before its permit an envelope may be opened.
-    fn lead(&self) -> Duration {
-        (self.opening * 2 + ENVELOPE_LEAD_MIN).min(ENVELOPE_LEAD_MAX)
+    /// When the next envelope's permit is due, beside those of the open ones.
+    fn due(&mut self, scopes: &[Scope], now: Monotonic) -> Monotonic {
+        let dues = scopes.iter().filter_map(|scope| self.limits.get_mut(scope).map(|limit| limit.due(now)));
+        dues.fold(now, Monotonic::max)
     }
 
-    /// From when on another envelope may be opened (LT-4); `now` if it may.
-    pub fn opens_at(&mut self, scopes: &[Scope], now: Monotonic) -> Monotonic {
-        let lead = self.lead();
-        let mut due = now;
-        for scope in scopes {
-            due = self.limits.get_mut(scope).map_or(due, |limit| due.max(limit.due(now)));
-        }
+    /// From when on another envelope may be opened (LT-4), if its permit is due then; `now` if it may.
+    fn opens_at(&self, due: Monotonic, behind: bool, now: Monotonic) -> Monotonic {
+        let lead = match behind {
+            false => self.habits.lead(),
+            true if self.habits.answers_soon() => Duration::ZERO,
+            true => return now.plus(ENVELOPE_LOOK_AGAIN),
+        };
         Monotonic(due.0.saturating_sub(u64::try_from(lead.as_nanos()).unwrap_or(u64::MAX))).max(now)
     }
 
+    /// Rows of these scopes that are worth reading now, at least one; otherwise why none is.
+    pub fn worth_reading(&mut self, scopes: &[Scope], lane: Asking, now: Monotonic) -> Result<u64, Refusal> {
+        let due = self.due(scopes, now);
+        self.may_open(scopes, lane, due, now)?;
+        let of_rate = |limit: &Limit| limit.per_second().map(|rate| (rate * PACED_LATE_TOLERATED.as_secs_f64()) as u64);
+        let soon = scopes.iter().filter_map(|scope| self.limits.get(scope).and_then(of_rate)).min();
+        let free = self.free(scopes, now).unwrap_or(0);
+        Ok(soon.map_or(free, |soon| free.max(soon)).max(1))
+    }
+
+    fn may_open(&self, scopes: &[Scope], lane: Asking, due: Monotonic, now: Monotonic) -> Result<(), Refusal> {
+        // Permits are promised to open envelopes: more lanes than permits would hold DATA for nothing.
+        let opens_at = self.opens_at(due, lane.behind, now);
+        if opens_at > now {
+            return Err(Refusal::Until(opens_at.max(now.plus(ENVELOPE_LOOK_AGAIN))));
+        }
+        if lane.first && !self.has_lane(scopes) {
+            return Err(Refusal::Lanes);
+        }
+        Ok(())
+    }
+
     /// An envelope that [`LimitsTable::admit`] counted was marked, withdrawn or lost.
-    pub fn close_envelope(&mut self, scopes: &[Scope]) {
-        self.of_scopes(scopes, |limit| limit.open_envelopes = limit.open_envelopes.saturating_sub(1));
+    pub fn close_envelope(&mut self, scopes: &[Scope], admitted: Admitted) {
+        self.of_scopes(scopes, |limit| limit.open_envelopes.close(admitted.at));
     }
 
     /// At most so many lanes may have messages of this scope in hand at a time; its rate stays as it is.
@@ -291,27 +331,21 @@ impl LimitsTable {
         bound.all(|limit| limit.lanes_max.is_none_or(|max| limit.lanes < max))
     }
 
-    /// Lets a lane take a message into its hand: an envelope is counted as open, and the lane as one of its scopes' if
-    /// `first` (it has no other message of them). [`LimitsTable::dismiss`] undoes both.
-    pub fn admit(&mut self, scopes: &[Scope], first: bool, now: Monotonic) -> Result<(), Refusal> {
-        // Permits are promised to open envelopes: more lanes than permits would hold DATA for nothing.
-        let opens_at = self.opens_at(scopes, now);
-        if opens_at > now {
-            return Err(Refusal::Until(opens_at.max(now.plus(ENVELOPE_LOOK_AGAIN))));
-        }
-        if first && !self.has_lane(scopes) {
-            return Err(Refusal::Lanes);
-        }
-        self.of_scopes(scopes, |limit| limit.open_envelopes += 1);
-        if first {
-            self.of_scopes(scopes, |limit| limit.lanes += u64::from(limit.lanes_max.is_some()));
-        }
-        Ok(())
+    /// Lets a lane take a message into its hand: an envelope is counted as open, and the lane as one of its scopes' if it is
+    /// its first of them. [`LimitsTable::dismiss`] undoes both.
+    pub fn admit(&mut self, scopes: &[Scope], lane: Asking, now: Monotonic) -> Result<Admitted, Refusal> {
+        let due = self.due(scopes, now);
+        self.may_open(scopes, lane, due, now)?;
+        self.of_scopes(scopes, |limit| {
+            limit.open_envelopes.open(now);
+            limit.lanes += u64::from(lane.first && limit.lanes_max.is_some());
+        });
+        Ok(Admitted { at: now, due })
     }
 
     /// The message that was let through is not sent after all.
-    pub fn dismiss(&mut self, scopes: &[Scope], first: bool) {
-        self.close_envelope(scopes);
+    pub fn dismiss(&mut self, scopes: &[Scope], first: bool, admitted: Admitted) {
+        self.close_envelope(scopes, admitted);
         if first {
             self.leave(scopes);
         }
@@ -479,29 +513,59 @@ mod tests {
         assert!(table.take(&[Scope::Connector], at(1.0)).is_ok(), "then open");
     }
 
+    const LONE: Asking = Asking { first: false, behind: false };
+    const FIRST: Asking = Asking { first: true, behind: false };
+    const BEHIND: Asking = Asking { first: false, behind: true };
+
     #[test]
     fn envelopes_need_more_permits_than_are_open() {
         let mut table = LimitsTable::default();
         table.set(Scope::Connector, per_second(1_000), Start::Fresh, at(0.0));
         let scopes = [Scope::Connector];
+        let mut first = None;
         for n in 0..24 {
-            assert_eq!(
-                table.admit(&scopes, false, at(0.0)),
-                Ok(()),
-                "envelope {n} of twenty free and four that are due"
-            );
+            let admitted = table.admit(&scopes, LONE, at(0.0));
+            first = first.or(admitted.ok());
+            assert!(admitted.is_ok(), "envelope {n} of twenty free and four that are due");
         }
-        assert!(table.admit(&scopes, false, at(0.0)).is_err(), "no more envelopes than permits");
-        table.close_envelope(&scopes);
-        assert_eq!(table.admit(&scopes, false, at(0.0)), Ok(()), "one closed, one may open");
+        assert!(table.admit(&scopes, LONE, at(0.0)).is_err(), "no more envelopes than permits");
+        table.close_envelope(&scopes, first.expect("the first"));
+        assert!(table.admit(&scopes, LONE, at(0.0)).is_ok(), "one closed, one may open");
         table.set(Scope::Connector, per_second(100), Start::Fresh, at(0.0));
         (0..2).for_each(|n| table.take(&scopes, at(0.0)).unwrap_or_else(|_| panic!("permit {n}")));
-        assert_eq!(
-            table.admit(&scopes, false, at(0.0)),
-            Err(Refusal::Until(at(0.006))),
-            "it is due after ten milliseconds"
-        );
-        assert_eq!(table.admit(&scopes, false, at(0.006)), Ok(()), "the lead before it");
+        assert_eq!(table.admit(&scopes, LONE, at(0.0)), Err(Refusal::Until(at(0.006))), "due after ten milliseconds");
+        assert_eq!(table.admit(&scopes, BEHIND, at(0.006)), Err(Refusal::Until(at(0.01))), "no lead behind another");
+        let admitted = table.admit(&scopes, LONE, at(0.006));
+        assert_eq!(admitted, Ok(Admitted { at: at(0.006), due: at(0.01) }), "the lead before it");
+    }
+
+    #[test]
+    fn hours_and_days_bound_envelopes_too() {
+        let mut table = LimitsTable::default();
+        table.set(CLASS, RateLimits { per_hour: Some(20), ..RateLimits::default() }, Start::Fresh, at(0.0));
+        let admitted = (0..50).filter(|_| table.admit(&[CLASS], FIRST, at(0.1)).is_ok()).count();
+        assert_eq!(admitted, 20, "as many as may be marked in this hour, and no lane holds DATA for the next one");
+    }
+
+    #[test]
+    fn relays_that_answer_late_are_not_waited_for_with_permits() {
+        let mut table = LimitsTable::default();
+        table.set(Scope::Connector, per_second(100), Start::Fresh, at(0.0));
+        let scopes = [Scope::Connector];
+        assert!(table.admit(&scopes, BEHIND, at(0.0)).is_ok(), "a permit is free, and answers come at once");
+        (0..60).for_each(|_| table.habits().answered(Duration::from_millis(500)));
+        assert!(table.admit(&scopes, BEHIND, at(0.5)).is_err(), "its permit would wait for half a second");
+        assert!(table.admit(&scopes, LONE, at(0.5)).is_ok(), "another lane has it");
+    }
+
+    #[test]
+    fn envelopes_that_hang_hold_up_nobody() {
+        let mut table = LimitsTable::default();
+        table.set(Scope::Connector, per_second(100), Start::Fresh, at(0.0));
+        let admit = |table: &mut LimitsTable, now| table.admit(&[Scope::Connector], FIRST, now).is_ok();
+        let hung = (0..50).filter(|_| admit(&mut table, at(0.0))).count();
+        assert!(!admit(&mut table, at(0.5)), "{hung} are open, and may still ask");
+        assert!(admit(&mut table, at(1.5)), "they have not asked for so long that their permits are others'");
     }
 
     #[test]
@@ -510,12 +574,20 @@ mod tests {
         table.set(Scope::Connector, per_second(1), Start::Fresh, at(0.0));
         let scopes = [Scope::Connector];
         table.take(&scopes, at(0.0)).expect("a permit");
-        (0..60).for_each(|_| table.opened(Duration::from_millis(50)));
-        let Err(Refusal::Until(opens)) = table.admit(&scopes, false, at(0.1)) else { panic!("the permit is far") };
-        assert!((0.895..=0.897).contains(&(opens.0 as f64 / NANOS as f64)), "two round trips and a bit: {opens:?}");
-        (0..60).for_each(|_| table.opened(Duration::from_secs(60)));
-        let opens = table.opens_at(&scopes, at(0.1));
-        assert_eq!(opens, at(0.75), "a relay that stands still does not open everything");
+        (0..60).for_each(|_| table.habits().opened(Duration::from_millis(50)));
+        let Err(Refusal::Until(opens)) = table.admit(&scopes, LONE, at(0.1)) else { panic!("the permit is far") };
+        assert!((0.933..=0.934).contains(&(opens.0 as f64 / NANOS as f64)), "a round trip and a bit: {opens:?}");
+    }
+
+    #[test]
+    fn a_limited_row_is_not_read_alone() {
+        let mut table = LimitsTable::default();
+        table.set(Scope::Connector, per_second(2_000), Start::Fresh, at(0.0));
+        let scopes = [Scope::Connector];
+        while table.take(&scopes, at(0.0)).is_ok() {}
+        assert_eq!(table.worth_reading(&scopes, FIRST, at(0.0)), Ok(40), "what goes out within the tolerance");
+        table.set(Scope::Connector, per_second(2), Start::Fresh, at(0.0));
+        assert_eq!(table.worth_reading(&scopes, FIRST, at(0.0)), Ok(1), "and one of a slow limit");
     }
 
     #[test]
@@ -524,17 +596,18 @@ mod tests {
         table.bind_lanes(CLASS, 2);
         let (bound, other) = (scopes_of(ClassId(1), RunId(7)), scopes_of(ClassId(0), RunId(7)));
         assert!(table.is_limited(CLASS), "lanes have to ask");
-        assert_eq!(table.admit(&bound, true, at(0.0)), Ok(()), "the first lane");
-        assert_eq!(table.admit(&bound, false, at(0.0)), Ok(()), "a second message of the same lane");
-        assert_eq!(table.admit(&bound, true, at(0.0)), Ok(()), "the second lane");
-        assert_eq!(table.admit(&bound, true, at(0.0)), Err(Refusal::Lanes), "no third lane");
-        assert_eq!(table.admit(&other, true, at(0.0)), Ok(()), "another class is not held up");
+        let admitted = table.admit(&bound, FIRST, at(0.0)).expect("the first lane");
+        assert!(table.admit(&bound, LONE, at(0.0)).is_ok(), "a second message of the same lane");
+        assert!(table.admit(&bound, FIRST, at(0.0)).is_ok(), "the second lane");
+        assert_eq!(table.admit(&bound, FIRST, at(0.0)), Err(Refusal::Lanes), "no third lane");
+        assert!(table.admit(&other, FIRST, at(0.0)).is_ok(), "another class is not held up");
         table.leave(&bound);
-        assert_eq!(table.admit(&bound, true, at(0.0)), Ok(()), "one left, one comes");
-        table.dismiss(&bound, true);
+        assert!(table.admit(&bound, FIRST, at(0.0)).is_ok(), "one left, one comes");
+        table.dismiss(&bound, true, admitted);
         assert!(table.has_lane(&bound), "what was let through and not sent holds no lane");
-        (0..3).for_each(|_| table.close_envelope(&bound));
-        assert_eq!(table.limits[&CLASS].open_envelopes, 0, "every envelope is closed");
+        (0..3).for_each(|_| table.close_envelope(&bound, admitted));
+        let open = table.limits.get_mut(&CLASS).map(|limit| limit.open_envelopes.count(at(0.0)));
+        assert_eq!(open, Some(0), "every envelope is closed");
     }
 
     #[test]

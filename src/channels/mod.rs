@@ -30,6 +30,7 @@ pub mod circuit;
 pub mod connector;
 #[doc(hidden)]
 pub mod contract;
+pub mod envelopes;
 pub mod fair;
 pub mod inbound;
 pub mod inbox;
@@ -189,7 +190,7 @@ pub enum HandBack {
 /// Where a lane gets messages and leaves answers. Implemented by the engine over claimed batches, and by tests.
 #[allow(async_fn_in_trait, reason = "lanes run on current-thread runtimes and never need Send futures")]
 pub trait Feed {
-    /// The next released and rendered message of a class that has permits now.
+    /// The next released and rendered message of a class that has a permit now, or will have one when its envelope is open.
     fn pull(&mut self, into: &mut OutMessage, now: Monotonic) -> Pull;
     /// Resolves when [`Feed::pull`] may answer otherwise, or `until` has come, or the feed closes. At once if any of these
     /// happened since the last pull. May be dropped before it resolves (lanes watch their connection beside it).

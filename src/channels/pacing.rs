@@ -181,14 +181,18 @@ impl<const SLICES: usize> Window<SLICES> {
         self.n.saturating_sub(self.sum)
     }
 
-    /// When a permit is free beside `ahead` others; beyond N, when all of them are.
+    /// When a permit is free beside `ahead` others, if none is taken until then; beside N or more, a window from now.
     pub fn free_at(&mut self, ahead: u64, now: Monotonic) -> Monotonic {
         self.roll(now);
         let mut left = self.sum;
         let mut slice = self.newest.saturating_sub(SLICES as u64 - 1);
-        while left.saturating_add(ahead) >= self.n && left > 0 && slice <= self.newest {
+        while left.saturating_add(ahead) >= self.n && slice <= self.newest {
             left -= u64::from(self.counts[(slice % SLICES as u64) as usize]);
             slice += 1;
+        }
+        if ahead >= self.n {
+            // More than a whole window's: not before one has passed.
+            return Monotonic(now.0.saturating_add(self.slice.saturating_mul(SLICES as u64)));
         }
         if slice + SLICES as u64 <= self.newest + 1 {
             return now;
@@ -275,7 +279,7 @@ mod tests {
             let mut pace = Gcra::fresh(n, Duration::from_secs(1));
             let (mut now, mut marks) = (0u64, Vec::new());
             for late in lates.iter().cycle() {
-                if marks.len() >= 3 * n as usize {
+                if marks.len() >= 3 * n.max(300) as usize {
                     break;
                 }
                 now = pace.free_at(0, at(now)).0 + late;
@@ -285,8 +289,57 @@ mod tests {
                 }
             }
             prop_assert!(most_in_window(&marks, SECOND) <= n as usize, "limit {}", n);
-            let rate = marks.len() as f64 * SECOND as f64 / now as f64;
+            let rate = (marks.len() - 1) as f64 * SECOND as f64 / now as f64;
             prop_assert!(rate >= f64::from(n) * 0.98, "timers up to 12 ms late: {} of {}", rate, n);
+        }
+
+        #[test]
+        fn changes_of_rate_never_break_the_limit(
+            n in 1u32..3_000,
+            minute in prop::bool::ANY,
+            steps in prop::collection::vec((0u64..40_000_000, 1u32..40, prop::option::weighted(0.2, 0.1f64..9_000.0)), 1..400),
+        ) {
+            let window = if minute { 60 * SECOND } else { SECOND };
+            let ceiling = Gcra::ceiling(n, Duration::from_nanos(window));
+            let mut pace = Gcra::fresh(n, Duration::from_nanos(window));
+            let (mut now, mut marks) = (0u64, Vec::new());
+            for (pause, asks, rate) in steps {
+                now += if minute { pause * 60 } else { pause };
+                if let Some(rate) = rate {
+                    pace.set_rate(rate, &ceiling, at(now));
+                }
+                for _ in 0..asks {
+                    if pace.free(at(now)) > 0 {
+                        pace.take(at(now));
+                        marks.push(now);
+                    }
+                }
+            }
+            prop_assert!(most_in_window(&marks, window) <= n as usize, "limit {n} in {window} ns");
+        }
+
+        #[test]
+        fn a_permit_beside_others_is_free_when_there_are_more(
+            n in 1u32..400,
+            ahead in 0u64..500,
+            asks in prop::collection::vec((0u64..30_000_000, 1u32..30), 1..100),
+        ) {
+            let mut pace = Gcra::fresh(n, Duration::from_secs(1));
+            let mut hour = WindowCounter::new(n, Duration::from_secs(3_600));
+            let mut now = 0;
+            for (pause, marks) in asks {
+                now += pause;
+                for _ in 0..marks {
+                    prop_assert_eq!(pace.free_at(ahead, at(now)).0 <= now, pace.free(at(now)) > ahead, "paced");
+                    prop_assert_eq!(hour.free_at(ahead, at(now)).0 <= now, hour.free(at(now)) > ahead, "counted");
+                    if pace.free(at(now)) > 0 {
+                        pace.take(at(now));
+                    }
+                    if hour.free(at(now)) > 0 {
+                        hour.take(at(now));
+                    }
+                }
+            }
         }
 
         #[test]

@@ -14,6 +14,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::findings::{Better, Figure, JudgedBy};
+use crate::options::share;
 use crate::report::{Outcome, Report};
 use crate::text::{cells, say, short, table};
 
@@ -32,7 +33,7 @@ pub struct CompareOptions {
     #[arg(long)]
     pub assert: bool,
     /// A change of the median below this share is none, however sure it is
-    #[arg(long, default_value_t = 0.02, value_name = "SHARE")]
+    #[arg(long, default_value_t = 0.02, value_name = "SHARE", value_parser = share)]
     pub least: f64,
 }
 

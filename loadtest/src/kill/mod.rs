@@ -46,7 +46,7 @@ use self::life::Life;
 use self::power::{Losses, Power};
 use self::watch::UnknownWatch;
 use crate::base::{Base, Columns};
-use crate::findings::{Better, Findings, Measure, TWICE, UNKNOWN};
+use crate::findings::{Axes, Better, Findings, Measure, Scale, TWICE, UNKNOWN};
 use crate::options::RunOptions;
 use crate::proc::MachineWatch;
 use crate::rng::Rng;
@@ -56,8 +56,8 @@ use crate::server::{Connectors, Server, ServerPlan, find_binary};
 use crate::sink::SinkOptions;
 use crate::sink::faults::{Faults, Stage};
 use crate::sink::process::SinkProcess;
-use crate::sink::stats::Counts;
-use crate::text::{bar, median, note};
+use crate::sink::stats::{Counts, SinkReport};
+use crate::text::{bar, cells, grouped, median, note};
 
 /// Time for the engine to recover.
 const READY: Duration = Duration::from_secs(120);
@@ -192,6 +192,10 @@ pub struct KillResult {
     pub unaccounted: u64,
     pub recorded: u64,
     pub sink: Counts,
+    #[serde(skip)]
+    pub sink_report: SinkReport,
+    /// Of each start after a kill that came to its end.
+    pub recovery_ms: Vec<f64>,
     pub recovery_ms_median: f64,
     pub recovery_ms_max: f64,
     pub seconds: f64,
@@ -234,6 +238,13 @@ const RECOVERY: Measure = Measure::new(
 );
 const RECOVERY_MAX: Measure = Measure::new("recovery_max", "ms", Better::Lower, "the longest recovery");
 
+const RECOVERIES: Axes = Axes {
+    title: "Recovery after each kill",
+    x: "recovery",
+    y: "ms from the start of the process until it is ready",
+    scale: Scale::Linear,
+};
+
 impl Drive for KillOptions {
     const MEASURES: &'static [Measure] =
         &[TWICE, UNACCOUNTED, UNKNOWN, UNKNOWN_SHARE, PROBLEMS, RECOVERY, RECOVERY_MAX];
@@ -262,6 +273,9 @@ impl Drive for KillOptions {
         ] {
             findings.sample(measure, value);
         }
+        findings.repetitions(&RECOVERIES, "recovery", &result.recovery_ms);
+        findings.sink("sink", &result.sink_report);
+        findings.table("What became of the campaigns, by kind", result.kind_rows());
         findings.detail(&result);
         findings.remark(result.lines(self));
         let problems = result.problems.len();
@@ -327,9 +341,11 @@ pub fn scenario(
     let mails = crate::sink::record::read(record)?;
     let accounts = verify::accounts_of(&books, server.api(), &mails, &mut result.problems)?;
     end(server, &plan, &mut result)?;
-    result.sink = sink.finish()?.counts;
+    result.sink_report = sink.finish()?;
+    result.sink = result.sink_report.counts.clone();
     result.recovery_ms_median = median(&recoveries);
     result.recovery_ms_max = recoveries.iter().copied().fold(0.0, f64::max);
+    result.recovery_ms = recoveries;
     result.unknown_bound =
         result.kills * options.unknown_per_kill() + result.sink.dropped_after_dot + result.sink.dropped_in_body;
     result.power = power.map(|power| power.losses);
@@ -399,6 +415,15 @@ fn end(server: Server, plan: &ServerPlan, result: &mut KillResult) -> anyhow::Re
 }
 
 impl KillResult {
+    fn kind_rows(&self) -> Vec<Vec<String>> {
+        let head = cells(["kind", "campaigns", "runs", "messages accepted", "asked for under fire and acknowledged"]);
+        let rows = self.kinds.iter().map(|(kind, of)| {
+            let counts = [of.campaigns, of.runs, of.accepted, of.acknowledged].map(|count| grouped(count as f64));
+            std::iter::once((*kind).to_owned()).chain(counts).collect()
+        });
+        std::iter::once(head).chain(rows).collect()
+    }
+
     /// The accounts, for people.
     pub fn lines(&self, options: &KillOptions) -> String {
         let lines = [
@@ -435,12 +460,6 @@ impl KillResult {
             format!("recovery: median {:.0} ms, longest {:.0} ms", self.recovery_ms_median, self.recovery_ms_max),
         ];
         let mut text = lines.join("\n");
-        for (kind, count) in &self.kinds {
-            let KindCount { campaigns, runs, accepted, acknowledged } = count;
-            text.push_str(&format!(
-                "\n{kind}: {campaigns} campaigns, {runs} runs, {accepted} accepted, {acknowledged} asked for under fire"
-            ));
-        }
         if let Some(power) = &self.power {
             text.push_str(&format!("\npower lost: {}", json!(power)));
         }

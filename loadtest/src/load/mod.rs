@@ -135,7 +135,7 @@ impl Drive for LoadOptions {
         ran?;
         let metrics = scene.api().metrics()?;
         if let Some(latency) =
-            crate::prometheus::latency(&metrics, "estafette_round_trip_seconds", "round trip at the relay")
+            crate::prometheus::latency(&metrics, "estafette_round_trip_seconds", "round trip at the relay, at most")
         {
             findings.latency(latency);
         }
@@ -218,6 +218,8 @@ mod tests {
         let options = extras("throttle_per_second = 500\nchunking = true\nfail_4xx = 0.25").sink_options().unwrap();
         assert_eq!(options.faults.throttle_per_second, Some(500));
         assert!(options.chunking && (options.faults.fail_4xx - 0.25).abs() < 1e-9);
+        let beyond = format!("{:#}", extras("fail_4xx = 5").sink_options().unwrap_err());
+        assert!(beyond.contains("from 0 to 1"), "{beyond}");
         let unknown = format!("{:#}", extras("trottle = 5").sink_options().unwrap_err());
         assert!(unknown.contains("--trottle"), "{unknown}");
     }

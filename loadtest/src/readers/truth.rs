@@ -7,6 +7,7 @@
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 
+use crate::options::is_share;
 use crate::sink::latency::Latency;
 
 /// Readers and machines of a run; a table of a scenario, or a TOML file of its own.
@@ -134,10 +135,6 @@ impl Truth {
     pub fn variant(&self, subject: &str) -> Option<usize> {
         self.variants.iter().position(|taste| subject.starts_with(&taste.subject))
     }
-}
-
-fn is_share(share: f64) -> bool {
-    (0.0..=1.0).contains(&share)
 }
 
 #[cfg(test)]

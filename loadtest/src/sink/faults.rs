@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::replies::{Meaning, Provider};
+use crate::options::share;
 use crate::rng::{Rng, unit_of};
 
 /// Apart from the draw that decides whether a recipient is refused at all.
@@ -31,14 +32,14 @@ pub enum Stage {
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
     /// Share of attempts answered with 451 (drawn anew per attempt)
-    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub fail_4xx: f64,
     /// Share of recipients answered with 550, always the same ones for one seed
-    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub fail_5xx: f64,
     /// Share of attempts answered with a refusal that is the sender's fault: authentication, content, reputation (drawn anew
     /// per attempt)
-    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub fail_policy: f64,
     /// Whose words refusals use
     #[arg(long, value_enum, default_value_t = Provider::Plain)]
@@ -47,13 +48,13 @@ pub struct Faults {
     #[arg(long, value_enum, default_value_t = Stage::Dot)]
     pub fail_at: Stage,
     /// Share of messages that are accepted and recorded, and whose connection is then reset instead of a 250
-    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub drop_after_dot: f64,
     /// Share of messages whose connection is reset in answer to DATA, before a byte of the body
-    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub drop_before_body: f64,
     /// Share of messages in whose body the connection is closed
-    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub drop_in_body: f64,
     /// Accept at most this many messages in a second; beyond it MAIL is answered with the provider's words for slower (451,
     /// or 421 and the end of the connection)

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
@@ -17,14 +18,14 @@ use crate::actors::lanes::queue::Admission;
 use crate::actors::lanes::release::{self, Opted};
 use crate::actors::line::Line;
 use crate::actors::{LaneReport, Nudge, Outcomes, RowOutcome};
-use crate::channels::limits_table::{ClassId, Refusal, Scopes};
+use crate::channels::limits_table::{Admitted, Asking, ClassId, Refusal, Scopes};
 use crate::channels::{LaneEvent, OutMessage};
 use crate::clock::Monotonic;
 use crate::contacts::one_shot::hashes::hash_of;
 use crate::contacts::{ContactsError, Reader, Record};
 use crate::content::{CompiledMessage, Renderer};
 use crate::ids::{AddressHash, BatchId, ContactRow, RowSpace};
-use crate::limits::{ENVELOPE_LOOK_AGAIN, LANE_CHUNK_ROWS, OUTCOMES_PER_REPORT};
+use crate::limits::LANE_CHUNK_ROWS;
 use crate::segments::skip::SkipReason;
 
 mod rendering;
@@ -69,7 +70,12 @@ pub struct Bench {
     bytes: u64,
     /// Of the limits whose scopes the rows in stock have.
     limits_version: u64,
+    /// Outcomes of one batch that are reported without waiting for the timer.
+    report_at: usize,
 }
+
+/// Of a row in stock, and its envelope if its scopes are limited.
+type Place = (usize, Option<Admitted>);
 
 /// What a look for the next row found.
 #[allow(
@@ -77,10 +83,10 @@ pub struct Bench {
     reason = "made for each message and taken apart at once: a box would cost an allocation a message"
 )]
 pub enum Found {
-    /// `counted`: an envelope is counted as open in the row's limited scopes.
+    /// `admitted`: an envelope is counted as open in the row's limited scopes.
     Row {
         row: Stocked,
-        counted: bool,
+        admitted: Option<Admitted>,
     },
     Nothing {
         until: Option<Monotonic>,
@@ -88,25 +94,27 @@ pub enum Found {
 }
 
 impl Bench {
-    pub fn new(line: Arc<Line>) -> Bench {
+    /// `report_at`: outcomes of one batch that are reported without waiting for the timer.
+    pub fn new(line: Arc<Line>, report_at: usize) -> Bench {
         let (stock, renderers, gathered) = (VecDeque::new(), HashMap::default(), HashMap::default());
         let (spare, spare_messages) = (Vec::new(), Vec::new());
-        Bench { line, stock, renderers, gathered, spare, spare_messages, bytes: 0, limits_version: 0 }
+        Bench { line, stock, renderers, gathered, spare, spare_messages, bytes: 0, limits_version: 0, report_at }
     }
 
     pub fn line(&self) -> &Arc<Line> {
         &self.line
     }
 
-    /// The next row whose class has a permit and a lane left, and that may still be sent to. `holds` says of which
-    /// classes the asking lane has a message in hand.
-    pub fn next(&mut self, now: Monotonic, holds: &dyn Fn(ClassId) -> bool) -> Found {
+    /// The next row whose class has a permit soon and a lane left, and that may still be sent to. `lane` says what the asking
+    /// lane has in hand, by class.
+    pub fn next(&mut self, now: Monotonic, lane: &dyn Fn(ClassId) -> Asking) -> Found {
         loop {
             self.heed_limits();
-            let (position, until) = self.admitted(now, holds);
-            let row = match position.and_then(|at| self.stock.remove(at)) {
-                Some(row) => row,
-                None => match self.refill(now, holds) {
+            let (found, until) = self.admitted(now, lane);
+            let taken = found.and_then(|(at, admitted)| self.stock.remove(at).map(|row| (row, admitted)));
+            let (row, admitted) = match taken {
+                Some(taken) => taken,
+                None => match self.refill(now, lane) {
                     Ok(()) => continue,
                     Err(later) => {
                         let until = [until, later].into_iter().flatten().min();
@@ -114,20 +122,19 @@ impl Bench {
                     }
                 },
             };
-            let counted = !row.scopes.is_empty();
-            let first = !holds(row.batch.class);
+            let first = lane(row.batch.class).first;
             if row.batch.is_withdrawn() {
-                self.dismiss(&row, first);
+                self.dismiss(&row, first, admitted);
                 self.retire_row(row);
                 continue;
             }
             if let Some(reason) = self.opted_out_since(&row) {
-                self.dismiss(&row, first);
+                self.dismiss(&row, first, admitted);
                 self.skip(&row.batch, row.index, reason, String::new());
                 self.retire_row(row);
                 continue;
             }
-            return Found::Row { row, counted };
+            return Found::Row { row, admitted };
         }
     }
 
@@ -142,20 +149,21 @@ impl Bench {
         }
     }
 
-    fn admitted(&self, now: Monotonic, holds: &dyn Fn(ClassId) -> bool) -> (Option<usize>, Option<Monotonic>) {
+    /// The place of the first row in stock that may be taken; else when to look again.
+    fn admitted(&self, now: Monotonic, lane: &dyn Fn(ClassId) -> Asking) -> (Option<Place>, Option<Monotonic>) {
         let mut until: Option<Monotonic> = None;
         let mut refused: Vec<(crate::ids::DeliveryId, ClassId)> = Vec::new();
         for (at, row) in self.stock.iter().enumerate() {
             let scopes = &row.scopes;
             let class = (row.batch.context.delivery, row.batch.class);
             if scopes.is_empty() {
-                return (Some(at), until);
+                return (Some((at, None)), until);
             }
             if refused.contains(&class) {
                 continue;
             }
-            match self.line.limits.with(|limits| limits.admit(scopes, !holds(row.batch.class), now)) {
-                Ok(()) => return (Some(at), until),
+            match self.line.limits.with(|limits| limits.admit(scopes, lane(row.batch.class), now)) {
+                Ok(admitted) => return (Some((at, Some(admitted))), until),
                 Err(refusal) => {
                     refused.push(class);
                     if let Refusal::Until(later) = refusal {
@@ -169,9 +177,9 @@ impl Bench {
 
     /// The row that was let through is not sent: its envelope is not open, and if it was the lane's `first` of its class
     /// the class has a lane left.
-    pub fn dismiss(&self, row: &Stocked, first: bool) {
-        if !row.scopes.is_empty() {
-            self.line.limits.with(|limits| limits.dismiss(&row.scopes, first));
+    pub fn dismiss(&self, row: &Stocked, first: bool, admitted: Option<Admitted>) {
+        if let Some(admitted) = admitted {
+            self.line.limits.with(|limits| limits.dismiss(&row.scopes, first, admitted));
         }
     }
 
@@ -216,37 +224,35 @@ impl Bench {
     }
 
     /// Reads the next chunk; `Err` names the time at which a class may open.
-    fn refill(&mut self, now: Monotonic, holds: &dyn Fn(ClassId) -> bool) -> Result<(), Option<Monotonic>> {
+    fn refill(&mut self, now: Monotonic, lane: &dyn Fn(ClassId) -> Asking) -> Result<(), Option<Monotonic>> {
         let limits = &self.line.limits;
         let admit = |batch: &LiveBatch| {
-            let (first, scopes) = (!holds(batch.class), batch.scopes());
-            limits.with(|table| {
-                let opens_at = table.opens_at(&scopes, now);
-                let free = table.free(&scopes, now).unwrap_or(1);
-                match first && !table.has_lane(&scopes) {
-                    _ if opens_at > now => Admission::Until(opens_at.max(now.plus(ENVELOPE_LOOK_AGAIN))),
-                    true => Admission::Closed,
-                    false => Admission::Open(usize::try_from(free).unwrap_or(usize::MAX)),
-                }
-            })
+            let asked = limits.with(|table| table.worth_reading(&batch.scopes(), lane(batch.class), now));
+            match asked {
+                Ok(rows) => Admission::Open(usize::try_from(rows).unwrap_or(usize::MAX)),
+                Err(Refusal::Until(at)) => Admission::Until(at),
+                Err(Refusal::Lanes) => Admission::Closed,
+            }
         };
         let chunk = match self.line.queue.take(LANE_CHUNK_ROWS, admit) {
             Ok(chunk) => chunk,
             Err(until) => {
-                self.tell_shortage();
+                if self.line.queue.turned_empty() {
+                    self.nudge();
+                }
                 return Err(until);
             }
         };
         self.stock_chunk(&chunk.batch, chunk.from, chunk.to);
-        self.tell_shortage();
+        if self.line.queue.turned_short() {
+            self.nudge();
+        }
         Ok(())
     }
 
-    fn tell_shortage(&self) {
-        if self.line.queue.turned_short() {
-            // A refused nudge is no loss: the channel actor's timer follows.
-            drop(self.line.nudge.try_send(Nudge));
-        }
+    fn nudge(&self) {
+        // A refused nudge is no loss: the channel actor's timer follows.
+        drop(self.line.nudge.try_send(Nudge));
     }
 
     fn stock_chunk(&mut self, batch: &Arc<LiveBatch>, from: usize, to: usize) {
@@ -337,6 +343,12 @@ impl Bench {
         self.gather(batch, index, outcome);
     }
 
+    /// A limit kept a lane waiting for so long.
+    pub fn limited(&self, waited: Duration) {
+        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.line.figures.limit_wait_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
     /// A message of so many bytes was handed over.
     pub fn handed_over(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
@@ -350,7 +362,7 @@ impl Bench {
             RowOutcome::Accepted => gathered.accepted.push(row),
             other => gathered.others.push((row, other)),
         }
-        if gathered.accepted.len() + gathered.others.len() >= OUTCOMES_PER_REPORT {
+        if gathered.accepted.len() + gathered.others.len() >= self.report_at {
             self.flush_batch(batch.id);
         }
     }

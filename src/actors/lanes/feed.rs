@@ -2,11 +2,10 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 
 use crate::actors::RowOutcome;
 use crate::actors::lanes::bench::{Bench, Found, Stocked};
-use crate::channels::limits_table::ClassId;
+use crate::channels::limits_table::{Admitted, Asking, ClassId};
 use crate::channels::{Feed, HandBack, LaneEvent, Mark, OutMessage, Outcome, Pull, Ticket};
 use crate::clock::{Clock, Monotonic};
 
@@ -24,10 +23,12 @@ pub struct LaneFeed {
 struct Held {
     ticket: Ticket,
     row: Stocked,
-    /// Its envelope is counted as open in the row's limited scopes.
-    counted: bool,
-    /// When it was pulled, until its mark is asked for.
+    /// Its envelope, while it is counted as open in the row's limited scopes.
+    admitted: Option<Admitted>,
+    /// When it was pulled by a lane that had nothing else to wait for, until its mark is asked for.
     pulled: Option<Monotonic>,
+    /// When it was marked.
+    marked: Option<Monotonic>,
 }
 
 impl LaneFeed {
@@ -41,12 +42,12 @@ impl LaneFeed {
 
     fn take(&mut self, ticket: Ticket) -> Option<Stocked> {
         let at = self.find(ticket)?;
-        let Held { row, counted, .. } = self.held.swap_remove(at);
+        let Held { row, admitted, .. } = self.held.swap_remove(at);
         if !row.scopes.is_empty() {
             let last = !holds(&self.held, row.batch.class);
             self.bench.borrow().line().limits.with(|limits| {
-                if counted {
-                    limits.close_envelope(&row.scopes);
+                if let Some(admitted) = admitted {
+                    limits.close_envelope(&row.scopes, admitted);
                 }
                 if last {
                     limits.leave(&row.scopes);
@@ -68,18 +69,20 @@ impl Feed for LaneFeed {
         }
         let mut bench = self.bench.borrow_mut();
         self.seen = bench.line().queue.version();
+        let behind = !self.held.is_empty();
         loop {
-            match bench.next(now, &|class| holds(&self.held, class)) {
+            match bench.next(now, &|class| Asking { first: !holds(&self.held, class), behind }) {
                 Found::Nothing { until } => return Pull::Idle { until },
-                Found::Row { mut row, counted } => {
+                Found::Row { mut row, admitted } => {
                     if !bench.fill(&mut row, into) {
-                        bench.dismiss(&row, !holds(&self.held, row.batch.class));
+                        bench.dismiss(&row, !holds(&self.held, row.batch.class), admitted);
                         bench.retire_row(row);
                         continue;
                     }
                     into.ticket = Ticket(self.next_ticket);
                     self.next_ticket += 1;
-                    self.held.push(Held { ticket: into.ticket, row, counted, pulled: Some(now) });
+                    let pulled = (!behind).then_some(now);
+                    self.held.push(Held { ticket: into.ticket, row, admitted, pulled, marked: None });
                     return Pull::Filled;
                 }
             }
@@ -101,19 +104,19 @@ impl Feed for LaneFeed {
             () = timer => {}
         }
         if limited {
-            let waited = line.clock.monotonic().since(began).as_micros();
-            line.figures.limit_wait_micros.fetch_add(u64::try_from(waited).unwrap_or(0), Ordering::Relaxed);
+            self.bench.borrow().limited(line.clock.monotonic().since(began));
         }
     }
 
     fn may_attach(&mut self, message: &OutMessage, _: Monotonic) -> bool {
-        // Its envelope was counted when it was pulled, against the permits free then; only marks take permits since.
-        self.find(message.ticket).is_some_and(|at| self.held[at].counted || self.held[at].row.scopes.is_empty())
+        // Its envelope was counted when it was pulled, against the permits of that moment; only marks take permits since.
+        let ready = |held: &Held| held.admitted.is_some() || held.row.scopes.is_empty();
+        self.find(message.ticket).is_some_and(|at| ready(&self.held[at]))
     }
 
     fn mark(&mut self, message: &OutMessage, now: Monotonic) -> Mark {
         let Some(at) = self.find(message.ticket) else { return Mark::Withdrawn };
-        let Held { row, counted, pulled, .. } = &mut self.held[at];
+        let Held { row, admitted, pulled, marked, .. } = &mut self.held[at];
         if row.batch.is_withdrawn() {
             return Mark::Withdrawn;
         }
@@ -121,24 +124,38 @@ impl Feed for LaneFeed {
             return if row.batch.try_mark(row.index) { Mark::Marked } else { Mark::Withdrawn };
         }
         let bench = self.bench.borrow();
+        let due = admitted.map_or(now, |admitted| admitted.due);
         let taken = bench.line().limits.with(|limits| {
             if let Some(pulled) = pulled.take() {
-                limits.opened(now.since(pulled));
+                limits.habits().opened(now.since(pulled));
             }
-            let taken = limits.take(&row.scopes, now);
-            if taken.is_ok() && std::mem::take(counted) {
-                limits.close_envelope(&row.scopes);
-            }
-            taken
+            limits.take(&row.scopes, now).map(|()| {
+                if let Some(admitted) = admitted.take() {
+                    limits.close_envelope(&row.scopes, admitted);
+                }
+            })
         });
         match taken {
-            Err(blocked) => Mark::Hold { until: blocked.until },
-            Ok(()) if row.batch.try_mark(row.index) => Mark::Marked,
+            Err(blocked) => {
+                // The next permit is another's, who was admitted before: not all who hold wake for it.
+                let until = blocked.until.max(due);
+                bench.limited(until.since(now));
+                Mark::Hold { until }
+            }
+            Ok(()) if row.batch.try_mark(row.index) => {
+                *marked = Some(now);
+                Mark::Marked
+            }
             Ok(()) => Mark::Withdrawn,
         }
     }
 
     fn answer(&mut self, message: &OutMessage, outcome: Outcome) {
+        let marked = self.find(message.ticket).and_then(|at| self.held[at].marked);
+        if let Some(marked) = marked {
+            let took = self.now().since(marked);
+            self.bench.borrow().line().limits.with(|limits| limits.habits().answered(took));
+        }
         let Some(row) = self.take(message.ticket) else { return };
         let outcome = match outcome {
             Outcome::Accepted => RowOutcome::Accepted,
@@ -167,6 +184,10 @@ impl Feed for LaneFeed {
     }
 
     fn report(&mut self, event: LaneEvent) {
+        if matches!(event, LaneEvent::Opened) {
+            // What is in hand waited for the connection: that is no envelope's habit.
+            self.held.iter_mut().for_each(|held| held.pulled = None);
+        }
         self.bench.borrow().report(event);
     }
 

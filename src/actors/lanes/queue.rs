@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -52,6 +52,8 @@ pub struct LaneQueue {
     version: AtomicU64,
     /// Fewer rows than this are told as a shortage; lower with each telling, until rows come.
     short_below: AtomicUsize,
+    /// That a lane found nothing to take was told.
+    told_empty: AtomicBool,
     /// Lanes with an ordinal below this may run.
     lanes_wanted: AtomicUsize,
 }
@@ -64,6 +66,7 @@ impl Default for LaneQueue {
             notify: Notify::new(),
             version: AtomicU64::new(0),
             short_below: AtomicUsize::new(SHORTAGE_ROWS),
+            told_empty: AtomicBool::new(false),
             lanes_wanted: AtomicUsize::new(0),
         }
     }
@@ -77,6 +80,7 @@ impl LaneQueue {
         inner.classes.entry(key).or_default().push_back(Waiting { batch, next: 0 });
         drop(inner);
         self.short_below.store(SHORTAGE_ROWS, Ordering::Release);
+        self.told_empty.store(false, Ordering::Release);
         self.wake();
     }
 
@@ -128,9 +132,16 @@ impl LaneQueue {
     /// Whether the caller is to tell the channel actor that lanes run out of rows: once below `SHORTAGE_ROWS`, and again a
     /// step further down while no rows came, because the bounds may have had no room the first time.
     pub fn turned_short(&self) -> bool {
-        let (waiting, below) = (self.waiting_rows(), self.short_below.load(Ordering::Acquire));
+        // In this order: a level that was set after the rows were counted would be of other rows.
+        let below = self.short_below.load(Ordering::Acquire);
+        let waiting = self.waiting_rows();
         let next = waiting.saturating_sub(SHORTAGE_STEP_ROWS);
         waiting < below && self.short_below.compare_exchange(below, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// The same of a lane that finds nothing that it may take, whatever waits in classes without permits: once, until rows come.
+    pub fn turned_empty(&self) -> bool {
+        !self.told_empty.swap(true, Ordering::AcqRel)
     }
 
     pub fn set_lanes_wanted(&self, lanes: usize) {
@@ -179,7 +190,10 @@ mod tests {
         }
         let steps = SHORTAGE_ROWS / SHORTAGE_STEP_ROWS;
         assert!((steps - 1..=steps + 1).contains(&told), "told {told} times, not with every look");
-        assert!(!queue.turned_short(), "an empty queue was told already");
+        assert!(
+            queue.turned_empty() && !queue.turned_empty(),
+            "that there is nothing is told once more, whatever came before"
+        );
         queue.short_below.store(SHORTAGE_ROWS, Ordering::Release);
         assert!(queue.turned_short(), "rows came and went: a new shortage");
     }

@@ -16,7 +16,10 @@ use crate::actors::AbortOnPanic;
 use crate::actors::lanes::bench::Bench;
 use crate::actors::lanes::feed::LaneFeed;
 use crate::actors::line::Line;
-use crate::limits::{LANE_CLOSING_MAX, LANE_COMMANDS_MAX, OUTCOME_FLUSH, OUTCOME_FLUSH_IDLE, QUIT_MAX};
+use crate::limits::{
+    BATCH_CONTACTS_MAX, LANE_CLOSING_MAX, LANE_COMMANDS_MAX, OUTCOME_FLUSH, OUTCOME_FLUSH_IDLE,
+    OUTCOMES_PER_REPORT_MIN, QUIT_MAX,
+};
 
 /// Opens a lane on a thread.
 struct OpenLane {
@@ -35,6 +38,7 @@ pub struct ThreadError(#[from] std::io::Error);
 impl LaneThreads {
     pub fn start(count: usize) -> Result<LaneThreads, ThreadError> {
         let mut threads = Vec::with_capacity(count);
+        let report_at = (BATCH_CONTACTS_MAX / count.max(1)).max(OUTCOMES_PER_REPORT_MIN);
         for index in 0..count.max(1) {
             let (sender, receiver) = mpsc::channel(LANE_COMMANDS_MAX);
             let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -42,7 +46,7 @@ impl LaneThreads {
             // here when it is our turn again, and nobody had to put this thread to sleep and wake it.
             builder.on_thread_park(std::thread::yield_now);
             let runtime = builder.enable_all().build()?;
-            let body = move || runtime.block_on(LocalSet::new().run_until(serve(receiver)));
+            let body = move || runtime.block_on(LocalSet::new().run_until(serve(receiver, report_at)));
             let thread = std::thread::Builder::new().name(format!("lanes-{index}")).spawn(body)?;
             threads.push((sender, thread));
         }
@@ -88,13 +92,13 @@ impl Drop for Running {
     }
 }
 
-async fn serve(mut commands: mpsc::Receiver<OpenLane>) {
+async fn serve(mut commands: mpsc::Receiver<OpenLane>, report_at: usize) {
     let mut benches: HashMap<Arc<str>, Rc<RefCell<Bench>>> = HashMap::new();
     let mut lanes = JoinSet::new();
     while let Some(OpenLane { line, ordinal }) = commands.recv().await {
         while lanes.try_join_next().is_some() {}
         let bench = benches.entry(Arc::clone(&line.name)).or_insert_with(|| {
-            let bench = Rc::new(RefCell::new(Bench::new(Arc::clone(&line))));
+            let bench = Rc::new(RefCell::new(Bench::new(Arc::clone(&line), report_at)));
             tokio::task::spawn_local(flush_often(Rc::clone(&bench)));
             bench
         });

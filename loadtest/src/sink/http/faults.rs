@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use crate::options::share;
 use crate::rng::{Rng, unit_of};
 
 /// Shares are of requests, 0.0 to 1.0.
@@ -27,10 +28,10 @@ pub struct HttpFaults {
     #[arg(long, value_name = "N")]
     pub throttle_per_second: Option<u64>,
     /// Share of requests that are reset before anything is done: the connection in HTTP/1.1, the stream in HTTP/2
-    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub reset_before: f64,
     /// Share of requests that are accepted and recorded, and then reset instead of answered
-    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub reset_after: f64,
     /// Send GOAWAY (HTTP/1.1: Connection: close) after this many requests of a connection
     #[arg(long, value_name = "N")]

@@ -1,6 +1,6 @@
 //! `loadtest email`: our rate and CPU per message beside `smtp-source`'s, to the same sink, in the same run, alternating.
 //!
-//! Owns the scene of the run. Invariants: 1. both rates are the sink's own, from its first to its last accepted message;
+//! Owns the scene of the run; `table` says what came of it. Invariants: 1. both rates are the sink's own, from its first to its last accepted message;
 //! 2. the order changes from round to round, so that a slow phase of the machine hits both; 3. medians are of rounds.
 
 use std::process::Command;
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::base::{Base, Columns};
 use crate::client::ClientReport;
-use crate::findings::{Axes, Better, Findings, Measure, Scale};
+use crate::findings::{Better, Findings, Measure};
 use crate::journal_use::JournalUse;
 use crate::message::reference_campaign;
 use crate::moments;
@@ -27,7 +27,9 @@ use crate::server::{Connectors, find_binary};
 use crate::sink::SinkOptions;
 use crate::sink::process::SinkProcess;
 use crate::sink::stats::SinkReport;
-use crate::text::{cells, grouped, mebibytes, median, note};
+use crate::text::{median, note};
+
+mod table;
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub struct EmailOptions {
@@ -97,10 +99,6 @@ pub struct EmailResult {
     pub null_cpu_share: f64,
 }
 
-fn rates(rounds: &[Round]) -> f64 {
-    median(&each(rounds, |r| r.per_second))
-}
-
 /// Median over the rounds of one figure of a sender over the peer's of the same round.
 fn over(ours: &[f64], theirs: &[f64]) -> f64 {
     median(&ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs.max(1e-9)).collect::<Vec<_>>())
@@ -144,7 +142,11 @@ const LISTMONK_RATE: Measure = Measure::new(
 );
 const LISTMONK_RATIO: Measure =
     Measure::ratio("listmonk_ratio", Better::Higher, "rate of the engine over listmonk's, round by round");
-const PER_ROUND: Axes = Axes { title: "Rate per round", x: "round", y: "messages a second", scale: Scale::Linear };
+const LISTMONK_CHUNKED_RATIO: Measure = Measure::ratio(
+    "listmonk_chunked_ratio",
+    Better::Higher,
+    "rate of the engine over a connector that uses CHUNKING, over listmonk's, round by round",
+);
 
 impl Drive for EmailOptions {
     const MEASURES: &'static [Measure] = &[
@@ -164,6 +166,7 @@ impl Drive for EmailOptions {
         JOURNAL_SYNCS,
         LISTMONK_RATE,
         LISTMONK_RATIO,
+        LISTMONK_CHUNKED_RATIO,
     ];
 
     fn drive(&self, _: &Extras, findings: &Findings) -> anyhow::Result<()> {
@@ -224,7 +227,7 @@ impl Drive for EmailOptions {
         findings.disturbance(watch.finish(ended));
         findings.sample(&MEMORY, result.memory.own as f64 / f64::from(1 << 20));
         scene.server.terminate().context("ending the engine")?;
-        tell(findings, &result, options);
+        table::tell(findings, &result, options);
         findings.detail(&result);
         Ok(())
     }
@@ -358,8 +361,11 @@ impl Run<'_> {
         let how = format!("{} over its API; SMTP to the same sink", listmonk.version());
         self.findings.peer("listmonk", &how);
         self.findings.sample(&LISTMONK_RATE, seen.sink.per_second);
-        if let Some(ours) = self.result.engine.last() {
-            self.findings.sample(&LISTMONK_RATIO, ours.per_second / seen.sink.per_second.max(1e-9));
+        for (rounds, ratio) in [(&self.result.engine, &LISTMONK_RATIO), (&self.result.chunked, &LISTMONK_CHUNKED_RATIO)]
+        {
+            if let Some(ours) = rounds.last() {
+                self.findings.sample(ratio, ours.per_second / seen.sink.per_second.max(1e-9));
+            }
         }
         self.result.listmonk_version = listmonk.version().to_owned();
         self.result.listmonk.push(seen);
@@ -404,93 +410,5 @@ fn round_of(cpu: proc::Cpu, seconds: f64, seen: Option<&SinkReport>, messages: u
         seconds,
         sink_cpu_microseconds: seen.map_or(0.0, |seen| seen.cpu_seconds) * per_message,
         bytes: seen.map_or(0.0, |seen| seen.counts.bytes as f64) / messages.max(1) as f64,
-    }
-}
-
-fn listmonk_row(result: &EmailResult) -> Option<Vec<String>> {
-    let rates_of: Vec<f64> = result.listmonk.iter().map(|seen| seen.sink.per_second).collect();
-    let (least, most) = (rates_of.iter().copied().reduce(f64::min)?, rates_of.iter().copied().reduce(f64::max)?);
-    let ratio = over(&rates_of, &each(&result.peer, |r| r.per_second));
-    let name = format!("listmonk {}", result.listmonk_version);
-    let range = format!("{}–{}", grouped(least), grouped(most));
-    let per_message = |seen: &Seen| seen.sink.counts.bytes as f64 / seen.sink.counts.accepted.max(1) as f64;
-    let bytes = grouped(median(&result.listmonk.iter().map(per_message).collect::<Vec<_>>()));
-    Some(cells([&name, &grouped(median(&rates_of)), &range, &format!("{ratio:.2}"), "", "", &bytes]))
-}
-
-/// What the sink takes from a client that sends one message a round trip, and does nothing else.
-fn ceiling_row(result: &EmailResult) -> Option<Vec<String>> {
-    let rates_of: Vec<f64> = result.ceiling.iter().map(|client| client.per_second).collect();
-    let cpu = median(&result.ceiling.iter().map(|client| client.cpu_microseconds_per_message).collect::<Vec<_>>());
-    let (least, most) = (rates_of.iter().copied().reduce(f64::min)?, rates_of.iter().copied().reduce(f64::max)?);
-    let range = format!("{}–{}", grouped(least), grouped(most));
-    let ratio = format!("{:.2}", over(&rates_of, &each(&result.peer, |r| r.per_second)));
-    let name = "bare pipelined client, no CHUNKING";
-    Some(cells([name, &grouped(median(&rates_of)), &range, &ratio, &format!("{cpu:.1}"), "", ""]))
-}
-
-const HEAD: [&str; 7] = [
-    "sender",
-    "msg/s (median)",
-    "min–max",
-    "ratio (median of rounds)",
-    "CPU µs/msg (user + system)",
-    "sink CPU µs/msg",
-    "bytes/msg",
-];
-
-/// Table, remarks and the chart of the rounds.
-fn tell(findings: &Findings, result: &EmailResult, options: &EmailOptions) {
-    let range = |rounds: &[Round]| {
-        let rates = rounds.iter().map(|r| r.per_second);
-        format!("{}–{}", grouped(rates.clone().fold(f64::INFINITY, f64::min)), grouped(rates.fold(0.0, f64::max)))
-    };
-    let middle = |rounds: &[Round], pick: fn(&Round) -> f64| {
-        format!("{:.1}", median(&rounds.iter().map(pick).collect::<Vec<_>>()))
-    };
-    let row = |name: &str, rounds: &[Round], ratio: String| {
-        let user = middle(rounds, |r| r.user_microseconds);
-        let system = middle(rounds, |r| r.system_microseconds);
-        let cpu = format!("{} ({user} + {system})", middle(rounds, |r| r.cpu_microseconds));
-        let sink = middle(rounds, |r| r.sink_cpu_microseconds);
-        let bytes = grouped(median(&rounds.iter().map(|r| r.bytes).collect::<Vec<_>>()));
-        cells([name, &grouped(rates(rounds)), &range(rounds), &ratio, &cpu, &sink, &bytes])
-    };
-    let mut rows = vec![cells(HEAD)];
-    rows.push(row("estafette, SMTP", &result.engine, format!("{:.2}", result.ratio)));
-    if !result.chunked.is_empty() {
-        rows.push(row("estafette, SMTP with CHUNKING", &result.chunked, format!("{:.2}", result.chunked_ratio)));
-    }
-    rows.push(row("smtp-source -d", &result.peer, "1".to_owned()));
-    rows.extend(ceiling_row(result));
-    rows.push(row("estafette, null connector", &result.null, String::new()));
-    rows.extend(listmonk_row(result));
-    findings.table("Senders, to the same sink, alternating", rows);
-    let senders = [("estafette", &result.engine), ("with CHUNKING", &result.chunked), ("smtp-source", &result.peer)];
-    for (name, rounds) in senders.into_iter().filter(|(_, rounds)| !rounds.is_empty()) {
-        findings.repetitions(&PER_ROUND, name, &rounds.iter().map(|r| r.per_second).collect::<Vec<_>>());
-    }
-    findings.remark(format!(
-        "{} contacts, {} rounds alternating, {} connections; peer: {}",
-        options.contacts, options.rounds, options.connections, result.peer_command
-    ));
-    findings.remark(format!(
-        "journal for a million messages: {:.1} MiB, {} fdatasync; CHUNKING (opt-in) sends four messages a round trip, and \
-         leaves up to four a connection unknown at a kill, else one",
-        result.journal.mebibytes(),
-        grouped(result.journal.syncs())
-    ));
-    findings.remark(format!(
-        "engine alone (null connector), CPU per message of smtp-source's: {:.4} = 1/{:.1} (goal ≤ 1/20)",
-        result.null_cpu_share,
-        1.0 / result.null_cpu_share.max(1e-9)
-    ));
-    findings.remark(format!(
-        "memory of the engine: peak RssAnon + RssShmem {}, RssFile {}",
-        mebibytes(result.memory.own),
-        mebibytes(result.memory.file)
-    ));
-    if let Some(import) = &result.import {
-        findings.remark(format!("import: {} rows, {} rows/s", import.rows, grouped(import.rows_per_second)));
     }
 }
