@@ -7,7 +7,7 @@
 //! Invariants: LT-1 a permit is taken of every scope or of none; LT-2 promise 5 holds for each scope and window, across
 //! campaigns, retries and test sends; LT-3 a scope made after a restart is exhausted; LT-4 an envelope is opened only
 //! if every scope of it has a permit free, beside those of the envelopes open in it, within the lead that opening one takes, and behind
-//! a message that is not answered yet only if it is free now and answers come soon; LT-5 slowing never exceeds what is configured and
+//! a message that is not answered yet only if it is free now, and answers come soon or the limit is far from being reached; LT-5 slowing never exceeds what is configured and
 //! is undone step by step; LT-6 at most so many lanes as a scope is bound to have a message of it in hand, from the pull to the answer.
 //!
 //! Must not know messages, lanes, sessions, or the journal.
@@ -149,6 +149,13 @@ impl Limit {
         (free, at)
     }
 
+    /// Whether this limit is far from being reached: half of what can be free is, beside the open envelopes.
+    fn has_plenty(&mut self, now: Monotonic) -> bool {
+        let open = self.open_envelopes.count(now);
+        let mut paces = self.second.iter_mut().map(|p| &mut p.now).chain(self.minute.iter_mut());
+        self.paused_until <= now && paces.all(|pace| pace.free(now) >= open + pace.burst().div_ceil(2))
+    }
+
     /// When another envelope's permit is free, beside those of the open ones.
     fn due(&mut self, now: Monotonic) -> Monotonic {
         let (ahead, start) = (self.open_envelopes.count(now), self.paused_until.max(now));
@@ -284,13 +291,17 @@ impl LimitsTable {
     }
 
     /// From when on another envelope may be opened (LT-4), if its permit is due then; `now` if it may.
-    fn opens_at(&self, due: Monotonic, behind: bool, now: Monotonic) -> Monotonic {
+    fn opens_at(&mut self, scopes: &[Scope], due: Monotonic, behind: bool, now: Monotonic) -> Monotonic {
         let lead = match behind {
             false => self.habits.lead(),
-            true if self.habits.answers_soon() => Duration::ZERO,
+            true if self.habits.answers_soon() || self.has_plenty(scopes, now) => Duration::ZERO,
             true => return now.plus(ENVELOPE_LOOK_AGAIN),
         };
         Monotonic(due.0.saturating_sub(u64::try_from(lead.as_nanos()).unwrap_or(u64::MAX))).max(now)
+    }
+
+    fn has_plenty(&mut self, scopes: &[Scope], now: Monotonic) -> bool {
+        scopes.iter().all(|scope| self.limits.get_mut(scope).is_none_or(|limit| limit.has_plenty(now)))
     }
 
     /// Rows of these scopes that are worth reading now, at least one; otherwise why none is.
@@ -303,9 +314,9 @@ impl LimitsTable {
         Ok(soon.map_or(free, |soon| free.max(soon)).max(1))
     }
 
-    fn may_open(&self, scopes: &[Scope], lane: Asking, due: Monotonic, now: Monotonic) -> Result<(), Refusal> {
+    fn may_open(&mut self, scopes: &[Scope], lane: Asking, due: Monotonic, now: Monotonic) -> Result<(), Refusal> {
         // Permits are promised to open envelopes: more lanes than permits would hold DATA for nothing.
-        let opens_at = self.opens_at(due, lane.behind, now);
+        let opens_at = self.opens_at(scopes, due, lane.behind, now);
         if opens_at > now {
             return Err(Refusal::Until(opens_at.max(now.plus(ENVELOPE_LOOK_AGAIN))));
         }
@@ -552,10 +563,21 @@ mod tests {
         let mut table = LimitsTable::default();
         table.set(Scope::Connector, per_second(100), Start::Fresh, at(0.0));
         let scopes = [Scope::Connector];
-        assert!(table.admit(&scopes, BEHIND, at(0.0)).is_ok(), "a permit is free, and answers come at once");
+        let admitted = table.admit(&scopes, BEHIND, at(0.0)).expect("a permit is free, and answers come at once");
+        table.close_envelope(&scopes, admitted);
         (0..60).for_each(|_| table.habits().answered(Duration::from_millis(500)));
-        assert!(table.admit(&scopes, BEHIND, at(0.5)).is_err(), "its permit would wait for half a second");
-        assert!(table.admit(&scopes, LONE, at(0.5)).is_ok(), "another lane has it");
+        let take_all = |table: &mut LimitsTable, now| while table.take(&[Scope::Connector], now).is_ok() {};
+        take_all(&mut table, at(0.5));
+        assert!(table.admit(&scopes, BEHIND, at(0.507)).is_err(), "its permit would wait for half a second");
+        assert!(table.admit(&scopes, LONE, at(0.507)).is_ok(), "another lane has it when it is due");
+        table.set(Scope::Connector, per_second(100_000), Start::Fresh, at(1.0));
+        let admitted = (0..2_000).filter(|_| table.admit(&scopes, BEHIND, at(1.0)).is_ok()).count();
+        assert!(
+            (950..=1_050).contains(&admitted),
+            "a limit that nobody reaches costs no lane a round trip: {admitted}"
+        );
+        table.bind_lanes(CLASS, 4);
+        assert!(table.admit(&[CLASS], BEHIND, at(1.0)).is_ok(), "nor does one of connections alone");
     }
 
     #[test]

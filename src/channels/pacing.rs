@@ -90,6 +90,11 @@ impl Gcra {
         self.next = free_at.max(now.0).saturating_add(spacing).saturating_add(self.tolerance);
     }
 
+    /// Most permits that can be free at once.
+    pub fn burst(&self) -> u64 {
+        self.tolerance / self.spacing + 1
+    }
+
     /// Permits per second in the long run.
     pub fn per_second(&self) -> f64 {
         let paced = SECOND as f64 / self.spacing as f64;
@@ -282,6 +287,8 @@ mod tests {
                 if marks.len() >= 3 * n.max(300) as usize {
                     break;
                 }
+                // An even pace tolerates half of what a faster one does.
+                let late = if n > PACED_PER_SECOND_MAX { *late } else { *late * 10 / 12 };
                 now = pace.free_at(0, at(now)).0 + late;
                 while pace.free(at(now)) > 0 {
                     pace.take(at(now));
