@@ -195,8 +195,8 @@ pub trait Feed {
     /// Resolves when [`Feed::pull`] may answer otherwise, or `until` has come, or the feed closes. At once if any of these
     /// happened since the last pull. May be dropped before it resolves (lanes watch their connection beside it).
     async fn wait(&mut self, until: Option<Monotonic>);
-    /// Whether the envelope of `message` may go out while `open` other envelopes are open on all lanes' behalf: true while
-    /// every limit scope of it has a permit, beside those of the envelopes open in it, now or within the time that opening one takes. Unlimited scopes always may.
+    /// Whether the envelope of a pulled `message` may go out behind another message's body: true if it was counted against the
+    /// permits of its limit scopes when it was pulled, and for messages without limits.
     fn may_attach(&mut self, message: &OutMessage, now: Monotonic) -> bool;
     /// The arbiter: asks to complete the hand-over of `message`, takes its permits.
     fn mark(&mut self, message: &OutMessage, now: Monotonic) -> Mark;
