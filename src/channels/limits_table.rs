@@ -279,6 +279,17 @@ impl LimitsTable {
         Ok(())
     }
 
+    /// Takes the permits of an open envelope and closes it. Who is blocked waits for its own permit at least: the next one is
+    /// another's, who was admitted before, and not all who hold need wake for it.
+    pub fn take_for(&mut self, scopes: &[Scope], admitted: Option<Admitted>, now: Monotonic) -> Result<(), Blocked> {
+        let due = admitted.map_or(now, |admitted| admitted.due);
+        self.take(scopes, now).map_err(|blocked| Blocked { until: blocked.until.max(due), ..blocked })?;
+        if let Some(admitted) = admitted {
+            self.close_envelope(scopes, admitted);
+        }
+        Ok(())
+    }
+
     /// What the relay takes is learned from every message that has limits.
     pub fn habits(&mut self) -> &mut Habits {
         &mut self.habits
@@ -548,6 +559,24 @@ mod tests {
         assert_eq!(table.admit(&scopes, BEHIND, at(0.006)), Err(Refusal::Until(at(0.01))), "no lead behind another");
         let admitted = table.admit(&scopes, LONE, at(0.006));
         assert_eq!(admitted, Ok(Admitted { at: at(0.006), due: at(0.01) }), "the lead before it");
+    }
+
+    #[test]
+    fn who_holds_waits_for_its_own_permit() {
+        let mut table = LimitsTable::default();
+        table.set(Scope::Connector, per_second(100), Start::Fresh, at(0.0));
+        let scopes = [Scope::Connector];
+        (0..2).for_each(|n| table.take(&scopes, at(0.0)).unwrap_or_else(|_| panic!("permit {n}")));
+        (0..60).for_each(|_| table.habits().opened(Duration::from_millis(50)));
+        let admitted = [0, 1].map(|_| table.admit(&scopes, LONE, at(0.0)).expect("within the lead"));
+        let [first, second] = admitted.map(Some);
+        let until = |blocked: Result<(), Blocked>| blocked.expect_err("no permit is free").until;
+        assert_eq!(until(table.take_for(&scopes, first, at(0.005))), at(0.01), "the next permit");
+        assert_eq!(until(table.take_for(&scopes, second, at(0.005))), at(0.02), "and the one after it");
+        assert_eq!(until(table.take_for(&scopes, None, at(0.005))), at(0.01), "whatever is free");
+        assert_eq!(table.take_for(&scopes, first, at(0.01)), Ok(()), "it is due");
+        let open = table.limits.get_mut(&Scope::Connector).map(|limit| limit.open_envelopes.count(at(0.01)));
+        assert_eq!(open, Some(1), "its envelope is closed");
     }
 
     #[test]

@@ -27,6 +27,8 @@ struct Held {
     admitted: Option<Admitted>,
     /// When it was pulled by a lane that had nothing else to wait for, until its mark is asked for.
     pulled: Option<Monotonic>,
+    /// Since when it holds for a permit, and until when it is asked to.
+    hold: Option<(Monotonic, Monotonic)>,
     /// When it was marked.
     marked: Option<Monotonic>,
 }
@@ -40,12 +42,21 @@ impl LaneFeed {
         self.held.iter().position(|held| held.ticket == ticket)
     }
 
-    fn take(&mut self, ticket: Ticket) -> Option<Stocked> {
+    /// The row leaves the lane's hand; `answered` if an answer to it is what the lane came back with.
+    fn take(&mut self, ticket: Ticket, answered: bool) -> Option<Stocked> {
         let at = self.find(ticket)?;
-        let Held { row, admitted, .. } = self.held.swap_remove(at);
+        let Held { row, admitted, hold, marked, .. } = self.held.swap_remove(at);
         if !row.scopes.is_empty() {
             let last = !holds(&self.held, row.batch.class);
-            self.bench.borrow().line().limits.with(|limits| {
+            let bench = self.bench.borrow();
+            let now = bench.line().clock.monotonic();
+            if let Some(hold) = hold {
+                bench.limited(held(hold, now));
+            }
+            bench.line().limits.with(|limits| {
+                if let Some(marked) = marked.filter(|_| answered) {
+                    limits.habits().answered(now.since(marked));
+                }
                 if let Some(admitted) = admitted {
                     limits.close_envelope(&row.scopes, admitted);
                 }
@@ -56,6 +67,11 @@ impl LaneFeed {
         }
         Some(row)
     }
+}
+
+/// What of a hold that has ended was waited for a permit: a lane that came back late was busy otherwise.
+fn held((since, until): (Monotonic, Monotonic), now: Monotonic) -> std::time::Duration {
+    now.min(until).since(since)
 }
 
 fn holds(held: &[Held], class: ClassId) -> bool {
@@ -81,8 +97,8 @@ impl Feed for LaneFeed {
                     }
                     into.ticket = Ticket(self.next_ticket);
                     self.next_ticket += 1;
-                    let pulled = (!behind).then_some(now);
-                    self.held.push(Held { ticket: into.ticket, row, admitted, pulled, marked: None });
+                    let (ticket, pulled) = (into.ticket, (!behind).then_some(now));
+                    self.held.push(Held { ticket, row, admitted, pulled, hold: None, marked: None });
                     return Pull::Filled;
                 }
             }
@@ -116,7 +132,7 @@ impl Feed for LaneFeed {
 
     fn mark(&mut self, message: &OutMessage, now: Monotonic) -> Mark {
         let Some(at) = self.find(message.ticket) else { return Mark::Withdrawn };
-        let Held { row, admitted, pulled, marked, .. } = &mut self.held[at];
+        let Held { row, admitted, pulled, hold, marked, .. } = &mut self.held[at];
         if row.batch.is_withdrawn() {
             return Mark::Withdrawn;
         }
@@ -124,39 +140,29 @@ impl Feed for LaneFeed {
             return if row.batch.try_mark(row.index) { Mark::Marked } else { Mark::Withdrawn };
         }
         let bench = self.bench.borrow();
-        let due = admitted.map_or(now, |admitted| admitted.due);
+        if let Some(hold) = hold.take() {
+            bench.limited(held(hold, now));
+        }
         let taken = bench.line().limits.with(|limits| {
             if let Some(pulled) = pulled.take() {
                 limits.habits().opened(now.since(pulled));
             }
-            limits.take(&row.scopes, now).map(|()| {
-                if let Some(admitted) = admitted.take() {
-                    limits.close_envelope(&row.scopes, admitted);
-                }
-            })
+            limits.take_for(&row.scopes, *admitted, now)
         });
-        match taken {
-            Err(blocked) => {
-                // The next permit is another's, who was admitted before: not all who hold wake for it.
-                let until = blocked.until.max(due);
-                bench.limited(until.since(now));
-                Mark::Hold { until }
-            }
-            Ok(()) if row.batch.try_mark(row.index) => {
-                *marked = Some(now);
-                Mark::Marked
-            }
-            Ok(()) => Mark::Withdrawn,
+        if let Err(blocked) = taken {
+            *hold = Some((now, blocked.until));
+            return Mark::Hold { until: blocked.until };
         }
+        *admitted = None;
+        if !row.batch.try_mark(row.index) {
+            return Mark::Withdrawn;
+        }
+        *marked = Some(now);
+        Mark::Marked
     }
 
     fn answer(&mut self, message: &OutMessage, outcome: Outcome) {
-        let marked = self.find(message.ticket).and_then(|at| self.held[at].marked);
-        if let Some(marked) = marked {
-            let took = self.now().since(marked);
-            self.bench.borrow().line().limits.with(|limits| limits.habits().answered(took));
-        }
-        let Some(row) = self.take(message.ticket) else { return };
+        let Some(row) = self.take(message.ticket, true) else { return };
         let outcome = match outcome {
             Outcome::Accepted => RowOutcome::Accepted,
             Outcome::Rejected { class, reply } => RowOutcome::Rejected(class, reply),
@@ -173,7 +179,7 @@ impl Feed for LaneFeed {
     }
 
     fn hand_back(&mut self, message: &OutMessage, why: HandBack) {
-        let Some(row) = self.take(message.ticket) else { return };
+        let Some(row) = self.take(message.ticket, false) else { return };
         let mut bench = self.bench.borrow_mut();
         if why == HandBack::Withdrawn && row.batch.is_withdrawn() {
             bench.retire_row(row);
@@ -197,5 +203,21 @@ impl Feed for LaneFeed {
 
     fn now(&self) -> Monotonic {
         self.bench.borrow().line().clock.monotonic()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_hold_counts_until_its_permit_was_due_or_it_was_given_up() {
+        let at = |millis| Monotonic::default().plus(Duration::from_millis(millis));
+        let hold = (at(100), at(130));
+        assert_eq!(held(hold, at(110)), Duration::from_millis(10), "given up");
+        assert_eq!(held(hold, at(131)), Duration::from_millis(30), "asked again in time");
+        assert_eq!(held(hold, at(5_000)), Duration::from_millis(30), "the answers of a window came in between");
     }
 }
