@@ -180,6 +180,7 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::AudienceUploaded(_) => "audience_uploaded",
         Fact::AudienceRemoved(_) => "audience_removed",
         Fact::DetailsRemoved(_) => "details_removed",
+        Fact::EventsForgotten { .. } => "events_forgotten",
         Fact::Moved(_) => "moved",
         Fact::Scheduled(_) => "scheduled",
         Fact::Joined(_) => "joined",

@@ -34,9 +34,7 @@ impl Host for Local {
             .uploads
             .keep_for(request.config.data.one_shot_kept)
             .context("one-shot audiences can't be looked after")?;
-        if let Some(kept) = request.config.retention.run_details_kept {
-            engine.retention.keep_details_for(kept).context("details of runs can't be looked after")?;
-        }
+        engine.retention.keep_for(request.config.retention.clone()).context("old details can't be looked after")?;
         let (watched, drained) = (Arc::clone(&engine), Arc::clone(&engine));
         Ok(Opened {
             port: Arc::new(Adapter::new(engine)),

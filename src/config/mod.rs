@@ -117,6 +117,8 @@ pub struct DataConfig {
 pub struct RetentionConfig {
     /// Who is behind the figures of a run is forgotten so long after its end; none: never.
     pub run_details_kept: Option<Duration>,
+    /// That a contact did something is forgotten so long after its last event of the type; none: never.
+    pub events_kept: Option<Duration>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -303,9 +305,14 @@ fn data(raw: &raw::Data, source: &Source<'_>) -> Result<DataConfig, ConfigError>
 /// Links that still count would count for people who are forgotten: they end first.
 fn retention(raw: &raw::Raw, source: &Source<'_>) -> Result<RetentionConfig, ConfigError> {
     let (least, most) = (*raw.data.tracking_days.get_ref(), limits::CONFIG_DAYS_MAX);
-    let days = raw.retention.run_details_days.as_ref();
-    let days = days.map(|days| source.within("retention.run_details_days", days, least, most)).transpose()?;
-    Ok(RetentionConfig { run_details_kept: days.map(|days| Duration::from_secs(days * 86_400)) })
+    let kept = |name, days: &Option<_>, least, most| {
+        let days = days.as_ref().map(|days| source.within(name, days, least, most)).transpose()?;
+        Ok(days.map(|days| Duration::from_secs(days * 86_400)))
+    };
+    Ok(RetentionConfig {
+        run_details_kept: kept("retention.run_details_days", &raw.retention.run_details_days, least, most)?,
+        events_kept: kept("retention.event_days", &raw.retention.event_days, 1, limits::EVENT_DAYS_MAX as u64)?,
+    })
 }
 
 fn tracking(raw: &raw::Tracking, source: &Source<'_>) -> Result<TrackingConfig, ConfigError> {

@@ -65,6 +65,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "none: for ever",
         "days after the end of a run, and of its resends, after which it keeps its figures and forgets who is behind them; data.tracking_days at least",
     ),
+    (
+        "retention.event_days",
+        "none: for ever",
+        "days, 1 to 363, after a contact's last event of a type after which it is forgotten",
+    ),
     ("tracking.aggregate_only", "false", "true: only totals are kept, nobody's opens and clicks"),
     (
         "tracking.machine_ranges",
@@ -238,6 +243,7 @@ impl Default for Data {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Retention {
     pub(super) run_details_days: Option<Spanned<u64>>,
+    pub(super) event_days: Option<Spanned<u64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

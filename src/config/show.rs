@@ -16,12 +16,12 @@ impl Config {
             MetricsAccess::ScrapeKey(_) => "metrics_key = \"(hidden)\"",
             MetricsAccess::Open => "metrics_open = true",
         };
-        let (backup_folder, run_details) = self.kept();
+        let (backup_folder, run_details, events) = self.kept();
         let mut out = format!(
             "[server]\napi_listen = \"{}\"\npublic_listen = \"{}\"\ninbox_listen = \"{}\"\npublic_url = \"{}\"\n{metrics}\ntrusted_proxies = [{}]\n\
              request_seconds_max = {}\nupload_bytes_max = {}\ndrain_seconds_max = {}\nschedule_safety_minutes = {}\n\n\
              [data]\nrejected_rows_days = {}\ntracking_days = {}\none_shot_max_bytes = {}\n\
-             one_shot_retention_days = {}\n{backup_folder}\n[retention]\n{run_details}\n\
+             one_shot_retention_days = {}\n{backup_folder}\n[retention]\n{run_details}{events}\n\
              [tracking]\naggregate_only = {}\nmachine_ranges = [{}]\nprefetch_ranges = [{}]\n\n[bounces]\nsoft_max = {}\nsoft_days = {}\nsoft_within_days = {}\n\n\
              [lanes]\nlane_threads = {}\n",
             server.api_listen,
@@ -75,7 +75,7 @@ impl Config {
     }
 
     /// Lines of keys that may be left out.
-    fn kept(&self) -> (String, String) {
+    fn kept(&self) -> (String, String, String) {
         let backup_folder = match &self.data.backup_folder {
             Some(folder) => format!("backup_folder = {:?}\n", folder.display().to_string()),
             None => "# backup_folder: none\n".to_owned(),
@@ -84,6 +84,10 @@ impl Config {
             Some(kept) => format!("run_details_days = {}\n", kept.as_secs() / 86_400),
             None => "# run_details_days: none, they are kept for ever\n".to_owned(),
         };
-        (backup_folder, run_details)
+        let events = match self.retention.events_kept {
+            Some(kept) => format!("event_days = {}\n", kept.as_secs() / 86_400),
+            None => "# event_days: none, that a contact did something is kept for ever\n".to_owned(),
+        };
+        (backup_folder, run_details, events)
     }
 }

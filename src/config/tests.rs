@@ -48,6 +48,7 @@ fn errors_name_file_line_key_and_what_is_allowed() {
         "[data]\ntracking_days = 60\n[retention]\nrun_details_days = 59\n",
         &["estafette.toml:4:", "must be 60 to"],
     );
+    refused("[retention]\nevent_days = 364\n", &["estafette.toml:2:", "must be 1 to 363"]);
     refused("[lanes]\nlane_threads = 0\n", &["lanes.lane_threads = 0", "must be 1 to"]);
     refused("[server]\npublic_url = \"ftp://x\"\n", &["server.public_url", "https://"]);
     refused("[server]\ntrusted_proxies = [\"10.0.0.0/40\"]\n", &["server.trusted_proxies", "prefix"]);
@@ -86,12 +87,13 @@ fn what_is_shown_reads_back() {
 }
 
 #[test]
-fn details_of_runs_are_kept_for_ever_unless_it_is_said_how_long() {
+fn details_of_runs_and_events_are_kept_for_ever_unless_it_is_said_how_long() {
     let config = parse("").unwrap();
-    assert_eq!(config.retention.run_details_kept, None);
+    assert_eq!((config.retention.run_details_kept, config.retention.events_kept), (None, None));
     assert!(config.show().contains("[retention]\n# run_details_days: none"), "{}", config.show());
-    let config = parse("[data]\ntracking_days = 90\n[retention]\nrun_details_days = 90\n").unwrap();
+    let config = parse("[data]\ntracking_days = 90\n[retention]\nrun_details_days = 90\nevent_days = 30\n").unwrap();
     assert_eq!(config.retention.run_details_kept, Some(Duration::from_secs(90 * 86_400)));
+    assert_eq!(config.retention.events_kept, Some(Duration::from_secs(30 * 86_400)));
     let again = parse(&config.show()).unwrap();
     assert_eq!(again.retention, config.retention, "what is shown reads back");
 }

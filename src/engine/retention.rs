@@ -1,12 +1,13 @@
-//! Details of runs go when they are old: so many days after the end of the run, if the operator says so.
+//! What is forgotten when it is old, if the operator says so: details of runs, so many days after their end, and that contacts
+//! did something, so many days after they did it last.
 //!
-//! Owns a thread. What decides is in the state ([`crate::ledger::details`]), so that a restart changes nothing: the look is
+//! Owns a thread. What decides is in the state ([`crate::ledger::details`], [`crate::ledger::events`]), so that a restart changes nothing: the look is
 //! taken at every start and then by the hour. What else is kept for a time is looked after where it lies: uploads and
 //! rejected rows by their own threads, tracked links where they are resolved.
 //!
 //! Invariant: RT-1 details that something asks for stay: what is live or planned, and every saved segment. They ask when
 //! one of their expressions names the campaign, or counts opens and clicks of so many days. What starts later is told when
-//! it is checked that the details are removed.
+//! it is checked that the details are removed. Nothing holds what contacts did: who asks further back finds nobody there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,18 +20,20 @@ use serde_json::Value;
 use crate::actors::book::{Book, CommitError};
 use crate::campaigns::{compile, parse};
 use crate::clock::Timestamp;
+use crate::config::RetentionConfig;
 use crate::engine::{Engine, EngineError};
 use crate::flow::Graph;
 use crate::flow::nodes::Test;
 use crate::ids::{CampaignId, RunId};
 use crate::ledger::details::{DetailsRemoved, Needs};
+use crate::ledger::events::day_of as event_day;
 use crate::ledger::tracking::day_of;
 use crate::ledger::{Fact, Run, State};
 use crate::limits::{DETAILS_RUNS_AT_ONCE, DETAILS_SWEEP_PERIOD, SEGMENT_BYTES_MAX};
 use crate::metrics::{DETAILS_REMOVED_BYTES_TOTAL, DETAILS_REMOVED_TOTAL};
 use crate::segments::expression::Kind;
 
-/// Looks after the details of runs; without [`Retention::keep_details_for`] they are kept for ever.
+/// Looks after the details of runs and after what contacts did; without [`Retention::keep_for`] they are kept for ever.
 pub struct Retention {
     shared: Arc<Shared>,
     sweeper: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -51,12 +54,12 @@ impl Retention {
         Retention { shared, sweeper: Mutex::default() }
     }
 
-    /// Removes the details of runs that ended so long ago, now and from now on. Only the first call counts.
-    pub fn keep_details_for(&self, kept: Duration) -> std::io::Result<()> {
+    /// Forgets what is older than that, now and from now on. Only the first call counts.
+    pub fn keep_for(&self, kept: RetentionConfig) -> std::io::Result<()> {
         let mut sweeper = self.sweeper.lock();
-        if sweeper.is_none() {
+        if sweeper.is_none() && kept != RetentionConfig::default() {
             let shared = Arc::clone(&self.shared);
-            let body = move || shared.sweep_often(kept);
+            let body = move || shared.sweep_often(&kept);
             *sweeper = Some(std::thread::Builder::new().name("retention".to_owned()).spawn(body)?);
         }
         Ok(())
@@ -82,10 +85,10 @@ impl Drop for Retention {
 }
 
 impl Shared {
-    fn sweep_often(&self, kept: Duration) {
+    fn sweep_often(&self, kept: &RetentionConfig) {
         while !self.stopping.load(Ordering::Acquire) {
             if let Err(error) = self.sweep(kept) {
-                tracing::error!(%error, "details of old runs could not be removed; it is tried again");
+                tracing::error!(%error, "what is older than its retention could not be forgotten; it is tried again");
             }
             let mut rung = self.rung.lock();
             if !self.stopping.load(Ordering::Acquire) {
@@ -94,19 +97,37 @@ impl Shared {
         }
     }
 
-    fn sweep(&self, kept: Duration) -> Result<(), CommitError> {
-        loop {
-            if self.stopping.load(Ordering::Acquire) || remove_some(&self.book, kept)? == 0 {
-                return Ok(());
+    fn sweep(&self, kept: &RetentionConfig) -> Result<(), CommitError> {
+        if let Some(kept) = kept.run_details_kept {
+            let mut more = true;
+            while more && !self.stopping.load(Ordering::Acquire) {
+                more = remove_some(&self.book, kept)? > 0;
             }
         }
+        let Some(kept) = kept.events_kept else { return Ok(()) };
+        let before = event_day(ago(self.book.now(), kept));
+        let names = self.book.read().events.behaviour.reaching_before(before);
+        // A fact a type: lanes and readers have their turn between them.
+        for name in names {
+            if self.stopping.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            let at = self.book.now();
+            self.book.commit_durable(&Fact::EventsForgotten { name: name.clone(), before, at })?;
+            tracing::info!(event = name, days = kept.as_secs() / 86_400, "who did it last before that is forgotten");
+        }
+        Ok(())
     }
+}
+
+fn ago(now: Timestamp, kept: Duration) -> Timestamp {
+    Timestamp(now.0.saturating_sub(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX)))
 }
 
 /// Removes the details of some runs that ended so long ago; of how many.
 pub(crate) fn remove_some(book: &Book, kept: Duration) -> Result<usize, CommitError> {
     let now = book.now();
-    let ended_before = Timestamp(now.0.saturating_sub(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX)));
+    let ended_before = ago(now, kept);
     let old = |state: &State, needs: &Needs| state.removable(ended_before, day_of(now), needs, DETAILS_RUNS_AT_ONCE);
     {
         // Mostly there is nothing to do, and nobody has to wait for that.

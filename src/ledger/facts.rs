@@ -148,6 +148,12 @@ pub enum Fact {
     Restored(Restored),
     DetailsRemoved(DetailsRemoved),
     Edited(Box<Edited>),
+    /// Who had an event of this type before this UTC day (since the epoch) and none since is forgotten in it.
+    EventsForgotten {
+        name: String,
+        before: i32,
+        at: Timestamp,
+    },
 }
 
 impl Fact {
@@ -206,6 +212,7 @@ impl Fact {
             Fact::Restored(_) => 78,
             Fact::DetailsRemoved(_) => 81,
             Fact::Edited(_) => 86,
+            Fact::EventsForgotten { .. } => 87,
         }
     }
 

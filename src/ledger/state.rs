@@ -226,6 +226,7 @@ impl State {
                 self.messages.remove(name);
             }
             Fact::ContactsErased { rows } => self.apply_erased(&rows.rows),
+            Fact::EventsForgotten { name, before, .. } => self.events.forget_before(name, *before),
             Fact::CampaignSaved { campaign, spec, at } => self.apply_campaign_saved(*campaign, spec, *at),
             Fact::CampaignArchived { campaign, .. } => {
                 if let Some(campaign) = self.campaigns.get_mut(campaign) {

@@ -16,6 +16,9 @@ pub const EVENT_BYTES_MAX: usize = 16 * 1024;
 pub const EVENT_TYPES_MAX: usize = 200;
 /// Days by which a type's contacts are kept apart: a year, and a leap day.
 pub const BEHAVIOUR_DAYS_MAX: usize = 366;
+/// Days after which it can be asked that they are forgotten, at most: beside them there are tomorrow's, by clocks that are ahead, today's
+/// and one of late reports, and no two days may be one before they go.
+pub const EVENT_DAYS_MAX: usize = BEHAVIOUR_DAYS_MAX - 3;
 /// Sets of contacts by property of an event and its value that are kept, over all types: some megabytes where most contacts have each.
 pub const PROPERTY_SETS_MAX: usize = 2_000;
 /// Properties of one event that are looked at.

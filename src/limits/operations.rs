@@ -16,7 +16,7 @@ pub const JOURNAL_STALL: Duration = Duration::from_secs(10);
 pub const BACKUPS_KEPT: usize = 20;
 /// Bytes that a backup copies and hashes at a time.
 pub const BACKUP_CHUNK_BYTES: usize = 1024 * 1024;
-/// How often runs are looked for whose details are old.
+/// How often details of old runs, and events that are old, are looked for.
 pub const DETAILS_SWEEP_PERIOD: Duration = Duration::from_secs(3_600);
 /// Runs whose details one fact removes, and a few more where a family of resends is larger: the book is locked meanwhile,
 /// for some ten milliseconds a million contacts.

@@ -73,7 +73,8 @@
 //! - **Engagement** counts different messages of all campaigns and channels: `engaged with at least 3 messages in last 30d` are those
 //!   who opened or clicked three of them on the UTC days of the period.
 //! - **What contacts did** are the events that come from outside, by their type: `did "purchase" at least 2 times in last 30d`,
-//!   `did "login" and not did "login" in last 7d`. UTC days, today included; how often is kept by day for 92 days, when last for 366.
+//!   `did "login" and not did "login" in last 7d`. UTC days, today included; how often is kept by day for 92 days, when last for 366
+//!   (or less: `[retention] event_days`).
 //!   `did "purchase" with plan = "gold"` are those whose events of the type ever had this value, as far as values are kept.
 //!   *converted* is the type of conversions, however they were reported. Nobody did what never came: a type need not be known.
 //! - **`in segment`** writes the other segment out; one that contains itself is refused.

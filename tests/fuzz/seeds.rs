@@ -48,6 +48,7 @@ fn facts() -> Vec<(String, Fact)> {
         ("unknown-settled", Fact::UnknownSettled { delivery, rows: RowSet::base(rows(20, 22)), resend: true, at }),
         ("moved", Fact::RunMoved { run: RunId(1), to: RunState::Paused, reason: "asked".to_owned(), at }),
         ("erased", Fact::ContactsErased { rows: RowSet::base(rows(3, 4)) }),
+        ("events-forgotten", Fact::EventsForgotten { name: "purchase".to_owned(), before: 20_000, at }),
         ("archived", Fact::CampaignArchived { campaign: CampaignId(1), at }),
         ("import-chunk", Fact::ImportChunk(chunk)),
     ];
@@ -135,6 +136,9 @@ fn seeds_are_of_this_format() {
     let frames = estafette::journal::fuzz_open(&seed("journal", "segment"));
     assert_eq!(frames, entries::history().len() as u64, "the seed holds the history: remake the seeds with {REMAKE}=1");
     assert!(estafette::journal::fuzz_snapshot(&seed("snapshot", "snapshot")), "the snapshot is valid: {REMAKE}=1");
+    for (name, _) in facts() {
+        assert!(corpus("fact").iter().any(|(known, _)| *known == name), "fact/{name} is in the corpus: {REMAKE}=1");
+    }
     for (name, bytes) in corpus("fact").iter().filter(|(name, _)| !name.contains('.')) {
         let fact = Fact::decode(bytes).unwrap_or_else(|e| panic!("{name}: {e}: {REMAKE}=1"));
         assert!(name.starts_with("history") || state().apply(&fact, BootId::default()).is_ok(), "{name} is legal");

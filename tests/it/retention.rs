@@ -1,5 +1,5 @@
-//! Details of old runs on the program itself, whose clock is moved: removed when they are old, by a fact that a kill does
-//! not undo; figures, opt-outs and consents stay.
+//! What is forgotten of old runs and of old events on the program itself, whose clock is moved: removed when it is old, by a
+//! fact that a kill does not undo; figures, opt-outs and consents stay.
 //!
 //! The clock is moved by a library of a few lines that is put before the C library's `clock_gettime`, so that the program
 //! under test is the one that is shipped.
@@ -146,4 +146,44 @@ fn details_go_when_they_are_old_and_a_kill_brings_none_back() {
     let data = server.plan.data.to_str().expect("a path").to_owned();
     let checked = estafette(&["check", "--data", &data]).expect(0);
     assert!(checked.contains("balanced"), "{checked}");
+}
+
+#[test]
+fn what_contacts_did_is_forgotten_so_long_after_the_last_time() {
+    let mut server = Served::start("[[connectors]]\nname = \"null\"\nkind = \"null\"\n[retention]\nevent_days = 30\n");
+    server.people("p", 100, "x.test");
+    let event = |n: usize, name: &str, of: usize| {
+        let properties = json!({"plan": if of < 10 { "gold" } else { "free" }});
+        json!({"id": format!("{name}{n}"), "type": name, "contact": format!("p{of:06}"), "properties": properties})
+    };
+    let carts: Vec<Json> = (0..40).map(|n| event(n, "cart", n % 20)).collect();
+    server.post("/v1/events", &json!(carts)).expect(200);
+    let who = |server: &Served, expression: &str| {
+        let asked = json!({"expression": expression, "sample": 0});
+        server.post("/v1/segments/preview", &asked).expect(200)["count"].as_u64().expect("a count")
+    };
+    let all = |server: &Served| {
+        ["did \"cart\"", "did \"cart\" at least 2 times", "did \"cart\" with plan = \"gold\""].map(|e| who(server, e))
+    };
+    assert_eq!(all(&server), [20, 20, 10], "as they were told");
+
+    let folder = server.folder.path().to_owned();
+    server.plan.through = Some(in_days(&folder, 29));
+    server.restart();
+    assert_eq!(all(&server), [20, 20, 10], "not yet");
+    // Five of them do it again.
+    let again: Vec<Json> = (0..5).map(|n| event(100 + n, "cart", n)).collect();
+    server.post("/v1/events", &json!(again)).expect(200);
+    server.end();
+
+    server.plan.through = Some(in_days(&folder, 32));
+    server.restart();
+    server.until("it is forgotten", || (who(&server, "did \"cart\"") < 20).then_some(()));
+    assert_eq!(all(&server), [5, 5, 5], "who did it since is known with all they did");
+    assert_eq!(who(&server, "did \"cart\" at least 3 times"), 5, "before, too");
+    server.kill();
+    assert_eq!(all(&server), [5, 5, 5], "a kill brings nobody back");
+    assert_eq!(server.get("/v1/contacts/p000007/export")["events"], json!({}), "nor does the contact tell");
+    let types = server.get("/v1/events/types");
+    assert!(types.to_string().contains("45"), "how often it happened stays: {types}");
 }

@@ -72,7 +72,7 @@ pub struct HoldOutReport {
     /// The set to list the group by.
     pub set: String,
     /// What both did since the day of the start, whoever made them: events of the sender's own, conversions. Of a run whose
-    /// details were removed: up to then (`details_removed_at`).
+    /// details were removed: up to then (`details_removed_at`). With `[retention] event_days`: whose last event is still kept.
     #[serde(default)]
     pub behaviour: Vec<ComparedBehaviour>,
 }

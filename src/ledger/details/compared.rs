@@ -2,7 +2,7 @@
 //! when their details go.
 //!
 //! Owns no state. Invariant: CB-1 what is kept is what was counted at the moment of the removal; what either group does
-//! later is not counted (DT-2).
+//! later is not counted (DT-2). Before, it is what is still known of either (`EventsForgotten`).
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};

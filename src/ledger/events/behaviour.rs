@@ -57,23 +57,48 @@ impl Behaviour {
         self.types.iter().map(|(name, memory)| (name.as_str(), memory))
     }
 
+    /// Types that anybody did last before `day`.
+    pub fn reaching_before(&self, day: i32) -> Vec<String> {
+        let reaching = self.types.iter().filter(|(_, memory)| memory.last.range(..day).next().is_some());
+        reaching.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Forgets whose last event of a type was before `day`; who it was. Of the others nothing is forgotten.
+    pub fn forget_before(&mut self, name: &str, day: i32) -> RoaringBitmap {
+        let Some(memory) = self.types.get_mut(name) else { return RoaringBitmap::new() };
+        let kept = memory.last.split_off(&day);
+        let gone =
+            std::mem::replace(&mut memory.last, kept).into_values().fold(RoaringBitmap::new(), |all, rows| all | rows);
+        memory.forget(&gone);
+        gone
+    }
+
     pub fn erase(&mut self, rows: &RoaringBitmap) {
-        for memory in self.types.values_mut() {
-            memory.counts.iter_mut().for_each(|slice| *slice -= rows);
-            memory.last.retain(|_, bucket| {
-                *bucket -= rows;
-                !bucket.is_empty()
-            });
-            memory.often.retain(|_, levels| {
-                levels.iter_mut().for_each(|level| *level -= rows);
-                levels.retain(|level| !level.is_empty());
-                !levels.is_empty()
-            });
-        }
+        self.types.values_mut().for_each(|memory| memory.erase(rows));
     }
 }
 
 impl TypeMemory {
+    fn erase(&mut self, rows: &RoaringBitmap) {
+        self.forget(rows);
+        self.last.retain(|_, bucket| {
+            *bucket -= rows;
+            !bucket.is_empty()
+        });
+    }
+
+    /// How often they did it, and on which days; not that they did.
+    fn forget(&mut self, rows: &RoaringBitmap) {
+        for slice in &mut self.counts {
+            *slice -= rows;
+        }
+        self.often.retain(|_, levels| {
+            levels.iter_mut().for_each(|level| *level -= rows);
+            levels.retain(|level| !level.is_empty());
+            !levels.is_empty()
+        });
+    }
+
     fn add(&mut self, day: i32, rows: &RoaringBitmap) {
         self.total = self.total.saturating_add(rows.len());
         self.count(rows);
@@ -184,6 +209,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limits::EVENT_DAYS_MAX;
 
     proptest! {
         #[test]
@@ -219,6 +245,43 @@ mod tests {
         }
         assert_eq!(memory.last.len(), BEHAVIOUR_DAYS_MAX, "days");
         assert_eq!(memory.contacts().len(), BEHAVIOUR_DAYS_MAX as u64 + 51, "nobody is lost");
+    }
+
+    #[test]
+    fn who_did_it_before_a_day_and_not_since_is_forgotten() {
+        let mut behaviour = Behaviour::default();
+        for (name, day, row) in [("cart", 1, 1), ("cart", 5, 1), ("cart", 2, 2), ("cart", 2, 2), ("login", 9, 2)] {
+            behaviour.add(name, day, &RoaringBitmap::from_iter([row]));
+        }
+        assert!(behaviour.reaching_before(2).is_empty(), "the second's last is of day 2");
+        assert_eq!(behaviour.reaching_before(3), ["cart"], "and of no other type");
+        assert_eq!(behaviour.forget_before("cart", 3), RoaringBitmap::from_iter([2]), "who");
+        assert!(behaviour.reaching_before(5).is_empty() && behaviour.forget_before("cart", 3).is_empty(), "once");
+        let cart = behaviour.get("cart").expect("still a type");
+        assert_eq!((cart.count_of(1), cart.last_day_of(1)), (2, Some(5)), "who did it since is known as before");
+        assert_eq!((cart.count_of(2), cart.last_day_of(2), cart.total()), (0, None, 4), "a figure is nobody");
+        let first = RoaringBitmap::from_iter([1]);
+        assert_eq!(cart.often_between(1, 0, 2), first, "with the days before");
+        assert_eq!(cart.often_between(2, 0, 9), first, "and all of them together");
+        assert_eq!(behaviour.get("login").map(|login| login.count_of(2)), Some(1), "of another type");
+    }
+
+    #[test]
+    fn nobody_goes_early_at_the_longest_retention() {
+        let (mut behaviour, kept) = (Behaviour::default(), EVENT_DAYS_MAX as i32);
+        behaviour.add("cart", -40, &RoaringBitmap::from_iter([9_999]));
+        for today in 0..2 * kept {
+            behaviour.forget_before("cart", today - kept);
+            behaviour.add("cart", today + 1, &RoaringBitmap::from_iter([today as u32]));
+            behaviour.add("cart", today - kept - 30, &RoaringBitmap::from_iter([10_000]));
+            let known = behaviour.get("cart").expect("a type").contacts();
+            let expected = ((today - kept - 1).max(0) as u32)..=(today as u32);
+            assert_eq!(
+                known.range_cardinality(expected.clone()),
+                u64::from(*expected.end() - *expected.start() + 1),
+                "{today}"
+            );
+        }
     }
 
     #[test]

@@ -116,6 +116,12 @@ impl EventMemory {
         }
     }
 
+    /// Who did something before `day` and not since is not known to have done it any more (`EventsForgotten`).
+    pub fn forget_before(&mut self, name: &str, day: i32) {
+        let gone = self.behaviour.forget_before(name, day);
+        self.properties.forget(name, &gone);
+    }
+
     pub fn erase(&mut self, rows: &RoaringBitmap) {
         self.soft.forget(None, rows);
         self.behaviour.erase(rows);

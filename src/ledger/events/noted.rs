@@ -152,9 +152,24 @@ impl Properties {
         self.left_out
     }
 
+    /// Takes contacts out of all sets of a type. Values that nobody has any more are forgotten, and their places free.
+    pub fn forget(&mut self, name: &str, rows: &RoaringBitmap) {
+        let Some(of_type) = self.types.get_mut(name) else { return };
+        let mut emptied = 0;
+        of_type.retain(|_, values| {
+            values.retain(|_, set| {
+                *set -= rows;
+                emptied += usize::from(set.is_empty());
+                !set.is_empty()
+            });
+            !values.is_empty()
+        });
+        self.sets = self.sets.saturating_sub(emptied);
+    }
+
     pub fn erase(&mut self, rows: &RoaringBitmap) {
         let values = self.types.values_mut().flat_map(BTreeMap::values_mut);
-        // The places of sets that are empty now stay taken: a value comes back to its own.
+        // The places of sets that are empty now stay taken until `forget`: a value comes back to its own.
         values.flat_map(BTreeMap::values_mut).for_each(|set| *set -= rows);
     }
 }
@@ -166,6 +181,27 @@ mod tests {
     fn part(value: &str) -> PropertyPart {
         let rows = RoaringBitmap::from_iter([1, 2]);
         PropertyPart { name: "cart".into(), property: "plan".into(), value: value.into(), rows }
+    }
+
+    #[test]
+    fn what_nobody_has_any_more_is_forgotten_and_frees_its_place() {
+        let mut properties = Properties::default();
+        for n in 0..PROPERTY_SETS_MAX - 1 {
+            let part = part(&format!("v{n}"));
+            properties.add(&part, &RoaringBitmap::from_iter([n as u32]));
+        }
+        let login = PropertyPart { name: "login".into(), ..part("v1") };
+        properties.add(&login, &RoaringBitmap::from_iter([1]));
+        properties.forget("cart", &RoaringBitmap::from_iter([1, 5]));
+        assert_eq!((properties.get("cart", "plan", "v1"), properties.get("cart", "plan", "v5")), (None, None), "gone");
+        assert!(properties.get("cart", "plan", "v2").is_some(), "another contact's");
+        assert!(properties.get("login", "plan", "v1").is_some(), "another type's");
+        for (value, known) in [("new", true), ("newer", true), ("newest", false)] {
+            properties.add(&part(value), &RoaringBitmap::from_iter([7]));
+            assert_eq!(properties.get("cart", "plan", value).is_some(), known, "{value}: two places were free");
+        }
+        properties.forget("cart", &(0..PROPERTY_SETS_MAX as u32).collect());
+        assert_eq!(properties.of_type("cart").count(), 0, "nor are the names of properties kept");
     }
 
     #[test]

@@ -345,3 +345,44 @@ proptest! {
         prop_assert!(of(2).is_subset(&delivery.rejected.get(&RejectClass::HardBounce).cloned().unwrap_or_default()));
     }
 }
+
+#[test]
+fn what_is_forgotten_is_in_no_snapshot_and_comes_back_with_a_report_until_the_next_fact() {
+    let mut state = State::default();
+    let event = |id: u64, day: i32, who: u32| {
+        let properties = vec![PropertyPart {
+            name: "cart".into(),
+            property: "plan".into(),
+            value: format!("of {who}"),
+            rows: rows([who]),
+        }];
+        let behaved = vec![Behaved { name: "cart".into(), day, rows: rows([who]) }];
+        Fact::EventsReceived(Box::new(EventsReceived {
+            ids: vec![id],
+            behaved,
+            properties,
+            at: AT,
+            ..EventsReceived::default()
+        }))
+    };
+    let forgotten = Fact::EventsForgotten { name: "cart".into(), before: 100, at: AT };
+    let known = |state: &State| state.events.behaviour.get("cart").map(TypeMemory::contacts);
+    apply(&mut state, &event(1, 50, 1));
+    apply(&mut state, &event(2, 150, 2));
+    apply(&mut state, &forgotten);
+    assert_eq!(known(&state), Some(rows([2])), "who did it since is known");
+    assert_eq!(state.events.properties.get("cart", "plan", "of 1"), None, "nor is what the other had");
+    assert!(state.events.properties.get("cart", "plan", "of 2").is_some(), "as before");
+    let bytes = crate::ledger::snapshot::encode(&state).expect("encoded");
+    let mut replayed = crate::ledger::snapshot::decode(&bytes).expect("decoded");
+    assert_eq!(replayed, state, "a snapshot");
+    for state in [&mut state, &mut replayed] {
+        apply(state, &event(3, 60, 3));
+        assert_eq!(known(state), Some(rows([2, 3])), "a late report is taken");
+        apply(state, &forgotten);
+        assert_eq!(known(state), Some(rows([2])), "and forgotten with the next fact");
+    }
+    assert_eq!(replayed, state, "a replay behind the snapshot ends the same");
+    apply(&mut state, &Fact::EventsForgotten { name: "unheard".into(), before: 100, at: AT });
+    assert_eq!(replayed, state, "of a type that never came there is nothing to forget");
+}
