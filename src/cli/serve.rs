@@ -238,7 +238,9 @@ mod tests {
     }
 
     fn start<F: Fn(SocketAddr)>(address: SocketAddr, recovery: F) -> anyhow::Error {
-        let toml = format!("[server]\napi_listen = \"{address}\"\npublic_listen = \"127.0.0.1:0\"\n");
+        let toml = format!(
+            "[server]\napi_listen = \"{address}\"\npublic_listen = \"127.0.0.1:0\"\ninbox_listen = \"127.0.0.1:0\"\n"
+        );
         start_in(tempfile::tempdir().unwrap().path(), &toml, None, recovery)
     }
 
@@ -297,7 +299,7 @@ mod tests {
             format!("[server]\n{any}inbox_listen = \"{inbox}\"\n[[connectors]]\nname = \"inbox\"\nkind = \"inbox\"\n");
         let text = format!("{:#}", start_in(data.path(), &toml, None, |_| panic!("the data directory was opened")));
         assert!(text.contains("server.inbox_listen") && text.contains("choose another port"), "{text}");
-        let toml = format!("[server]\n{any}");
+        let toml = format!("[server]\n{any}inbox_listen = \"127.0.0.1:0\"\n");
         let error = start_in(data.path(), &toml, Some("short"), |_| panic!("the data directory was opened"));
         assert!(error.to_string().contains("ESTAFETTE_ADMIN_KEY"), "{error:#}");
         start_in(data.path(), &toml, None, |_| ());
