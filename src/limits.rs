@@ -124,6 +124,8 @@ pub const ACT_WAIT: Duration = Duration::from_secs(5);
 pub const TRACKED_EVENTS_MAX: usize = 20_000;
 /// How long a tracking event waits for company before its fact is written.
 pub const TRACK_GROUP: Duration = Duration::from_millis(2);
+/// So many need no more: waiting on would leave processors idle that have answers to give.
+pub const TRACK_GROUP_EVENTS: usize = 64;
 
 // --- contacts, import -----------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 //! TrackerActor: opens and clicks on their way into the journal, many to a fact.
 //!
 //! Owns the events of the last millisecond or two, in a buffer that whoever records puts them into: the actor hears of the
-//! first of a group and not of each, because at the rate of clicks a mailbox message each costs more than the rest.
+//! first of a group and of the one that makes it whole, not of each, because at the rate of clicks a mailbox message each costs
+//! more than the rest.
 //! Invariant: TK-1 an event is answered only when the fact that holds it is
 //! written (safe from a kill); a full buffer refuses instead of growing; TK-2 a fact names no row in aggregate-only mode, nor
 //! for a link that names nobody (`track = "aggregate"`): such events are totals; TK-3 while the buffer holds an event, a
@@ -10,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use tokio::sync::oneshot;
@@ -21,7 +22,7 @@ use crate::ids::{ContactRow, MessageId, RunId};
 use crate::journal::Want;
 use crate::ledger::Fact;
 use crate::ledger::tracking::{EventClass, Tracked, TrackedKind};
-use crate::limits::{MAILBOX_MESSAGES, REPEATS_MAX, TRACK_GROUP, TRACKED_EVENTS_MAX};
+use crate::limits::{MAILBOX_MESSAGES, REPEATS_MAX, TRACK_GROUP, TRACK_GROUP_EVENTS, TRACKED_EVENTS_MAX};
 
 /// One open or click, or earlier ones that turn out to be of another class.
 pub struct TrackedEvent {
@@ -43,10 +44,12 @@ struct Gathered {
     done: Vec<oneshot::Sender<()>>,
 }
 
-/// The first event of a group waits.
+/// Events wait: the first of a group, or as many as need no more company.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct EventsWait;
+pub struct EventsWait {
+    pub enough: bool,
+}
 
 /// Where events are put; shared by all who record.
 pub struct TrackerInbox {
@@ -67,12 +70,16 @@ impl TrackerInbox {
             return Err(Refused);
         }
         waiting.push(event);
-        let is_first = waiting.len() == 1;
+        let count = waiting.len();
         drop(waiting);
-        if is_first && self.actor.try_send(EventsWait).is_err() {
+        if count == 1 && self.actor.try_send(EventsWait { enough: false }).is_err() {
             // Nobody would come for them (TK-3): whoever waits for these hears that they were dropped.
             self.waiting.lock().clear();
             return Err(Refused);
+        }
+        if count == TRACK_GROUP_EVENTS {
+            // A full mailbox loses nothing: the timer of the first runs.
+            drop(self.actor.try_send(EventsWait { enough: true }));
         }
         Ok(())
     }
@@ -83,13 +90,16 @@ pub struct TrackerActor {
     /// Totals only: no rows are kept.
     aggregate_only: bool,
     waiting: Arc<Mutex<Vec<TrackedEvent>>>,
+    /// Ends the group that is being gathered.
+    timer: Option<SpawnHandle>,
 }
 
 impl TrackerActor {
     /// Starts the actor on this thread's arbiter.
     pub fn open(book: Arc<Book>, aggregate_only: bool) -> TrackerInbox {
         let waiting = Arc::new(Mutex::new(Vec::new()));
-        let actor = TrackerActor { book, aggregate_only, waiting: Arc::clone(&waiting) }.start().recipient();
+        let actor =
+            TrackerActor { book, aggregate_only, waiting: Arc::clone(&waiting), timer: None }.start().recipient();
         TrackerInbox { waiting, actor }
     }
 
@@ -168,7 +178,14 @@ impl Actor for TrackerActor {
 impl Handler<EventsWait> for TrackerActor {
     type Result = ();
 
-    fn handle(&mut self, _: EventsWait, context: &mut Context<Self>) {
-        context.run_later(TRACK_GROUP, |actor, _| actor.flush());
+    fn handle(&mut self, wait: EventsWait, context: &mut Context<Self>) {
+        if let Some(timer) = self.timer.take() {
+            context.cancel_future(timer);
+        }
+        if wait.enough {
+            self.flush();
+        } else {
+            self.timer = Some(context.run_later(TRACK_GROUP, |actor, _| actor.flush()));
+        }
     }
 }

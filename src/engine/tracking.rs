@@ -215,7 +215,9 @@ mod tests {
     use crate::engine::testbase::{NOW, TestBase, TestEngine};
     use crate::ids::{BatchId, CampaignId, DeliveryId};
     use crate::ledger::facts::{Claimed, DeliveryEntered, RunStarted, Settled};
+    use crate::ledger::tracking::{EventClass, TrackedKind};
     use crate::ledger::{Mode, Positions};
+    use crate::limits::TRACK_GROUP_EVENTS;
 
     #[test]
     fn an_opt_out_holds_for_whoever_has_the_address_and_counts_once() {
@@ -238,6 +240,35 @@ mod tests {
         assert_eq!(status(other), ConsentStatus::Subscribed, "nobody else");
         assert_eq!(state.runs[&run].unsubscribed(), RoaringBitmap::from_iter([first.0]), "one contact opted out");
     }
+
+    #[test]
+    fn events_are_answered_and_counted_whether_or_not_they_make_a_whole_group() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let test = TestEngine::open(folder.path());
+        let rows = [test.contact("c0"), test.contact("c1")];
+        let run = test.start(serde_json::json!({}));
+        test.until_finished(run);
+        let record = |at: usize| {
+            let (message, kind, class) = (MessageId(0), TrackedKind::Opened, EventClass::Human);
+            let event = TrackedEvent { run, message, row: rows[at % 2], kind, class, was: None, done: None };
+            test.engine.record(event).expect("there is room")
+        };
+        let mut told = 0;
+        for many in [1, TRACK_GROUP_EVENTS, 1, 3 * TRACK_GROUP_EVENTS + 7, TRACK_GROUP_EVENTS - 1] {
+            let record = &record;
+            let waits: Vec<_> = std::thread::scope(|scope| {
+                let halves =
+                    [0, 1].map(|of| scope.spawn(move || (of..many).step_by(2).map(record).collect::<Vec<_>>()));
+                halves.into_iter().flat_map(|half| half.join().expect("recorded")).collect()
+            });
+            told += waits.len();
+            waits.into_iter().for_each(|wait| wait.blocking_recv().expect("written"));
+        }
+        let state = test.engine.book.read();
+        let totals: u64 = state.runs[&run].messages.values().map(|of| of.opened.total(EventClass::Human)).sum();
+        assert_eq!(totals, told as u64, "each is counted once");
+    }
+
     const RUN: RunId = RunId(1);
 
     /// A run of these rows, each of them claimed.

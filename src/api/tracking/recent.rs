@@ -38,13 +38,19 @@ pub(super) struct Recent {
     sources: Vec<Mutex<Table<Source, Contacts>>>,
 }
 
-/// An event of a mail, and who caused it.
+/// A click of a mail, and who caused it.
 #[derive(Clone, Copy, Debug)]
 struct Followed {
     event: Reclassified,
     address: IpAddr,
     /// Hash of the agent.
     agent: u64,
+}
+
+impl Followed {
+    fn is_click(&self) -> bool {
+        matches!(self.event.kind, EventKind::Click { .. })
+    }
 }
 
 /// Who acts: an address, or an agent within a network (agents are shared by millions; a network's are not).
@@ -150,9 +156,7 @@ impl Recent {
         let event = Reclassified { kind: hit.kind, was: verdict.class, at: now };
         let own = Followed { event, address: hit.address, agent };
         let moved = taken_along(events, &own, seen.links >= limits::BURST_LINKS);
-        if events.len() < limits::LINKS_MAX {
-            events.push(own);
-        }
+        remember(events, own);
         queue(verdict, moved)
     }
 
@@ -170,16 +174,32 @@ impl Recent {
     }
 }
 
+/// Only what may count or be taken back later: no open does either, and of a machine's clicks on one link the newest is enough.
+/// However fast a machine asks, a mail has a few entries, which each hit of it looks through.
+fn remember(events: &mut Vec<Followed>, own: Followed) {
+    if !own.is_click() {
+        return;
+    }
+    let is_again = |e: &Followed| {
+        let who = (e.agent, e.address, e.event.kind, e.event.was);
+        who == (own.agent, own.address, own.event.kind, EventClass::Machine) && own.event.was == EventClass::Machine
+    };
+    match events.iter().position(is_again) {
+        Some(earlier) => events[earlier].event.at = own.event.at,
+        None if events.len() < limits::LINKS_MAX => events.push(own),
+        None => {}
+    }
+}
+
 /// Earlier clicks that are this machine's too; they are of its class from now on.
 fn taken_along(events: &mut [Followed], own: &Followed, burst: bool) -> Vec<Reclassified> {
     let class = own.event.was;
-    let is_click = |e: &Followed| matches!(e.event.kind, EventKind::Click { .. });
-    if class != EventClass::Machine || !is_click(own) {
+    if class != EventClass::Machine || !own.is_click() {
         return Vec::new();
     }
     let is_own = |e: &Followed| e.agent == own.agent || (burst && e.address == own.address);
     let mut moved = Vec::new();
-    for earlier in events.iter_mut().filter(|e| is_click(e) && e.event.was < class && is_own(e)) {
+    for earlier in events.iter_mut().filter(|e| e.event.was < class && is_own(e)) {
         moved.push(earlier.event);
         earlier.event.was = class;
     }
@@ -275,6 +295,33 @@ mod tests {
         assert!(again.is_empty(), "nothing is moved twice: {again:?}");
         let (_, other) = take(&recent, 2, hit(0, "192.0.2.1"), machine, 300);
         assert!(other.is_empty(), "another contact's clicks stay: {other:?}");
+    }
+
+    #[test]
+    fn a_mail_holds_what_may_be_taken_back_and_a_machines_links_once() {
+        let recent = Recent::new();
+        let open = Hit { kind: EventKind::Open, ..hit(0, "192.0.2.1") };
+        let held = |recent: &Recent| {
+            recent.mails.iter().flat_map(|m| m.lock().entries.values().map(Vec::len).collect::<Vec<_>>()).sum::<usize>()
+        };
+        for at in 0..50 {
+            take(&recent, 1, open, EventClass::Suspect, at);
+        }
+        assert_eq!(held(&recent), 0, "no rule looks at an open");
+        for at in 0..50 {
+            take(&recent, 1, hit(0, "192.0.2.1"), EventClass::Human, at);
+        }
+        assert_eq!(held(&recent), 50, "each was counted, and may be taken back");
+        let (_, moved) = take(&recent, 1, hit(1, "192.0.2.1"), EventClass::Machine, 50);
+        assert_eq!(moved.len(), 50, "all of them");
+        for at in 51..2_600 {
+            take(&recent, 1, hit((at % 4) as u16, "192.0.2.1"), EventClass::Machine, at);
+        }
+        assert_eq!(held(&recent), 4, "its links, and what came two seconds before is gone");
+        let (seen, moved) = take(&recent, 1, hit(9, "192.0.2.1"), EventClass::Machine, 4_590);
+        assert_eq!((seen.links, moved.len()), (limits::BURST_LINKS, 0), "the newest of each link is in the window");
+        let (seen, _) = take(&recent, 1, hit(9, "192.0.2.1"), EventClass::Machine, 7_000);
+        assert_eq!(seen.links, 1, "and leaves it");
     }
 
     #[test]
